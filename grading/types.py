@@ -1,0 +1,137 @@
+"""The words of grading: problems, verdicts, failure classes and judgements. Data only.
+
+This package takes a problem and a program, and never hears of a policy.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class GradingError(ValueError):
+    """Problems cannot be read, or programs cannot be judged safely: the message says why, then what to do."""
+
+
+class Verdict(StrEnum):
+    """The judge's word on one sample."""
+
+    AC = "AC"
+    """accepted"""
+    WA = "WA"
+    """wrong answer"""
+    TLE = "TLE"
+    """CPU time limit"""
+    ILE = "ILE"
+    """idle limit: wall time without CPU use"""
+    MLE = "MLE"
+    """memory limit"""
+    OLE = "OLE"
+    """output limit"""
+    RE = "RE"
+    """run-time error"""
+    CE = "CE"
+    """does not compile"""
+    FE = "FE"
+    """format error: no program in the completion, or no such entry point"""
+    IE = "IE"
+    """the judge failed; says nothing about the sample, which is owed again"""
+
+
+class Failure(StrEnum):
+    """Why a sample was not accepted, by its first failing test in the nested order."""
+
+    OPTIMISATION = "optimisation"
+    CORRECTNESS = "correctness"
+    FORMAT = "format"
+    EXHAUSTED = "exhausted"
+
+
+FAILURE_MAPPING_NAME = "standard"
+FAILURE_OF_VERDICT: dict[Verdict, Failure] = {
+    Verdict.TLE: Failure.OPTIMISATION,
+    Verdict.MLE: Failure.OPTIMISATION,
+    Verdict.WA: Failure.CORRECTNESS,
+    Verdict.RE: Failure.CORRECTNESS,
+    Verdict.OLE: Failure.CORRECTNESS,
+    Verdict.ILE: Failure.CORRECTNESS,
+    Verdict.FE: Failure.FORMAT,
+    Verdict.CE: Failure.FORMAT,
+}
+"""A choice, not a law: the paper does not publish its mapping. Reports name the mapping they used."""
+
+
+def failure_of(verdict: Verdict, finish_reason: str | None) -> Failure | None:
+    """Name the failure class of a graded sample; None when it was accepted (or the judge failed).
+
+    `exhausted` goes before all others: a completion cut off by its token limit that holds no accepted program failed
+    for want of tokens, whatever its torso would have done.
+    """
+    if verdict in (Verdict.AC, Verdict.IE):
+        return None
+    return Failure.EXHAUSTED if finish_reason == "length" else FAILURE_OF_VERDICT[verdict]
+
+
+class Test(BaseModel):
+    """One input with its expected output: text for programs, JSON values for functions."""
+
+    __test__ = False  # not a pytest class
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Any
+    output: Any
+
+
+class FloatTolerance(BaseModel):
+    """Numbers match within `abs`, or within `rel` of the expected value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    abs: Annotated[float, Field(ge=0)] = 1e-6
+    rel: Annotated[float, Field(ge=0)] = 1e-6
+
+
+class FloatChecker(BaseModel):
+    """Compare token by token (or value by value), numbers with tolerance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    floats: FloatTolerance
+
+
+Checker = Literal["tokens", "exact", "lines"] | FloatChecker
+
+
+class Problem(BaseModel):
+    """A task with its statement and its tests, which are ordered from small inputs to large."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(min_length=1)]
+    statement: str
+    tests: Annotated[tuple[Test, ...], Field(min_length=1)]
+    entry_point: str | None = None
+    """None: reads standard input, writes standard output. Else `name` or `Solution.name`, called with the arguments."""
+    time_limit_s: Annotated[float, Field(gt=0)] = 2.0
+    """CPU seconds per test."""
+    memory_limit_mb: Annotated[float, Field(gt=0)] = 256
+    checker: Checker = "tokens"
+    public_tests: Annotated[int, Field(ge=0)] = 0
+    difficulty: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What running one program against one problem's tests showed."""
+
+    verdict: Verdict
+    tests_passed: int
+    """Length of the prefix of tests that passed."""
+    num_tests: int
+    first_failed_test: int | None
+    cpu_s: float
+    """CPU seconds over all tests that ran, read from outside the program."""
+    peak_rss_mb: float
+    message: str = ""

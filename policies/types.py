@@ -1,0 +1,100 @@
+"""What crosses the edge of a policy: requests go in, completions come out.
+
+This module holds data and one protocol. It knows nothing of problems, tests or verdicts, and imports no engine.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypedDict
+
+
+class PolicyError(ValueError):
+    """A policy cannot be read, made or reached as asked: the message says why, then what to do."""
+
+
+class Message(TypedDict):
+    """One turn of a chat, as in the OpenAI API."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Prompt = str | Sequence[Message]
+"""Plain text is continued as it stands; messages go through the policy's own chat template."""
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """How tokens are drawn: temperature first, then top-p, until a stop string or `max_tokens`."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion that is wanted. Equal requests in equal batches give equal completions."""
+
+    prompt: Prompt
+    seed: int
+    parameters: SamplingParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One finished answer. `seconds` is wall time from the request until the answer was whole."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFailure:
+    """An answer that never came. It says nothing about the policy: the request is still owed."""
+
+    cause: str
+    """A short class that can be counted: `rate_limit`, `timeout`, `connection`, `server`, `rejected`, `malformed`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of `requests[index]`."""
+
+    index: int
+    outcome: Completion | EngineFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer to `requests[index]`; its last piece carries the outcome and may carry no text."""
+
+    index: int
+    text: str
+    outcome: Completion | EngineFailure | None = None
+
+
+class Engine(Protocol):
+    """Runs one policy. Replies and deltas arrive in any order; every request gets exactly one outcome."""
+
+    batch_size: int
+    """How many requests it likes to get at once."""
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer all requests, each as soon as it is whole."""
+        ...
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        """Answer all requests, piece by piece as tokens come."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds. Safe to call twice."""
+        ...
