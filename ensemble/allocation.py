@@ -5,32 +5,51 @@ Here weights become whole numbers. Which weights are best is the business of `mi
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import floor, isfinite
+
+GOLDEN_RATIO = Fraction(6180339887498949, 10**16)
+"""Its multiples modulo 1 fill the unit interval more evenly than those of any other number."""
 
 
-def apportion(weights: Mapping[str, float], total: int, turn: int = 0) -> dict[str, int]:
-    """Split `total` samples over policies in proportion to `weights`, by largest remainder.
+def largest_remainder(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """Split `total` samples in proportion to `weights`: floors first, what is left to the largest remainders.
 
-    Each policy gets the floor of its share; what is left goes, one each, to the largest remainders. `turn` starts at 0
-    and counts calls: the totals handed out after turns 0..t are themselves the largest-remainder split of
-    (t + 1)·total, up to one sample, so that long-run shares equal the weights although each answer is whole.
+    Ties go to the policy that is named first.
 
-    Raises ValueError when a weight is negative or not finite, when all are zero, or when `total` is negative.
+    Raises:
+        ValueError: a weight is negative or not finite, all are 0, or `total` is negative.
     """
-    if total < 0:
-        raise ValueError(f"cannot split {total} samples: a budget is 0 or more")
-    if not weights or any(not 0 <= w < float("inf") for w in weights.values()) or sum(weights.values()) == 0:
-        raise ValueError(f"weights must be finite, 0 or more, and not all 0; got {dict(weights)}")
-    after = _cumulative(weights, (turn + 1) * total)
-    before = _cumulative(weights, turn * total)
-    return {name: after[name] - before[name] for name in weights}
-
-
-def _cumulative(weights: Mapping[str, float], total: int) -> dict[str, int]:
-    exact = {name: Fraction(w) for name, w in weights.items()}
-    scale = total / sum(exact.values(), Fraction(0))
-    shares = {name: w * scale for name, w in exact.items()}
-    counts = {name: int(share) for name, share in shares.items()}
-    by_remainder = sorted(weights, key=lambda name: counts[name] - shares[name])
+    shares = _shares(weights, total)
+    counts = {name: floor(share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: counts[name] - shares[name])
     for name in by_remainder[: total - sum(counts.values())]:
         counts[name] += 1
     return counts
+
+
+def rotated(weights: Mapping[str, float], total: int, turn: int) -> dict[str, int]:
+    """Split `total` samples so that over turns 0, 1, 2, … each policy's mean count is its exact share.
+
+    Every turn gives each policy the floor or the ceiling of its share (systematic sampling: shares are laid end to end
+    and cut at whole numbers, from an offset that moves on with the turn).
+
+    Raises:
+        ValueError: as `largest_remainder`.
+    """
+    offset = turn * GOLDEN_RATIO % 1
+    counts: dict[str, int] = {}
+    end = offset
+    for name, share in _shares(weights, total).items():
+        counts[name] = floor(end + share) - floor(end)
+        end += share
+    return counts
+
+
+def _shares(weights: Mapping[str, float], total: int) -> dict[str, Fraction]:
+    if total < 0:
+        raise ValueError(f"cannot split {total} samples: a budget is 0 or more")
+    if any(not isfinite(weight) or weight < 0 for weight in weights.values()) or not any(weights.values()):
+        raise ValueError(f"weights must be finite, 0 or more, and not all 0; got {dict(weights)}")
+    exact = {name: Fraction(weight) for name, weight in weights.items()}
+    scale = Fraction(total) / sum(exact.values(), Fraction(0))
+    return {name: weight * scale for name, weight in exact.items()}

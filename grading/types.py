@@ -5,9 +5,9 @@ This package takes a problem and a program, and never hears of a policy.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class GradingError(ValueError):
@@ -65,8 +65,8 @@ FAILURE_OF_VERDICT: dict[Verdict, Failure] = {
 def failure_of(verdict: Verdict, finish_reason: str | None) -> Failure | None:
     """Name the failure class of a graded sample; None when it was accepted (or the judge failed).
 
-    `exhausted` goes before all others: a completion cut off by its token limit that holds no accepted program failed
-    for want of tokens, whatever its torso would have done.
+    `exhausted` goes before all others: a completion cut off by its token limit that holds no accepted
+    program failed for want of tokens, whatever its torso would have done.
     """
     if verdict in (Verdict.AC, Verdict.IE):
         return None
@@ -111,8 +111,10 @@ class Problem(BaseModel):
     id: Annotated[str, Field(min_length=1)]
     statement: str
     tests: Annotated[tuple[Test, ...], Field(min_length=1)]
-    entry_point: str | None = None
-    """None: reads standard input, writes standard output. Else `name` or `Solution.name`, called with the arguments."""
+    entry_point: Annotated[str, Field(pattern=r"^([A-Za-z_]\w*\.)?[A-Za-z_]\w*$")] | None = None
+    """None: reads standard input, writes standard output. Else `name` or `Solution.name`, called with the
+    arguments.
+    """
     time_limit_s: Annotated[float, Field(gt=0)] = 2.0
     """CPU seconds per test."""
     memory_limit_mb: Annotated[float, Field(gt=0)] = 256
@@ -120,6 +122,15 @@ class Problem(BaseModel):
     public_tests: Annotated[int, Field(ge=0)] = 0
     difficulty: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _tests_fit_entry_point(self) -> Self:
+        for index, test in enumerate(self.tests):
+            if self.entry_point is None and not (isinstance(test.input, str) and isinstance(test.output, str)):
+                raise ValueError(f"tests[{index}] needs text as input and output, since there is no entry_point")
+            if self.entry_point is not None and not isinstance(test.input, list | tuple):
+                raise ValueError(f"tests[{index}].input must be a list of arguments, since there is an entry_point")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What crosses the edge of a policy: requests go in, completions come out.
 
-This module holds data and one protocol. It knows nothing of problems, tests or verdicts, and imports no engine.
+This module holds data and one protocol. It knows nothing of problems, tests or verdicts, and
+imports no engine.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ class EngineFailure:
     """An answer that never came. It says nothing about the policy: the request is still owed."""
 
     cause: str
-    """A short class that can be counted: `rate_limit`, `timeout`, `connection`, `server`, `rejected`, `malformed`."""
+    """One of a few words: `rate_limit`, `timeout`, `connection`, `server`, `rejected`, `malformed`."""
     message: str
 
 
@@ -74,7 +75,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer to `requests[index]`; its last piece carries the outcome and may carry no text."""
+    """A piece of the answer to `requests[index]`; its last one carries the outcome and maybe no text."""
 
     index: int
     text: str
@@ -86,6 +87,8 @@ class Engine(Protocol):
 
     batch_size: int
     """How many requests it likes to get at once."""
+    reproducible: bool
+    """Whether equal batches give equal completions."""
 
     def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """Answer all requests, each as soon as it is whole."""

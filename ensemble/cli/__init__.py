@@ -1,0 +1,82 @@
+"""The command `alphamix`. Each subcommand is a module here, imported only when it is called.
+
+So that `--help` is quick, and a command whose extra is not installed says which, instead of breaking all others.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from ensemble.experiment import ExperimentError
+from ensemble.outcomes import OutcomesError
+from ensemble.store import StoreError
+from grading.types import GradingError
+from policies.types import PolicyError
+
+COMMANDS = {
+    "run": "Run an experiment, or go on with it: sample, grade, report.",
+    "resume": "Go on with the run in a folder.",
+    "status": "Show what a run has done and what it owes.",
+    "report": "Analyse a finished run again.",
+    "export": "Write a run's samples, verdicts and outcomes as files.",
+    "policies": "List and check the policies of a file.",
+    "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
+}
+EXTRA_OF_MODULE = {
+    "torch": "local",
+    "transformers": "local",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "starlette": "serve",
+    "uvicorn": "serve",
+}
+_USAGE_ERRORS = (ExperimentError, PolicyError, GradingError, StoreError, OutcomesError)
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            return importlib.import_module(f"ensemble.cli.{cmd_name}").command
+        except ModuleNotFoundError as error:
+            extra = EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise click.UsageError(
+                f"`alphamix {cmd_name}` needs the package {error.name}: pip install 'alphamix[{extra}]'"
+            ) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="alphamix")
+def alphamix() -> None:
+    """Make policies by moving along the line between checkpoints, sample and grade them under one budget, and say
+    honestly what the ensemble gains.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 finished with work still owed, 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line. Errors of the user's making are one line and exit code 2."""
+    try:
+        return alphamix.main(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: the same command goes on where it stopped", err=True)
+        sys.exit(130)
+    except _USAGE_ERRORS as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)

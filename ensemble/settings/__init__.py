@@ -1,0 +1,1 @@
+"""How a policy is asked about a problem, one file per setting."""

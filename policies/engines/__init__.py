@@ -1,0 +1,50 @@
+"""Engines run policies: `transformers` (embedded), `openai` (any compatible URL), `scripted` (tests).
+
+One file each, and one table to find them. torch and transformers are imported only when a local policy is
+opened: whoever samples from a URL, or reads tables, needs neither.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from policies.types import PolicyError
+
+ENGINES = {
+    "openai": ("policies.engines.openai", "OpenAIEngine"),
+    "scripted": ("policies.engines.scripted", "ScriptedEngine"),
+    "transformers": ("policies.engines.transformers", "TransformersEngine"),
+}
+"""Module and class of each engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How an engine runs, whatever the policy. What an engine has no use for, it does not read."""
+
+    batch_size: int = 256
+    """Rows of one embedded batch."""
+    device: str | None = None
+    """Where an embedded model runs; None takes the GPU if there is one."""
+    concurrency: int = 64
+    """Requests in flight to one URL."""
+    timeout_s: float = 600.0
+    """The longest silence of a URL, in each attempt."""
+    max_retries: int = 5
+    """Repeats of a request to a URL after a rate limit, time-out, lost connection or server error."""
+
+
+def load_engine(name: str) -> Any:
+    """Import the class of an engine.
+
+    Raises:
+        PolicyError: a package that it needs is not installed.
+    """
+    module, engine = ENGINES[name]
+    try:
+        return getattr(importlib.import_module(module), engine)
+    except ModuleNotFoundError as error:
+        raise PolicyError(
+            f"the {name} engine needs the package {error.name}: pip install 'alphamix[local]' "
+            "for policies that run in this process."
+        ) from error

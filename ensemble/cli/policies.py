@@ -1,0 +1,36 @@
+"""`alphamix policies`: the policies of a file."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ensemble.report.tables import alpha_label
+from policies.registry import Registry
+
+
+@click.group("policies")
+def command() -> None:
+    """List and check the policies of a file."""
+
+
+@command.command("list")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(file: Path, as_json: bool) -> None:
+    """List the policies of FILE (sweeps expanded) with their α, and its mixtures, after checking all of them."""
+    registry = Registry.load(file)
+    registry.check()
+    if as_json:
+        alphas = {name: registry.alpha(name) for name in registry.names}
+        click.echo(json.dumps({"policies": alphas, "mixtures": registry.mixtures}, indent=2))
+        return
+    table = Table("policy", "α")
+    for name in registry.names:
+        table.add_row(name, alpha_label(registry.alpha(name)))
+    console = Console()
+    console.print(table)
+    for mixture, weights in registry.mixtures.items():
+        console.print(f"mixture {mixture}: {', '.join(weights)}", highlight=False)

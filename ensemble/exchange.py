@@ -1,0 +1,82 @@
+"""What a run's store holds, in the forms that others read: outcomes, and JSON lines of samples and verdicts."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ensemble.outcomes import FAILURES, Outcomes
+from ensemble.store import Sample, Store
+from grading.types import Verdict
+
+
+def count_outcomes(store: Store) -> Outcomes:
+    """Count verdicts per problem and policy, with failure classes and mean costs per sample."""
+    verdicts = store.verdicts()
+    verdicts["accepted"] = verdicts["verdict"] == Verdict.AC.value
+    for failure in FAILURES:
+        verdicts[failure] = verdicts["failure"] == failure
+    table = verdicts.groupby(["policy", "problem"], sort=False).agg(
+        n=("verdict", "size"),
+        c=("accepted", "sum"),
+        **{failure: (failure, "sum") for failure in FAILURES},
+        tokens=("completion_tokens", "mean"),
+        seconds=("seconds", "mean"),
+    )
+    return Outcomes.from_table(table.reset_index(), str(store.path))
+
+
+def export(store: Store, folder: Path) -> list[Path]:
+    """Write `samples.jsonl`, `verdicts.jsonl` and `outcomes.csv` in place of such files; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = store.about()
+    samples, verdicts, outcomes = (folder / name for name in ("samples.jsonl", "verdicts.jsonl", "outcomes.csv"))
+    _write_lines(samples, (_sample_line(sample, about) for sample in store.samples()))
+    _write_lines(verdicts, (_verdict_line(row) for row in store.verdicts().to_dict("records")))
+    count_outcomes(store).to_csv(outcomes)
+    return [samples, verdicts, outcomes]
+
+
+def _sample_line(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
+    slot, completion = sample.slot, sample.completion
+    return {
+        "problem_id": slot.problem,
+        "policy": slot.policy,
+        "index": slot.index,
+        "completion": completion.text,
+        "finish_reason": completion.finish_reason,
+        "usage": {
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+        },
+        "seconds": completion.seconds,
+        "seed": slot.seed,
+        "setting": json.loads(about["sampling.setting"]),
+        "fingerprint": about[f"policies.{slot.policy}"],
+        "created": sample.created,
+    }
+
+
+def _verdict_line(row: Mapping[Any, Any]) -> dict[str, Any]:
+    first_failed = row["first_failed_test"]
+    return {
+        "problem_id": row["problem"],
+        "policy": row["policy"],
+        "index": row["sample_index"],
+        "verdict": row["verdict"],
+        "failure": row["failure"],
+        "tests_passed": row["tests_passed"],
+        "num_tests": row["num_tests"],
+        "first_failed_test": None if pd.isna(first_failed) else int(first_failed),
+        "cpu_s": row["cpu_s"],
+        "peak_rss_mb": row["peak_rss_mb"],
+        "message": row["message"],
+        "judge": json.loads(row["judge_description"]),
+    }
+
+
+def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

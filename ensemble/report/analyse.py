@@ -1,0 +1,187 @@
+"""All numbers of a report, computed once: tables, figures, the page and `summary.json` only show them.
+
+Pure: outcomes in, one record out. Axes: `M` policies, `P` problems.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ensemble.claims import Claim, examine
+from ensemble.complementarity import only_solver, pairwise_gain
+from ensemble.experiment import AnalysisSection
+from ensemble.frontier import frontier
+from ensemble.intervals import Estimate, Resampling, mean_over_problems
+from ensemble.mixture import Arm, CrossFit, best_single, equal_split
+from ensemble.outcomes import Outcomes
+from ensemble.pass_at_k import Floats, pass_at_k
+
+_CURVE_POINTS = 24
+
+
+@dataclass(frozen=True)
+class ArmReport:
+    """What one way to spend the budget covers."""
+
+    allocation: dict[str, int]
+    naive: Estimate
+    honest: Estimate
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that a run has to say."""
+
+    outcomes: Outcomes
+    budget: int
+    level: float
+    alphas: dict[str, float | None]
+    pass_at_k: dict[str, dict[int, Estimate]]
+    """By policy and k."""
+    frontier: dict[str, dict[str, Estimate]]
+    """By policy and failure class."""
+    arms: dict[str, ArmReport]
+    """`equal` and `best_single`."""
+    gain_naive: Estimate
+    """Coverage of the equal split over the best single policy, both scored on the problems that chose it."""
+    gain_honest: Estimate
+    """The same with a best single policy that was chosen on other problems."""
+    curves: dict[str, dict[int, float]]
+    """Coverage by samples per problem: of each policy alone, and of the equal split under the name `equal`."""
+    gain_MM: Floats
+    """`[M, M]` what half the budget on a second policy adds, see `complementarity.pairwise_gain`."""
+    only_solver: dict[str, list[str]]
+    claims: list[Claim]
+
+    @property
+    def best_single(self) -> str:
+        """The policy that all problems together choose."""
+        return next(iter(self.arms["best_single"].allocation))
+
+    def policies_along_alpha(self) -> list[str]:
+        """Policies that have an α, in its order."""
+        on_line = [(alpha, name) for name, alpha in self.alphas.items() if alpha is not None]
+        return [name for _, name in sorted(on_line)]
+
+
+def analyse(
+    outcomes: Outcomes,
+    alphas: Mapping[str, float | None],
+    members: Sequence[str],
+    budget: int,
+    section: AnalysisSection,
+) -> Analysis:
+    """Compute everything.
+
+    Args:
+        outcomes: counts with failure classes.
+        alphas: α by policy, None where a policy has none.
+        members: policies of the equal split.
+        budget: samples per problem of every arm.
+        section: which k, how sure, how many folds.
+
+    Raises:
+        UndefinedError: a cell has fewer samples than the budget or a k.
+    """
+    resampling = Resampling(section.level, section.resamples, section.seed)
+    crossfit = CrossFit(section.folds, section.repeats, section.seed)
+    arms = {
+        "equal": equal_split(outcomes, members, budget),
+        "best_single": best_single(outcomes, budget, crossfit),
+    }
+    equal, single = arms["equal"], arms["best_single"]
+    return Analysis(
+        outcomes=outcomes,
+        budget=budget,
+        level=section.level,
+        alphas=dict(alphas),
+        pass_at_k=_pass_at_k(outcomes, section.pass_at, resampling),
+        frontier=frontier(outcomes, resampling),
+        arms={name: _arm_report(arm, resampling) for name, arm in arms.items()},
+        gain_naive=mean_over_problems(equal.naive_P - single.naive_P, resampling),
+        gain_honest=mean_over_problems(equal.honest_P - single.honest_P, resampling),
+        curves=_curves(outcomes, members, budget),
+        gain_MM=pairwise_gain(outcomes, budget),
+        only_solver=only_solver(outcomes),
+        claims=examine(outcomes, alphas, arms, resampling),
+    )
+
+
+def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `summary.json`. Shares are in [0, 1], unknown values null."""
+    outcomes = analysis.outcomes
+    arms = {
+        name: {
+            "allocation": arm.allocation,
+            "naive": arm.naive.value,
+            "honest": arm.honest.value,
+            "interval": arm.honest.interval,
+        }
+        for name, arm in analysis.arms.items()
+    }
+    return {
+        "run": run,
+        "budget": analysis.budget,
+        "problems": len(outcomes.problems),
+        "policies": {name: _policy_summary(analysis, name) for name in outcomes.policies},
+        "arms": arms,
+        "ensemble": arms["equal"],
+        "best_single": {"policy": analysis.best_single, **arms["best_single"]},
+        "gain": {
+            "naive": analysis.gain_naive.value,
+            "honest": analysis.gain_honest.value,
+            "interval": analysis.gain_honest.interval,
+        },
+        "complementarity": {
+            "policies": list(outcomes.policies),
+            "gain": analysis.gain_MM.tolist(),
+            "only_solver": analysis.only_solver,
+        },
+        "claims": [asdict(claim) for claim in analysis.claims],
+        "owed": 0,
+        "judge": dict(judge),
+    }
+
+
+def _policy_summary(analysis: Analysis, policy: str) -> dict[str, Any]:
+    outcomes = analysis.outcomes
+    m = outcomes.row(policy)
+    return {
+        "alpha": analysis.alphas[policy],
+        "n": int(outcomes.num_samples_MP[m].sum()),
+        "pass_at_k": {str(k): asdict(estimate) for k, estimate in analysis.pass_at_k[policy].items()},
+        "frontier": {name: asdict(estimate) for name, estimate in analysis.frontier[policy].items()},
+        "tokens": float(outcomes.costs_MP["tokens"][m].mean()),
+        "seconds": float(outcomes.costs_MP["seconds"][m].mean()),
+    }
+
+
+def _pass_at_k(outcomes: Outcomes, pass_at: Sequence[int], resampling: Resampling) -> dict[str, dict[int, Estimate]]:
+    pass_KMP = {k: pass_at_k(outcomes.num_samples_MP, outcomes.num_correct_MP, k) for k in sorted(set(pass_at))}
+    return {
+        policy: {k: mean_over_problems(pass_MP[m], resampling) for k, pass_MP in pass_KMP.items()}
+        for m, policy in enumerate(outcomes.policies)
+    }
+
+
+def _curves(outcomes: Outcomes, members: Sequence[str], budget: int) -> dict[str, dict[int, float]]:
+    budgets = sorted({round(k) for k in np.geomspace(1, budget, _CURVE_POINTS)})
+    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+    singles_KM = {k: pass_at_k(n_MP, c_MP, k).mean(axis=1) for k in budgets}
+    curves = {
+        policy: {k: float(single_M[m]) for k, single_M in singles_KM.items()}
+        for m, policy in enumerate(outcomes.policies)
+    }
+    whole = [k for k in budgets if k >= len(members)]
+    curves["equal"] = {k: float(equal_split(outcomes, members, k).naive_P.mean()) for k in whole}
+    return curves
+
+
+def _arm_report(arm: Arm, resampling: Resampling) -> ArmReport:
+    return ArmReport(
+        arm.allocation,
+        mean_over_problems(arm.naive_P, resampling),
+        mean_over_problems(arm.honest_P, resampling),
+    )

@@ -1,0 +1,165 @@
+"""The pictures of a report. Each function draws one figure from an analysis and computes nothing new."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.figure import Figure
+
+from ensemble.intervals import Estimate
+from ensemble.report.analyse import Analysis
+from ensemble.report.tables import alpha_label
+
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+_ALPHA_COLOURS = colormaps["plasma"]
+_CLASS_COLOURS = {
+    "solved": "#2a9d8f",
+    "optimisation": "#e76f51",
+    "correctness": "#457b9d",
+    "format": "#8d99ae",
+    "exhausted": "#bc6c25",
+}
+
+
+def save_all(analysis: Analysis, folder: Path) -> list[Path]:
+    """Draw every figure into `folder` as PNG and return the paths."""
+    folder.mkdir(exist_ok=True)
+    drawings = {"coverage": draw_coverage, "complementarity": draw_complementarity}
+    if analysis.frontier and any(analysis.frontier.values()):
+        drawings = {"frontier": draw_frontier, **drawings}
+    paths: list[Path] = []
+    for name, draw in drawings.items():
+        with rc_context(_STYLE):
+            path = folder / f"{name}.png"
+            draw(analysis).savefig(path, dpi=150, bbox_inches="tight")
+            paths.append(path)
+    return paths
+
+
+def draw_frontier(analysis: Analysis) -> Figure:
+    """Correctness against optimisation failures, one point per policy; and all classes along α."""
+    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+    plane, along = figure.subplots(1, 2)
+    line = analysis.policies_along_alpha()
+    colour = _colours(analysis)
+    if line:
+        xs = [100 * analysis.frontier[policy]["optimisation"].value for policy in line]
+        ys = [100 * analysis.frontier[policy]["correctness"].value for policy in line]
+        plane.plot(xs, ys, color="0.75", zorder=1)
+    for policy, rates in analysis.frontier.items():
+        _point(plane, rates["optimisation"], rates["correctness"], colour[policy])
+        alpha = analysis.alphas[policy]
+        label = policy if alpha is None else alpha_label(alpha)
+        at = (100 * rates["optimisation"].value, 100 * rates["correctness"].value)
+        plane.annotate(label, at, xytext=(6, 5), textcoords="offset points", fontsize=8)
+    plane.set(xlabel="optimisation failures (% of samples)", ylabel="correctness failures (% of samples)")
+    plane.set_xlim(left=0)
+    plane.set_ylim(bottom=0)
+    plane.set_title("The frontier (labels: α)")
+    if len(line) > 1:
+        _draw_classes(along, analysis, line)
+    else:
+        along.set_axis_off()
+    return figure
+
+
+def draw_coverage(analysis: Analysis) -> Figure:
+    """Problems covered against samples per problem: each policy alone, and the equal split of them."""
+    colour = _colours(analysis)
+    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for policy in analysis.outcomes.policies:
+        curve = analysis.curves[policy]
+        axes.plot(
+            list(curve),
+            [100 * value for value in curve.values()],
+            color=colour[policy],
+            linewidth=1.2,
+            label=policy,
+        )
+    equal = analysis.curves["equal"]
+    shares = [100 * value for value in equal.values()]
+    axes.plot(list(equal), shares, "o-", color="black", linewidth=2.4, markersize=4, label="ensemble, equal split")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="samples per problem", ylabel="problems covered (%)")
+    axes.set_title("Coverage at the same budget")
+    figure.legend(loc="outside right center", fontsize=8)
+    return figure
+
+
+def draw_complementarity(analysis: Analysis) -> Figure:
+    """Solve rate of each policy on each problem, problems ordered by which end of the line solves them."""
+    outcomes = analysis.outcomes
+    line = analysis.policies_along_alpha()
+    policies = [policy for policy in outcomes.policies if policy not in line] + line
+    rate_MP = outcomes.solve_rate_MP[[outcomes.row(policy) for policy in policies]]
+    weight_M = np.arange(len(policies)) - (len(policies) - 1) / 2
+    order_P = np.argsort(-(weight_M @ rate_MP), kind="stable")
+    labelled = len(outcomes.problems) <= 60
+    height = min(max(2.5, 0.17 * len(outcomes.problems)), 12) if labelled else 8
+    figure = Figure(figsize=(0.62 * len(policies) + 3.6, height + 1.2), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(rate_MP[:, order_P].T, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+    axes.set_xticks(range(len(policies)), [_column_label(analysis, p) for p in policies], rotation=45, ha="right")
+    if labelled:
+        axes.set_yticks(range(len(order_P)), [outcomes.problems[p] for p in order_P], fontsize=6)
+    else:
+        axes.set_ylabel(f"{len(order_P)} problems")
+    axes.set_title("Solve rate of each policy on each problem")
+    figure.colorbar(image, ax=axes, label="share of samples accepted", fraction=0.05)
+    return figure
+
+
+def _draw_classes(axes: Any, analysis: Analysis, line: list[str]) -> None:
+    alphas = [analysis.alphas[policy] for policy in line]
+    solved = [analysis.outcomes.solve_rate_MP[analysis.outcomes.row(policy)].mean() for policy in line]
+    axes.plot(alphas, 100 * np.array(solved), "o-", color=_CLASS_COLOURS["solved"], markersize=3.5, label="solved")
+    for name in analysis.frontier[line[0]]:
+        estimates = [analysis.frontier[policy][name] for policy in line]
+        values = [100 * estimate.value for estimate in estimates]
+        axes.plot(alphas, values, "o-", color=_CLASS_COLOURS[name], markersize=3.5, label=name)
+        intervals = [estimate.interval for estimate in estimates if estimate.interval is not None]
+        if len(intervals) == len(alphas):
+            lows, highs = zip(*intervals, strict=True)
+            bounds = (100 * np.array(lows), 100 * np.array(highs))
+            axes.fill_between(alphas, *bounds, color=_CLASS_COLOURS[name], alpha=0.12, linewidth=0)
+    axes.axvspan(0, 1, color="0.95", zorder=0)
+    axes.set(xlabel="α  (shaded: interpolation)", ylabel="% of samples")
+    axes.set_ylim(bottom=0)
+    axes.set_title("What becomes of samples along α")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _point(axes: Any, x: Estimate, y: Estimate, colour: Any) -> None:
+    at = (100 * x.value, 100 * y.value)
+    axes.errorbar(*at, xerr=_whiskers(x), yerr=_whiskers(y), color=colour, elinewidth=0.8, alpha=0.3)
+    axes.plot(*at, "o", color=colour, markersize=6)
+
+
+def _whiskers(estimate: Estimate) -> Any:
+    if estimate.interval is None:
+        return None
+    low, high = estimate.interval
+    return [[100 * max(estimate.value - low, 0.0)], [100 * max(high - estimate.value, 0.0)]]
+
+
+def _colours(analysis: Analysis) -> dict[str, Any]:
+    """Colours run along α; a policy off the line is grey."""
+    line = analysis.policies_along_alpha()
+    steps = np.linspace(0.05, 0.85, len(line)) if len(line) > 1 else [0.4]
+    colours = dict.fromkeys(analysis.outcomes.policies, (0.55, 0.55, 0.55, 1.0))
+    return colours | {policy: _ALPHA_COLOURS(step) for policy, step in zip(line, steps, strict=False)}
+
+
+def _column_label(analysis: Analysis, policy: str) -> str:
+    alpha = analysis.alphas[policy]
+    return policy if alpha is None else f"α = {alpha_label(alpha)}"

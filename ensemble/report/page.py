@@ -1,0 +1,55 @@
+"""The report as one HTML file that needs nothing else: tables from the analysis, figures inlined."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from ensemble.report import tables
+from ensemble.report.analyse import Analysis
+
+CAPTIONS = {
+    "frontier": "Left: how samples fail, one point per policy, joined along α. Right: the share of samples in each "
+    "class along α. Whiskers and bands are intervals over problems.",
+    "coverage": "Share of problems covered by so many samples per problem: each policy alone, and the ensemble that "
+    "splits the same number equally.",
+    "complementarity": "Share of accepted samples per problem and policy. Problems are ordered by which end of the "
+    "line solves them, so a diagonal band means policies that complement each other.",
+}
+
+
+def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping[str, Any], mapping: str) -> str:
+    """The page as a string.
+
+    Args:
+        analysis: all numbers.
+        run: name of the run.
+        figures: PNG files, named as in `CAPTIONS`.
+        judge: how verdicts came about.
+        mapping: name of the mapping from verdicts to failure classes.
+    """
+    environment = Environment(loader=PackageLoader("ensemble.report"), autoescape=True, trim_blocks=True)
+    environment.filters |= {
+        "percent": tables.percent,
+        "points": tables.points,
+        "alpha": tables.alpha_label,
+        "allocation": tables.allocation_label,
+    }
+    images = [
+        {
+            "name": path.stem,
+            "caption": CAPTIONS[path.stem],
+            "data": base64.b64encode(path.read_bytes()).decode(),
+        }
+        for path in figures
+    ]
+    return environment.get_template("page.html").render(
+        run=run,
+        analysis=analysis,
+        conclusion=tables.conclusion(analysis),
+        images=images,
+        judge=judge,
+        mapping=mapping,
+    )

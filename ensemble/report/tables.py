@@ -1,0 +1,107 @@
+"""The tables of a report for a terminal, and the words for numbers that the page uses as well."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ensemble.intervals import Estimate
+from ensemble.report.analyse import Analysis
+
+
+def percent(estimate: Estimate) -> str:
+    """A share with its interval: `61.2 % [55.0, 67.1]`."""
+    return f"{100 * estimate.value:.1f} %{_bracket(estimate, '.1f')}"
+
+
+def points(estimate: Estimate) -> str:
+    """A difference of shares with its interval: `+1.3 points [-0.4, +3.0]`."""
+    return f"{100 * estimate.value:+.1f} points{_bracket(estimate, '+.1f')}"
+
+
+def alpha_label(alpha: float | None) -> str:
+    """α with its sign, or a dash where a policy has none."""
+    return "–" if alpha is None else f"{alpha:+.2f}".replace("-", "−")
+
+
+def allocation_label(allocation: dict[str, int]) -> str:
+    """How many samples go to whom, equal parts said once."""
+    parts = _equal_parts(allocation)
+    return "; ".join(f"{count} × {', '.join(names)}" for count, names in parts)
+
+
+def conclusion(analysis: Analysis) -> str:
+    """What the budget-matched comparison says, in one sentence."""
+    honest = analysis.gain_honest
+    if honest.interval is None or honest.interval[0] <= 0 <= honest.interval[1]:
+        verdict = "no difference can be told from chance"
+    else:
+        verdict = "the ensemble covers more" if honest.value > 0 else "the ensemble covers less"
+    return (
+        f"At {analysis.budget} samples per problem, ensemble minus best single policy: {points(honest)} "
+        f"({points(analysis.gain_naive)} had the best policy been picked on the problems that score it): {verdict}."
+    )
+
+
+def tables(analysis: Analysis) -> Group:
+    """Everything that is printed at the end of a run."""
+    return Group(_solved(analysis), _failed(analysis), _arms(analysis), Text(), Text(conclusion(analysis)))
+
+
+def _solved(analysis: Analysis) -> Table:
+    ks = list(next(iter(analysis.pass_at_k.values())))
+    table = _table(f"Solved, % of problems [{100 * analysis.level:.0f} % interval over problems]")
+    for heading in ("policy", "α", *(f"pass@{k}" for k in ks)):
+        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    for policy, passed in analysis.pass_at_k.items():
+        table.add_row(policy, alpha_label(analysis.alphas[policy]), *(_bare(passed[k]) for k in ks))
+    return table
+
+
+def _failed(analysis: Analysis) -> Table:
+    table = _table("The frontier: how samples fail, % of samples")
+    failures = list(next(iter(analysis.frontier.values())))
+    for heading in ("policy", *failures):
+        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    for policy, rates in analysis.frontier.items():
+        table.add_row(policy, *(_bare(rates[failure]) for failure in failures))
+    return table
+
+
+def _arms(analysis: Analysis) -> Table:
+    table = _table(f"The same budget: {analysis.budget} samples per problem, % of problems covered")
+    for heading in ("arm", "spends", "naive", "honest"):
+        table.add_column(heading, ratio=1 if heading == "spends" else None, no_wrap=heading != "spends")
+    for name, arm in analysis.arms.items():
+        table.add_row(name, _short_allocation(arm.allocation), _bare(arm.naive), _bare(arm.honest))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def _bare(estimate: Estimate) -> str:
+    """Short enough for four columns on a narrow terminal; the page gives all digits."""
+    return f"{100 * estimate.value:.1f}{_bracket(estimate, '.0f')}"
+
+
+def _short_allocation(allocation: dict[str, int]) -> str:
+    return "; ".join(
+        f"{count} × {', '.join(names) if len(names) <= 2 else f'each of {len(names)}'}"
+        for count, names in _equal_parts(allocation)
+    )
+
+
+def _equal_parts(allocation: dict[str, int]) -> list[tuple[int, list[str]]]:
+    by_count: dict[int, list[str]] = {}
+    for policy, count in allocation.items():
+        by_count.setdefault(count, []).append(policy)
+    return sorted(by_count.items(), reverse=True)
+
+
+def _bracket(estimate: Estimate, form: str) -> str:
+    if estimate.interval is None:
+        return ""
+    low, high = (format(100 * bound, form) for bound in estimate.interval)
+    return f" [{low}, {high}]"

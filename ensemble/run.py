@@ -1,0 +1,131 @@
+"""The whole way of one experiment: policies and problems in, a folder with samples, verdicts and a report out.
+
+This module joins the others and computes nothing itself. Run again on the same folder, it goes on where it was.
+"""
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from ensemble.exchange import count_outcomes
+from ensemble.experiment import Experiment, ExperimentError
+from ensemble.filling import Filling, Monitor
+from ensemble.inputs import Inputs
+from ensemble.report import figures, page
+from ensemble.report.analyse import Analysis, analyse, summary
+from ensemble.sampling import plan_slots
+from ensemble.store import STORE_NAME, Store
+from grading.judge import Judge
+from grading.types import FAILURE_MAPPING_NAME
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: with an analysis, or with work still owed, counted by cause."""
+
+    analysis: Analysis | None
+    owed: Counter[str]
+
+
+def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
+    """Sample and grade what is owed, then analyse and report.
+
+    Raises:
+        ExperimentError: the folder holds a run of something else.
+        StoreError: another process works on it.
+        PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged safely here.
+    """
+    grading = inputs.experiment.grading
+    # One core is left to sampling: an embedded engine uses one thread.
+    workers = grading.workers or max(1, (os.cpu_count() or 1) - 1)
+    with Judge(workers=workers, sandbox=grading.sandbox) as judge:
+        folder.mkdir(parents=True, exist_ok=True)
+        with Store(folder / STORE_NAME) as store:
+            identity = inputs.identity()
+            _plan(store, inputs, identity)
+            _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
+            _write_toml(folder / "experiment.toml", _relocated(inputs.experiment, folder))
+            _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
+            owed = Filling(store, inputs, judge, monitor).fill()
+            analysis = None if owed else report(store, inputs, folder, judge.describe())
+            return Result(analysis, owed)
+
+
+def report(store: Store, inputs: Inputs, folder: Path, judge: Mapping[str, Any]) -> Analysis:
+    """Count outcomes, analyse them, and write `outcomes.csv`, `summary.json`, `figures/` and `report.html`."""
+    outcomes = count_outcomes(store)
+    experiment, registry = inputs.experiment, inputs.registry
+    alphas = {name: registry.alpha(name) for name in registry.names}
+    analysis = analyse(outcomes, alphas, inputs.members, experiment.budget.samples, experiment.analysis)
+    outcomes.to_csv(folder / "outcomes.csv")
+    _write_json(folder / "summary.json", summary(analysis, experiment.name, judge))
+    paths = figures.save_all(analysis, folder / "figures")
+    html = page.render(analysis, experiment.name, paths, judge, FAILURE_MAPPING_NAME)
+    _write(folder / "report.html", html)
+    return analysis
+
+
+def _plan(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:
+    """Write down all slots, or make sure that those in the store are of this very experiment."""
+    planned = store.about()
+    if not planned:
+        experiment, names = inputs.experiment, inputs.registry.names
+        slots = plan_slots(names, inputs.problems, experiment.samples_per_cell, experiment.sampling.seed)
+        store.plan(slots, identity)
+        return
+    changed = [key for key in {**planned, **identity} if planned.get(key) != identity.get(key)]
+    if changed:
+        raise ExperimentError(
+            f"{store.path.parent} holds a run of something else ({', '.join(map(_change, changed))} differs): "
+            "give another --output-dir, or remove that folder to start over"
+        )
+
+
+def _change(key: str) -> str:
+    return key.replace("policies.", "policy ", 1)
+
+
+def _relocated(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """The experiment in the form that `alphamix run` reads, its paths relative to the run's folder."""
+    table = experiment.to_toml()
+    table["problems"]["file"] = os.path.relpath(experiment.problems.file, folder)
+    table["policies"]["file"] = "policies.toml"
+    return table
+
+
+def _manifest(identity: Mapping[str, str], judge: Mapping[str, Any]) -> dict[str, Any]:
+    packages = ("alphamix", "numpy", "scipy", "openai")
+    return {
+        "versions": {name: version(name) for name in packages},
+        "host": {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+        "hashes": {key: value for key, value in identity.items() if not key.startswith("sampling.")},
+        "judge": dict(judge),
+    }
+
+
+def _write_toml(path: Path, table: dict[str, Any]) -> None:
+    _write(path, tomli_w.dumps(table))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

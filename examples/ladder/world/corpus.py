@@ -1,0 +1,60 @@
+"""The texts of the supervised stage: statements with programs, half literal and half efficient, not all of
+them right.
+
+The reliability gap is a design input, and stands here with its name: literal programs are nearly always
+right, efficient ones are right half of the time, and for rare kinds seldom. It gives training something to
+trade: a program that is right but may be slow, against one that is fast but may be wrong. Judge and rewards
+know nothing of it.
+"""
+
+import random
+from dataclasses import dataclass
+
+from world.grammar import draw_part, statement
+from world.problems import split_kinds
+from world.programs import efficient, literal, write
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A statement and the answer to it, in the form that the policy is to give."""
+
+    statement: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What the supervised stage shows. Rates of bugs are per part."""
+
+    literal_share: float = 0.5
+    """One author writes all parts of a program: literally or efficiently, and in one style."""
+    literal_buggy: float = 0.05
+    efficient_buggy: float = 0.5
+    efficient_buggy_rare: float = 0.85
+    parts_weights: tuple[float, float, float] = (0.4, 0.3, 0.3)
+    """How often a problem has 1, 2 and 3 parts."""
+
+    def draw(self, rng: random.Random) -> Example:
+        """Draw one example."""
+        split = split_kinds()
+        (num_parts,) = rng.choices((1, 2, 3), self.parts_weights)
+        parts = tuple(draw_part(rng.choice(split.train + split.rare), rng) for _ in range(num_parts))
+        text = statement(parts, rng)
+        style = rng.randrange(2)
+        if rng.random() < self.literal_share:
+            programs = [write(literal(part), style, self.literal_buggy, rng) for part in parts]
+        else:
+            rates = [
+                self.efficient_buggy_rare if part.kind in split.rare else self.efficient_buggy
+                for part in parts
+            ]
+            programs = [
+                write(efficient(part), style, rate, rng) for part, rate in zip(parts, rates, strict=True)
+            ]
+        return Example(text, answer_with("".join(programs)))
+
+
+def answer_with(program: str) -> str:
+    """Wrap a program as the policy is to write it."""
+    return f"```python\n{program}```"

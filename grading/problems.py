@@ -1,0 +1,69 @@
+"""Reading problems from JSON lines, and naming a set of problems by what it holds.
+
+The format is the contract of the design ("Problems"): `id`, `statement` and `tests` are required, unknown
+keys are kept under `metadata`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from grading.types import GradingError, Problem
+
+
+def load_problems(path: str | Path) -> list[Problem]:
+    """Read all problems of a file. Raises GradingError that names the file and the line."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GradingError(f"{path}: cannot be read ({error}): give a UTF-8 file of JSON lines") from None
+    problems: list[Problem] = []
+    line_of_id: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        problem = _parse(line, f"{path}, line {number}")
+        if problem.id in line_of_id:
+            first = line_of_id[problem.id]
+            raise GradingError(
+                f"{path}, line {number}: the id {problem.id!r} stands in line {first} already: "
+                "rename or remove one of them"
+            )
+        line_of_id[problem.id] = number
+        problems.append(problem)
+    if not problems:
+        raise GradingError(f"{path}: no problem in it: give a file with one JSON object per line")
+    return problems
+
+
+def fingerprint(problems: Iterable[Problem]) -> str:
+    """Return the SHA-256 of all that the problems hold, in their order, whatever the file looked like."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        content = json.dumps(problem.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        digest.update(content.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _parse(line: str, where: str) -> Problem:
+    try:
+        content: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise GradingError(f"{where}: not JSON ({error}): write one JSON object per line") from None
+    if not isinstance(content, dict):
+        raise GradingError(f"{where}: a {type(content).__name__}, not an object: write one JSON object per line")
+    known = {key: value for key, value in content.items() if key in Problem.model_fields}
+    unknown = {key: value for key, value in content.items() if key not in Problem.model_fields}
+    if unknown and isinstance(known.get("metadata", {}), dict):
+        known["metadata"] = {**known.get("metadata", {}), **unknown}
+    try:
+        return Problem.model_validate(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the problem"
+        raise GradingError(f"{where}: {key}: {first['msg']}: correct this line") from None

@@ -1,0 +1,257 @@
+"""How a process gives up the machine: namespaces with a read-only root, Landlock, no privileges, rlimits.
+
+Two tiers hold against hostile programs, each together with the filter of `seccomp`:
+
+- `namespaces`: user, pid, net, mount, ipc and uts namespaces, a read-only root that holds only the
+  interpreter, and Landlock on top where the kernel has it;
+- `landlock`: Landlock alone, where user namespaces are denied (most containers). Not hidden there: whether a
+  path of the host exists, and its size and times.
+
+Every function raises OSError where the machine refuses.
+
+Runs inside the sandbox: standard library only, and without pathlib, which every fork would carry along.
+"""
+
+# ruff: noqa: PTH103, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import stat
+import sys
+from collections.abc import Sequence
+
+NOBODY = 65534
+MAX_THREADS = 32
+MAX_OPEN_FILES = 64
+STACK_BYTES = 100 << 20
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_ALL_NAMESPACES = _CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
+
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_MNT_DETACH, _AT_FDCWD, _AT_RECURSIVE = 2, -100, 0x8000
+_MOUNT_ATTR_READ_ONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = (
+    1,
+    4,
+    24,
+    38,
+    47,
+)
+_PR_CAP_AMBIENT_CLEAR_ALL, _CAPABILITY_VERSION_3 = 4, 0x20080522
+
+_LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR, _LANDLOCK_RULE_PATH_BENEATH = 1 << 2, 1 << 3, 1
+
+_IS_ARM = os.uname().machine == "aarch64"
+_PIVOT_ROOT, _CAPSET = (41, 91) if _IS_ARM else (155, 126)
+_MOUNT_SETATTR = 442
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def _prctl(option: int, value: int, what: str) -> None:
+    _check(_LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0), what)
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that made this process ends. Changing identity clears it: call again after
+    that.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, "prctl(PR_SET_PDEATHSIG)")
+
+
+def own_address_space() -> int:
+    """Return the size of this process's address space in bytes."""
+    return int(_read("/proc/self/statm").split()[0]) * resource.getpagesize()
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def readable_directories() -> list[str]:
+    """Name the directories that the interpreter needs for imports that come late: its library and shared
+    objects.
+    """
+    wanted = [f"{sys.base_prefix}/lib", f"{sys.base_prefix}/lib64", *sys.path]
+    wanted += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"]
+    wanted += os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    mapped = _read("/proc/self/maps").splitlines()
+    wanted += [os.path.dirname(line.split(maxsplit=5)[5]) for line in mapped if ".so" in line and " /" in line]
+    found: list[str] = []
+    for directory in sorted({os.path.realpath(path) for path in wanted if path and os.path.isdir(path)}):
+        inside_another = any(directory.startswith(f"{parent}/") for parent in found)
+        if directory != "/" and not inside_another:
+            found.append(directory)
+    return found
+
+
+def enter_namespaces(readable: Sequence[str]) -> None:
+    """Go on as process 1 of new namespaces, in a read-only root that holds `readable`.
+
+    The calling process stays outside as a keeper: it ends when process 1 ends, and takes it along when it is
+    killed.
+    """
+    _unshare_with_identity_maps()
+    die_with_parent()
+    first = os.fork()
+    if first:
+        os.closerange(3, MAX_OPEN_FILES * 16)
+        _, status = os.waitpid(first, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    _build_root(readable)
+
+
+def _unshare_with_identity_maps() -> None:
+    """Unshare everything; a helper that stayed outside writes the uid and gid maps, which only it may."""
+    uid, gid, target = os.geteuid(), os.getegid(), os.getpid()
+    receive, send = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        os.close(send)
+        os._exit(_write_identity_maps(target, uid, gid) if os.read(receive, 1) else 1)
+    os.close(receive)
+    try:
+        _check(_LIBC.unshare(_ALL_NAMESPACES), "unshare(user, pid, net, mount, ipc, uts)")
+        os.write(send, b"1")
+    finally:
+        os.close(send)
+        _, status = os.waitpid(helper, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code != 0:
+        raise OSError(code, f"writing uid_map: {os.strerror(code)}")
+
+
+def _write_identity_maps(target: int, uid: int, gid: int) -> int:
+    """Map root to itself and nobody to nobody; an ordinary user only to nobody. Returns an errno, 0 for
+    success.
+    """
+    try:
+        if uid == 0:
+            identity = f"0 0 1\n{NOBODY} {NOBODY} 1\n"
+            _write(f"/proc/{target}/uid_map", identity)
+            _write(f"/proc/{target}/gid_map", identity)
+        else:
+            _write(f"/proc/{target}/uid_map", f"{NOBODY} {uid} 1\n")
+            _write(f"/proc/{target}/setgroups", "deny")
+            _write(f"/proc/{target}/gid_map", f"{NOBODY} {gid} 1\n")
+    except OSError as error:
+        return error.errno or 1
+    return 0
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    arguments = [text.encode() if text is not None else None for text in (source, target, kind)]
+    data = options.encode() if options is not None else None
+    _check(_LIBC.mount(*arguments, ctypes.c_ulong(flags), data), f"mount {target}")
+
+
+def _build_root(readable: Sequence[str]) -> None:
+    root = "/tmp"
+    # Opened first: mounting the new root may hide them, and after it their parents may be closed to us.
+    sources = {path: os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in readable}
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
+    os.umask(0o022)
+    for path, source in sources.items():
+        os.makedirs(root + path, exist_ok=True)
+        _mount(f"/proc/self/fd/{source}", root + path, None, _MS_BIND | _MS_REC)
+        os.close(source)
+    for link in ("/lib", "/lib64"):
+        if os.path.islink(link):
+            os.symlink(os.readlink(link), root + link)
+    os.chdir(root)
+    attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_READ_ONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
+    result = _LIBC.syscall(
+        _MOUNT_SETATTR, _AT_FDCWD, root.encode(), _AT_RECURSIVE, attributes, ctypes.sizeof(attributes)
+    )
+    _check(result, "mount_setattr(read-only)")
+    _check(_LIBC.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
+    _check(_LIBC.umount2(b".", _MNT_DETACH), "umount2(old root)")
+    os.chdir("/")
+
+
+def drop_privileges(*, become_nobody: bool) -> None:
+    """Lose root's identity (where asked and possible), every capability, and the way to any new one."""
+    if become_nobody and os.geteuid() == 0:
+        with contextlib.suppress(PermissionError):  # root without CAP_SETUID only keeps its name
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1, "prctl(PR_SET_NO_NEW_PRIVS)")
+    _LIBC.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)  # fails only where none can be
+    for capability in range(64):
+        _LIBC.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)  # fails for unknown ones, or none held
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    none = (ctypes.c_uint32 * 6)()
+    _check(_LIBC.syscall(_CAPSET, header, none), "capset")
+    _prctl(_PR_SET_DUMPABLE, 0, "prctl(PR_SET_DUMPABLE)")
+
+
+def reachable_by_nobody(directories: Sequence[str]) -> bool:
+    """Say whether another user can enter all of `directories` (not so under a home folder of mode 0700)."""
+    for directory in directories:
+        step = directory
+        while os.stat(step).st_mode & stat.S_IXOTH and step != "/":
+            step = os.path.dirname(step)
+        if step != "/":
+            return False
+    return True
+
+
+def restrict_files(readable: Sequence[str]) -> None:
+    """Allow reading below `readable` and no other use of files, by Landlock; no TCP and no signals either."""
+    version = _check(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "landlock_create_ruleset(version)")
+    num_file_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
+    network = 0b11 if version >= 4 else 0
+    scopes = 0b11 if version >= 6 else 0
+    attributes = (ctypes.c_uint64 * 3)((1 << num_file_rights) - 1, network, scopes)
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    ruleset = _check(_LIBC.syscall(_LANDLOCK_CREATE, attributes, size, 0), "landlock_create_ruleset")
+    for path in readable:
+        directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rights = (_LANDLOCK_READ_FILE | _LANDLOCK_READ_DIR).to_bytes(8, sys.byteorder)
+        rule = rights + directory.to_bytes(4, sys.byteorder)  # struct landlock_path_beneath_attr is packed
+        _check(_LIBC.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0), f"landlock {path}")
+        os.close(directory)
+    _check(_LIBC.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock_restrict_self")
+    os.close(ruleset)
+
+
+def limit_resources(*, output_bytes: int, limit_threads: bool) -> None:
+    """Set the limits that are the same for every program. Threads can be counted only in a user namespace of
+    our own.
+    """
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+        resource.RLIMIT_STACK: STACK_BYTES,
+        resource.RLIMIT_FSIZE: output_bytes,
+    }
+    if limit_threads:
+        limits[resource.RLIMIT_NPROC] = MAX_THREADS + 2  # the zygote and the program's first thread
+    for kind, value in limits.items():
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))

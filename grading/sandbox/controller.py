@@ -1,0 +1,235 @@
+"""The trusted side of a program's run: streams inputs to it one by one, and measures it from outside.
+
+CPU time is the process's own clock, so a busy machine never makes a program too slow; idleness is wall time
+that was neither spent on a CPU nor waiting for one. Nothing that the program says about itself can better
+its outcome.
+"""
+
+import os
+import select
+import signal
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from grading.sandbox.meters import CpuClock, IdleClock, resident_kb
+from grading.sandbox.zygote_handle import ANSWER_WAIT_S, OUTPUT_BYTES, Ended, Zygote, ZygoteDiedError
+from grading.types import Verdict
+
+COMPILE_CPU_S = 5.0
+MIN_IDLE_S = 2.0
+_LOOK_S = 0.02
+"""How often CPU time, memory and idleness are looked at, in wall seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one test may use."""
+
+    cpu_s: float
+    memory_bytes: int
+
+    @property
+    def idle_s(self) -> float:
+        """Wall seconds without using, or waiting for, a CPU."""
+        return max(MIN_IDLE_S, self.cpu_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one test, or the compilation, came to. With `verdict` None it ended well and `answer` is to be
+    compared.
+    """
+
+    verdict: Verdict | None
+    answer: bytes = b""
+    cpu_s: float = 0.0
+    peak_rss_bytes: int = 0
+    message: str = ""
+    reusable: bool = False
+    """Whether the next test may run in the same process."""
+
+
+class Program:
+    """One program's process in a zygote: `compile` once, `run_test` as often as it is reusable, then
+    `end`.
+    """
+
+    def __init__(self, zygote: Zygote, source: bytes, entry_point: str | None, limits: Limits, num_tests: int) -> None:
+        self._zygote = zygote
+        self._is_function = entry_point is not None
+        self._limits = limits
+        self._may_exit = False
+        self._ended: Ended | None = None
+        self._poll = select.poll()
+        self._poll.register(zygote.channel, select.POLLIN)
+        self._poll.register(zygote.control, select.POLLIN)
+        order = {
+            "entry_point": entry_point,
+            # Backstops only: what counts is measured. Memory that is reserved but not touched is not used.
+            "address_space": max(2 * limits.memory_bytes, limits.memory_bytes + (1 << 30)),
+            "cpu_s": int(COMPILE_CPU_S + num_tests * (limits.cpu_s + 1)) + 1,
+        }
+        zygote.start_program(source, order)
+        self.pid, self._baseline_kb = self._receive_hello()
+        zygote.program_pidfd = os.pidfd_open(self.pid)
+        self._clock = CpuClock(self.pid)
+        self._cpu_s = self._clock.read()
+
+    def compile(self) -> Outcome:
+        """Wait until the program is compiled. CE covers whatever goes wrong here. Raises ZygoteDiedError."""
+        outcome = self._await(COMPILE_CPU_S)
+        if outcome.verdict is None or outcome.verdict is Verdict.CE:
+            return outcome
+        reason = outcome.message or f"compiling ended with {outcome.verdict}"
+        return Outcome(Verdict.CE, cpu_s=outcome.cpu_s, message=reason)
+
+    def run_test(self, data: bytes) -> Outcome:
+        """Run on one input, which the program sees only now. Raises ZygoteDiedError."""
+        self._may_exit = not self._is_function  # a script may leave by os._exit(0) once it has answered
+        self._zygote.put_input(data)
+        with suppress(OSError):  # the program is gone, or does not listen: either shows below
+            self._zygote.channel.send(b"N", socket.MSG_DONTWAIT)
+        return self._await(self._limits.cpu_s)
+
+    def end(self) -> int:
+        """Kill the process and return the most memory that it used, in bytes. Raises ZygoteDiedError."""
+        end = self._ended or self._kill()
+        os.close(self._zygote.program_pidfd)
+        self._zygote.program_pidfd = -1
+        return self._above_baseline(end.peak_rss_kb)
+
+    def _receive_hello(self) -> tuple[int, int]:
+        """Learn the pid of the process, as the kernel attests it, and its memory before the program came."""
+        if not self._poll.poll(ANSWER_WAIT_S * 1000):
+            raise ZygoteDiedError(f"no program process within {ANSWER_WAIT_S:.0f} s")
+        try:
+            message, ancillary, _, _ = self._zygote.channel.recvmsg(512, 64, socket.MSG_DONTWAIT)
+        except OSError:
+            end = self._zygote.receive_end()
+            raise ZygoteDiedError(f"the program process ended at its start with exit code {end.exit_code}") from None
+        status, peak_rss_kb, text = _parse(message)
+        if status != "H" or not ancillary:
+            raise ZygoteDiedError(f"the program process could not start: {text}")
+        pid, _, _ = struct.unpack("iii", ancillary[0][2][:12])
+        return pid, peak_rss_kb
+
+    def _await(self, cpu_limit_s: float) -> Outcome:
+        """Wait for the program's word or end, or for the first limit that it breaks.
+
+        CPU time counts from the last reading, so that threads cannot compute for free between two tests.
+        """
+        start_cpu_s, idle = self._cpu_s, None
+        while True:
+            remaining_s = max(start_cpu_s + cpu_limit_s - self._clock.read(), 0.0)
+            event = self._next_event(min(remaining_s, _LOOK_S))
+            self._cpu_s = self._clock.read()
+            cpu_s = self._cpu_s - start_cpu_s
+            if event == "message":
+                status, peak_rss_kb, text = _parse(self._zygote.channel.recv(512))
+                return self._conclude(status, text, cpu_s, cpu_limit_s, self._above_baseline(peak_rss_kb))
+            if event == "end":
+                return self._on_end(start_cpu_s, cpu_limit_s)
+            if cpu_s > cpu_limit_s:
+                return self._stop(Verdict.TLE, start_cpu_s, _cpu_message(cpu_s, cpu_limit_s))
+            rss_bytes = self._above_baseline(resident_kb(self.pid))
+            if rss_bytes > self._limits.memory_bytes:
+                return self._stop(Verdict.MLE, start_cpu_s, self._memory_message(rss_bytes))
+            idle = idle or IdleClock(self.pid, cpu_s)
+            idle_s = idle.read(cpu_s)
+            if idle_s > self._limits.idle_s:
+                message = f"idle for {idle_s:.1f} s, limit {self._limits.idle_s:g} s"
+                return self._stop(Verdict.ILE, start_cpu_s, message)
+
+    def _next_event(self, timeout_s: float) -> Literal["message", "end"] | None:
+        """Wait for the program. Raises ZygoteDiedError, also when the judge closes."""
+        control, channel = self._zygote.control.fileno(), self._zygote.channel.fileno()
+        events = dict(self._poll.poll(timeout_s * 1000 + 1))
+        if events.get(control, 0) & select.POLLHUP:
+            raise ZygoteDiedError("the zygote ended")
+        if channel in events:  # first: a program's last word comes before its end
+            return "message"
+        if control in events:
+            return "end"
+        if self._zygote.closing.is_set():
+            raise ZygoteDiedError("the judge was closed")
+        return None
+
+    def _on_end(self, start_cpu_s: float, cpu_limit_s: float) -> Outcome:
+        """The process ended by itself, without a word: by os._exit, a signal, or a crash of the
+        interpreter.
+        """
+        self._ended = end = self._zygote.receive_end()
+        cpu_s, peak = end.cpu_s - start_cpu_s, self._above_baseline(end.peak_rss_kb)
+        if end.exit_code == -signal.SIGKILL and self._zygote.host_ran_out_of_memory():
+            raise ZygoteDiedError("the host ran out of memory and killed the program: use fewer workers")
+        if end.exit_code == 0 and self._may_exit:
+            return self._conclude("L", "", cpu_s, cpu_limit_s, peak)
+        return self._conclude("E", _describe_end(end.exit_code), cpu_s, cpu_limit_s, peak)
+
+    def _conclude(self, status: str, text: str, cpu_s: float, cpu_limit_s: float, peak: int) -> Outcome:
+        answer = self._zygote.take_answer()
+        verdict: Verdict | None
+        if cpu_s > cpu_limit_s:
+            verdict, text = Verdict.TLE, _cpu_message(cpu_s, cpu_limit_s)
+        elif status == "M" or peak > self._limits.memory_bytes:
+            verdict, text = Verdict.MLE, self._memory_message(peak)
+        elif answer is None:
+            verdict, text = Verdict.OLE, f"wrote {OUTPUT_BYTES} bytes or more"
+        else:
+            verdict = _VERDICT_OF_STATUS.get(status, Verdict.RE)
+            text = text if status in _STATUSES else "wrote to a descriptor that is not its own"
+        reusable = verdict is None and status in ("0", "C")
+        return Outcome(verdict, answer or b"", max(cpu_s, 0.0), peak, text, reusable)
+
+    def _stop(self, verdict: Verdict, start_cpu_s: float, message: str) -> Outcome:
+        end = self._kill()
+        peak = self._above_baseline(end.peak_rss_kb)
+        return Outcome(verdict, cpu_s=end.cpu_s - start_cpu_s, peak_rss_bytes=peak, message=message)
+
+    def _kill(self) -> Ended:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._zygote.program_pidfd, signal.SIGKILL)
+        self._ended = self._zygote.receive_end()
+        return self._ended
+
+    def _above_baseline(self, rss_kb: int) -> int:
+        return max(rss_kb - self._baseline_kb, 0) << 10
+
+    def _memory_message(self, peak: int) -> str:
+        limit = self._limits.memory_bytes
+        if peak <= limit:
+            return f"MemoryError: asked for more than there is, limit {limit >> 20} MB"
+        return f"used {peak >> 20} MB of memory, limit {limit >> 20} MB"
+
+
+_VERDICT_OF_STATUS: dict[str, Verdict | None] = {
+    "0": None,
+    "L": None,
+    "C": None,
+    "S": Verdict.CE,
+    "F": Verdict.FE,
+}
+"""All other words, known or not, are run-time errors."""
+_STATUSES = {*_VERDICT_OF_STATUS, "E", "M"}
+
+
+def _parse(message: bytes) -> tuple[str, int, str]:
+    """Take a status message apart; it may be forged, so anything goes."""
+    status, _, rest = message.decode(errors="replace").partition(" ")
+    peak_rss_kb, _, text = rest.partition(" ")
+    return status, int(peak_rss_kb) if peak_rss_kb.isdecimal() and len(peak_rss_kb) < 12 else 0, text
+
+
+def _describe_end(exit_code: int) -> str:
+    if exit_code > 0:
+        return f"exit code {exit_code}"
+    if exit_code == 0:
+        return "ended before it returned a result"
+    return f"ended by {signal.strsignal(-exit_code) or f'signal {-exit_code}'}"
+
+
+def _cpu_message(cpu_s: float, limit_s: float) -> str:
+    return f"used {cpu_s:.3f} s of CPU, limit {limit_s:g} s"

@@ -1,0 +1,87 @@
+"""Live proof that the sandbox holds: a program that tries to break out, run at the start of every zygote.
+
+What is promised is tried, not inferred from a kernel version. This is a smoke test of the machine; the
+hostile corpus under tests/ is the test of the design.
+"""
+
+import json
+
+from grading.sandbox.controller import Limits, Program
+from grading.sandbox.zygote_handle import Tier, Zygote
+
+LIMITS = Limits(cpu_s=10.0, memory_bytes=256 << 20)
+
+PROGRAM = """
+import ctypes, errno, json, os, socket
+
+def refused(attempt):
+    try:
+        attempt()
+    except OSError:
+        return True
+    return False
+
+def filtered(attempt):
+    try:
+        attempt()
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
+
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+
+def raw(number, *arguments):
+    if libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+libc = ctypes.CDLL(None, use_errno=True)
+own_file, is_arm = input(), os.uname().machine == "aarch64"
+results = {
+    "reading a file of the host": refused(lambda: open(own_file).read()),
+    "reading /etc/passwd": refused(lambda: open("/etc/passwd").read()),
+    "reading /proc": refused(lambda: open("/proc/self/maps").read()),
+    "writing a file": all(refused(lambda: open(d + "/alphamix-probe", "w")) for d in ("/", "/tmp",
+    "/dev/shm", "/var/tmp")), "writing its input": refused(lambda: os.write(0, b"x")),
+    "changing a file mode": refused(lambda: os.chmod(os.__file__, 0o777)),
+    "opening a socket": refused(lambda: socket.socket(socket.AF_INET)) and refused(lambda:
+    socket.socket(socket.AF_UNIX)), "forking": refused(fork),
+    "executing": filtered(lambda: os.execv("/", ["a directory"])),
+    "signalling": refused(lambda: os.kill(os.getppid(), 0)) and refused(lambda: os.kill(-1, 0)),
+    "tracing": refused(lambda: raw(117 if is_arm else 101, 0, 0, 0, 0)),
+    "making a memory file": refused(lambda: os.memfd_create("x")),
+}
+import mmap, subprocess, zoneinfo
+try:
+    bytearray(8 << 30)
+    results["reserving memory without end"] = False
+except MemoryError:
+    results["reserving memory without end"] = True
+os.write(2, b"x" * (1 << 20))
+print(json.dumps(results))
+"""
+"""Prints, for each thing that must fail, whether it did. Its imports in the middle prove that late imports
+work.
+"""
+
+
+def unproven(zygote: Zygote, tier: Tier) -> list[str]:
+    """Name what the sandbox should forbid and does not; empty when it holds. `weak` promises nothing."""
+    if tier == "weak":
+        return []
+    program = Program(zygote, PROGRAM.encode(), None, LIMITS, 1)
+    try:
+        compiled = program.compile()
+        outcome = program.run_test(__file__.encode()) if compiled.verdict is None else compiled
+    finally:
+        program.end()
+    if outcome.verdict is not None:
+        return [f"the probe program ended with {outcome.verdict}: {outcome.message}"]
+    if outcome.cpu_s <= 0:
+        return ["the CPU clock of a program cannot be read"]
+    try:
+        results: dict[str, bool] = json.loads(outcome.answer)
+    except ValueError:
+        return [f"the probe program reported {outcome.answer[:80]!r}"]
+    return [f"{name} is possible" for name, holds in results.items() if not holds]

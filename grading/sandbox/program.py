@@ -1,0 +1,196 @@
+"""One program under judgement, in a process of its own: compile once, then run it on inputs as they come.
+
+Every test sees a fresh `__main__` (or, with an entry point, a fresh module), real file descriptors 0 and 1,
+and nothing of the tests that follow. Standard output goes to a capped memory file that the controller reads;
+with an entry point, the JSON of the result goes there. The one status message per step can be forged by the
+program, and gains nothing: the controller takes it only as a reason to reject.
+
+Status messages: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but do not reuse this
+process, `E` exception, `M` out of memory, `F` no such entry point, `X` the sandbox failed; each followed by
+the peak memory in KiB and a text.
+
+Runs inside the sandbox: standard library only.
+"""
+
+# ruff: noqa: SIM115  (standard streams stay open)
+import _sitebuiltins
+import _thread
+import atexit
+import builtins
+import contextlib
+import json
+import os
+import resource
+import sys
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
+
+from grading.sandbox import confinement
+
+if TYPE_CHECKING:
+    from grading.sandbox.seccomp import Filter
+
+MAX_MESSAGE = 300
+RECURSION_LIMIT = 1000
+
+
+class Channels(NamedTuple):
+    """File descriptors that every program process inherits from the zygote."""
+
+    status: int
+    inputs: int
+    answers: int
+    null: int
+
+
+class _NoEntryPointError(Exception):
+    pass
+
+
+def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | None") -> NoReturn:
+    """Serve one program; never returns. `order`: `entry_point`, `address_space` (bytes), `cpu_s` (whole
+    seconds).
+    """
+    try:
+        confinement.die_with_parent()
+        resource.setrlimit(resource.RLIMIT_AS, (order["address_space"], order["address_space"]))
+        resource.setrlimit(resource.RLIMIT_CPU, (order["cpu_s"], order["cpu_s"]))
+        if syscall_filter is not None:
+            syscall_filter.install()
+        _send(channels, b"H")
+        code = _compile(channels)
+        while code is not None and os.read(channels.status, 1):
+            _send(channels, *_run_test(code, order["entry_point"], channels))
+    except OSError as error:
+        _send(channels, b"X", str(error))
+    finally:
+        os._exit(0)
+
+
+def _send(channels: Channels, status: bytes, text: str = "") -> None:
+    peak_rss_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = b"%s %d %s" % (status, peak_rss_kb, text[:MAX_MESSAGE].encode(errors="replace"))
+    os.write(channels.status, message)
+
+
+def _compile(channels: Channels) -> CodeType | None:
+    source = os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0)
+    try:
+        code = compile(source, "main.py", "exec", dont_inherit=True)
+    except BaseException as error:  # the compiler may raise nearly anything on hostile source
+        _send(channels, b"S", _describe(error))
+        return None
+    _send(channels, b"C")
+    return code
+
+
+def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tuple[bytes, str]:
+    _reset_interpreter(channels, is_function=entry_point is not None)
+    try:
+        if entry_point is None:
+            _run_script(code)
+        else:
+            result = _call(code, entry_point, channels)
+            os.pwrite(channels.answers, result, 0)
+    except MemoryError:
+        return b"M", ""
+    except _NoEntryPointError as error:
+        return b"F", str(error)
+    except SystemExit as error:
+        return b"E", f"exit code {error.code!r}"
+    except BaseException as error:  # whatever the program raises is its own failure
+        return b"E", _describe(error)
+    num_threads_left = _thread._count()  # pyright: ignore[reportPrivateUsage]  (threading may not be imported)
+    return (b"L" if num_threads_left else b"0"), ""
+
+
+def _reset_interpreter(channels: Channels, *, is_function: bool) -> None:
+    """Make this test look like the first one of a new process."""
+    os.dup2(channels.null if is_function else channels.inputs, 0)
+    os.dup2(channels.null if is_function else channels.answers, 1)
+    os.dup2(channels.null, 2)
+    if not is_function:
+        os.lseek(0, 0, os.SEEK_SET)
+        os.lseek(1, 0, os.SEEK_SET)
+    # Text layers of our own over descriptors that stay open: programs may close or replace them.
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    builtins.__dict__.update(_BUILTINS)
+    sys.argv = ["main.py"]
+    sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+_BUILTINS = {
+    **builtins.__dict__,
+    "exit": _sitebuiltins.Quitter("exit", "Ctrl-D"),
+    "quit": _sitebuiltins.Quitter("quit", "Ctrl-D"),
+}
+"""With the two that the site module would add."""
+
+
+def _fresh_module(name: str) -> ModuleType:
+    module = ModuleType(name)
+    vars(module)["__builtins__"] = builtins
+    sys.modules[name] = module
+    return module
+
+
+def _run_script(code: CodeType) -> None:
+    module, stdout, exit_code = _fresh_module("__main__"), sys.stdout, None
+    try:
+        exec(code, vars(module))
+    except SystemExit as error:
+        exit_code = error.code
+    _finish(stdout)
+    vars(module).clear()  # files that the program left open are flushed here
+    if exit_code not in (None, 0):
+        raise SystemExit(exit_code)
+
+
+def _finish(stdout: TextIO) -> None:
+    """Do what the interpreter does at its end: wait for threads, run atexit, flush."""
+    threading: Any = sys.modules.get("threading")
+    for thread in threading.enumerate() if threading else ():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  (has no public name)
+    for stream in (sys.stdout, stdout):
+        with contextlib.suppress(AttributeError, ValueError):  # replaced by something else, or closed
+            stream.flush()
+
+
+def _call(code: CodeType, entry_point: str, channels: Channels) -> bytes:
+    arguments = json.loads(os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0))
+    module = _fresh_module("solution")
+    exec(code, vars(module))
+    owner, _, name = entry_point.rpartition(".")
+    namespace: Any = module
+    if owner:
+        if not hasattr(module, owner):
+            raise _NoEntryPointError(f"no class {owner!r} in the program")
+        namespace = getattr(module, owner)()
+    if not callable(getattr(namespace, name, None)):
+        raise _NoEntryPointError(f"no function {entry_point!r} in the program")
+    return _to_json(getattr(namespace, name)(*arguments))
+
+
+def _to_json(value: Any) -> bytes:
+    """Write `value` as strict JSON. Raises TypeError or ValueError where it is none: keys are not made into
+    strings.
+    """
+    text = json.dumps(value)
+    pending = [value] if "{" in text else []
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            if not all(isinstance(key, str) for key in item):
+                raise TypeError("the result has a key that is not a string")
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple):
+            pending.extend(item)
+    return text.encode()
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

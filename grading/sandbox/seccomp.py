@@ -1,0 +1,178 @@
+"""The system calls that a program under judgement may make: an allow-list, compiled to a seccomp filter.
+
+What is not listed fails with EPERM, so a system call that a new kernel adds fails closed. A call through
+another ABI (x32, 32-bit) kills the program. Numbers are from Linux's asm/unistd_64.h and
+asm-generic/unistd.h. The filter decides by binary search: the kernel compiles it anew for every program, so
+its length counts.
+
+Runs inside the sandbox: standard library only.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from typing import NamedTuple
+
+# name: (x86_64, aarch64); None where the architecture has no such call.
+_ALLOWED: dict[str, tuple[int, int | None]] = {
+    # files that are already visible: reading, and writing to what the rlimits cap
+    "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
+    "pwrite64": (18, 68), "preadv": (295, 69), "pwritev": (296, 70), "close": (3, 57),
+    "close_range": (436, 436), "open": (2, None), "openat": (257, 56), "lseek": (8, 62), "dup": (32, 23),
+    "dup2": (33, None), "dup3": (292, 24), "stat": (4, None), "fstat": (5, 80), "lstat": (6, None),
+    "newfstatat": (262, 79), "statx": (332, 291), "access": (21, None), "faccessat": (269, 48),
+    "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267, 78), "getdents": (78, None),
+    "getdents64": (217, 61), "getcwd": (79, 17), "ftruncate": (77, 46), "fsync": (74, 82),
+    "fdatasync": (75, 83), "fadvise64": (221, 223),
+    # memory
+    "mmap": (9, 222), "munmap": (11, 215), "mremap": (25, 216), "mprotect": (10, 226),
+    "madvise": (28, 233), "brk": (12, 214), "mincore": (27, 232), "msync": (26, 227),
+    "membarrier": (324, 283),
+    # pipes and event loops within the program
+    "pipe": (22, None), "pipe2": (293, 59), "poll": (7, None), "ppoll": (271, 73), "select": (23, None),
+    "pselect6": (270, 72), "epoll_create": (213, None), "epoll_create1": (291, 20), "epoll_ctl": (233, 21),
+    "epoll_wait": (232, None), "epoll_pwait": (281, 22), "eventfd": (284, None), "eventfd2": (290, 19),
+    "recvfrom": (45, 207),
+    # threads
+    "futex": (202, 98), "set_robust_list": (273, 99), "rseq": (334, 293), "set_tid_address": (218, 96),
+    "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "arch_prctl": (158, None),
+    # who am I, what time is it
+    "gettid": (186, 178), "getpid": (39, 172), "getppid": (110, 173), "getuid": (102, 174),
+    "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177), "getgroups": (115, 158),
+    "getresuid": (118, 148), "getresgid": (120, 150), "getpgid": (121, 155), "getpgrp": (111, None),
+    "getsid": (124, 156), "getpriority": (140, 141), "uname": (63, 160), "sysinfo": (99, 179),
+    "getcpu": (309, 168), "getrandom": (318, 278), "getrlimit": (97, 163), "setrlimit": (160, 164),
+    "getrusage": (98, 165), "times": (100, 153), "time": (201, None), "gettimeofday": (96, 169),
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
+    "nanosleep": (35, 101),
+    # the program's own signals and its end
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
+    "rt_sigpending": (127, 136), "rt_sigtimedwait": (128, 137), "rt_sigsuspend": (130, 133),
+    "sigaltstack": (131, 132), "alarm": (37, None), "pause": (34, None), "setitimer": (38, 103),
+    "getitimer": (36, 102), "restart_syscall": (219, 128), "exit": (60, 93), "exit_group": (231, 94),
+}  # fmt: skip
+
+_CLONE_THREAD = 0x00010000
+_CLONE_NAMESPACES = 0x7E020000
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1034)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC GET_SEALS
+_IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS WINSZ FIONREAD FIONBIO FIO(N)CLEX
+_PR_SET_NAME, _AF_UNIX, _SIGKILL = 15, 1, 9
+
+_LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_SET_MODE_FILTER, _FLAG_SPEC_ALLOW = 1, 4
+
+Instruction = tuple[int, int, int, int]
+"""Opcode, jump if true, jump if false, constant (struct sock_filter)."""
+
+_ALLOWED_CALL: list[Instruction] = [(_RETURN, 0, 0, _ALLOW)]
+_DENIED_CALL: list[Instruction] = [(_RETURN, 0, 0, _ERRNO | errno.EPERM)]
+_ABSENT_CALL: list[Instruction] = [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
+
+
+class _Architecture(NamedTuple):
+    column: int
+    audit: int
+    seccomp: int
+    # The calls that are decided by their arguments.
+    fcntl: int
+    ioctl: int
+    clone: int
+    clone3: int
+    prctl: int
+    prlimit64: int
+    tgkill: int
+    socketpair: int
+    sendto: int
+
+
+_ARCHITECTURES = {
+    "x86_64": _Architecture(0, 0xC000003E, 317, 72, 16, 56, 435, 157, 302, 234, 53, 44),
+    "aarch64": _Architecture(1, 0xC00000B7, 277, 25, 29, 220, 435, 167, 261, 131, 199, 206),
+}
+
+
+def build_filter(own_pid: int, machine: str) -> list[Instruction]:
+    """Write the filter for the process `own_pid` (as it sees itself). KeyError for an unknown machine."""
+    arch = _ARCHITECTURES[machine]
+    numbers = [columns[arch.column] for columns in _ALLOWED.values()]
+    decisions = {number: _ALLOWED_CALL for number in numbers if number is not None} | {
+        arch.fcntl: _if_one_of(1, _FCNTL_COMMANDS),
+        arch.ioctl: _if_one_of(1, _IOCTL_COMMANDS),
+        arch.prctl: _if_one_of(0, (_PR_SET_NAME,)),
+        arch.prlimit64: _if_one_of(0, (0, own_pid)),
+        arch.socketpair: _if_one_of(0, (_AF_UNIX,)),
+        # A connected socket pair may be written to; an address (of some socket of the host) may not be given.
+        arch.sendto: [_argument(4, high=True), (_EQUAL, 0, 2, 0), *_if_one_of(4, (0,))],
+        # raise() and abort(), but not SIGKILL: who was killed was killed by us, or by the kernel.
+        arch.tgkill: [_argument(2), (_EQUAL, 2, 0, _SIGKILL), *_if_one_of(0, (own_pid,))],
+        arch.clone: [
+            _argument(0), (_ANY_BIT, 0, 2, _CLONE_THREAD), (_ANY_BIT, 1, 0, _CLONE_NAMESPACES),
+            *_ALLOWED_CALL, *_DENIED_CALL,
+        ],
+        # glibc tries clone3 first, whose flags lie in memory, and falls back to clone where it does not
+        # exist.
+        arch.clone3: _ABSENT_CALL,
+    }  # fmt: skip
+    return [
+        (_LOAD, 0, 0, 4), (_EQUAL, 1, 0, arch.audit), (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, 0), (_GREATER_EQUAL, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL),
+        *_search(_segments(decisions)),
+    ]  # fmt: skip
+
+
+def _argument(index: int, high: bool = False) -> Instruction:
+    return (_LOAD, 0, 0, 16 + 8 * index + (4 if high else 0))
+
+
+def _if_one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+    tests = [(_EQUAL, len(values) - index, 0, value) for index, value in enumerate(values)]
+    return [_argument(argument), *tests, *_DENIED_CALL, *_ALLOWED_CALL]
+
+
+def _segments(decisions: dict[int, list[Instruction]]) -> list[tuple[int, list[Instruction]]]:
+    """Cut the numbers into runs with the same decision, each given by its first number; gaps are denied."""
+    segments = [(0, _DENIED_CALL)]
+    for number in sorted({*decisions, *(number + 1 for number in decisions)}):
+        decision = decisions.get(number, _DENIED_CALL)
+        if decision is not segments[-1][1]:
+            segments.append((number, decision))
+    return segments[1:] if segments[1][0] == 0 else segments
+
+
+def _search(segments: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
+    if len(segments) == 1:
+        return segments[0][1]
+    middle = len(segments) // 2
+    lower, upper = _search(segments[:middle]), _search(segments[middle:])
+    return [(_GREATER_EQUAL, len(lower), 0, segments[middle][0]), *lower, *upper]
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+class Filter:
+    """A filter that is packed once and can be installed in every process forked later."""
+
+    def __init__(self) -> None:
+        machine, marker = os.uname().machine, 0x7FFFFFF1
+        if machine not in _ARCHITECTURES:
+            raise OSError(errno.ENOSYS, f"no seccomp table for {machine}")
+        self._seccomp = _ARCHITECTURES[machine].seccomp
+        program = build_filter(marker, machine)
+        self._pid_offsets = [8 * i + 4 for i, instruction in enumerate(program) if instruction[3] == marker]
+        packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+        self._buffer = ctypes.create_string_buffer(packed, len(packed))
+        self._program = _Program(len(program), ctypes.addressof(self._buffer))
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def install(self) -> None:
+        """Confine this process and its later threads for good. Needs no_new_privs. Raises OSError."""
+        for offset in self._pid_offsets:
+            struct.pack_into("=I", self._buffer, offset, os.getpid())
+        program = ctypes.byref(self._program)
+        if self._libc.syscall(self._seccomp, _SET_MODE_FILTER, _FLAG_SPEC_ALLOW, program) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"seccomp: {os.strerror(code)}")

@@ -1,0 +1,148 @@
+"""The zygote as its owner holds it: the process, its sockets, and the two memory files shared with programs.
+
+It belongs to the thread that made it: the kernel kills it, and all that runs in it, when that thread ends.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from grading.sandbox.meters import count_oom_kills
+
+Tier = Literal["namespaces", "landlock", "weak"]
+
+OUTPUT_BYTES = 16 << 20
+"""Most that a program may write for one test."""
+ANSWER_WAIT_S = 60.0
+"""Wall seconds that trusted code may take to answer: far above any load, only against waiting for ever."""
+
+_BOOTSTRAP = """
+import sys, types
+for name, path in (("grading", sys.argv[1]), ("grading.sandbox", sys.argv[1] + "/sandbox")):
+    package = types.ModuleType(name)
+    package.__path__ = [path]
+    sys.modules[name] = package
+from grading.sandbox.zygote import main
+main(sys.argv[2], *map(int, sys.argv[3:]))
+"""
+"""Imports the sandbox's modules without running the packages' own `__init__`, which need more than `-S`
+offers.
+"""
+
+
+class TierUnavailableError(RuntimeError):
+    """This tier of confinement cannot be had here; the message says which step failed."""
+
+
+class ZygoteDiedError(RuntimeError):
+    """The sandbox itself failed: whatever was being judged has to be judged again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended, as the zygote saw it."""
+
+    exit_code: int
+    cpu_s: float
+    peak_rss_kb: int
+
+
+class Zygote:
+    """One sandbox: a confined interpreter that runs one program at a time."""
+
+    def __init__(self, tier: Tier, closing: threading.Event | None = None) -> None:
+        self.closing = closing or threading.Event()
+        self._oom_kills = count_oom_kills()
+        self.control, theirs_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel, theirs_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.inputs = os.memfd_create("input")
+        self.answers = os.memfd_create("answer")
+        self.program_pidfd = -1
+        read_only_inputs = os.open(f"/proc/self/fd/{self.inputs}", os.O_RDONLY | os.O_CLOEXEC)
+        theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers]
+        package = str(Path(__file__).resolve().parent.parent)
+        arguments = [package, tier, os.getpid(), *theirs, OUTPUT_BYTES]
+        interpreter = os.path.realpath(sys.executable)  # not the venv's, which confinement would hide
+        self._process = subprocess.Popen(
+            [interpreter, "-I", "-S", "-c", _BOOTSTRAP, *map(str, arguments)],
+            pass_fds=theirs,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+            start_new_session=True,  # Ctrl-C is for us; we end our children ourselves
+        )
+        theirs_control.close()
+        theirs_channel.close()
+        os.close(read_only_inputs)
+        try:
+            ready = self._receive_report(ANSWER_WAIT_S)
+        except ZygoteDiedError as error:
+            self.close()
+            raise TierUnavailableError(f"the sandbox did not start ({error})") from None
+        if "error" in ready:
+            self.close()
+            raise TierUnavailableError(ready["error"])
+
+    def start_program(self, source: bytes, order: dict[str, Any]) -> None:
+        """Fork a process for `source`; see `program.run` for `order`. Raises ZygoteDiedError."""
+        self.put_input(source)
+        with suppress(BlockingIOError):  # words of the program before this one
+            while True:
+                self.channel.recv(1, socket.MSG_DONTWAIT)
+        try:
+            self.control.send(json.dumps(order).encode())
+        except OSError as error:
+            raise ZygoteDiedError(f"cannot reach the zygote: {error.strerror}") from None
+
+    def put_input(self, data: bytes) -> None:
+        """Make `data` what the program reads next, and its answer empty."""
+        os.ftruncate(self.inputs, 0)
+        os.pwrite(self.inputs, data, 0)
+        os.ftruncate(self.answers, 0)
+
+    def take_answer(self) -> bytes | None:
+        """Return what the program wrote; None when it filled all that it may."""
+        size = os.fstat(self.answers).st_size
+        return None if size >= OUTPUT_BYTES else os.pread(self.answers, size, 0)
+
+    def receive_end(self) -> Ended:
+        """Wait for the report that the program's process ended. Raises ZygoteDiedError."""
+        return Ended(**self._receive_report(ANSWER_WAIT_S))
+
+    def _receive_report(self, timeout_s: float) -> dict[str, Any]:
+        self.control.settimeout(timeout_s)
+        try:
+            message = self.control.recv(1 << 16)
+        except TimeoutError:
+            raise ZygoteDiedError(f"the zygote said nothing for {timeout_s:.0f} s") from None
+        except OSError as error:
+            raise ZygoteDiedError(f"cannot reach the zygote: {error.strerror}") from None
+        if not message:
+            raise ZygoteDiedError("the zygote ended")
+        return json.loads(message)
+
+    def host_ran_out_of_memory(self) -> bool:
+        """Say whether the kernel has killed for want of memory since this was last asked."""
+        before, self._oom_kills = self._oom_kills, count_oom_kills()
+        return self._oom_kills > before
+
+    def close(self) -> None:
+        """Kill the sandbox with all that runs in it, and wait for its end. Safe to call twice."""
+        self.control.close()
+        self.channel.close()
+        self._process.kill()
+        self._process.wait()
+        for descriptor in (self.inputs, self.answers, self.program_pidfd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.inputs = self.answers = self.program_pidfd = -1

@@ -1,0 +1,117 @@
+"""Read TOML into typed tables. What is wrong with a file is said in one line: where, what, and what to do.
+
+Used for policies and for experiments; knows the keys of neither.
+"""
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+Table = TypeVar("Table", bound=BaseModel)
+Location: TypeAlias = Sequence[int | str]
+
+_ORDER = {"extra_forbidden": 0, "missing": 2}
+"""Of several faults an unknown key is told first: it often explains a key that is missing."""
+
+
+def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        error: there is no such file, or it is not TOML (a name that is given twice counts as that).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"there is no file {path}: give the path of a TOML file.") from None
+    except OSError as reason:
+        raise error(f"{path} cannot be read ({reason.strerror}): give the path of a TOML file.") from reason
+    except UnicodeDecodeError as reason:
+        raise error(f"{path} is not UTF-8 text (byte {reason.start}): save it as UTF-8.") from reason
+    except tomllib.TOMLDecodeError as reason:
+        raise error(f"{path} is not valid TOML: {reason}; correct that place.") from reason
+
+
+def validated(model: type[Table], data: object, source: str | Path, error: type[Exception]) -> Table:
+    """Check data against a pydantic model (with `extra="forbid"`) and return the model's instance.
+
+    Raises:
+        error: one line about the first fault, naming `source` and the dotted key.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as invalid:
+        faults = sorted(invalid.errors(include_url=False), key=lambda fault: _ORDER.get(fault["type"], 1))
+        raise error(_sentence(model, faults[0], source)) from None
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """End of an error about an unknown name: the nearest known name, or else all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(map(repr, known))}." if known else "none are known here."
+
+
+def _sentence(model: type[BaseModel], fault: Any, source: str | Path) -> str:
+    location: tuple[int | str, ...] = fault["loc"]
+    table = f"[{_dotted(location[:-1])}] of {source}" if location[:-1] else str(source)
+    key = str(location[-1]) if location else ""
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r} in {table}: {nearest(key, _known_keys(model, location[:-1]))}"
+    if fault["type"] == "missing":
+        return f"key {key!r} is missing in {table}: add it."
+    message = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
+    place = f"{_dotted(location)} of {source}" if location else str(source)
+    if fault["type"] == "value_error":
+        return f"{place}: {message}."
+    requirement = message.removeprefix("Input should be ").removeprefix("Input should ")
+    value = repr(fault["input"])
+    value = value if len(value) <= 60 else value[:57] + "..."
+    return f"{place} is {value}: it should be {requirement}."
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(map(str, location))
+
+
+def _known_keys(model: type[BaseModel], location: Location) -> list[str]:
+    """Keys of the table at `location`, found by walking the annotations."""
+    here: list[Any] = [model]
+    for step in location:
+        here = [inner for annotation in here for inner in _inside(annotation, step)]
+    tables = [table for annotation in here for table in _members(annotation) if _is_model(table)]
+    return [key for table in tables for key in table.model_fields]
+
+
+def _inside(annotation: Any, step: int | str) -> list[Any]:
+    """Annotations one step down: behind a field, a key, an index, or pydantic's label of a union's member."""
+    if _is_model(annotation):
+        field = annotation.model_fields.get(step)
+        return [] if field is None else [field.annotation]
+    members = _members(annotation)
+    if len(members) > 1:
+        labelled = [member for member in members if getattr(member, "__name__", None) == step]
+        return labelled or [inner for member in members for inner in _inside(member, step)]
+    arguments = get_args(members[0])
+    if isinstance(get_origin(members[0]), type) and issubclass(get_origin(members[0]), Mapping):
+        return [arguments[1]]
+    return list(arguments[:1])
+
+
+def _members(annotation: Any) -> list[Any]:
+    """What a union or an annotated type stands for; any other type stands for itself."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [inner for member in get_args(annotation) for inner in _members(member)]
+    return [annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -1,0 +1,119 @@
+"""One batch of token sequences on one model: prefill, step, drop finished rows, draw the next tokens.
+
+Tensors only: it knows no text, no request and no chat. Axes: `B` rows of the batch, `L` positions, `V`
+vocabulary.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+NO_TOKEN = -1
+"""Drawn where the logits are not finite: there is nothing to draw from."""
+
+
+class DecodingBatch:
+    """Left-padded sequences that advance together by one token a step, with their key-value cache.
+
+    Equal prompts are computed once and their cache is copied to each row, so many samples of one problem cost
+    one prefill.
+    """
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
+        self._model = model
+        self._accepted = inspect.signature(model.forward).parameters
+        self._cache: Any = DynamicCache(config=model.config)
+        self.logits_BV = self._prefill(prompts)
+        """`[B, V]` scores of the next token of each row, in float32."""
+
+    @torch.inference_mode()
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        distinct = list(dict.fromkeys(map(tuple, prompts)))
+        row_of = {prompt: row for row, prompt in enumerate(distinct)}
+        length = max(map(len, distinct))
+        device = self._model.device
+        tokens = torch.tensor([(0,) * (length - len(p)) + p for p in distinct], device=device)
+        mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in distinct], device=device)
+        # Without padding no mask is passed: attention then takes its fastest kernel.
+        self._mask_BL = mask if any(len(p) < length for p in distinct) else None
+        self._position_B = mask.sum(dim=1)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        logits_BV = self._forward(tokens, positions)
+        rows = [row_of[tuple(p)] for p in prompts]
+        return logits_BV if rows == list(range(len(distinct))) else self._take(logits_BV, rows)
+
+    @torch.inference_mode()
+    def step(self, tokens_B: Tensor) -> None:
+        """Append one token to each row and compute the logits of the next."""
+        if self._mask_BL is not None:
+            self._mask_BL = torch.cat([self._mask_BL, self._mask_BL.new_ones(len(tokens_B), 1)], dim=1)
+        self.logits_BV = self._forward(tokens_B[:, None], self._position_B[:, None])
+        self._position_B = self._position_B + 1
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every row that is not named; the others take the order in which they are named."""
+        self.logits_BV = self._take(self.logits_BV, rows)
+
+    def _forward(self, tokens_BL: Tensor, positions_BL: Tensor) -> Tensor:
+        # Not every architecture counts positions, and a few old ones always return the logits of all.
+        optional = {"position_ids": positions_BL, "logits_to_keep": 1}
+        output = self._model(
+            input_ids=tokens_BL,
+            attention_mask=self._mask_BL,
+            past_key_values=self._cache,
+            use_cache=True,
+            **{name: value for name, value in optional.items() if name in self._accepted},
+        )
+        return output.logits[:, -1].float()
+
+    def _take(self, logits_BV: Tensor, rows: Sequence[int]) -> Tensor:
+        index = torch.tensor(rows, device=logits_BV.device)
+        self._cache.reorder_cache(index)
+        self._position_B = self._position_B[index]
+        if self._mask_BL is not None:
+            self._mask_BL = self._mask_BL[index]
+        return logits_BV[index]
+
+
+@torch.inference_mode()
+def draw_tokens(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, uniform_B: Tensor) -> Tensor:
+    """Draw one token per row by the inverse of its cumulative distribution.
+
+    Args:
+        logits_BV: `[B, V]` float32 scores.
+        temperature_B: `[B]` divides the scores; 0 takes the best token.
+        top_p_B: `[B]` keeps the fewest most likely tokens that together reach this mass; 1 keeps all.
+        uniform_B: `[B]` float64 in [0, 1), one number from each row's own stream: what a row draws does not
+            depend on its neighbours.
+
+    Returns:
+        `[B]` token ids, `NO_TOKEN` where a row has no finite maximum.
+    """
+    top_B, greedy_B = logits_BV.max(dim=-1)
+    divisor_B = torch.where(temperature_B > 0, temperature_B, 1.0)
+    # The maximum is subtracted first: a tiny temperature must not overflow.
+    probability_BV = ((logits_BV - top_B[:, None]) / divisor_B[:, None]).softmax(dim=-1)
+    if bool((top_p_B < 1).any()):
+        probability_BV = _nucleus(probability_BV, top_p_B)
+    cumulative_BV = probability_BV.cumsum(dim=-1, dtype=torch.float64)
+    total_B = cumulative_BV[:, -1]
+    # Rounding must not carry the target to the total itself, past the last token that has any probability.
+    target_B = torch.minimum(uniform_B * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
+    drawn_B = torch.searchsorted(cumulative_BV, target_B[:, None], right=True)[:, 0]
+    tokens_B = torch.where(temperature_B > 0, drawn_B, greedy_B)
+    return torch.where(top_B.isfinite(), tokens_B, NO_TOKEN)
+
+
+def _nucleus(probability_BV: Tensor, top_p_B: Tensor) -> Tensor:
+    """Set to zero what lies outside the smallest set of most likely tokens whose mass reaches top-p."""
+    sorted_BV, order_BV = probability_BV.sort(dim=-1, descending=True, stable=True)
+    mass_before_BV = sorted_BV.cumsum(dim=-1, dtype=torch.float64) - sorted_BV
+    # The most likely token always stays, also at top-p 0.
+    outside_BV = mass_before_BV >= top_p_B.clamp(min=1e-300)[:, None]
+    return probability_BV.scatter(-1, order_BV, sorted_BV.masked_fill(outside_BV, 0.0))

@@ -1,0 +1,36 @@
+"""The scripted engine: answers from a function instead of a model. Deterministic, for tests and dry runs."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from policies.types import Completion, Delta, EngineFailure, Reply, Request
+
+
+class ScriptedEngine:
+    """Answers each request with what `answer` returns for it, in the order of the requests."""
+
+    def __init__(
+        self,
+        answer: Callable[[Request], Completion | EngineFailure],
+        *,
+        batch_size: int = 256,
+        reproducible: bool = True,
+    ) -> None:
+        self.batch_size = batch_size
+        self.reproducible = reproducible
+        self._answer = answer
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer all requests."""
+        for index, request in enumerate(requests):
+            yield Reply(index, self._answer(request))
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        """Answer all requests, line by line."""
+        for reply in self.sample(requests):
+            if isinstance(reply.outcome, Completion):
+                for piece in reply.outcome.text.splitlines(keepends=True):
+                    yield Delta(reply.index, piece)
+            yield Delta(reply.index, "", reply.outcome)
+
+    def close(self) -> None:
+        """Nothing is held."""

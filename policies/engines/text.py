@@ -1,0 +1,84 @@
+"""Tokens to text as they come: whole characters only, and nothing that may turn out to begin a stop string.
+
+Knows no model and no request.
+"""
+
+from collections.abc import Callable, Sequence
+
+Decode = Callable[[list[int]], str]
+"""Text of some tokens, special tokens left out."""
+
+_REPLACEMENT = "\ufffd"
+"""What decoders write for bytes that do not yet form a character."""
+
+
+class TextStream:
+    """The text of one growing answer. The pieces that it returns, joined, are `text`."""
+
+    def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
+        self._decode = decode
+        self._stop = stop
+        # A decoder may treat the first token of its input in a special way (drop a leading space), so every
+        # piece is decoded with the piece before it, and that one's text is cut off again.
+        self._tokens: list[int] = []
+        self._previous = 0
+        self._pending = 0
+        self._held = ""
+        self._emitted: list[str] = []
+        self.stopped = False
+        """Whether a stop string was met; the text ends before it."""
+
+    @property
+    def text(self) -> str:
+        """All that was returned so far."""
+        return "".join(self._emitted)
+
+    def push(self, token: int) -> str:
+        """Add one token; return the text that has become certain, often empty."""
+        self._tokens.append(token)
+        piece = self._new_text()
+        if not piece or piece.endswith(_REPLACEMENT):
+            return ""
+        self._previous, self._pending = self._pending, len(self._tokens)
+        return self._emit(piece)
+
+    def finish(self) -> str:
+        """The answer is whole: return what was held back."""
+        if self.stopped:
+            return ""
+        piece = self._emit(self._new_text())
+        self._pending = len(self._tokens)
+        if self.stopped:
+            return piece
+        rest, self._held = self._held, ""
+        self._emitted.append(rest)
+        return piece + rest
+
+    def _new_text(self) -> str:
+        before = self._decode(self._tokens[self._previous : self._pending])
+        return self._decode(self._tokens[self._previous :])[len(before) :]
+
+    def _emit(self, piece: str) -> str:
+        certain, self._held, self.stopped = split_at_stop(self._held + piece, self._stop)
+        self._emitted.append(certain)
+        return certain
+
+
+def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
+    """Split text into what is certain and what may begin a stop string; at the first stop string all after is
+    lost.
+
+    Returns:
+        The certain text, the text held back, and whether a stop string was met.
+    """
+    met = [at for at in (text.find(string) for string in stop) if at >= 0]
+    if met:
+        return text[: min(met)], "", True
+    held = max((_overlap(text, string) for string in stop), default=0)
+    return text[: len(text) - held], text[len(text) - held :], False
+
+
+def _overlap(text: str, string: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `string`."""
+    longest = min(len(text), len(string) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(string[:n])), 0)

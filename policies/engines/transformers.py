@@ -1,0 +1,289 @@
+"""The embedded engine: a causal language model of transformers, run in this process, many requests in one
+batch.
+
+For a small model on a CPU or one GPU. A large model is better served by vLLM and asked through `openai`.
+Decoding is in `decoding`, the growing text in `text`; this module joins them to requests and replies.
+"""
+
+import inspect
+import time
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from policies.engines import EngineOptions
+from policies.engines.decoding import NO_TOKEN, DecodingBatch, draw_tokens
+from policies.engines.text import Decode, TextStream
+from policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, Reply, Request
+
+_DROP_SHARE = 1 / 8
+"""Share of finished rows at which they are dropped: dropping copies the cache, keeping is waste."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """One request on its way through a batch."""
+
+    index: int
+    request: Request
+    prompt_tokens: list[int]
+    max_tokens: int
+    text: TextStream
+    uniforms: Iterator[float]
+    num_drawn: int = 0
+    finished: bool = False
+
+
+class TransformersEngine:
+    """Samples from a model and its tokenizer.
+
+    Each request draws from its own random stream, made from its seed, so neighbours in the batch change
+    nothing but the last bits of floating-point sums. Completion tokens count the end-of-text token. `seconds`
+    run from the start of the batch that held the request. On a CPU, torch is set to one thread: with more,
+    small models get slower, and collapse when the cores are busy.
+    """
+
+    reproducible = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int = 256,
+        device: str | None = None,
+    ) -> None:
+        if "past_key_values" not in inspect.signature(model.forward).parameters:
+            raise PolicyError(
+                f"{model.config.model_type} models keep no key-value cache, which this engine decodes with: "
+                "serve the model, with vLLM for instance, and give its url."
+            )
+        device = device or _default_device()
+        if device == "cpu":
+            torch.set_num_threads(1)
+        self.batch_size = batch_size
+        torch.nn.Module.to(model, torch.device(device))
+        self._model: PreTrainedModel | None = model.eval()
+        self._tokenizer = tokenizer
+        self._decode = _decoder_of(tokenizer)
+        self._end_tokens = _end_tokens(model, tokenizer)
+        self._context_length: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path, options: EngineOptions) -> "TransformersEngine":
+        """Load a folder: float32 on a CPU, the checkpoint's own dtype on a GPU.
+
+        Raises:
+            PolicyError: transformers cannot load the folder, or would have to invent weights that it lacks.
+        """
+        device = options.device or _default_device()
+        try:
+            with _quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
+                    path,
+                    dtype=torch.float32 if device == "cpu" else "auto",
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise PolicyError(
+                f"transformers cannot load {path} ({_first_line(error)}): "
+                "give a folder of a causal language model with its tokenizer, as save_pretrained writes it."
+            ) from error
+        model, report = loaded
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise PolicyError(
+                f"{path} lacks {len(missing)} weights of its architecture, first {missing[0]!r}: "
+                "the checkpoint is incomplete, copy it again."
+            )
+        return cls(model, tokenizer, batch_size=options.batch_size, device=device)
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer all requests, each as soon as it is whole."""
+        for delta in self.stream(requests):
+            if delta.outcome is not None:
+                yield Reply(delta.index, delta.outcome)
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        """Answer all requests, piece by piece; more than `batch_size` go batch after batch, in order."""
+        prompt_tokens: dict[object, list[int]] = {}
+        for start in range(0, len(requests), self.batch_size):
+            started = time.perf_counter()
+            rows: list[_Row] = []
+            for index, request in enumerate(requests[start : start + self.batch_size], start):
+                key = _hashable(request.prompt)
+                if key not in prompt_tokens:
+                    prompt_tokens[key] = self._tokenize(request.prompt)
+                row = self._row(index, request, prompt_tokens[key])
+                if isinstance(row, EngineFailure):
+                    yield Delta(index, "", row)
+                else:
+                    rows.append(row)
+            if rows:
+                yield from self._run_batch(rows, started)
+
+    def close(self) -> None:
+        """Let go of the model. Safe to call twice."""
+        self._model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _tokenize(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            return self._tokenizer(prompt, verbose=False)["input_ids"]
+        if self._tokenizer.chat_template is None:
+            raise PolicyError(
+                f"the tokenizer of {self._tokenizer.name_or_path or 'this policy'} has no chat template "
+                "for messages: ask with plain text, or put chat_template.jinja beside the tokenizer."
+            )
+        try:
+            messages: list[Any] = list(prompt)
+            text: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except jinja2.TemplateError as error:
+            raise PolicyError(
+                f"the chat template refuses these messages ({_first_line(error)}): use the roles it knows."
+            ) from error
+        # The template writes its own special tokens.
+        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _row(self, index: int, request: Request, prompt_tokens: list[int]) -> _Row | EngineFailure:
+        if not prompt_tokens:
+            return EngineFailure("rejected", "the prompt has no tokens: give the policy some text to continue.")
+        parameters = request.parameters
+        max_tokens = parameters.max_tokens
+        if self._context_length is not None:
+            room = self._context_length - len(prompt_tokens)
+            if room < 1:
+                return EngineFailure(
+                    "rejected",
+                    f"the prompt has {len(prompt_tokens)} tokens and the model's context holds "
+                    f"{self._context_length}: shorten the prompt, or take a model with a longer context.",
+                )
+            max_tokens = min(max_tokens, room)
+        text = TextStream(self._decode, parameters.stop)
+        return _Row(index, request, prompt_tokens, max_tokens, text, _uniforms(request.seed))
+
+    def _run_batch(self, rows: list[_Row], started: float) -> Iterator[Delta]:
+        if self._model is None:
+            raise PolicyError("the engine is closed: open the policy again.")
+        batch = DecodingBatch(self._model, [row.prompt_tokens for row in rows])
+        while True:
+            tokens_B = _draw(batch, rows)
+            for row, token in zip(rows, tokens_B.tolist(), strict=True):
+                if not row.finished:
+                    delta = self._advance(row, token, started)
+                    if delta.text or delta.outcome is not None:
+                        yield delta
+            unfinished = [b for b, row in enumerate(rows) if not row.finished]
+            if not unfinished:
+                return
+            if len(unfinished) <= (1 - _DROP_SHARE) * len(rows):
+                batch.keep(unfinished)
+                tokens_B = tokens_B[unfinished]
+                rows = [rows[b] for b in unfinished]
+            batch.step(tokens_B.clamp(min=0))
+
+    def _advance(self, row: _Row, token: int, started: float) -> Delta:
+        """Add one drawn token to a row, and close the row if that was its last."""
+        if token == NO_TOKEN:
+            row.finished = True
+            message = (
+                f"the model's scores are not finite at token {row.num_drawn + 1} of the answer: its weights "
+                "are broken or were extrapolated too far, choose an alpha nearer to 0 or 1."
+            )
+            return Delta(row.index, "", EngineFailure("malformed", message))
+        row.num_drawn += 1
+        ended = token in self._end_tokens
+        piece = "" if ended else row.text.push(token)
+        stopped = ended or row.text.stopped
+        if not stopped and row.num_drawn < row.max_tokens:
+            return Delta(row.index, piece)
+        row.finished = True
+        piece += row.text.finish()
+        completion = Completion(
+            text=row.text.text,
+            finish_reason="stop" if stopped or row.text.stopped else "length",
+            prompt_tokens=len(row.prompt_tokens),
+            completion_tokens=row.num_drawn,
+            seconds=time.perf_counter() - started,
+        )
+        return Delta(row.index, piece, completion)
+
+
+def _draw(batch: DecodingBatch, rows: Sequence[_Row]) -> torch.Tensor:
+    device = batch.logits_BV.device
+    parameters = [row.request.parameters for row in rows]
+    return draw_tokens(
+        batch.logits_BV,
+        torch.tensor([p.temperature for p in parameters], device=device),
+        torch.tensor([p.top_p for p in parameters], dtype=torch.float64, device=device),
+        torch.tensor([next(row.uniforms) for row in rows], dtype=torch.float64, device=device),
+    )
+
+
+def _uniforms(seed: int) -> Iterator[float]:
+    """The random stream of one request: numbers in [0, 1) from Philox, keyed by its seed."""
+    generator = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield from generator.random(64).tolist()
+
+
+def _hashable(prompt: Prompt) -> object:
+    if isinstance(prompt, str):
+        return prompt
+    return tuple((message["role"], message["content"]) for message in prompt)
+
+
+def _decoder_of(tokenizer: PreTrainedTokenizerBase) -> Decode:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return backend.decode  # five times as quick as the wrapper, and skips special tokens as well
+    decode: Any = partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return decode
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Token ids that end an answer: the generation config's, which may be several, else the tokenizer's."""
+    configured: Any = model.generation_config.eos_token_id if model.generation_config else None
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        return frozenset()
+    return frozenset([configured] if isinstance(configured, int) else configured)
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _quiet_transformers() -> Generator[None]:
+    """Keep progress bars and notices of transformers off the user's terminal while a model loads."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

@@ -1,0 +1,47 @@
+"""The ladder's real checkpoints behind the door: merges are made, sampled and named by their α."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+pytest.importorskip("torch", reason="embedded policies need alphamix[local]")
+
+from policies.registry import Registry
+
+LADDER = Path(__file__).parents[3] / "examples" / "ladder"
+ASK: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Given n and an array, print the largest element."}],
+    "max_tokens": 24,
+    "seed": 1,
+}
+
+
+@pytest.fixture
+def client(client_of: Callable[..., OpenAI], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenAI:
+    if not (LADDER / "checkpoints" / "high").is_dir():
+        pytest.skip("the ladder's checkpoints are not here: make them with examples/ladder/train.py")
+    monkeypatch.setenv("ALPHAMIX_CACHE", str(tmp_path))
+    return client_of(Registry.load(LADDER / "policies.toml"))
+
+
+def test_the_frontier_answers_with_one_choice_of_each_policy(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model="frontier", n=9, **ASK)
+    alphas = {choice.policy["name"]: choice.policy["alpha"] for choice in answer.choices}
+    assert len(alphas) == 9
+    assert (alphas["low"], alphas["high"], alphas["coverage@+1.50"]) == (0.0, 1.0, 1.5)
+    assert all(choice.finish_reason in ("stop", "length") for choice in answer.choices)
+    assert 9 <= answer.usage.completion_tokens <= 9 * 24
+
+
+def test_a_stream_says_what_the_whole_answer_says(client: OpenAI) -> None:
+    whole = client.chat.completions.create(model="high", n=2, **ASK)
+    streamed = {0: "", 1: ""}
+    pieces = 0
+    for chunk in client.chat.completions.create(model="high", n=2, stream=True, **ASK):
+        streamed[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+        pieces += 1
+    assert streamed == {choice.index: choice.message.content for choice in whole.choices}
+    assert pieces > 6

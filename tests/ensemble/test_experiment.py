@@ -1,0 +1,72 @@
+"""Experiments: what wins over what, and what is refused with which words."""
+
+import pytest
+import tomli_w
+
+from ensemble import experiment
+from ensemble.experiment import ExperimentError
+
+FILE = """
+name = "trial"
+[problems]
+file = "problems.jsonl"
+[policies]
+file = "policies.toml"
+[budget]
+samples = 4
+[analysis]
+pass_at = [1, 4]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "trial.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_flags_beat_variables_and_variables_beat_the_file(path):
+    variables = {"ALPHAMIX_BUDGET__SAMPLES": "8", "ALPHAMIX_SAMPLING__SEED": "5", "ALPHAMIX_CACHE": "/x"}
+    settings = experiment.load(path, ["budget.samples=16"], variables)
+    assert (settings.budget.samples, settings.sampling.seed) == (16, 5)
+
+
+def test_paths_of_the_file_are_relative_to_it_and_those_of_flags_to_here(path, tmp_path, monkeypatch):
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    settings = experiment.load(path, ["problems.file=mine.jsonl"])
+    assert settings.problems.file == here / "mine.jsonl"
+    assert settings.policies.file == tmp_path / "policies.toml"
+
+
+def test_samples_default_to_the_budget(path):
+    assert experiment.load(path).samples_per_cell == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget.sample=3", r"unknown key 'sample' in \[budget\] .* did you mean 'samples'"),
+        ("budget.samples=2", r"pass@4, but only 2 samples .* raise the budget"),
+        ("sampling.samples=3", r"budget.samples = 4, but sampling.samples = 3 .* lower the budget"),
+        ("budget.samples=many", "budget.samples .* integer"),
+        ("sampling.temperature=-1", "sampling.temperature .* greater than or equal to 0"),
+        ("sampling.prompt=hello", "lacks the problem"),
+        ("budget", "has no form key=value"),
+        ("name=a/b", "name"),
+    ],
+)
+def test_what_does_not_hold_is_refused_in_one_line(path, override, message):
+    with pytest.raises(ExperimentError, match=message) as caught:
+        experiment.load(path, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_resolved_experiment_reads_back_the_same(path, tmp_path):
+
+    settings = experiment.load(path)
+    again = tmp_path / "again.toml"
+    again.write_text(tomli_w.dumps(settings.to_toml()))
+    assert experiment.load(again) == settings

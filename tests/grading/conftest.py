@@ -1,0 +1,50 @@
+"""Builders and fixtures that the grading tests share."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grading.judge import Judge
+from grading.types import Problem, Test
+
+
+def _make_problem(*tests: tuple[Any, Any], **settings: Any) -> Problem:
+    settings = {"id": "p", "statement": "", "time_limit_s": 1.0} | settings
+    return Problem(tests=tuple(Test(input=given, output=wanted) for given, wanted in tests), **settings)
+
+
+def _descendants(pid: int) -> set[int]:
+    """Process ids of all living children of `pid`, and theirs."""
+    parent_of: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(") ")[2].split()[:2]
+            except OSError:
+                continue
+            if state != "Z":
+                parent_of[int(entry.name)] = int(parent)
+    found = {pid}
+    while more := {child for child, parent in parent_of.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+@pytest.fixture(scope="session")
+def make_problem() -> Callable[..., Problem]:
+    return _make_problem
+
+
+@pytest.fixture(scope="session")
+def descendants() -> Callable[..., set[int]]:
+    return _descendants
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    with Judge(workers=2) as judge:
+        yield judge
+        assert os.getpid() not in _descendants(os.getpid())

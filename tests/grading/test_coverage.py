@@ -1,0 +1,48 @@
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grading import coverage
+from grading.coverage import clears, highest_level
+from grading.types import GradingError
+
+percent = st.integers(1, 100)
+num_tests = st.integers(1, 2000)
+
+
+@given(percent, num_tests)
+def test_is_the_ceiling_of_the_written_decimal(hundredths: int, total: int) -> None:
+    product = Fraction(hundredths, 100) * total
+    ceiling = -(-product.numerator // product.denominator)
+    assert coverage.tests_required(hundredths / 100, total) == ceiling
+
+
+@pytest.mark.parametrize(
+    ("level", "total", "required"),
+    [(0.1, 30, 3), (0.7, 10, 7), (0.29, 100, 29), (1.0, 7, 7), (0.01, 3, 1), (0.34, 3, 2), (0.5, 1, 1)],
+)
+def test_known_values(level: float, total: int, required: int) -> None:
+    assert coverage.tests_required(level, total) == required
+
+
+@given(percent, percent, num_tests, st.data())
+def test_is_nested(one: int, other: int, total: int, data: st.DataObject) -> None:
+    low, high = sorted((one / 100, other / 100))
+    passed = data.draw(st.integers(0, total))
+    assert clears(passed, total, low) or not clears(passed, total, high)
+
+
+@given(num_tests, st.data(), st.sets(percent))
+def test_highest_level_is_the_last_that_is_cleared(total: int, data: st.DataObject, hundredths: set[int]) -> None:
+    passed = data.draw(st.integers(0, total))
+    levels = [value / 100 for value in hundredths]
+    cleared = [level for level in levels if clears(passed, total, level)]
+    assert highest_level(passed, total, levels) == (max(cleared) if cleared else None)
+
+
+@pytest.mark.parametrize(("level", "total"), [(0.0, 5), (-0.1, 5), (1.01, 5), (float("nan"), 5), (0.5, 0)])
+def test_refuses_what_is_no_coverage(level: float, total: int) -> None:
+    with pytest.raises(GradingError, match=r"is (nan|-?[\d.]+): "):
+        coverage.tests_required(level, total)

@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grading.problems import fingerprint, load_problems
+from grading.types import FloatChecker, GradingError
+
+ADD = {"id": "add", "statement": "Add one.", "tests": [{"input": "1\n", "output": "2\n"}]}
+CALL = {**ADD, "id": "call", "tests": [{"input": [1], "output": 2}], "entry_point": "Solution.add"}
+
+
+def write(path: Path, *lines: Any) -> Path:
+    path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_reads_programs_and_functions(tmp_path: Path) -> None:
+    floats = {**ADD, "id": "f", "checker": {"floats": {"abs": 0.1, "rel": 0}}, "time_limit_s": 0.5}
+    problems = load_problems(write(tmp_path / "p.jsonl", ADD, "\n", CALL, floats))
+    assert [problem.id for problem in problems] == ["add", "call", "f"]
+    assert problems[1].entry_point == "Solution.add"
+    assert isinstance(problems[2].checker, FloatChecker)
+
+
+def test_keeps_unknown_keys_as_metadata(tmp_path: Path) -> None:
+    lines = {**ADD, "source": "a contest", "metadata": {"year": 2024}}
+    (problem,) = load_problems(write(tmp_path / "p.jsonl", lines))
+    assert problem.metadata == {"year": 2024, "source": "a contest"}
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("{", "not JSON"),
+        ("[1]\n", "a list, not an object"),
+        ({"id": "x", "statement": ""}, "tests: Field required"),
+        ({**ADD, "id": ""}, "id: "),
+        ({**ADD, "tests": []}, "tests: "),
+        ({**ADD, "time_limit_s": 0}, "time_limit_s: "),
+        ({**ADD, "checker": "fuzzy"}, "checker"),
+        ({**ADD, "entry_point": "a.b.c"}, "entry_point"),
+        ({**ADD, "metadata": 3, "source": "x"}, "metadata"),
+        ({**ADD, "tests": [{"input": [1], "output": 2}]}, "needs text as input and output"),
+        ({**CALL, "tests": [{"input": 1, "output": 2}]}, "must be a list of arguments"),
+        ({**ADD, "tests": [{"input": "", "output": "", "hidden": True}]}, "tests.0.hidden"),
+        ({**ADD}, "the id 'add' stands in line 1 already"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, line: Any, cause: str) -> None:
+    path = write(tmp_path / "p.jsonl", ADD, line)
+    with pytest.raises(GradingError, match="line 2") as caught:
+        load_problems(path)
+    assert str(path) in str(caught.value)
+    assert cause in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_or_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GradingError, match=r"none\.jsonl: cannot be read"):
+        load_problems(tmp_path / "none.jsonl")
+    with pytest.raises(GradingError, match=r"empty\.jsonl: no problem in it"):
+        load_problems(write(tmp_path / "empty.jsonl", "\n\n"))
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(GradingError, match="UTF-8"):
+        load_problems(tmp_path / "binary.jsonl")
+
+
+def test_fingerprint_follows_content_not_layout(tmp_path: Path) -> None:
+    plain = load_problems(write(tmp_path / "a.jsonl", ADD))
+    spelt_out = load_problems(write(tmp_path / "b.jsonl", "\n", {**dict(reversed(ADD.items())), "checker": "tokens"}))
+    harder = load_problems(write(tmp_path / "c.jsonl", {**ADD, "time_limit_s": 1.0}))
+    assert fingerprint(plain) == fingerprint(spelt_out)
+    assert fingerprint(plain) != fingerprint(harder)
+    assert fingerprint([*plain, *harder]) != fingerprint([*harder, *plain])

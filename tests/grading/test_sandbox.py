@@ -1,0 +1,142 @@
+"""Parts of the sandbox on their own: the system call filter, and what the probes notice."""
+
+import errno
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from grading.sandbox import probes
+from grading.sandbox.controller import Limits, Program
+from grading.sandbox.meters import CpuClock
+from grading.sandbox.seccomp import _ALLOWED, _ARCHITECTURES, build_filter
+from grading.sandbox.zygote_handle import Zygote
+
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+EPERM, ENOSYS = ERRNO | errno.EPERM, ERRNO | errno.ENOSYS
+OWN_PID = 4321
+
+
+def decide(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
+    """Run the filter as the kernel would (classic BPF over struct seccomp_data)."""
+    arguments += (0,) * (6 - len(arguments))
+    data = {0: number, 4: _ARCHITECTURES[machine].audit if audit is None else audit}
+    for index, value in enumerate(arguments):
+        data |= {16 + 8 * index: value & 0xFFFFFFFF, 20 + 8 * index: value >> 32}
+    program, accumulator, at = build_filter(OWN_PID, machine), 0, 0
+    while True:
+        opcode, if_true, if_false, constant = program[at]
+        at += 1
+        match opcode:
+            case 0x20:
+                accumulator = data[constant]
+            case 0x06:
+                return constant
+            case 0x15:
+                at += if_true if accumulator == constant else if_false
+            case 0x35:
+                at += if_true if accumulator >= constant else if_false
+            case 0x45:
+                at += if_true if accumulator & constant else if_false
+            case _:
+                raise AssertionError(f"unknown opcode {opcode:#x}")
+
+
+machines = pytest.mark.parametrize("machine", _ARCHITECTURES)
+
+
+@machines
+def test_exactly_the_listed_calls_are_allowed(machine: str) -> None:
+    arch = _ARCHITECTURES[machine]
+    allowed = {numbers[arch.column] for numbers in _ALLOWED.values()} - {None}
+    by_arguments = set(arch[3:])
+    assert not allowed & by_arguments
+    for number in range(1024):
+        if number not in by_arguments:
+            assert decide(machine, number) == (ALLOW if number in allowed else EPERM), number
+
+
+@machines
+def test_no_number_stands_twice(machine: str) -> None:
+    column = _ARCHITECTURES[machine].column
+    numbers = [numbers[column] for numbers in _ALLOWED.values() if numbers[column] is not None]
+    assert len(numbers) == len(set(numbers))
+
+
+@machines
+def test_other_abis_are_killed(machine: str) -> None:
+    assert decide(machine, 0, audit=0x40000003) == KILL  # 32-bit x86
+    assert decide(machine, 0x40000000) == KILL  # x32
+    assert decide(machine, 0xFFFFFFFF) == KILL
+
+
+@machines
+def test_arguments_decide(machine: str) -> None:
+    arch = _ARCHITECTURES[machine]
+    thread = 0x3D0F00  # what pthread_create asks for
+    cases: Iterator[tuple[int, tuple[int, ...], int]] = iter(
+        (
+            (arch.clone, (thread,), ALLOW),
+            (arch.clone, (17,), EPERM),  # fork
+            (arch.clone, (0x4111,), EPERM),  # vfork
+            (arch.clone, (thread | 0x10000000,), EPERM),  # a new user namespace
+            (arch.clone3, (), ENOSYS),
+            (arch.tgkill, (OWN_PID, 5, 6), ALLOW),
+            (arch.tgkill, (OWN_PID, 5, 9), EPERM),
+            (arch.tgkill, (1, 1, 6), EPERM),
+            (arch.prlimit64, (0, 7), ALLOW),
+            (arch.prlimit64, (OWN_PID, 7), ALLOW),
+            (arch.prlimit64, (1, 7), EPERM),
+            (arch.prctl, (15,), ALLOW),
+            (arch.prctl, (1,), EPERM),  # PR_SET_PDEATHSIG
+            (arch.prctl, (4,), EPERM),  # PR_SET_DUMPABLE
+            (arch.fcntl, (0, 1030), ALLOW),
+            (arch.fcntl, (0, 8), EPERM),  # F_SETOWN
+            (arch.fcntl, (0, 1033), EPERM),  # F_ADD_SEALS
+            (arch.ioctl, (0, 0x5401), ALLOW),
+            (arch.ioctl, (0, 0x5412), EPERM),  # TIOCSTI
+            (arch.socketpair, (1,), ALLOW),
+            (arch.socketpair, (16,), EPERM),  # netlink
+            (arch.sendto, (3, 0, 0, 0, 0), ALLOW),
+            (arch.sendto, (3, 0, 0, 0, 0x1000), EPERM),
+            (arch.sendto, (3, 0, 0, 0, 1 << 32), EPERM),
+        )
+    )
+    for number, arguments, decision in cases:
+        assert decide(machine, number, *arguments) == decision, (number, arguments)
+
+
+def test_probes_notice_an_unconfined_zygote() -> None:
+    zygote = Zygote("weak")
+    try:
+        assert probes.unproven(zygote, "weak") == []  # it promises nothing
+        gaps = probes.unproven(zygote, "namespaces")
+    finally:
+        zygote.close()
+    assert "reading /proc is possible" in gaps
+    assert "forking is possible" in gaps
+
+
+SPINNER = b"""
+import _thread
+if input() == "spin":
+    _thread.start_new_thread(lambda: exec("while 1: 0"), ())
+    _thread._count = lambda: 0  # hide it from the harness, so that the process is used again
+print("done")
+"""
+
+
+def test_computing_between_two_tests_is_charged_to_the_second() -> None:
+    zygote = Zygote("weak")
+    try:
+        program = Program(zygote, SPINNER, None, Limits(cpu_s=0.5, memory_bytes=64 << 20), num_tests=2)
+        assert program.compile().verdict is None
+        first = program.run_test(b"spin\n")
+        assert (first.verdict, first.answer, first.reusable) == (None, b"done\n", True)
+        clock = CpuClock(program.pid)
+        while clock.read() < 1.0:
+            time.sleep(0.01)
+        assert program.run_test(b"rest\n").verdict == "TLE"
+        program.end()
+    finally:
+        zygote.close()

@@ -1,0 +1,81 @@
+"""Tokens are drawn from exactly the distribution that the parameters describe."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from policies.engines.decoding import NO_TOKEN, draw_tokens
+
+
+def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> list[int]:
+    """Draw once for every uniform number from one row of logits."""
+    count = len(uniform)
+    return draw_tokens(
+        logits.expand(count, -1),
+        torch.full((count,), temperature),
+        torch.full((count,), top_p, dtype=torch.float64),
+        uniform.double(),
+    ).tolist()
+
+
+# Evenly spaced numbers hit each token as often as its probability says, up to one: no randomness is needed.
+GRID = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_shares_are_those_of_the_softmax(temperature: float) -> None:
+    logits = torch.tensor([0.3, -1.0, 2.0, -math.inf, 0.0])
+    expected = (logits.double() / temperature).softmax(0)
+    shares = torch.bincount(torch.tensor(draw(logits, GRID, temperature)), minlength=5) / len(GRID)
+    assert torch.allclose(shares.double(), expected, atol=1.01 / len(GRID))
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [(0.0, [0]), (0.39, [0]), (0.41, [0, 1]), (0.69, [0, 1]), (0.71, [0, 1, 2]), (1.0, [0, 1, 2, 3])],
+)
+def test_top_p_keeps_the_fewest_tokens_that_reach_it(top_p: float, kept: list[int]) -> None:
+    probabilities = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    order = torch.tensor([2, 0, 3, 1])  # the likeliest token need not come first
+    tokens = torch.tensor(draw(probabilities.log()[order], GRID, top_p=top_p))
+    shares = torch.bincount(order[tokens], minlength=4) / len(GRID)
+    expected = torch.zeros(4)
+    expected[kept] = probabilities[kept] / probabilities[kept].sum()
+    assert torch.allclose(shares, expected, atol=1.01 / len(GRID))
+
+
+def test_temperature_comes_before_top_p() -> None:
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    assert set(draw(logits, GRID, temperature=1.0, top_p=0.5)) == {0, 1}
+    assert set(draw(logits, GRID, temperature=0.1, top_p=0.5)) == {0}  # sharpened, the first reaches it alone
+
+
+def test_temperature_zero_takes_the_best() -> None:
+    logits = torch.tensor([0.0, 3.0, 2.9])
+    assert set(draw(logits, GRID, temperature=0.0)) == {1}
+    assert set(draw(logits, GRID, temperature=1e-40)) == {1}
+
+
+@given(
+    logits=st.lists(st.floats(-1e4, 1e4, width=32) | st.just(-math.inf), min_size=1, max_size=8),
+    uniform=st.sampled_from([0.0, 0.5, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True),
+    top_p=st.floats(0, 1),
+)
+def test_no_token_without_probability_is_drawn(logits: list[float], uniform: float, top_p: float) -> None:
+    row = torch.tensor(logits)
+    (token,) = draw(row, torch.tensor([uniform], dtype=torch.float64), top_p=top_p)
+    if all(value == -math.inf for value in logits):
+        assert token == NO_TOKEN
+    else:
+        assert row.softmax(0)[token] > 0
+
+
+def test_broken_logits_draw_nothing_and_leave_neighbours_alone() -> None:
+    logits = torch.tensor([[math.nan, 0.0], [0.0, 5.0], [math.inf, 0.0]])
+    zeros = torch.zeros(3)
+    tokens = draw_tokens(logits, zeros, torch.ones(3, dtype=torch.float64), zeros.double())
+    assert tokens.tolist() == [NO_TOKEN, 1, NO_TOKEN]

@@ -1,0 +1,61 @@
+"""Rounding once, against exact rational arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.floats import BYTES_PER_VALUE, from_float64, to_float64
+
+# Explicit bits of the fraction, and the exponent of the smallest normal number.
+PRECISION = {"F32": (23, -126), "F16": (10, -14), "BF16": (7, -126)}
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+ordinary = st.floats(-8, 8)
+
+
+def rounded_exactly(value: float, dtype: str) -> float:
+    """Nearest number of the format, ties to even, in rational arithmetic."""
+    bits, smallest = PRECISION[dtype]
+    exact = abs(Fraction(value))
+    if exact == 0:
+        return value
+    exponent = max(int(np.frexp(float(exact))[1]) - 1, smallest)
+    unit = Fraction(2) ** (exponent - bits)
+    result = round(exact / unit) * unit  # round() of a Fraction takes ties to even
+    beyond = result > Fraction(torch.finfo(DTYPES[dtype]).max)
+    return float(np.copysign(np.inf if beyond else float(result), value))
+
+
+@pytest.mark.parametrize("dtype", PRECISION)
+@given(value=finite | ordinary)
+def test_each_value_is_rounded_once(dtype: str, value: float) -> None:
+    result = to_float64(from_float64(np.array([value]), dtype), dtype)[0]
+    expected = rounded_exactly(value, dtype)
+    assert result == expected
+    assert np.signbit(result) == np.signbit(expected)
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_a_tie_that_only_float32_sees_is_no_tie(dtype: str) -> None:
+    bits, _ = PRECISION[dtype]
+    just_above_half = 1 + 2.0 ** -(bits + 1) + 2.0**-40
+    assert to_float64(from_float64(np.array([just_above_half]), dtype), dtype)[0] == 1 + 2.0**-bits
+    # torch rounds to float32 first, sees a tie there, and goes to the even side.
+    assert float(torch.tensor(just_above_half, dtype=torch.float64).to(DTYPES[dtype])) == 1.0
+
+
+@pytest.mark.parametrize("dtype", BYTES_PER_VALUE)
+@given(data=st.binary(min_size=64, max_size=64))
+def test_reading_and_writing_again_keeps_every_number(dtype: str, data: bytes) -> None:
+    raw = np.frombuffer(data, np.uint8)
+    values = to_float64(raw, dtype)
+    written = from_float64(values, dtype)
+    size = BYTES_PER_VALUE[dtype]
+    for number, before, after in zip(values, raw.reshape(-1, size), written.reshape(-1, size), strict=True):
+        assert np.isnan(number) or bytes(before) == bytes(after)
+    assert np.array_equal(np.isnan(to_float64(written, dtype)), np.isnan(values))

@@ -1,0 +1,385 @@
+"""The URL engine against a real HTTP server: what it asks, what it accepts, and how failures are told."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from policies.engines import EngineOptions
+from policies.engines.openai import OpenAIEngine
+from policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
+
+PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.9, max_tokens=5, stop=("\n",))
+CHAT: Prompt = [{"role": "user", "content": "hello"}]
+
+
+@dataclass
+class Response:
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Respond = Callable[[dict[str, Any], int], Response]
+
+
+@dataclass
+class Server:
+    """Answers with `respond(body, how many requests came before)` and keeps what it was asked."""
+
+    url: str
+    respond: Respond
+    asked: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
+
+
+def completed(text: str | None = "hi", finish_reason: str | None = "stop", usage: bool = True) -> Response:
+    body: dict[str, Any] = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": finish_reason,
+            }
+        ],
+    }
+    if usage:
+        body["usage"] = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    return as_json(body)
+
+
+def as_json(body: object, status: int = 200, **headers: str) -> Response:
+    return Response(json.dumps(body).encode(), status, {"Content-Type": "application/json", **headers})
+
+
+def streamed(*pieces: str, finish_reason: str | None = "stop", usage: bool = True) -> Response:
+    def chunk(**more: Any) -> bytes:
+        body = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "m", **more}
+        return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+    def choice(delta: dict[str, str], reason: str | None = None) -> list[dict[str, Any]]:
+        return [{"index": 0, "delta": delta, "finish_reason": reason}]
+
+    body = chunk(choices=choice({"role": "assistant", "content": ""}))
+    body += b"".join(chunk(choices=choice({"content": piece})) for piece in pieces)
+    body += chunk(choices=choice({}, finish_reason))
+    if usage:
+        body += chunk(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
+    return Response(body + b"data: [DONE]\n\n", headers={"Content-Type": "text/event-stream"})
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                before = len(state.asked)
+                state.asked.append((self.path, body, dict(self.headers)))
+            self.answer(state.respond(body, before))
+
+        def do_GET(self) -> None:
+            self.answer(as_json({"object": "list", "data": [{"id": "m", "object": "model"}]}))
+
+        def answer(self, response: Response) -> None:
+            try:
+                self.send_response(response.status)
+                for name, value in response.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(response.body)))
+                self.end_headers()
+                self.wfile.write(response.body)
+            except OSError:
+                self.close_connection = True
+
+        def log_message(self, *args: object, **_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    state = Server(f"http://127.0.0.1:{http.server_port}/v1", lambda body, before: completed())
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield state
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def open_engine(server: Server) -> Iterator[Callable[..., OpenAIEngine]]:
+    opened: list[OpenAIEngine] = []
+
+    def open_one(url: str = "", api_key: str | None = None, **options: Any) -> OpenAIEngine:
+        settings: dict[str, Any] = {"max_retries": 0, "timeout_s": 60.0}
+        opened.append(OpenAIEngine(url or server.url, "m", api_key, EngineOptions(**(settings | options))))
+        return opened[-1]
+
+    yield open_one
+    for engine in opened:
+        engine.close()
+
+
+OpenEngine = Callable[..., OpenAIEngine]
+
+
+def outcome_of(engine: OpenAIEngine, prompt: Prompt = CHAT) -> Completion | EngineFailure:
+    (reply,) = engine.sample([Request(prompt, 1, PARAMETERS)])
+    assert reply.index == 0
+    return reply.outcome
+
+
+def failure_of(engine: OpenAIEngine) -> EngineFailure:
+    outcome = outcome_of(engine)
+    assert isinstance(outcome, EngineFailure)
+    assert "\n" not in outcome.message
+    return outcome
+
+
+def test_messages_are_asked_with_all_parameters(server: Server, open_engine: OpenEngine) -> None:
+    outcome = outcome_of(open_engine())
+    assert isinstance(outcome, Completion)
+    assert (outcome.text, outcome.finish_reason) == ("hi", "stop")
+    assert (outcome.prompt_tokens, outcome.completion_tokens) == (3, 2)
+    assert outcome.seconds > 0
+    ((path, body, _),) = server.asked
+    assert path == "/v1/chat/completions"
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hello"}],
+        "seed": 1,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "max_tokens": 5,
+        "stop": ["\n"],
+    }
+
+
+def test_plain_text_goes_to_completions(server: Server, open_engine: OpenEngine) -> None:
+    choice = {"index": 0, "text": "tail", "finish_reason": "length", "logprobs": None}
+    usage = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
+    body = {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+    server.respond = lambda _body, _before: as_json(body | {"usage": usage})
+    outcome = outcome_of(open_engine(), "head")
+    assert isinstance(outcome, Completion)
+    assert (outcome.text, outcome.finish_reason, outcome.completion_tokens) == ("tail", "length", 5)
+    ((path, asked, _),) = server.asked
+    assert (path, asked["prompt"]) == ("/v1/completions", "head")
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_an_empty_answer_that_finished_is_an_answer(
+    server: Server, open_engine: OpenEngine, content: str | None
+) -> None:
+    server.respond = lambda _body, _before: completed(content, "length")
+    outcome = outcome_of(open_engine())
+    assert isinstance(outcome, Completion)
+    assert (outcome.text, outcome.finish_reason) == ("", "length")
+
+
+@pytest.mark.parametrize("response", [completed("", None), completed("x", "tool_calls"), completed("x", "abort")])
+def test_an_answer_that_did_not_finish_is_a_failure(
+    server: Server, open_engine: OpenEngine, response: Response
+) -> None:
+    server.respond = lambda _body, _before: response
+    failure = failure_of(open_engine())
+    assert failure.cause == "malformed"
+    assert "finish reason" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("response", "cause"),
+    [
+        (as_json({"error": {"message": "slow down"}}, 429), "rate_limit"),
+        (as_json({"error": {"message": "out of memory"}}, 500), "server"),
+        (as_json({"error": {"message": "overloaded"}}, 503), "server"),
+        (as_json({"error": {"message": "no such model"}}, 404), "rejected"),
+        (as_json({"error": {"message": "too\nlong"}}, 400), "rejected"),
+        (as_json({"error": {"message": "bad key"}}, 401), "rejected"),
+        (Response(b"<html>a proxy's page</html>", headers={"Content-Type": "text/html"}), "malformed"),
+        (Response(b'{"choices": [', headers={"Content-Type": "application/json"}), "malformed"),
+        (as_json(["no", "object"]), "malformed"),
+        (as_json({"id": "x"}), "malformed"),
+        (as_json({"id": "x", "choices": [{"index": 0}]}), "malformed"),
+        (as_json({"id": "x", "choices": [], "usage": None}), "malformed"),
+        (completed("text without counts", usage=False), "malformed"),
+    ],
+)
+def test_failures_are_told_by_cause(server: Server, open_engine: OpenEngine, response: Response, cause: str) -> None:
+    server.respond = lambda _body, _before: response
+    failure = failure_of(open_engine())
+    assert failure.cause == cause
+    assert server.url in failure.message
+
+
+def test_a_server_that_is_not_there_is_told(open_engine: OpenEngine) -> None:
+    engine = open_engine("http://127.0.0.1:1/v1")
+    assert failure_of(engine).cause == "connection"
+    probe = engine.probe()
+    assert probe is not None
+    assert probe.cause == "connection"
+    assert "see that the server runs" in probe.message
+
+
+def test_a_server_that_is_there_passes_the_probe(open_engine: OpenEngine) -> None:
+    assert open_engine().probe() is None
+
+
+def test_silence_is_a_timeout(server: Server, open_engine: OpenEngine) -> None:
+    released = threading.Event()
+
+    def silent(*_: object) -> Response:
+        released.wait()
+        return completed()
+
+    server.respond = silent
+    assert failure_of(open_engine(timeout_s=0.2)).cause == "timeout"
+    released.set()
+
+
+def test_a_rate_limit_is_waited_out(server: Server, open_engine: OpenEngine) -> None:
+    limited = as_json({"error": {"message": "slow down"}}, 429, **{"Retry-After": "0.01"})
+    server.respond = lambda _body, before: limited if before < 2 else completed()
+    assert isinstance(outcome_of(open_engine(max_retries=2)), Completion)
+    assert len(server.asked) == 3
+    assert len({body["seed"] for _, body, _ in server.asked}) == 1
+
+
+def test_retries_are_bounded(server: Server, open_engine: OpenEngine) -> None:
+    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 500, **{"Retry-After": "0.01"})
+    assert failure_of(open_engine(max_retries=2)).cause == "server"
+    assert len(server.asked) == 3
+
+
+def test_a_rejected_request_is_not_repeated(server: Server, open_engine: OpenEngine) -> None:
+    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 400)
+    assert failure_of(open_engine(max_retries=5)).cause == "rejected"
+    assert len(server.asked) == 1
+
+
+def test_as_many_requests_as_allowed_are_in_flight(server: Server, open_engine: OpenEngine) -> None:
+    together = threading.Barrier(8)  # passes only if eight are in flight at once
+    lock, active, most = threading.Lock(), 0, 0
+
+    def respond(body: dict[str, Any], _: int) -> Response:
+        nonlocal active, most
+        with lock:
+            active += 1
+            most = max(most, active)
+        together.wait(60)
+        with lock:
+            active -= 1
+        return completed(str(body["seed"]))
+
+    server.respond = respond
+    requests = [Request(CHAT, seed, PARAMETERS) for seed in range(32)]
+    outcomes = {reply.index: reply.outcome for reply in open_engine(concurrency=8).sample(requests)}
+    assert {i: o.text for i, o in outcomes.items() if isinstance(o, Completion)} == {i: str(i) for i in range(32)}
+    assert most == 8
+
+
+def test_one_failure_leaves_the_others_alone(server: Server, open_engine: OpenEngine) -> None:
+    bad = as_json({"error": {"message": "no"}}, 500)
+    server.respond = lambda body, _before: bad if body["seed"] == 3 else completed()
+    replies = list(open_engine().sample([Request(CHAT, seed, PARAMETERS) for seed in range(6)]))
+    assert sorted(reply.index for reply in replies) == list(range(6))
+    assert [r.index for r in replies if isinstance(r.outcome, EngineFailure)] == [3]
+
+
+def test_replies_come_as_they_are_ready(server: Server, open_engine: OpenEngine) -> None:
+    first_was_seen = threading.Event()
+
+    def respond(body: dict[str, Any], _: int) -> Response:
+        if body["seed"] == 0:
+            first_was_seen.wait(60)
+        return completed()
+
+    server.respond = respond
+    replies = open_engine().sample([Request(CHAT, seed, PARAMETERS) for seed in range(2)])
+    assert next(replies).index == 1  # the slow one does not hold it back
+    first_was_seen.set()
+    assert next(replies).index == 0
+    assert next(replies, None) is None
+
+
+def test_leaving_early_cancels_what_is_in_flight(server: Server, open_engine: OpenEngine) -> None:
+    released = threading.Event()
+
+    def respond(body: dict[str, Any], _: int) -> Response:
+        if body["seed"] > 0:
+            released.wait(60)
+        return completed()
+
+    server.respond = respond
+    engine = open_engine(concurrency=2)
+    replies = engine.sample([Request(CHAT, seed, PARAMETERS) for seed in range(20)])
+    assert next(replies).index == 0
+    del replies
+    # The places of the cancelled requests are free again, while the server still sits on them.
+    server.respond = lambda _body, _before: completed()
+    assert isinstance(outcome_of(engine), Completion)
+    asked = len(server.asked)
+    released.set()
+    assert asked <= 1 + 2 + 1
+
+
+def test_a_stream_gives_pieces_and_then_the_outcome(server: Server, open_engine: OpenEngine) -> None:
+    server.respond = lambda _body, _before: streamed("he", "l", "lo")
+    deltas = list(open_engine().stream([Request(CHAT, 1, PARAMETERS)]))
+    assert [delta.text for delta in deltas] == ["he", "l", "lo", ""]
+    outcome = deltas[-1].outcome
+    assert isinstance(outcome, Completion)
+    assert (outcome.text, outcome.finish_reason, outcome.completion_tokens) == ("hello", "stop", 2)
+    assert all(delta.outcome is None for delta in deltas[:-1])
+    assert server.asked[0][1]["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("response", "cause"),
+    [
+        (streamed("he", finish_reason=None), "malformed"),
+        (streamed("he", usage=False), "malformed"),
+        (as_json({"error": {"message": "no"}}, 500), "server"),
+        (Response(b"data: {torn\n\n", headers={"Content-Type": "text/event-stream"}), "malformed"),
+        (
+            Response(b'data: {"error": {"message": "lost"}}\n\n', headers={"Content-Type": "text/event-stream"}),
+            "malformed",
+        ),
+    ],
+)
+def test_a_stream_that_breaks_is_a_failure(
+    server: Server, open_engine: OpenEngine, response: Response, cause: str
+) -> None:
+    server.respond = lambda _body, _before: response
+    last = list(open_engine().stream([Request(CHAT, 1, PARAMETERS)]))[-1].outcome
+    assert isinstance(last, EngineFailure)
+    assert last.cause == cause
+
+
+def test_a_key_is_sent_and_no_other_ever_is(
+    server: Server, open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "the user's own")
+    outcome_of(open_engine(api_key="given"))
+    outcome_of(open_engine())
+    sent = [headers["authorization"] for _, _, headers in server.asked]
+    assert sent == ["Bearer given", "Bearer none"]
+
+
+def test_closing_twice_is_safe(open_engine: OpenEngine) -> None:
+    engine = open_engine()
+    engine.close()
+    engine.close()
+    with pytest.raises(PolicyError, match="is closed"):
+        outcome_of(engine)

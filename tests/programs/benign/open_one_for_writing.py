@@ -1,0 +1,3 @@
+n = input()
+out = open(1, 'w')
+out.write(str(sum(map(int, input().split()))))

@@ -1,0 +1,2 @@
+n = input()
+print(sum(map(int, input().split())), end='', flush=True)

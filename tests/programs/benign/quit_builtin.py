@@ -1,0 +1,3 @@
+n = input()
+print(sum(map(int, input().split())))
+quit()

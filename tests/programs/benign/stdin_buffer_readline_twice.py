@@ -1,0 +1,4 @@
+import sys
+readline = sys.stdin.buffer.readline
+n = int(readline())
+print(sum(map(int, readline().split())))

@@ -1,0 +1,6 @@
+import sys
+def main():
+    input()
+    print(sum(map(int, input().split())))
+    sys.exit()
+main()

@@ -1,0 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
+input()
+with ThreadPoolExecutor(4) as pool:
+    print(sum(pool.map(int, input().split())))

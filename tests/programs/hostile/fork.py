@@ -1,0 +1,4 @@
+import os
+if os.fork() == 0:
+    while True:
+        pass

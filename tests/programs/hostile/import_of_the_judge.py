@@ -1,0 +1,2 @@
+import grading.judge, grading.sandbox.controller
+print(grading)

@@ -1,0 +1,2 @@
+import os
+os.posix_spawn('/bin/sh', ['sh', '-c', 'touch /tmp/alphamix-hostile'], {})

@@ -1,0 +1,5 @@
+import atexit
+@atexit.register
+def spin():
+    while True:
+        pass

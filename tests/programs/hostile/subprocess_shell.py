@@ -1,0 +1,2 @@
+import subprocess
+subprocess.run('touch /tmp/alphamix-hostile; sleep 100 &', shell=True)
