@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
 
 from policies import merge, weights
 from policies.config import nearest
@@ -205,8 +204,8 @@ def _folder(name: str, recipe: Checkpoint) -> Path:
     patterns = ["*.safetensors", weights.INDEX, *weights.COMPANIONS]
     try:
         return Path(snapshot_download(recipe.source, allow_patterns=patterns))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # its library lets errors of several HTTP clients through
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise PolicyError(
             f"policy {name!r}: {recipe.source!r} is no folder, and the hub does not give it ({reason}): "
             "correct the path or the id, or see to network access and HF_TOKEN."

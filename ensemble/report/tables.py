@@ -45,12 +45,18 @@ def conclusion(analysis: Analysis) -> str:
 
 def tables(analysis: Analysis) -> Group:
     """Everything that is printed at the end of a run."""
-    return Group(_solved(analysis), _failed(analysis), _arms(analysis), Text(), Text(conclusion(analysis)))
+    parts = [
+        (f"Solved, % of problems [{100 * analysis.level:.0f} % interval over problems]", _solved(analysis)),
+        ("The frontier: how samples fail, % of samples", _failed(analysis)),
+        (f"The same budget: {analysis.budget} samples per problem, % of problems covered", _arms(analysis)),
+    ]
+    titled = [Group(Text(title, style="bold"), table) for title, table in parts]
+    return Group(*titled, Text(conclusion(analysis)))
 
 
 def _solved(analysis: Analysis) -> Table:
     ks = list(next(iter(analysis.pass_at_k.values())))
-    table = _table(f"Solved, % of problems [{100 * analysis.level:.0f} % interval over problems]")
+    table = _table()
     for heading in ("policy", "α", *(f"pass@{k}" for k in ks)):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     for policy, passed in analysis.pass_at_k.items():
@@ -59,7 +65,7 @@ def _solved(analysis: Analysis) -> Table:
 
 
 def _failed(analysis: Analysis) -> Table:
-    table = _table("The frontier: how samples fail, % of samples")
+    table = _table()
     failures = list(next(iter(analysis.frontier.values())))
     for heading in ("policy", *failures):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
@@ -69,7 +75,7 @@ def _failed(analysis: Analysis) -> Table:
 
 
 def _arms(analysis: Analysis) -> Table:
-    table = _table(f"The same budget: {analysis.budget} samples per problem, % of problems covered")
+    table = _table()
     for heading in ("arm", "spends", "naive", "honest"):
         table.add_column(heading, ratio=1 if heading == "spends" else None, no_wrap=heading != "spends")
     for name, arm in analysis.arms.items():
@@ -77,8 +83,8 @@ def _arms(analysis: Analysis) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+def _table() -> Table:
+    return Table(box=SIMPLE_HEAD, pad_edge=False)
 
 
 def _bare(estimate: Estimate) -> str:

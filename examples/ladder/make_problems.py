@@ -27,9 +27,7 @@ PROBLEMS_OF_PARTS = {1: 4, 2: 8, 3: 8}
 
 
 @click.command()
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), default=PROBLEMS_FILE, show_default="beside"
-)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PROBLEMS_FILE, show_default="beside")
 @click.option("--check", is_flag=True, help="Judge the programs of the problems instead, and report misfits.")
 def main(out: Path, check: bool) -> None:
     """Make the held-out problems, or check their limits on this machine."""
@@ -45,9 +43,7 @@ def main(out: Path, check: bool) -> None:
         raise SystemExit(1)
 
 
-def held_out_problems(
-    num_of_parts: dict[int, int] = PROBLEMS_OF_PARTS, name: str = "ladder"
-) -> list[Problem]:
+def held_out_problems(num_of_parts: dict[int, int] = PROBLEMS_OF_PARTS, name: str = "ladder") -> list[Problem]:
     """Draw evaluation problems, easy ones first. Another name gives other problems of the same forms."""
     split = split_kinds()
     return [

@@ -81,9 +81,7 @@ def supervise(
     report: Callable[[str], None],
 ) -> None:
     """Train the model in place."""
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
-    )
+    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, plan.learning_rate, total_steps=plan.steps, pct_start=0.05, cycle_momentum=False
     )

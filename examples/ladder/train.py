@@ -54,9 +54,7 @@ def make_all(out: Path, arguments: list[str]) -> None:
     """Run the stages, each in a process of its own: first init, then low and high side by side."""
     for stage in (["init"], list(COVERAGE)):
         started = time.monotonic()
-        processes = [
-            subprocess.Popen([sys.executable, __file__, *arguments, "--only", name]) for name in stage
-        ]
+        processes = [subprocess.Popen([sys.executable, __file__, *arguments, "--only", name]) for name in stage]
         codes = [process.wait() for process in processes]
         if any(codes):
             raise click.ClickException(f"{' and '.join(stage)} stopped; the same command goes on from there.")

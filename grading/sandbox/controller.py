@@ -77,6 +77,7 @@ class Program:
         zygote.program_pidfd = os.pidfd_open(self.pid)
         self._clock = CpuClock(self.pid)
         self._cpu_s = self._clock.read()
+        self._say_go_on()
 
     def compile(self) -> Outcome:
         """Wait until the program is compiled. CE covers whatever goes wrong here. Raises ZygoteDiedError."""
@@ -90,8 +91,7 @@ class Program:
         """Run on one input, which the program sees only now. Raises ZygoteDiedError."""
         self._may_exit = not self._is_function  # a script may leave by os._exit(0) once it has answered
         self._zygote.put_input(data)
-        with suppress(OSError):  # the program is gone, or does not listen: either shows below
-            self._zygote.channel.send(b"N", socket.MSG_DONTWAIT)
+        self._say_go_on()
         return self._await(self._limits.cpu_s)
 
     def end(self) -> int:
@@ -100,6 +100,10 @@ class Program:
         os.close(self._zygote.program_pidfd)
         self._zygote.program_pidfd = -1
         return self._above_baseline(end.peak_rss_kb)
+
+    def _say_go_on(self) -> None:
+        with suppress(OSError):  # the program is gone, or does not listen: either shows in what comes next
+            self._zygote.channel.send(b"N", socket.MSG_DONTWAIT)
 
     def _receive_hello(self) -> tuple[int, int]:
         """Learn the pid of the process, as the kernel attests it, and its memory before the program came."""

@@ -49,7 +49,7 @@ results = {
     socket.socket(socket.AF_UNIX)), "forking": refused(fork),
     "executing": filtered(lambda: os.execv("/", ["a directory"])),
     "signalling": refused(lambda: os.kill(os.getppid(), 0)) and refused(lambda: os.kill(-1, 0)),
-    "tracing": refused(lambda: raw(117 if is_arm else 101, 0, 0, 0, 0)),
+    "tracing": filtered(lambda: raw(117 if is_arm else 101, 0x9999, os.getpid(), 0, 0)),
     "making a memory file": refused(lambda: os.memfd_create("x")),
 }
 import mmap, subprocess, zoneinfo

@@ -58,8 +58,9 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | Non
         if syscall_filter is not None:
             syscall_filter.install()
         _send(channels, b"H")
+        os.read(channels.status, 1)  # the controller takes hold of this process before anything untrusted runs
         code = _compile(channels)
-        while code is not None and os.read(channels.status, 1):
+        while os.read(channels.status, 1) and code is not None:
             _send(channels, *_run_test(code, order["entry_point"], channels))
     except OSError as error:
         _send(channels, b"X", str(error))

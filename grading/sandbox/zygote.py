@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import sys
 
 from grading.sandbox import confinement, program
@@ -54,13 +55,20 @@ def main(tier: str, parent: int, control: int, channel: int, inputs: int, answer
         if child == 0:
             os.close(control)
             program.run(order, channels, syscall_filter)
-        _, status, usage = os.wait4(child, 0)
+        status, usage = _wait_for_end(child)
         report = {
             "exit_code": os.waitstatus_to_exitcode(status),
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "peak_rss_kb": usage.ru_maxrss,
         }
         os.write(control, json.dumps(report).encode())
+
+
+def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
+    while True:
+        _, status, usage = os.wait4(child, 0)
+        if not os.WIFSTOPPED(status):  # a traced child shows its stops, too; only `weak` lets it be traced
+            return status, usage
 
 
 def _confine(tier: str, output_bytes: int) -> None:

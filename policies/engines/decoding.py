@@ -102,9 +102,8 @@ def draw_tokens(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, unifo
     if bool((top_p_B < 1).any()):
         probability_BV = _nucleus(probability_BV, top_p_B)
     cumulative_BV = probability_BV.cumsum(dim=-1, dtype=torch.float64)
-    total_B = cumulative_BV[:, -1]
-    # Rounding must not carry the target to the total itself, past the last token that has any probability.
-    target_B = torch.minimum(uniform_B * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
+    # A float64 below 1 times the total rounds to less than the total, so a token with mass is found.
+    target_B = uniform_B * cumulative_BV[:, -1]
     drawn_B = torch.searchsorted(cumulative_BV, target_B[:, None], right=True)[:, 0]
     tokens_B = torch.where(temperature_B > 0, drawn_B, greedy_B)
     return torch.where(top_B.isfinite(), tokens_B, NO_TOKEN)

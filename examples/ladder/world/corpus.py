@@ -45,13 +45,8 @@ class Corpus:
         if rng.random() < self.literal_share:
             programs = [write(literal(part), style, self.literal_buggy, rng) for part in parts]
         else:
-            rates = [
-                self.efficient_buggy_rare if part.kind in split.rare else self.efficient_buggy
-                for part in parts
-            ]
-            programs = [
-                write(efficient(part), style, rate, rng) for part, rate in zip(parts, rates, strict=True)
-            ]
+            rates = [self.efficient_buggy_rare if part.kind in split.rare else self.efficient_buggy for part in parts]
+            programs = [write(efficient(part), style, rate, rng) for part, rate in zip(parts, rates, strict=True)]
         return Example(text, answer_with("".join(programs)))
 
 

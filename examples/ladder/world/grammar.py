@@ -65,9 +65,7 @@ PAIR_CONDITIONS = {
 }
 SUBARRAY_CONDITIONS = {
     "sum": SubarrayCondition("sum {k}", "t += x", "t == {k}", "t - {k}", "t", "t + {k}"),
-    "sum modulo": SubarrayCondition(
-        "sum divisible by {k}", "t += x", "t % {k} == 0", "t % {k}", "t % {k}", "t // {k}"
-    ),
+    "sum modulo": SubarrayCondition("sum divisible by {k}", "t += x", "t % {k} == 0", "t % {k}", "t % {k}", "t // {k}"),
     "xor": SubarrayCondition("xor {k}", "t ^= x", "t == {k}", "t ^ {k}", "t", "t | {k}"),
 } | {
     f"exactly k {name}": SubarrayCondition(
@@ -124,28 +122,23 @@ FAMILIES = {
         (
             "Given n, q, an array and q queries l r, print for each the "
             "{aggregate} of elements {condition} in a[l..r].",
-            "Read n, q and an array. For each of q queries l r output the "
-            "{aggregate} of a[l..r] values {condition}.",
+            "Read n, q and an array. For each of q queries l r output the {aggregate} of a[l..r] values {condition}.",
         ),
     ),
     "largest window": Family(
         tuple(PREDICATES),
         {name: name for name in TERMS},
         (
-            "Given n, k and an array, print the largest {aggregate} of elements "
-            "{condition} over windows of length k.",
-            "Read n, k and an array. Over all k-windows output the largest "
-            "{aggregate} of values {condition}.",
+            "Given n, k and an array, print the largest {aggregate} of elements {condition} over windows of length k.",
+            "Read n, k and an array. Over all k-windows output the largest {aggregate} of values {condition}.",
         ),
     ),
     "smallest window": Family(
         tuple(PREDICATES),
         {name: name for name in TERMS},
         (
-            "Given n, k and an array, print the smallest {aggregate} of elements "
-            "{condition} over windows of length k.",
-            "Read n, k and an array. Over all k-windows output the smallest "
-            "{aggregate} of values {condition}.",
+            "Given n, k and an array, print the smallest {aggregate} of elements {condition} over windows of length k.",
+            "Read n, k and an array. Over all k-windows output the smallest {aggregate} of values {condition}.",
         ),
     ),
     "pairs": Family(

@@ -45,11 +45,7 @@ RANGES_LOOP = (
     "    print(s)\n"
 )
 RANGES_SUM = (
-    READ_N_Q
-    + READ_ARRAY
-    + "for _ in range(q):\n"
-    + READ_L_R
-    + "    print(sum($term for x in $slice if $test))\n"
+    READ_N_Q + READ_ARRAY + "for _ in range(q):\n" + READ_L_R + "    print(sum($term for x in $slice if $test))\n"
 )
 
 WINDOWS_LOOP = (
@@ -62,9 +58,7 @@ WINDOWS_LOOP = (
     "    w.append(s)\n"
     "print($best(w))\n"
 )
-WINDOWS_SUM = (
-    READ_N_K + READ_ARRAY + "print($best(sum($term for x in a[i:i + k] if $test) for i in range($end)))\n"
-)
+WINDOWS_SUM = READ_N_K + READ_ARRAY + "print($best(sum($term for x in a[i:i + k] if $test) for i in range($end)))\n"
 
 PAIRS_LOOP = READ_N + READ_ARRAY + "s = $start\n$loops        if $test:\n            $update\n$show\n"
 PAIRS_FORWARD = "for i in range(n):\n    for j in range($first, n):\n"

@@ -1,0 +1,5 @@
+"""`python -m ensemble.cli`: the command `alphamix` without its script."""
+
+from ensemble.cli import main
+
+main()

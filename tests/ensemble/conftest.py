@@ -1,0 +1,89 @@
+"""A real OpenAI-compatible server whose answers are programs, for runs from end to end."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+PROBLEMS = [
+    {
+        "id": f"times-{factor}",
+        "statement": f"Multiply by {factor}.",
+        "tests": [{"input": f"{n}\n", "output": f"{factor * n}\n"} for n in (1, 20, 300)],
+        "time_limit_s": 1.0,
+    }
+    for factor in (2, 3, 4)
+]
+
+
+@dataclass
+class Server:
+    """Answers chat completions with `answer(model, prompt, seed)`, a program or an HTTP status."""
+
+    answer: Callable[[str, str, int], str | int]
+    seeds: list[tuple[str, str, int]] = field(default_factory=list)
+    """Every request that came: model, prompt, seed."""
+    url: str = ""
+
+
+def honest_program(model: str, prompt: str, seed: int) -> str:
+    """The model named `even` solves with even seeds, `odd` with odd ones."""
+    factor = prompt.removeprefix("Multiply by ").split(".")[0]
+    right = (seed % 2 == 0) == (model == "even")
+    return f"```python\nprint({factor} * int(input()){'' if right else ' + 1'})\n```"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    served = Server(honest_program)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = (body["model"], body["messages"][-1]["content"], body["seed"])
+            served.seeds.append(request)
+            answer = served.answer(*request)
+            status = answer if isinstance(answer, int) else 200
+            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
+            usage = {"prompt_tokens": 5, "completion_tokens": 11, "total_tokens": 16}
+            reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
+            reply |= {"choices": [choice], "usage": usage} if status == 200 else {"error": {"message": "no"}}
+            content = json.dumps(reply).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
+    thread.start()
+    served.url = f"http://127.0.0.1:{httpd.server_port}/v1"
+    yield served
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+@pytest.fixture
+def trial(server: Server, tmp_path: Path) -> Path:
+    """An experiment of two policies behind URLs on three problems, 4 samples each: 24 slots."""
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in PROBLEMS))
+    (tmp_path / "policies.toml").write_text(
+        f'[policies.even]\nurl = "{server.url}"\nmodel = "even"\n[policies.odd]\nurl = "{server.url}"\nmodel = "odd"\n'
+    )
+    path = tmp_path / "trial.toml"
+    path.write_text(
+        'name = "trial"\n[problems]\nfile = "problems.jsonl"\n[policies]\nfile = "policies.toml"\n'
+        '[sampling]\nprompt = "{statement}"\n[budget]\nsamples = 4\n[analysis]\npass_at = [1, 4]\nresamples = 200\n'
+    )
+    return path

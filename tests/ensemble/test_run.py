@@ -1,0 +1,185 @@
+"""Whole runs by the command line, against a real server and the real judge: what they write, and how they go on."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ensemble.outcomes import Outcomes
+from ensemble.store import STORE_NAME, Store
+
+SUMMARY_KEYS = {
+    "run", "budget", "problems", "policies", "arms", "ensemble", "best_single", "complementarity", "claims", "owed",
+    "judge",
+}  # fmt: skip
+
+
+def alphamix(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ensemble.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def slots_and_verdicts(folder: Path) -> tuple[dict[int, tuple[str, int]], dict[int, str]]:
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        samples = {s.slot.number: (s.completion.text, s.slot.seed) for s in store.samples()}
+        table = store.verdicts()
+        return samples, dict(zip(table["slot"], table["verdict"], strict=True))
+
+
+def test_a_run_writes_what_the_contract_says(trial, server, tmp_path):
+    done = alphamix("run", trial, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "results" / "trial"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY_KEYS
+    assert summary["policies"].keys() == {"even", "odd"}
+    assert summary["policies"]["even"].keys() == {"alpha", "n", "pass_at_k", "frontier", "tokens", "seconds"}
+    assert summary["policies"]["even"]["tokens"] == 11
+    assert summary["arms"]["equal"]["allocation"] == {"even": 2, "odd": 2}
+    assert {path.name for path in (folder / "figures").iterdir()} >= {"complementarity.png", "coverage.png"}
+    assert "At 4 samples per problem, ensemble minus best single policy" in (folder / "report.html").read_text()
+    # Every seed was asked for exactly once, and decides by its parity what is accepted.
+    assert len(server.seeds) == len(set(server.seeds)) == 24
+    outcomes = Outcomes.read_csv(folder / "outcomes.csv")
+    right = Counter((model, prompt) for model, prompt, seed in server.seeds if (seed % 2 == 0) == (model == "even"))
+    for policy in ("even", "odd"):
+        for p, problem in enumerate(outcomes.problems):
+            factor = problem.removeprefix("times-")
+            assert outcomes.num_correct_MP[outcomes.row(policy), p] == right[policy, f"Multiply by {factor}."]
+
+
+def test_a_finished_run_asks_for_nothing_more_and_repeats_from_its_own_folder(trial, server, tmp_path):
+    assert alphamix("run", trial, cwd=tmp_path).returncode == 0
+    asked = len(server.seeds)
+    assert alphamix("run", trial, cwd=tmp_path).returncode == 0
+    assert alphamix("resume", "results/trial", cwd=tmp_path).returncode == 0
+    assert alphamix("report", "results/trial", "--set", "analysis.level=0.9", cwd=tmp_path).returncode == 0
+    assert len(server.seeds) == asked
+    again = alphamix("run", "results/trial/experiment.toml", "-o", "elsewhere", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert slots_and_verdicts(tmp_path / "elsewhere") == slots_and_verdicts(tmp_path / "results" / "trial")
+
+
+def test_export_and_status_tell_what_there_is(trial, tmp_path):
+    assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
+    status = json.loads(alphamix("status", "results/trial", "--json", cwd=tmp_path).stdout)
+    assert status["even"] == {"planned": 12, "sampled": 12, "graded": 12, "tokens": 132}
+    assert alphamix("export", "results/trial", "-o", "out", cwd=tmp_path).returncode == 0
+    samples, verdicts = (
+        [json.loads(line) for line in (tmp_path / "out" / name).read_text().splitlines()]
+        for name in ("samples.jsonl", "verdicts.jsonl")
+    )
+    assert len(samples) == len(verdicts) == 24
+    assert {"problem_id", "policy", "index", "completion", "finish_reason", "usage", "seed"} <= samples[0].keys()
+    assert {"verdict", "failure", "tests_passed", "num_tests", "cpu_s", "judge"} <= verdicts[0].keys()
+    assert verdicts[0]["judge"].keys() == {"version", "sandbox", "limits"}
+    wrong = next(verdict for verdict in verdicts if verdict["verdict"] == "WA")
+    assert (wrong["failure"], wrong["tests_passed"], wrong["first_failed_test"]) == ("correctness", 0, 0)
+
+
+def test_failures_of_the_engine_stay_owed_and_are_made_good(trial, server, tmp_path):
+    good = server.answer
+    server.answer = lambda model, prompt, seed: 400 if model == "odd" and "3" in prompt else good(model, prompt, seed)
+    first = alphamix("run", trial, cwd=tmp_path)
+    assert first.returncode == 3
+    assert "4 samples or verdicts of results/trial are still owed" in first.stderr
+    assert "odd: rejected" in first.stderr
+    assert not (tmp_path / "results" / "trial" / "summary.json").exists()
+    server.answer = good
+    asked = len(server.seeds)
+    assert alphamix("run", trial, cwd=tmp_path).returncode == 0
+    assert len(server.seeds) == asked + 4
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_path):
+    undisturbed = alphamix("run", trial, "-o", "undisturbed", cwd=tmp_path)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    good = server.answer
+
+    def slow(model: str, prompt: str, seed: int) -> str | int:
+        time.sleep(0.1)
+        return good(model, prompt, seed)
+
+    server.answer = slow
+    command = [sys.executable, "-m", "ensemble.cli", "run", str(trial), "-q", "--set", "sampling.concurrency=1"]
+    rng = random.Random(kind)
+    stopped = 0
+    for _ in range(40):
+        asked = len(server.seeds)
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        moment = rng.randint(3, 8)
+        while process.poll() is None and len(server.seeds) < asked + moment:
+            time.sleep(0.005)
+        process.send_signal(kind)
+        code = process.wait(timeout=60)
+        if code == 0:
+            break
+        assert code == (130 if kind == signal.SIGINT else -signal.SIGKILL)
+        stopped += 1
+    assert code == 0
+    assert stopped >= 2
+    assert slots_and_verdicts(tmp_path / "results" / "trial") == slots_and_verdicts(tmp_path / "undisturbed")
+    # What was under way when the process died is asked again; nothing else is.
+    repeated = len(server.seeds) - len(set(server.seeds)) - 24
+    assert repeated <= 2 * stopped
+
+
+def test_a_second_process_on_one_run_is_told_so(trial, tmp_path):
+    folder = tmp_path / "results" / "trial"
+    folder.mkdir(parents=True)
+    with Store(folder / STORE_NAME):
+        second = alphamix("run", trial, cwd=tmp_path)
+    assert second.returncode == 2
+    assert "another process is working on results/trial" in second.stderr
+
+
+def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
+    assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
+    other = alphamix("run", trial, "--set", "sampling.temperature=0.5", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "sampling.temperature differs" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("trial.toml", "[budget]", "[budgets]", "unknown key 'budgets' .* did you mean 'budget'"),
+        ("trial.toml", "problems.jsonl", "nothing.jsonl", "nothing.jsonl"),
+        ("trial.toml", "pass_at = [1, 4]", "pass_at = [64]", "pass@64, but only 4 samples"),
+        ("trial.toml", '"policies.toml"', '"policies.toml"\nuse = ["evne"]', "unknown policy 'evne' .* 'even'"),
+        ("trial.toml", "samples = 4", "samples = 1", "budget"),
+        ("problems.jsonl", None, "", "no problem in it"),
+        ("problems.jsonl", '"tests"', '"test"', "line 1"),
+        ("policies.toml", 'model = "odd"', 'modle = "odd"', "unknown key 'modle' .* did you mean 'model'"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(file, old, new, message, trial, tmp_path):
+    path = tmp_path / file
+    text = path.read_text()
+    path.write_text(new if old is None else text.replace(old, new))
+    done = alphamix("run", trial, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert re.search(message, done.stderr), done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_dry_run_writes_nothing_and_says_what_it_would_cost(trial, server, tmp_path):
+    plan = json.loads(alphamix("run", trial, "--dry-run", cwd=tmp_path).stdout)
+    assert (plan["samples"], plan["budget_per_problem"], plan["policies"]) == (24, 4, ["even", "odd"])
+    assert not (tmp_path / "results").exists()
+    assert not server.seeds
+
+
+def test_the_core_imports_no_torch():
+    code = "import ensemble, ensemble.run, ensemble.cli, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode == 0
