@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from ensemble.exchange import count_outcomes
-from ensemble.experiment import Experiment, ExperimentError
+from ensemble.experiment import ExperimentError
 from ensemble.filling import Filling, Monitor
 from ensemble.inputs import Inputs
 from ensemble.report import figures, page
@@ -52,7 +52,7 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
             identity = inputs.identity()
             _plan(store, inputs, identity)
             _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
-            _write_toml(folder / "experiment.toml", _relocated(inputs.experiment, folder))
+            _write_toml(folder / "experiment.toml", _relocated(inputs, folder))
             _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
             owed = Filling(store, inputs, judge, monitor).fill()
             analysis = None if owed else report(store, inputs, folder, judge.describe())
@@ -93,11 +93,12 @@ def _change(key: str) -> str:
     return key.replace("policies.", "policy ", 1)
 
 
-def _relocated(experiment: Experiment, folder: Path) -> dict[str, Any]:
+def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
     """The experiment in the form that `alphamix run` reads, its paths relative to the run's folder."""
-    table = experiment.to_toml()
-    table["problems"]["file"] = os.path.relpath(experiment.problems.file, folder)
-    table["policies"]["file"] = "policies.toml"
+    table = inputs.experiment.to_toml()
+    table["problems"]["file"] = os.path.relpath(inputs.experiment.problems.file, folder)
+    # The policies file beside it also holds what merges rest on, which need not be sampled.
+    table["policies"] = {"file": "policies.toml", "use": list(inputs.registry.names)}
     return table
 
 

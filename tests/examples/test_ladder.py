@@ -92,9 +92,7 @@ def test_literal_and_efficient_programs_agree(seed: int) -> None:
 def bug_shows(part: Part) -> bool:
     inputs = small_inputs(part)
     right = outputs(reference((part,)), inputs)
-    return any(
-        outputs(program.source(bug), inputs) != right for program in efficient(part) for bug in program.bugs
-    )
+    return any(outputs(program.source(bug), inputs) != right for program in efficient(part) for bug in program.bugs)
 
 
 @pytest.mark.parametrize("kind", kinds(), ids=str)
