@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import Protocol
 
 from ensemble.inputs import Inputs
-from ensemble.sampling import Sampled, sample_owed
+from ensemble.sampling import sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.extract import extract_code
 from grading.judge import Judge
@@ -76,36 +76,33 @@ class Filling:
         return self._owed
 
     def _sample(self, policy: str) -> None:
+        """Ask one policy for what it owes, unless it fails again and again."""
         section = self._inputs.experiment.sampling
         options = EngineOptions(batch_size=section.batch_size, concurrency=section.concurrency)
         self._monitor.policy(policy)
+        causes: Counter[str] = Counter()
         failures_in_a_row = 0
-        with closing(self._inputs.registry.open(policy, options)) as engine:
-            groups = sample_owed(self._store, policy, engine, self._problems, section)
-            with closing(groups):
-                for group in groups:
-                    failures_in_a_row = self._take(policy, group, failures_in_a_row)
-                    self._collect(wait=False)
-                    if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
-                        break
-        remaining = len(self._store.owed(policy)) - sum(
-            count for cause, count in self._owed.items() if cause.startswith(f"{policy}: ")
-        )
-        if remaining:
-            self._owed[f"{policy}: set aside after {failures_in_a_row} failures in a row"] += remaining
-
-    def _take(self, policy: str, group: Sequence[Sampled], failures_in_a_row: int) -> int:
-        """Pass new samples on to the judge; return how many failures have come in a row."""
-        for result in group:
-            if isinstance(result, Sample):
-                failures_in_a_row = 0
-                self._submit(result)
-                self._monitor.sampled(1, result.completion.completion_tokens)
-            else:
-                failures_in_a_row += 1
-                failure = result[1]
-                self._owed[f"{policy}: {failure.cause}: {failure.message}"] += 1
-        return failures_in_a_row
+        with (
+            closing(self._inputs.registry.open(policy, options)) as engine,
+            closing(sample_owed(self._store, policy, engine, self._problems, section)) as groups,
+        ):
+            for group in groups:
+                for result in group:
+                    if isinstance(result, Sample):
+                        failures_in_a_row = 0
+                        self._monitor.sampled(1, result.completion.completion_tokens)
+                        self._submit(result)
+                    else:
+                        failures_in_a_row += 1
+                        _, failure = result
+                        causes[f"{failure.cause}: {failure.message}"] += 1
+                self._collect(wait=False)
+                if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
+                    break
+        never_asked = len(self._store.owed(policy)) - causes.total()
+        if never_asked:
+            causes[f"set aside after {failures_in_a_row} failures in a row"] = never_asked
+        self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
 
     def _submit(self, sample: Sample) -> None:
         problem = self._problems[sample.slot.problem]

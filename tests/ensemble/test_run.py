@@ -99,6 +99,16 @@ def test_failures_of_the_engine_stay_owed_and_are_made_good(trial, server, tmp_p
     assert len(server.seeds) == asked + 4
 
 
+def test_a_policy_that_only_fails_is_set_aside_while_the_others_finish(trial, server, tmp_path):
+    good = server.answer
+    server.answer = lambda model, prompt, seed: 400 if model == "even" else good(model, prompt, seed)
+    done = alphamix("run", trial, "--set", "budget.samples=80", "--set", "sampling.concurrency=4", cwd=tmp_path)
+    assert done.returncode == 3
+    assert re.search(r"^240 samples .* still owed", done.stderr)
+    assert re.search(r"1\d\d × even: set aside after 1\d\d failures in a row", done.stderr)
+    assert Counter(model for model, _, _ in server.seeds)["odd"] == 240
+
+
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_path):
     undisturbed = alphamix("run", trial, "-o", "undisturbed", cwd=tmp_path)

@@ -28,10 +28,12 @@ from make_problems import find_misfits, held_out_problems  # noqa: E402
 from reinforcement import Attempt, grade_attempts, group_advantages, update  # noqa: E402
 from supervised import IGNORED, answer_loss, batch_tokens  # noqa: E402
 from world.corpus import Corpus, answer_with  # noqa: E402
+from world.efficient import efficient  # noqa: E402
 from world.grammar import Constants, Kind, Part, draw_part, kinds, sentence  # noqa: E402
 from world.inputs import NUM_TESTS, draw_input, largest_work  # noqa: E402
+from world.literal import literal  # noqa: E402
 from world.problems import draw_problem, reference, run_trusted, split_kinds  # noqa: E402
-from world.programs import Program, efficient, literal  # noqa: E402
+from world.program import write  # noqa: E402
 
 CHECKPOINTS = ("init", "low", "high")
 
@@ -132,15 +134,17 @@ def test_strict_tests_ask_for_much_more_work_than_lenient_ones() -> None:
         assert largest_work(part, True, 1) > 20 * largest_work(part, False, 1)
 
 
-def test_corpus_has_the_reliability_gap_that_it_names() -> None:
+def test_programs_are_buggy_at_the_rate_asked() -> None:
     rng = random.Random(0)
-    assert Corpus(literal_share=1.0, literal_buggy=0.0).draw(rng).answer.startswith("```python\n")
-    part = draw_part(Kind("ranges", "divisible", "sum"), rng)
-    inputs = small_inputs(part)
-    right = outputs(reference((part,)), inputs)
-    program: Program = efficient(part)[0]
-    assert outputs(program.source(), inputs) == right
-    assert all(outputs(program.source(bug), inputs) != right for bug in program.bugs)
+    programs = efficient(draw_part(Kind("ranges", "divisible", "sum"), rng))
+    right = [write(programs, 0, 0.5, rng) == programs[0].source() for _ in range(1000)]
+    assert 450 < sum(right) < 550
+
+
+def test_efficient_programs_are_less_reliable_than_literal_ones_and_least_for_rare_kinds() -> None:
+    corpus, split, rng = Corpus(), split_kinds(), random.Random(0)
+    rare, common = (corpus.efficient_rate(draw_part(kinds[0], rng)) for kinds in (split.rare, split.train))
+    assert corpus.literal_buggy < common < rare
 
 
 # --- the problems of the quickstart -------------------------------------------------------------------------
