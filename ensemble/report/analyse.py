@@ -110,7 +110,10 @@ def analyse(
 
 
 def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of `summary.json`. Shares are in [0, 1], unknown values null."""
+    """The content of `summary.json`. Shares are in [0, 1], unknown values null.
+
+    Intervals stand under `policies`; `pass_at_k` and `frontier` at the top are the curves behind the pictures.
+    """
     outcomes = analysis.outcomes
     arms = {
         name: {
@@ -126,6 +129,8 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         "budget": analysis.budget,
         "problems": len(outcomes.problems),
         "policies": {name: _policy_summary(analysis, name) for name in outcomes.policies},
+        "pass_at_k": analysis.curves,
+        "frontier": [_point(analysis, name) for name in analysis.policies_along_alpha()],
         "arms": arms,
         "ensemble": arms["equal"],
         "best_single": {"policy": analysis.best_single, **arms["best_single"]},
@@ -156,6 +161,20 @@ def _policy_summary(analysis: Analysis, policy: str) -> dict[str, Any]:
         "tokens": float(outcomes.costs_MP["tokens"][m].mean()),
         "seconds": float(outcomes.costs_MP["seconds"][m].mean()),
     }
+
+
+def _point(analysis: Analysis, policy: str) -> dict[str, Any]:
+    rates = {name: estimate.value for name, estimate in analysis.frontier[policy].items()}
+    return {
+        "policy": policy,
+        "alpha": analysis.alphas[policy],
+        "solved": _solve_rate(analysis.outcomes, policy),
+        **rates,
+    }
+
+
+def _solve_rate(outcomes: Outcomes, policy: str) -> float:
+    return float(outcomes.solve_rate_MP[outcomes.row(policy)].mean())
 
 
 def _pass_at_k(outcomes: Outcomes, pass_at: Sequence[int], resampling: Resampling) -> dict[str, dict[int, Estimate]]:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import click
 from pydantic import TypeAdapter
+from world.efficient import efficient
 from world.grammar import Part
+from world.literal import literal
 from world.problems import draw_problem, split_kinds
-from world.programs import Program, efficient, literal
+from world.program import Program
 
 from grading.judge import Judge
 from grading.types import Problem, Verdict

@@ -16,10 +16,9 @@ import pytest
 from ensemble.outcomes import Outcomes
 from ensemble.store import STORE_NAME, Store
 
-SUMMARY_KEYS = {
-    "run", "budget", "problems", "policies", "arms", "ensemble", "best_single", "complementarity", "claims", "owed",
-    "judge",
-}  # fmt: skip
+SUMMARY_KEYS = set(
+    "run budget problems policies pass_at_k frontier arms ensemble best_single complementarity claims owed judge".split()
+)
 
 
 def alphamix(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,6 @@
-"""A small programming world: sentences about integers and arrays, programs that answer them, inputs that
-grow.
+"""A small programming world: sentences about integers and arrays, programs for them, inputs that grow.
 
-`grammar` says what can be asked, `programs` how it can be answered (literally or efficiently, right or with a
-bug), `inputs` draws inputs from small to large, `problems` puts them together as problems for the judge, and
-`corpus` writes the texts of the supervised stage.
+`grammar` says what can be asked; `literal` and `efficient` how it can be answered, and `program` what they
+share; `inputs` draws inputs from small to large; `problems` puts all together for the judge; `corpus` writes
+the texts of the supervised stage.
 """

@@ -10,9 +10,11 @@ know nothing of it.
 import random
 from dataclasses import dataclass
 
-from world.grammar import draw_part, statement
+from world.efficient import efficient
+from world.grammar import Part, draw_part, statement
+from world.literal import literal
 from world.problems import split_kinds
-from world.programs import efficient, literal, write
+from world.program import write
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,12 @@ class Corpus:
         if rng.random() < self.literal_share:
             programs = [write(literal(part), style, self.literal_buggy, rng) for part in parts]
         else:
-            rates = [self.efficient_buggy_rare if part.kind in split.rare else self.efficient_buggy for part in parts]
-            programs = [write(efficient(part), style, rate, rng) for part, rate in zip(parts, rates, strict=True)]
+            programs = [write(efficient(part), style, self.efficient_rate(part), rng) for part in parts]
         return Example(text, answer_with("".join(programs)))
+
+    def efficient_rate(self, part: Part) -> float:
+        """How often an efficient answer to a part is shown with a bug."""
+        return self.efficient_buggy_rare if part.kind in split_kinds().rare else self.efficient_buggy
 
 
 def answer_with(program: str) -> str:

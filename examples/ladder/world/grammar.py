@@ -2,7 +2,8 @@
 
 A part is `kind x constants`, and a kind is `family x condition x aggregate`: "the *sum* of *divisors of n*
 that are *divisible by 3 but not by 4*". Every part can be answered by a literal program, which does what the
-sentence says, and by an efficient one, which knows a better way; neither is chosen here (see `programs`).
+sentence says, and by an efficient one, which knows a better way; neither is chosen here (see `literal` and
+`efficient`).
 """
 
 import random
@@ -226,5 +227,7 @@ def sentence(part: Part, wording: int) -> str:
 
 
 def statement(parts: tuple[Part, ...], rng: random.Random) -> str:
-    """Ask all questions of a problem, one a line. It names no limits: how fast a program must be is not told."""
+    """Ask all questions of a problem, one a line. It names no limits: how fast a program must be is not
+    told.
+    """
     return "\n".join(sentence(part, rng.randrange(2)) for part in parts)

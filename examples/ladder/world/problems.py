@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any
 
 from grading.types import Problem, Test
+from world.efficient import efficient
 from world.grammar import FAMILIES, Kind, Part, draw_part, kinds, statement
 from world.inputs import NUM_TESTS, draw_input
-from world.programs import efficient
 
 TIME_LIMIT_S = 0.05
 """CPU seconds per test; `world.inputs` is sized for it."""
