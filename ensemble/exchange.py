@@ -60,16 +60,16 @@ def _sample_line(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _verdict_line(row: Mapping[Any, Any]) -> dict[str, Any]:
-    first_failed = row["first_failed_test"]
+    failure, first_failed = (None if pd.isna(row[key]) else row[key] for key in ("failure", "first_failed_test"))
     return {
         "problem_id": row["problem"],
         "policy": row["policy"],
         "index": row["sample_index"],
         "verdict": row["verdict"],
-        "failure": row["failure"],
+        "failure": failure,
         "tests_passed": row["tests_passed"],
         "num_tests": row["num_tests"],
-        "first_failed_test": None if pd.isna(first_failed) else int(first_failed),
+        "first_failed_test": None if first_failed is None else int(first_failed),
         "cpu_s": row["cpu_s"],
         "peak_rss_mb": row["peak_rss_mb"],
         "message": row["message"],
@@ -79,4 +79,4 @@ def _verdict_line(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)

@@ -5,8 +5,8 @@ problem are each other's baseline. The reward is 1 if the first ceil(coverage x 
 and the judge finds that by running the program under its CPU limit. Nothing here knows literal from
 efficient, or strict from lenient.
 
-Answers come back from the engine as text and are trained in their canonical tokens, which now and then are
-not the tokens that were drawn.
+Answers come back from the engine as text and are trained in their canonical tokens. For about one answer in 300
+these are not the tokens that were drawn.
 """
 
 import random

@@ -8,10 +8,12 @@ goes on at the stage where it was.
 """
 
 import random
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import torch
 from language import train_tokenizer, untrained_model
 from reinforcement import Reinforcement, reinforce
 from supervised import Supervision, supervise
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 from world.corpus import Corpus
 
@@ -68,24 +70,28 @@ def make_init(out: Path, seed: int) -> None:
     tokenizer = train_tokenizer(text for example in examples for text in (example.statement, example.answer))
     model = untrained_model(seed)
     supervise(model, tokenizer, corpus, Supervision(seed=seed), report_to("init"))
-    save(model, tokenizer, out / "init")
+    with written_whole(out / "init") as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def make_reinforced(out: Path, name: str, plan: Reinforcement) -> None:
     """Start from init and reinforce under one coverage level."""
-    torch.manual_seed(plan.seed)
     tokenizer = AutoTokenizer.from_pretrained(out / "init")
     model = LlamaForCausalLM.from_pretrained(out / "init", dtype=torch.float32)
     with Judge(workers=1) as judge:
         reinforce(model, tokenizer, judge, plan, report_to(name))
-    save(model, tokenizer, out / name)
+    with written_whole(out / name) as folder:
+        shutil.copytree(out / "init", folder)  # the tokenizer is the same to the byte
+        model.save_pretrained(folder)
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a checkpoint whole: a folder that is there is complete."""
+@contextmanager
+def written_whole(folder: Path) -> Generator[Path]:
+    """Give a place to write to, which becomes the folder at the end: a folder that is there is complete."""
     partial = folder.with_name(f".{folder.name}.partial")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    shutil.rmtree(partial, ignore_errors=True)
+    yield partial
     partial.rename(folder)
 
 

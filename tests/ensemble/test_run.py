@@ -16,9 +16,10 @@ import pytest
 from ensemble.outcomes import Outcomes
 from ensemble.store import STORE_NAME, Store
 
-SUMMARY_KEYS = set(
-    "run budget problems policies pass_at_k frontier arms ensemble best_single complementarity claims owed judge".split()
-)
+SUMMARY_KEYS = {
+    *("run", "budget", "problems", "policies", "pass_at_k", "frontier", "arms", "ensemble", "best_single"),
+    *("complementarity", "claims", "owed", "judge"),
+}
 
 
 def alphamix(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -80,6 +81,8 @@ def test_export_and_status_tell_what_there_is(trial, tmp_path):
     assert {"problem_id", "policy", "index", "completion", "finish_reason", "usage", "seed"} <= samples[0].keys()
     assert {"verdict", "failure", "tests_passed", "num_tests", "cpu_s", "judge"} <= verdicts[0].keys()
     assert verdicts[0]["judge"].keys() == {"version", "sandbox", "limits"}
+    accepted = next(verdict for verdict in verdicts if verdict["verdict"] == "AC")
+    assert (accepted["failure"], accepted["tests_passed"], accepted["first_failed_test"]) == (None, 3, None)
     wrong = next(verdict for verdict in verdicts if verdict["verdict"] == "WA")
     assert (wrong["failure"], wrong["tests_passed"], wrong["first_failed_test"]) == ("correctness", 0, 0)
 

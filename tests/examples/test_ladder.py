@@ -3,6 +3,7 @@ load.
 """
 
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +26,9 @@ sys.path.insert(0, str(LADDER))
 
 from language import EOS_ID, render_prompt, train_tokenizer, untrained_model  # noqa: E402
 from make_problems import find_misfits, held_out_problems  # noqa: E402
-from reinforcement import Attempt, grade_attempts, group_advantages, update  # noqa: E402
+from reinforcement import Attempt, Reinforcement, grade_attempts, group_advantages, update  # noqa: E402
 from supervised import IGNORED, answer_loss, batch_tokens  # noqa: E402
+from train import make_reinforced  # noqa: E402
 from world.corpus import Corpus, answer_with  # noqa: E402
 from world.efficient import efficient  # noqa: E402
 from world.grammar import Constants, Kind, Part, draw_part, kinds, sentence  # noqa: E402
@@ -220,6 +222,17 @@ def test_an_answer_that_was_cut_off_is_not_taught_to_end() -> None:
     ends = torch.eq(targets_NL, EOS_ID).sum(1).tolist()
     assert ends == [1, 0]
     assert (targets_NL[:, 0] == IGNORED).all()
+
+
+def test_reinforcement_starts_from_init_and_writes_a_whole_checkpoint(tmp_path: Path) -> None:
+    shutil.copytree(LADDER / "checkpoints" / "init", tmp_path / "init")
+    plan = Reinforcement(coverage=0.25, steps=1, problems_per_step=2, samples_per_problem=8)
+    make_reinforced(tmp_path, "low", plan)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["init", "low"]
+    start, learnt = (load_file(tmp_path / name / "model.safetensors") for name in ("init", "low"))
+    assert any(not torch.equal(start[key], learnt[key]) for key in start)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / "low" / file).read_bytes() == (tmp_path / "init" / file).read_bytes()
 
 
 # --- the checkpoints ----------------------------------------------------------------------------------------
