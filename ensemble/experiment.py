@@ -69,7 +69,7 @@ class AllocationSection(_Section):
     """How the ensemble spends it."""
 
     policies: Annotated[list[str], Field(min_length=1)] | None = None
-    """Members of the equal split; all policies when left out."""
+    """Members of the equal split, sweeps by their name; all policies when left out."""
 
 
 class GradingSection(_Section):

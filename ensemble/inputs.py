@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from ensemble.experiment import Experiment, ExperimentError
 from grading.problems import fingerprint, load_problems
 from grading.types import Problem
-from policies.config import nearest
 from policies.registry import Registry
 
 
@@ -40,13 +39,20 @@ def read_inputs(experiment: Experiment) -> Inputs:
     """
     registry = Registry.load(experiment.policies.file).select(experiment.policies.use)
     problems = load_problems(experiment.problems.file)[: experiment.problems.limit]
-    members = tuple(experiment.allocation.policies or registry.names)
-    for member in members:
-        if member not in registry.names:
-            raise ExperimentError(
-                f"allocation.policies names {member!r}, which is not sampled: {nearest(member, registry.names)}"
-            )
-    if experiment.budget.samples < 2:
-        raise ExperimentError("budget.samples = 1 leaves nothing to split: give 2 or more samples per problem")
+    members = _members(experiment, registry)
     registry.check()
     return Inputs(experiment, registry, problems, members)
+
+
+def _members(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
+    """Policies of the equal split; a sweep's name stands for all its members."""
+    named = experiment.allocation.policies
+    members = registry.names if named is None else [one for name in named for one in registry.select([name]).names]
+    members = tuple(dict.fromkeys(members))
+    budget = experiment.budget.samples
+    if budget < len(members):
+        raise ExperimentError(
+            f"budget.samples = {budget} cannot be split over {len(members)} policies: raise it to {len(members)} or "
+            "more, or name fewer under allocation.policies"
+        )
+    return members

@@ -21,7 +21,7 @@ SMALL = [
     "--set=problems.limit=4",
     "--set=sampling.samples=8",
     "--set=sampling.batch_size=8",
-    "--set=budget.samples=4",
+    "--set=budget.samples=8",
     "--set=analysis.pass_at=[1, 4]",
     "--set=analysis.resamples=200",
 ]
