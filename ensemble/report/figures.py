@@ -54,12 +54,14 @@ def draw_frontier(analysis: Analysis) -> Figure:
         xs = [100 * analysis.frontier[policy]["optimisation"].value for policy in line]
         ys = [100 * analysis.frontier[policy]["correctness"].value for policy in line]
         plane.plot(xs, ys, color="0.75", zorder=1)
-    for policy, rates in analysis.frontier.items():
+    for number, policy in enumerate([*line, *(name for name in analysis.frontier if name not in line)]):
+        rates = analysis.frontier[policy]
         _point(plane, rates["optimisation"], rates["correctness"], colour[policy])
         alpha = analysis.alphas[policy]
         label = policy if alpha is None else alpha_label(alpha)
         at = (100 * rates["optimisation"].value, 100 * rates["correctness"].value)
-        plane.annotate(label, at, xytext=(6, 5), textcoords="offset points", fontsize=8)
+        above_or_below = (6, 5) if number % 2 else (6, -11)  # neighbours on the line are often close
+        plane.annotate(label, at, xytext=above_or_below, textcoords="offset points", fontsize=8)
     plane.set(xlabel="optimisation failures (% of samples)", ylabel="correctness failures (% of samples)")
     plane.set_xlim(left=0)
     plane.set_ylim(bottom=0)

@@ -15,8 +15,8 @@ def percent(estimate: Estimate) -> str:
 
 
 def points(estimate: Estimate) -> str:
-    """A difference of shares with its interval: `+1.3 points [-0.4, +3.0]`."""
-    return f"{100 * estimate.value:+.1f} points{_bracket(estimate, '+.1f')}"
+    """A difference of shares with its interval: `+1.3 points [−0.4, +3.0]`."""
+    return f"{100 * estimate.value:+.1f} points{_bracket(estimate, '+.1f')}".replace("-", "−")
 
 
 def alpha_label(alpha: float | None) -> str:
