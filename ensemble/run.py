@@ -97,8 +97,9 @@ def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
     """The experiment in the form that `alphamix run` reads, its paths relative to the run's folder."""
     table = inputs.experiment.to_toml()
     table["problems"]["file"] = os.path.relpath(inputs.experiment.problems.file, folder)
-    # The policies file beside it also holds what merges rest on, which need not be sampled.
+    # The policies file beside it has sweeps written out, and also what merges rest on, which need not be sampled.
     table["policies"] = {"file": "policies.toml", "use": list(inputs.registry.names)}
+    table["allocation"] = {"policies": list(inputs.members)}
     return table
 
 
