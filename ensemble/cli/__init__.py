@@ -4,6 +4,7 @@ So that `--help` is quick, and a command whose extra is not installed says which
 """
 
 import importlib
+import sqlite3
 import sys
 from typing import Any
 
@@ -68,9 +69,9 @@ def alphamix() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line. Errors of the user's making are one line and exit code 2."""
+    """Run the command line. Errors of the user's making are one line and exit code 2, those of the machine 1."""
     try:
-        return alphamix.main(arguments, standalone_mode=False)
+        return alphamix.main(arguments, prog_name="alphamix", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -80,3 +81,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except _USAGE_ERRORS as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read our output has left, as `head` does
+        sys.stderr.close()
+        sys.exit(1)
+    except (OSError, sqlite3.OperationalError) as error:
+        click.echo(f"error: {error}: make room or give another folder; the same command then goes on", err=True)
+        sys.exit(1)

@@ -186,6 +186,13 @@ def test_bad_input_is_one_line_and_nothing_is_written(file, old, new, message, t
     assert not (tmp_path / "results").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(trial, tmp_path):
+    (tmp_path / "taken").write_text("a file, not a folder")
+    done = alphamix("run", trial, "-o", "taken/run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*taken/run.*: make room or give another folder; .*\n", done.stderr)
+
+
 def test_dry_run_writes_nothing_and_says_what_it_would_cost(trial, server, tmp_path):
     plan = json.loads(alphamix("run", trial, "--dry-run", cwd=tmp_path).stdout)
     assert (plan["samples"], plan["budget_per_problem"], plan["policies"]) == (24, 4, ["even", "odd"])
