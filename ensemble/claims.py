@@ -13,6 +13,8 @@ from ensemble.mixture import Arm
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats
 
+_VERDICT_OF_SIGN = {1: "supported", 0: "undecided", -1: "refuted"}
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -81,9 +83,4 @@ def examine(
 
 def _claim(statement: str, difference: str, difference_P: Floats, resampling: Resampling) -> Claim:
     estimate = mean_over_problems(difference_P, resampling)
-    verdict = "undecided"
-    if estimate.interval is not None and estimate.interval[0] > 0:
-        verdict = "supported"
-    elif estimate.interval is not None and estimate.interval[1] < 0:
-        verdict = "refuted"
-    return Claim(statement, difference, estimate, verdict)
+    return Claim(statement, difference, estimate, _VERDICT_OF_SIGN[estimate.sign])

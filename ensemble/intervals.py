@@ -12,6 +12,9 @@ from scipy.stats import bootstrap
 
 from ensemble.pass_at_k import Floats
 
+_DECIMALS = 12
+"""Differences below this are floating-point noise, and must not decide a sign."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -20,6 +23,14 @@ class Estimate:
     value: float
     stderr: float | None
     interval: tuple[float, float] | None
+
+    @property
+    def sign(self) -> int:
+        """1 where the whole interval lies above 0, -1 where it lies below, else 0: chance could explain it."""
+        if self.interval is None:
+            return 0
+        low, high = self.interval
+        return (low > 0) - (high < 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ def mean_over_problems(values_P: Floats, resampling: Resampling) -> Estimate:
     """
     if values_P.size == 0:
         raise ValueError("a mean over no problems is undefined: grade at least one problem")
+    values_P = np.round(values_P, _DECIMALS)
     value = float(values_P.mean())
     if values_P.size == 1:
         return Estimate(value, None, None)

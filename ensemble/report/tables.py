@@ -8,6 +8,12 @@ from rich.text import Text
 from ensemble.intervals import Estimate
 from ensemble.report.analyse import Analysis
 
+_IN_WORDS = {
+    1: "the ensemble covers more",
+    0: "no difference can be told from chance",
+    -1: "the ensemble covers less",
+}
+
 
 def percent(estimate: Estimate) -> str:
     """A share with its interval: `61.2 % [55.0, 67.1]`."""
@@ -33,13 +39,10 @@ def allocation_label(allocation: dict[str, int]) -> str:
 def conclusion(analysis: Analysis) -> str:
     """What the budget-matched comparison says, in one sentence."""
     honest = analysis.gain_honest
-    if honest.interval is None or honest.interval[0] <= 0 <= honest.interval[1]:
-        verdict = "no difference can be told from chance"
-    else:
-        verdict = "the ensemble covers more" if honest.value > 0 else "the ensemble covers less"
     return (
         f"At {analysis.budget} samples per problem, ensemble minus best single policy: {points(honest)} "
-        f"({points(analysis.gain_naive)} had the best policy been picked on the problems that score it): {verdict}."
+        f"({points(analysis.gain_naive)} had the best policy been picked on the problems that score it): "
+        f"{_IN_WORDS[honest.sign]}."
     )
 
 

@@ -78,6 +78,19 @@ def test_intervals_hold_the_mean_of_new_problems():
     assert 180 <= covered <= 199
 
 
+def test_rounding_errors_decide_no_sign():
+    # Twenty divisions of a mean over one policy sum to almost, but not quite, what one gives.
+    values_MP = np.array([[0.1, 0.7, 0.3, 1 / 3, 0.9]])
+    difference_P = values_MP[0] - cross_fitted_best(values_MP, CrossFit(repeats=20))
+    assert np.any(difference_P != 0)
+    assert mean_over_problems(difference_P, Resampling()).sign == 0
+
+
+@pytest.mark.parametrize(("values", "sign"), [([0.1, 0.2, 0.3], 1), ([-0.1, -0.2, -0.3], -1), ([-0.5, 0.5, 0.1], 0)])
+def test_the_sign_is_that_of_the_whole_interval(values, sign):
+    assert mean_over_problems(np.array(values), Resampling()).sign == sign
+
+
 def test_one_problem_has_no_interval():
     estimate = mean_over_problems(np.array([0.5]), Resampling())
     assert (estimate.value, estimate.stderr, estimate.interval) == (0.5, None, None)
