@@ -11,7 +11,7 @@ from itertools import count
 from measure import Row, compare
 
 from grading.judge import Judge
-from grading.types import Problem, Test, Verdict
+from grading.types import Problem, Program, Test, Verdict
 
 _SERIAL = count()
 _PROGRAMS = 60
@@ -28,7 +28,7 @@ def _compare(num_tests: int) -> Row:
 
     def ours() -> None:
         with Judge(workers=1) as judge:
-            futures = [judge.submit(problem, _program()) for _ in range(_PROGRAMS)]
+            futures = [judge.submit(problem, Program(_program())) for _ in range(_PROGRAMS)]
             if any(future.result().verdict is not Verdict.AC for future in futures):
                 raise SystemExit("the judge rejected a right program: the benchmark means nothing")
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from ensemble.inputs import Inputs
 from ensemble.sampling import sample_owed
 from ensemble.store import Graded, Sample, Store
-from grading.extract import extract_code
+from grading.extract import extract_program
 from grading.judge import Judge
 from grading.types import Judgement, Verdict, failure_of
 from policies.engines import EngineOptions
@@ -106,7 +106,7 @@ class Filling:
 
     def _submit(self, sample: Sample) -> None:
         problem = self._problems[sample.slot.problem]
-        future = self._judge.submit(problem, extract_code(sample.completion.text))
+        future = self._judge.submit(problem, extract_program(sample.completion.text))
         self._waiting += 1
         future.add_done_callback(lambda done: self._judged.put((sample, done)))
 

@@ -1,19 +1,20 @@
 """Whether an answer is the expected one: as text of a program, or as the JSON value of a function.
 
-Every comparison is linear in the length of its arguments and runs no code of the program that answered.
+Every comparison is linear in the length of its arguments and runs no code of the program that answered. Checkers that
+are programs themselves are run by `checker_program`.
 """
 
 import json
 import math
 from typing import Any
 
-from grading.types import Checker, FloatChecker, FloatTolerance
+from grading.types import FloatChecker, FloatTolerance, PlainChecker
 
 _MAX_NUMBER_LENGTH = 400
 """Longer than any float that is written out; longer tokens must match as they stand."""
 
 
-def accepts(checker: Checker, expected: str, answer: str) -> bool:
+def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
     """Compare what a program wrote. `tokens`: split at white space. `lines`: white space at the end of each
     line and of the whole does not count. `exact`: character by character. Floats: tokens, and numbers within
     the tolerance.
@@ -32,7 +33,7 @@ def accepts(checker: Checker, expected: str, answer: str) -> bool:
             )
 
 
-def accepts_value(checker: Checker, expected: Any, answer: Any) -> bool:
+def accepts_value(checker: PlainChecker, expected: Any, answer: Any) -> bool:
     """Compare JSON values: `True` is not 1, 1 is 1.0, floats match exactly unless the checker gives a
     tolerance.
     """
@@ -53,14 +54,20 @@ def accepts_value(checker: Checker, expected: Any, answer: Any) -> bool:
     return True
 
 
+class ValueUnreadableError(ValueError):
+    """What a function answered is not the JSON of a value: the message says why."""
+
+
 def parse_value(text: bytes) -> Any:
-    """Read a function's answer as JSON with unique keys. Raises ValueError, also where it nests too
+    """Read a function's answer as JSON with unique keys. Raises ValueUnreadableError, also where it nests too
     deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique_keys)
     except RecursionError:
-        raise ValueError("the result nests too deeply") from None
+        raise ValueUnreadableError("the result nests too deeply") from None
+    except ValueError as error:
+        raise ValueUnreadableError(str(error)) from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

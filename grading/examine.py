@@ -1,125 +1,129 @@
-"""Judging one program in one sandbox: tests in their nested order, up to the first that fails.
+"""Judging one program in one sandbox: its tests in their nested order, up to the first that fails.
 
-A failure in a process that has already run a test counts only when a fresh process fails as well, so that
-what an earlier test left behind is never held against a program. Expected outputs are compared here and go
-nowhere.
+Tests of one program share a process, which saves most of the time. What one test leaves behind for the next must
+neither harm nor help: a failure in a process that has already run a test counts only when a fresh process fails as
+well, and the last test of an accepted program is run again in a fresh process. Expected outputs are compared on this
+side and go nowhere.
 """
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from grading.checkers import accepts, accepts_value, parse_value
-from grading.problems import fingerprint
-from grading.sandbox.controller import Limits, Outcome, Program
-from grading.sandbox.zygote_handle import Zygote
-from grading.types import Judgement, Problem, Verdict
+from grading.prepared import PreparedProblem
+from grading.sandbox.bench import Bench
+from grading.sandbox.controller import Outcome, Process
+from grading.types import GradingError, Judgement, Program, Verdict
 
-_MAX_QUOTED = 80
+Isolation = Literal["program", "test"]
+"""What gets a process of its own."""
 
 
-@dataclass
-class PreparedProblem:
-    """A problem with its inputs as bytes, made when they are first needed and kept for the next program."""
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How programs are examined."""
 
-    problem: Problem
-    _inputs: dict[int, bytes] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.fingerprint = fingerprint([self.problem]).encode()
-        self.limits = Limits(self.problem.time_limit_s, int(self.problem.memory_limit_mb * (1 << 20)))
-
-    def input(self, index: int) -> bytes:
-        """Return what test `index` gives the program to read."""
-        if index not in self._inputs:
-            value = self.problem.tests[index].input
-            text = value if self.problem.entry_point is None else json.dumps(value)
-            self._inputs[index] = text.encode(errors="surrogateescape")
-        return self._inputs[index]
-
-    def check(self, index: int, outcome: Outcome) -> Outcome:
-        """Turn an outcome that ended well, but with another answer than test `index` expects, into WA."""
-        if outcome.verdict is not None:
-            return outcome
-        expected = self.problem.tests[index].output
-        text = outcome.answer.decode(errors="surrogateescape")
-        if self.problem.entry_point is None:
-            if accepts(self.problem.checker, expected, text):
-                return outcome
-        else:
-            try:
-                if accepts_value(self.problem.checker, expected, parse_value(outcome.answer)):
-                    return outcome
-            except ValueError as error:
-                return replace(outcome, verdict=Verdict.WA, message=f"the result cannot be read: {error}")
-        shown = text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
-        return replace(outcome, verdict=Verdict.WA, message=f"answered {shown!r}")
+    isolate: Isolation = "program"
+    all_tests: bool = False
+    """Go on after the first failure."""
 
 
 class _Attempt:
-    """Programs' processes, one after the other, for one source."""
+    """The processes, one after the other, of one program."""
 
-    def __init__(self, zygote: Zygote, prepared: PreparedProblem, source: bytes) -> None:
-        self._zygote = zygote
+    def __init__(self, bench: Bench, prepared: PreparedProblem, program: Program, isolate: Isolation) -> None:
+        self._bench = bench
         self._prepared = prepared
-        self._source = source
-        self._program: Program | None = None
+        self._program = program
+        self._source = prepared.source(program)
+        self._isolate = isolate
+        self._process: Process | None = None
+        self.carries = False
+        """Whether the latest test ran in a process that had run another one."""
 
-    def run(self, index: int) -> tuple[Outcome, bool]:
-        """Run test `index`; also say whether it was the first of its process."""
-        prepared, is_first = self._prepared, self._program is None
-        if self._program is None:
-            problem = prepared.problem
-            self._program = Program(
-                self._zygote, self._source, problem.entry_point, prepared.limits, len(problem.tests)
-            )
-            compiled = self._program.compile()
-            if compiled.verdict is not None:
-                return compiled, True
-        return prepared.check(index, self._program.run_test(prepared.input(index))), is_first
+    def run(self, index: int) -> Outcome:
+        """Run test `index`; once more in a fresh process, if it failed in one that had run a test."""
+        outcome = self._run_once(index)
+        return self._run_once(index) if outcome.verdict is not None and self.carries else outcome
+
+    def run_afresh(self, index: int) -> Outcome:
+        """Run test `index` in a fresh process."""
+        self.end()
+        return self._run_once(index)
+
+    def _run_once(self, index: int) -> Outcome:
+        self.carries = self._process is not None
+        outcome = self._start() if self._process is None else Outcome(None)
+        if outcome.verdict is None and self._process is not None:
+            given = self._prepared.input(index)
+            outcome = self._prepared.check(self._bench, index, given, self._process.run_test(given))
+        is_last = index == self._prepared.num_tests - 1
+        if outcome.verdict is None and outcome.reusable and not is_last and self._isolate == "program":
+            return outcome
+        # Only now is the peak known from outside; what the program said of itself may be less.
+        peak, limit = self.end(), self._prepared.limits.memory_bytes
+        if outcome.verdict is None and peak > limit:
+            message = f"used {peak >> 20} MB of memory, limit {limit >> 20} MB"
+            outcome = replace(outcome, verdict=Verdict.MLE, message=message)
+        return replace(outcome, peak_rss_bytes=max(peak, outcome.peak_rss_bytes))
+
+    def _start(self) -> Outcome:
+        """Start a process, and say how compiling went."""
+        prepared, entry_point = self._prepared, self._prepared.problem.entry_point
+        self._process, outcome = self._bench.start(
+            self._bench.samples, self._program.language, self._source, entry_point, prepared.limits, prepared.num_tests
+        )
+        return outcome
 
     def end(self) -> int:
         """End the present process, if any, and return its peak memory in bytes."""
-        program, self._program = self._program, None
-        return program.end() if program is not None else 0
+        process, self._process = self._process, None
+        return process.end() if process is not None else 0
 
 
-def examine(zygote: Zygote, prepared: PreparedProblem, source: bytes) -> Judgement:
-    """Judge `source` against its problem. Raises ZygoteDiedError, after which the zygote is of no more
-    use.
+def examine(bench: Bench, prepared: PreparedProblem, program: Program, manner: Manner) -> Judgement:
+    """Judge `program` against its problem.
+
+    Raises:
+        ZygoteDiedError: the bench is of no more use.
+        GradingError: this program, or this problem, cannot be judged here; trying again will not help.
     """
-    num_tests = len(prepared.problem.tests)
-    attempt = _Attempt(zygote, prepared, source)
-    passed, cpu_s, peak_rss_bytes = 0, 0.0, 0
-    while passed < num_tests:
-        outcome, is_first = attempt.run(passed)
-        is_last = passed == num_tests - 1
-        if outcome.verdict is not None or is_last or not outcome.reusable:
-            # Only now is the peak known from outside; what the program said of itself may be less.
-            peak = attempt.end()
-            if outcome.verdict is None and peak > prepared.limits.memory_bytes:
-                message = f"used {peak >> 20} MB of memory, limit {prepared.limits.memory_bytes >> 20} MB"
-                outcome = replace(outcome, verdict=Verdict.MLE, message=message)
-            outcome = replace(outcome, peak_rss_bytes=max(peak, outcome.peak_rss_bytes))
-        if outcome.verdict is not None and not is_first:
-            continue  # once more, in a fresh process
-        cpu_s += outcome.cpu_s
-        peak_rss_bytes = max(peak_rss_bytes, outcome.peak_rss_bytes)
-        if outcome.verdict is not None:
-            ran = outcome.verdict not in (Verdict.CE, Verdict.FE)
-            first_failed = passed if ran else None
-            return _judgement(outcome.verdict, passed, num_tests, first_failed, cpu_s, peak_rss_bytes, outcome.message)
-        passed += 1
-    return _judgement(Verdict.AC, passed, num_tests, None, cpu_s, peak_rss_bytes)
+    entry_point = prepared.problem.entry_point
+    if program.language != "python" and entry_point is not None:
+        return prepared.judgement(
+            Verdict.FE, f"no Python function {entry_point!r}: the program is in {program.language}"
+        )
+    attempt = _Attempt(bench, prepared, program, manner.isolate)
+    try:
+        return _summarise(prepared, _run_tests(attempt, prepared.num_tests, manner), manner)
+    except GradingError:
+        attempt.end()
+        raise
 
 
-def _judgement(
-    verdict: Verdict,
-    passed: int,
-    num_tests: int,
-    first_failed: int | None,
-    cpu_s: float,
-    peak_rss_bytes: int,
-    message: str = "",
-) -> Judgement:
-    peak_rss_mb = round(peak_rss_bytes / (1 << 20), 3)
-    return Judgement(verdict, passed, num_tests, first_failed, round(cpu_s, 6), peak_rss_mb, message)
+def _run_tests(attempt: _Attempt, num_tests: int, manner: Manner) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for index in range(num_tests):
+        outcomes.append(attempt.run(index))
+        is_program = outcomes[-1].verdict not in (Verdict.CE, Verdict.FE)
+        if not is_program or (outcomes[-1].verdict is not None and not manner.all_tests):
+            break
+    if attempt.carries and all(outcome.verdict is None for outcome in outcomes):
+        outcomes[-1] = attempt.run_afresh(num_tests - 1)
+    return outcomes
+
+
+def _summarise(prepared: PreparedProblem, outcomes: list[Outcome], manner: Manner) -> Judgement:
+    passed_tests = [outcome.verdict is None for outcome in outcomes]
+    failed = passed_tests.index(False) if False in passed_tests else None
+    failure = outcomes[failed] if failed is not None else None
+    missing = [False] * (prepared.num_tests - len(outcomes))  # no program: no test was run
+    judgement = prepared.judgement(failure.verdict or Verdict.AC if failure else Verdict.AC)
+    return replace(
+        judgement,
+        tests_passed=len(outcomes) if failed is None else failed,
+        first_failed_test=None if judgement.verdict in (Verdict.CE, Verdict.FE) else failed,
+        cpu_s=round(sum(outcome.cpu_s for outcome in outcomes), 6),
+        peak_rss_mb=round(max(outcome.peak_rss_bytes for outcome in outcomes) / (1 << 20), 3),
+        message=failure.message if failure else "",
+        passed_tests=(*passed_tests, *missing) if manner.all_tests else None,
+    )

@@ -13,15 +13,19 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from grading.examine import PreparedProblem, examine
-from grading.sandbox import controller, probes, zygote_handle
+from grading.audit import Audit, Disagreement, is_chosen
+from grading.examine import Isolation, Manner, examine
+from grading.prepared import PreparedProblem
+from grading.sandbox import controller, zygote_handle
+from grading.sandbox.bench import Bench
+from grading.sandbox.compiler import Compiler
 from grading.sandbox.confinement import MAX_THREADS
-from grading.sandbox.zygote_handle import Tier, TierUnavailableError, Zygote, ZygoteDiedError
-from grading.types import GradingError, Judgement, Problem, Verdict
+from grading.sandbox.launch import Tier
+from grading.types import GradingError, Judgement, Problem, Program, Verdict
 
-JUDGE_VERSION = "1"
+JUDGE_VERSION = "2"
 """Raised whenever a program may get another verdict than before."""
 _MAX_REMEMBERED = 1 << 16
 _MAX_PREPARED = 256
@@ -34,15 +38,31 @@ class Judge:
 
     Equal programs for one problem run once. Raises GradingError at the start where `strict` confinement
     cannot be proven; `weak` only limits resources, and is for programs that are trusted.
+
+    `isolate` says what gets a process of its own: a program (whose failures after the first test, and whose last
+    test, are run again in a fresh process), or every test of a program (slower). `all_tests` goes on after the
+    first failure, and fills `Judgement.passed_tests`.
     """
 
-    def __init__(self, *, workers: int = 1, sandbox: Literal["strict", "weak"] = "strict") -> None:
+    def __init__(
+        self,
+        *,
+        workers: int = 1,
+        sandbox: Literal["strict", "weak"] = "strict",
+        isolate: Isolation = "program",
+        all_tests: bool = False,
+    ) -> None:
         if workers < 1:
             raise GradingError(f"workers is {workers}: give at least 1")
         if sandbox not in _TIERS:
             raise GradingError(f"sandbox is {sandbox!r}: choose strict or weak")
-        self._pid = os.getpid()
+        if isolate not in get_args(Isolation):
+            raise GradingError(f"isolate is {isolate!r}: choose program or test")
+        self._manner = Manner(isolate, all_tests)
+        self._audit = Audit()
         self._closing = threading.Event()
+        self._compiler = Compiler(self._closing)
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._running: dict[bytes, Future[Judgement]] = {}
@@ -69,20 +89,20 @@ class Judge:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, problem: Problem, code: str | None) -> Future[Judgement]:
-        """Judge `code`, the program of a completion; None (no program in it) is FE at once.
+    def submit(self, problem: Problem, program: Program | None) -> Future[Judgement]:
+        """Judge the program of a completion; None (no program in it) is FE at once.
 
         The future cannot be cancelled, since equal programs share it. It fails with GradingError when the
         judge is closed before the program was judged.
         """
         if os.getpid() != self._pid:
             raise GradingError("this judge was made in another process: make one Judge per process")
-        if code is None:
-            return _done(Judgement(Verdict.FE, 0, len(problem.tests), None, 0.0, 0.0, "no program in the completion"))
         with self._lock:
             prepared = self._prepare(problem)
-            source = code.encode(errors="surrogatepass")
-            key = hashlib.sha256(prepared.fingerprint + source).digest()
+            if program is None:
+                return _done(prepared.judgement(Verdict.FE, "no program in the completion"))
+            source = program.source.encode(errors="surrogatepass")
+            key = hashlib.sha256(prepared.fingerprint + program.language.encode() + b"\0" + source).digest()
             if key in self._judged:
                 self._judged.move_to_end(key)
                 return _done(self._judged[key])
@@ -93,8 +113,13 @@ class Judge:
             future: Future[Judgement] = Future()
             future.set_running_or_notify_cancel()
             self._running[key] = future
-            self._jobs.put(_Job(key, prepared, source, future))
+            self._jobs.put(_Job(key, prepared, program, future))
             return future
+
+    @property
+    def audit(self) -> Audit:
+        """What came of the accepted programs that were examined again, with a process for every test."""
+        return self._audit
 
     def describe(self) -> dict[str, Any]:
         """Say how verdicts come about, to be stamped into them: version, sandbox and limits."""
@@ -102,6 +127,7 @@ class Judge:
             "version": f"{JUDGE_VERSION} (CPython {platform.python_version()})",
             "sandbox": self.tier,
             "limits": {
+                "isolate": self._manner.isolate,
                 "output_bytes": zygote_handle.OUTPUT_BYTES,
                 "min_idle_s": controller.MIN_IDLE_S,
                 "compile_cpu_s": controller.COMPILE_CPU_S,
@@ -138,31 +164,46 @@ class Judge:
         return prepared
 
     def _work(self, tiers: tuple[Tier, ...], boot: Future[Tier]) -> None:
-        """Own one zygote, from its boot to its end: the kernel ties it to this thread."""
-        zygote: Zygote | None = None
+        """Own one bench, from its boot to its end: the kernel ties its processes to this thread."""
+        bench: Bench | None = None
         try:
-            zygote, tier = _boot(tiers, self._closing)
+            bench = Bench(tiers, self._compiler, self._closing)
+            tier = bench.tier
             boot.set_result(tier)
         except BaseException as error:
             boot.set_exception(error)
             return
         while (job := self._jobs.get()) is not None and not self._closing.is_set():
-            reason = ""
+            judgement = job.prepared.judgement(Verdict.IE)
             for _ in range(2):
                 try:
-                    zygote = zygote or _boot((tier,), self._closing)[0]
-                    self._finish(job, examine(zygote, job.prepared, job.source))
+                    bench = bench or Bench((tier,), self._compiler, self._closing)
+                    judgement = self._examine(bench, job)
+                    break
+                except GradingError as error:  # another try would not help
+                    judgement = job.prepared.judgement(Verdict.IE, str(error))
                     break
                 except Exception as error:  # whatever goes wrong here is ours, and never a failure of the program
-                    reason = f"{type(error).__name__}: {error}"
-                    if zygote is not None:
-                        zygote.close()
-                    zygote = None
-            else:
-                num_tests = len(job.prepared.problem.tests)
-                self._finish(job, Judgement(Verdict.IE, 0, num_tests, None, 0.0, 0.0, reason))
-        if zygote is not None:
-            zygote.close()
+                    judgement = job.prepared.judgement(Verdict.IE, f"{type(error).__name__}: {error}")
+                    if bench is not None:
+                        bench.close()
+                    bench = None
+            self._finish(job, judgement)
+        if bench is not None:
+            bench.close()
+
+    def _examine(self, bench: Bench, job: "_Job") -> Judgement:
+        """Examine a program, and once more if it is one of those that are audited."""
+        judgement = examine(bench, job.prepared, job.program, self._manner)
+        shares = self._manner.isolate == "program" and job.prepared.num_tests > 1 and job.program.language == "python"
+        if judgement.verdict is Verdict.AC and shares and is_chosen(job.key):
+            isolated = examine(bench, job.prepared, job.program, Manner(isolate="test"))
+            problem_id = job.prepared.problem.id
+            differs = isolated.verdict is not Verdict.AC
+            with self._lock:
+                disagreement = Disagreement(problem_id, job.program, isolated) if differs else None
+                self._audit = self._audit.with_one_more(disagreement)
+        return judgement
 
     def _finish(self, job: "_Job", judgement: Judgement) -> None:
         if self._closing.is_set() and judgement.verdict is Verdict.IE:
@@ -180,7 +221,7 @@ class Judge:
 class _Job:
     key: bytes
     prepared: PreparedProblem
-    source: bytes
+    program: Program
     future: Future[Judgement]
 
 
@@ -188,25 +229,3 @@ def _done(judgement: Judgement) -> Future[Judgement]:
     future: Future[Judgement] = Future()
     future.set_result(judgement)
     return future
-
-
-def _boot(tiers: tuple[Tier, ...], closing: threading.Event) -> tuple[Zygote, Tier]:
-    """Start a zygote in the first tier that is proven to hold. Raises GradingError."""
-    reasons: list[str] = []
-    for tier in tiers:
-        try:
-            zygote = Zygote(tier, closing)
-        except TierUnavailableError as error:
-            reasons.append(f"{tier}: {error}")
-            continue
-        try:
-            reasons += [f"{tier}: {gap}" for gap in probes.unproven(zygote, tier)]
-        except ZygoteDiedError as error:
-            reasons.append(f"{tier}: {error}")
-        if not any(reason.startswith(f"{tier}:") for reason in reasons):
-            return zygote, tier
-        zygote.close()
-    raise GradingError(
-        f"programs cannot be judged safely on this machine ({'; '.join(reasons)}): "
-        "allow user namespaces or Landlock, or pass --sandbox=weak to run trusted programs unconfined"
-    )

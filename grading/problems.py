@@ -45,8 +45,10 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     """Return the SHA-256 of all that the problems hold, in their order, whatever the file looked like."""
     digest = hashlib.sha256()
     for problem in problems:
-        content = json.dumps(problem.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        digest.update(content.encode() + b"\n")
+        content = problem.model_dump(mode="json")
+        if problem.epilogue is None:  # as before there were any, so that older runs keep their names
+            del content["epilogue"]
+        digest.update(json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -73,14 +73,34 @@ def failure_of(verdict: Verdict, finish_reason: str | None) -> Failure | None:
     return Failure.EXHAUSTED if finish_reason == "length" else FAILURE_OF_VERDICT[verdict]
 
 
+Language = Literal["python", "cpp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The text of a program, and the language that it is written in."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    source: str
+    language: Language = "python"
+
+
 class Test(BaseModel):
-    """One input with its expected output: text for programs, JSON values for functions."""
+    """One input with its expected output: text for programs, JSON values for functions. Both None: the judge makes
+    up a nonce (see `Problem.epilogue`).
+    """
 
     __test__ = False  # not a pytest class
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: Any
     output: Any
+
+    @property
+    def is_nonce(self) -> bool:
+        """Whether the judge makes up what to read and what to write."""
+        return self.input is None and self.output is None
 
 
 class FloatTolerance(BaseModel):
@@ -100,7 +120,16 @@ class FloatChecker(BaseModel):
     floats: FloatTolerance
 
 
-Checker = Literal["tokens", "exact", "lines"] | FloatChecker
+class ProgramChecker(BaseModel):
+    """Ask a program (see `checker_program` for what it reads)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    program: Program
+
+
+PlainChecker = Literal["tokens", "exact", "lines"] | FloatChecker
+Checker = PlainChecker | ProgramChecker
 
 
 class Problem(BaseModel):
@@ -115,6 +144,11 @@ class Problem(BaseModel):
     """None: reads standard input, writes standard output. Else `name` or `Solution.name`, called with the
     arguments.
     """
+    epilogue: str | None = None
+    """Code appended to the program, for assertions that cannot be turned into calls. A test without input and output
+    gives it a nonce on standard input, fresh for every run, which it writes to the end of standard output once all
+    assertions hold. It shares a process with the program, which can therefore forge it.
+    """
     time_limit_s: Annotated[float, Field(gt=0)] = 2.0
     """CPU seconds per test."""
     memory_limit_mb: Annotated[float, Field(gt=0)] = 256
@@ -126,11 +160,18 @@ class Problem(BaseModel):
     @model_validator(mode="after")
     def _tests_fit_entry_point(self) -> Self:
         for index, test in enumerate(self.tests):
+            if self.entry_point is None and test.is_nonce and self.epilogue is not None:
+                continue
             if self.entry_point is None and not (isinstance(test.input, str) and isinstance(test.output, str)):
                 raise ValueError(f"tests[{index}] needs text as input and output, since there is no entry_point")
             if self.entry_point is not None and not isinstance(test.input, list | tuple):
                 raise ValueError(f"tests[{index}].input must be a list of arguments, since there is an entry_point")
         return self
+
+    @property
+    def is_forgeable(self) -> bool:
+        """Whether a program that knows the protocol could have itself accepted: it could answer a nonce itself."""
+        return self.entry_point is None and any(test.is_nonce for test in self.tests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +187,7 @@ class Judgement:
     """CPU seconds over all tests that ran, read from outside the program."""
     peak_rss_mb: float
     message: str = ""
+    forgeable: bool = False
+    """Whether the problem is one whose acceptance a program can forge (`Problem.is_forgeable`)."""
+    passed_tests: tuple[bool, ...] | None = None
+    """[T] which tests passed, where the judge was asked to run them all; None where it stops at the first failure."""

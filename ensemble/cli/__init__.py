@@ -12,7 +12,9 @@ import click
 
 from ensemble.experiment import ExperimentError
 from ensemble.outcomes import OutcomesError
+from ensemble.sample_file import SamplesError
 from ensemble.store import StoreError
+from ensemble.verdict_file import VerdictsError
 from grading.types import GradingError
 from policies.types import PolicyError
 
@@ -23,7 +25,9 @@ COMMANDS = {
     "report": "Analyse a finished run again.",
     "export": "Write a run's samples, verdicts and outcomes as files.",
     "policies": "List and check the policies of a file.",
+    "grade": "Judge a file of samples; write a file of verdicts.",
     "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
+    "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }
 EXTRA_OF_MODULE = {
     "torch": "local",
@@ -33,7 +37,7 @@ EXTRA_OF_MODULE = {
     "starlette": "serve",
     "uvicorn": "serve",
 }
-_USAGE_ERRORS = (ExperimentError, PolicyError, GradingError, StoreError, OutcomesError)
+_USAGE_ERRORS = (ExperimentError, PolicyError, GradingError, StoreError, OutcomesError, SamplesError, VerdictsError)
 
 
 class _LazyGroup(click.Group):

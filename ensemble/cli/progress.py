@@ -1,4 +1,4 @@
-"""Progress of a run: bars on a terminal, a line now and then in a log."""
+"""Progress of a run, or of grading alone: bars on a terminal, a line now and then in a log."""
 
 import time
 from collections import Counter
@@ -17,9 +17,10 @@ _SECONDS_BETWEEN_LINES = 10.0
 class RunProgress:
     """Shows a run as it goes; see `filling.Monitor`."""
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
+    def __init__(self, console: Console, *, quiet: bool, sampling: bool = True) -> None:
         self._console = console
         self._quiet = quiet
+        self._shows_sampling = sampling
         self._bars = Progress(
             TextColumn("{task.description:<9}"),
             BarColumn(),
@@ -29,7 +30,7 @@ class RunProgress:
             console=console,
             disable=quiet or not console.is_terminal,
         )
-        self._sampling = self._bars.add_task("sampling", total=None, note="")
+        self._sampling = self._bars.add_task("sampling", total=None, note="", visible=sampling)
         self._grading = self._bars.add_task("grading", total=None, note="")
         self._policy = ""
         self._tokens = 0
@@ -84,4 +85,8 @@ class RunProgress:
             return
         self._next_line = now + _SECONDS_BETWEEN_LINES
         sampled, graded = self._done["sampled"], self._done["graded"]
-        self._console.print(f"{sampled} sampled and {graded} graded of {self._planned}, at {self._policy or 'grading'}")
+        if self._shows_sampling:
+            at = self._policy or "grading"
+            self._console.print(f"{sampled} sampled and {graded} graded of {self._planned}, at {at}")
+        else:
+            self._console.print(f"{graded} graded of {self._planned}: {self._shares()}", highlight=False)

@@ -20,6 +20,7 @@ from world.literal import literal
 from world.problems import draw_problem, split_kinds
 from world.program import Program
 
+from grading import types as grading
 from grading.judge import Judge
 from grading.types import Problem, Verdict
 
@@ -89,7 +90,8 @@ def _program(parts: Sequence[Part], approach: Callable[[Part], list[Program]], s
 
 def _verdict(judge: Judge, problem: Problem, source: str, share_of_limit: Fraction) -> Verdict:
     time_limit_s = float(problem.time_limit_s * share_of_limit)
-    return judge.submit(problem.model_copy(update={"time_limit_s": time_limit_s}), source).result().verdict
+    limited = problem.model_copy(update={"time_limit_s": time_limit_s})
+    return judge.submit(limited, grading.Program(source)).result().verdict
 
 
 if __name__ == "__main__":

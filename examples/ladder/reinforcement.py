@@ -23,7 +23,7 @@ from world.inputs import NUM_TESTS
 from world.problems import draw_problem, split_kinds
 
 from grading.coverage import tests_required
-from grading.extract import extract_code
+from grading.extract import extract_program
 from grading.judge import Judge
 from grading.types import Problem, Verdict
 from policies.engines.transformers import TransformersEngine
@@ -122,7 +122,7 @@ def sample_attempts(
 
 def grade_attempts(judge: Judge, problems: list[Problem], attempts: list[Attempt]) -> np.ndarray:
     """Rewards [N]: 1 where all tests pass, 0 where not, nan where the judge failed."""
-    futures = [judge.submit(problems[attempt.problem], extract_code(attempt.answer)) for attempt in attempts]
+    futures = [judge.submit(problems[attempt.problem], extract_program(attempt.answer)) for attempt in attempts]
     rewards = {Verdict.AC: 1.0, Verdict.IE: np.nan}
     return np.array([rewards.get(future.result().verdict, 0.0) for future in futures])
 

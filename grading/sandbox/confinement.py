@@ -12,7 +12,7 @@ Every function raises OSError where the machine refuses.
 Runs inside the sandbox: standard library only, and without pathlib, which every fork would carry along.
 """
 
-# ruff: noqa: PTH103, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
+# ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
 
 import contextlib
 import ctypes
@@ -47,7 +47,10 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR
 )
 _PR_CAP_AMBIENT_CLEAR_ALL, _CAPABILITY_VERSION_3 = 4, 0x20080522
 
-_LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR, _LANDLOCK_RULE_PATH_BENEATH = 1 << 2, 1 << 3, 1
+_LANDLOCK_EXECUTE, _LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR, _LANDLOCK_RULE_PATH_BENEATH = 1, 1 << 2, 1 << 3, 1
+_LANDLOCK_MAKE_DEVICES = 1 << 6 | 1 << 11
+SCRATCH = "/scratch"
+"""The one directory that can be written to, in namespaces that have it."""
 
 _IS_ARM = os.uname().machine == "aarch64"
 _PIVOT_ROOT, _CAPSET = (41, 91) if _IS_ARM else (155, 126)
@@ -88,11 +91,11 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def readable_directories() -> list[str]:
+def readable_directories(more: Sequence[str] = ()) -> list[str]:
     """Name the directories that the interpreter needs for imports that come late: its library and shared
-    objects.
+    objects; and `more`.
     """
-    wanted = [f"{sys.base_prefix}/lib", f"{sys.base_prefix}/lib64", *sys.path]
+    wanted = [f"{sys.base_prefix}/lib", f"{sys.base_prefix}/lib64", *sys.path, *more]
     wanted += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"]
     wanted += os.environ.get("LD_LIBRARY_PATH", "").split(":")
     mapped = _read("/proc/self/maps").splitlines()
@@ -105,8 +108,8 @@ def readable_directories() -> list[str]:
     return found
 
 
-def enter_namespaces(readable: Sequence[str]) -> None:
-    """Go on as process 1 of new namespaces, in a read-only root that holds `readable`.
+def enter_namespaces(readable: Sequence[str], scratch_bytes: int = 0) -> None:
+    """Go on as process 1 of new namespaces, in a read-only root that holds `readable`, and SCRATCH where asked for.
 
     The calling process stays outside as a keeper: it ends when process 1 ends, and takes it along when it is
     killed.
@@ -118,7 +121,7 @@ def enter_namespaces(readable: Sequence[str]) -> None:
         os.closerange(3, MAX_OPEN_FILES * 16)
         _, status = os.waitpid(first, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    _build_root(readable)
+    _build_root(readable, scratch_bytes)
 
 
 def _unshare_with_identity_maps() -> None:
@@ -165,7 +168,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
     _check(_LIBC.mount(*arguments, ctypes.c_ulong(flags), data), f"mount {target}")
 
 
-def _build_root(readable: Sequence[str]) -> None:
+def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
     root = "/tmp"
     # Opened first: mounting the new root may hide them, and after it their parents may be closed to us.
     sources = {path: os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in readable}
@@ -176,15 +179,19 @@ def _build_root(readable: Sequence[str]) -> None:
         os.makedirs(root + path, exist_ok=True)
         _mount(f"/proc/self/fd/{source}", root + path, None, _MS_BIND | _MS_REC)
         os.close(source)
-    for link in ("/lib", "/lib64"):
+    for link in ("/bin", "/lib", "/lib64"):
         if os.path.islink(link):
             os.symlink(os.readlink(link), root + link)
+    if scratch_bytes:
+        os.mkdir(root + SCRATCH)
     os.chdir(root)
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_READ_ONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
     result = _LIBC.syscall(
         _MOUNT_SETATTR, _AT_FDCWD, root.encode(), _AT_RECURSIVE, attributes, ctypes.sizeof(attributes)
     )
     _check(result, "mount_setattr(read-only)")
+    if scratch_bytes:
+        _mount("tmpfs", root + SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,size={scratch_bytes}")
     _check(_LIBC.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_LIBC.umount2(b".", _MNT_DETACH), "umount2(old root)")
     os.chdir("/")
@@ -218,26 +225,40 @@ def reachable_by_nobody(directories: Sequence[str]) -> bool:
     return True
 
 
-def restrict_files(readable: Sequence[str]) -> None:
-    """Allow reading below `readable` and no other use of files, by Landlock; no TCP and no signals either."""
+def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch: str | None = None) -> None:
+    """Allow reading below `readable` (and executing there), everything but devices below `scratch`, and no other use of
+    files, by Landlock; no TCP and no signals either.
+    """
     version = _check(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "landlock_create_ruleset(version)")
     num_file_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
+    all_rights = (1 << num_file_rights) - 1
     network = 0b11 if version >= 4 else 0
     scopes = 0b11 if version >= 6 else 0
-    attributes = (ctypes.c_uint64 * 3)((1 << num_file_rights) - 1, network, scopes)
+    attributes = (ctypes.c_uint64 * 3)(all_rights, network, scopes)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = _check(_LIBC.syscall(_LANDLOCK_CREATE, attributes, size, 0), "landlock_create_ruleset")
-    for path in readable:
+    reading = _LANDLOCK_READ_FILE | _LANDLOCK_READ_DIR | (_LANDLOCK_EXECUTE if executable else 0)
+    rights_of = dict.fromkeys(readable, reading)
+    if scratch is not None:
+        rights_of[scratch] = all_rights & ~_LANDLOCK_MAKE_DEVICES
+    for path, rights in rights_of.items():
         directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        rights = (_LANDLOCK_READ_FILE | _LANDLOCK_READ_DIR).to_bytes(8, sys.byteorder)
-        rule = rights + directory.to_bytes(4, sys.byteorder)  # struct landlock_path_beneath_attr is packed
+        # struct landlock_path_beneath_attr is packed
+        rule = rights.to_bytes(8, sys.byteorder) + directory.to_bytes(4, sys.byteorder)
         _check(_LIBC.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0), f"landlock {path}")
         os.close(directory)
     _check(_LIBC.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
 
 
-def limit_resources(*, output_bytes: int, limit_threads: bool) -> None:
+def limit_program(address_space: int, cpu_s: int) -> None:
+    """Tie this process to the zygote, and set the limits that are a program's own: bytes, and whole seconds."""
+    die_with_parent()
+    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+
+
+def limit_resources(*, file_bytes: int, limit_threads: bool) -> None:
     """Set the limits that are the same for every program. Threads can be counted only in a user namespace of
     our own.
     """
@@ -247,7 +268,7 @@ def limit_resources(*, output_bytes: int, limit_threads: bool) -> None:
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
         resource.RLIMIT_STACK: STACK_BYTES,
-        resource.RLIMIT_FSIZE: output_bytes,
+        resource.RLIMIT_FSIZE: file_bytes,
     }
     if limit_threads:
         limits[resource.RLIMIT_NPROC] = MAX_THREADS + 2  # the zygote and the program's first thread

@@ -12,7 +12,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from grading.sandbox.meters import CpuClock, IdleClock, resident_kb
 from grading.sandbox.zygote_handle import ANSWER_WAIT_S, OUTPUT_BYTES, Ended, Zygote, ZygoteDiedError
@@ -20,6 +20,8 @@ from grading.types import Verdict
 
 COMPILE_CPU_S = 5.0
 MIN_IDLE_S = 2.0
+_TOUCHED_BY_COPY_KB = 2048
+"""More than a copy of the zygote touches between its word and its execution."""
 _LOOK_S = 0.02
 """How often CPU time, memory and idleness are looked at, in wall seconds."""
 
@@ -48,48 +50,33 @@ class Outcome:
     cpu_s: float = 0.0
     peak_rss_bytes: int = 0
     message: str = ""
+    exit_code: int | None = None
+    """Where the program left by itself, and that counts as a failure."""
     reusable: bool = False
     """Whether the next test may run in the same process."""
 
 
-class Program:
-    """One program's process in a zygote: `compile` once, `run_test` as often as it is reusable, then
-    `end`.
-    """
+class Process:
+    """One process of a program in a zygote, known by its pid, and stopped before it does anything."""
 
-    def __init__(self, zygote: Zygote, source: bytes, entry_point: str | None, limits: Limits, num_tests: int) -> None:
+    def __init__(self, zygote: Zygote, limits: Limits, order: dict[str, Any], executable: int | None = None) -> None:
         self._zygote = zygote
-        self._is_function = entry_point is not None
         self._limits = limits
-        self._may_exit = False
+        self._may_exit = True
         self._ended: Ended | None = None
         self._poll = select.poll()
         self._poll.register(zygote.channel, select.POLLIN)
         self._poll.register(zygote.control, select.POLLIN)
-        order = {
-            "entry_point": entry_point,
-            # Backstops only: what counts is measured. Memory that is reserved but not touched is not used.
-            "address_space": max(2 * limits.memory_bytes, limits.memory_bytes + (1 << 30)),
-            "cpu_s": int(COMPILE_CPU_S + num_tests * (limits.cpu_s + 1)) + 1,
-        }
-        zygote.start_program(source, order)
+        # A backstop only: what counts is measured. Memory that is reserved but not touched is not used.
+        address_space = max(2 * limits.memory_bytes, limits.memory_bytes + (1 << 30))
+        zygote.start_program(order | {"address_space": address_space}, executable)
         self.pid, self._baseline_kb = self._receive_hello()
         zygote.program_pidfd = os.pidfd_open(self.pid)
         self._clock = CpuClock(self.pid)
         self._cpu_s = self._clock.read()
-        self._say_go_on()
-
-    def compile(self) -> Outcome:
-        """Wait until the program is compiled. CE covers whatever goes wrong here. Raises ZygoteDiedError."""
-        outcome = self._await(COMPILE_CPU_S)
-        if outcome.verdict is None or outcome.verdict is Verdict.CE:
-            return outcome
-        reason = outcome.message or f"compiling ended with {outcome.verdict}"
-        return Outcome(Verdict.CE, cpu_s=outcome.cpu_s, message=reason)
 
     def run_test(self, data: bytes) -> Outcome:
         """Run on one input, which the program sees only now. Raises ZygoteDiedError."""
-        self._may_exit = not self._is_function  # a script may leave by os._exit(0) once it has answered
         self._zygote.put_input(data)
         self._say_go_on()
         return self._await(self._limits.cpu_s)
@@ -171,6 +158,8 @@ class Program:
             raise ZygoteDiedError("the host ran out of memory and killed the program: use fewer workers")
         if end.exit_code == 0 and self._may_exit:
             return self._conclude("L", "", cpu_s, cpu_limit_s, peak)
+        if end.exit_code > 0:
+            return self._conclude("Q", str(end.exit_code), cpu_s, cpu_limit_s, peak)
         return self._conclude("E", _describe_end(end.exit_code), cpu_s, cpu_limit_s, peak)
 
     def _conclude(self, status: str, text: str, cpu_s: float, cpu_limit_s: float, peak: int) -> Outcome:
@@ -185,8 +174,11 @@ class Program:
         else:
             verdict = _VERDICT_OF_STATUS.get(status, Verdict.RE)
             text = text if status in _STATUSES else "wrote to a descriptor that is not its own"
+        exit_code = int(text) if verdict is Verdict.RE and status == "Q" and text in _EXIT_CODES else None
+        if exit_code is not None:
+            text = f"exit code {exit_code}"
         reusable = verdict is None and status in ("0", "C")
-        return Outcome(verdict, answer or b"", max(cpu_s, 0.0), peak, text, reusable)
+        return Outcome(verdict, answer or b"", max(cpu_s, 0.0), peak, text, exit_code, reusable)
 
     def _stop(self, verdict: Verdict, start_cpu_s: float, message: str) -> Outcome:
         end = self._kill()
@@ -209,6 +201,38 @@ class Program:
         return f"used {peak >> 20} MB of memory, limit {limit >> 20} MB"
 
 
+class PythonProcess(Process):
+    """A Python program's process: `compile` once, `run_test` as often as it is reusable, then `end`."""
+
+    def __init__(self, zygote: Zygote, source: bytes, entry_point: str | None, limits: Limits, num_tests: int) -> None:
+        zygote.put_input(source)
+        cpu_s = int(COMPILE_CPU_S + num_tests * (limits.cpu_s + 1)) + 1
+        super().__init__(zygote, limits, {"entry_point": entry_point, "cpu_s": cpu_s})
+        self._is_function = entry_point is not None
+
+    def compile(self) -> Outcome:
+        """Wait until the program is compiled. CE covers whatever goes wrong here. Raises ZygoteDiedError."""
+        self._may_exit = False
+        self._say_go_on()
+        outcome = self._await(COMPILE_CPU_S)
+        self._may_exit = not self._is_function  # a script may leave by os._exit(0) once it has answered
+        if outcome.verdict is None or outcome.verdict is Verdict.CE:
+            return outcome
+        reason = outcome.message or f"compiling ended with {outcome.verdict}"
+        return Outcome(Verdict.CE, cpu_s=outcome.cpu_s, message=reason)
+
+
+class NativeProcess(Process):
+    """A compiled program's process, from a descriptor of its executable: `run_test` once, then `end`."""
+
+    def __init__(self, zygote: Zygote, executable: int, limits: Limits) -> None:
+        super().__init__(zygote, limits, {"cpu_s": int(limits.cpu_s) + 2}, executable)
+
+    def _above_baseline(self, rss_kb: int) -> int:
+        """Until it executes, the process is a copy of the zygote: a peak as small as that is not its own."""
+        return rss_kb << 10 if rss_kb > self._baseline_kb + _TOUCHED_BY_COPY_KB else 0
+
+
 _VERDICT_OF_STATUS: dict[str, Verdict | None] = {
     "0": None,
     "L": None,
@@ -217,7 +241,8 @@ _VERDICT_OF_STATUS: dict[str, Verdict | None] = {
     "F": Verdict.FE,
 }
 """All other words, known or not, are run-time errors."""
-_STATUSES = {*_VERDICT_OF_STATUS, "E", "M"}
+_STATUSES = {*_VERDICT_OF_STATUS, "E", "M", "Q"}
+_EXIT_CODES = {str(code) for code in range(256)}
 
 
 def _parse(message: bytes) -> tuple[str, int, str]:
@@ -228,8 +253,6 @@ def _parse(message: bytes) -> tuple[str, int, str]:
 
 
 def _describe_end(exit_code: int) -> str:
-    if exit_code > 0:
-        return f"exit code {exit_code}"
     if exit_code == 0:
         return "ended before it returned a result"
     return f"ended by {signal.strsignal(-exit_code) or f'signal {-exit_code}'}"

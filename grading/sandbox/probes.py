@@ -6,7 +6,7 @@ hostile corpus under tests/ is the test of the design.
 
 import json
 
-from grading.sandbox.controller import Limits, Program
+from grading.sandbox.controller import Limits, PythonProcess
 from grading.sandbox.zygote_handle import Tier, Zygote
 
 LIMITS = Limits(cpu_s=10.0, memory_bytes=256 << 20)
@@ -66,22 +66,33 @@ work.
 """
 
 
+class ProbeError(RuntimeError):
+    """The probe program itself could not be run as it should: the message says what became of it."""
+
+
 def unproven(zygote: Zygote, tier: Tier) -> list[str]:
     """Name what the sandbox should forbid and does not; empty when it holds. `weak` promises nothing."""
     if tier == "weak":
         return []
-    program = Program(zygote, PROGRAM.encode(), None, LIMITS, 1)
     try:
-        compiled = program.compile()
-        outcome = program.run_test(__file__.encode()) if compiled.verdict is None else compiled
+        return [f"{name} is possible" for name, holds in probe(zygote).items() if not holds]
+    except ProbeError as error:
+        return [str(error)]
+
+
+def probe(zygote: Zygote) -> dict[str, bool]:
+    """Try to break out, and say of each way whether it is closed. Raises ProbeError, ZygoteDiedError."""
+    process = PythonProcess(zygote, PROGRAM.encode(), None, LIMITS, 1)
+    try:
+        compiled = process.compile()
+        outcome = process.run_test(__file__.encode()) if compiled.verdict is None else compiled
     finally:
-        program.end()
+        process.end()
     if outcome.verdict is not None:
-        return [f"the probe program ended with {outcome.verdict}: {outcome.message}"]
+        raise ProbeError(f"the probe program ended with {outcome.verdict}: {outcome.message}")
     if outcome.cpu_s <= 0:
-        return ["the CPU clock of a program cannot be read"]
+        raise ProbeError("the CPU clock of a program cannot be read")
     try:
-        results: dict[str, bool] = json.loads(outcome.answer)
+        return json.loads(outcome.answer)
     except ValueError:
-        return [f"the probe program reported {outcome.answer[:80]!r}"]
-    return [f"{name} is possible" for name, holds in results.items() if not holds]
+        raise ProbeError(f"the probe program reported {outcome.answer[:80]!r}") from None

@@ -5,9 +5,9 @@ and nothing of the tests that follow. Standard output goes to a capped memory fi
 with an entry point, the JSON of the result goes there. The one status message per step can be forged by the
 program, and gains nothing: the controller takes it only as a reason to reject.
 
-Status messages: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but do not reuse this
-process, `E` exception, `M` out of memory, `F` no such entry point, `X` the sandbox failed; each followed by
-the peak memory in KiB and a text.
+Status messages: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but do not reuse this process,
+`E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `X` the sandbox failed; each
+followed by the peak memory in KiB and a text.
 
 Runs inside the sandbox: standard library only.
 """
@@ -52,23 +52,22 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | Non
     seconds).
     """
     try:
-        confinement.die_with_parent()
-        resource.setrlimit(resource.RLIMIT_AS, (order["address_space"], order["address_space"]))
-        resource.setrlimit(resource.RLIMIT_CPU, (order["cpu_s"], order["cpu_s"]))
+        confinement.limit_program(order["address_space"], order["cpu_s"])
         if syscall_filter is not None:
             syscall_filter.install()
-        _send(channels, b"H")
+        send(channels, b"H")
         os.read(channels.status, 1)  # the controller takes hold of this process before anything untrusted runs
         code = _compile(channels)
         while os.read(channels.status, 1) and code is not None:
-            _send(channels, *_run_test(code, order["entry_point"], channels))
+            send(channels, *_run_test(code, order["entry_point"], channels))
     except OSError as error:
-        _send(channels, b"X", str(error))
+        send(channels, b"X", str(error))
     finally:
         os._exit(0)
 
 
-def _send(channels: Channels, status: bytes, text: str = "") -> None:
+def send(channels: Channels, status: bytes, text: str = "") -> None:
+    """Tell the controller what has happened, and the peak memory."""
     peak_rss_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     message = b"%s %d %s" % (status, peak_rss_kb, text[:MAX_MESSAGE].encode(errors="replace"))
     os.write(channels.status, message)
@@ -79,9 +78,9 @@ def _compile(channels: Channels) -> CodeType | None:
     try:
         code = compile(source, "main.py", "exec", dont_inherit=True)
     except BaseException as error:  # the compiler may raise nearly anything on hostile source
-        _send(channels, b"S", _describe(error))
+        send(channels, b"S", _describe(error))
         return None
-    _send(channels, b"C")
+    send(channels, b"C")
     return code
 
 
@@ -98,7 +97,7 @@ def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tu
     except _NoEntryPointError as error:
         return b"F", str(error)
     except SystemExit as error:
-        return b"E", f"exit code {error.code!r}"
+        return b"Q", str(error.code & 0xFF if isinstance(error.code, int) else 1)
     except BaseException as error:  # whatever the program raises is its own failure
         return b"E", _describe(error)
     num_threads_left = _thread._count()  # pyright: ignore[reportPrivateUsage]  (threading may not be imported)

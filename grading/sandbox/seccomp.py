@@ -12,7 +12,7 @@ import ctypes
 import errno
 import os
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 # name: (x86_64, aarch64); None where the architecture has no such call.
 _ALLOWED: dict[str, tuple[int, int | None]] = {
@@ -53,10 +53,24 @@ _ALLOWED: dict[str, tuple[int, int | None]] = {
     "getitimer": (36, 102), "restart_syscall": (219, 128), "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
 
+_COMPILER: dict[str, tuple[int, int | None]] = {
+    # what the compiler's driver needs to run the compiler proper, the assembler and the linker
+    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "wait4": (61, 260), "waitid": (247, 95),
+    # files that Landlock or the read-only root confine to one directory; not among them: modes, owners, times
+    "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None), "renameat": (264, 38),
+    "mkdir": (83, None), "mkdirat": (258, 34), "creat": (85, None), "truncate": (76, 45),
+    "fallocate": (285, 47), "umask": (95, 166), "chdir": (80, 49),
+}  # fmt: skip
+
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1034)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC GET_SEALS
 _IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS WINSZ FIONREAD FIONBIO FIO(N)CLEX
+Role = Literal["python", "native", "compiler"]
+"""Whom a filter is for: `native` may execute the descriptor EXECUTABLE; `compiler` may do what _COMPILER lists, too."""
+EXECUTABLE = 63
+"""The last descriptor that RLIMIT_NOFILE allows. It closes on execution, and no executable file can take its place:
+none can be made."""
 _PR_SET_NAME, _AF_UNIX, _SIGKILL = 15, 1, 9
 
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -85,18 +99,20 @@ class _Architecture(NamedTuple):
     tgkill: int
     socketpair: int
     sendto: int
+    execveat: int
 
 
 _ARCHITECTURES = {
-    "x86_64": _Architecture(0, 0xC000003E, 317, 72, 16, 56, 435, 157, 302, 234, 53, 44),
-    "aarch64": _Architecture(1, 0xC00000B7, 277, 25, 29, 220, 435, 167, 261, 131, 199, 206),
+    "x86_64": _Architecture(0, 0xC000003E, 317, 72, 16, 56, 435, 157, 302, 234, 53, 44, 322),
+    "aarch64": _Architecture(1, 0xC00000B7, 277, 25, 29, 220, 435, 167, 261, 131, 199, 206, 281),
 }
 
 
-def build_filter(own_pid: int, machine: str) -> list[Instruction]:
+def build_filter(own_pid: int, machine: str, role: Role = "python") -> list[Instruction]:
     """Write the filter for the process `own_pid` (as it sees itself). KeyError for an unknown machine."""
     arch = _ARCHITECTURES[machine]
-    numbers = [columns[arch.column] for columns in _ALLOWED.values()]
+    allowed = _ALLOWED | (_COMPILER if role == "compiler" else {})
+    numbers = [columns[arch.column] for columns in allowed.values()]
     decisions = {number: _ALLOWED_CALL for number in numbers if number is not None} | {
         arch.fcntl: _if_one_of(1, _FCNTL_COMMANDS),
         arch.ioctl: _if_one_of(1, _IOCTL_COMMANDS),
@@ -108,12 +124,13 @@ def build_filter(own_pid: int, machine: str) -> list[Instruction]:
         # raise() and abort(), but not SIGKILL: who was killed was killed by us, or by the kernel.
         arch.tgkill: [_argument(2), (_EQUAL, 2, 0, _SIGKILL), *_if_one_of(0, (own_pid,))],
         arch.clone: [
-            _argument(0), (_ANY_BIT, 0, 2, _CLONE_THREAD), (_ANY_BIT, 1, 0, _CLONE_NAMESPACES),
-            *_ALLOWED_CALL, *_DENIED_CALL,
+            _argument(0), (_ANY_BIT, 0, 0 if role == "compiler" else 2, _CLONE_THREAD),
+            (_ANY_BIT, 1, 0, _CLONE_NAMESPACES), *_ALLOWED_CALL, *_DENIED_CALL,
         ],
         # glibc tries clone3 first, whose flags lie in memory, and falls back to clone where it does not
         # exist.
         arch.clone3: _ABSENT_CALL,
+        arch.execveat: _if_one_of(0, (EXECUTABLE,)) if role == "native" else _DENIED_CALL,
     }  # fmt: skip
     return [
         (_LOAD, 0, 0, 4), (_EQUAL, 1, 0, arch.audit), (_RETURN, 0, 0, _KILL),
@@ -156,12 +173,12 @@ class _Program(ctypes.Structure):
 class Filter:
     """A filter that is packed once and can be installed in every process forked later."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: Role = "python") -> None:
         machine, marker = os.uname().machine, 0x7FFFFFF1
         if machine not in _ARCHITECTURES:
             raise OSError(errno.ENOSYS, f"no seccomp table for {machine}")
         self._seccomp = _ARCHITECTURES[machine].seccomp
-        program = build_filter(marker, machine)
+        program = build_filter(marker, machine, role)
         self._pid_offsets = [8 * i + 4 for i, instruction in enumerate(program) if instruction[3] == marker]
         packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
         self._buffer = ctypes.create_string_buffer(packed, len(packed))

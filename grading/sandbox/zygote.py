@@ -8,15 +8,18 @@ Runs inside the sandbox as `python -I -S`: standard library only, and little of 
 zygote holds makes every fork dearer.
 """
 
+import _socket
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
 import os
 import resource
 import sys
+from typing import Any
 
-from grading.sandbox import confinement, program
+from grading.sandbox import confinement, native, program
 from grading.sandbox.seccomp import Filter
 
 PRELOADED = (
@@ -28,14 +31,18 @@ forked child (0.15 and 0.3 ms), `dataclasses` brings `inspect`; they are importe
 for them."""
 
 
-def main(tier: str, parent: int, control: int, channel: int, inputs: int, answers: int, output_bytes: int) -> None:
+def main(tier: str, *numbers: str) -> None:
     """Confine, say `ready` (or why not), and serve orders until the controller closes the socket."""
+    parent, control, channel, inputs, answers, output_bytes = map(int, numbers)
     confinement.die_with_parent()
     if os.getppid() != parent:
         return
     try:
         channels = program.Channels(channel, inputs, answers, null=os.open("/dev/null", os.O_RDWR))
-        syscall_filter = None if tier == "weak" else Filter()
+        for descriptor in (control, *channels):
+            os.set_inheritable(descriptor, False)
+        flags = {descriptor: fcntl.fcntl(descriptor, fcntl.F_GETFL) for descriptor in channels}
+        program_filter, native_filter = (None, None) if tier == "weak" else (Filter(), Filter("native"))
         for name in PRELOADED:
             importlib.import_module(name)
         address_space = confinement.own_address_space()
@@ -48,13 +55,20 @@ def main(tier: str, parent: int, control: int, channel: int, inputs: int, answer
     os.write(control, json.dumps({"ready": True}).encode())
     gc.collect()
     gc.freeze()
-    while message := os.read(control, 1 << 16):
-        order = json.loads(message)
-        order["address_space"] += address_space
+    orders = _socket.socket(fileno=control)
+    while received := _receive(orders):
+        order, executable = received
+        for descriptor, value in flags.items():  # shared by all programs, and any program may change them
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, value)
         child = os.fork()
         if child == 0:
             os.close(control)
-            program.run(order, channels, syscall_filter)
+            if executable is not None:
+                native.run(order, channels, native_filter, executable)
+            order["address_space"] += address_space
+            program.run(order, channels, program_filter)
+        if executable is not None:
+            os.close(executable)
         status, usage = _wait_for_end(child)
         report = {
             "exit_code": os.waitstatus_to_exitcode(status),
@@ -62,6 +76,13 @@ def main(tier: str, parent: int, control: int, channel: int, inputs: int, answer
             "peak_rss_kb": usage.ru_maxrss,
         }
         os.write(control, json.dumps(report).encode())
+
+
+def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], int | None] | None:
+    """Return the next order, with the executable that came with it, if any; None when there are no more."""
+    message, ancillary, _, _ = orders.recvmsg(1 << 16, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    executable = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
+    return (json.loads(message), executable) if message else None
 
 
 def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
@@ -82,5 +103,5 @@ def _confine(tier: str, output_bytes: int) -> None:
     elif tier == "landlock":
         confinement.drop_privileges(become_nobody=confinement.reachable_by_nobody(readable))
         confinement.restrict_files(readable)
-    confinement.limit_resources(output_bytes=output_bytes, limit_threads=tier == "namespaces")
+    confinement.limit_resources(file_bytes=output_bytes, limit_threads=tier == "namespaces")
     confinement.die_with_parent()

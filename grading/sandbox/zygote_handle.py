@@ -6,35 +6,18 @@ It belongs to the thread that made it: the kernel kills it, and all that runs in
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from grading.sandbox.launch import Tier, start_inside
 from grading.sandbox.meters import count_oom_kills
-
-Tier = Literal["namespaces", "landlock", "weak"]
 
 OUTPUT_BYTES = 16 << 20
 """Most that a program may write for one test."""
 ANSWER_WAIT_S = 60.0
 """Wall seconds that trusted code may take to answer: far above any load, only against waiting for ever."""
-
-_BOOTSTRAP = """
-import sys, types
-for name, path in (("grading", sys.argv[1]), ("grading.sandbox", sys.argv[1] + "/sandbox")):
-    package = types.ModuleType(name)
-    package.__path__ = [path]
-    sys.modules[name] = package
-from grading.sandbox.zygote import main
-main(sys.argv[2], *map(int, sys.argv[3:]))
-"""
-"""Imports the sandbox's modules without running the packages' own `__init__`, which need more than `-S`
-offers.
-"""
 
 
 class TierUnavailableError(RuntimeError):
@@ -68,19 +51,7 @@ class Zygote:
         self.program_pidfd = -1
         read_only_inputs = os.open(f"/proc/self/fd/{self.inputs}", os.O_RDONLY | os.O_CLOEXEC)
         theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers]
-        package = str(Path(__file__).resolve().parent.parent)
-        arguments = [package, tier, os.getpid(), *theirs, OUTPUT_BYTES]
-        interpreter = os.path.realpath(sys.executable)  # not the venv's, which confinement would hide
-        self._process = subprocess.Popen(
-            [interpreter, "-I", "-S", "-c", _BOOTSTRAP, *map(str, arguments)],
-            pass_fds=theirs,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-            start_new_session=True,  # Ctrl-C is for us; we end our children ourselves
-        )
+        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES)
         theirs_control.close()
         theirs_channel.close()
         os.close(read_only_inputs)
@@ -93,14 +64,15 @@ class Zygote:
             self.close()
             raise TierUnavailableError(ready["error"])
 
-    def start_program(self, source: bytes, order: dict[str, Any]) -> None:
-        """Fork a process for `source`; see `program.run` for `order`. Raises ZygoteDiedError."""
-        self.put_input(source)
+    def start_program(self, order: dict[str, Any], executable: int | None = None) -> None:
+        """Fork a process for the executable, or for the source that is the input. `order` is that of `native.run`, or
+        of `program.run`. Raises ZygoteDiedError.
+        """
         with suppress(BlockingIOError):  # words of the program before this one
             while True:
                 self.channel.recv(1, socket.MSG_DONTWAIT)
         try:
-            self.control.send(json.dumps(order).encode())
+            socket.send_fds(self.control, [json.dumps(order).encode()], [] if executable is None else [executable])
         except OSError as error:
             raise ZygoteDiedError(f"cannot reach the zygote: {error.strerror}") from None
 

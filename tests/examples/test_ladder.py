@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from grading.extract import extract_code
+from grading.extract import extract_program
 from grading.judge import Judge
 from grading.problems import load_problems
 from grading.types import Problem, Verdict
@@ -183,7 +183,7 @@ def test_limits_and_rewards_come_from_running_programs() -> None:
     attempts = [Attempt(problem, "", answer, True) for problem in (0, 1) for answer in (slow, fast, broken)]
     with Judge() as judge:
         assert grade_attempts(judge, [few, whole], attempts).tolist() == [1, 1, 0, 0, 1, 0]
-        assert judge.submit(whole, extract_code(slow)).result().verdict is Verdict.TLE
+        assert judge.submit(whole, extract_program(slow)).result().verdict is Verdict.TLE
         assert not list(find_misfits(judge, whole))
 
 
@@ -257,9 +257,9 @@ def test_checkpoint_loads_in_transformers_and_writes_programs(name: str, problem
     (reply,) = TransformersEngine(model, tokenizer).sample([request])
     assert isinstance(reply.outcome, Completion)
     assert reply.outcome.finish_reason == "stop"
-    program = extract_code(reply.outcome.text)
+    program = extract_program(reply.outcome.text)
     assert program is not None
-    compile(program, "main.py", "exec")
+    compile(program.source, "main.py", "exec")
 
 
 def test_tokenizer_gives_the_prompt_of_training_and_round_trips() -> None:

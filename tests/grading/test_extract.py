@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading.extract import extract_code
+from grading.extract import extract_program
+from grading.types import Program
 
 CODE = "n = int(input())\nprint(n + 1)\n"
 
@@ -29,7 +30,8 @@ CODE = "n = int(input())\nprint(n + 1)\n"
         f"```python\nprint('draft')\n```\nBetter:\n```python\n{CODE}```",
         f"```python\n{CODE}```\nFor example:\n```\n3\n```\nprints\n```\n4\n```",
         f"```\n{CODE}```\nFor example:\n```\n3\n```",
-        f"```python\n{CODE}```\n```cpp\nint main() {{}}\n```",
+        f"```cpp\nint main() {{}}\n```\n```python\n{CODE}```",
+        f"```python\n{CODE}```\n```java\nclass Main {{}}\n```",
         f"```python\n{CODE}```\nand then\n```python\nunfinished = (",
         f"1. Do this:\n   ```python\n   {CODE.splitlines()[0]}\n   {CODE.splitlines()[1]}\n   ```",
         CODE,
@@ -38,9 +40,9 @@ CODE = "n = int(input())\nprint(n + 1)\n"
     ],
 )
 def test_finds_the_program(completion: str) -> None:
-    found = extract_code(completion)
+    found = extract_program(completion)
     assert found is not None
-    assert found.split() == CODE.split()
+    assert found.source.split() == CODE.split()
 
 
 @pytest.mark.parametrize(
@@ -52,32 +54,65 @@ def test_finds_the_program(completion: str) -> None:
         "42",
         "<think>```python\nprint(1)\n```",
         "```\n```",
-        "```cpp\nint main() {}\n```",
+        "```java\nclass Main {}\n```",
+        "Write `#include <iostream>`,\n#include <vector>\nand go on.",
         "print(1",
         "(" * 100_000,
         "x = '\\ud800'\n\x00",
     ],
 )
 def test_finds_none(completion: str) -> None:
-    assert extract_code(completion) is None
+    assert extract_program(completion) is None
 
 
 def test_a_longer_fence_holds_a_shorter_one() -> None:
     inner = "text = '''\n```\nnot the end\n```\n'''\nprint(text)\n"
-    assert extract_code(f"````python\n{inner}````") == inner
+    assert extract_program(f"````python\n{inner}````") == Program(inner)
 
 
 def test_a_broken_program_in_a_fence_is_still_the_program() -> None:
-    assert extract_code("```python\nprint(1\n```") == "print(1\n"
+    assert extract_program("```python\nprint(1\n```") == Program("print(1\n")
+
+
+CPP = "#include <iostream>\nint main() { int n; std::cin >> n; std::cout << n + 1; }\n"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        f"```cpp\n{CPP}```",
+        f"```C++\n{CPP}```",
+        f"```cc\n{CPP}```",
+        f"```c++17\n{CPP}```",
+        f"```\n{CPP}```",
+        f"```python\n{CODE}```\nIn C++, which is faster:\n```cpp\n{CPP}```",
+        f"```cpp\n{CPP}```\nand then\n```python\nunfinished = (",
+        f"Here it is:\n```cpp\n{CPP}",
+        CPP,
+        f"// adds one\n{CPP}",
+    ],
+)
+def test_finds_the_program_in_cpp(completion: str) -> None:
+    found = extract_program(completion)
+    assert found is not None
+    assert found.language == "cpp"
+    assert CPP in found.source
+
+
+def test_python_that_quotes_a_header_is_python() -> None:
+    text = "print('#include <vector>')\n"
+    assert extract_program(text) == Program(text)
+    marked = 'text = """\n#include <vector>\n"""\n'
+    assert extract_program(f"```python\n{marked}```") == Program(marked)
 
 
 @given(st.text())
 def test_any_text_gives_a_program_or_none(text: str) -> None:
-    found = extract_code(text)
-    assert found is None or found.strip()
+    found = extract_program(text)
+    assert found is None or found.source.strip()
 
 
 @given(st.text(alphabet="`~<>/think \npy\n", max_size=60))
 def test_any_mess_of_fences_gives_a_program_or_none(text: str) -> None:
-    found = extract_code(text)
-    assert found is None or found.strip()
+    found = extract_program(text)
+    assert found is None or found.source.strip()

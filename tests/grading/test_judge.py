@@ -1,5 +1,6 @@
 """The judge as its users see it: every verdict, from real processes."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 
 from grading import examine
 from grading import judge as judge_module
+from grading.audit import Audit, is_chosen
 from grading.judge import Judge
+from grading.sandbox import probes
 from grading.sandbox.zygote_handle import ZygoteDiedError
-from grading.types import FloatChecker, FloatTolerance, GradingError, Judgement, Problem, Verdict
+from grading.types import FloatChecker, FloatTolerance, GradingError, Judgement, Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
 Descendants = Callable[[int], set[int]]
@@ -61,7 +64,9 @@ def test_verdicts_of_programs(
     judge: Judge, make_problem: MakeProblem, code: str | None, verdict: str, passed: int, first_failed: int | None,
     message: str,
 ) -> None:  # fmt: skip
-    judgement = judge.submit(make_problem(*ADD_ONE, time_limit_s=0.3), code).result()
+    judgement = judge.submit(
+        make_problem(*ADD_ONE, time_limit_s=0.3), Program(code) if code is not None else None
+    ).result()
     assert judgement.verdict == verdict, judgement
     assert (judgement.tests_passed, judgement.num_tests) == (passed, 4)
     assert judgement.first_failed_test == first_failed
@@ -92,7 +97,7 @@ def test_verdicts_of_functions(
     judge: Judge, make_problem: MakeProblem, entry_point: str, code: str, verdict: str, message: str
 ) -> None:
     problem = make_problem(([True, {"k": 1.5}], [True, [{"k": 1.5}, None]]), entry_point=entry_point)
-    judgement = judge.submit(problem, code).result()
+    judgement = judge.submit(problem, Program(code)).result()
     assert judgement.verdict == verdict, judgement
     assert message in judgement.message
 
@@ -100,60 +105,172 @@ def test_verdicts_of_functions(
 def test_the_checker_of_the_problem_decides(judge: Judge, make_problem: MakeProblem) -> None:
     close = FloatChecker(floats=FloatTolerance(abs=0.01, rel=0))
     program, function = "print(0.333)", "def third(): return 0.333"
-    assert judge.submit(make_problem(("", "0.3333")), program).result().verdict == "WA"
-    assert judge.submit(make_problem(("", "0.3333"), checker=close), program).result().verdict == "AC"
+    assert judge.submit(make_problem(("", "0.3333")), Program(program)).result().verdict == "WA"
+    assert judge.submit(make_problem(("", "0.3333"), checker=close), Program(program)).result().verdict == "AC"
     call = make_problem(([], 0.3333), checker=close, entry_point="third")
-    assert judge.submit(call, function).result().verdict == "AC"
-    assert judge.submit(make_problem(("", "0.333"), checker="exact"), program).result().verdict == "WA"
+    assert judge.submit(call, Program(function)).result().verdict == "AC"
+    assert judge.submit(make_problem(("", "0.333"), checker="exact"), Program(program)).result().verdict == "WA"
+
+
+EPILOGUE = "assert add(1, 1) == 2\nprint(input())"
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "message"),
+    [
+        ("def add(a, b): return a + b", "AC", ""),
+        ("def add(a, b): return a + b\nprint('an example:', add(2, 3), end=' ')", "AC", ""),
+        ("def add(a, b): return a - b", "RE", "AssertionError"),
+        ("import sys\ndef add(a, b): return a + b\nsys.exit(0)", "WA", "answered ''"),
+        ("def add(a, b):\n  import os\n  os._exit(0)", "WA", "answered ''"),
+        ("def add(a, b): return a + b\nprint(input())", "RE", "EOFError"),
+        ("def add(a, b: return", "CE", "SyntaxError"),
+    ],
+)
+def test_assertions_answer_with_a_nonce(
+    judge: Judge, make_problem: MakeProblem, code: str, verdict: str, message: str
+) -> None:
+    problem = make_problem((None, None), (None, None), epilogue=EPILOGUE)
+    judgement = judge.submit(problem, Program(code)).result()
+    assert judgement.verdict == verdict, judgement
+    assert message in judgement.message
+    assert judgement.forgeable
+
+
+def test_a_nonce_is_made_for_every_run(judge: Judge, make_problem: MakeProblem) -> None:
+    problem = make_problem((None, None), epilogue="")
+    nonces = [judge.submit(problem, Program(f"print(input()[:-1])  # {n}")).result().message for n in range(3)]
+    assert len(set(nonces)) == 3
+    forger = judge.submit(problem, Program("print(input())")).result()
+    assert (forger.verdict, forger.forgeable) == ("AC", True)
+
+
+def test_only_nonces_are_forgeable(judge: Judge, make_problem: MakeProblem) -> None:
+    problem = make_problem(*ADD_ONE, epilogue="print(add(int(input())))")
+    judgement = judge.submit(problem, Program("def add(n): return n + 1")).result()
+    assert (judgement.verdict, judgement.forgeable) == ("AC", False)
+    call = make_problem(([None], None), entry_point="f", epilogue="def f(x): return g(x)")
+    judgement = judge.submit(call, Program("def g(x): return x")).result()
+    assert (judgement.verdict, judgement.forgeable) == ("AC", False)
 
 
 def test_time_is_cpu_time_read_from_outside(judge: Judge, make_problem: MakeProblem) -> None:
     problem = make_problem(("", "1"), time_limit_s=0.2)
-    spinner = judge.submit(problem, "while True: pass").result()
+    spinner = judge.submit(problem, Program("while True: pass")).result()
     assert spinner.verdict == "TLE"
     assert 0.2 < spinner.cpu_s < 0.4
-    sleeper = judge.submit(problem, "import time\ntime.sleep(0.5)\nprint(1)").result()
+    sleeper = judge.submit(problem, Program("import time\ntime.sleep(0.5)\nprint(1)")).result()
     assert sleeper.verdict == "AC"
     assert sleeper.cpu_s < 0.2
     threads = "import threading\nfor _ in range(3): threading.Thread(target=lambda: exec('while 1: 0')).start()"
-    assert judge.submit(problem, threads).result().verdict == "TLE"
+    assert judge.submit(problem, Program(threads)).result().verdict == "TLE"
 
 
 def test_memory_is_what_the_program_added(judge: Judge, make_problem: MakeProblem) -> None:
     problem = make_problem(("", "1"), memory_limit_mb=64)
-    light = judge.submit(problem, "print(1)").result()
-    heavy = judge.submit(problem, "x = b'1' * (40 << 20)\nprint(1)").result()
+    light = judge.submit(problem, Program("print(1)")).result()
+    heavy = judge.submit(problem, Program("x = b'1' * (40 << 20)\nprint(1)")).result()
     assert (light.verdict, heavy.verdict) == ("AC", "AC")
     assert light.peak_rss_mb < 10
     assert 40 <= heavy.peak_rss_mb < 64
-    assert judge.submit(problem, "x = b'1' * (70 << 20)\nprint(1)").result().verdict == "MLE"
-    assert judge.submit(problem, "x = bytes(500 << 20)\nprint(1)").result().verdict == "AC"  # never touched
+    assert judge.submit(problem, Program("x = b'1' * (70 << 20)\nprint(1)")).result().verdict == "MLE"
+    assert judge.submit(problem, Program("x = bytes(500 << 20)\nprint(1)")).result().verdict == "AC"  # never touched
 
 
 def test_what_earlier_tests_left_behind_is_not_held_against_a_program(judge: Judge, make_problem: MakeProblem) -> None:
     code = "import sys\nassert not hasattr(sys, 'seen')\nsys.seen = True\nprint(int(input()) + 1)"
-    assert judge.submit(make_problem(*ADD_ONE), code).result().verdict == "AC"
+    assert judge.submit(make_problem(*ADD_ONE), Program(code)).result().verdict == "AC"
     hoarder = "import sys\nsys.hoard = getattr(sys, 'hoard', b'') + b'1' * (40 << 20)\nprint(int(input()) + 1)"
-    assert judge.submit(make_problem(*ADD_ONE, memory_limit_mb=64), hoarder).result().verdict == "AC"
+    assert judge.submit(make_problem(*ADD_ONE, memory_limit_mb=64), Program(hoarder)).result().verdict == "AC"
+
+
+COUNTER = """
+import sys
+sys.count = getattr(sys, "count", 0) + 1
+n = int(input())
+print(n + 1 if {} else 0)
+"""
+
+
+def test_what_earlier_tests_left_behind_buys_no_acceptance(judge: Judge, make_problem: MakeProblem) -> None:
+    needs_two_tests_before = COUNTER.format("n < 3 or sys.count > 1")
+    judgement = judge.submit(make_problem(*ADD_ONE), Program(needs_two_tests_before)).result()
+    assert (judgement.verdict, judgement.tests_passed, judgement.first_failed_test) == ("WA", 3, 3)
+    assert judgement.cpu_s > 0
+
+
+def test_a_process_for_every_test_finds_what_a_shared_one_does_not(make_problem: MakeProblem) -> None:
+    code = COUNTER.format("n != 2 or sys.count > 1")  # right only where another test ran before
+    with Judge(isolate="program") as shared, Judge(isolate="test") as isolated:
+        assert shared.submit(make_problem(*ADD_ONE), Program(code)).result().verdict == "AC"
+        judgement = isolated.submit(make_problem(*ADD_ONE), Program(code)).result()
+        assert (judgement.verdict, judgement.tests_passed) == ("WA", 2)
+        assert tuple(judge.describe()["limits"]["isolate"] for judge in (shared, isolated)) == ("program", "test")
+
+
+def test_a_few_accepted_programs_are_audited(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_module, "is_chosen", lambda key: True)
+    right, wrong, lucky = "print(int(input()) + 1)", "print(0)", COUNTER.format("n != 2 or sys.count > 1")
+    with Judge() as judge:
+        assert judge.audit == Audit()
+        verdicts = [
+            judge.submit(make_problem(*ADD_ONE), Program(code)).result().verdict for code in (right, wrong, lucky)
+        ]
+        judge.submit(make_problem(*ADD_ONE[:1]), Program(right)).result()  # had its own process anyway
+        audit = judge.audit
+    assert verdicts == ["AC", "WA", "AC"]
+    assert (audit.audited, audit.disagreed) == (2, 1)
+    (example,) = audit.examples
+    assert (example.problem_id, example.program.source, example.isolated.verdict) == ("p", lucky, "WA")
+
+
+def test_the_audit_chooses_one_in_fifty_by_content() -> None:
+    keys = [hashlib.sha256(bytes([n >> 8, n & 255])).digest() for n in range(20_000)]
+    chosen = [key for key in keys if is_chosen(key)]
+    assert 300 < len(chosen) < 500
+    assert all(is_chosen(key) for key in chosen)
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "passed", "passed_tests"),
+    [
+        ("print(int(input()) + 1)", "AC", 4, (True, True, True, True)),
+        ("n = int(input())\nprint(n + 1 if n != 1 else 0)", "WA", 1, (True, False, True, True)),
+        ("n = int(input())\nprint(n + 1 if n % 2 else 1 // 0)", "RE", 0, (False, True, False, True)),
+        ("n = int(input())\nwhile n == 0: pass\nprint(n + 1 if n != 2 else 0)", "TLE", 0, (False, True, False, True)),
+        ("def", "CE", 0, (False, False, False, False)),
+    ],
+)
+def test_all_tests_are_run_where_asked(
+    make_problem: MakeProblem, code: str, verdict: str, passed: int, passed_tests: tuple[bool, ...]
+) -> None:
+    with Judge(all_tests=True) as judge:
+        judgement = judge.submit(make_problem(*ADD_ONE, time_limit_s=0.3), Program(code)).result()
+    assert (judgement.verdict, judgement.tests_passed) == (verdict, passed)
+    assert judgement.passed_tests == passed_tests
+
+
+def test_tests_after_the_first_failure_are_not_run_unless_asked(judge: Judge, make_problem: MakeProblem) -> None:
+    assert judge.submit(make_problem(*ADD_ONE), Program("print(0)")).result().passed_tests is None
 
 
 def test_equal_programs_run_once(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[bytes] = []
+    runs: list[Program] = []
 
-    def count(zygote: Any, prepared: Any, source: bytes) -> Judgement:
-        runs.append(source)
-        return examine.examine(zygote, prepared, source)
+    def count(bench: Any, prepared: Any, program: Program, manner: Any) -> Judgement:
+        runs.append(program)
+        return examine.examine(bench, prepared, program, manner)
 
     monkeypatch.setattr(judge_module, "examine", count)
     problem = make_problem(*ADD_ONE)
     same_problem = make_problem(*ADD_ONE)
     other_problem = make_problem(*ADD_ONE, time_limit_s=2.0)
     with Judge(workers=2) as judge:
-        together = [judge.submit(problem, "print(int(input()) + 1)") for _ in range(20)]
+        together = [judge.submit(problem, Program("print(int(input()) + 1)")) for _ in range(20)]
         verdicts = {future.result().verdict for future in together}
-        later = judge.submit(same_problem, "print(int(input()) + 1)").result()
-        judge.submit(other_problem, "print(int(input()) + 1)").result()
-        judge.submit(problem, "print(int(input())  + 1)").result()
+        later = judge.submit(same_problem, Program("print(int(input()) + 1)")).result()
+        judge.submit(other_problem, Program("print(int(input()) + 1)")).result()
+        judge.submit(problem, Program("print(int(input())  + 1)")).result()
     assert verdicts == {Verdict.AC}
     assert later.verdict == "AC"
     assert len(runs) == 3
@@ -162,18 +279,18 @@ def test_equal_programs_run_once(make_problem: MakeProblem, monkeypatch: pytest.
 def test_a_failure_of_the_judge_is_ie_and_not_remembered(
     make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[bytes] = []
+    calls: list[Program] = []
 
-    def fail(zygote: Any, prepared: Any, source: bytes) -> Judgement:
-        calls.append(source)
+    def fail(bench: Any, prepared: Any, program: Program, manner: Any) -> Judgement:
+        calls.append(program)
         if len(calls) <= 2:
             raise ZygoteDiedError("struck by lightning")
-        return examine.examine(zygote, prepared, source)
+        return examine.examine(bench, prepared, program, manner)
 
     monkeypatch.setattr(judge_module, "examine", fail)
     with Judge() as judge:
-        first = judge.submit(make_problem(*ADD_ONE), "print(int(input()) + 1)").result()
-        again = judge.submit(make_problem(*ADD_ONE), "print(int(input()) + 1)").result()
+        first = judge.submit(make_problem(*ADD_ONE), Program("print(int(input()) + 1)")).result()
+        again = judge.submit(make_problem(*ADD_ONE), Program("print(int(input()) + 1)")).result()
     assert first.verdict == "IE"
     assert "struck by lightning" in first.message
     assert again.verdict == "AC"
@@ -185,7 +302,7 @@ def test_a_killed_sandbox_is_replaced_and_the_program_judged_again(
     before = descendants(os.getpid())
     with Judge() as judge:
         sandbox = descendants(os.getpid()) - before
-        future = judge.submit(make_problem(("", "1")), "import time\ntime.sleep(1)\nprint(1)")
+        future = judge.submit(make_problem(("", "1")), Program("import time\ntime.sleep(1)\nprint(1)"))
         wait_until(lambda: len(descendants(os.getpid()) - before) > len(sandbox))
         for pid in sandbox:
             os.kill(pid, signal.SIGKILL)
@@ -197,14 +314,14 @@ def test_close_ends_every_process_and_fails_what_is_owed(make_problem: MakeProbl
     before, threads = descendants(os.getpid()), threading.active_count()
     judge = Judge(workers=2)
     problem = make_problem(("", "1"), time_limit_s=1000)
-    futures = [judge.submit(problem, f"while True: pass  # {n}") for n in range(5)]
+    futures = [judge.submit(problem, Program(f"while True: pass  # {n}")) for n in range(5)]
     judge.close()
     judge.close()
     for future in futures:
         with pytest.raises(GradingError, match="closed before this program was judged"):
             future.result(timeout=0)
     with pytest.raises(GradingError, match="the judge is closed"):
-        judge.submit(problem, "print(1)")
+        judge.submit(problem, Program("print(1)"))
     assert threading.active_count() == threads
     wait_until(lambda: descendants(os.getpid()) <= before)
 
@@ -213,10 +330,10 @@ def test_no_descriptor_is_left_open(make_problem: MakeProblem) -> None:
     before = open_descriptors()
     with Judge() as judge:
         for code in ("print(int(input()) + 1)", "1/0", "import os; os._exit(0)", "def", "while 1: print(1)"):
-            judge.submit(make_problem(*ADD_ONE, time_limit_s=0.2), code).result()
+            judge.submit(make_problem(*ADD_ONE, time_limit_s=0.2), Program(code)).result()
         during = open_descriptors()
         for n in range(20):
-            judge.submit(make_problem(*ADD_ONE), f"print(int(input()) + 1)  # {n}").result()
+            judge.submit(make_problem(*ADD_ONE), Program(f"print(int(input()) + 1)  # {n}")).result()
         assert open_descriptors() == during
     assert open_descriptors() == before
 
@@ -225,10 +342,10 @@ CHILD = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from grading.judge import Judge
-from grading.types import Problem, Test
+from grading.types import Problem, Program, Test
 judge = Judge(workers=2)
 problem = Problem(id="p", statement="", tests=(Test(input="", output="1"),), time_limit_s=1000)
-futures = [judge.submit(problem, code) for code in ("while True: pass", "import time; time.sleep(1000)")]
+futures = [judge.submit(problem, Program(code)) for code in ("while True: pass", "import time; time.sleep(1000)")]
 time.sleep(0.3)
 print("judging", flush=True)
 if sys.argv[2] == "interrupt":
@@ -267,7 +384,7 @@ def test_a_judge_is_not_shared_with_a_forked_child(judge: Judge, make_problem: M
     try:
         judge._pid = actual + 1
         with pytest.raises(GradingError, match="make one Judge per process"):
-            judge.submit(make_problem(*ADD_ONE), "print(1)")
+            judge.submit(make_problem(*ADD_ONE), Program("print(1)"))
     finally:
         judge._pid = actual
 
@@ -282,20 +399,22 @@ def test_describe_is_stamped_with_the_tier(judge: Judge) -> None:
 def test_weak_runs_everything_and_says_so(make_problem: MakeProblem) -> None:
     with Judge(sandbox="weak") as judge:
         assert judge.describe()["sandbox"] == "weak"
-        assert judge.submit(make_problem(*ADD_ONE), "print(int(input()) + 1)").result().verdict == "AC"
-        spinner = judge.submit(make_problem(*ADD_ONE, time_limit_s=0.1), "while True: pass").result()
+        assert judge.submit(make_problem(*ADD_ONE), Program("print(int(input()) + 1)")).result().verdict == "AC"
+        spinner = judge.submit(make_problem(*ADD_ONE, time_limit_s=0.1), Program("while True: pass")).result()
         assert spinner.verdict == "TLE"
 
 
 def test_strict_fails_closed(monkeypatch: pytest.MonkeyPatch, descendants: Descendants) -> None:
     before = descendants(os.getpid())
-    monkeypatch.setattr(judge_module.probes, "unproven", lambda zygote, tier: ["forking is possible"])
+    monkeypatch.setattr(probes, "unproven", lambda zygote, tier: ["forking is possible"])
     with pytest.raises(GradingError, match=r"namespaces: .*landlock: .*--sandbox=weak"):
         Judge(workers=2)
     wait_until(lambda: descendants(os.getpid()) <= before)
 
 
-@pytest.mark.parametrize(("arguments", "cause"), [({"workers": 0}, "workers is 0"), ({"sandbox": "no"}, "'no'")])
+@pytest.mark.parametrize(
+    ("arguments", "cause"), [({"workers": 0}, "workers is 0"), ({"sandbox": "no"}, "'no'"), ({"isolate": "no"}, "'no'")]
+)
 def test_bad_arguments_are_named(arguments: dict[str, Any], cause: str) -> None:
     with pytest.raises(GradingError, match=cause):
         Judge(**arguments)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from grading.sandbox import probes
-from grading.sandbox.controller import Limits, Program
+from grading.sandbox.controller import Limits, PythonProcess
 from grading.sandbox.meters import CpuClock
-from grading.sandbox.seccomp import _ALLOWED, _ARCHITECTURES, build_filter
+from grading.sandbox.seccomp import _ALLOWED, _ARCHITECTURES, _COMPILER, EXECUTABLE, Role, build_filter
 from grading.sandbox.zygote_handle import Zygote
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -17,13 +17,13 @@ EPERM, ENOSYS = ERRNO | errno.EPERM, ERRNO | errno.ENOSYS
 OWN_PID = 4321
 
 
-def decide(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
+def decide(machine: str, number: int, *arguments: int, audit: int | None = None, role: Role = "python") -> int:
     """Run the filter as the kernel would (classic BPF over struct seccomp_data)."""
     arguments += (0,) * (6 - len(arguments))
     data = {0: number, 4: _ARCHITECTURES[machine].audit if audit is None else audit}
     for index, value in enumerate(arguments):
         data |= {16 + 8 * index: value & 0xFFFFFFFF, 20 + 8 * index: value >> 32}
-    program, accumulator, at = build_filter(OWN_PID, machine), 0, 0
+    program, accumulator, at = build_filter(OWN_PID, machine, role), 0, 0
     while True:
         opcode, if_true, if_false, constant = program[at]
         at += 1
@@ -59,7 +59,8 @@ def test_exactly_the_listed_calls_are_allowed(machine: str) -> None:
 @machines
 def test_no_number_stands_twice(machine: str) -> None:
     column = _ARCHITECTURES[machine].column
-    numbers = [numbers[column] for numbers in _ALLOWED.values() if numbers[column] is not None]
+    listed = [*_ALLOWED.values(), *_COMPILER.values()]
+    numbers = [numbers[column] for numbers in listed if numbers[column] is not None]
     assert len(numbers) == len(set(numbers))
 
 
@@ -100,10 +101,33 @@ def test_arguments_decide(machine: str) -> None:
             (arch.sendto, (3, 0, 0, 0, 0), ALLOW),
             (arch.sendto, (3, 0, 0, 0, 0x1000), EPERM),
             (arch.sendto, (3, 0, 0, 0, 1 << 32), EPERM),
+            (arch.execveat, (EXECUTABLE,), EPERM),
         )
     )
     for number, arguments, decision in cases:
         assert decide(machine, number, *arguments) == decision, (number, arguments)
+
+
+@machines
+def test_a_native_program_may_execute_one_descriptor_and_nothing_else_more(machine: str) -> None:
+    execveat = _ARCHITECTURES[machine].execveat
+    assert decide(machine, execveat, EXECUTABLE, role="native") == ALLOW
+    assert decide(machine, execveat, 1, role="native") == EPERM
+    for number in range(1024):
+        if number != execveat:
+            assert decide(machine, number, role="native") == decide(machine, number), number
+
+
+@machines
+def test_the_compiler_may_fork_and_execute_and_no_more_than_is_listed(machine: str) -> None:
+    arch = _ARCHITECTURES[machine]
+    listed = {numbers[arch.column] for numbers in _COMPILER.values()} - {None}
+    assert decide(machine, arch.clone, 17, role="compiler") == ALLOW
+    assert decide(machine, arch.clone, 17 | 0x10000000, role="compiler") == EPERM
+    for number in range(1024):
+        if number != arch.clone:
+            wanted = ALLOW if number in listed else decide(machine, number)
+            assert decide(machine, number, role="compiler") == wanted, number
 
 
 def test_probes_notice_an_unconfined_zygote() -> None:
@@ -129,14 +153,14 @@ print("done")
 def test_computing_between_two_tests_is_charged_to_the_second() -> None:
     zygote = Zygote("weak")
     try:
-        program = Program(zygote, SPINNER, None, Limits(cpu_s=0.5, memory_bytes=64 << 20), num_tests=2)
-        assert program.compile().verdict is None
-        first = program.run_test(b"spin\n")
+        process = PythonProcess(zygote, SPINNER, None, Limits(cpu_s=0.5, memory_bytes=64 << 20), num_tests=2)
+        assert process.compile().verdict is None
+        first = process.run_test(b"spin\n")
         assert (first.verdict, first.answer, first.reusable) == (None, b"done\n", True)
-        clock = CpuClock(program.pid)
+        clock = CpuClock(process.pid)
         while clock.read() < 1.0:
             time.sleep(0.01)
-        assert program.run_test(b"rest\n").verdict == "TLE"
-        program.end()
+        assert process.run_test(b"rest\n").verdict == "TLE"
+        process.end()
     finally:
         zygote.close()

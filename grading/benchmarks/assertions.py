@@ -1,0 +1,221 @@
+"""Tests out of Python assertions, as MBPP and HumanEval state them. Assertions are parsed and never run here.
+
+All tests of a problem take the first of three forms that fits every assertion:
+
+- `call`: `assert f(args) == value`, with literals that JSON carries faithfully. The judge calls `f` and compares.
+- `expression`: the left side is evaluated beside the program, from its text, and only its value comes back to be
+  compared. So arguments may be what JSON lacks (tuples, sets, other keys than strings), or come from set-up code.
+- `nonce`: the assertions run beside the program, which could therefore forge them (`Problem.is_forgeable`).
+
+In the first two the expected value never enters the sandbox. They compare values as JSON, as everywhere in this
+package: a tuple equals a list, but 1 does not equal True. A tolerance is met at its bound as well.
+"""
+
+import ast
+import builtins
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from grading.types import Checker, FloatChecker, FloatTolerance, Problem, Test
+
+Form = Literal["call", "expression", "nonce"]
+
+_EVALUATE = "evaluate_expression"
+_EVALUATOR = f"def {_EVALUATE}(expression):\n    return eval(expression)\n"
+_REPEAT_NONCE = "import sys\nsys.stdout.write(sys.stdin.read())\n"
+_COLLECTIONS: dict[str, Callable[[Any], object]] = {"tuple": tuple, "list": list, "sorted": sorted, "set": set}
+"""What may stand around a literal on the right side, as in `== set([1, 2])`."""
+
+
+class Tests(NamedTuple):
+    """The fields of a problem that its assertions become."""
+
+    tests: tuple[Test, ...]
+    entry_point: str | None
+    epilogue: str | None
+    checker: Checker
+
+
+class _UnfitError(Exception):
+    """The assertion cannot be judged by one value that is compared outside."""
+
+
+class _Assertion(NamedTuple):
+    """An expression, and the JSON value that it must have."""
+
+    left: ast.expr
+    form: str
+    """Text with `{}` for the left side, where its value must be put in order or made a bool before it is JSON."""
+    expected: Any
+    tolerance: FloatTolerance | None = None
+
+
+def convert(assertions: Sequence[str], function: str, *, alias: str | None = None, set_up: str = "") -> Tests:
+    """Turn assertions about a function into tests, ordered from short inputs to long.
+
+    Args:
+        assertions: one `assert` statement each.
+        function: the name under which the program defines it.
+        alias: the name by which the assertions call it, where it is another.
+        set_up: code that has to run after the program and before the assertions.
+
+    Raises SyntaxError for what is no Python.
+    """
+    called, needs_set_up = alias or function, bool(set_up.strip())
+    before = (f"{set_up.strip()}\n" if needs_set_up else "") + (f"{alias} = {function}\n" if alias else "")
+    try:
+        parsed = [_parse(assertion, called) for assertion in assertions if not _is_idle(assertion)]
+        checker = _common_checker(parsed)
+    except _UnfitError:
+        return nonce(before + "\n".join(assertion.strip() for assertion in assertions))
+    inputs = [_arguments(assertion, called) for assertion in parsed]
+    entry_point, epilogue = function, None
+    if needs_set_up or None in inputs:
+        inputs = [[assertion.form.format(ast.unparse(assertion.left))] for assertion in parsed]
+        entry_point, epilogue = _EVALUATE, before + _EVALUATOR
+    tests = [Test(input=given, output=assertion.expected) for given, assertion in zip(inputs, parsed, strict=True)]
+    tests.sort(key=lambda test: len(json.dumps(test.input)))
+    return Tests(tuple(tests), entry_point, epilogue, checker)
+
+
+def nonce(code: str) -> Tests:
+    """Make the one test that runs `code` after the program, and is passed when the end of it is reached."""
+    return Tests((Test(input=None, output=None),), None, f"{code.rstrip()}\n{_REPEAT_NONCE}", "tokens")
+
+
+def form_of(problem: Problem) -> Form:
+    """Say which form the tests of a problem took."""
+    if problem.is_forgeable:
+        return "nonce"
+    return "expression" if problem.entry_point == _EVALUATE else "call"
+
+
+def function_under_test(assertion: str) -> str:
+    """Name the outermost function that is called, Python's own only where no other is. Raises SyntaxError."""
+    calls = [node.func for node in ast.walk(ast.parse(assertion.strip())) if isinstance(node, ast.Call)]
+    names = [function.id for function in calls if isinstance(function, ast.Name)]
+    if not names:
+        raise SyntaxError(f"no function is called in {assertion!r}")
+    return next((name for name in names if not hasattr(builtins, name)), names[0])
+
+
+def _parse(assertion: str, function: str) -> _Assertion:
+    match ast.parse(assertion.strip()).body:
+        case [ast.Assert(test=test)]:
+            parsed = _parse_test(test, function)
+        case _:
+            raise _UnfitError
+    if any(isinstance(node, ast.Compare) for node in ast.walk(parsed.left)):
+        raise _UnfitError  # an object of the program would decide it
+    return parsed
+
+
+def _parse_test(test: ast.expr, function: str) -> _Assertion:
+    match test:
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            return _equality(left, right)
+        case ast.Compare(left=left, ops=[ast.Is()], comparators=[ast.Constant(value=None | bool() as value)]):
+            return _Assertion(left, "{}", value)
+        case ast.Compare(
+            left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=left, op=ast.Sub(), right=right)]),
+            ops=[ast.Lt() | ast.LtE()],
+            comparators=[bound],
+        ):
+            return _closeness(left, right, FloatTolerance(abs=_number(bound), rel=0.0))
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr="isclose"), args=[left, right]):
+            given = {keyword.arg: _number(keyword.value) for keyword in test.keywords}
+            return _closeness(
+                left, right, FloatTolerance(abs=given.get("abs_tol", 0.0), rel=given.get("rel_tol", 1e-9))
+            )
+        case ast.Call(func=ast.Name(id=name)) if name == function:
+            return _Assertion(test, "bool({})", True)
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Call(func=ast.Name(id=name)) as call) if name == function:
+            return _Assertion(call, "bool({})", False)
+        case _:
+            raise _UnfitError
+
+
+def _equality(left: ast.expr, right: ast.expr) -> _Assertion:
+    expected, form = _literal(right), "{}"
+    try:
+        if isinstance(expected, set):
+            form, expected = "sorted({})", sorted(expected)
+        elif isinstance(expected, dict) and not all(isinstance(key, str) for key in expected):
+            form, expected = "sorted(dict.items({}))", sorted(expected.items())
+    except TypeError:  # no order among these
+        raise _UnfitError from None
+    return _Assertion(left, form, _json_value(expected, with_tuples=True))
+
+
+def _closeness(left: ast.expr, right: ast.expr, tolerance: FloatTolerance) -> _Assertion:
+    return _Assertion(left, "{}", _number(right), tolerance)
+
+
+def _arguments(assertion: _Assertion, function: str) -> list[Any] | None:
+    """Return the arguments where the left side is a plain call with arguments that JSON carries, else None."""
+    match assertion:
+        case _Assertion(left=ast.Call(func=ast.Name(id=name), args=nodes, keywords=[]), form="{}") if name == function:
+            try:
+                return [_json_value(_literal(node), with_tuples=False) for node in nodes]
+            except _UnfitError:
+                return None
+        case _:
+            return None
+
+
+def _is_idle(assertion: str) -> bool:
+    """Say whether it holds whatever the program does, like HumanEval's `assert True`."""
+    match ast.parse(assertion.strip()).body:
+        case [ast.Assert(test=ast.Constant(value=value))]:
+            return bool(value)
+        case _:
+            return False
+
+
+def _common_checker(assertions: Sequence[_Assertion]) -> Checker:
+    """Return the checker of all assertions: a problem has one, so different tolerances do not fit."""
+    tolerances = [assertion.tolerance for assertion in assertions]
+    if not tolerances or any(tolerance != tolerances[0] for tolerance in tolerances):
+        raise _UnfitError
+    return "tokens" if tolerances[0] is None else FloatChecker(floats=tolerances[0])
+
+
+def _literal(node: ast.expr) -> Any:
+    """Evaluate a literal, maybe inside `tuple`, `list`, `sorted` or `set`, and nothing else."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in _COLLECTIONS:
+            try:
+                return _COLLECTIONS[name](_literal(inner))
+            except TypeError:
+                raise _UnfitError from None
+        case _:
+            try:
+                return ast.literal_eval(node)
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                raise _UnfitError from None
+
+
+def _number(node: ast.expr) -> float:
+    value = _literal(node)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _UnfitError
+    return value
+
+
+def _json_value(value: object, *, with_tuples: bool) -> Any:
+    """Return the JSON value that means the same; `with_tuples` lets tuples become lists."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case list():
+            return [_json_value(item, with_tuples=with_tuples) for item in value]
+        case tuple() if with_tuples:
+            return [_json_value(item, with_tuples=True) for item in value]
+        case dict() if all(isinstance(key, str) for key in value):
+            return {key: _json_value(item, with_tuples=with_tuples) for key, item in value.items()}
+        case _:
+            raise _UnfitError

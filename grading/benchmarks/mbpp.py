@@ -1,0 +1,53 @@
+"""MBPP: 974 short tasks with three assertions each, as problems. Reads `mbpp.jsonl` as it is published; runs nothing.
+
+Austin et al. 2021, "Program Synthesis with Large Language Models", arXiv 2108.07732; CC BY 4.0. The statement names the
+function and shows the shortest assertion, which the published tasks leave to the prompt. The `challenge_test_list` of
+eleven tasks is not used, as in the paper.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from grading.benchmarks import assertions
+from grading.benchmarks.records import read_problems
+from grading.types import Problem
+
+HOW_TO_ANSWER = "Write the Python function in one ```python code block."
+
+
+class Record(BaseModel):
+    """One line of the file; other keys are not used."""
+
+    task_id: int
+    text: str
+    test_list: Annotated[list[str], Field(min_length=1)]
+    test_setup_code: str = ""
+
+
+def load(path: str | Path) -> list[Problem]:
+    """Read all problems, with ids `mbpp/1`, `mbpp/2`, …. Raises GradingError that names the file and the line."""
+    return read_problems(path, Record, convert)
+
+
+def convert(record: Record) -> Problem:
+    """Turn one record into a problem. Raises SyntaxError where an assertion is no Python."""
+    function = assertions.function_under_test(record.test_list[0])
+    fields = assertions.convert(record.test_list, function, set_up=record.test_setup_code.replace("\r\n", "\n"))
+    problem = Problem(id=f"mbpp/{record.task_id}", statement="", **fields._asdict())
+    example, num_shown = _example(record, function, problem)
+    statement = f"{record.text.strip()}\n\nThe function is called `{function}`. {example}\n\n{HOW_TO_ANSWER}"
+    return problem.model_copy(update={"statement": statement, "public_tests": num_shown})
+
+
+def _example(record: Record, function: str, problem: Problem) -> tuple[str, int]:
+    """Tell one assertion in words; also say how many tests that gives away."""
+    first = problem.tests[0]
+    match assertions.form_of(problem):
+        case "call":
+            return f"For example, `{function}({', '.join(map(repr, first.input))})` returns `{first.output!r}`.", 1
+        case "expression":
+            return f"For example, `{first.input[0]}` returns `{first.output!r}`.", 1
+        case "nonce":
+            return f"For example, `{min(record.test_list, key=len).strip()}` holds.", 0

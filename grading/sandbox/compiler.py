@@ -1,0 +1,134 @@
+"""The C++ compiler as the trusted side uses it: find it, run it confined, keep what it made.
+
+An executable is known by the hash of its source, its compiler and the options, so a program is compiled once however
+often it runs. That this compiler works at all is proven by a program of ours, before it is believed that another one
+does not compile.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from grading.sandbox import compilation
+from grading.sandbox.launch import Tier, start_inside
+from grading.sandbox.meters import count_oom_kills
+from grading.types import GradingError
+
+WALL_S = 600.0
+"""Far above any load: time is limited by the compiler's own CPU seconds."""
+MESSAGE_BYTES = 1 << 16
+_LOOK_S = 0.05
+_MAX_KEPT = 32
+_PROOF = "#include <bits/stdc++.h>\nint main() { std::cout << std::vector<int>(1).size(); }\n"
+_CURE = "install it with its static library (Debian: apt install g++)"
+
+
+class Executable:
+    """A compiled program, in memory: `descriptor` can be executed and not written. Closed with its last user."""
+
+    def __init__(self, writable: int) -> None:
+        # A file that anyone holds open for writing cannot be executed.
+        self.descriptor = os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
+        os.close(writable)
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class CompileFailure:
+    """The source is not a program, or takes too much to compile."""
+
+    message: str
+
+
+class Compiler:
+    """Compiles for all threads of a judge, and remembers."""
+
+    def __init__(self, closing: threading.Event) -> None:
+        self.path = shutil.which("g++")
+        self._closing = closing
+        self._lock = threading.Lock()
+        self._proof_lock = threading.Lock()
+        self._is_proven = False
+        self._identity = _identity(self.path) if self.path else b""
+        self._kept: OrderedDict[bytes, Executable | CompileFailure] = OrderedDict()
+
+    def compile(self, source: bytes, tier: Tier) -> Executable | CompileFailure:
+        """Compile in a sandbox of this tier. Raises GradingError where there is no compiler that works."""
+        if self.path is None:
+            raise GradingError(f"a C++ program cannot be judged, since there is no g++ on this machine: {_CURE}")
+        with self._proof_lock:
+            if not self._is_proven:
+                proof = self._run(self.path, _PROOF.encode(), tier)
+                if isinstance(proof, CompileFailure):
+                    raise GradingError(f"{self.path} does not compile a correct program ({proof.message}): {_CURE}")
+                self._is_proven = True
+        key = hashlib.sha256(self._identity + source).digest()
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        result = self._run(self.path, source, tier)
+        with self._lock:
+            self._kept[key] = result
+            if len(self._kept) > _MAX_KEPT:
+                self._kept.popitem(last=False)
+        return result
+
+    def _run(self, path: str, source: bytes, tier: Tier) -> Executable | CompileFailure:
+        oom_kills = count_oom_kills()
+        given, made, said = (os.memfd_create(name) for name in ("source", "executable", "messages"))
+        try:
+            os.write(given, source)
+            exit_code = self._run_confined(path, tier, [given, made, said])
+            message = os.pread(said, MESSAGE_BYTES, 0).decode(errors="replace")
+            if exit_code == 0:
+                return Executable(os.dup(made))
+        finally:
+            for descriptor in (given, made, said):
+                os.close(descriptor)
+        if exit_code != compilation.EXIT_FAILED:
+            raise GradingError(f"the compiler could not be run confined ({message or exit_code}): judge it again")
+        if count_oom_kills() > oom_kills:
+            raise GradingError("the host ran out of memory while a program was compiled: use fewer workers")
+        return CompileFailure(_first_error(message))
+
+    def _run_confined(self, path: str, tier: Tier, descriptors: list[int]) -> int:
+        resolved = Path(path).resolve()
+        prefix = resolved.parent.parent
+        with tempfile.TemporaryDirectory(prefix="alphamix-", ignore_cleanup_errors=True) as scratch:
+            limits = (compilation.CPU_S, compilation.ADDRESS_SPACE)
+            process = start_inside("compilation", tier, descriptors, *limits, resolved, prefix, scratch)
+            try:
+                return self._wait(process)
+            finally:
+                process.kill()
+                process.wait()
+
+    def _wait(self, process: "subprocess.Popen[bytes]") -> int:
+        deadline = time.monotonic() + WALL_S
+        while time.monotonic() < deadline:
+            try:
+                return process.wait(_LOOK_S)
+            except subprocess.TimeoutExpired:
+                if self._closing.is_set():
+                    raise GradingError("the judge was closed") from None
+        raise GradingError(f"the compiler did not end within {WALL_S:.0f} s: use fewer workers")
+
+
+def _identity(path: str) -> bytes:
+    """Name a compiler by its version and the options that it is given."""
+    version = subprocess.run([path, "--version"], capture_output=True, check=False).stdout
+    return hashlib.sha256(version + "\0".join(compilation.OPTIONS).encode()).digest()
+
+
+def _first_error(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if "error: " in line.lower()] or message.strip().splitlines()
+    return lines[0][:300] if lines else "the compiler ended without a word"

@@ -1,0 +1,46 @@
+"""Starting an interpreter of our own that will confine itself: the zygote, and each run of the compiler.
+
+It begins with nothing of ours but the descriptors that it is given: no environment, no site-packages, and none of
+this process's memory.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+Tier = Literal["namespaces", "landlock", "weak"]
+
+_BOOTSTRAP = """
+import sys, types
+for name, path in (("grading", sys.argv[1]), ("grading.sandbox", sys.argv[1] + "/sandbox")):
+    package = types.ModuleType(name)
+    package.__path__ = [path]
+    sys.modules[name] = package
+from importlib import import_module
+import_module("grading.sandbox." + sys.argv[2]).main(*sys.argv[3:])
+"""
+"""Imports the sandbox's modules without running the packages' own `__init__`, which need more than `-S`
+offers.
+"""
+
+
+def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments: object) -> "subprocess.Popen[bytes]":
+    """Start `main` of a module of the sandbox. It gets the tier, our process id, the descriptors and the arguments, all
+    as text.
+    """
+    package = str(Path(__file__).resolve().parent.parent)
+    interpreter = os.path.realpath(sys.executable)  # not the venv's, which confinement would hide
+    words = [package, module, tier, os.getpid(), *descriptors, *arguments]
+    return subprocess.Popen(
+        [interpreter, "-I", "-S", "-c", _BOOTSTRAP, *map(str, words)],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+        start_new_session=True,  # Ctrl-C is for us; we end our children ourselves
+    )

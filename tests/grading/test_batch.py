@@ -1,0 +1,284 @@
+"""Judging in many processes: the same answers from every backend, and nothing lost when processes are killed."""
+
+import importlib.util
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grading import audit, backends, batch
+from grading.backends import BackendError
+from grading.batch import Answer, Backend, Judged, JudgeOptions, Submission, judge_all
+from grading.types import GradingError, Problem, Verdict
+
+MakeProblem = Callable[..., Problem]
+Descendants = Callable[[int], set[int]]
+
+
+def needs(module: str) -> Any:
+    absent = importlib.util.find_spec(module) is None
+    return pytest.mark.skipif(absent, reason=f"{module} is not installed: pip install 'alphamix[dask,ray]'")
+
+
+BACKENDS = [
+    pytest.param("loky"),
+    pytest.param("dask", marks=needs("distributed")),
+    pytest.param("ray", marks=needs("ray")),
+]
+
+
+@pytest.fixture
+def problems(make_problem: MakeProblem) -> dict[str, Problem]:
+    """Add 0, 1 or 2."""
+    tests = [[(f"{n}\n", f"{n + added}\n") for n in range(4)] for added in range(3)]
+    return {f"add-{added}": make_problem(*tests[added], id=f"add-{added}") for added in range(3)}
+
+
+def make_submissions(count: int, code: str) -> list[Submission]:
+    """So many programs, all different; every fourth is wrong at the last test, every fifth comes as a completion."""
+    submissions: list[Submission] = []
+    for number in range(count):
+        added = number * 3 // count
+        slip = " + (n == 3)" if number % 4 == 0 else ""
+        program = f"{code}\nn = int(input())\nprint(n + {added}{slip})  # {number}\n"
+        text = f"```python\n{program}```" if number % 5 == 0 else program
+        submissions.append(Submission(number, f"add-{added}", text, number % 5 != 0))
+    return submissions
+
+
+def expected(number: int) -> tuple[str, int]:
+    return ("WA", 3) if number % 4 == 0 else ("AC", 4)
+
+
+def gist(answers: Iterable[Judged]) -> dict[int, tuple[str, int]]:
+    listed = list(answers)
+    found = {one.number: (one.judgement.verdict.value, one.judgement.tests_passed) for one in listed}
+    assert len(found) == len(listed)
+    return found
+
+
+def flat(answers: Iterable[Answer]) -> Iterator[Judged]:
+    for answer in answers:
+        yield from answer.judged
+
+
+def worker_processes(descendants: Descendants) -> set[int]:
+    """Processes of the backend that own a sandbox."""
+    family = descendants(os.getpid())
+    sandboxes = {pid for pid in family if b"\0-I\0-S\0" in read(pid, "cmdline")}
+    stats = [read(pid, "stat") for pid in sandboxes]
+    parents = {int(stat.rpartition(b") ")[2].split()[1]) for stat in stats if stat}
+    return (parents & family) - sandboxes
+
+
+def read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_gives_the_same_answers(name: str, problems: dict[str, Problem]) -> None:
+    submissions = make_submissions(60, "")
+    answers = list(flat(judge_all(problems, submissions, 60, JudgeOptions(), Backend(name, workers=2))))
+    assert gist(answers) == {number: expected(number) for number in range(60)}
+    assert {one.judge["sandbox"] for one in answers} <= {"namespaces", "landlock"}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_killed_worker_loses_nothing(name: str, problems: dict[str, Problem], descendants: Descendants) -> None:
+    submissions = make_submissions(60, "import time; time.sleep(0.03)")
+    answers: list[Judged] = []
+    killed = 0
+    for answer in judge_all(problems, submissions, 60, JudgeOptions(), Backend(name, workers=2)):
+        answers += answer.judged
+        if not killed:
+            victim = min(worker_processes(descendants))
+            os.kill(victim, signal.SIGKILL)
+            killed = victim
+    assert killed
+    assert gist(answers) == {number: expected(number) for number in range(60)}
+
+
+@needs("distributed")
+def test_a_task_that_dask_gives_up_is_tried_again(problems: dict[str, Problem], descendants: Descendants) -> None:
+    """With joblib's own backend this would wait for ever."""
+    import dask  # noqa: PLC0415 (optional)
+
+    submissions = make_submissions(30, "import time; time.sleep(0.03)")
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        run = judge_all(problems, submissions, 30, JudgeOptions(), Backend("dask", workers=2))
+        answers = next(run).judged
+        os.kill(min(worker_processes(descendants)), signal.SIGKILL)
+        answers += flat(run)
+    assert gist(answers) == {number: expected(number) for number in range(30)}
+
+
+@needs("distributed")
+def test_a_dask_cluster_is_reached_by_its_address(problems: dict[str, Problem]) -> None:
+    import distributed  # noqa: PLC0415 (optional)
+
+    submissions = make_submissions(30, "")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster:
+        backend = Backend("dask", address=cluster.scheduler_address)
+        answers = gist(flat(judge_all(problems, submissions, 30, JudgeOptions(), backend)))
+    assert answers == {number: expected(number) for number in range(30)}
+
+
+@needs("distributed")
+def test_a_dask_scheduler_that_is_not_there_is_named(problems: dict[str, Problem]) -> None:
+    import dask  # noqa: PLC0415 (optional)
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
+        pytest.raises(BackendError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:1 .*start one with"),
+    ):
+        list(
+            judge_all(
+                problems, make_submissions(3, ""), 3, JudgeOptions(), Backend("dask", address="tcp://127.0.0.1:1")
+            )
+        )
+
+
+@needs("ray")
+def test_a_ray_cluster_that_is_not_there_is_named(problems: dict[str, Problem]) -> None:
+    with pytest.raises(BackendError, match=r"no Ray cluster at auto .*start one with"):
+        list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), Backend("ray", address="auto")))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_runs_on_when_the_caller_stops(
+    workers: int, problems: dict[str, Problem], descendants: Descendants
+) -> None:
+    before = descendants(os.getpid())
+    submissions = make_submissions(200, "import time; time.sleep(0.01)")
+    run = judge_all(problems, submissions, 200, JudgeOptions(), Backend("loky", workers))
+    next(run)
+    run.close()
+    left = descendants(os.getpid()) - before
+    assert not [pid for pid in left if b"resource_tracker" not in read(pid, "cmdline")]  # joblib keeps that one
+
+
+def test_all_tests_are_run_where_that_is_asked_for(problems: dict[str, Problem]) -> None:
+    wrong_in_the_middle = Submission(0, "add-0", "n = int(input())\nprint(n + (n == 1))", True)
+    (answer,) = flat(judge_all(problems, [wrong_in_the_middle], 1, JudgeOptions(all_tests=True), Backend(workers=1)))
+    assert answer.judgement.tests_passed == 1
+    assert answer.judgement.passed_tests == (True, False, True, True)
+
+
+def test_what_the_audit_finds_comes_back(problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "SHARE", 1.0)
+    forgets = "import sys\nseen = getattr(sys, 'seen', [])\nsys.seen = seen\n"
+    shares = f"{forgets}n = int(input())\nseen.append(n)\nprint(n if n in (0, 3) or len(seen) > 1 else -1)"
+    submissions = [Submission(0, "add-0", shares, True), Submission(1, "add-0", "print(int(input()))", True)]
+    answers = list(judge_all(problems, submissions, 2, JudgeOptions(), Backend(workers=1)))
+    assert [one.judgement.verdict for one in flat(answers)] == ["AC", "AC"]
+    assert [(answer.audit.audited, answer.audit.disagreed) for answer in answers] == [(1, 1), (1, 0)]
+    assert [one.program.source for one in answers[0].audit.examples] == [shares]
+
+
+@contextmanager
+def _losing_results(
+    chunks: Iterable[tuple[int, Any]], options: JudgeOptions, poison: Callable[[Submission], bool]
+) -> Generator[Iterator[tuple[int, bytes]]]:
+    """Lose the process at chunks that hold a poisoned submission."""
+
+    def run() -> Iterator[tuple[int, bytes]]:
+        ahead = []
+        for number, chunk in chunks:
+            ahead.append((number, chunk))
+            if len(ahead) < 3:
+                continue
+            number, chunk = ahead.pop()  # as if the newest were the quickest
+            if any(poison(one) for one in chunk.submissions):
+                raise backends_lost("struck by lightning")
+            yield batch._judge_chunk(number, *chunk, options)
+        for number, chunk in ahead:
+            if any(poison(one) for one in chunk.submissions):
+                raise backends_lost("struck by lightning")
+            yield batch._judge_chunk(number, *chunk, options)
+
+    yield run()
+
+
+def backends_lost(message: str) -> Exception:
+    from joblib.externals.loky import BrokenProcessPool  # noqa: PLC0415
+
+    return BrokenProcessPool(message)
+
+
+def test_a_chunk_that_kills_its_process_is_owed_and_the_others_are_judged(
+    problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_results", lambda chunks, options: _losing_results(chunks, options, is_poisoned))
+    submissions = make_submissions(30, "")
+
+    def is_poisoned(submission: Submission) -> bool:
+        return submission.number == 7
+
+    answers = list(flat(judge_all(problems, submissions, 30, JudgeOptions(), Backend(workers=1))))
+    found = gist(answers)
+    assert found.keys() == set(range(30))
+    verdicts = Counter(verdict for verdict, _ in found.values())
+    assert found[7] == ("IE", 0)
+    assert verdicts["IE"] <= 9  # the chunk of three, and the two that waited beside it
+    lost = next(one for one in answers if one.number == 7)
+    assert "its process was lost 3 times (BrokenProcessPool: struck by lightning)" in lost.judgement.message
+    assert all(found[number] == expected(number) for number in found if found[number][0] != Verdict.IE)
+
+
+def test_processes_that_are_always_lost_end_the_batch(
+    problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_results", lambda chunks, options: _losing_results(chunks, options, lambda _: True))
+    with pytest.raises(GradingError, match=r"lost as soon as they start .*struck by lightning"):
+        list(judge_all(problems, make_submissions(100, ""), 100, JudgeOptions(), Backend(workers=1)))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_workers_of_another_version_are_named(
+    name: str, problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(batch, "Answer")  # here, but not in the workers
+    with pytest.raises(GradingError, match=r"a worker's answer cannot be read .*Answer.*: install one alphamix"):
+        list(judge_all(problems, make_submissions(30, ""), 30, JudgeOptions(), Backend(name, workers=2)))
+
+
+def test_an_unsafe_machine_is_named(problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise GradingError("programs cannot be judged safely on this machine")
+
+    monkeypatch.setattr(batch, "Judge", refuse)
+    with pytest.raises(GradingError, match=r"on .+: programs cannot be judged safely"):
+        list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), Backend(workers=1)))
+
+
+def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'ray'", name="ray")
+
+    monkeypatch.setattr(backends.importlib, "import_module", absent)
+    with pytest.raises(GradingError, match=r"needs the package ray: pip install 'alphamix\[ray\]'"):
+        backends.open_backend("ray", None, None)
+
+
+@pytest.mark.parametrize(
+    ("backend", "cause"),
+    [
+        (Backend("slurm"), "backend is 'slurm': choose one of loky, dask, ray"),
+        (Backend(workers=0), "workers is 0"),
+        (Backend(address="tcp://host:1"), "loky stays on this machine"),
+        pytest.param(
+            Backend("dask", workers=2, address="tcp://host:1"), "leave out workers", marks=needs("distributed")
+        ),
+    ],
+)
+def test_bad_backends_are_named(backend: Backend, cause: str, problems: dict[str, Problem]) -> None:
+    with pytest.raises(GradingError, match=cause):
+        list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), backend))

@@ -1,0 +1,7 @@
+lines = []
+while True:
+    try:
+        lines.append(input())
+    except EOFError:
+        break
+print(sum(map(int, lines[1].split())))

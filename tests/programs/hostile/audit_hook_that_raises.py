@@ -1,0 +1,4 @@
+import sys
+def hook(event, arguments):
+    raise RuntimeError(event)
+sys.addaudithook(hook)

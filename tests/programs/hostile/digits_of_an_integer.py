@@ -1,0 +1,3 @@
+import sys
+sys.set_int_max_str_digits(0)
+print(str(7 ** 10**7))

@@ -1,0 +1,4 @@
+#include "/etc/passwd"
+#include "/etc/shadow"
+#include "/proc/self/environ"
+int main() {}

@@ -1,0 +1,2 @@
+import sys
+sys.stdout.write('0 ' * (7 << 20))

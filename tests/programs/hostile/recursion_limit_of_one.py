@@ -1,0 +1,5 @@
+import sys
+sys.setrecursionlimit(20)
+def down():
+    down()
+down()

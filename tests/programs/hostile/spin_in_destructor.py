@@ -1,0 +1,5 @@
+class Spin:
+    def __del__(self):
+        while True:
+            pass
+kept = Spin()
