@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from grading.types import Judgement, Program
 
 SHARE = 0.02
-"""Of the accepted programs that had more than one test in one process."""
+"""Of the accepted programs that ran more than one test in one process."""
 _MAX_EXAMPLES = 10
 
 

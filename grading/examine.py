@@ -2,7 +2,7 @@
 
 Tests of one program share a process, which saves most of the time. What one test leaves behind for the next must
 neither harm nor help: a failure in a process that has already run a test counts only when a fresh process fails as
-well, and the last test of an accepted program is run again in a fresh process. Expected outputs are compared on this
+well, and the last test always runs in a fresh process. Expected outputs are compared on this
 side and go nowhere.
 """
 
@@ -37,27 +37,28 @@ class _Attempt:
         self._source = prepared.source(program)
         self._isolate = isolate
         self._process: Process | None = None
-        self.carries = False
-        """Whether the latest test ran in a process that had run another one."""
 
     def run(self, index: int) -> Outcome:
         """Run test `index`; once more in a fresh process, if it failed in one that had run a test."""
+        if self._runs_alone(index):
+            self.end()
+        carries = self._process is not None
         outcome = self._run_once(index)
-        return self._run_once(index) if outcome.verdict is not None and self.carries else outcome
+        return self._run_once(index) if outcome.verdict is not None and carries else outcome
 
-    def run_afresh(self, index: int) -> Outcome:
-        """Run test `index` in a fresh process."""
-        self.end()
-        return self._run_once(index)
+    def _runs_alone(self, index: int) -> bool:
+        """Whether a test must find nothing of another. For the last one that is so always: an accepted program has
+        then passed its hardest test with nothing but its source.
+        """
+        return self._isolate == "test" or index == self._prepared.num_tests - 1
 
     def _run_once(self, index: int) -> Outcome:
-        self.carries = self._process is not None
         outcome = self._start() if self._process is None else Outcome(None)
         if outcome.verdict is None and self._process is not None:
             given = self._prepared.input(index)
             outcome = self._prepared.check(self._bench, index, given, self._process.run_test(given))
-        is_last = index == self._prepared.num_tests - 1
-        if outcome.verdict is None and outcome.reusable and not is_last and self._isolate == "program":
+        goes_on = index + 1 < self._prepared.num_tests and not self._runs_alone(index + 1)
+        if outcome.verdict is None and outcome.reusable and goes_on:
             return outcome
         # Only now is the peak known from outside; what the program said of itself may be less.
         peak, limit = self.end(), self._prepared.limits.memory_bytes
@@ -107,8 +108,6 @@ def _run_tests(attempt: _Attempt, num_tests: int, manner: Manner) -> list[Outcom
         is_program = outcomes[-1].verdict not in (Verdict.CE, Verdict.FE)
         if not is_program or (outcomes[-1].verdict is not None and not manner.all_tests):
             break
-    if attempt.carries and all(outcome.verdict is None for outcome in outcomes):
-        outcomes[-1] = attempt.run_afresh(num_tests - 1)
     return outcomes
 
 

@@ -39,8 +39,8 @@ class Judge:
     Equal programs for one problem run once. Raises GradingError at the start where `strict` confinement
     cannot be proven; `weak` only limits resources, and is for programs that are trusted.
 
-    `isolate` says what gets a process of its own: a program (whose failures after the first test, and whose last
-    test, are run again in a fresh process), or every test of a program (slower). `all_tests` goes on after the
+    `isolate` says what gets a process of its own: a program (whose last test, and whose failures after the first test,
+    get a fresh one besides), or every test of a program (slower). `all_tests` goes on after the
     first failure, and fills `Judgement.passed_tests`.
     """
 
@@ -195,7 +195,7 @@ class Judge:
     def _examine(self, bench: Bench, job: "_Job") -> Judgement:
         """Examine a program, and once more if it is one of those that are audited."""
         judgement = examine(bench, job.prepared, job.program, self._manner)
-        shares = self._manner.isolate == "program" and job.prepared.num_tests > 1 and job.program.language == "python"
+        shares = self._manner.isolate == "program" and job.prepared.num_tests > 2 and job.program.language == "python"
         if judgement.verdict is Verdict.AC and shares and is_chosen(job.key):
             isolated = examine(bench, job.prepared, job.program, Manner(isolate="test"))
             problem_id = job.prepared.problem.id

@@ -114,7 +114,7 @@ class Process:
         """
         start_cpu_s, idle = self._cpu_s, None
         while True:
-            remaining_s = max(start_cpu_s + cpu_limit_s - self._clock.read(), 0.0)
+            remaining_s = max(start_cpu_s + cpu_limit_s - self._cpu_s, 0.0)
             event = self._next_event(min(remaining_s, _LOOK_S))
             self._cpu_s = self._clock.read()
             cpu_s = self._cpu_s - start_cpu_s

@@ -1,7 +1,8 @@
 """One program under judgement, in a process of its own: compile once, then run it on inputs as they come.
 
 Every test sees a fresh `__main__` (or, with an entry point, a fresh module), real file descriptors 0 and 1,
-and nothing of the tests that follow. Standard output goes to a capped memory file that the controller reads;
+and nothing of the tests that follow. What a program changed elsewhere (in builtins, or in modules) stays changed until
+its process ends: putting it back would cost more than the fresh process that confirms a failure. Standard output goes to a capped memory file that the controller reads;
 with an entry point, the JSON of the result goes there. The one status message per step can be forged by the
 program, and gains nothing: the controller takes it only as a reason to reject.
 
@@ -57,13 +58,32 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | Non
             syscall_filter.install()
         send(channels, b"H")
         os.read(channels.status, 1)  # the controller takes hold of this process before anything untrusted runs
-        code = _compile(channels)
+        code, is_used = _compile(channels), False
         while os.read(channels.status, 1) and code is not None:
+            if is_used:
+                _reset_interpreter(channels)
             send(channels, *_run_test(code, order["entry_point"], channels))
+            is_used = True
     except OSError as error:
         send(channels, b"X", str(error))
     finally:
         os._exit(0)
+
+
+def rehearse(channels: Channels) -> None:
+    """Do once, in the zygote, what every program's process would do first, and leave it ready for a first test.
+
+    What the interpreter builds on first use (the compiler's tree types above all, 1 ms of CPU) and the standard
+    streams are then inherited by every fork.
+    """
+    for name in ("exit", "quit"):  # which the site module would add
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    source = b"def double(value: int) -> int:\n    return 2 * value\n\nprint(double(1))"
+    for _ in range(20):  # until the interpreter has specialised our functions: doing so writes to their code
+        _reset_interpreter(channels)
+        _run_script(compile(source, "main.py", "exec", dont_inherit=True))
+        _to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
+    _reset_interpreter(channels)
 
 
 def send(channels: Channels, status: bytes, text: str = "") -> None:
@@ -85,11 +105,14 @@ def _compile(channels: Channels) -> CodeType | None:
 
 
 def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tuple[bytes, str]:
-    _reset_interpreter(channels, is_function=entry_point is not None)
     try:
         if entry_point is None:
+            os.lseek(0, 0, os.SEEK_SET)
+            os.lseek(1, 0, os.SEEK_SET)
             _run_script(code)
         else:
+            os.dup2(channels.null, 0)
+            os.dup2(channels.null, 1)
             result = _call(code, entry_point, channels)
             os.pwrite(channels.answers, result, 0)
     except MemoryError:
@@ -104,29 +127,17 @@ def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tu
     return (b"L" if num_threads_left else b"0"), ""
 
 
-def _reset_interpreter(channels: Channels, *, is_function: bool) -> None:
-    """Make this test look like the first one of a new process."""
-    os.dup2(channels.null if is_function else channels.inputs, 0)
-    os.dup2(channels.null if is_function else channels.answers, 1)
-    os.dup2(channels.null, 2)
-    if not is_function:
-        os.lseek(0, 0, os.SEEK_SET)
-        os.lseek(1, 0, os.SEEK_SET)
+def _reset_interpreter(channels: Channels) -> None:
+    """Make the next test look like the first one of a new process."""
+    for source, target in ((channels.inputs, 0), (channels.answers, 1), (channels.null, 2)):
+        os.dup2(source, target)
+        os.lseek(target, 0, os.SEEK_SET)
     # Text layers of our own over descriptors that stay open: programs may close or replace them.
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    builtins.__dict__.update(_BUILTINS)
     sys.argv = ["main.py"]
     sys.setrecursionlimit(RECURSION_LIMIT)
-
-
-_BUILTINS = {
-    **builtins.__dict__,
-    "exit": _sitebuiltins.Quitter("exit", "Ctrl-D"),
-    "quit": _sitebuiltins.Quitter("quit", "Ctrl-D"),
-}
-"""With the two that the site module would add."""
 
 
 def _fresh_module(name: str) -> ModuleType:

@@ -47,6 +47,7 @@ def main(tier: str, *numbers: str) -> None:
             importlib.import_module(name)
         address_space = confinement.own_address_space()
         _confine(tier, output_bytes)
+        program.rehearse(channels)
     except Exception as error:
         os.write(control, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return
