@@ -1,7 +1,7 @@
 """The judge: runs programs against problems and says what became of them.
 
-Each of its threads owns one sandbox. This module shares out the work, runs equal programs once, and restarts
-a sandbox that died; how one program is judged stands in `examine`.
+Each of its threads owns one sandbox. This module shares out the work, runs equal programs once, lets another program
+run while one idles, and restarts a sandbox that died; how one program is judged stands in `examine`.
 """
 
 import atexit
@@ -29,12 +29,14 @@ JUDGE_VERSION = "2"
 """Raised whenever a program may get another verdict than before."""
 _MAX_REMEMBERED = 1 << 16
 _MAX_PREPARED = 256
+_MAX_THREADS_PER_WORKER = 8
+"""One computes; the others wait for programs that idle."""
 _TIERS: dict[str, tuple[Tier, ...]] = {"strict": ("namespaces", "landlock"), "weak": ("weak",)}
 
 
 class Judge:
-    """Judges programs on `workers` threads. A context manager; safe to use from any thread of the process
-    that made it.
+    """Judges programs, `workers` of them at a time; one that idles gives way to another until it ends. A context
+    manager; safe to use from any thread of the process that made it.
 
     Equal programs for one problem run once. Raises GradingError at the start where `strict` confinement
     cannot be proven; `weak` only limits resources, and is for programs that are trusted.
@@ -68,16 +70,13 @@ class Judge:
         self._running: dict[bytes, Future[Judgement]] = {}
         self._judged: OrderedDict[bytes, Judgement] = OrderedDict()
         self._prepared: OrderedDict[int, PreparedProblem] = OrderedDict()
-        boots: list[Future[Tier]] = [Future() for _ in range(workers)]
-        # Daemons: an interpreter that ends without close() must not wait for them.
-        self._threads = [
-            threading.Thread(target=self._work, args=(_TIERS[sandbox], boot), name="judge", daemon=True)
-            for boot in boots
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._places = threading.Semaphore(workers)
+        self._max_threads = workers * _MAX_THREADS_PER_WORKER
+        self._threads: list[threading.Thread] = []
+        self._num_free = 0
+        boots = [self._start_thread(_TIERS[sandbox]) for _ in range(workers)]
         try:
-            self.tier: str = min((boot.result() for boot in boots), key=("weak", "landlock", "namespaces").index)
+            self.tier: Tier = min((boot.result() for boot in boots), key=("weak", "landlock", "namespaces").index)
         except BaseException:
             self.close()
             raise
@@ -139,8 +138,10 @@ class Judge:
         """Stop at once, end every child process, and fail what was not judged. Safe to call twice."""
         if os.getpid() != self._pid or self._closing.is_set():
             return
-        self._closing.set()
+        with self._lock:
+            self._closing.set()
         for _ in self._threads:
+            self._places.release()
             self._jobs.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -163,21 +164,39 @@ class Judge:
             self._prepared.popitem(last=False)
         return prepared
 
+    def _start_thread(self, tiers: tuple[Tier, ...]) -> Future[Tier]:
+        """Start a thread that takes jobs, and return the tier of its sandbox, to come."""
+        boot: Future[Tier] = Future()
+        # A daemon: an interpreter that ends without close() must not wait for it.
+        thread = threading.Thread(target=self._work, args=(tiers, boot), name="judge", daemon=True)
+        self._threads.append(thread)
+        self._num_free += 1
+        thread.start()
+        return boot
+
     def _work(self, tiers: tuple[Tier, ...], boot: Future[Tier]) -> None:
         """Own one bench, from its boot to its end: the kernel ties its processes to this thread."""
+        place = _Place(self._places)
+
+        def on_idle() -> None:
+            place.leave()
+            self._fill_places()
+
         bench: Bench | None = None
         try:
-            bench = Bench(tiers, self._compiler, self._closing)
+            bench = Bench(tiers, self._compiler, self._closing, on_idle)
             tier = bench.tier
             boot.set_result(tier)
         except BaseException as error:
+            with self._lock:
+                self._num_free -= 1
             boot.set_exception(error)
             return
-        while (job := self._jobs.get()) is not None and not self._closing.is_set():
+        while (job := self._take_job(place)) is not None:
             judgement = job.prepared.judgement(Verdict.IE)
             for _ in range(2):
                 try:
-                    bench = bench or Bench((tier,), self._compiler, self._closing)
+                    bench = bench or Bench((tier,), self._compiler, self._closing, on_idle)
                     judgement = self._examine(bench, job)
                     break
                 except GradingError as error:  # another try would not help
@@ -191,6 +210,22 @@ class Judge:
             self._finish(job, judgement)
         if bench is not None:
             bench.close()
+
+    def _take_job(self, place: "_Place") -> "_Job | None":
+        """Wait for a place, then for a job; None when the judge closes."""
+        place.leave()
+        place.enter()
+        job = self._jobs.get()
+        with self._lock:
+            self._num_free -= 1
+            return None if self._closing.is_set() else job
+
+    def _fill_places(self) -> None:
+        """Start one more thread if there is a job that nobody is free to take."""
+        with self._lock:
+            is_wanted = self._num_free == 0 and not self._jobs.empty() and len(self._threads) < self._max_threads
+            if is_wanted and not self._closing.is_set():
+                self._start_thread((self.tier,))
 
     def _examine(self, bench: Bench, job: "_Job") -> Judgement:
         """Examine a program, and once more if it is one of those that are audited."""
@@ -214,6 +249,7 @@ class Judge:
                 self._judged[job.key] = judgement
                 if len(self._judged) > _MAX_REMEMBERED:
                     self._judged.popitem(last=False)
+            self._num_free += 1
         job.future.set_result(judgement)
 
 
@@ -223,6 +259,24 @@ class _Job:
     prepared: PreparedProblem
     program: Program
     future: Future[Judgement]
+
+
+class _Place:
+    """The right of one thread to have a program compute; never held twice."""
+
+    def __init__(self, places: threading.Semaphore) -> None:
+        self._places = places
+        self._is_held = False
+
+    def enter(self) -> None:
+        self._places.acquire()
+        self._is_held = True
+
+    def leave(self) -> None:
+        """Let another thread in. A program that computes again after it idled does so beside that one."""
+        if self._is_held:
+            self._is_held = False
+            self._places.release()
 
 
 def _done(judgement: Judgement) -> Future[Judgement]:

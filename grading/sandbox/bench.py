@@ -5,7 +5,7 @@ and never to the one for samples, whose programs may still be alive when their a
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from grading.sandbox import probes
 from grading.sandbox.compiler import CompileFailure, Compiler
@@ -18,12 +18,21 @@ from grading.types import GradingError, Language, Verdict
 class Bench:
     """One zygote for samples, and one for checkers once there is a checker to run. Belongs to one thread."""
 
-    def __init__(self, tiers: Sequence[Tier], compiler: Compiler, closing: threading.Event) -> None:
-        """Start in the first tier that is proven to hold. Raises GradingError."""
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        compiler: Compiler,
+        closing: threading.Event,
+        on_idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start in the first tier that is proven to hold. `on_idle` is called, again and again, while a sample's
+        program neither computes nor ends. Raises GradingError.
+        """
         self._compiler = compiler
         self._closing = closing
         self.tier: Tier
         self.samples, self.tier = _boot(tiers, closing)
+        self.samples.on_idle = on_idle
         self._checkers: Zygote | None = None
 
     @property

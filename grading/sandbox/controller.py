@@ -22,6 +22,8 @@ COMPILE_CPU_S = 5.0
 MIN_IDLE_S = 2.0
 _TOUCHED_BY_COPY_KB = 2048
 """More than a copy of the zygote touches between its word and its execution."""
+_GIVES_WAY_S = 0.1
+"""Idle wall seconds after which another program may run meanwhile."""
 _LOOK_S = 0.02
 """How often CPU time, memory and idleness are looked at, in wall seconds."""
 
@@ -63,6 +65,7 @@ class Process:
         self._zygote = zygote
         self._limits = limits
         self._may_exit = True
+        self._has_run = False
         self._ended: Ended | None = None
         self._poll = select.poll()
         self._poll.register(zygote.channel, select.POLLIN)
@@ -77,6 +80,7 @@ class Process:
 
     def run_test(self, data: bytes) -> Outcome:
         """Run on one input, which the program sees only now. Raises ZygoteDiedError."""
+        self._has_run = True
         self._zygote.put_input(data)
         self._say_go_on()
         return self._await(self._limits.cpu_s)
@@ -120,6 +124,8 @@ class Process:
             cpu_s = self._cpu_s - start_cpu_s
             if event == "message":
                 status, peak_rss_kb, text = _parse(self._zygote.channel.recv(512))
+                if status == "X" and not self._has_run:  # later on, the program may have broken the sandbox's part
+                    raise ZygoteDiedError(f"the sandbox failed before the program ran: {text}")
                 return self._conclude(status, text, cpu_s, cpu_limit_s, self._above_baseline(peak_rss_kb))
             if event == "end":
                 return self._on_end(start_cpu_s, cpu_limit_s)
@@ -133,6 +139,8 @@ class Process:
             if idle_s > self._limits.idle_s:
                 message = f"idle for {idle_s:.1f} s, limit {self._limits.idle_s:g} s"
                 return self._stop(Verdict.ILE, start_cpu_s, message)
+            if idle_s > _GIVES_WAY_S:
+                self._zygote.on_idle()
 
     def _next_event(self, timeout_s: float) -> Literal["message", "end"] | None:
         """Wait for the program. Raises ZygoteDiedError, also when the judge closes."""

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ class Zygote:
 
     def __init__(self, tier: Tier, closing: threading.Event | None = None) -> None:
         self.closing = closing or threading.Event()
+        self.on_idle: Callable[[], None] = lambda: None
         self._oom_kills = count_oom_kills()
         self.control, theirs_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel, theirs_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -177,6 +178,9 @@ def test_memory_is_what_the_program_added(judge: Judge, make_problem: MakeProble
     assert judge.submit(problem, Program("x = bytes(500 << 20)\nprint(1)")).result().verdict == "AC"  # never touched
 
 
+ANSWERED_TWO_NUMBERS = re.compile(r"answered '([\d.]+) ([\d.]+)")
+
+
 def test_what_earlier_tests_left_behind_is_not_held_against_a_program(judge: Judge, make_problem: MakeProblem) -> None:
     code = "import sys\nassert not hasattr(sys, 'seen')\nsys.seen = True\nprint(int(input()) + 1)"
     assert judge.submit(make_problem(*ADD_ONE), Program(code)).result().verdict == "AC"
@@ -199,6 +203,31 @@ def test_what_earlier_tests_left_behind_buys_no_acceptance(judge: Judge, make_pr
     assert judgement.cpu_s > 0
 
 
+def test_the_last_test_runs_once_and_in_a_process_of_its_own(judge: Judge, make_problem: MakeProblem) -> None:
+    says_how_often = "import sys\nsys.count = getattr(sys, 'count', 0) + 1\nprint(sys.count)"
+    given = make_problem(("", "1"), ("", "2"), ("", "3"), ("", "1"))
+    assert judge.submit(given, Program(says_how_often)).result().verdict == "AC"
+
+
+def test_programs_that_idle_give_way_to_others(make_problem: MakeProblem) -> None:
+    problem = make_problem(("", ""), time_limit_s=30)
+    sleeper = "import time\nstart = time.time()\ntime.sleep(3)\nprint(start, time.time())  # {}"
+    with Judge(workers=1) as judge:
+        futures = [judge.submit(problem, Program(sleeper.format(n))) for n in range(4)]
+        answers = [ANSWERED_TWO_NUMBERS.search(future.result().message) for future in futures]
+    starts, ends = zip(*(map(float, answer.groups()) for answer in answers if answer), strict=True)
+    assert len(starts) == 4
+    assert max(starts) < min(ends)
+
+
+def test_programs_that_compute_do_not_give_way(make_problem: MakeProblem) -> None:
+    threads = threading.active_count()
+    with Judge(workers=1) as judge:
+        futures = [judge.submit(make_problem(("", "")), Program(f"while True: pass  # {n}")) for n in range(3)]
+        assert {future.result().verdict for future in futures} == {Verdict.TLE}
+        assert threading.active_count() == threads + 1
+
+
 def test_a_process_for_every_test_finds_what_a_shared_one_does_not(make_problem: MakeProblem) -> None:
     code = COUNTER.format("n != 2 or sys.count > 1")  # right only where another test ran before
     with Judge(isolate="program") as shared, Judge(isolate="test") as isolated:
@@ -216,7 +245,9 @@ def test_a_few_accepted_programs_are_audited(make_problem: MakeProblem, monkeypa
         verdicts = [
             judge.submit(make_problem(*ADD_ONE), Program(code)).result().verdict for code in (right, wrong, lucky)
         ]
-        judge.submit(make_problem(*ADD_ONE[:1]), Program(right)).result()  # had its own process anyway
+        judge.submit(
+            make_problem(*ADD_ONE[:2]), Program(right)
+        ).result()  # both tests had a process of their own anyway
         audit = judge.audit
     assert verdicts == ["AC", "WA", "AC"]
     assert (audit.audited, audit.disagreed) == (2, 1)
