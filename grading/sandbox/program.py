@@ -1,10 +1,10 @@
 """One program under judgement, in a process of its own: compile once, then run it on inputs as they come.
 
-Every test sees a fresh `__main__` (or, with an entry point, a fresh module), real file descriptors 0 and 1,
-and nothing of the tests that follow. What a program changed elsewhere (in builtins, or in modules) stays changed until
-its process ends: putting it back would cost more than the fresh process that confirms a failure. Standard output goes to a capped memory file that the controller reads;
-with an entry point, the JSON of the result goes there. The one status message per step can be forged by the
-program, and gains nothing: the controller takes it only as a reason to reject.
+Every test sees a fresh `__main__` (or, with an entry point, a fresh module), real file descriptors 0 and 1, and nothing
+of the tests that follow. What a program changed elsewhere (in builtins, or in modules) stays changed until its process
+ends: putting it back would cost more than the fresh process that confirms a failure. Standard output goes to a capped
+memory file that the controller reads; with an entry point, the JSON of the result goes there. The one status message
+per step can be forged by the program, and gains nothing: the controller takes it only as a reason to reject.
 
 Status messages: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but do not reuse this process,
 `E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `X` the sandbox failed; each
