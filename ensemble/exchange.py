@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ensemble.outcomes import FAILURES, Outcomes
-from ensemble.store import Sample, Store
+from ensemble.sample_file import SampleKey
+from ensemble.store import Graded, Sample, Store
+from ensemble.verdict_file import verdict_line
 from grading.types import Verdict
 
 
@@ -34,7 +34,7 @@ def export(store: Store, folder: Path) -> list[Path]:
     about = store.about()
     samples, verdicts, outcomes = (folder / name for name in ("samples.jsonl", "verdicts.jsonl", "outcomes.csv"))
     _write_lines(samples, (_sample_line(sample, about) for sample in store.samples()))
-    _write_lines(verdicts, (_verdict_line(row) for row in store.verdicts().to_dict("records")))
+    _write_lines(verdicts, (_verdict_line(*graded) for graded in store.graded()))
     count_outcomes(store).to_csv(outcomes)
     return [samples, verdicts, outcomes]
 
@@ -59,24 +59,12 @@ def _sample_line(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _verdict_line(row: Mapping[Any, Any]) -> dict[str, Any]:
-    failure, first_failed = (None if pd.isna(row[key]) else row[key] for key in ("failure", "first_failed_test"))
-    return {
-        "problem_id": row["problem"],
-        "policy": row["policy"],
-        "index": row["sample_index"],
-        "verdict": row["verdict"],
-        "failure": failure,
-        "tests_passed": row["tests_passed"],
-        "num_tests": row["num_tests"],
-        "first_failed_test": None if first_failed is None else int(first_failed),
-        "cpu_s": row["cpu_s"],
-        "peak_rss_mb": row["peak_rss_mb"],
-        "message": row["message"],
-        "judge": json.loads(row["judge_description"]),
-    }
+def _verdict_line(graded: Graded, judge: str) -> dict[str, Any]:
+    slot = graded.slot
+    key = SampleKey(slot.problem, slot.policy, slot.index)
+    return verdict_line(key, graded.judgement, graded.failure, json.loads(judge))
 
 
 def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)

@@ -106,7 +106,7 @@ class Filling:
 
     def _submit(self, sample: Sample) -> None:
         problem = self._problems[sample.slot.problem]
-        future = self._judge.submit(problem, extract_program(sample.completion.text))
+        future = self._judge.submit(problem, extract_program(sample.completion.text, problem.prologue))
         self._waiting += 1
         future.add_done_callback(lambda done: self._judged.put((sample, done)))
 

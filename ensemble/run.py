@@ -64,7 +64,8 @@ def report(store: Store, inputs: Inputs, folder: Path, judge: Mapping[str, Any])
     outcomes = count_outcomes(store)
     experiment, registry = inputs.experiment, inputs.registry
     alphas = {name: registry.alpha(name) for name in registry.names}
-    analysis = analyse(outcomes, alphas, inputs.members, experiment.budget.samples, experiment.analysis)
+    forgeable = [problem.id for problem in inputs.problems if problem.is_forgeable]
+    analysis = analyse(outcomes, alphas, inputs.members, experiment.budget.samples, experiment.analysis, forgeable)
     outcomes.to_csv(folder / "outcomes.csv")
     _write_json(folder / "summary.json", summary(analysis, experiment.name, judge))
     paths = figures.save_all(analysis, folder / "figures")

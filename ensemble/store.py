@@ -6,6 +6,7 @@ grades or computes.
 """
 
 import fcntl
+import json
 import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -16,12 +17,11 @@ from typing import Any, Self
 
 import pandas as pd
 
-from grading.types import Failure, Judgement
+from grading.types import Failure, Judgement, Verdict
 from policies.types import Completion
 
 STORE_NAME = "run.sqlite"
 """The record of a run inside its folder."""
-SCHEMA_VERSION = 1
 
 _SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -40,6 +40,13 @@ CREATE TABLE verdicts (
 );
 CREATE TABLE judges (judge INTEGER PRIMARY KEY, description TEXT NOT NULL UNIQUE);
 """
+_FORGEABLE_AND_PASSED_TESTS = """
+ALTER TABLE verdicts ADD COLUMN forgeable INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE verdicts ADD COLUMN passed_tests TEXT;
+"""
+_STEPS = (_SCHEMA, _FORGEABLE_AND_PASSED_TESTS)
+"""What makes a record, or brings an older one up to date: its version says how many of these it has seen."""
+SCHEMA_VERSION = len(_STEPS)
 
 
 class StoreError(ValueError):
@@ -110,13 +117,19 @@ class Store:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreError(f"{self.path} was made by a newer alphamix (format {version}): upgrade to read it")
+        if read_only and version < SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} was made by an older alphamix (format {version}): "
+                f"`alphamix report {self.path.parent}` brings it up to date"
+            )
         if read_only:
             return
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA foreign_keys=ON")
-        if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        if version < SCHEMA_VERSION:
+            steps = "".join(_STEPS[version:])
+            self._db.executescript(f"BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 
     def about(self) -> dict[str, str]:
         """What the plan was made from, as given to `plan`; empty before that."""
@@ -164,8 +177,9 @@ class Store:
             self._db.execute("INSERT OR IGNORE INTO judges (description) VALUES (?)", (judge,))
             (judge_number,) = self._db.execute("SELECT judge FROM judges WHERE description = ?", (judge,)).fetchone()
             self._db.executemany(
-                "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slot) DO NOTHING",
-                [(*row, judge_number) for row in _verdict_rows(graded)],
+                f"INSERT INTO verdicts (slot, {_JUDGEMENT}, failure, judge) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slot) DO NOTHING",
+                [(one.slot.number, *_row(one.judgement), one.failure, judge_number) for one in graded],
             )
 
     def ungraded(self) -> Iterator[Sample]:
@@ -176,12 +190,21 @@ class Store:
         """All samples, in the order of the plan."""
         return self._samples("")
 
+    def graded(self) -> Iterator[tuple[Graded, str]]:
+        """All verdicts, in the order of the plan, each with the description of its judge."""
+        rows = self._db.execute(
+            f"SELECT slots.*, failure, description, {_JUDGEMENT} "
+            "FROM slots JOIN verdicts USING (slot) JOIN judges USING (judge) ORDER BY slot"
+        )
+        for number, policy, problem, index, seed, failure, description, *row in rows:
+            slot = Slot(number, policy, problem, index, seed)
+            yield Graded(slot, _judgement(row), None if failure is None else Failure(failure)), description
+
     def verdicts(self) -> pd.DataFrame:
-        """All verdicts, one row each, with the slot's policy, problem and sample index and the sample's cost."""
+        """What outcomes are counted from: one row per verdict, in the order of the plan, with the sample's cost."""
         return pd.read_sql_query(
-            "SELECT problem, policy, sample_index, verdicts.*, prompt_tokens, completion_tokens, seconds, "
-            "judges.description AS judge_description "
-            "FROM slots JOIN samples USING (slot) JOIN verdicts USING (slot) JOIN judges USING (judge) ORDER BY slot",
+            "SELECT slot, policy, problem, verdict, failure, completion_tokens, seconds "
+            "FROM slots JOIN samples USING (slot) JOIN verdicts USING (slot) ORDER BY slot",
             self._db,
         )
 
@@ -225,21 +248,19 @@ def _sole_writer(path: Path) -> Generator[None]:
         yield
 
 
-def _verdict_rows(graded: Sequence[Graded]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            one.slot.number,
-            one.judgement.verdict.value,
-            one.failure and one.failure.value,
-            one.judgement.tests_passed,
-            one.judgement.num_tests,
-            one.judgement.first_failed_test,
-            one.judgement.cpu_s,
-            one.judgement.peak_rss_mb,
-            one.judgement.message,
-        )
-        for one in graded
-    ]
+_JUDGEMENT = "verdict, tests_passed, num_tests, first_failed_test, cpu_s, peak_rss_mb, message, forgeable, passed_tests"
+"""The columns that hold a judgement, named as its fields and in their order."""
+
+
+def _row(judgement: Judgement) -> tuple[Any, ...]:
+    *plain, passed_tests = astuple(judgement)
+    return *plain, None if passed_tests is None else json.dumps(passed_tests)
+
+
+def _judgement(row: Sequence[Any]) -> Judgement:
+    verdict, *plain, forgeable, passed_tests = row
+    passed = None if passed_tests is None else tuple(json.loads(passed_tests))
+    return Judgement(Verdict(verdict), *plain, forgeable=bool(forgeable), passed_tests=passed)
 
 
 class _Transaction:

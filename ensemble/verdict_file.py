@@ -72,7 +72,7 @@ class VerdictFile:
         Raises VerdictsLostError, with the file cut back to whole lines.
         """
         judged = list(judged)
-        content = b"".join(_line(*one) for one in judged)
+        content = b"".join(json.dumps(verdict_line(*one), allow_nan=False).encode() + b"\n" for one in judged)
         try:
             while content:
                 content = content[os.write(self._file, content) :]
@@ -116,7 +116,10 @@ class VerdictFile:
             self.marks[key] = mark
 
 
-def _line(key: SampleKey, judgement: Judgement, failure: Failure | None, judge: dict[str, Any]) -> bytes:
+def verdict_line(
+    key: SampleKey, judgement: Judgement, failure: Failure | None, judge: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a verdict as every file of verdicts holds it, with the judge's description of itself."""
     verdict: dict[str, Any] = {
         "problem_id": key.problem,
         "policy": key.policy,
@@ -135,4 +138,4 @@ def _line(key: SampleKey, judgement: Judgement, failure: Failure | None, judge: 
         verdict["forgeable"] = True
     if judgement.passed_tests is not None:
         verdict["passed_tests"] = judgement.passed_tests
-    return json.dumps(verdict, allow_nan=False).encode() + b"\n"
+    return verdict

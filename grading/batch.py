@@ -171,7 +171,7 @@ def _judge_chunk(
     """
     judge, unpickled = _own_judge(options), _unpickle(problem)
     before = judge.audit
-    futures = [judge.submit(unpickled, _program(submission)) for submission in submissions]
+    futures = [judge.submit(unpickled, _program(submission, unpickled)) for submission in submissions]
     about = judge.describe()
     judged = [
         Judged(submission.number, future.result(), about)
@@ -193,10 +193,10 @@ def _news(before: Audit, now: Audit) -> Audit:
     return Audit(now.audited - before.audited, now.disagreed - before.disagreed, examples)
 
 
-def _program(submission: Submission) -> Program | None:
+def _program(submission: Submission, problem: Problem) -> Program | None:
     if submission.is_code:
         return Program(submission.text, guess_language(submission.text))
-    return extract_program(submission.text)
+    return extract_program(submission.text, problem.prologue)
 
 
 @lru_cache(maxsize=8)

@@ -2,15 +2,15 @@
 
 Reasoning in <think> tags is dropped; then the last closed block that is marked as Python or C++ counts, else the last
 closed block without a language, else a block that was never closed, else the whole text if it is a program by itself.
-A block is in the language that its fence names; without one, in C++ if it includes a header, else in Python. This
-module looks at text only and runs nothing.
+A block is in the language that its fence names; without one, in C++ if it includes a header, else in Python. Where an
+answer may go on from code, the whole text may also be the body of a function. This module looks at text only and runs
+nothing.
 """
 
-import ast
 import re
-import warnings
 from typing import NamedTuple
 
+from grading.prologue import complete, does_something, is_body, parse
 from grading.types import Language, Program
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -34,12 +34,25 @@ class _Block(NamedTuple):
     is_closed: bool
 
 
-def extract_program(completion: str) -> Program | None:
-    """Return the program in `completion`, or None where there is none."""
+def extract_program(completion: str, prologue: str | None = None) -> Program | None:
+    """Return the program in `completion`, or None where there is none.
+
+    Where the problem has a `prologue`, Python comes behind that (see `grading.prologue`).
+    """
     text = _END_OF_THOUGHT.sub("", _THOUGHT.sub("", completion))
     blocks = [block for block in _fenced_blocks(text) if block.code.strip()]
-    if not blocks:
-        return Program(text.strip("\n") + "\n", guess_language(text)) if _is_program(text) else None
+    program = _choose(blocks) if blocks else _bare_program(text, may_be_body=prologue is not None)
+    if program is None or prologue is None or program.language != "python":
+        return program
+    return Program(complete(prologue, program.source))
+
+
+def _bare_program(text: str, *, may_be_body: bool) -> Program | None:
+    is_program = _is_program(text) or (may_be_body and is_body(text))
+    return Program(text.strip("\n") + "\n", guess_language(text)) if is_program else None
+
+
+def _choose(blocks: list[_Block]) -> Program | None:
     closed = [block for block in blocks if block.is_closed]
     unclosed = [block for block in blocks if not block.is_closed]
     candidates = [block for block in closed if block.mark in _LANGUAGES]
@@ -90,10 +103,5 @@ def _is_program(text: str) -> bool:
     """Say whether `text` is C++, or Python that parses and does something: a lone word or number parses, too."""
     if guess_language(text) == "cpp":
         return text.lstrip().startswith(("#", "/"))  # not prose that quotes a header
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
-    return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body)
+    module = parse(text)
+    return module is not None and does_something(module.body)

@@ -46,8 +46,9 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     digest = hashlib.sha256()
     for problem in problems:
         content = problem.model_dump(mode="json")
-        if problem.epilogue is None:  # as before there were any, so that older runs keep their names
-            del content["epilogue"]
+        for key in ("prologue", "epilogue"):
+            if content[key] is None:  # as before there were any, so that older runs keep their names
+                del content[key]
         digest.update(json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()
 

@@ -79,7 +79,10 @@ def as_trl_reward(judge: Judge, problems: Iterable[Problem], reward: Reward = ac
         if problem_id is None:
             raise GradingError("the training data has no column 'problem_id': add it, so that rewards can be judged")
         chosen = [_find(problem_of_id, name) for name in problem_id]
-        programs = [extract_program(_text(completion)) for completion in completions]
+        programs = [
+            extract_program(_text(completion), problem.prologue)
+            for problem, completion in zip(chosen, completions, strict=True)
+        ]
         futures = [judge.submit(problem, program) for problem, program in zip(chosen, programs, strict=True)]
         return reward([future.result() for future in futures], programs)
 

@@ -144,6 +144,10 @@ class Problem(BaseModel):
     """None: reads standard input, writes standard output. Else `name` or `Solution.name`, called with the
     arguments.
     """
+    prologue: str | None = None
+    """The beginning of a Python program that ends in the head of a function, which answers may go on from: what they
+    hold is put behind it (see `grading.prologue`). The statement shows it.
+    """
     epilogue: str | None = None
     """Code appended to the program, for assertions that cannot be turned into calls. A test without input and output
     gives it a nonce on standard input, fresh for every run, which it writes to the end of standard output once all

@@ -85,8 +85,6 @@ class Delta:
 class Engine(Protocol):
     """Runs one policy. Replies and deltas arrive in any order; every request gets exactly one outcome."""
 
-    batch_size: int
-    """How many requests it likes to get at once."""
     reproducible: bool
     """Whether equal batches give equal completions."""
 

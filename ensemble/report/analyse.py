@@ -3,7 +3,7 @@
 Pure: outcomes in, one record out. Axes: `M` policies, `P` problems.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +31,16 @@ class ArmReport:
 
 
 @dataclass(frozen=True)
+class Forgeable:
+    """Where acceptance rests on code that ran beside the program (`Problem.is_forgeable`)."""
+
+    problems: int
+    samples: int
+    """Graded samples of these problems."""
+    accepted: int
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Everything that a run has to say."""
 
@@ -54,6 +64,7 @@ class Analysis:
     """`[M, M]` what half the budget on a second policy adds, see `complementarity.pairwise_gain`."""
     only_solver: dict[str, list[str]]
     claims: list[Claim]
+    forgeable: Forgeable
 
     @property
     def best_single(self) -> str:
@@ -72,6 +83,7 @@ def analyse(
     members: Sequence[str],
     budget: int,
     section: AnalysisSection,
+    forgeable: Collection[str],
 ) -> Analysis:
     """Compute everything.
 
@@ -81,6 +93,7 @@ def analyse(
         members: policies of the equal split.
         budget: samples per problem of every arm.
         section: which k, how sure, how many folds.
+        forgeable: problems whose acceptance a program could forge.
 
     Raises:
         UndefinedError: a cell has fewer samples than the budget or a k.
@@ -106,6 +119,7 @@ def analyse(
         gain_MM=pairwise_gain(outcomes, budget),
         only_solver=only_solver(outcomes),
         claims=examine(outcomes, alphas, arms, resampling),
+        forgeable=_count_forgeable(outcomes, forgeable),
     )
 
 
@@ -145,6 +159,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
             "only_solver": analysis.only_solver,
         },
         "claims": [asdict(claim) for claim in analysis.claims],
+        "forgeable": asdict(analysis.forgeable),
         "owed": 0,
         "judge": dict(judge),
     }
@@ -175,6 +190,15 @@ def _point(analysis: Analysis, policy: str) -> dict[str, Any]:
 
 def _solve_rate(outcomes: Outcomes, policy: str) -> float:
     return float(outcomes.solve_rate_MP[outcomes.row(policy)].mean())
+
+
+def _count_forgeable(outcomes: Outcomes, forgeable: Collection[str]) -> Forgeable:
+    is_forgeable_P = np.isin(outcomes.problems, list(forgeable))
+    return Forgeable(
+        int(is_forgeable_P.sum()),
+        int(outcomes.num_samples_MP[:, is_forgeable_P].sum()),
+        int(outcomes.num_correct_MP[:, is_forgeable_P].sum()),
+    )
 
 
 def _pass_at_k(outcomes: Outcomes, pass_at: Sequence[int], resampling: Resampling) -> dict[str, dict[int, Estimate]]:

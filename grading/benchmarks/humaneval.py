@@ -1,26 +1,22 @@
-"""HumanEval: 164 signatures with docstrings to complete, as problems; and putting a completion behind its prompt.
+"""HumanEval: 164 signatures with docstrings to complete, as problems.
 
 Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374; MIT. Reads `HumanEval.jsonl` as
 it is published, and whatever has its form (`task_id`, `prompt`, `entry_point`, and a `test` that defines
-`check(candidate)`). The statement is the prompt as it stands. Nothing is run here.
+`check(candidate)`). Statement and prologue are the prompt as it stands. Nothing is run here.
 
 The docstrings' examples are not among the tests, so no test is public.
 """
 
 import ast
-import textwrap
-import warnings
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from grading.benchmarks import assertions
 from grading.benchmarks.records import read_problems
-from grading.types import Problem, Program
+from grading.types import Problem
 
 _CANDIDATE = "candidate"
-_INDENT = " " * 4
 
 
 class Record(BaseModel):
@@ -54,28 +50,7 @@ def convert(record: Record) -> Problem:
         )
     else:
         fields = assertions.nonce(f"{record.test}\ncheck({record.entry_point})")
-    return Problem(
-        id=record.task_id, statement=record.prompt, metadata={"function": record.entry_point}, **fields._asdict()
-    )
-
-
-def complete(problem: Problem, program: Program) -> Program:
-    """Put what a policy wrote behind what it was shown. `problem` is one that this module made.
-
-    Text that does not parse by itself, or returns or yields outside of functions, is a body: it follows the whole
-    prompt, and is indented where it is not. All else is a whole program: it follows the imports and the helper
-    functions of the prompt, unless it begins with `from __future__`, which nothing may precede.
-    """
-    prompt, source = problem.statement.rstrip(), program.source
-    if _is_whole(source):
-        above = "" if "from __future__" in source else _above_function(prompt, problem.metadata["function"])
-        return replace(program, source=above + source)
-    if source.lstrip("\n")[:1].isspace():
-        return replace(program, source=f"{prompt}\n{source}")
-    # Either the whole body lost its indent, or only its first line, as when the text was stripped.
-    bodies = (textwrap.indent(source, _INDENT), _INDENT + source.lstrip())
-    candidates = [f"{prompt}\n{body}" for body in bodies]
-    return replace(program, source=next(filter(_parse, candidates), candidates[0]))
+    return Problem(id=record.task_id, statement=record.prompt, prologue=record.prompt, **fields._asdict())
 
 
 def _is_inert(node: ast.stmt) -> bool:
@@ -87,33 +62,3 @@ def _is_inert(node: ast.stmt) -> bool:
             return True
         case _:
             return False
-
-
-def _is_whole(source: str) -> bool:
-    module = _parse(source)
-    pending: list[ast.AST] = [module] if module is not None else []
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.Return | ast.Yield | ast.YieldFrom):
-            return False
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            pending.extend(ast.iter_child_nodes(node))
-    return module is not None
-
-
-def _above_function(prompt: str, function: str) -> str:
-    """Return the lines of the prompt above its function."""
-    module = _parse(f"{prompt}\n{_INDENT}pass\n")  # so that it parses without a docstring as well
-    for node in module.body if module is not None else ():
-        if isinstance(node, ast.FunctionDef) and node.name == function:
-            return "".join(prompt.splitlines(keepends=True)[: node.lineno - 1])
-    return ""
-
-
-def _parse(source: str) -> ast.Module | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None

@@ -57,7 +57,6 @@ class OpenAIEngine:
     reproducible = False
 
     def __init__(self, url: str, model: str, api_key: str | None, options: EngineOptions) -> None:
-        self.batch_size = max(options.batch_size, options.concurrency)
         self._url = url
         self._model = model
         self._slots = asyncio.Semaphore(options.concurrency)

@@ -12,10 +12,8 @@ class ScriptedEngine:
         self,
         answer: Callable[[Request], Completion | EngineFailure],
         *,
-        batch_size: int = 256,
         reproducible: bool = True,
     ) -> None:
-        self.batch_size = batch_size
         self.reproducible = reproducible
         self._answer = answer
 

@@ -71,7 +71,7 @@ class TransformersEngine:
         device = device or _default_device()
         if device == "cpu":
             torch.set_num_threads(1)
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         torch.nn.Module.to(model, torch.device(device))
         self._model: PreTrainedModel | None = model.eval()
         self._tokenizer = tokenizer
@@ -119,10 +119,10 @@ class TransformersEngine:
     def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
         """Answer all requests, piece by piece; more than `batch_size` go batch after batch, in order."""
         prompt_tokens: dict[object, list[int]] = {}
-        for start in range(0, len(requests), self.batch_size):
+        for start in range(0, len(requests), self._batch_size):
             started = time.perf_counter()
             rows: list[_Row] = []
-            for index, request in enumerate(requests[start : start + self.batch_size], start):
+            for index, request in enumerate(requests[start : start + self._batch_size], start):
                 key = _hashable(request.prompt)
                 if key not in prompt_tokens:
                     prompt_tokens[key] = self._tokenize(request.prompt)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from grading.benchmarks import humaneval
+
 PROBLEMS = [
     {
         "id": f"times-{factor}",
@@ -18,6 +20,29 @@ PROBLEMS = [
     }
     for factor in (2, 3, 4)
 ]
+
+
+DOUBLE = "from typing import List\n\n\ndef double(numbers: List[int]) -> List[int]:\n"
+CHECKS = {
+    "compared": "assert candidate([1, 2]) == [2, 4]",
+    "forgeable": "assert len(candidate([1, 2])) > 1",
+}
+"""Assertions about `double`: of values that are compared outside the sandbox, and of what it must decide itself."""
+
+
+def write_humaneval(path: Path) -> None:
+    """Write two problems of HumanEval's form, one for each of `CHECKS`."""
+    records = [
+        humaneval.Record(
+            task_id=name,
+            prompt=f'{DOUBLE}    """ Double each. """\n',
+            entry_point="double",
+            test=f"def check(candidate):\n    {check}\n",
+        )
+        for name, check in CHECKS.items()
+    ]
+    problems = map(humaneval.convert, records)
+    path.write_text("".join(problem.model_dump_json(exclude_defaults=True) + "\n" for problem in problems))
 
 
 @dataclass

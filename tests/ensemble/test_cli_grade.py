@@ -21,6 +21,8 @@ from grading import machine
 from grading.batch import Answer, Judged
 from grading.types import GradingError, Judgement, Verdict
 
+from .conftest import DOUBLE, write_humaneval
+
 Run = Callable[..., int]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -119,6 +121,28 @@ def test_all_tests_are_run_where_that_is_asked_for(run: Run, folder: Path) -> No
     assert run("--all-tests", "--quiet") == 0
     (verdict,) = read_verdicts(folder / "V.jsonl").values()
     assert verdict["passed_tests"] == [False, True, True]
+
+
+BODY = "    return [2 * n for n in numbers]"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ({"completion": f"{BODY}\n"}, "AC"),
+        ({"completion": f"It is:\n```python\n{DOUBLE.splitlines()[-1]}\n{BODY}\n```"}, "AC"),
+        ({"completion": "    return [0, 0]"}, "WA"),
+        ({"completion": "I don't know."}, "FE"),
+        ({"code": f"{DOUBLE}{BODY}"}, "AC"),
+        ({"code": BODY}, "CE"),  # code is judged as it stands
+    ],
+)
+def test_completions_go_on_from_the_prologue(text: dict[str, str], verdict: str, run: Run, folder: Path) -> None:
+    write_humaneval(folder / "P.jsonl")
+    write_lines(folder / "S.jsonl", [{"problem_id": "compared", "policy": "low", "index": 0, **text}])
+    assert run("--quiet") == 0
+    (graded,) = read_verdicts(folder / "V.jsonl").values()
+    assert graded["verdict"] == verdict, graded["message"]
 
 
 def test_what_is_there_is_kept_and_a_torn_line_is_owed_again(run: Run, folder: Path) -> None:

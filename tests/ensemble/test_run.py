@@ -16,6 +16,8 @@ import pytest
 from ensemble.outcomes import Outcomes
 from ensemble.store import STORE_NAME, Store
 
+from .conftest import DOUBLE, write_humaneval
+
 SUMMARY_KEYS = {
     *("run", "budget", "problems", "policies", "pass_at_k", "frontier", "arms", "ensemble", "best_single"),
     *("complementarity", "claims", "owed", "judge"),
@@ -45,7 +47,9 @@ def test_a_run_writes_what_the_contract_says(trial, server, tmp_path):
     assert summary["policies"]["even"]["tokens"] == 11
     assert summary["arms"]["equal"]["allocation"] == {"even": 2, "odd": 2}
     assert {path.name for path in (folder / "figures").iterdir()} >= {"complementarity.png", "coverage.png"}
-    assert "At 4 samples per problem, ensemble minus best single policy" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "At 4 samples per problem, ensemble minus best single policy" in page
+    assert "hostile" not in page  # no acceptance of these problems can be forged
     # Every seed was asked for exactly once, and decides by its parity what is accepted.
     assert len(server.seeds) == len(set(server.seeds)) == 24
     outcomes = Outcomes.read_csv(folder / "outcomes.csv")
@@ -85,6 +89,28 @@ def test_export_and_status_tell_what_there_is(trial, tmp_path):
     assert (accepted["failure"], accepted["tests_passed"], accepted["first_failed_test"]) == (None, 3, None)
     wrong = next(verdict for verdict in verdicts if verdict["verdict"] == "WA")
     assert (wrong["failure"], wrong["tests_passed"], wrong["first_failed_test"]) == ("correctness", 0, 0)
+
+
+def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(trial, server, tmp_path):
+    write_humaneval(tmp_path / "problems.jsonl")
+    body = "    return [2 * n for n in numbers]\n"
+    whole = f"```python\n{DOUBLE.splitlines()[-1]}\n{body}```"
+    server.answer = lambda model, prompt, seed: body if model == "even" else whole
+    assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
+    folder = tmp_path / "results" / "trial"
+    outcomes = Outcomes.read_csv(folder / "outcomes.csv")
+    assert outcomes.num_correct_MP.tolist() == [[4, 4], [4, 4]]
+    assert json.loads((folder / "summary.json").read_text())["forgeable"] == {
+        "problems": 1,
+        "samples": 8,
+        "accepted": 8,
+    }
+    page = " ".join((folder / "report.html").read_text().split())
+    assert "The assertions of 1 of 2 problems had to run beside the programs" in page
+    assert "8 of 8 samples were" in page
+    assert alphamix("export", folder, "-o", "out", cwd=tmp_path).returncode == 0
+    verdicts = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
+    assert {one["problem_id"] for one in verdicts if one.get("forgeable")} == {"forgeable"}
 
 
 def test_failures_of_the_engine_stay_owed_and_are_made_good(trial, server, tmp_path):

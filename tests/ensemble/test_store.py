@@ -1,12 +1,20 @@
 """The record of a run: planned once, each slot whole or not at all, one writer."""
 
+import json
+import sqlite3
+from contextlib import closing
+
 import pytest
 
-from ensemble.store import Graded, Sample, Slot, Store, StoreError
-from grading.types import Judgement, Verdict
+from ensemble.exchange import export
+from ensemble.sample_file import SampleKey
+from ensemble.store import SCHEMA_VERSION, Graded, Sample, Slot, Store, StoreError
+from ensemble.verdict_file import VerdictFile
+from grading.types import Failure, Judgement, Verdict
 from policies.types import Completion
 
 SLOTS = [Slot(number, "low", "p", number, 100 + number) for number in range(4)]
+ABOUT = {"problems": "hash", "sampling.setting": '"reasoning"', "policies.low": "hash"}
 COMPLETION = Completion("print(1) # ü \ud800", "stop", 5, 7, 0.5)
 
 
@@ -17,7 +25,7 @@ def sample(slot):
 @pytest.fixture
 def store(tmp_path):
     with Store(tmp_path / "run.sqlite") as store:
-        store.plan(SLOTS, {"problems": "hash"})
+        store.plan(SLOTS, ABOUT)
         yield store
 
 
@@ -40,8 +48,69 @@ def test_verdicts_are_stamped_with_their_judge(store):
     judgement = Judgement(Verdict.AC, 3, 3, None, 0.01, 1.5)
     store.add_verdicts([Graded(SLOTS[0], judgement, None)], "strict")
     store.add_verdicts([Graded(SLOTS[1], judgement, None)], "weak")
-    assert store.verdicts()["judge_description"].tolist() == ["strict", "weak"]
+    assert [judge for _, judge in store.graded()] == ["strict", "weak"]
     assert store.progress().loc["low"].tolist() == [4, 2, 2, 14]
+
+
+JUDGEMENTS = [
+    Judgement(Verdict.AC, 3, 3, None, 0.01, 1.5, forgeable=True, passed_tests=(True, True, True)),
+    Judgement(Verdict.WA, 0, 3, 0, 0.02, 2.5, "answered 'ü'", passed_tests=(False, True, False)),
+    Judgement(Verdict.FE, 0, 3, None, 0.0, 0.0, "no program in the completion"),
+]
+GRADED = [
+    Graded(slot, judgement, failure)
+    for slot, judgement, failure in zip(SLOTS[:3], JUDGEMENTS, [None, Failure.CORRECTNESS, Failure.FORMAT], strict=True)
+]
+
+
+def fill(store):
+    store.add_samples([sample(slot) for slot in SLOTS[:3]])
+    store.add_verdicts(GRADED, '{"version": "2"}')
+
+
+def test_judgements_come_back_whole(store):
+    fill(store)
+    assert list(store.graded()) == [(graded, '{"version": "2"}') for graded in GRADED]
+
+
+def test_an_export_holds_the_lines_that_grading_writes(store, tmp_path):
+    fill(store)
+    export(store, tmp_path / "exported")
+    with VerdictFile(tmp_path / "graded.jsonl") as file:
+        keys = [SampleKey(one.slot.problem, one.slot.policy, one.slot.index) for one in GRADED]
+        file.append((key, one.judgement, one.failure, {"version": "2"}) for key, one in zip(keys, GRADED, strict=True))
+    exported = tmp_path / "exported" / "verdicts.jsonl"
+    assert exported.read_bytes() == (tmp_path / "graded.jsonl").read_bytes()
+    lines = [json.loads(line) for line in exported.read_text().splitlines()]
+    assert [line.get("forgeable") for line in lines] == [True, None, None]
+    assert [line.get("passed_tests") for line in lines] == [[True, True, True], [False, True, False], None]
+    samples = (tmp_path / "exported" / "samples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["completion"] for line in samples] == [COMPLETION.text] * 3
+
+
+def test_an_older_record_is_brought_up_to_date_with_all_that_it_holds(store, tmp_path):
+    fill(store)
+    store.close()
+    path = tmp_path / "run.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "ALTER TABLE verdicts DROP COLUMN forgeable; ALTER TABLE verdicts DROP COLUMN passed_tests; "
+            "PRAGMA user_version=1;"
+        )
+    with pytest.raises(StoreError, match=r"older alphamix \(format 1\): `alphamix report .*` brings it up to date"):
+        Store(path, read_only=True)
+    Store(path).close()
+    with Store(path, read_only=True) as renewed:
+        assert [
+            (one.judgement.verdict, one.judgement.message, one.judgement.passed_tests) for one, _ in renewed.graded()
+        ] == [(judgement.verdict, judgement.message, None) for judgement in JUDGEMENTS]
+
+
+def test_a_newer_record_is_left_alone(store, tmp_path):
+    store._db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    store.close()
+    with pytest.raises(StoreError, match="newer alphamix"):
+        Store(tmp_path / "run.sqlite")
 
 
 def test_a_group_of_samples_is_stored_whole_or_not_at_all(store):
@@ -55,7 +124,7 @@ def test_a_second_writer_is_told_and_a_reader_is_let_in(store, tmp_path):
     with pytest.raises(StoreError, match="another process is working on"):
         Store(tmp_path / "run.sqlite")
     with Store(tmp_path / "run.sqlite", read_only=True) as reader:
-        assert reader.about() == {"problems": "hash"}
+        assert reader.about() == ABOUT
 
 
 def test_a_missing_or_foreign_file_is_one_clear_error(tmp_path):

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from grading.benchmarks import assertions, humaneval, mbpp
+from grading.extract import extract_program
 from grading.judge import Judge
 from grading.problems import load_problems
+from grading.rewards import as_trl_reward
 from grading.types import FloatChecker, FloatTolerance, GradingError, Problem, Program
 
 MBPP = Path(__file__).resolve().parents[3] / "shared" / "data" / "mbpp.jsonl"
@@ -290,7 +292,7 @@ def test_a_record_of_humaneval_becomes_a_problem(tmp_path: Path) -> None:
         "statement": PROMPT,
         "tests": ({"input": [[]], "output": 0}, {"input": [[1, 2, 3]], "output": 12}),
         "entry_point": "total",
-        "metadata": {"function": "total"},
+        "prologue": PROMPT,
     }
 
 
@@ -306,7 +308,7 @@ def test_a_record_of_humaneval_becomes_a_problem(tmp_path: Path) -> None:
 def test_every_form_of_humaneval_is_judged(judge: Judge, test: str, form: str) -> None:
     problem = humaneval_problem(test)
     assert assertions.form_of(problem) == form
-    right, wrong = (humaneval.complete(problem, Program(body)) for body in (BODY, "    return 3"))
+    right, wrong = (extract_program(body, problem.prologue) for body in (BODY, "    return 3"))
     assert judge.submit(problem, right).result().verdict == "AC"
     assert judge.submit(problem, wrong).result().verdict in ("WA", "RE")
 
@@ -323,22 +325,58 @@ WHOLE = "def total(numbers: List[int]) -> int:\n    return double(sum(numbers))\
     ("completion", "verdict"),
     [
         (BODY, "AC"),
+        (f"\n{BODY}\n\n", "AC"),
         (BODY.strip(), "AC"),
+        (BODY[1:], "AC"),  # some tokenizers swallow the first blank
         (textwrap.dedent(BODY), "AC"),
         ("return 2 * sum(numbers)", "AC"),
         ("    return f(numbers)\n\ndef f(x): return 2 * sum(x)", "AC"),
         (PROMPT + BODY, "AC"),
         (WHOLE, "AC"),
-        ("from __future__ import annotations\ndef total(numbers: List[int]):\n    return 2 * sum(numbers)", "AC"),
         ("total = lambda numbers: 2 * sum(numbers)", "AC"),
+        ("from __future__ import annotations\ndef total(numbers: List[int]):\n    return 2 * sum(numbers)", "AC"),
+        (f"```python\n{BODY}```", "AC"),
+        (f"```\n{BODY}```", "AC"),
+        (f"<think>Add them up.</think>Here it is:\n\n```python\n{WHOLE}```\nIt adds.", "AC"),
+        (f"1. Do this:\n   ```python\n{textwrap.indent(WHOLE, '   ')}   ```", "AC"),
+        (f"<think>Add them up.</think>\n{BODY}", "AC"),
+        ("    return 2", "WA"),
+        ("    pass", "WA"),
         ("def other(numbers):\n    return 0", "FE"),
-        ("return (", "CE"),
+        ("```python\n    return (\n```", "CE"),
+        ("    return (", "FE"),
+        ("", "FE"),
+        ("    total", "FE"),
+        ("Sorry", "FE"),
+        ("I would add them up:\n\n    return 2 * sum(numbers)", "FE"),
+        ("```java\nclass Main {}\n```", "FE"),
     ],
 )
 def test_bodies_and_whole_programs_are_put_behind_the_prompt(judge: Judge, completion: str, verdict: str) -> None:
     problem = humaneval_problem()
-    judgement = judge.submit(problem, humaneval.complete(problem, Program(completion))).result()
+    judgement = judge.submit(problem, extract_program(completion, problem.prologue)).result()
     assert judgement.verdict == verdict, judgement
+
+
+def test_rewards_put_bodies_behind_the_prompt_as_well(judge: Judge) -> None:
+    reward = as_trl_reward(judge, [humaneval_problem()])
+    assert reward(completions=[BODY, "    return 3", "Sorry"], problem_id=["T/0"] * 3) == [1.0, 0.0, 0.0]
+
+
+def test_a_body_is_no_program_where_nothing_is_to_be_gone_on_from() -> None:
+    assert extract_program(BODY) is None
+    assert extract_program(f"```python\n{WHOLE}```") == Program(WHOLE)
+
+
+def test_programs_in_cpp_are_left_as_they_are() -> None:
+    assert extract_program("```cpp\nint main() {}\n```", PROMPT) == Program("int main() {}\n", "cpp")
+
+
+def test_a_decorator_of_the_function_is_not_left_behind() -> None:
+    prologue = "import functools\n\n\n@functools.cache\ndef f(n):\n"
+    assert extract_program("def f(n):\n    return n\n", prologue) == Program(
+        "import functools\n\n\ndef f(n):\n    return n\n"
+    )
 
 
 def test_problems_can_be_written_and_read_again(tmp_path: Path) -> None:
@@ -346,6 +384,7 @@ def test_problems_can_be_written_and_read_again(tmp_path: Path) -> None:
         mbpp.convert(mbpp_record("assert f((1,)) == {2}", task_id=1)),
         mbpp.convert(mbpp_record("assert f(1) > 2", task_id=2)),
         mbpp.convert(mbpp_record("assert abs(f(1) - 2) < 0.1", task_id=3)),
+        humaneval_problem(),
     ]
     path = tmp_path / "problems.jsonl"
     path.write_text("".join(problem.model_dump_json(exclude_defaults=True) + "\n" for problem in problems))

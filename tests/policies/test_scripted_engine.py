@@ -11,11 +11,10 @@ def answer(request: Request) -> Completion | EngineFailure:
 
 
 def test_each_request_is_answered_by_the_function() -> None:
-    engine: Engine = ScriptedEngine(answer, batch_size=2)
+    engine: Engine = ScriptedEngine(answer)
     requests = [Request("p", seed, SamplingParameters()) for seed in range(3)]
     assert [reply.outcome for reply in engine.sample(requests)] == [answer(request) for request in requests]
     deltas = list(engine.stream(requests))
     assert [d.outcome for d in deltas if d.outcome is not None] == [answer(request) for request in requests]
     assert "".join(d.text for d in deltas if d.index == 2) == "p\n2"
-    assert engine.batch_size == 2
     engine.close()

@@ -160,6 +160,17 @@ def test_more_requests_than_the_batch_holds_are_all_answered(
     assert list(small.sample([])) == []
 
 
+@pytest.mark.parametrize(("batch_size", "finished_before_the_last"), [(3, 6), (7, 0)])
+def test_the_rows_of_a_batch_are_an_option(
+    batch_size: int, finished_before_the_last: int, make_checkpoint: MakeCheckpoint
+) -> None:
+    options = EngineOptions(batch_size=batch_size, device="cpu")
+    engine = TransformersEngine.from_checkpoint(make_checkpoint("low"), options)
+    deltas = list(engine.stream([Request("def", 0, GREEDY)] * 7))
+    first_of_last = next(place for place, delta in enumerate(deltas) if delta.index == 6)
+    assert sum(delta.outcome is not None for delta in deltas[:first_of_last]) == finished_before_the_last
+
+
 def test_every_end_token_of_the_generation_config_ends(tokenizer: PreTrainedTokenizerFast) -> None:
     model = tiny_model(seed=0)
     only = tokenizer.get_vocab()["n"]
@@ -264,11 +275,10 @@ def test_a_checkpoint_is_loaded_in_silence(make_checkpoint: MakeCheckpoint, capf
     folder = make_checkpoint("low", dtype=torch.bfloat16)
     capfd.readouterr()
     level = logging.getLogger("transformers").level
-    engine = TransformersEngine.from_checkpoint(folder, EngineOptions(batch_size=5, device="cpu"))
+    engine = TransformersEngine.from_checkpoint(folder, EngineOptions(device="cpu"))
     assert completions(engine, [Request("def", 0, GREEDY)])
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("transformers").level == level  # what the user had set is set again
-    assert engine.batch_size == 5
     assert torch.get_num_threads() == 1
 
 
