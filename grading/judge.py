@@ -25,7 +25,7 @@ from grading.sandbox.confinement import MAX_THREADS
 from grading.sandbox.launch import Tier
 from grading.types import GradingError, Judgement, Problem, Program, Verdict
 
-JUDGE_VERSION = "2"
+JUDGE_VERSION = "3"
 """Raised whenever a program may get another verdict than before."""
 _MAX_REMEMBERED = 1 << 16
 _MAX_PREPARED = 256
@@ -76,10 +76,12 @@ class Judge:
         self._num_free = 0
         boots = [self._start_thread(_TIERS[sandbox]) for _ in range(workers)]
         try:
-            self.tier: Tier = min((boot.result() for boot in boots), key=("weak", "landlock", "namespaces").index)
+            held: list[Tier] = [boot.result() for boot in boots]
         except BaseException:
             self.close()
             raise
+        self.tier: Tier = min(held, key=("weak", "landlock", "namespaces").index)
+        """The weakest that any of its sandboxes holds."""
         atexit.register(self.close)
 
     def __enter__(self) -> Self:

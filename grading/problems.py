@@ -1,7 +1,8 @@
 """Reading problems from JSON lines, and naming a set of problems by what it holds.
 
 The format is the contract of the design ("Problems"): `id`, `statement` and `tests` are required, unknown
-keys are kept under `metadata`.
+keys are kept under `metadata`. Tests are put in order here, from small inputs to large, unless a problem says
+`"test_order": "given"`.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from grading.types import GradingError, Problem
+from grading.types import GradingError, Problem, Test
 
 
 def load_problems(path: str | Path) -> list[Problem]:
@@ -46,6 +47,7 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     digest = hashlib.sha256()
     for problem in problems:
         content = problem.model_dump(mode="json")
+        del content["test_order"]  # the tests stand in it
         for key in ("prologue", "epilogue"):
             if content[key] is None:  # as before there were any, so that older runs keep their names
                 del content[key]
@@ -65,8 +67,20 @@ def _parse(line: str, where: str) -> Problem:
     if unknown and isinstance(known.get("metadata", {}), dict):
         known["metadata"] = {**known.get("metadata", {}), **unknown}
     try:
-        return Problem.model_validate(known)
+        return _in_order(Problem.model_validate(known))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the problem"
         raise GradingError(f"{where}: {key}: {first['msg']}: correct this line") from None
+
+
+def _in_order(problem: Problem) -> Problem:
+    """Sort the tests behind the public ones by the length of their input, unless the file gives their order."""
+    if problem.test_order == "given":
+        return problem
+    public, others = problem.tests[: problem.public_tests], problem.tests[problem.public_tests :]
+    return problem.model_copy(update={"tests": (*public, *sorted(others, key=_size))})
+
+
+def _size(test: Test) -> int:
+    return len(test.input if isinstance(test.input, str) else json.dumps(test.input))

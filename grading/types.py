@@ -133,7 +133,7 @@ Checker = PlainChecker | ProgramChecker
 
 
 class Problem(BaseModel):
-    """A task with its statement and its tests, which are ordered from small inputs to large."""
+    """A task with its statement and its tests, which run in their order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -158,6 +158,11 @@ class Problem(BaseModel):
     memory_limit_mb: Annotated[float, Field(gt=0)] = 256
     checker: Checker = "tokens"
     public_tests: Annotated[int, Field(ge=0)] = 0
+    """How many tests, from the first on, the statement shows."""
+    test_order: Literal["size", "given"] = "size"
+    """What a file of problems says of its tests: to be run from small inputs to large (behind the public ones), or as
+    they stand.
+    """
     difficulty: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 

@@ -30,6 +30,19 @@ def test_keeps_unknown_keys_as_metadata(tmp_path: Path) -> None:
     assert problem.metadata == {"year": 2024, "source": "a contest"}
 
 
+def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    texts = [{"input": given, "output": ""} for given in ("long public", "ccc", "a", "bb", "d")]
+    calls = [{"input": given, "output": 0} for given in ([[1, 2, 3]], [[1]], [[]])]
+    of_texts = {**ADD, "tests": texts, "public_tests": 1}
+    of_calls = {**CALL, "tests": calls}
+    as_given = {**of_texts, "id": "given", "test_order": "given"}
+    problems = load_problems(write(tmp_path / "p.jsonl", of_texts, of_calls, as_given))
+    given = [[test.input for test in problem.tests] for problem in problems]
+    assert given[0] == ["long public", "a", "d", "bb", "ccc"]
+    assert given[1] == [[[]], [[1]], [[1, 2, 3]]]
+    assert given[2] == ["long public", "ccc", "a", "bb", "d"]
+
+
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
