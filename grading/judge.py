@@ -27,7 +27,7 @@ from grading.types import GradingError, Judgement, Problem, Program, Verdict
 
 JUDGE_VERSION = "3"
 """Raised whenever a program may get another verdict than before."""
-_MAX_REMEMBERED = 1 << 16
+_MAX_REMEMBERED = 1 << 14
 _MAX_PREPARED = 256
 _MAX_THREADS_PER_WORKER = 8
 """One computes; the others wait for programs that idle."""

@@ -41,6 +41,7 @@ def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+        # Symbols are bound here, once: every fork would bind the same ones on first use.
+        env={"LD_BIND_NOW": "1"} | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         start_new_session=True,  # Ctrl-C is for us; we end our children ourselves
     )
