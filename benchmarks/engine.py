@@ -4,6 +4,7 @@ Both draw the same number of completions with temperature 1 until the end token.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from measure import Row, compare
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from policies.engines import EngineOptions
 from policies.engines.transformers import TransformersEngine
-from policies.types import Completion, Request, SamplingParameters
+from policies.types import Completion, Message, Request, SamplingParameters
 
 _CHECKPOINT = Path(__file__).parents[1] / "examples" / "ladder" / "checkpoints" / "high"
 _QUESTION = "Given n, print the number of integers from 1 to n divisible by 3."
@@ -26,8 +27,8 @@ def rows() -> list[Row]:
 def _compare(batch: int) -> Row:
     engine = TransformersEngine.from_checkpoint(_CHECKPOINT, EngineOptions(batch_size=batch))
     tokenizer = AutoTokenizer.from_pretrained(_CHECKPOINT)
-    model = AutoModelForCausalLM.from_pretrained(_CHECKPOINT, dtype=torch.float32)
-    messages = [{"role": "user", "content": _QUESTION}]
+    model: Any = AutoModelForCausalLM.from_pretrained(_CHECKPOINT, dtype=torch.float32)
+    messages: list[Message] = [{"role": "user", "content": _QUESTION}]
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     repeats = max(1, 256 // batch)

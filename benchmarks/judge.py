@@ -1,46 +1,102 @@
-"""The judge against the naive way: a new interpreter, unconfined, for every test.
+"""The judge: its speed against others, what its parts cost, and that it lasts.
 
-Both run the same trivial accepted program, each time in a slightly different source so that nothing is reused. Our
-side includes confinement, and its share of starting the sandbox.
+    python benchmarks/judge.py                  # its rows of `make bench`
+    python benchmarks/judge.py --soak 100000    # many programs: nothing may grow
+    python benchmarks/judge.py --steady 20      # the same verdicts again and again on an overloaded machine
+
+Rows are ratios or differences of CPU seconds, taken in turn on one core. How start-up counts stands in `sides`; what is
+measured by the wall clock, and why, in `limits`. Without the variable LIVECODEBENCH (see `livecodebench`) the other
+side is the naive way, on a tenth of the mix.
 """
 
-import subprocess
-import sys
-from itertools import count
+import argparse
+import statistics
 
-from measure import Row, compare
+import endurance
+import limits
+from measure import Row, alternate, median_difference, median_ratio, milliseconds, one_core
+from sides import FLOOR, NAIVE, disagreements, judge_s, peer
+from workload import Sample, mixed, trivial
 
-from grading.judge import Judge
-from grading.types import Problem, Program, Test, Verdict
-
-_SERIAL = count()
-_PROGRAMS = 60
+_TRIVIAL = {1: (200, "≥ 12 ×"), 21: (100, "≥ 10 ×"), 101: (40, "≥ 16 ×")}
+"""Programs and target for each number of tests."""
+_FEW_TESTS, _MANY_TESTS, _SLOPE_PROGRAMS = 21, 201, 50
+_SOAK_PROGRAMS = 2000
 
 
 def rows() -> list[Row]:
-    """Compare for 1, 8 and 21 tests."""
-    return [_compare(num_tests) for num_tests in (1, 8, 21)]
+    """Take all rows."""
+    with one_core():
+        speed = [
+            *(_trivial(num_tests, *of) for num_tests, of in _TRIVIAL.items()),
+            _mix(),
+            _agreement(),
+            _above_floor(),
+            _per_test(),
+            _isolation(),
+        ]
+    return [*speed, *limits.rows(), *endurance.soak(_SOAK_PROGRAMS)]
 
 
-def _compare(num_tests: int) -> Row:
-    tests = tuple(Test(input=f"{n}\n", output=f"{2 * n}\n") for n in range(num_tests))
-    problem = Problem(id=f"double-{num_tests}", statement="", tests=tests)
-
-    def ours() -> None:
-        with Judge(workers=1) as judge:
-            futures = [judge.submit(problem, Program(_program())) for _ in range(_PROGRAMS)]
-            if any(future.result().verdict is not Verdict.AC for future in futures):
-                raise SystemExit("the judge rejected a right program: the benchmark means nothing")
-
-    def naive() -> None:
-        for _ in range(_PROGRAMS):
-            command = [sys.executable, "-I", "-S", "-c", _program()]
-            for test in tests:
-                subprocess.run(command, input=test.input.encode(), capture_output=True, check=True)
-
-    what = f"judge: trivial accepted program, tests: {num_tests}, against `python -I -S` per test"
-    return compare(what, "program", _PROGRAMS, ours, naive)
+def _trivial(num_tests: int, num_programs: int, target: str) -> Row:
+    return _against_peer(f"trivial accepted program, tests: {num_tests}", trivial(num_tests, num_programs), target)
 
 
-def _program() -> str:
-    return f"print(2 * int(input()))  # {next(_SERIAL)}\n"
+def _mix() -> Row:
+    samples = mixed()[:: 10 if peer() is NAIVE else 1]
+    return _against_peer(f"{len(samples)} programs of the mix", samples, "≥ 7 ×")
+
+
+def _against_peer(what: str, samples: list[Sample], target: str) -> Row:
+    pairs = alternate(lambda: judge_s(samples), lambda: peer().cpu_s(samples))
+    what = f"judge: {what}, against {peer().name}"
+    return Row(what, *milliseconds(pairs, len(samples), "program"), f"{median_ratio(pairs):.1f} ×", target)
+
+
+def _agreement() -> Row:
+    """Compare verdicts, as accepted or not. Ours are all as intended: else there is no benchmark."""
+    samples = mixed()[:: 10 if peer() is NAIVE else 1]
+    share = 1 - len(disagreements(peer(), samples)) / len(samples)
+    return Row(f"judge: verdicts on the mix as intended, against {peer().name}", "100 %", f"{share:.1%}", "")
+
+
+def _above_floor() -> Row:
+    samples = mixed()
+    pairs = alternate(lambda: judge_s(samples), lambda: FLOOR.cpu_s(samples))
+    result = f"{1000 * median_difference(pairs) / len(samples):.2f} ms more"
+    return Row(f"judge: the mix, above {FLOOR.name}", *milliseconds(pairs, len(samples), "program"), result, "≤ 3 ms")
+
+
+def _per_test() -> Row:
+    """Take the slope between few tests and many."""
+    few, many = (trivial(num_tests, _SLOPE_PROGRAMS) for num_tests in (_FEW_TESTS, _MANY_TESTS))
+    pairs = alternate(lambda: judge_s(many) - judge_s(few), lambda: FLOOR.cpu_s(many) - FLOOR.cpu_s(few))
+    more_tests = _SLOPE_PROGRAMS * (_MANY_TESTS - _FEW_TESTS)
+    result = f"{1000 * median_difference(pairs) / more_tests:.3f} ms more"
+    return Row(
+        f"judge: one more test, above {FLOOR.name}", *milliseconds(pairs, more_tests, "test"), result, "≤ 0.06 ms"
+    )
+
+
+def _isolation() -> Row:
+    samples = mixed()
+    pairs = alternate(lambda: judge_s(samples), lambda: judge_s(samples, "weak"))
+    more = statistics.median(ours / other - 1 for ours, other in pairs)
+    what = "judge: the mix, against the same with resource limits only"
+    return Row(what, *milliseconds(pairs, len(samples), "program"), f"{more:+.1%}", "≤ +10 %")
+
+
+def main() -> None:
+    """Print the rows that are asked for."""
+    parser = argparse.ArgumentParser(description="Measure the judge.")
+    parser.add_argument("--soak", type=int, metavar="PROGRAMS", help="judge so many programs, and see what grows")
+    parser.add_argument("--steady", type=int, metavar="RUNS", help="compare verdicts over so many runs under load")
+    asked = parser.parse_args()
+    taken = endurance.soak(asked.soak) if asked.soak else []
+    taken += [endurance.steady(asked.steady)] if asked.steady else []
+    for row in taken or rows():
+        print(f"{row.what}: {row.ours}; {row.other}; {row.result} ({row.target})")
+
+
+if __name__ == "__main__":
+    main()

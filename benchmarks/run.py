@@ -13,17 +13,18 @@ _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """# Benchmarks
 
 Made by `make bench` on {day}: {cores} cores, {machine}, Python {python}. CPU seconds (user and system, children
-included), median of three paired runs. Read the ratios: absolute figures depend on the machine and its other work.
+included), median of three paired runs; `×` is other / ours. Read the ratios: absolute figures depend on the machine and
+its other work.
 
-| what | ours | other | other / ours |
-|---|---|---|---|
+| what | ours | other | result | target |
+|---|---|---|---|---|
 """
 
 
 def main() -> None:
     """Print and write the table."""
     rows = [row for module in (estimators, judge, engine) for row in module.rows()]
-    table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.ratio:.1f} |\n" for row in rows)
+    table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows)
     head = _HEAD.format(
         day=date.today().isoformat(),
         cores=os.cpu_count(),

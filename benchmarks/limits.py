@@ -1,0 +1,74 @@
+"""How close the judge comes to a program's limits, and how well its workers run beside each other.
+
+Workers beside each other are a matter of the wall clock: these two rows mean something on idle cores only.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+
+from measure import Row, one_core
+from sides import check
+from workload import Sample, mixed
+
+from grading.judge import Judge
+from grading.types import Problem, Program, Test, Verdict
+
+_SPINNERS_LIMITS_S = (0.1, 0.2, 0.5, 1.0)
+_SLEEPERS = 8
+_ROUNDS = 3
+
+
+def rows() -> list[Row]:
+    """Take all rows; two workers need two cores."""
+    return [_spinners(), _sleepers(), *([_two_workers()] if len(os.sched_getaffinity(0)) > 1 else [])]
+
+
+def _problem(name: str, time_limit_s: float = 2.0) -> Problem:
+    return Problem(id=name, statement="", tests=(Test(input="", output=""),), time_limit_s=time_limit_s)
+
+
+def _spinners() -> Row:
+    """Take the most CPU time beyond its limit that a spinning program had."""
+    with one_core(), Judge() as judge:
+        over_s = [
+            judge.submit(_problem("spin", limit_s), Program("while True: pass\n")).result().cpu_s - limit_s
+            for limit_s in _SPINNERS_LIMITS_S
+        ]
+    limits = ", ".join(f"{limit_s:g}" for limit_s in _SPINNERS_LIMITS_S)
+    most = f"{1000 * max(over_s):.0f} ms"
+    return Row(f"judge: CPU beyond its limit ({limits} s) of a spinning program, the most", most, "", most, "≤ 20 ms")
+
+
+def _sleepers() -> Row:
+    """Let programs sleep for a second each: below two seconds of wall time, each overlaps with every other."""
+    samples = [
+        Sample(_problem("sleep"), Program(f"import time\ntime.sleep(1)  # {serial}\n"), Verdict.AC)
+        for serial in range(_SLEEPERS)
+    ]
+    with one_core(), Judge(workers=_SLEEPERS) as judge:
+        wall_s = _wall_s(judge, samples)
+    what = f"judge: {_SLEEPERS} programs that sleep 1 s, {_SLEEPERS} workers on one core, by wall clock"
+    return Row(
+        what, f"{wall_s:.2f} s", f"{_SLEEPERS} s one by one", f"{_SLEEPERS / wall_s:.1f} ×", f"> {_SLEEPERS // 2} ×"
+    )
+
+
+def _two_workers() -> Row:
+    samples = mixed()
+    pairs: list[tuple[float, float]] = []
+    for _ in range(_ROUNDS):
+        with Judge(workers=2) as two:
+            two_s = _wall_s(two, samples)
+        with Judge(workers=1) as one:
+            pairs.append((two_s, _wall_s(one, samples)))
+    two, one = (f"{len(samples) / statistics.median(side):.0f} programs / s" for side in zip(*pairs, strict=True))
+    ratio = statistics.median(one_s / two_s for two_s, one_s in pairs)
+    return Row("judge: the mix, two workers against one, by wall clock", two, one, f"{ratio:.2f} ×", "≥ 1.9 ×")
+
+
+def _wall_s(judge: Judge, samples: Sequence[Sample]) -> float:
+    start_s = time.perf_counter()
+    check(judge, samples)
+    return time.perf_counter() - start_s
