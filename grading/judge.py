@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, get_args
 from grading.audit import Audit, Disagreement, is_chosen
 from grading.examine import Isolation, Manner, examine
 from grading.prepared import PreparedProblem
-from grading.sandbox import controller, zygote_handle
+from grading.sandbox import cgroup, controller, zygote_handle
 from grading.sandbox.bench import Bench
 from grading.sandbox.compiler import Compiler
 from grading.sandbox.confinement import MAX_THREADS
@@ -129,6 +129,7 @@ class Judge:
             "sandbox": self.tier,
             "limits": {
                 "isolate": self._manner.isolate,
+                "memory": "cgroup v2" if cgroup.find_place().path else "measured",
                 "output_bytes": zygote_handle.OUTPUT_BYTES,
                 "min_idle_s": controller.MIN_IDLE_S,
                 "compile_cpu_s": controller.COMPILE_CPU_S,

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grading.sandbox import probes
+from grading.sandbox import cgroup, probes
 from grading.sandbox.launch import Tier
 from grading.sandbox.zygote_handle import TierUnavailableError, Zygote, ZygoteDiedError
 
@@ -120,18 +120,11 @@ def _install_compiler() -> str:
 
 
 def _find_cgroup_memory() -> Finding:
-    """See whether this process may give memory limits of cgroup v2 to groups of its own."""
-    name = "cgroup v2 memory"
-    without = "memory is measured by looking, every 20 ms"
-    own = next((line[3:] for line in _read(Path("/proc/self/cgroup")).splitlines() if line.startswith("0::")), "/")
-    group = Path("/sys/fs/cgroup") / own.lstrip("/")
-    if not (group / "cgroup.controllers").exists():
-        fix = "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 at /sys/fs/cgroup"
-        return Finding(name, False, f"not mounted; {without}", fix)
-    if "memory" not in _read(group / "cgroup.controllers").split() or not os.access(group, os.W_OK):
-        fix = "systemd-run --user --scope --property=Delegate=yes alphamix …"
-        return Finding(name, False, f"not delegated to this process; {without}", fix)
-    return Finding(name, True, f"delegated at {group}")
+    """See whether each sandbox can have a memory limit that the kernel keeps."""
+    name, place = "cgroup v2 memory", cgroup.find_place()
+    if place.path is None:
+        return Finding(name, False, f"{place.reason}; memory is measured by looking, every 20 ms", place.fix)
+    return Finding(name, True, f"limits for each sandbox, in {place.path}")
 
 
 def _find_cores() -> Finding:

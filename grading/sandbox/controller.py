@@ -5,11 +5,13 @@ that was neither spent on a CPU nor waiting for one. Nothing that the program sa
 its outcome.
 """
 
+import fcntl
 import os
 import select
 import signal
 import socket
 import struct
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +26,9 @@ _TOUCHED_BY_COPY_KB = 2048
 """More than a copy of the zygote touches between its word and its execution."""
 _GIVES_WAY_S = 0.1
 """Idle wall seconds after which another program may run meanwhile."""
+_ERRORS_BYTES = 1 << 16
+_BAD_ALLOC = b"what():  std::bad_alloc\n"
+"""Last words of a C++ program that does not catch it."""
 _LOOK_S = 0.02
 """How often CPU time, memory and idleness are looked at, in wall seconds."""
 
@@ -61,7 +66,7 @@ class Outcome:
 class Process:
     """One process of a program in a zygote, known by its pid, and stopped before it does anything."""
 
-    def __init__(self, zygote: Zygote, limits: Limits, order: dict[str, Any], executable: int | None = None) -> None:
+    def __init__(self, zygote: Zygote, limits: Limits, order: dict[str, Any], *descriptors: int) -> None:
         self._zygote = zygote
         self._limits = limits
         self._may_exit = True
@@ -72,7 +77,7 @@ class Process:
         self._poll.register(zygote.control, select.POLLIN)
         # A backstop only: what counts is measured. Memory that is reserved but not touched is not used.
         address_space = max(2 * limits.memory_bytes, limits.memory_bytes + (1 << 30))
-        zygote.start_program(order | {"address_space": address_space}, executable)
+        zygote.start_program(order | {"address_space": address_space}, limits.memory_bytes, descriptors)
         self.pid, self._baseline_kb = self._receive_hello()
         zygote.program_pidfd = os.pidfd_open(self.pid)
         self._clock = CpuClock(self.pid)
@@ -162,6 +167,8 @@ class Process:
         """
         self._ended = end = self._zygote.receive_end()
         cpu_s, peak = end.cpu_s - start_cpu_s, self._above_baseline(end.peak_rss_kb)
+        if end.at_memory_wall or self._says_bad_alloc(end):
+            return self._conclude("M", "", cpu_s, cpu_limit_s, peak)
         if end.exit_code == -signal.SIGKILL and self._zygote.host_ran_out_of_memory():
             raise ZygoteDiedError("the host ran out of memory and killed the program: use fewer workers")
         if end.exit_code == 0 and self._may_exit:
@@ -199,6 +206,9 @@ class Process:
         self._ended = self._zygote.receive_end()
         return self._ended
 
+    def _says_bad_alloc(self, end: Ended) -> bool:
+        return False
+
     def _above_baseline(self, rss_kb: int) -> int:
         return max(rss_kb - self._baseline_kb, 0) << 10
 
@@ -234,7 +244,14 @@ class NativeProcess(Process):
     """A compiled program's process, from a descriptor of its executable: `run_test` once, then `end`."""
 
     def __init__(self, zygote: Zygote, executable: int, limits: Limits) -> None:
-        super().__init__(zygote, limits, {"cpu_s": int(limits.cpu_s) + 2}, executable)
+        self._errors = _new_errors_file()
+        weakref.finalize(self, os.close, self._errors)
+        super().__init__(zygote, limits, {"cpu_s": int(limits.cpu_s) + 2}, executable, self._errors)
+
+    def _says_bad_alloc(self, end: Ended) -> bool:
+        """Whether memory that it could not get ended it. Its own word will do: either verdict is a failure."""
+        said = os.pread(self._errors, _ERRORS_BYTES, 0).rstrip(b"\0")
+        return end.exit_code == -signal.SIGABRT and said.endswith(_BAD_ALLOC)
 
     def _above_baseline(self, rss_kb: int) -> int:
         """Until it executes, the process is a copy of the zygote: a peak as small as that is not its own."""
@@ -251,6 +268,14 @@ _VERDICT_OF_STATUS: dict[str, Verdict | None] = {
 """All other words, known or not, are run-time errors."""
 _STATUSES = {*_VERDICT_OF_STATUS, "E", "M", "Q"}
 _EXIT_CODES = {str(code) for code in range(256)}
+
+
+def _new_errors_file() -> int:
+    """Make standard error: a memory file of a fixed size. A limit on a file's size would kill instead."""
+    errors = os.memfd_create("errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(errors, _ERRORS_BYTES)
+    fcntl.fcntl(errors, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return errors
 
 
 def _parse(message: bytes) -> tuple[str, int, str]:

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from grading.sandbox.seccomp import Filter
 
 
-def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | None", executable: int) -> NoReturn:
-    """Run an executable; never returns. `order`: `address_space` (bytes), `cpu_s` (whole seconds)."""
+def run(
+    order: dict[str, Any], channels: Channels, syscall_filter: "Filter | None", executable: int, errors: int
+) -> NoReturn:
+    """Run an executable, with `errors` as its standard error; never returns. `order`: `address_space` (bytes), `cpu_s`
+    (whole seconds).
+    """
     try:
         os.dup2(executable, EXECUTABLE, inheritable=False)
-        for source, target in ((channels.inputs, 0), (channels.answers, 1), (channels.null, 2)):
+        for source, target in ((channels.inputs, 0), (channels.answers, 1), (errors, 2)):
             os.dup2(source, target)
         os.lseek(0, 0, os.SEEK_SET)
         os.lseek(1, 0, os.SEEK_SET)

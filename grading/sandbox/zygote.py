@@ -30,14 +30,18 @@ PRELOADED = (
 forked child (0.15 and 0.3 ms), `dataclasses` brings `inspect`; they are imported late where a program asks
 for them."""
 
+_FIRST_TO_KILL = b"1000"
+
 
 def main(tier: str, *numbers: str) -> None:
     """Confine, say `ready` (or why not), and serve orders until the controller closes the socket."""
-    parent, control, channel, inputs, answers, output_bytes = map(int, numbers)
+    parent, control, channel, inputs, answers, cgroup_entrance, output_bytes = map(int, numbers)
     confinement.die_with_parent()
     if os.getppid() != parent:
         return
     try:
+        os.write(cgroup_entrance, b"0")
+        os.close(cgroup_entrance)
         channels = program.Channels(channel, inputs, answers, null=os.open("/dev/null", os.O_RDWR))
         for descriptor in (control, *channels):
             os.set_inheritable(descriptor, False)
@@ -46,7 +50,7 @@ def main(tier: str, *numbers: str) -> None:
         for name in PRELOADED:
             importlib.import_module(name)
         address_space = confinement.own_address_space()
-        _confine(tier, output_bytes)
+        oom_score = _confine(tier, output_bytes)
         program.rehearse(channels)
     except Exception as error:
         os.write(control, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
@@ -56,20 +60,24 @@ def main(tier: str, *numbers: str) -> None:
     os.write(control, json.dumps({"ready": True}).encode())
     gc.collect()
     gc.freeze()
+    own_oom_score = os.pread(oom_score, 16, 0).strip()
     orders = _socket.socket(fileno=control)
     while received := _receive(orders):
-        order, executable = received
+        order, descriptors = received
         for descriptor, value in flags.items():  # shared by all programs, and any program may change them
             fcntl.fcntl(descriptor, fcntl.F_SETFL, value)
+        os.pwrite(oom_score, _FIRST_TO_KILL, 0)  # inherited by the program: nobody but itself can set it later
         child = os.fork()
         if child == 0:
             os.close(control)
-            if executable is not None:
-                native.run(order, channels, native_filter, executable)
+            os.close(oom_score)
+            if descriptors:
+                native.run(order, channels, native_filter, *descriptors)
             order["address_space"] += address_space
             program.run(order, channels, program_filter)
-        if executable is not None:
-            os.close(executable)
+        os.pwrite(oom_score, own_oom_score, 0)
+        for descriptor in descriptors:
+            os.close(descriptor)
         status, usage = _wait_for_end(child)
         report = {
             "exit_code": os.waitstatus_to_exitcode(status),
@@ -79,11 +87,12 @@ def main(tier: str, *numbers: str) -> None:
         os.write(control, json.dumps(report).encode())
 
 
-def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], int | None] | None:
-    """Return the next order, with the executable that came with it, if any; None when there are no more."""
-    message, ancillary, _, _ = orders.recvmsg(1 << 16, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    executable = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
-    return (json.loads(message), executable) if message else None
+def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], list[int]] | None:
+    """Return the next order, with the descriptors that came with it; None when there are no more."""
+    message, ancillary, _, _ = orders.recvmsg(1 << 16, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+    data = ancillary[0][2] if ancillary else b""
+    descriptors = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
+    return (json.loads(message), descriptors) if message else None
 
 
 def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
@@ -93,11 +102,16 @@ def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
             return status, usage
 
 
-def _confine(tier: str, output_bytes: int) -> None:
+def _confine(tier: str, output_bytes: int) -> int:
+    """Confine this process, and return a descriptor of how readily the kernel kills it for want of memory."""
+    proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
     sys.path[:] = [os.path.realpath(path) for path in sys.path]
     readable = confinement.readable_directories()
     if tier == "namespaces":
-        confinement.enter_namespaces(readable)
+        confinement.enter_namespaces(readable)  # where it is another process
+    oom_score = os.open("self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=proc)
+    os.close(proc)
+    if tier == "namespaces":
         confinement.drop_privileges(become_nobody=True)
         with contextlib.suppress(OSError):  # the read-only root holds without it; older kernels have none
             confinement.restrict_files(readable)
@@ -106,3 +120,4 @@ def _confine(tier: str, output_bytes: int) -> None:
         confinement.restrict_files(readable)
     confinement.limit_resources(file_bytes=output_bytes, limit_threads=tier == "namespaces")
     confinement.die_with_parent()
+    return oom_score

@@ -5,13 +5,15 @@ It belongs to the thread that made it: the kernel kills it, and all that runs in
 
 import json
 import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from grading.sandbox import cgroup
 from grading.sandbox.launch import Tier, start_inside
 from grading.sandbox.meters import count_oom_kills
 
@@ -36,6 +38,8 @@ class Ended:
     exit_code: int
     cpu_s: float
     peak_rss_kb: int
+    at_memory_wall: bool = False
+    """Whether the kernel killed it for its cgroup's limit."""
 
 
 class Zygote:
@@ -51,12 +55,15 @@ class Zygote:
         self.inputs = os.memfd_create("input")
         self.answers = os.memfd_create("answer")
         self.program_pidfd = -1
+        self._group = cgroup.new_group()
+        entrance = self._group.open_entrance()
         read_only_inputs = os.open(f"/proc/self/fd/{self.inputs}", os.O_RDONLY | os.O_CLOEXEC)
-        theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers]
+        theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers, entrance]
         self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES)
         theirs_control.close()
         theirs_channel.close()
         os.close(read_only_inputs)
+        os.close(entrance)
         try:
             ready = self._receive_report(ANSWER_WAIT_S)
         except ZygoteDiedError as error:
@@ -66,15 +73,16 @@ class Zygote:
             self.close()
             raise TierUnavailableError(ready["error"])
 
-    def start_program(self, order: dict[str, Any], executable: int | None = None) -> None:
-        """Fork a process for the executable, or for the source that is the input. `order` is that of `native.run`, or
-        of `program.run`. Raises ZygoteDiedError.
+    def start_program(self, order: dict[str, Any], memory_bytes: int, descriptors: Sequence[int] = ()) -> None:
+        """Fork a process for the executable, or for the source that is the input. `order` and `descriptors` are those
+        of `native.run`; or of `program.run`, which has no descriptors. Raises ZygoteDiedError.
         """
+        self._group.limit(memory_bytes)
         with suppress(BlockingIOError):  # words of the program before this one
             while True:
                 self.channel.recv(1, socket.MSG_DONTWAIT)
         try:
-            socket.send_fds(self.control, [json.dumps(order).encode()], [] if executable is None else [executable])
+            socket.send_fds(self.control, [json.dumps(order).encode()], descriptors)
         except OSError as error:
             raise ZygoteDiedError(f"cannot reach the zygote: {error.strerror}") from None
 
@@ -91,7 +99,9 @@ class Zygote:
 
     def receive_end(self) -> Ended:
         """Wait for the report that the program's process ended. Raises ZygoteDiedError."""
-        return Ended(**self._receive_report(ANSWER_WAIT_S))
+        end = Ended(**self._receive_report(ANSWER_WAIT_S))
+        was_killed = end.exit_code == -signal.SIGKILL
+        return replace(end, at_memory_wall=True) if was_killed and self._group.has_killed() else end
 
     def _receive_report(self, timeout_s: float) -> dict[str, Any]:
         self.control.settimeout(timeout_s)
@@ -116,6 +126,7 @@ class Zygote:
         self.channel.close()
         self._process.kill()
         self._process.wait()
+        self._group.close()
         for descriptor in (self.inputs, self.answers, self.program_pidfd):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -1,0 +1,194 @@
+"""A memory limit that the kernel keeps, for each sandbox: cgroup v2, where this process may divide its own cgroup.
+
+It is a wall behind the limit that is measured: high enough that it never judges otherwise, and there at once, where
+looking comes too late. Below the cgroup that is divided:
+
+- `alphamix/PID-NUMBER` holds one zygote with its programs, and is removed with it, or by a later judge if PID was
+  killed;
+- `alphamix-rest` holds the processes that were in the divided cgroup itself, where the kernel then allows none.
+"""
+
+import errno
+import itertools
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_MOUNT = Path("/sys/fs/cgroup")
+_GROUPS, _REST = "alphamix", "alphamix-rest"
+_HEADROOM_BYTES = 48 << 20
+"""What a program is charged with beside its memory: an answer of 16 MiB, and what the kernel keeps for it."""
+_REMOVAL_WAIT_S = 5.0
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where sandboxes get cgroups of their own; or, with `path` None, the reason why there is none, and the fix."""
+
+    path: Path | None
+    reason: str = ""
+    fix: str = ""
+
+
+class Group:
+    """The cgroup of one zygote and its programs. Without a path it is none, and does nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._baseline_bytes = self._limit_bytes = self._num_kills = 0
+        if path is not None:
+            path.mkdir()
+            with suppress(FileNotFoundError):  # a kernel without swap
+                self._write("memory.swap.max", "0")
+
+    def open_entrance(self) -> int:
+        """Open what a process writes `0` to in order to enter."""
+        return os.open(self._path / "cgroup.procs" if self._path else os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+    def limit(self, memory_bytes: int) -> None:
+        """Set what the next program may use above the zygote. Call it only while there is none."""
+        self._baseline_bytes = self._baseline_bytes or int(self._read("memory.current") or 0)
+        if memory_bytes != self._limit_bytes:
+            self._limit_bytes = memory_bytes
+            copied, page_tables = self._baseline_bytes, memory_bytes >> 8
+            wall = self._baseline_bytes + copied + memory_bytes + page_tables + _HEADROOM_BYTES
+            self._write("memory.max", str(wall))
+
+    def has_killed(self) -> bool:
+        """Say whether the kernel has killed here since this was last asked."""
+        before, self._num_kills = self._num_kills, _parse_kills(self._read("memory.events"))
+        return self._num_kills > before
+
+    def close(self) -> None:
+        """Kill what is left inside, and remove the cgroup."""
+        if self._path is None:
+            return
+        with suppress(OSError):  # older than Linux 5.14; its processes end with their parent in any case
+            self._write("cgroup.kill", "1")
+        deadline = time.monotonic() + _REMOVAL_WAIT_S
+        while not _remove(self._path) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def _read(self, name: str) -> str:
+        return (self._path / name).read_text() if self._path else ""
+
+    def _write(self, name: str, text: str) -> None:
+        if self._path:
+            (self._path / name).write_text(text)
+
+
+def new_group() -> Group:
+    """Make a cgroup for one zygote, or none where none can be had. Raises OSError."""
+    place = find_place()
+    return Group(place.path / f"{os.getpid()}-{next(_numbers)}" if place.path else None)
+
+
+def count_kills() -> int:
+    """Return how often the kernel has killed in any sandbox of this place: that was wanted."""
+    place = find_place()
+    return _parse_kills(_read(place.path / "memory.events")) if place.path else 0
+
+
+@cache
+def find_place() -> Place:
+    """Divide this process's cgroup if it may be divided, prove that a limit can be set, and clear up what killed judges
+    left.
+    """
+    own = next((line[3:] for line in _read(Path("/proc/self/cgroup")).splitlines() if line.startswith("0::")), "/")
+    base = _MOUNT / own.lstrip("/")
+    base = base.parent if base.name == _REST else base
+    if "memory" not in _read(base / "cgroup.controllers").split():
+        return _explain_absence(base)
+    try:
+        _divide(base)
+        groups = base / _GROUPS
+        groups.mkdir(exist_ok=True)
+        _enable_memory(groups)
+        for left in groups.iterdir():
+            pid, _, _ = left.name.partition("-")
+            if pid.isdecimal() and not Path("/proc", pid).exists():
+                _remove(left)
+        proof = Group(groups / f"{os.getpid()}-{next(_numbers)}")
+        proof.limit(1 << 20)
+        proof.close()
+    except OSError as error:
+        is_shared = error.errno == errno.EBUSY
+        reason = f"{base} is not this command's alone" if is_shared else f"{base}: {error.strerror}"
+        return Place(None, reason, _scope_of_its_own())
+    return Place(groups)
+
+
+def _divide(base: Path) -> None:
+    """Let the children of `base` have memory limits; for that no process may be in itself, unless it is the root."""
+    try:
+        _enable_memory(base)
+    except OSError as error:
+        pids = [int(pid) for pid in _read(base / "cgroup.procs").split()]
+        if error.errno != errno.EBUSY or not _is_delegated(base) or not all(map(_is_of_our_session, pids)):
+            raise
+        rest = base / _REST
+        rest.mkdir(exist_ok=True)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                (rest / "cgroup.procs").write_text(str(pid))
+        _enable_memory(base)
+
+
+def _enable_memory(group: Path) -> None:
+    if "memory" not in _read(group / "cgroup.subtree_control").split():
+        (group / "cgroup.subtree_control").write_text("+memory")
+
+
+def _is_delegated(group: Path) -> bool:
+    """Say whether whoever manages cgroups here has left this one to us: systemd marks it, a container has its own."""
+    for mark in ("user.delegate", "trusted.delegate"):
+        with suppress(OSError):
+            return os.getxattr(group, mark) == b"1"
+    return group == _MOUNT
+
+
+def _is_of_our_session(pid: int) -> bool:
+    if pid == 0:  # of another pid namespace
+        return False
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except ProcessLookupError:
+        return True
+
+
+def _explain_absence(base: Path) -> Place:
+    if (base / "cgroup.controllers").exists():
+        return Place(None, f"not delegated to {base}", _scope_of_its_own())
+    return Place(
+        None, "not mounted", "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 at /sys/fs/cgroup"
+    )
+
+
+def _scope_of_its_own() -> str:
+    user = "" if os.geteuid() == 0 else "--user "
+    return f"systemd-run {user}--scope --property=Delegate=yes alphamix …"
+
+
+def _parse_kills(events: str) -> int:
+    return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
+
+
+def _remove(group: Path) -> bool:
+    """Try to remove a cgroup, and say whether it is gone. A busy one is not."""
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text()
+    return ""
