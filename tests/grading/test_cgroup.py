@@ -182,7 +182,7 @@ def group() -> Iterator[Path]:
     path.mkdir()
     yield path
     for folder in [*path.glob("*/*/"), *path.glob("*/"), path]:
-        cgroup._remove(folder)
+        folder.rmdir()
     assert not path.exists()
 
 
@@ -237,14 +237,17 @@ def test_the_doctor_says_why_there_is_none(
     controllers: str | None, reason: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last of them: a folder with the right names is believed only when a limit could be set in it."""
-    own = cgroup._read(Path("/proc/self/cgroup"))
-    base = tmp_path / next((line[3:] for line in own.splitlines() if line.startswith("0::")), "/").lstrip("/")
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    base = tmp_path / next((line[3:] for line in lines if line.startswith("0::")), "/").lstrip("/")
     base.mkdir(parents=True, exist_ok=True)
     if controllers is not None:
         (base / "cgroup.controllers").write_text(controllers)
     monkeypatch.setattr(cgroup, "_MOUNT", tmp_path)
-    monkeypatch.setattr(machine.cgroup, "find_place", cgroup.find_place.__wrapped__)
-    finding = next(one for one in machine.find_tools() if one.name == "cgroup v2 memory")
+    cgroup.find_place.cache_clear()
+    try:
+        finding = next(one for one in machine.find_tools() if one.name == "cgroup v2 memory")
+    finally:
+        cgroup.find_place.cache_clear()
     assert not finding.ok
     assert reason in finding.detail
     assert fix in finding.fix
