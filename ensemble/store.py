@@ -117,7 +117,7 @@ class Store:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreError(f"{self.path} was made by a newer alphamix (format {version}): upgrade to read it")
-        if read_only and version < SCHEMA_VERSION:
+        if read_only and 0 < version < SCHEMA_VERSION:  # 0: a run that has only just begun
             raise StoreError(
                 f"{self.path} was made by an older alphamix (format {version}): "
                 f"`alphamix report {self.path.parent}` brings it up to date"
