@@ -17,44 +17,79 @@ BYTES_PER_VALUE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 FORMAT_OF_DTYPE = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """Names of torch for the formats that a merge can be written in."""
 
+_NUMPY_OF_FORMAT = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+_EXPONENT = np.uint64(0x7FF0_0000_0000_0000)
+_SMALLEST_NORMAL = 2.0**-126
+"""Of bfloat16: below it, all its numbers are equally far apart."""
+
 
 def to_float64(data: Bytes, dtype: str) -> Values:
     """`[N * size]` bytes to `[N]` values. Exact: float64 holds every value of the four formats."""
-    with np.errstate(invalid="ignore"):  # a signalling NaN is no reason to speak
-        if dtype == "BF16":
-            return (data.view("<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-        return data.view({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float64)
+    values = np.empty(len(data) // BYTES_PER_VALUE[dtype])
+    Converter(len(values)).read(data, dtype, values)
+    return values
 
 
 def from_float64(values: Values, dtype: str) -> Bytes:
     """`[N]` values to `[N * size]` bytes, each rounded once: to nearest, ties to even."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        if dtype == "F64":
-            return values.astype("<f8").view(np.uint8)
-        if dtype == "F32":
-            return values.astype("<f4").view(np.uint8)
-        if dtype == "F16":
-            return _round_to_odd(values).astype("<f2").view(np.uint8)
-        return _round_to_bfloat16(_round_to_odd(values)).view(np.uint8)
+    data = np.empty(len(values) * BYTES_PER_VALUE[dtype], np.uint8)
+    Converter(len(values)).write(values, dtype, data)
+    return data
 
 
-def _round_to_odd(values: Values) -> NDArray[np.float32]:
-    """Float32 that later rounds to a shorter format as the float64 itself would.
+class Converter:
+    """Reads and writes up to `length` values at a time, in memory that it keeps.
 
-    Cut towards zero, and let an odd last bit remember that something was cut off (Boldo and Melquiond, 2008):
-    then no tie can arise that was none. Exact as long as the shorter format has at least two bits less than
-    float32.
+    Fresh arrays would cost more than the arithmetic: the kernel has to clear every page of theirs.
     """
-    nearest = values.astype(np.float32)
-    widened = nearest.astype(np.float64)
-    bits = nearest.view(np.uint32)
-    bits -= np.abs(widened) > np.abs(values)  # went away from zero: one step back
-    bits |= (widened != values) & ~np.isnan(values)
-    return nearest
 
+    def __init__(self, length: int) -> None:
+        self._words = np.empty(length, np.uint32)
+        self._unit = np.empty(length)
+        self._rounded = np.empty(length)
 
-def _round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    bits = values.view(np.uint32)
-    last_kept_bit = (bits >> 16) & 1
-    rounded = ((bits + 0x7FFF + last_kept_bit) >> 16).astype("<u2")
-    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+    def read(self, data: Bytes, dtype: str, out: Values) -> None:
+        """Write the values of `[N * size]` bytes to `out`, `[N]`."""
+        with np.errstate(invalid="ignore"):  # a signalling NaN is no reason to speak
+            if dtype != "BF16":
+                np.copyto(out, data.view(_NUMPY_OF_FORMAT[dtype]))
+                return
+            words = self._words[: len(out)]
+            np.copyto(words, data.view("<u2"))
+            np.left_shift(words, 16, out=words)
+            np.copyto(out, words.view(np.float32))
+
+    def write(self, values: Values, dtype: str, out: Bytes) -> Values:
+        """Write `[N]` values, each rounded once to nearest, ties to even, to `out`, `[N * size]`.
+
+        Returns:
+            What was written, as `[N]` values in memory that the next call uses again.
+        """
+        rounded = self._rounded[: len(values)]
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            if dtype == "BF16":
+                self._write_bfloat16(values, out.view("<u2"), rounded)
+            else:
+                np.copyto(out.view(_NUMPY_OF_FORMAT[dtype]), values, casting="same_kind")
+                np.copyto(rounded, out.view(_NUMPY_OF_FORMAT[dtype]))
+        return rounded
+
+    def _write_bfloat16(self, values: Values, out: NDArray[np.uint16], rounded: Values) -> None:
+        """Round by adding and subtracting a number so large that the sum has eight bits left for each value.
+
+        That number is 1.5 * 2**45 times the value's power of two (but not less than that of bfloat16's smallest
+        normal number), so the sum's last bit is the value's eighth, and the processor rounds it once.
+        """
+        unit, words = self._unit[: len(values)], self._words[: len(values)]
+        np.bitwise_and(values.view(np.uint64), _EXPONENT, out=unit.view(np.uint64))
+        np.maximum(unit, _SMALLEST_NORMAL, out=unit)
+        np.multiply(unit, 1.5 * 2.0**45, out=unit)
+        np.add(values, unit, out=rounded)
+        np.subtract(rounded, unit, out=rounded)
+        if not unit.max(initial=0) < np.inf:
+            np.copyto(rounded, values, where=unit == np.inf)  # beyond all ranges, infinite, or NaN
+        np.copyto(words.view(np.float32), rounded, casting="same_kind")
+        np.right_shift(words, 16, out=out, casting="unsafe")
+        if out.min(initial=1) == 0:  # a zero has lost its sign
+            zeros = np.flatnonzero(out == 0)
+            out[zeros] = np.signbit(values[zeros]).astype(np.uint16) << 15

@@ -1,134 +1,102 @@
-"""Merges: θ(α) = θ_low + α·(θ_high − θ_low), exact and streaming, several α in one pass over the two
-checkpoints.
+"""Merges: θ(α) = θ_low + α·(θ_high − θ_low), or any affine combination of checkpoints, exact and streaming,
+several in one pass over the inputs.
 
-Arithmetic is float64 and is rounded once, on writing. α = 0 and α = 1 give the inputs bit for bit.
-What may be merged is decided by `check_mergeable`, from headers and configs alone.
+What may be merged is decided by `mergeable`, the arithmetic is `affine`'s, what a merge says of itself is
+`provenance`'s. This module plans the files and writes them.
 """
 
-import json
+import os
 import shutil
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
-from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE, Bytes, Values, from_float64, to_float64
+from policies.affine import Output, Piece, Sums, merge_piece
+from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE
+from policies.mergeable import check_mergeable
+from policies.provenance import Made, write_records
 from policies.types import PolicyError
 from policies.weights import (
-    INDEX,
+    WEIGHTS,
     TensorInfo,
     companions,
-    describe,
     fingerprint,
+    lay_out,
     num_bytes,
-    read_bytes,
     read_json,
-    start_file,
     write_index,
+    write_json,
 )
 
-FORMULA = "low + alpha * (high - low), in float64, rounded once"
+_VALUES_PER_PIECE = 1 << 20
+_MOST_THREADS = 8
 
-_VALUES_PER_CHUNK = 1 << 18
-"""Values worked on at once: a few arrays of this length fit into a core's cache."""
-
-_SAME_IN_BOTH = (
-    "architectures",
-    "model_type",
-    "vocab_size",
-    "hidden_act",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_parameters",
-    "rope_scaling",
-    "tie_word_embeddings",
-)
-"""Keys of the config that change what weights mean, most of them without changing any shape."""
-
-
-@dataclass(slots=True)
-class _Output:
-    """One merge on its way to disk. The sums give the α that the rounded weights really have."""
-
-    alpha: float
-    folder: Path
-    files: dict[str, BinaryIO] = field(default_factory=dict)
-    along: float = 0.0
-    """Σ (merged − low)·(high − low)"""
-
-
-def check_mergeable(low: Path, high: Path) -> None:
-    """Check that two checkpoints have the same tensors, architecture and vocabulary, without reading weights.
-
-    Raises:
-        PolicyError: names the first tensor, config key or token that differs, with both values.
-    """
-    low_tensors, high_tensors = describe(low), describe(high)
-    pair = f"{low} (low) and {high} (high) cannot be merged"
-    for name in sorted(low_tensors.keys() | high_tensors.keys()):
-        one, other = low_tensors.get(name), high_tensors.get(name)
-        if one is None or other is None:
-            where, absent = ("high", "low") if one is None else ("low", "high")
-            raise PolicyError(f"{pair}: tensor {name!r} is in {where} but not in {absent}; {_CURE}")
-        if (one.dtype, one.shape) != (other.dtype, other.shape):
-            raise PolicyError(f"{pair}: tensor {name!r} is {one} in low and {other} in high; {_CURE}")
-    low_config, high_config = read_json(low / "config.json"), read_json(high / "config.json")
-    for key in _SAME_IN_BOTH:
-        if key in low_config and key in high_config and low_config[key] != high_config[key]:
-            values = f"{low_config[key]!r} in low and {high_config[key]!r} in high"
-            raise PolicyError(f"{pair}: {key} of config.json is {values}; {_CURE}")
-    low_tokens, high_tokens = _vocabulary(low), _vocabulary(high)
-    for token in sorted(low_tokens.keys() | high_tokens.keys()) if low_tokens and high_tokens else ():
-        if low_tokens.get(token) != high_tokens.get(token):
-            values = f"{low_tokens.get(token)!r} in low and {high_tokens.get(token)!r} in high"
-            raise PolicyError(f"{pair}: token {token} is {values}; {_CURE}")
-
-
-_CURE = "merge only checkpoints that were trained from one initialisation."
+Tensors = tuple[TensorInfo, ...]
+"""One tensor as it is in every input."""
 
 
 def merge(low: Path, high: Path, folders: Mapping[float, Path], *, dtype: str | None = None) -> None:
-    """Write θ(α) into `folders[α]` for every α, as checkpoints that transformers and vLLM load.
+    """Write θ(α) into `folders[α]` for every α: `combine` for the line through two checkpoints.
 
-    Each folder appears whole or not at all. Shards, config, tokenizer and chat template are those of `low`;
-    files that only `high` has are added. Integer tensors must be equal. `merge.json` records the formula, the
-    inputs' fingerprints and the α that is left after rounding.
+    Raises:
+        PolicyError: as for `combine`.
+    """
+    combine({"low": low, "high": high}, {(alpha,): folder for alpha, folder in folders.items()}, dtype=dtype)
+
+
+def combine(
+    inputs: Mapping[str, Path],
+    folders: Mapping[tuple[float, ...], Path],
+    *,
+    dtype: str | None = None,
+    shard_size: int | None = None,
+    advance: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Write base + Σ weight·(input − base) into `folders[weights]`, as checkpoints that transformers and vLLM load.
+
+    Arithmetic is float64 and is rounded once, on writing; weights that choose one input give it bit for bit. Each
+    folder appears whole or not at all. Config, tokenizer and chat template are those of the base; files that
+    only others have are added. What is no float must be equal and is copied. `merge.json` records formula, weights,
+    the inputs' fingerprints, and for two inputs the α that is left after rounding; `mergekit_config.yml` is the
+    same merge for mergekit.
 
     Args:
-        low: The checkpoint at α = 0.
-        high: The checkpoint at α = 1.
-        folders: Where each α goes. One that exists is left as it is.
-        dtype: `float32`, `float16` or `bfloat16` for all float tensors; None keeps each tensor's own.
+        inputs: The checkpoints by what they are called, two or more, the base first.
+        folders: Where each merge goes, by the weights of the inputs after the base. One that has files is left
+            as it is.
+        dtype: `float32`, `float16` or `bfloat16` for all float tensors; None keeps each of the base's.
+        shard_size: The most bytes of tensors in a file, unless one tensor has more; None keeps the base's files.
+        advance: Told how many bytes of each input are done, now and then.
 
     Raises:
         PolicyError: the checkpoints do not match, or a value leaves the range of the output's dtype.
     """
-    check_mergeable(low, high)
     if dtype is not None and dtype not in FORMAT_OF_DTYPE:
         raise PolicyError(f"a merge cannot be written as {dtype!r}: choose one of {', '.join(FORMAT_OF_DTYPE)}.")
+    tensors = check_mergeable(inputs, any_float=dtype is not None)
+    wanted = {weights: folder for weights, folder in folders.items() if not _has_files(folder)}
+    if not wanted:
+        return
     with ExitStack() as stack:
-        outputs = [
-            _Output(alpha, stack.enter_context(_appearing(folder)))
-            for alpha, folder in folders.items()
-            if not folder.exists()
-        ]
-        if outputs:
-            length = _write_weights(low, high, outputs, FORMAT_OF_DTYPE.get(dtype or ""))
-            prints = {"low": fingerprint(low), "high": fingerprint(high)}
-            for output in outputs:
-                _write_companions(low, high, output.folder, dtype)
-                effective = output.along / length if 0 < length < np.inf else None
-                record = {"formula": FORMULA, "alpha": output.alpha, "alpha_effective": effective}
-                record |= {"dtype": dtype or "as the inputs", "inputs": prints}
-                (output.folder / "merge.json").write_text(json.dumps(record, indent=2) + "\n")
+        targets = {weights: stack.enter_context(_appearing(folder)) for weights, folder in wanted.items()}
+        threads = stack.enter_context(_threads())
+        prints = {label: threads.submit(fingerprint, folder) for label, folder in inputs.items()}
+        sums = _write_weights(threads, _sharded(tensors, dtype, shard_size), targets, dtype, advance)
+        _write_companions(inputs, list(targets.values()), dtype)
+        made = Made(
+            inputs, {label: future.result() for label, future in prints.items()}, [t[0] for t in tensors], dtype
+        )
+        for a, (weights, folder) in enumerate(targets.items()):
+            write_records(made, folder, weights, float(sums.rounding_A[a]), sums.squared_length)
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
 @contextmanager
@@ -148,95 +116,92 @@ def _appearing(folder: Path) -> Generator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_weights(low: Path, high: Path, outputs: list[_Output], out_dtype: str | None) -> float:
-    """Stream all tensors into every output; return |high − low|²."""
-    high_tensors = describe(high)
-    squared_length = 0.0
-    file_of_tensor: dict[str, str] = {}
-    total_size = 0
-    for file, group in groupby(describe(low).values(), key=lambda tensor: tensor.file):
+@contextmanager
+def _threads() -> Generator[ThreadPoolExecutor]:
+    """Give threads that begin nothing more once something has failed."""
+    pool = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MOST_THREADS))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _sharded(tensors: list[Tensors], dtype: str | None, shard_size: int | None) -> dict[str, list[Tensors]]:
+    """Tensors by the file that they go to."""
+    if shard_size is None:
+        return {file.name: list(group) for file, group in groupby(tensors, key=lambda tensor: tensor[0].file)}
+    shards: list[list[Tensors]] = []
+    room = 0
+    for tensor in tensors:
+        size = num_bytes(_written_dtype(tensor[0], dtype), tensor[0].shape)
+        if not shards or size > room:
+            shards.append([])
+            room = shard_size
+        shards[-1].append(tensor)
+        room -= size
+    if len(shards) == 1:
+        return {WEIGHTS: shards[0]}
+    return {f"model-{n:05}-of-{len(shards):05}.safetensors": shard for n, shard in enumerate(shards, 1)}
+
+
+def _write_weights(
+    threads: ThreadPoolExecutor,
+    shards: Mapping[str, list[Tensors]],
+    targets: Mapping[tuple[float, ...], Path],
+    dtype: str | None,
+    advance: Callable[[int], object],
+) -> Sums:
+    total = Sums(0.0, np.zeros(len(targets)))
+    for name, tensors in shards.items():
         # Wide formats first, so that every tensor of a file lies aligned.
-        tensors = sorted(group, key=lambda tensor: -num_bytes(_written_dtype(tensor, out_dtype), (8,)))
-        header = [(tensor.name, _written_dtype(tensor, out_dtype), tensor.shape) for tensor in tensors]
-        file_of_tensor |= {name: file.name for name, _, _ in header}
-        total_size += sum(num_bytes(dtype, shape) for _, dtype, shape in header)
-        with ExitStack() as stack:
-            for output in outputs:
-                output.files[file.name] = stack.enter_context(start_file(output.folder / file.name, header))
-            for tensor in tensors:
-                squared_length += _write_tensor(tensor, high_tensors[tensor.name], outputs, out_dtype)
-    if (low / INDEX).is_file():
-        for output in outputs:
-            write_index(output.folder, file_of_tensor, total_size)
-    return squared_length
+        tensors.sort(key=lambda tensor: -num_bytes(_written_dtype(tensor[0], dtype), (8,)))
+        with _files(name, tensors, targets, dtype) as outputs:
+            pieces = list(_pieces(tensors, outputs))
+            futures: list[Future[Sums]] = [threads.submit(merge_piece, piece) for piece in pieces]
+            for future, piece in zip(futures, pieces, strict=True):
+                total += future.result()
+                advance((piece.stop - piece.start) * BYTES_PER_VALUE.get(piece.inputs[0].dtype, 1))
+    if len(shards) > 1 or WEIGHTS not in shards:
+        files = {tensor[0].name: name for name, tensors in shards.items() for tensor in tensors}
+        sizes = [num_bytes(_written_dtype(t[0], dtype), t[0].shape) for tensors in shards.values() for t in tensors]
+        for folder in targets.values():
+            write_index(folder, files, sum(sizes))
+    return total
 
 
-def _write_tensor(low: TensorInfo, high: TensorInfo, outputs: list[_Output], out_dtype: str | None) -> float:
-    """Append one tensor to every output; return its part of |high − low|²."""
-    low_bytes, high_bytes = read_bytes(low), read_bytes(high)
-    if low.dtype not in BYTES_PER_VALUE:
-        if not np.array_equal(low_bytes, high_bytes):
-            raise PolicyError(
-                f"tensor {low.name!r} is {low} and differs between {low.file.parent} and {high.file.parent}: "
-                f"only float tensors can be merged, others must be equal."
-            )
-        for output in outputs:
-            output.files[low.file.name].write(low_bytes.data)
-        return 0.0
-    step = _VALUES_PER_CHUNK * BYTES_PER_VALUE[low.dtype]
-    squared_length = 0.0
-    for start in range(0, low.num_bytes, step):
-        low_chunk, high_chunk = low_bytes[start : start + step], high_bytes[start : start + step]
-        low_values, high_values = to_float64(low_chunk, low.dtype), to_float64(high_chunk, high.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # told below, with the tensor's name
-            difference = high_values - low_values
-            squared_length += float(difference @ difference)
-        for output in outputs:
-            dtype = _written_dtype(low, out_dtype)
-            if output.alpha in (0, 1):  # low + (high − low) need not be high, in floating point
-                chunk, values = (low_chunk, low_values) if output.alpha == 0 else (high_chunk, high_values)
-                data = chunk if dtype == low.dtype else from_float64(values, dtype)
-            else:
-                data = _merged(output.alpha, low_values, difference, low, dtype)
-            output.along += float((to_float64(data, dtype) - low_values) @ difference)
-            output.files[low.file.name].write(data.data)
-    return squared_length
+@contextmanager
+def _files(
+    name: str, tensors: Sequence[Tensors], targets: Mapping[tuple[float, ...], Path], dtype: str | None
+) -> Generator[dict[str, tuple[Output, ...]]]:
+    """Lay out one file of every merge; give where each tensor goes, by its name."""
+    header = [(tensor[0].name, _written_dtype(tensor[0], dtype), tensor[0].shape) for tensor in tensors]
+    outputs: dict[str, list[Output]] = {tensor[0].name: [] for tensor in tensors}
+    with ExitStack() as stack:
+        for weights, folder in targets.items():
+            laid_out = lay_out(folder / name, header)
+            file = stack.enter_context((folder / name).open("r+b"))
+            for tensor in laid_out:
+                outputs[tensor.name].append(Output(tensor, file.fileno(), weights))
+        yield {name: tuple(of_tensor) for name, of_tensor in outputs.items()}
 
 
-def _merged(alpha: float, low: Values, difference: Values, tensor: TensorInfo, dtype: str) -> Bytes:
-    with np.errstate(over="ignore", invalid="ignore"):
-        data = from_float64(low + alpha * difference, dtype)
-    if not np.isfinite(to_float64(data, dtype)).all():
-        raise PolicyError(
-            f"tensor {tensor.name!r} leaves the range of {dtype} at alpha = {alpha:g}: "
-            "choose an alpha nearer to 0 or 1, or write the merge as float32."
-        )
-    return data
+def _pieces(tensors: Sequence[Tensors], outputs: Mapping[str, tuple[Output, ...]]) -> Iterator[Piece]:
+    for tensor in tensors:
+        length = tensor[0].num_bytes // BYTES_PER_VALUE.get(tensor[0].dtype, 1)
+        for start in range(0, length, _VALUES_PER_PIECE):
+            yield Piece(tensor, outputs[tensor[0].name], start, min(start + _VALUES_PER_PIECE, length))
 
 
-def _written_dtype(tensor: TensorInfo, out_dtype: str | None) -> str:
-    return out_dtype if out_dtype and tensor.dtype in BYTES_PER_VALUE else tensor.dtype
+def _written_dtype(tensor: TensorInfo, dtype: str | None) -> str:
+    return FORMAT_OF_DTYPE[dtype] if dtype and tensor.dtype in BYTES_PER_VALUE else tensor.dtype
 
 
-def _write_companions(low: Path, high: Path, folder: Path, dtype: str | None) -> None:
-    for path in [*companions(low), *companions(high)]:
-        if not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
-    if dtype is not None:
-        config = read_json(folder / "config.json")
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _vocabulary(folder: Path) -> dict[int, Any]:
-    """Token by id, from tokenizer.json; empty where the tokenizer is kept in another form."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return {}
-    tokenizer = read_json(path)
-    vocabulary = tokenizer.get("model", {}).get("vocab", {})
-    if isinstance(vocabulary, dict):
-        tokens: dict[int, Any] = {token: text for text, token in vocabulary.items()}
-    else:  # a unigram model lists pairs of text and score
-        tokens = {token: text for token, (text, _) in enumerate(vocabulary)}
-    return tokens | {entry["id"]: entry["content"] for entry in tokenizer.get("added_tokens", [])}
+def _write_companions(inputs: Mapping[str, Path], folders: Sequence[Path], dtype: str | None) -> None:
+    for folder in folders:
+        for path in (path for source in inputs.values() for path in companions(source)):
+            if not (folder / path.name).exists():
+                shutil.copyfile(path, folder / path.name)
+        if dtype is not None:
+            config = read_json(folder / "config.json")
+            config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype
+            write_json(folder / "config.json", config)

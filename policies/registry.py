@@ -17,8 +17,11 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from policies import merge, weights
+from policies.cache import cache_folder
 from policies.config import nearest
 from policies.engines import EngineOptions, load_engine
+from policies.mergeable import check_mergeable
+from policies.provenance import FORMULA
 from policies.recipes import Checkpoint, Merge, PoliciesFile, Recipe, Remote, read_policies
 from policies.types import Engine, PolicyError
 
@@ -118,7 +121,7 @@ class Registry:
             return _sha256({"url": recipe.url, "model": recipe.model})
         if isinstance(recipe, Merge):
             inputs = {"low": self.fingerprint(recipe.low), "high": self.fingerprint(recipe.high)}
-            return _sha256({"formula": merge.FORMULA, "alpha": recipe.alpha.hex(), **inputs})
+            return _sha256({"formula": FORMULA, "alpha": recipe.alpha.hex(), **inputs})
         folder = _folder(name, recipe)
         if folder not in self._fingerprints:
             self._fingerprints[folder] = weights.fingerprint(folder)
@@ -162,8 +165,7 @@ class Registry:
         return self._recipes[name]
 
     def _cached(self, name: str) -> Path:
-        cache = Path(os.environ.get("ALPHAMIX_CACHE") or "~/.cache/alphamix").expanduser()
-        return cache / "merges" / self.fingerprint(name)
+        return cache_folder() / "merges" / self.fingerprint(name)
 
     def _representative(self, name: str) -> Path:
         """Check a policy and all that it rests on; return a checkpoint with its tensors, config and
@@ -175,7 +177,7 @@ class Registry:
         if isinstance(recipe, Merge):
             low, high = self._representative(recipe.low), self._representative(recipe.high)
             with _about(name):
-                merge.check_mergeable(low, high)
+                check_mergeable({"low": low, "high": high})
             return low
         assert isinstance(recipe, Checkpoint)  # the recipes of merges were checked on reading
         folder = _folder(name, recipe)

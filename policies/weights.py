@@ -12,10 +12,11 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from policies.cache import file_digest
 from policies.floats import Bytes
 from policies.types import PolicyError
 
@@ -80,11 +81,12 @@ def describe(folder: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
-def read_bytes(tensor: TensorInfo) -> Bytes:
-    """`[num_bytes]` of a tensor as a read-only memory map."""
-    if tensor.num_bytes == 0:
+def read_bytes(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> Bytes:
+    """`[stop - start]` of a tensor's bytes, from `start` on and to the end if need be, as a read-only memory map."""
+    length = min(tensor.num_bytes if stop is None else stop, tensor.num_bytes) - start
+    if length <= 0:
         return np.zeros(0, np.uint8)
-    return np.memmap(tensor.file, np.uint8, "r", tensor.start, (tensor.num_bytes,))
+    return np.memmap(tensor.file, np.uint8, "r", tensor.start + start, (length,))
 
 
 def num_bytes(dtype: str, shape: Iterable[int]) -> int:
@@ -107,6 +109,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object as checkpoints have them."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
 def companions(folder: Path) -> list[Path]:
     """Config, generation config, tokenizer and chat template of a checkpoint, sorted by name."""
     return sorted({path for pattern in COMPANIONS for path in folder.glob(pattern) if path.is_file()})
@@ -124,14 +131,12 @@ def fingerprint(folder: Path) -> str:
     """Sha256 over the names and contents of weights and companions: equal exactly where sampling is."""
     total = hashlib.sha256()
     for path in sorted([*_weight_files(folder), *companions(folder)]):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name} {digest}\n".encode())
+        total.update(f"{path.name} {file_digest(path)}\n".encode())
     return total.hexdigest()
 
 
-def start_file(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> BinaryIO:
-    """Write the header of a safetensors file for (name, dtype, shape); the bytes follow in the same order."""
+def lay_out(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> list[TensorInfo]:
+    """Make a safetensors file for (name, dtype, shape) in this order: its header, and zeros where the bytes go."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, dtype, shape in tensors:
@@ -139,15 +144,16 @@ def start_file(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) 
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # tensors begin on whole words
-    file = path.open("wb")
-    file.write(struct.pack("<Q", len(text)) + text)
-    return file
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    return _read_header(path)
 
 
 def write_index(folder: Path, file_of_tensor: Mapping[str, str], total_size: int) -> None:
     """Write the index of a sharded checkpoint."""
     index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(file_of_tensor.items()))}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    write_json(folder / INDEX, index)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from policies.merge import check_mergeable, merge
+from policies.merge import merge
+from policies.mergeable import check_mergeable
 from policies.types import PolicyError
 
 from .conftest import MakeCheckpoint
@@ -155,7 +156,7 @@ def test_another_vocabulary_is_named(make_checkpoint: MakeCheckpoint) -> None:
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     path.write_text(json.dumps(tokenizer))
     with pytest.raises(PolicyError, match=r"token \d+ is 'a' in low and 'b' in high"):
-        check_mergeable(low, high)
+        check_mergeable({"low": low, "high": high})
 
 
 def test_integers_are_copied_when_equal_and_refused_when_not(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
@@ -185,12 +186,12 @@ def test_a_killed_merge_leaves_nothing_that_looks_finished(make_checkpoint: Make
     # The process dies in the middle of the weights, by a signal that nothing can catch.
     program = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom policies import merge\n"
-        "write = merge._write_tensor\ndone = []\n"
+        "write = merge.merge_piece\ndone = []\n"
         "def dying(*a):\n"
         "    done.append(write(*a))\n"
         "    if len(done) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return done[-1]\n"
-        "merge._write_tensor = dying\n"
+        "merge.merge_piece = dying\n"
         "merge.merge(Path(sys.argv[1]), Path(sys.argv[2]), {0.5: Path(sys.argv[3])})\n"
     )
     arguments = [sys.executable, "-c", program, str(low), str(high), str(target)]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from policies.types import PolicyError
-from policies.weights import describe, fingerprint, read_bytes, start_file
+from policies.weights import describe, fingerprint, lay_out, read_bytes
 
 from .conftest import MakeCheckpoint
 
@@ -32,13 +32,17 @@ def test_headers_and_bytes_are_those_of_the_library(make_checkpoint: MakeCheckpo
 
 def test_what_is_written_is_read_by_the_library(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    with start_file(path, [("a", "F32", (2, 3)), ("scalar", "I64", ()), ("empty", "F32", (0, 4))]) as file:
-        file.write(np.arange(6, dtype="<f4").tobytes())
-        file.write(np.array(7, "<i8").tobytes())
+    laid_out = {
+        tensor.name: tensor for tensor in lay_out(path, [("a", "F32", (2, 3)), ("s", "I64", ()), ("e", "F32", (0, 4))])
+    }
+    with path.open("r+b") as file:
+        for name, data in (("s", np.array(7, "<i8")), ("a", np.arange(6, dtype="<f4"))):
+            file.seek(laid_out[name].start)
+            file.write(data.tobytes())
     tensors = load_file(path)
     assert torch.equal(tensors["a"], torch.arange(6.0).reshape(2, 3))
-    assert tensors["scalar"].item() == 7
-    assert tensors["empty"].shape == (0, 4)
+    assert tensors["s"].item() == 7
+    assert tensors["e"].shape == (0, 4)
 
 
 def test_tied_weights_are_stored_once(make_checkpoint: MakeCheckpoint) -> None:

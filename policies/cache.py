@@ -1,0 +1,51 @@
+"""What is made once and kept: the cache's folder, and hashes of files that have not changed since."""
+
+import hashlib
+import os
+import time
+import uuid
+from pathlib import Path
+
+_SMALLEST_KEPT = 1 << 20
+"""Bytes. Below, hashing is quicker than looking it up is worth."""
+_SETTLED_NS = 2_000_000_000
+"""A file that changed less than this ago may change again within the same tick of its clock."""
+
+
+def cache_folder() -> Path:
+    """`$ALPHAMIX_CACHE`, or `~/.cache/alphamix`. It need not exist."""
+    return Path(os.environ.get("ALPHAMIX_CACHE") or "~/.cache/alphamix").expanduser()
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of a file's content, in hexadecimal.
+
+    Kept by device, inode, size and times of last change (of content, and of anything, which nobody can set back):
+    a file that is the same in all of these is not read again.
+    """
+    identity = _identity(path)
+    kept = cache_folder() / "digests" / hashlib.sha256(repr(identity).encode()).hexdigest()
+    is_large = path.stat().st_size >= _SMALLEST_KEPT
+    if is_large and kept.is_file():
+        return kept.read_text()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if is_large and identity == _identity(path) and time.time_ns() - max(identity[-2:]) > _SETTLED_NS:
+        _keep(kept, digest)
+    return digest
+
+
+def _identity(path: Path) -> tuple[str, int, int, int, int, int]:
+    status = path.stat()
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return (str(path.resolve()), status.st_dev, status.st_ino, status.st_size, *times)
+
+
+def _keep(kept: Path, digest: str) -> None:
+    temporary = kept.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(digest)
+        temporary.rename(kept)
+    except OSError:  # a cache that cannot be written costs time only
+        temporary.unlink(missing_ok=True)
