@@ -111,10 +111,10 @@ class _Workspace:
                     self._converter.read(chunks[same], piece.inputs[same].dtype, merged_N)
                 data = self._data[: length * BYTES_PER_VALUE[output.tensor.dtype]]
                 rounded_N = self._converter.write(merged_N, output.tensor.dtype, data)
-                np.subtract(rounded_N, merged_N, out=term_N)
-                rounding_A[a] = np.einsum("n,n->", term_N, deltas_DN[0])
+                error_N = np.subtract(rounded_N, merged_N, out=rounded_N)
+                rounding_A[a] = np.einsum("n,n->", error_N, deltas_DN[0])
                 if not np.isfinite(rounding_A[a]):
-                    _check_range(merged_N, rounded_N, output, is_copy=same is not None)
+                    _check_range(merged_N, error_N, output, is_copy=same is not None)
                 _write(output, position, data)
             return Sums(float(np.einsum("n,n->", deltas_DN[0], deltas_DN[0])), rounding_A)
 
@@ -152,8 +152,8 @@ def _input_that_it_is(weights: Sequence[float]) -> int | None:
     return positions[0] if len(positions) == 1 and weights[positions[0] - 1] == 1 else None
 
 
-def _check_range(merged_N: Values, rounded_N: Values, output: Output, *, is_copy: bool) -> None:
-    lost_N = ~np.isfinite(rounded_N)
+def _check_range(merged_N: Values, error_N: Values, output: Output, *, is_copy: bool) -> None:
+    lost_N = ~np.isfinite(error_N)
     if is_copy:
         lost_N &= np.isfinite(merged_N)
     if lost_N.any():

@@ -21,6 +21,8 @@ _NUMPY_OF_FORMAT = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _EXPONENT = np.uint64(0x7FF0_0000_0000_0000)
 _SMALLEST_NORMAL = 2.0**-126
 """Of bfloat16: below it, all its numbers are equally far apart."""
+_INFINITY, _SIGN = np.uint16(0x7F80), np.uint16(0x8000)
+"""Of bfloat16."""
 
 
 def to_float64(data: Bytes, dtype: str) -> Values:
@@ -63,7 +65,7 @@ class Converter:
         """Write `[N]` values, each rounded once to nearest, ties to even, to `out`, `[N * size]`.
 
         Returns:
-            What was written, as `[N]` values in memory that the next call uses again.
+            What was written, as `[N]` values in memory that is the caller's until the next call.
         """
         rounded = self._rounded[: len(values)]
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -82,14 +84,21 @@ class Converter:
         """
         unit, words = self._unit[: len(values)], self._words[: len(values)]
         np.bitwise_and(values.view(np.uint64), _EXPONENT, out=unit.view(np.uint64))
-        np.maximum(unit, _SMALLEST_NORMAL, out=unit)
+        if unit.min(initial=1) < _SMALLEST_NORMAL:
+            np.maximum(unit, _SMALLEST_NORMAL, out=unit)
         np.multiply(unit, 1.5 * 2.0**45, out=unit)
         np.add(values, unit, out=rounded)
         np.subtract(rounded, unit, out=rounded)
-        if not unit.max(initial=0) < np.inf:
-            np.copyto(rounded, values, where=unit == np.inf)  # beyond all ranges, infinite, or NaN
-        np.copyto(words.view(np.float32), rounded, casting="same_kind")
-        np.right_shift(words, 16, out=out, casting="unsafe")
+        _upper_half(rounded, words, out)
+        if out.view("<i2").max(initial=0) >= _INFINITY or out.max(initial=0) >= _INFINITY | _SIGN:
+            np.copyto(rounded, values, where=unit == np.inf)  # there the difference was no number
+            _upper_half(rounded, words, out)
         if out.min(initial=1) == 0:  # a zero has lost its sign
             zeros = np.flatnonzero(out == 0)
-            out[zeros] = np.signbit(values[zeros]).astype(np.uint16) << 15
+            out[zeros] = np.signbit(values[zeros]) * _SIGN
+
+
+def _upper_half(values: Values, words: NDArray[np.uint32], out: NDArray[np.uint16]) -> None:
+    """Bfloat16 is the upper half of float32."""
+    np.copyto(words.view(np.float32), values, casting="same_kind")
+    np.right_shift(words, 16, out=out, casting="unsafe")

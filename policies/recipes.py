@@ -6,13 +6,15 @@ The form of the file is a contract, see `docs/policies.md`. Errors are `PolicyEr
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from policies.config import nearest, read_toml, validated
+from policies.sources import source
 from policies.types import PolicyError
 
 
@@ -32,6 +34,34 @@ class Merge:
     high: str
     alpha: float
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The policies by their parts in the merge, the base first."""
+        return {"low": self.low, "high": self.high}
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of each input after the base."""
+        return (self.alpha,)
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """base + Σ weight·(input − base) of other policies, by their names."""
+
+    base: str
+    weight_of_input: dict[str, float]
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """As for `Merge`: here each policy's part is its name."""
+        return {name: name for name in (self.base, *self.weight_of_input)}
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of each input after the base."""
+        return tuple(self.weight_of_input.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Remote:
@@ -43,7 +73,7 @@ class Remote:
     """Name of the variable that holds the key."""
 
 
-Recipe = Checkpoint | Merge | Remote
+Recipe = Checkpoint | Merge | Combination | Remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +104,15 @@ class _MergeTable(_EndsTable):
     alpha: Number
 
 
+class _CombinationTable(_Table):
+    base: str | None = None
+    weights: Annotated[dict[str, Number], Field(min_length=1)]
+
+
 class _PolicyTable(_Table):
     checkpoint: Annotated[str, Field(min_length=1)] | None = None
-    merge: _MergeTable | None = None
+    merge: dict[str, Any] | None = None
+    """A `_MergeTable`, or with `weights` a `_CombinationTable`: read on its own, so that its faults are its form's."""
     url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     model: str | None = None
     api_key_env: str | None = None
@@ -128,7 +164,7 @@ def read_policies(path: Path) -> PoliciesFile:
     for kind in data:  # in the order of the file
         if kind == "policies":
             for name, policy in table.policies.items():
-                _add(recipes, name, _recipe(policy, path), path)
+                _add(recipes, name, _recipe(name, policy, path), path)
         elif kind == "sweeps":
             for sweep, entry in table.sweeps.items():
                 names = [f"{sweep}@{alpha_label(alpha)}" for alpha in entry.alphas]
@@ -150,20 +186,42 @@ def alpha_label(alpha: float) -> str:
     return f"{alpha:+}"
 
 
-def _recipe(table: _PolicyTable, path: Path) -> Recipe:
+def combination(base: str | None, weights: Mapping[str, float], place: str) -> Combination:
+    """Make a recipe from weights. Without a base they are coefficients, and the first policy serves as base.
+
+    Raises:
+        PolicyError: coefficients do not sum to 1, or nothing is left to merge.
+    """
+    if base is None:
+        total = math.fsum(weights.values())
+        if abs(total - 1) > _LARGEST_EXCESS:
+            raise PolicyError(
+                f"{place} has weights that sum to {total:g}: "
+                "make it 1, or give a base for base + Σ weight·(input − base)."
+            )
+        base = next(iter(weights))
+    others = {name: weight + 0.0 for name, weight in weights.items() if name != base}
+    if not others:
+        raise PolicyError(f"{place} merges {base!r} with nothing: give the weight of another checkpoint too.")
+    return Combination(base, others)
+
+
+_LARGEST_EXCESS = 1e-9
+"""Of a sum that is meant to be 1: decimals such as 0.1 + 0.2 + 0.7 miss it a little."""
+
+
+def _recipe(name: str, table: _PolicyTable, path: Path) -> Recipe:
     if table.merge is not None:
-        return Merge(table.merge.low, table.merge.high, table.merge.alpha + 0.0)
+        place = f"[policies.{name}.merge] of {path}"
+        if "weights" in table.merge:
+            entry = validated(_CombinationTable, table.merge, place, PolicyError)
+            return combination(entry.base, entry.weights, place)
+        line = validated(_MergeTable, table.merge, place, PolicyError)
+        return Merge(line.low, line.high, line.alpha + 0.0)
     if table.url is not None and table.model is not None:
         return Remote(table.url, table.model, table.api_key_env)
     assert table.checkpoint is not None
-    return Checkpoint(_source(table.checkpoint, path))
-
-
-def _source(checkpoint: str, path: Path) -> Path | str:
-    """A folder where there is one, else a hub id where it could be one, else the folder that is missing."""
-    folder = (path.parent / Path(checkpoint).expanduser()).resolve()
-    is_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", checkpoint) is not None
-    return checkpoint if is_hub_id and not folder.is_dir() else folder
+    return Checkpoint(source(table.checkpoint, path.parent))
 
 
 def _add(recipes: dict[str, Recipe], name: str, recipe: Recipe, path: Path) -> None:
@@ -199,10 +257,8 @@ def _check_names(
 def _check_merges(path: Path, recipes: dict[str, Recipe]) -> None:
     """Check that the ends of every merge are policies with weights, and that no merge rests on itself."""
     for name, recipe in recipes.items():
-        if isinstance(recipe, Merge):
-            if not math.isfinite(recipe.alpha):
-                raise PolicyError(f"policy {name!r} of {path} has alpha {recipe.alpha}: give a finite number.")
-            for end in (recipe.low, recipe.high):
+        if isinstance(recipe, Merge | Combination):
+            for end in recipe.inputs.values():
                 if end not in recipes:
                     known = nearest(end, list(recipes))
                     raise PolicyError(f"policy {name!r} of {path} merges the unknown policy {end!r}: {known}")
@@ -220,6 +276,6 @@ def _check_acyclic(path: Path, recipes: dict[str, Recipe], name: str, above: tup
         circle = " → ".join([*above[above.index(name) :], name])
         raise PolicyError(f"merges of {path} go in a circle ({circle}): let one of them start from a checkpoint.")
     recipe = recipes[name]
-    if isinstance(recipe, Merge):
-        _check_acyclic(path, recipes, recipe.low, (*above, name))
-        _check_acyclic(path, recipes, recipe.high, (*above, name))
+    if isinstance(recipe, Merge | Combination):
+        for below in recipe.inputs.values():
+            _check_acyclic(path, recipes, below, (*above, name))

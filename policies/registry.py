@@ -14,15 +14,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
-from policies import merge, weights
+from policies import weights
 from policies.cache import cache_folder
 from policies.config import nearest
 from policies.engines import EngineOptions, load_engine
+from policies.merge import combine
 from policies.mergeable import check_mergeable
-from policies.provenance import FORMULA
-from policies.recipes import Checkpoint, Merge, PoliciesFile, Recipe, Remote, read_policies
+from policies.provenance import FORMULA, FORMULA_OF_MANY
+from policies.recipes import Checkpoint, Combination, Merge, PoliciesFile, Recipe, Remote, read_policies
+from policies.sources import locate
 from policies.types import Engine, PolicyError
 
 
@@ -94,7 +94,7 @@ class Registry:
     def materialise(self, name: str) -> Path:
         """Folder of a policy's checkpoint, made or fetched if need be.
 
-        All listed merges of the same two policies are made along, in one pass over their weights.
+        All listed merges of the same policies are made along, in one pass over their weights.
 
         Raises:
             PolicyError: the checkpoint cannot be had, the merge cannot be made, or the policy has no weights
@@ -106,12 +106,12 @@ class Registry:
         if isinstance(recipe, Checkpoint):
             return _folder(name, recipe)
         if not self._cached(name).is_dir():
-            folders = {recipe.alpha: self._cached(name)}
+            folders = {recipe.weights: self._cached(name)}
             for other in self.names:
                 sibling = self._recipes[other]
-                if isinstance(sibling, Merge) and (sibling.low, sibling.high) == (recipe.low, recipe.high):
-                    folders[sibling.alpha] = self._cached(other)
-            merge.merge(self.materialise(recipe.low), self.materialise(recipe.high), folders)
+                if isinstance(sibling, Merge | Combination) and sibling.inputs == recipe.inputs:
+                    folders[sibling.weights] = self._cached(other)
+            combine({part: self.materialise(end) for part, end in recipe.inputs.items()}, folders)
         return self._cached(name)
 
     def fingerprint(self, name: str) -> str:
@@ -122,6 +122,11 @@ class Registry:
         if isinstance(recipe, Merge):
             inputs = {"low": self.fingerprint(recipe.low), "high": self.fingerprint(recipe.high)}
             return _sha256({"formula": FORMULA, "alpha": recipe.alpha.hex(), **inputs})
+        if isinstance(recipe, Combination):
+            terms = [f"{w.hex()} {self.fingerprint(n)}" for n, w in recipe.weight_of_input.items()]
+            return _sha256(
+                {"formula": FORMULA_OF_MANY, "base": self.fingerprint(recipe.base), "terms": ", ".join(terms)}
+            )
         folder = _folder(name, recipe)
         if folder not in self._fingerprints:
             self._fingerprints[folder] = weights.fingerprint(folder)
@@ -150,8 +155,8 @@ class Registry:
             name = waiting.pop()
             needed.add(name)
             recipe = self._recipes[name]
-            if isinstance(recipe, Merge):
-                waiting += [recipe.low, recipe.high]
+            if isinstance(recipe, Merge | Combination):
+                waiting += recipe.inputs.values()
         policies = {name: _table(r, relative_to) for name, r in self._recipes.items() if name in needed}
         table: dict[str, Any] = {"policies": policies}
         if self.mixtures:
@@ -171,14 +176,14 @@ class Registry:
         """Check a policy and all that it rests on; return a checkpoint with its tensors, config and
         tokenizer.
 
-        A merge has those of its lower end, so that merges of merges can be checked before any is made.
+        A merge has those of its base, so that merges of merges can be checked before any is made.
         """
         recipe = self._recipe(name)
-        if isinstance(recipe, Merge):
-            low, high = self._representative(recipe.low), self._representative(recipe.high)
+        if isinstance(recipe, Merge | Combination):
+            ends = {part: self._representative(end) for part, end in recipe.inputs.items()}
             with _about(name):
-                check_mergeable({"low": low, "high": high})
-            return low
+                check_mergeable(ends)
+            return next(iter(ends.values()))
         assert isinstance(recipe, Checkpoint)  # the recipes of merges were checked on reading
         folder = _folder(name, recipe)
         with _about(name):
@@ -198,20 +203,8 @@ def _about(name: str) -> Generator[None]:
 
 
 def _folder(name: str, recipe: Checkpoint) -> Path:
-    """Folder of a checkpoint, fetched from the hub if it is no folder."""
-    if isinstance(recipe.source, Path):
-        if recipe.source.is_dir():
-            return recipe.source
-        raise PolicyError(f"policy {name!r}: there is no folder {recipe.source}: correct the path of its checkpoint.")
-    patterns = ["*.safetensors", weights.INDEX, *weights.COMPANIONS]
-    try:
-        return Path(snapshot_download(recipe.source, allow_patterns=patterns))
-    except Exception as error:  # its library lets errors of several HTTP clients through
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise PolicyError(
-            f"policy {name!r}: {recipe.source!r} is no folder, and the hub does not give it ({reason}): "
-            "correct the path or the id, or see to network access and HF_TOKEN."
-        ) from error
+    with _about(name):
+        return locate(recipe.source)
 
 
 def _api_key(name: str, recipe: Remote) -> str | None:
@@ -229,6 +222,8 @@ def _api_key(name: str, recipe: Remote) -> str | None:
 def _table(recipe: Recipe, relative_to: Path) -> dict[str, Any]:
     if isinstance(recipe, Merge):
         return {"merge": asdict(recipe)}
+    if isinstance(recipe, Combination):
+        return {"merge": {"base": recipe.base, "weights": recipe.weight_of_input}}
     if isinstance(recipe, Checkpoint):
         if isinstance(recipe.source, Path):
             return {"checkpoint": os.path.relpath(recipe.source, relative_to.resolve())}

@@ -1,4 +1,4 @@
-"""`alphamix policies`: the policies of a file."""
+"""`alphamix policies`: the policies of a file, and merges without one."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ensemble.cli.merge import merge
 from ensemble.report.tables import alpha_label
 from policies.registry import Registry
 
 
 @click.group("policies")
 def command() -> None:
-    """List and check the policies of a file."""
+    """List and check the policies of a file, and merge checkpoints."""
+
+
+command.add_command(merge)
 
 
 @command.command("list")
