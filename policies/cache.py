@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 _SMALLEST_KEPT = 1 << 20
@@ -43,9 +44,7 @@ def _identity(path: Path) -> tuple[str, int, int, int, int, int]:
 
 def _keep(kept: Path, digest: str) -> None:
     temporary = kept.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
+    with suppress(OSError):  # a cache that cannot be written costs time only
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(digest)
         temporary.rename(kept)
-    except OSError:  # a cache that cannot be written costs time only
-        temporary.unlink(missing_ok=True)

@@ -59,3 +59,26 @@ def test_reading_and_writing_again_keeps_every_number(dtype: str, data: bytes) -
     for number, before, after in zip(values, raw.reshape(-1, size), written.reshape(-1, size), strict=True):
         assert np.isnan(number) or bytes(before) == bytes(after)
     assert np.array_equal(np.isnan(to_float64(written, dtype)), np.isnan(values))
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+@given(
+    fractions=st.lists(st.integers(0, 2**12), min_size=1, max_size=20),
+    exponent=st.integers(-150, 127),
+    nudge=st.sampled_from([0.0, 2.0**-45, -(2.0**-45)]),
+)
+def test_halves_and_their_neighbours_are_rounded_once(
+    dtype: str, fractions: list[int], exponent: int, nudge: float
+) -> None:
+    values = np.array([(1 + fraction / 2**12 + nudge) * 2.0**exponent for fraction in fractions])
+    for signed in (values, -values):
+        results = to_float64(from_float64(signed, dtype), dtype)
+        assert results.tolist() == [rounded_exactly(float(value), dtype) for value in signed]
+
+
+@pytest.mark.parametrize("dtype", BYTES_PER_VALUE)
+def test_zeros_keep_their_signs_and_infinities_stay(dtype: str) -> None:
+    values = np.array([0.0, -0.0, -1e-320, 1.0, np.inf, -np.inf])
+    results = to_float64(from_float64(values, dtype), dtype)
+    assert np.signbit(results).tolist() == [False, True, True, False, False, True]
+    assert np.isinf(results).tolist() == [False] * 4 + [True] * 2

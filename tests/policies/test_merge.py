@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from policies.merge import merge
+from policies.merge import combine, merge
 from policies.mergeable import check_mergeable
 from policies.types import PolicyError
+from policies.weights import lay_out
 
 from .conftest import MakeCheckpoint
 from .test_floats import rounded_exactly
@@ -210,3 +212,133 @@ def test_one_who_comes_second_keeps_the_first_merge(make_checkpoint: MakeCheckpo
     merge(low, high, {0.5: tmp_path / "m", 2.0: tmp_path / "n"})
     assert (tmp_path / "m" / "model.safetensors").stat().st_ino == before
     assert (tmp_path / "n" / "model.safetensors").is_file()
+
+
+def exact(folders: list[Path], coefficients: list[Fraction], name: str, index: int) -> Fraction:
+    """One value of an affine combination, without any rounding."""
+    values = [Fraction(float(tensors_of(folder)[name].flatten()[index])) for folder in folders]
+    return sum((c * v for c, v in zip(coefficients, values, strict=True)), Fraction(0))
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_three_checkpoints_are_combined(make_checkpoint: MakeCheckpoint, tmp_path: Path, dtype: torch.dtype) -> None:
+    inputs = {name: make_checkpoint(name, seed, dtype) for seed, name in enumerate("abc")}
+    choices = [(0.7, -0.3), (0.0, 0.0), (0.0, 1.0), (2.0, 0.25)]
+    combine(inputs, {weights: tmp_path / f"m{n}" for n, weights in enumerate(choices)})
+    tensors = [tensors_of(folder) for folder in inputs.values()]
+    for n, weights in enumerate(choices):
+        for name, merged in tensors_of(tmp_path / f"m{n}").items():
+            if sorted(weights)[0] == 0:
+                source = tensors[2] if 1.0 in weights else tensors[0]
+                assert bits(merged) == bits(source[name])
+                continue
+            base, one, other = (of_input[name].double() for of_input in tensors)
+            values = (weights[0] * (one - base) + weights[1] * (other - base) + base).flatten().numpy()
+            for value, result in list(zip(values, merged.flatten().tolist(), strict=True))[::37]:
+                assert result == rounded_exactly(float(value), FORMATS[dtype])
+        if 0 not in weights:
+            fractions = [Fraction(w) for w in weights]
+            for index in range(5):
+                value = exact(list(inputs.values()), [1 - sum(fractions), *fractions], NORM, index)
+                result = tensors_of(tmp_path / f"m{n}")[NORM][index].item()
+                assert result == pytest.approx(float(value), rel=2**-7, abs=1e-6)
+    record = json.loads((tmp_path / "m0" / "merge.json").read_text())
+    assert (record["base"], record["weights"]) == ("a", {"b": 0.7, "c": -0.3})
+    assert set(record["inputs"]) == {"a", "b", "c"}
+
+
+def test_shards_are_as_large_as_asked(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    inputs = {name: make_checkpoint(name, seed, shard="30KB") for seed, name in enumerate(["low", "high"])}
+    for size in (10_000, 10**9):
+        out = tmp_path / f"{size}"
+        combine(inputs, {(0.5,): out}, shard_size=size)
+        files = sorted(out.glob("*.safetensors"))
+        assert [f.name for f in files] == (
+            ["model.safetensors"]
+            if size == 10**9
+            else [f"model-{n + 1:05}-of-{len(files):05}.safetensors" for n in range(len(files))]
+        )
+        for file in files:
+            tensors = load_file(file)
+            assert len(tensors) == 1 or sum(t.nbytes for t in tensors.values()) <= size
+        with torch.no_grad():
+            tokens = torch.tensor([[5, 6, 7]])
+            logits = AutoModelForCausalLM.from_pretrained(out)(tokens).logits
+        assert tensors_of(out).keys() == tensors_of(inputs["low"]).keys()
+        assert logits.isfinite().all()
+
+
+def test_formats_mix_only_when_the_output_is_given(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    low, high = make_checkpoint("low", 1, torch.bfloat16), make_checkpoint("high", 2, torch.float32)
+    with pytest.raises(PolicyError, match=r"is BF16 .* in low and F32 .* in high, ask for a dtype to mix them"):
+        merge(low, high, {0.5: tmp_path / "m"})
+    merge(low, high, {0.5: tmp_path / "m", 1.0: tmp_path / "one"}, dtype="float32")
+    one, other = tensors_of(low), tensors_of(high)
+    for name, tensor in tensors_of(tmp_path / "m").items():
+        low_values = one[name].double()
+        assert torch.equal(tensor, (low_values + 0.5 * (other[name].double() - low_values)).float())
+    assert all(bits(t) == bits(other[n]) for n, t in tensors_of(tmp_path / "one").items())
+
+
+def test_a_stored_copy_of_a_tied_weight_is_left_out(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    low, high = make_checkpoint("low", seed=1), make_checkpoint("high", seed=2)
+    embeddings = tensors_of(high)["model.embed_tokens.weight"]
+    change(high, **{"lm_head.weight": embeddings.clone()})
+    merge(low, high, {0.5: tmp_path / "m"})
+    assert tensors_of(tmp_path / "m").keys() == tensors_of(low).keys()
+    change(high, **{"lm_head.weight": embeddings + 1})
+    with pytest.raises(PolicyError, match=r"'lm_head.weight' is in high but not in low"):
+        merge(low, high, {0.5: tmp_path / "n"})
+
+
+def test_what_was_copied_is_said(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    low, high = make_checkpoint("low", seed=1), make_checkpoint("high", seed=2)
+    for folder in (low, high):
+        change(folder, steps=torch.tensor([3, 4]), flag=torch.tensor(True))
+    merge(low, high, {0.5: tmp_path / "m"})
+    assert sorted(json.loads((tmp_path / "m" / "merge.json").read_text())["copied"]) == ["flag", "steps"]
+
+
+def test_the_mergekit_config_says_the_same(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    inputs = {name: make_checkpoint(name, seed, torch.bfloat16) for seed, name in enumerate("abc")}
+    combine(inputs, {(0.7, -0.3): tmp_path / "m"})
+    config = yaml.safe_load((tmp_path / "m" / "mergekit_config.yml").read_text())
+    assert config == {
+        "merge_method": "task_arithmetic",
+        "base_model": {"model": {"path": str(inputs["a"])}},
+        "models": [
+            {"model": {"model": {"path": str(inputs[name])}}, "parameters": {"weight": weight}}
+            for name, weight in (("b", 0.7), ("c", -0.3))
+        ],
+        "dtype": "float64",
+        "out_dtype": "bfloat16",
+    }
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
+    """Two merges of 48 MB in tensors of 16 MB, watched from inside while they go on."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom policies.merge import combine\n"
+        "from policies.affine import Piece\n"
+        "def anonymous_mb():\n"
+        "    lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith('RssAnon'))\n"
+        "before, peak = anonymous_mb(), []\n"
+        "low, high, out = map(Path, sys.argv[1:])\n"
+        "combine({'low': low, 'high': high}, {(0.3,): out / 'a', (1.3,): out / 'b'},\n"
+        "        advance=lambda _: peak.append(anonymous_mb()))\n"
+        "print(len(peak), max(peak) - before)\n"
+    )
+    shapes = [(f"layer{n}", "BF16", (1 << 11, 1 << 12)) for n in range(3)]
+    for folder in (tmp_path / "low", tmp_path / "high"):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        lay_out(folder / "model.safetensors", shapes)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", program, tmp_path / "low", tmp_path / "high", tmp_path]
+    ended = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(root)}, check=True, capture_output=True, text=True
+    )
+    looks, grown_mb = ended.stdout.split()
+    assert int(looks) >= 24
+    assert float(grown_mb) < 40  # a few chunks for each of at most eight threads: less than three tensors

@@ -130,6 +130,11 @@ ENDS = '[policies.a]\ncheckpoint = "./a"\n[policies.b]\ncheckpoint = "./b"\n'
             ENDS + '[policies.m]\nmerge = { low = "a", high = "b" }',
             "key 'alpha' is missing in [policies.m.merge]",
         ),
+        (ENDS + "[policies.m]\nmerge = { weights = { a = 0.5, b = 0.4 } }", "has weights that sum to 0.9: make it 1"),
+        (ENDS + "[policies.m]\nmerge = { weights = { a = 1 } }", "merges 'a' with nothing"),
+        (ENDS + '[policies.m]\nmerge = { base = "a", weights = { bb = 1 } }', "the unknown policy 'bb'"),
+        (ENDS + '[policies.m]\nmerge = { bas = "a", weights = { b = 1 } }', "did you mean 'base'?"),
+        (ENDS + '[policies.m]\nmerge = { base = "m", weights = { b = 1 } }', "go in a circle (m → m)"),
         (ENDS + '[sweeps.s]\nmerge = { low = "a", high = "b" }\nalphas = []', "sweeps.s.alphas of"),
         (
             ENDS + '[sweeps.s]\nmerge = { low = "a", high = "b" }\nalphas = [0.5, 0.50]',
@@ -314,3 +319,25 @@ def test_reading_policies_needs_no_torch(family: Path) -> None:
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", program, str(family)], env=environment, check=True)
+
+
+def test_any_affine_combination_is_made_once(tmp_path: Path, family: Path, cache: Path) -> None:
+    make = "[policies.soup]\nmerge = { weights = { low = 0.2, high = 0.5, beyond = 0.3 } }\n"
+    make += '[policies.sum]\nmerge = { base = "low", weights = { high = 0.7, beyond = 0.4 } }\n'
+    family.write_text(FAMILY + make)
+    registry = Registry.load(family).select(["soup", "sum"])
+    registry.check()
+    assert not cache.exists()
+    assert registry.alpha("soup") is None
+    inputs = [load_file(registry.materialise(n) / "model.safetensors") for n in ("low", "high", "beyond")]
+    for name, weights in (("soup", (0.5, 0.3)), ("sum", (0.7, 0.4))):
+        folder = registry.materialise(name)
+        for key, tensor in load_file(folder / "model.safetensors").items():
+            base, high, beyond = (of_input[key].double() for of_input in inputs)
+            assert torch.equal(tensor, (weights[0] * (high - base) + weights[1] * (beyond - base) + base).float())
+    made = registry.materialise("sum").stat().st_ino
+    table = registry.to_toml(tmp_path)
+    (tmp_path / "again.toml").write_text(tomli_w.dumps(table))
+    again = Registry.load(tmp_path / "again.toml")
+    assert again.materialise("sum").stat().st_ino == made
+    assert again.fingerprint("soup") == registry.fingerprint("soup")
