@@ -118,8 +118,11 @@ def _appearing(folder: Path) -> Generator[Path]:
 
 @contextmanager
 def _threads() -> Generator[ThreadPoolExecutor]:
-    """Give threads that begin nothing more once something has failed."""
-    pool = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MOST_THREADS))
+    """Give threads that begin nothing more once something has failed.
+
+    One for every two processors: these are often halves of one core, and two chunks do not fit into its cache.
+    """
+    pool = ThreadPoolExecutor(min(max(1, len(os.sched_getaffinity(0)) // 2), _MOST_THREADS))
     try:
         yield pool
     finally:
