@@ -20,7 +20,7 @@ from workload import mixed, trivial
 
 _TRIVIAL = {1: (200, "≥ 12 ×"), 21: (100, "≥ 10 ×"), 101: (40, "≥ 16 ×")}
 """Programs for the other side, and target, for each number of tests."""
-_OUR_PROGRAMS = 500
+_OUR_PROGRAMS = 2000
 """So many that one in fifty is audited, as in the long run: audits are a good part of what long lists of tests cost."""
 _FEW_TESTS, _MANY_TESTS = 21, 201
 _SOAK_PROGRAMS = 2000
