@@ -83,7 +83,7 @@ def combine(
     if not wanted:
         return
     with ExitStack() as stack:
-        targets = {weights: stack.enter_context(_appearing(folder)) for weights, folder in wanted.items()}
+        targets = {weights: stack.enter_context(appearing(folder)) for weights, folder in wanted.items()}
         threads = stack.enter_context(_threads())
         prints = {label: threads.submit(fingerprint, folder) for label, folder in inputs.items()}
         sums = _write_weights(threads, _sharded(tensors, dtype, shard_size), targets, dtype, advance)
@@ -100,7 +100,7 @@ def _has_files(folder: Path) -> bool:
 
 
 @contextmanager
-def _appearing(folder: Path) -> Generator[Path]:
+def appearing(folder: Path) -> Generator[Path]:
     """Give a temporary folder that becomes `folder` in one step at the end, and vanishes on failure."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")

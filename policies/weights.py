@@ -73,7 +73,7 @@ def describe(folder: Path) -> dict[str, TensorInfo]:
         raise PolicyError(f"{folder} is no checkpoint, it has no config.json: give a folder of save_pretrained.")
     tensors: dict[str, TensorInfo] = {}
     for file in _weight_files(folder):
-        for tensor in _read_header(file):
+        for tensor in read_header(file):
             if tensor.name in tensors:
                 other = tensors[tensor.name].file.name
                 raise PolicyError(f"tensor {tensor.name!r} is in both {other} and {file.name} of {folder}: keep one.")
@@ -147,7 +147,7 @@ def lay_out(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> 
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         file.truncate(8 + len(text) + end)
-    return _read_header(path)
+    return read_header(path)
 
 
 def write_index(folder: Path, file_of_tensor: Mapping[str, str], total_size: int) -> None:
@@ -172,8 +172,12 @@ def _weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_header(path: Path) -> list[TensorInfo]:
-    """Tensors of one file in the order of their offsets; what lies outside the file is told as damage."""
+def read_header(path: Path) -> list[TensorInfo]:
+    """Read the tensors of one file in the order of their offsets; what lies outside the file is told as damage.
+
+    Raises:
+        PolicyError: the file is damaged.
+    """
     size = path.stat().st_size
     try:
         with path.open("rb") as file:

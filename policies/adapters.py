@@ -1,0 +1,257 @@
+"""LoRA adapters as PEFT folders: read, written, and two of them merged at α into one, exactly.
+
+A module's change of weights is `scale · B @ A`. The sum of two such changes is the product of their factors
+laid side by side, so a merge of adapters of ranks r and s is an adapter of rank r + s: no cross terms, no
+approximation. Adding factor to factor, as `combination_type="linear"` of PEFT does, is another function.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.cache import file_digest
+from policies.floats import BYTES_PER_VALUE, from_float64, to_float64
+from policies.merge import appearing
+from policies.types import PolicyError
+from policies.weights import TensorInfo, lay_out, read_bytes, read_header, read_json, write_json
+
+CONFIG, ADAPTER_WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
+PREFIX = "base_model.model."
+"""What PEFT puts before the name of every module."""
+FORMULA = "(1 - alpha) * s_low * B_low @ A_low + alpha * s_high * B_high @ A_high, factors side by side"
+
+Matrix = NDArray[np.float64]
+Factors = tuple[Callable[[], Matrix], Callable[[], Matrix]]
+"""How to get A, `[rank, in]`, and B, `[out, rank]`, of one module."""
+
+_REFUSED = (
+    "use_dora",
+    "lora_bias",
+    "layer_replication",
+    "trainable_token_indices",
+    "target_parameters",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+)
+"""Keys of the config that make the change of weights something else than `scale · B @ A`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module's factors as they are stored."""
+
+    a: TensorInfo
+    """`[rank, in]`"""
+    b: TensorInfo
+    """`[out, rank]`"""
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return self.a.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter's folder, read without its weights."""
+
+    folder: Path
+    config: dict[str, Any]
+    modules: dict[str, Module]
+    """By the name of the module in the base model."""
+    saved: dict[str, TensorInfo]
+    """Whole tensors of `modules_to_save`, by their stored names."""
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read the config and the header of a LoRA adapter that PEFT wrote.
+
+    Raises:
+        PolicyError: this is no such folder, or an adapter of another kind than plain LoRA (DoRA, say).
+    """
+    for name in (CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise PolicyError(
+                f"{folder} is no adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
+            )
+    config = read_json(folder / CONFIG)
+    if config.get("peft_type") != "LORA":
+        raise PolicyError(f"{folder} is an adapter of type {config.get('peft_type')}: give a LORA adapter.")
+    special = [key for key in _REFUSED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        special.append("bias")
+    if special:
+        raise PolicyError(
+            f"{folder} has {special[0]} = {config[special[0]]!r}, which changes more than B @ A does: "
+            "fold the adapter into its base with PEFT's merge_and_unload and merge the checkpoints."
+        )
+    factors: dict[str, dict[str, TensorInfo]] = {}
+    saved: dict[str, TensorInfo] = {}
+    for tensor in read_header(folder / ADAPTER_WEIGHTS):
+        match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_(embedding_)?([AB])(?:\.weight)?", tensor.name)
+        if tensor.dtype not in BYTES_PER_VALUE or (match is None and "lora_" in tensor.name):
+            raise PolicyError(
+                f"tensor {tensor.name!r} of {folder} is {tensor}, not a factor of plain LoRA: save it anew."
+            )
+        if match is None:
+            saved[tensor.name] = tensor
+        else:
+            factors.setdefault(match[1], {})[match[3]] = tensor
+    modules = {name: _module(folder, config, name, pair) for name, pair in sorted(factors.items())}
+    if not modules:
+        raise PolicyError(f"{folder} has no factors of any module: give an adapter that changes something.")
+    return Adapter(folder, config, modules, saved)
+
+
+def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None:
+    """Write `(1 − α)·ΔW_low + α·ΔW_high` as one adapter into `folders[α]` for every α.
+
+    Its rank is the sum of the largest ranks of the two, the same for all modules (zeros fill up what a module
+    lacks), its scale is 1: scales and α are folded into B in float64 and rounded once, to float32. A module that only
+    one adapter has keeps that one's share. Tensors of `modules_to_save` are interpolated as whole weights.
+
+    Raises:
+        PolicyError: an adapter is not plain LoRA, or the two are not of one base.
+    """
+    ends = read_adapter(low), read_adapter(high)
+    _check_one_base(*ends)
+    ranks = [max(module.rank for module in end.modules.values()) for end in ends]
+    names = sorted(ends[0].modules.keys() | ends[1].modules.keys())
+    for alpha, folder in folders.items():
+        if not math.isfinite(alpha):
+            raise PolicyError(f"alpha is {alpha}: give a finite number.")
+        modules = {name: _side_by_side(ends, ranks, name, (1 - alpha, alpha)) for name in names}
+        saved = {
+            name: (tensor.shape, _interpolated(tensor, ends[1].saved[name], alpha))
+            for name, tensor in ends[0].saved.items()
+        }
+        inputs = {end: file_digest(f / ADAPTER_WEIGHTS) for end, f in (("low", low), ("high", high))}
+        record = {"formula": FORMULA, "alpha": alpha, "ranks": ranks, "inputs": inputs}
+        write_adapter(folder, ends[0].config, sum(ranks), modules, saved, lambda record=record: record)
+
+
+def write_adapter(
+    folder: Path,
+    config: Mapping[str, Any],
+    rank: int,
+    modules: Mapping[str, tuple[tuple[str, str], tuple[int, int], Factors]],
+    saved: Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]],
+    record: Callable[[], Mapping[str, Any]],
+) -> None:
+    """Write an adapter of scale 1 as PEFT has it, whole or not at all; one that exists is left as it is.
+
+    Args:
+        folder: Where it goes.
+        config: What else stands in its config, such as the base.
+        rank: Rank of every module.
+        modules: Stored names of A and B, (in, out), and how to get the factors, by module.
+        saved: Shapes and values of whole tensors, by their stored names.
+        record: Gives what is written to `adapter.json`, when all else is.
+
+    Raises:
+        PolicyError: a value leaves the range of float32.
+    """
+    if folder.exists():
+        return
+    with appearing(folder) as temporary:
+        header: list[tuple[str, str, tuple[int, ...]]] = []
+        values: dict[str, Callable[[], Matrix]] = {}
+        for (a, b), (width_in, width_out), (get_a, get_b) in modules.values():
+            header += [(a, "F32", (rank, width_in)), (b, "F32", (width_out, rank))]
+            values |= {a: get_a, b: get_b}
+        header += [(name, "F32", shape) for name, (shape, _) in saved.items()]
+        values |= {name: get for name, (_, get) in saved.items()}
+        for tensor in lay_out(temporary / ADAPTER_WEIGHTS, header):
+            data = from_float64(np.ascontiguousarray(values[tensor.name]()).ravel(), "F32")
+            if not np.isfinite(data.view("<f4")).all():
+                raise PolicyError(f"tensor {tensor.name!r} is not finite in float32: choose an alpha nearer to 0 or 1.")
+            with (temporary / ADAPTER_WEIGHTS).open("r+b") as file:
+                file.seek(tensor.start)
+                file.write(data.data)
+        own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
+        own |= {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, "bias": "none", "inference_mode": True}
+        own |= {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None}
+        own["modules_to_save"] = sorted({name.removeprefix(PREFIX).rpartition(".")[0] for name in saved}) or None
+        write_json(temporary / CONFIG, {"task_type": "CAUSAL_LM", "lora_dropout": 0.0, **config, **own})
+        write_json(temporary / RECORD, record())
+
+
+def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[str, TensorInfo]) -> Module:
+    if len(pair) != 2:
+        raise PolicyError(f"module {name!r} of {folder} has only one of the factors A and B: copy the adapter again.")
+    a, b = pair["A"], pair["B"]
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] == 0:
+        raise PolicyError(f"module {name!r} of {folder} has A {a} and B {b}: only factors of matrices can be merged.")
+    patterns = config.get("alpha_pattern") or {}
+    # As PEFT finds it: the first pattern that matches the end of the module's name.
+    alpha = next((patterns[key] for key in patterns if re.match(rf"(.*\.)?({key})$", name)), config.get("lora_alpha"))
+    if not isinstance(alpha, int | float):
+        raise PolicyError(f"{folder / CONFIG} has lora_alpha = {alpha!r}: write the number that it was trained with.")
+    rank = a.shape[0]
+    return Module(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def _check_one_base(low: Adapter, high: Adapter) -> None:
+    pair = f"{low.folder} (low) and {high.folder} (high) cannot be merged"
+    for key in ("base_model_name_or_path", "fan_in_fan_out"):
+        one, other = low.config.get(key) or None, high.config.get(key) or None
+        if one != other:
+            cure = "merge adapters of one base (if it has only two names, correct one)"
+            raise PolicyError(f"{pair}: {key} is {one!r} in low and {other!r} in high; {cure}.")
+    for name in sorted(low.modules.keys() & high.modules.keys()):
+        shapes = [
+            (module.b.shape[0], module.a.shape[1], "embedding_" in module.a.name)
+            for module in (low.modules[name], high.modules[name])
+        ]
+        if shapes[0] != shapes[1]:
+            raise PolicyError(
+                f"{pair}: module {name!r} is {list(shapes[0][:2])} in low and {list(shapes[1][:2])} in high; "
+                "merge adapters of one base."
+            )
+    for name in sorted(low.saved.keys() | high.saved.keys()):
+        one, other = low.saved.get(name), high.saved.get(name)
+        if one is None or other is None or one.shape != other.shape:
+            raise PolicyError(
+                f"{pair}: the saved tensor {name!r} is {one} in low and {other} in high, and the base's is not here; "
+                "give both the same modules_to_save, or merge the full checkpoints."
+            )
+
+
+def _side_by_side(
+    ends: tuple[Adapter, Adapter], ranks: list[int], name: str, shares: tuple[float, float]
+) -> tuple[tuple[str, str], tuple[int, int], Factors]:
+    present = [end.modules.get(name) for end in ends]
+    known = next(module for module in present if module is not None)
+    width_in, width_out = known.a.shape[1], known.b.shape[0]
+
+    def a() -> Matrix:
+        parts = [np.zeros((rank, width_in)) for rank in ranks]
+        for part, module in zip(parts, present, strict=True):
+            if module is not None:
+                part[: module.rank] = _values(module.a)
+        return np.concatenate(parts)
+
+    def b() -> Matrix:
+        parts = [np.zeros((width_out, rank)) for rank in ranks]
+        for part, module, share in zip(parts, present, shares, strict=True):
+            if module is not None:
+                part[:, : module.rank] = share * module.scale * _values(module.b)
+        return np.concatenate(parts, axis=1)
+
+    return (known.a.name, known.b.name), (width_in, width_out), (a, b)
+
+
+def _interpolated(low: TensorInfo, high: TensorInfo, alpha: float) -> Callable[[], Matrix]:
+    return lambda: (1 - alpha) * _values(low) + alpha * _values(high)
+
+
+def _values(tensor: TensorInfo) -> Matrix:
+    return to_float64(read_bytes(tensor), tensor.dtype).reshape(tensor.shape)
