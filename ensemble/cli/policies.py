@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ensemble.cli import adapters
 from ensemble.cli.merge import merge
 from ensemble.report.tables import alpha_label
 from policies.registry import Registry
@@ -18,6 +19,8 @@ def command() -> None:
 
 
 command.add_command(merge)
+command.add_command(adapters.extract)
+command.add_command(adapters.merge)
 
 
 @command.command("list")

@@ -1,0 +1,58 @@
+"""`alphamix policies extract-adapter` and `merge-adapters`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from policies.adapters import merge_adapters
+from policies.low_rank import extract_adapter
+from policies.types import PolicyError
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command("extract-adapter")
+@click.argument("base", type=_FOLDER)
+@click.argument("tuned", type=_FOLDER)
+@click.option("--out", type=_FOLDER, required=True, help="Folder of the adapter; it must not exist.")
+@click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank of every module.")
+@click.option("--target", metavar="REGEX", help="Only modules whose name contains this; all linear ones if left out.")
+@click.option("--save-rest", is_flag=True, help="Keep norms and embeddings whole (modules_to_save; not for vLLM).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def extract(base: Path, tuned: Path, out: Path, rank: int, target: str | None, save_rest: bool, as_json: bool) -> None:
+    """Write what training changed from BASE to TUNED as a LoRA adapter, and say how much of it that keeps."""
+    _refuse_existing(out)
+    report = extract_adapter(base, tuned, out, rank=rank, target=target, save_rest=save_rest)
+    energy = sum(entry.energy for entry in report)
+    kept = sum(entry.kept * entry.energy for entry in report) / energy
+    if as_json:
+        tensors = [asdict(entry) for entry in report]
+        click.echo(json.dumps({"rank": rank, "energy": energy, "kept": kept, "tensors": tensors}, indent=2))
+        return
+    table = Table("tensor", "energy", "% of all", "% kept", "how")
+    for entry in report:
+        share = 100 * entry.energy / energy
+        table.add_row(entry.tensor, f"{entry.energy:.3g}", f"{share:.1f}", f"{100 * entry.kept:.1f}", entry.how)
+    table.add_section()
+    table.add_row("all", f"{energy:.3g}", "100.0", f"{100 * kept:.1f}", "")
+    Console().print(table)
+
+
+@click.command("merge-adapters")
+@click.argument("low", type=_FOLDER)
+@click.argument("high", type=_FOLDER)
+@click.option("--alpha", type=float, required=True, help="0 is LOW, 1 is HIGH; beyond them extrapolates.")
+@click.option("--out", type=_FOLDER, required=True, help="Folder of the adapter; it must not exist.")
+def merge(low: Path, high: Path, alpha: float, out: Path) -> None:
+    """Merge the LoRA adapters LOW and HIGH of one base at α into one, exactly."""
+    _refuse_existing(out)
+    merge_adapters(low, high, {alpha: out})
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise PolicyError(f"{folder} exists: give --out another folder, or remove this one.")
