@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ensemble.cli import adapters
+from ensemble.cli import adapters, trajectory
 from ensemble.cli.merge import merge
 from ensemble.report.tables import alpha_label
 from policies.registry import Registry
@@ -21,6 +21,7 @@ def command() -> None:
 command.add_command(merge)
 command.add_command(adapters.extract)
 command.add_command(adapters.merge)
+command.add_command(trajectory.command)
 
 
 @command.command("list")
