@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from policies.adapters import merge_adapters
 from policies.low_rank import extract_adapter
@@ -33,7 +33,7 @@ def extract(base: Path, tuned: Path, out: Path, rank: int, target: str | None, s
         tensors = [asdict(entry) for entry in report]
         click.echo(json.dumps({"rank": rank, "energy": energy, "kept": kept, "tensors": tensors}, indent=2))
         return
-    table = Table("tensor", "energy", "% of all", "% kept", "how")
+    table = Table(Column("tensor", overflow="fold"), "energy", "% of all", "% kept", "how")
     for entry in report:
         share = 100 * entry.energy / energy
         table.add_row(entry.tensor, f"{entry.energy:.3g}", f"{share:.1f}", f"{100 * entry.kept:.1f}", entry.how)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from policies.trajectory import STRAIGHT, Linearity, Method, extrapolate, linearity
 from policies.types import PolicyError
@@ -48,7 +48,7 @@ def command(
         tensors = {name: asdict(row) for name, row in rows.items() if name}
         click.echo(json.dumps({"min_range": min_range, "overall": overall, "tensors": tensors}, indent=2))
         return
-    table = Table("tensor", "weights", "selected", "mean R²", "pooled R²", f"R² ≥ {STRAIGHT}")
+    table = Table(Column("tensor", overflow="fold"), "weights", "selected", "mean R²", "pooled R²", f"R² ≥ {STRAIGHT}")
     for name, row in rows.items():
         shares = (row.mean, row.pooled, row.straight)
         cells = ["n/a" if value is None else f"{value:.3f}" for value in shares]
