@@ -94,8 +94,11 @@ def _row(what: str, ours: Sequence[Cost], others: Sequence[Cost], num_alphas: in
     cpu = middle([other.cpu_s / our.cpu_s for our, other in zip(ours, others, strict=True)])
     wall = middle([other.wall_s / our.wall_s for our, other in zip(ours, others, strict=True)])
     target = ("≥ 8 ×" if num_alphas > 1 else "≥ 4 ×") if "mergekit" in what else "≥ 0.33 ×" if num_alphas == 1 else ""
-    sides = [f"{middle([c.cpu_s for c in s]):.2f} s CPU, {middle([c.wall_s for c in s]):.2f} s" for s in (ours, others)]
-    return Row(what, *sides, f"{cpu:.2f} × CPU, {wall:.2f} × wall", target)
+    our, other = (
+        f"{middle([cost.cpu_s for cost in side]):.2f} s CPU, {middle([cost.wall_s for cost in side]):.2f} s"
+        for side in (ours, others)
+    )
+    return Row(what, our, other, f"{cpu:.2f} × CPU, {wall:.2f} × wall", target)
 
 
 def _cost(folder: Path, side: Callable[[], object]) -> Cost:
