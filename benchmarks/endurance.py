@@ -51,7 +51,7 @@ class _Held:
 def soak(num_programs: int) -> list[Row]:
     """Judge many programs, and compare what is held on the way with what is held at the end.
 
-    The judge remembers the verdicts of up to 65,536 programs, some 350 bytes for each. This process grows by that, and
+    The judge remembers the verdicts of up to 16,384 programs, some 350 bytes for each. This process grows by that, and
     a last time when the full table makes room for changes; anything else is a leak.
     """
     problem = Problem(id="double", statement="", tests=_TESTS)

@@ -11,6 +11,7 @@ mergekit computes in float32 and runs once for each α, as it must.
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -88,17 +89,16 @@ def _compare(folder: Path, low: Path, high: Path, alphas: Sequence[float]) -> li
 
 
 def _row(what: str, ours: Sequence[Cost], others: Sequence[Cost], num_alphas: int) -> Row:
-    def middle(values: Sequence[float]) -> float:
-        return sorted(values)[len(values) // 2]
-
-    cpu = middle([other.cpu_s / our.cpu_s for our, other in zip(ours, others, strict=True)])
-    wall = middle([other.wall_s / our.wall_s for our, other in zip(ours, others, strict=True)])
+    cpu = statistics.median([other.cpu_s / our.cpu_s for our, other in zip(ours, others, strict=True)])
+    wall = statistics.median([other.wall_s / our.wall_s for our, other in zip(ours, others, strict=True)])
     target = ("≥ 8 ×" if num_alphas > 1 else "≥ 4 ×") if "mergekit" in what else "≥ 0.33 ×" if num_alphas == 1 else ""
-    our, other = (
-        f"{middle([cost.cpu_s for cost in side]):.2f} s CPU, {middle([cost.wall_s for cost in side]):.2f} s"
-        for side in (ours, others)
-    )
+    our, other = map(_medians, (ours, others))
     return Row(what, our, other, f"{cpu:.2f} × CPU, {wall:.2f} × wall", target)
+
+
+def _medians(costs: Sequence[Cost]) -> str:
+    cpu, wall = (statistics.median(side) for side in zip(*((cost.cpu_s, cost.wall_s) for cost in costs), strict=True))
+    return f"{cpu:.2f} s CPU, {wall:.2f} s"
 
 
 def _cost(folder: Path, side: Callable[[], object]) -> Cost:

@@ -236,22 +236,23 @@ def _side_by_side(
         parts = [np.zeros((rank, width_in)) for rank in ranks]
         for part, module in zip(parts, present, strict=True):
             if module is not None:
-                part[: module.rank] = _values(module.a)
+                part[: module.rank] = read_matrix(module.a)
         return np.concatenate(parts)
 
     def b() -> Matrix:
         parts = [np.zeros((width_out, rank)) for rank in ranks]
         for part, module, share in zip(parts, present, shares, strict=True):
             if module is not None:
-                part[:, : module.rank] = share * module.scale * _values(module.b)
+                part[:, : module.rank] = share * module.scale * read_matrix(module.b)
         return np.concatenate(parts, axis=1)
 
     return (known.a.name, known.b.name), (width_in, width_out), (a, b)
 
 
 def _interpolated(low: TensorInfo, high: TensorInfo, alpha: float) -> Callable[[], Matrix]:
-    return lambda: (1 - alpha) * _values(low) + alpha * _values(high)
+    return lambda: (1 - alpha) * read_matrix(low) + alpha * read_matrix(high)
 
 
-def _values(tensor: TensorInfo) -> Matrix:
+def read_matrix(tensor: TensorInfo) -> Matrix:
+    """Read a tensor of any float format, in its shape."""
     return to_float64(read_bytes(tensor), tensor.dtype).reshape(tensor.shape)

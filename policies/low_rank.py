@@ -14,7 +14,7 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import svds
 
-from policies.adapters import PREFIX, RECORD, Factors, Matrix, write_adapter
+from policies.adapters import PREFIX, RECORD, Factors, Matrix, read_matrix, write_adapter
 from policies.floats import BYTES_PER_VALUE, to_float64
 from policies.mergeable import check_mergeable
 from policies.types import PolicyError
@@ -94,7 +94,7 @@ def extract_adapter(
         if save_rest and pair[0].name.rpartition(".")[0] not in modules:
             entry.kept, entry.how = 1.0, "saved"
             for name in _with_tied_head(pair[0].name, config):
-                saved[PREFIX + name] = (pair[1].shape, lambda tensor=pair[1]: _values(tensor))
+                saved[PREFIX + name] = (pair[1].shape, lambda tensor=pair[1]: read_matrix(tensor))
     provenance = {"formula": "truncated SVD of tuned - base, in float64, rounded once", "rank": rank}
     provenance |= {"inputs": {"base": fingerprint(base), "tuned": fingerprint(tuned)}}
     write_adapter(
@@ -129,7 +129,7 @@ def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
     b_of_module: list[Matrix] = []
 
     def a() -> Matrix:
-        change = _values(pair[1]) - _values(pair[0])
+        change = read_matrix(pair[1]) - read_matrix(pair[0])
         if turned:
             change = change.T
         if not np.isfinite(change).all():
@@ -179,7 +179,3 @@ def _energy(pair: Pair) -> float:
         one, other = (to_float64(read_bytes(t, start, start + _BYTES_AT_ONCE), t.dtype) for t in pair)
         total += float(np.vdot(other - one, other - one))
     return total
-
-
-def _values(tensor: TensorInfo) -> Matrix:
-    return to_float64(read_bytes(tensor), tensor.dtype).reshape(tensor.shape)

@@ -79,7 +79,7 @@ def combine(
     if dtype is not None and dtype not in FORMAT_OF_DTYPE:
         raise PolicyError(f"a merge cannot be written as {dtype!r}: choose one of {', '.join(FORMAT_OF_DTYPE)}.")
     tensors = check_mergeable(inputs, any_float=dtype is not None)
-    wanted = {weights: folder for weights, folder in folders.items() if not _has_files(folder)}
+    wanted = {weights: folder for weights, folder in folders.items() if not has_files(folder)}
     if not wanted:
         return
     with ExitStack() as stack:
@@ -95,7 +95,8 @@ def combine(
             write_records(made, folder, weights, float(sums.rounding_A[a]), sums.squared_length)
 
 
-def _has_files(folder: Path) -> bool:
+def has_files(folder: Path) -> bool:
+    """Say whether a folder is taken: anything but an empty one, where it exists."""
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 

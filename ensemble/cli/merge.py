@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from policies.floats import FORMAT_OF_DTYPE
-from policies.merge import combine
+from policies.merge import combine, has_files
 from policies.recipes import alpha_label, combination
 from policies.sources import locate, source
 from policies.weights import describe, read_json
@@ -83,7 +83,7 @@ def merge(
         inputs = {name: _located(name) for name in recipe.inputs.values()}
         folders = {recipe.weights: out}
     for folder in folders.values():
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if has_files(folder):
             raise click.UsageError(f"{folder} is there already: give another --out, or remove it")
     with _progress(next(iter(inputs.values())), quiet=quiet or as_json) as advance:
         combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=advance)

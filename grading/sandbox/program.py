@@ -58,6 +58,8 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | Non
             syscall_filter.install()
         send(channels, b"H")
         os.read(channels.status, 1)  # the controller takes hold of this process before anything untrusted runs
+        for descriptor in (0, 1):  # where the program before this one left them
+            os.lseek(descriptor, 0, os.SEEK_SET)
         code, is_used = _compile(channels), False
         while os.read(channels.status, 1) and code is not None:
             if is_used:
@@ -107,8 +109,6 @@ def _compile(channels: Channels) -> CodeType | None:
 def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tuple[bytes, str]:
     try:
         if entry_point is None:
-            os.lseek(0, 0, os.SEEK_SET)
-            os.lseek(1, 0, os.SEEK_SET)
             _run_script(code)
         else:
             os.dup2(channels.null, 0)
