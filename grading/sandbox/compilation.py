@@ -30,11 +30,12 @@ _SCRATCH_BYTES = 3 * EXECUTABLE_BYTES
 
 def main(tier: str, *words: str) -> None:
     """Compile descriptor `source` to descriptor `executable`, the compiler's words to descriptor `messages`."""
-    parent, source, executable, messages, cpu_s, address_space = map(int, words[:6])
+    parent, *inherited, cpu_s, address_space = map(int, words[:6])
     compiler, prefix, scratch = words[6:]
     confinement.die_with_parent()
     if os.getppid() != parent:
         return
+    source, executable, messages = confinement.move_down(inherited)
     try:
         scratch = _confine(tier, prefix, scratch)
         confinement.limit_program(address_space, cpu_s)

@@ -76,6 +76,18 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, "prctl(PR_SET_PDEATHSIG)")
 
 
+def move_down(descriptors: Sequence[int]) -> list[int]:
+    """Renumber inherited descriptors to the lowest numbers that are free, and return those. They come with the numbers
+    of a process that may have thousands open; in here numbers mean something (MAX_OPEN_FILES, the executable's).
+    """
+    moved: dict[int, int] = {}
+    for descriptor in sorted(descriptors):
+        lowest = os.dup(descriptor)
+        os.close(max(descriptor, lowest))
+        moved[descriptor] = min(descriptor, lowest)
+    return [moved[descriptor] for descriptor in descriptors]
+
+
 def own_address_space() -> int:
     """Return the size of this process's address space in bytes."""
     return int(_read("/proc/self/statm").split()[0]) * resource.getpagesize()

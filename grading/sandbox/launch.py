@@ -4,10 +4,12 @@ It begins with nothing of ours but the descriptors that it is given: no environm
 this process's memory.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +28,9 @@ import_module("grading.sandbox." + sys.argv[2]).main(*sys.argv[3:])
 offers.
 """
 
+_FIRST_DESCRIPTOR = 3
+"""Above the standard streams, whose numbers are free for others in a service that closed them."""
+
 
 def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments: object) -> "subprocess.Popen[bytes]":
     """Start `main` of a module of the sandbox. It gets the tier, our process id, the descriptors and the arguments, all
@@ -33,15 +38,19 @@ def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments
     """
     package = str(Path(__file__).resolve().parent.parent)
     interpreter = os.path.realpath(sys.executable)  # not the venv's, which confinement would hide
-    words = [package, module, tier, os.getpid(), *descriptors, *arguments]
-    return subprocess.Popen(
-        [interpreter, "-I", "-S", "-c", _BOOTSTRAP, *map(str, words)],
-        pass_fds=descriptors,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        # Symbols are bound here, once: every fork would bind the same ones on first use.
-        env={"LD_BIND_NOW": "1"} | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-        start_new_session=True,  # Ctrl-C is for us; we end our children ourselves
-    )
+    with ExitStack() as stack:
+        given = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR) for each in descriptors]
+        for descriptor in given:
+            stack.callback(os.close, descriptor)
+        words = [package, module, tier, os.getpid(), *given, *arguments]
+        return subprocess.Popen(
+            [interpreter, "-I", "-S", "-c", _BOOTSTRAP, *map(str, words)],
+            pass_fds=given,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            # Symbols are bound here, once: every fork would bind the same ones on first use.
+            env={"LD_BIND_NOW": "1"} | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+            start_new_session=True,  # Ctrl-C is for us; we end our children ourselves
+        )

@@ -35,10 +35,11 @@ _FIRST_TO_KILL = b"1000"
 
 def main(tier: str, *numbers: str) -> None:
     """Confine, say `ready` (or why not), and serve orders until the controller closes the socket."""
-    parent, control, channel, inputs, answers, cgroup_entrance, output_bytes = map(int, numbers)
+    parent, *inherited, output_bytes = map(int, numbers)
     confinement.die_with_parent()
     if os.getppid() != parent:
         return
+    control, channel, inputs, answers, cgroup_entrance = confinement.move_down(inherited)
     try:
         os.write(cgroup_entrance, b"0")
         os.close(cgroup_entrance)

@@ -1,7 +1,10 @@
 """C++ programs, compiled and run in the sandbox: every verdict, from real processes, in either tier."""
 
 import os
+import resource
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,3 +223,41 @@ def test_closing_ends_a_running_compiler(make_problem: MakeProblem, descendants:
         assert time.monotonic() < deadline, "a process outlived the judge"
     del judge, future
     assert open_descriptors() == descriptors
+
+
+@pytest.mark.parametrize("num_open", [*range(54, 64), 1100])
+def test_what_else_this_process_has_open_changes_nothing(
+    make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch, num_open: int
+) -> None:
+    """In the sandbox descriptors have numbers of their own; 63 is the executable's, and 64 are all there are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(compiler, "_PROOF", RIGHT)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while held[-1] < num_open:
+            held.append(os.dup(held[0]))
+        with Judge() as judge:
+            for program in (Program(RIGHT, "cpp"), Program("print(int(input()) + 1)")):
+                judgement = judge.submit(make_problem(*ADD_ONE), program).result()
+                assert judgement.verdict == "AC", judgement
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+WITHOUT_STREAMS = """
+import os
+os.closerange(0, 3)
+from grading.judge import Judge
+from grading.types import Problem, Program, Test
+with Judge() as judge:
+    problem = Problem(id="p", statement="", tests=(Test(input="1\\n", output="2\\n"),))
+    judgement = judge.submit(problem, Program("print(int(input()) + 1)")).result()
+os._exit(0 if judgement.verdict == "AC" else 1)
+"""
+
+
+def test_a_service_without_standard_streams_judges_as_any_other() -> None:
+    assert subprocess.run([sys.executable, "-c", WITHOUT_STREAMS], check=False, timeout=300).returncode == 0
