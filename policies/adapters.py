@@ -5,6 +5,8 @@ laid side by side, so a merge of adapters of ranks r and s is an adapter of rank
 approximation. Adding factor to factor, as `combination_type="linear"` of PEFT does, is another function.
 """
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,9 +19,9 @@ from numpy.typing import NDArray
 
 from policies.cache import file_digest
 from policies.floats import BYTES_PER_VALUE, from_float64, to_float64
-from policies.merge import appearing
+from policies.folders import appearing, has_files
 from policies.types import PolicyError
-from policies.weights import TensorInfo, lay_out, read_bytes, read_header, read_json, write_json
+from policies.weights import TensorInfo, companions, lay_out, read_bytes, read_header, read_json, write_json
 
 CONFIG, ADAPTER_WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
 PREFIX = "base_model.model."
@@ -30,6 +32,7 @@ Matrix = NDArray[np.float64]
 Factors = tuple[Callable[[], Matrix], Callable[[], Matrix]]
 """How to get A, `[rank, in]`, and B, `[out, rank]`, of one module."""
 
+_NAMES_OF_BASE = ("base_model_name_or_path", "revision")
 _REFUSED = (
     "use_dora",
     "lora_bias",
@@ -77,12 +80,7 @@ def read_adapter(folder: Path) -> Adapter:
     Raises:
         PolicyError: this is no such folder, or an adapter of another kind than plain LoRA (DoRA, say).
     """
-    for name in (CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise PolicyError(
-                f"{folder} is no adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
-            )
-    config = read_json(folder / CONFIG)
+    config = _read_config(folder)
     if config.get("peft_type") != "LORA":
         raise PolicyError(f"{folder} is an adapter of type {config.get('peft_type')}: give a LORA adapter.")
     special = [key for key in _REFUSED if config.get(key)]
@@ -111,6 +109,13 @@ def read_adapter(folder: Path) -> Adapter:
     return Adapter(folder, config, modules, saved)
 
 
+def fingerprint(folder: Path) -> str:
+    """Sha256 over what an adapter changes, and over a tokenizer beside it; not over the name of its base."""
+    config = {key: value for key, value in _read_config(folder).items() if key not in _NAMES_OF_BASE}
+    files = {path.name: file_digest(path) for path in (folder / ADAPTER_WEIGHTS, *companions(folder))}
+    return hashlib.sha256(json.dumps({"config": config, "files": files}, sort_keys=True).encode()).hexdigest()
+
+
 def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None:
     """Write `(1 − α)·ΔW_low + α·ΔW_high` as one adapter into `folders[α]` for every α.
 
@@ -122,7 +127,7 @@ def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None
         PolicyError: an adapter is not plain LoRA, or the two are not of one base.
     """
     ends = read_adapter(low), read_adapter(high)
-    _check_one_base(*ends)
+    check_one_base(*ends)
     ranks = [max(module.rank for module in end.modules.values()) for end in ends]
     names = sorted(ends[0].modules.keys() | ends[1].modules.keys())
     for alpha, folder in folders.items():
@@ -146,7 +151,7 @@ def write_adapter(
     saved: Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]],
     record: Callable[[], Mapping[str, Any]],
 ) -> None:
-    """Write an adapter of scale 1 as PEFT has it, whole or not at all; one that exists is left as it is.
+    """Write an adapter of scale 1 as PEFT has it, whole or not at all; one that has files is left as it is.
 
     Args:
         folder: Where it goes.
@@ -159,7 +164,7 @@ def write_adapter(
     Raises:
         PolicyError: a value leaves the range of float32.
     """
-    if folder.exists():
+    if has_files(folder):
         return
     with appearing(folder) as temporary:
         header: list[tuple[str, str, tuple[int, ...]]] = []
@@ -184,6 +189,15 @@ def write_adapter(
         write_json(temporary / RECORD, record())
 
 
+def _read_config(folder: Path) -> dict[str, Any]:
+    for name in (CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise PolicyError(
+                f"{folder} is no adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
+            )
+    return read_json(folder / CONFIG)
+
+
 def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[str, TensorInfo]) -> Module:
     if len(pair) != 2:
         raise PolicyError(f"module {name!r} of {folder} has only one of the factors A and B: copy the adapter again.")
@@ -199,7 +213,12 @@ def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[st
     return Module(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
-def _check_one_base(low: Adapter, high: Adapter) -> None:
+def check_one_base(low: Adapter, high: Adapter) -> None:
+    """Check that two adapters can be merged.
+
+    Raises:
+        PolicyError: names the first difference, with both values.
+    """
     pair = f"{low.folder} (low) and {high.folder} (high) cannot be merged"
     for key in ("base_model_name_or_path", "fan_in_fan_out"):
         one, other = low.config.get(key) or None, high.config.get(key) or None

@@ -16,6 +16,7 @@ from scipy.sparse.linalg import svds
 
 from policies.adapters import PREFIX, RECORD, Factors, Matrix, read_matrix, write_adapter
 from policies.floats import BYTES_PER_VALUE, to_float64
+from policies.folders import has_files
 from policies.mergeable import check_mergeable
 from policies.types import PolicyError
 from policies.weights import TensorInfo, fingerprint, read_bytes, read_json
@@ -47,7 +48,7 @@ class Kept:
 def extract_adapter(
     base: Path, tuned: Path, folder: Path, *, rank: int, target: str | None = None, save_rest: bool = False
 ) -> list[Kept]:
-    """Write the best rank-`rank` adapter from `base` towards `tuned` as a PEFT folder; a folder that exists stays.
+    """Write the best rank-`rank` adapter from `base` towards `tuned` as a PEFT folder; one that has files stays.
 
     Each matrix of a linear module is decomposed in float64 (Eckart and Young, 1936: no other factors of the rank come
     nearer), both factors take the square roots of the singular values and are rounded once, to float32. Rank is
@@ -76,7 +77,7 @@ def extract_adapter(
     if not covered:
         reason = "no linear module differs" if target is None else f"no linear module that differs matches {target!r}"
         raise PolicyError(f"{base} and {tuned} give no adapter: {reason}; give two checkpoints of one training run.")
-    if folder.exists():
+    if has_files(folder):
         return [Kept(**entry) for entry in read_json(folder / RECORD)["tensors"]]
     rank = min(rank, max(min(pair[0].shape) for pair in covered))
     turned = config.get("model_type") in _STORED_AS_IN_OUT

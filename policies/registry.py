@@ -1,33 +1,31 @@
 """The policies of an experiment: by name, checked, their weights made when needed, opened on an engine.
 
-What the file says is read by `recipes`. A merge is made once and kept in a cache by content,
-`$ALPHAMIX_CACHE` or `~/.cache/alphamix`; it is written beside its place and renamed, so a killed merge leaves
-nothing that looks finished.
+What the file says is read by `policies_file`, weights are made by `materialise`, and what one server can run of a
+family is `family`'s to say. This module joins them under the names of the policies.
 """
 
-import hashlib
-import json
 import os
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from policies import weights
-from policies.cache import cache_folder
 from policies.config import nearest
 from policies.engines import EngineOptions, load_engine
-from policies.merge import combine
+from policies.family import Adapted, Affine, LogitPair, Member, Whole, check_serving, coefficients, inputs_of_switch
+from policies.materialise import Materialiser
 from policies.mergeable import check_mergeable
-from policies.provenance import FORMULA, FORMULA_OF_MANY
-from policies.recipes import Checkpoint, Combination, Merge, PoliciesFile, Recipe, Remote, read_policies
+from policies.policies_file import read_policies, write_policies
+from policies.recipes import EngineTable, Logits, Merge, PoliciesFile, Recipe, Remote, adapter_base
 from policies.sources import locate
 from policies.types import Engine, PolicyError
 
 
 class Registry:
-    """Policies that can be listed, checked and opened. A merge may rest on others that are not listed."""
+    """Policies that can be listed, checked and opened. They may rest on others that are not listed.
+
+    A registry is a context manager, and to be closed by whoever loads it.
+    """
 
     def __init__(self, file: PoliciesFile, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -38,7 +36,15 @@ class Registry:
         """Weights by policy; only mixtures all of whose policies are listed."""
         self._file = file
         self._recipes = file.recipes
-        self._fingerprints: dict[Path, str] = {}
+        self._materialiser = Materialiser(file.recipes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @classmethod
     def load(cls, path: Path) -> "Registry":
@@ -69,68 +75,60 @@ class Registry:
         return Registry(self._file, [name for name in self.names if name in chosen])
 
     def alpha(self, name: str) -> float | None:
-        """α of a merge; 0 or 1 for a policy that is an end of merges, always the same one; else None."""
+        """α of a merge, of weights or of logits; 0 or 1 for an end of these, always the same one; else None."""
         recipe = self._recipe(name)
-        if isinstance(recipe, Merge):
+        if isinstance(recipe, Merge | Logits):
             return recipe.alpha
-        merges = [other for other in self._recipes.values() if isinstance(other, Merge)]
-        ends = {0.0 for other in merges if other.low == name} | {1.0 for other in merges if other.high == name}
+        lines = [other for other in self._recipes.values() if isinstance(other, Merge | Logits)]
+        ends = {0.0 for other in lines if other.low == name} | {1.0 for other in lines if other.high == name}
         return ends.pop() if len(ends) == 1 else None
+
+    @property
+    def engine(self) -> EngineTable:
+        """What runs the policies that have weights here."""
+        return self._file.engine
 
     def check(self) -> None:
         """Check all that can be known without sampling. Writes nothing but downloads from the hub.
 
         Raises:
-            PolicyError: a folder is missing or no checkpoint, a merge's ends do not match, a key's variable
-                is unset.
+            PolicyError: a folder is missing or no checkpoint, parts of a policy do not match, they cannot be served
+                the way that the file asks for, or a key's variable is unset.
         """
         for name in self.names:
             recipe = self._recipe(name)
             if isinstance(recipe, Remote):
                 _api_key(name, recipe)
             else:
-                self._representative(name)
+                self._materialiser.check(name)
+        self._check_serving()
 
     def materialise(self, name: str) -> Path:
-        """Folder of a policy's checkpoint, made or fetched if need be.
+        """Folder of a policy's checkpoint, made or fetched if need be; an adapter is folded into its base.
 
         All listed merges of the same policies are made along, in one pass over their weights.
 
         Raises:
-            PolicyError: the checkpoint cannot be had, the merge cannot be made, or the policy has no weights
-                here.
+            PolicyError: the checkpoint cannot be had or made, or the policy has no weights of its own here.
         """
-        recipe = self._recipe(name)
-        if isinstance(recipe, Remote):
-            raise PolicyError(f"policy {name!r} is served at {recipe.url}: only policies with weights have a folder.")
-        if isinstance(recipe, Checkpoint):
-            return _folder(name, recipe)
-        if not self._cached(name).is_dir():
-            folders = {recipe.weights: self._cached(name)}
-            for other in self.names:
-                sibling = self._recipes[other]
-                if isinstance(sibling, Merge | Combination) and sibling.inputs == recipe.inputs:
-                    folders[sibling.weights] = self._cached(other)
-            combine({part: self.materialise(end) for part, end in recipe.inputs.items()}, folders)
-        return self._cached(name)
+        self._recipe(name)
+        return self._materialiser.folder(name, self.names)
 
     def fingerprint(self, name: str) -> str:
-        """Sha256 of what is sampled: files of a checkpoint, recipe and inputs of a merge, URL and model."""
-        recipe = self._recipe(name)
-        if isinstance(recipe, Remote):
-            return _sha256({"url": recipe.url, "model": recipe.model})
-        if isinstance(recipe, Merge):
-            inputs = {"low": self.fingerprint(recipe.low), "high": self.fingerprint(recipe.high)}
-            return _sha256({"formula": FORMULA, "alpha": recipe.alpha.hex(), **inputs})
-        if isinstance(recipe, Combination):
-            terms = [f"{w.hex()} {self.fingerprint(n)}" for n, w in recipe.weight_of_input.items()]
-            return _sha256(
-                {"formula": FORMULA_OF_MANY, "base": self.fingerprint(recipe.base), "terms": ", ".join(terms)}
-            )
-        folder = _folder(name, recipe)
-        if folder not in self._fingerprints:
-            self._fingerprints[folder] = weights.fingerprint(folder)
-        return self._fingerprints[folder]
+        """Sha256 of what is sampled: contents of files, recipe and what it rests on, URL and model; never paths."""
+        self._recipe(name)
+        return self._materialiser.fingerprint(name)
+
+    def family(self) -> dict[str, Member]:
+        """What each listed policy with weights is made of, by name; `Affine` wherever it can be.
+
+        Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `Whole` or of a `LogitPair`
+        is made. Merges that are `Affine` are not.
+
+        Raises:
+            PolicyError: as for `materialise`.
+        """
+        return {name: self._member(name) for name in self.names if not isinstance(self._recipes[name], Remote)}
 
     def open(self, name: str, options: EngineOptions) -> Engine:
         """Open a policy on its engine: a URL through `openai`, weights through `transformers`.
@@ -141,24 +139,27 @@ class Registry:
         recipe = self._recipe(name)
         if isinstance(recipe, Remote):
             return load_engine("openai")(recipe.url, recipe.model, _api_key(name, recipe), options)
-        return load_engine("transformers").from_checkpoint(self.materialise(name), options)
+        if self.engine.name != "transformers":
+            raise PolicyError(
+                f"policy {name!r} of {self._file.source} asks for the engine {self.engine.name!r}, which cannot be "
+                'started yet: write name = "transformers" under [engine], or serve the policy and give its url.'
+            )
+        engine = load_engine("transformers")
+        if isinstance(recipe, Logits):
+            low, high = self.materialise(recipe.low), self.materialise(recipe.high)
+            return engine.from_pair(low, high, recipe.alpha, options)
+        return engine.from_checkpoint(self.materialise(name), options)
+
+    def close(self) -> None:
+        """Free what the registry holds: engines that policies share. Safe to call twice."""
 
     def to_toml(self, relative_to: Path) -> dict[str, Any]:
-        """Write the listed policies, and those that their merges need, as a table that `load` reads again.
+        """Write the listed policies, and those that they rest on, as a table that `load` reads again.
 
         Sweeps are written out, folders relative to `relative_to`, hub ids as they are, keys as names of
         variables.
         """
-        needed: set[str] = set()
-        waiting = list(self.names)
-        while waiting:
-            name = waiting.pop()
-            needed.add(name)
-            recipe = self._recipes[name]
-            if isinstance(recipe, Merge | Combination):
-                waiting += recipe.inputs.values()
-        policies = {name: _table(r, relative_to) for name, r in self._recipes.items() if name in needed}
-        table: dict[str, Any] = {"policies": policies}
+        table = write_policies(self._file, set(self.names), relative_to)
         if self.mixtures:
             table["mixtures"] = {name: {"weights": shares} for name, shares in self.mixtures.items()}
         return table
@@ -169,42 +170,33 @@ class Registry:
             raise PolicyError(f"unknown policy {name!r} for {self._file.source}: {known}")
         return self._recipes[name]
 
-    def _cached(self, name: str) -> Path:
-        return cache_folder() / "merges" / self.fingerprint(name)
+    def _check_serving(self) -> None:
+        """Check that all listed policies belong to one family, where one server is to run them."""
+        serve = self.engine.serve
+        try:
+            check_serving(serve, self._recipes, self.names)
+            if serve == "switch":
+                inputs = list(inputs_of_switch(self._recipes, self.names))
+                for name, source in inputs[1:]:
+                    check_mergeable({f"of {inputs[0][0]!r}": locate(inputs[0][1]), f"of {name!r}": locate(source)})
+            elif serve == "adapters":
+                for name in self.names:
+                    if adapter_base(self._recipes, name) is not None:
+                        self._materialiser.check_servable(name)
+        except PolicyError as error:
+            raise PolicyError(f"[engine] of {self._file.source}: {error}") from error
 
-    def _representative(self, name: str) -> Path:
-        """Check a policy and all that it rests on; return a checkpoint with its tensors, config and
-        tokenizer.
-
-        A merge has those of its base, so that merges of merges can be checked before any is made.
-        """
-        recipe = self._recipe(name)
-        if isinstance(recipe, Merge | Combination):
-            ends = {part: self._representative(end) for part, end in recipe.inputs.items()}
-            with _about(name):
-                check_mergeable(ends)
-            return next(iter(ends.values()))
-        assert isinstance(recipe, Checkpoint)  # the recipes of merges were checked on reading
-        folder = _folder(name, recipe)
-        with _about(name):
-            weights.describe(folder)
-            if not weights.has_tokenizer(folder):
-                raise PolicyError(f"{folder} has no tokenizer: save it there with tokenizer.save_pretrained.")
-        return folder
-
-
-@contextmanager
-def _about(name: str) -> Generator[None]:
-    """Name the policy in an error about its files."""
-    try:
-        yield
-    except PolicyError as error:
-        raise PolicyError(f"policy {name!r}: {error}") from error
-
-
-def _folder(name: str, recipe: Checkpoint) -> Path:
-    with _about(name):
-        return locate(recipe.source)
+    def _member(self, name: str) -> Member:
+        recipe = self._recipes[name]
+        shares = coefficients(self._recipes, name)
+        if shares is not None:
+            return Affine({locate(source): share for source, share in shares.items()})
+        base = adapter_base(self._recipes, name)
+        if base is not None:
+            return Adapted(self.materialise(base), self._materialiser.adapter(name, self.names))
+        if isinstance(recipe, Logits):
+            return LogitPair(self.materialise(recipe.low), self.materialise(recipe.high), recipe.alpha)
+        return Whole(self.materialise(name))
 
 
 def _api_key(name: str, recipe: Remote) -> str | None:
@@ -217,19 +209,3 @@ def _api_key(name: str, recipe: Remote) -> str | None:
             f"export {recipe.api_key_env}=… first."
         )
     return key
-
-
-def _table(recipe: Recipe, relative_to: Path) -> dict[str, Any]:
-    if isinstance(recipe, Merge):
-        return {"merge": asdict(recipe)}
-    if isinstance(recipe, Combination):
-        return {"merge": {"base": recipe.base, "weights": recipe.weight_of_input}}
-    if isinstance(recipe, Checkpoint):
-        if isinstance(recipe.source, Path):
-            return {"checkpoint": os.path.relpath(recipe.source, relative_to.resolve())}
-        return {"checkpoint": recipe.source}
-    return {key: value for key, value in asdict(recipe).items() if value is not None}
-
-
-def _sha256(content: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

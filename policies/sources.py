@@ -1,12 +1,17 @@
 """Where checkpoints come from: a folder, or the hub."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
 from policies.types import PolicyError
 from policies.weights import COMPANIONS, INDEX
+
+CHECKPOINT_FILES = ("*.safetensors", INDEX, *COMPANIONS)
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *COMPANIONS)
+"""Patterns of what is fetched from the hub."""
 
 
 def source(text: str, relative_to: Path) -> Path | str:
@@ -16,8 +21,8 @@ def source(text: str, relative_to: Path) -> Path | str:
     return text if is_hub_id and not folder.is_dir() else folder
 
 
-def locate(checkpoint: Path | str) -> Path:
-    """Folder of a checkpoint, fetched from the hub if it is a hub id.
+def locate(checkpoint: Path | str, files: Sequence[str] = CHECKPOINT_FILES) -> Path:
+    """Folder of a checkpoint, or of an adapter, of which `files` are fetched from the hub if it is a hub id.
 
     Raises:
         PolicyError: there is no such folder, or the hub does not give it.
@@ -25,9 +30,9 @@ def locate(checkpoint: Path | str) -> Path:
     if isinstance(checkpoint, Path):
         if checkpoint.is_dir():
             return checkpoint
-        raise PolicyError(f"there is no folder {checkpoint}: correct the path of its checkpoint.")
+        raise PolicyError(f"there is no folder {checkpoint}: correct its path.")
     try:
-        return Path(snapshot_download(checkpoint, allow_patterns=["*.safetensors", INDEX, *COMPANIONS]))
+        return Path(snapshot_download(checkpoint, allow_patterns=list(files)))
     except Exception as error:  # its library lets errors of several HTTP clients through
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise PolicyError(

@@ -12,8 +12,9 @@ weighs them by how far they moved. Two checkpoints always lie on a line, so they
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.floats import BYTES_PER_VALUE, Bytes, from_float64, to_float64
-from policies.merge import appearing
+from policies.folders import appearing, has_files
 from policies.mergeable import check_mergeable
 from policies.types import PolicyError
 from policies.weights import INDEX, TensorInfo, companions, fingerprint, lay_out, read_bytes, write_index, write_json
@@ -71,18 +72,18 @@ def extrapolate(
     Args:
         checkpoints: By step, two or more.
         step: Any number of steps.
-        folder: Where it goes; it must not exist.
+        folder: Where it goes. One that has files is left as it is.
         method: A line per weight, or the rank-1 direction per tensor.
         norms: Whether normalisation layers are extrapolated; else they are the last checkpoint's.
 
     Raises:
-        PolicyError: the checkpoints do not match, the folder exists, or a value leaves the range of its dtype.
+        PolicyError: the checkpoints do not match, or a value leaves the range of its dtype.
     """
-    if folder.exists():
-        raise PolicyError(f"{folder} exists: give another folder, or remove this one.")
     if not np.isfinite(step):
         raise PolicyError(f"the step is {step}: give a finite number.")
     steps_T, tensors = _aligned(checkpoints)
+    if has_files(folder):
+        return
     last = checkpoints[int(steps_T[-1])]
     with appearing(folder) as temporary:
         file_of_tensor: dict[str, str] = {}
@@ -145,10 +146,16 @@ def _linearity(sums: Values, defined: bool) -> Linearity:
     return Linearity(int(weights), int(selected), r2 / selected, 1 - sse / sst, straight / selected)
 
 
+def line_weights(steps: Sequence[int], step: float) -> list[Fraction]:
+    """Weights of the checkpoints at `steps` that give the least-squares line's value at `step`. Their sum is 1."""
+    mean = Fraction(sum(steps), len(steps))
+    spread = sum((s - mean) ** 2 for s in steps)
+    return [Fraction(1, len(steps)) + (Fraction(step) - mean) * (s - mean) / spread for s in steps]
+
+
 def _weights(tensor: tuple[TensorInfo, ...], steps_T: Values, step: float, method: Method) -> Values:
     """`[T]` weights of the checkpoints, which sum to 1."""
-    centred_T = steps_T - steps_T.mean()
-    line_T = 1 / len(steps_T) + (step - steps_T.mean()) * centred_T / (centred_T @ centred_T)
+    line_T = np.array(line_weights([int(s) for s in steps_T], step), float)
     if method == "lines" or tensor[0].dtype not in BYTES_PER_VALUE:
         return line_T
     gram_TT = np.zeros((len(tensor), len(tensor)))

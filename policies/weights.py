@@ -94,6 +94,11 @@ def num_bytes(dtype: str, shape: Iterable[int]) -> int:
     return math.prod(shape) * _BITS_PER_ITEM[dtype] // 8
 
 
+def size(folder: Path) -> int:
+    """Bytes of all tensors of a checkpoint."""
+    return sum(tensor.num_bytes for tensor in describe(folder).values())
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object of a checkpoint.
 

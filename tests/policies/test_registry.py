@@ -106,7 +106,10 @@ ENDS = '[policies.a]\ncheckpoint = "./a"\n[policies.b]\ncheckpoint = "./b"\n'
     ("text", "message"),
     [
         ("", "defines no policy: add a table such as [policies.NAME]"),
-        ("[policies.a]\n", "a policy is one of checkpoint, merge or url, and here is none of them"),
+        (
+            "[policies.a]\n",
+            "a policy is one of checkpoint, merge, trajectory, adapter, logits or url, and here is none of them",
+        ),
         ('[policies.a]\ncheckpoint = "x"\nurl = "http://x"\nmodel = "m"', "here is checkpoint and url"),
         ('[policies.a]\nurl = "http://x"', "url and model go together"),
         ('[policies.a]\nurl = "ftp://x"\nmodel = "m"', "policies.a.url of"),

@@ -1,0 +1,242 @@
+"""Recipes followed: fingerprints of policies, checks without writing, and folders of weights, made when needed.
+
+What is made is kept by content in `$ALPHAMIX_CACHE` or `~/.cache/alphamix`: checkpoints under `merges`, merged adapters
+under `adapters`. It appears whole or not at all, and is made once.
+"""
+
+import hashlib
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from policies import adapters, fold, provenance, weights
+from policies.adapters import check_one_base, merge_adapters, read_adapter
+from policies.cache import cache_folder
+from policies.fold import changes_of, fold_adapter
+from policies.folders import check_room
+from policies.merge import combine
+from policies.mergeable import check_mergeable, check_same_vocabulary
+from policies.recipes import Adapter, Checkpoint, Combination, Logits, Merge, Recipe, Remote, Trajectory, adapter_base
+from policies.sources import ADAPTER_FILES, locate
+from policies.trajectory import extrapolate
+from policies.types import PolicyError
+
+
+class Materialiser:
+    """Follows the recipes of one file. Names must be known there."""
+
+    def __init__(self, recipes: Mapping[str, Recipe]) -> None:
+        self._recipes = recipes
+        self._fingerprints: dict[str, str] = {}
+
+    def fingerprint(self, name: str) -> str:
+        """Sha256 of what is sampled: contents of files, recipes, URL and model; never paths."""
+        if name not in self._fingerprints:
+            self._fingerprints[name] = self._fingerprint(name)
+        return self._fingerprints[name]
+
+    def check(self, name: str) -> Path:
+        """Check a policy with weights and all that it rests on, without writing anything.
+
+        Returns:
+            A checkpoint with its tensors, config and tokenizer. What is made has those of its base, so that merges
+            of merges can be checked before any is made.
+
+        Raises:
+            PolicyError: a folder is missing or no checkpoint, or parts do not match.
+        """
+        recipe = self._recipes[name]
+        if isinstance(recipe, Checkpoint):
+            return self._check_checkpoint(name, recipe)
+        if isinstance(recipe, Trajectory):  # the last checkpoint first: it gives config and tokenizer
+            ends = {f"step {s}": self._check_entry(name, entry) for s, entry in reversed(recipe.checkpoints.items())}
+        else:
+            ends = {part: self.check(below) for part, below in recipe.inputs.items()}
+        base = next(iter(ends.values()))
+        if isinstance(recipe, Logits):
+            with _about(name):
+                check_same_vocabulary(ends)
+        elif isinstance(recipe, Adapter):
+            folder = self.adapter(name)
+            with _about(name):
+                changes_of(base, read_adapter(folder))
+        elif adapter_base(self._recipes, name) is not None:
+            first, *others = [self.adapter(leaf) for leaf in self._adapters_below(name)]
+            with _about(name):
+                for other in others:
+                    check_one_base(read_adapter(first), read_adapter(other))
+        else:
+            with _about(name):
+                check_mergeable(ends)
+        return base
+
+    def check_servable(self, name: str) -> None:
+        """Check that an adapter is nothing but factors, which is what servers apply.
+
+        Raises:
+            PolicyError: it holds whole tensors as well.
+        """
+        for leaf in self._adapters_below(name):
+            saved = read_adapter(self.adapter(leaf)).saved
+            if saved:
+                raise PolicyError(
+                    f"policy {leaf!r} has whole tensors in its adapter (modules_to_save), first {next(iter(saved))!r}: "
+                    'write serve = "servers", or train it without them.'
+                )
+
+    def folder(self, name: str, along: Sequence[str] = ()) -> Path:
+        """Folder of a policy's checkpoint, made or fetched if need be.
+
+        Merges among `along` that have the same inputs are made in the same pass.
+
+        Raises:
+            PolicyError: the checkpoint cannot be had or made, or the policy has no weights of its own here.
+        """
+        recipe = self._recipes[name]
+        if isinstance(recipe, Remote):
+            raise PolicyError(f"policy {name!r} is served at {recipe.url}: only policies with weights have a folder.")
+        if isinstance(recipe, Logits):
+            raise PolicyError(
+                f"policy {name!r} mixes logits of two policies: only policies with weights have a folder."
+            )
+        if isinstance(recipe, Checkpoint):
+            return self._entry(name, recipe)
+        made = self._made(name)
+        if not made.is_dir():
+            self._make(name, recipe, made, along)
+        return made
+
+    def adapter(self, name: str, along: Sequence[str] = ()) -> Path:
+        """Folder of the adapter that a policy is on its base, see `adapter_base`; made or fetched if need be.
+
+        Raises:
+            PolicyError: it cannot be had, or the two that it is a merge of are not of one base.
+        """
+        recipe = self._recipes[name]
+        if isinstance(recipe, Adapter):
+            with _about(name):
+                return locate(recipe.source, ADAPTER_FILES)
+        assert isinstance(recipe, Merge)  # see `adapter_base`
+        made = self._made_adapter(name)
+        if not made.is_dir():
+            folders = {recipe.alpha: made}
+            for other, sibling in self._siblings(recipe, along):
+                if isinstance(sibling, Merge):
+                    folders.setdefault(sibling.alpha, self._made_adapter(other))
+            low, high = self.adapter(recipe.low), self.adapter(recipe.high)
+            with _about(name):
+                merge_adapters(low, high, folders)
+        return made
+
+    def _make(
+        self, name: str, recipe: Merge | Combination | Trajectory | Adapter, made: Path, along: Sequence[str]
+    ) -> None:
+        base = adapter_base(self._recipes, name)
+        if base is not None:
+            folder, adapter = self.folder(base), self.adapter(name, along)
+            with _about(name):
+                check_room(made, weights.size(folder))
+                fold_adapter(folder, adapter, made)
+        elif isinstance(recipe, Trajectory):
+            run = {step: self._entry(name, entry) for step, entry in recipe.checkpoints.items()}
+            with _about(name):
+                check_room(made, weights.size(run[max(run)]))
+                extrapolate(run, recipe.step, made, method=recipe.method, norms=recipe.norms == "extrapolate")
+        elif isinstance(recipe, Merge | Combination):
+            inputs = {part: self.folder(below) for part, below in recipe.inputs.items()}
+            folders = {recipe.weights: made}
+            for other, sibling in self._siblings(recipe, along):
+                folders.setdefault(sibling.weights, self._made(other))
+            with _about(name):
+                num_new = sum(not folder.is_dir() for folder in folders.values())
+                check_room(made, num_new * weights.size(next(iter(inputs.values()))))
+                combine(inputs, folders)
+
+    def _siblings(self, recipe: Merge | Combination, along: Sequence[str]) -> list[tuple[str, Merge | Combination]]:
+        """Merges of the same policies."""
+        others = [(name, self._recipes[name]) for name in along]
+        return [
+            (name, other)
+            for name, other in others
+            if isinstance(other, Merge | Combination) and other.inputs == recipe.inputs
+        ]
+
+    def _adapters_below(self, name: str) -> list[str]:
+        """Adapters that a merge of adapters is made of."""
+        recipe = self._recipes[name]
+        if isinstance(recipe, Adapter):
+            return [name]
+        return [leaf for below in recipe.inputs.values() for leaf in self._adapters_below(below)]
+
+    def _made(self, name: str) -> Path:
+        return cache_folder() / "merges" / self.fingerprint(name)
+
+    def _made_adapter(self, name: str) -> Path:
+        return cache_folder() / "adapters" / self._adapter_fingerprint(name)
+
+    def _entry(self, name: str, entry: str | Checkpoint) -> Path:
+        """Folder of a checkpoint that a recipe names, or of a policy."""
+        if isinstance(entry, str):
+            return self.folder(entry)
+        with _about(name):
+            return locate(entry.source)
+
+    def _check_entry(self, name: str, entry: str | Checkpoint) -> Path:
+        return self.check(entry) if isinstance(entry, str) else self._check_checkpoint(name, entry)
+
+    def _check_checkpoint(self, name: str, checkpoint: Checkpoint) -> Path:
+        folder = self._entry(name, checkpoint)
+        with _about(name):
+            weights.describe(folder)
+            if not weights.has_tokenizer(folder):
+                raise PolicyError(f"{folder} has no tokenizer: save it there with tokenizer.save_pretrained.")
+        return folder
+
+    def _fingerprint(self, name: str) -> str:
+        recipe = self._recipes[name]
+        if isinstance(recipe, Checkpoint):
+            return weights.fingerprint(self._entry(name, recipe))
+        if isinstance(recipe, Remote):
+            return _sha256({"url": recipe.url, "model": recipe.model})
+        base = adapter_base(self._recipes, name)
+        if base is not None:
+            adapter = self._adapter_fingerprint(name)
+            return _sha256({"formula": fold.FORMULA, "adapter": adapter, "base": self.fingerprint(base)})
+        if isinstance(recipe, Trajectory):
+            run = {f"step {step}": self._entry_fingerprint(name, entry) for step, entry in recipe.checkpoints.items()}
+            options = {"step": float(recipe.step).hex(), "method": recipe.method, "norms": recipe.norms}
+            return _sha256({"formula": "trajectory", **options, **run})
+        inputs = {part: self.fingerprint(below) for part, below in recipe.inputs.items()}
+        if isinstance(recipe, Combination):
+            base_of_all, *terms = inputs.values()
+            text = ", ".join(f"{w.hex()} {term}" for w, term in zip(recipe.weights, terms, strict=True))
+            return _sha256({"formula": provenance.FORMULA_OF_MANY, "base": base_of_all, "terms": text})
+        assert isinstance(recipe, Merge | Logits)
+        formula = provenance.FORMULA if isinstance(recipe, Merge) else "logits of low + alpha * (high - low)"
+        return _sha256({"formula": formula, "alpha": recipe.alpha.hex(), **inputs})
+
+    def _entry_fingerprint(self, name: str, entry: str | Checkpoint) -> str:
+        return self.fingerprint(entry) if isinstance(entry, str) else weights.fingerprint(self._entry(name, entry))
+
+    def _adapter_fingerprint(self, name: str) -> str:
+        recipe = self._recipes[name]
+        if isinstance(recipe, Merge):
+            ends = {part: self._adapter_fingerprint(below) for part, below in recipe.inputs.items()}
+            return _sha256({"formula": adapters.FORMULA, "alpha": recipe.alpha.hex(), **ends})
+        folder = self.adapter(name)
+        with _about(name):
+            return adapters.fingerprint(folder)
+
+
+@contextmanager
+def _about(name: str) -> Generator[None]:
+    """Name the policy in an error about its files."""
+    try:
+        yield
+    except PolicyError as error:
+        raise PolicyError(f"policy {name!r}: {error}") from error
+
+
+def _sha256(content: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
