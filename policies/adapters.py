@@ -26,6 +26,8 @@ from policies.weights import TensorInfo, companions, lay_out, read_bytes, read_h
 CONFIG, ADAPTER_WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
 PREFIX = "base_model.model."
 """What PEFT puts before the name of every module."""
+BASE_LAYER = ".base_layer."
+"""In the name of a copy of the base's own tensor: PEFT saves one of a table of embeddings that has factors."""
 FORMULA = "(1 - alpha) * s_low * B_low @ A_low + alpha * s_high * B_high @ A_high, factors side by side"
 
 Matrix = NDArray[np.float64]
@@ -71,7 +73,7 @@ class Adapter:
     modules: dict[str, Module]
     """By the name of the module in the base model."""
     saved: dict[str, TensorInfo]
-    """Whole tensors of `modules_to_save`, by their stored names."""
+    """Whole tensors of `modules_to_save`, and copies of the base's (`BASE_LAYER`), by their stored names."""
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -135,7 +137,7 @@ def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None
             raise PolicyError(f"alpha is {alpha}: give a finite number.")
         modules = {name: _side_by_side(ends, ranks, name, (1 - alpha, alpha)) for name in names}
         saved = {
-            name: (tensor.shape, _interpolated(tensor, ends[1].saved[name], alpha))
+            name: (tensor.shape, _interpolated(name, tensor, ends[1].saved[name], alpha))
             for name, tensor in ends[0].saved.items()
         }
         inputs = {end: file_digest(f / ADAPTER_WEIGHTS) for end, f in (("low", low), ("high", high))}
@@ -184,7 +186,8 @@ def write_adapter(
         own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
         own |= {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, "bias": "none", "inference_mode": True}
         own |= {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None}
-        own["modules_to_save"] = sorted({name.removeprefix(PREFIX).rpartition(".")[0] for name in saved}) or None
+        whole = {name.removeprefix(PREFIX).rpartition(".")[0] for name in saved if BASE_LAYER not in name}
+        own["modules_to_save"] = sorted(whole) or None
         write_json(temporary / CONFIG, {"task_type": "CAUSAL_LM", "lora_dropout": 0.0, **config, **own})
         write_json(temporary / RECORD, record())
 
@@ -242,6 +245,8 @@ def check_one_base(low: Adapter, high: Adapter) -> None:
                 f"{pair}: the saved tensor {name!r} is {one} in low and {other} in high, and the base's is not here; "
                 "give both the same modules_to_save, or merge the full checkpoints."
             )
+        if BASE_LAYER in name and not np.array_equal(read_matrix(one), read_matrix(other)):
+            raise PolicyError(f"{pair}: their copies of the base's {name!r} differ; merge adapters of one base.")
 
 
 def _side_by_side(
@@ -268,7 +273,9 @@ def _side_by_side(
     return (known.a.name, known.b.name), (width_in, width_out), (a, b)
 
 
-def _interpolated(low: TensorInfo, high: TensorInfo, alpha: float) -> Callable[[], Matrix]:
+def _interpolated(name: str, low: TensorInfo, high: TensorInfo, alpha: float) -> Callable[[], Matrix]:
+    if BASE_LAYER in name:
+        return lambda: read_matrix(low)
     return lambda: (1 - alpha) * read_matrix(low) + alpha * read_matrix(high)
 
 

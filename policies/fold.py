@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from policies import adapters
-from policies.adapters import PREFIX, Adapter, Matrix, Module, read_adapter, read_matrix
-from policies.floats import BYTES_PER_VALUE, Bytes, from_float64, to_float64
+from policies.adapters import BASE_LAYER, PREFIX, Adapter, Matrix, Module, read_adapter, read_matrix
+from policies.floats import BYTES_PER_VALUE, Bytes, Values, from_float64, to_float64
 from policies.folders import appearing, has_files
 from policies.types import PolicyError
 from policies.weights import INDEX, TensorInfo, companions, describe, fingerprint, read_bytes, read_json, write_json
@@ -79,7 +79,9 @@ def changes_of(base: Path, adapter: Adapter) -> list[Change]:
         shape = (factors.a.shape[1], factors.b.shape[0]) if turned else (factors.b.shape[0], factors.a.shape[1])
         changes.append(Change(_found(place, tensors, f"{module}.weight", shape), factors, turned))
     for name, tensor in saved.items():
-        if name not in heads:
+        if BASE_LAYER in name:
+            _check_copy(place, _found(place, tensors, name.replace(BASE_LAYER, "."), tensor.shape), tensor)
+        elif name not in heads:
             changes.append(Change(_found(place, tensors, name, tensor.shape), tensor, turned=False))
     return changes
 
@@ -92,6 +94,15 @@ def _found(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tupl
             f"{place}: {name!r} {there} and {list(shape)} for the adapter; name the policy that it was trained on."
         )
     return tensor
+
+
+def _check_copy(place: str, tensor: TensorInfo, copy: TensorInfo) -> None:
+    """Check that a copy of the base's tensor beside its factors is what the base has."""
+    for values, copied in zip(_values(tensor), _values(copy), strict=True):
+        if not np.array_equal(values, copied):
+            raise PolicyError(
+                f"{place}: its copy of the base's {tensor.name!r} differs; name the policy that it was trained on."
+            )
 
 
 def _check_tied(
@@ -128,10 +139,7 @@ def _new_bytes(change: Change) -> Iterator[Bytes]:
     """The tensor's new bytes, some rows at a time."""
     tensor, source = change.tensor, change.source
     if isinstance(source, TensorInfo):
-        size = _VALUES_AT_ONCE * BYTES_PER_VALUE[source.dtype]
-        for start in range(0, source.num_bytes, size):
-            values = to_float64(read_bytes(source, start, start + size), source.dtype)
-            yield from_float64(values, tensor.dtype)
+        yield from (from_float64(values, tensor.dtype) for values in _values(source))
         return
     left, right = _sides(source, turned=change.turned)
     height, width = tensor.shape
@@ -141,6 +149,12 @@ def _new_bytes(change: Change) -> Iterator[Bytes]:
         values = to_float64(read_bytes(tensor, start * row_size, (start + rows) * row_size), tensor.dtype)
         values += (source.scale * (left[start : start + rows] @ right)).ravel()
         yield from_float64(values, tensor.dtype)
+
+
+def _values(tensor: TensorInfo) -> Iterator[Values]:
+    size = _VALUES_AT_ONCE * BYTES_PER_VALUE[tensor.dtype]
+    for start in range(0, tensor.num_bytes, size):
+        yield to_float64(read_bytes(tensor, start, start + size), tensor.dtype)
 
 
 def _sides(module: Module, *, turned: bool) -> tuple[Matrix, Matrix]:

@@ -110,6 +110,20 @@ def test_saved_modules_are_interpolated_or_refused(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "merged" / CONFIG).read_text())["modules_to_save"] == ["model.norm"]
 
 
+def test_a_copy_of_the_base_stays_as_it_is(tmp_path: Path) -> None:
+    low, high = write_adapter(tmp_path / "low", 1, {Q: 2}), write_adapter(tmp_path / "high", 2, {Q: 2})
+    copy = f"{PREFIX}model.embed_tokens.base_layer.weight"
+    add_tensor(low, copy, np.array([0.1, 2], np.float32))
+    add_tensor(high, copy, np.array([0.1, 2], np.float32))
+    merge_adapters(low, high, {1 / 3: tmp_path / "merged"})
+    merged = load_file(tmp_path / "merged" / "adapter_model.safetensors")[copy]
+    assert np.array_equal(merged, np.array([0.1, 2], np.float32))
+    assert json.loads((tmp_path / "merged" / CONFIG).read_text())["modules_to_save"] is None
+    add_tensor(high, copy, np.array([0, 2], np.float32))
+    with pytest.raises(PolicyError, match="their copies of the base's .* differ"):
+        merge_adapters(low, high, {0.5: tmp_path / "half"})
+
+
 def add_tensor(folder: Path, name: str, value: NDArray[np.float32]) -> None:
     path = folder / "adapter_model.safetensors"
     save_file({**load_file(path), name: value}, path)
