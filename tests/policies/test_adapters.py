@@ -120,7 +120,7 @@ def test_a_copy_of_the_base_stays_as_it_is(tmp_path: Path) -> None:
     assert np.array_equal(merged, np.array([0.1, 2], np.float32))
     assert json.loads((tmp_path / "merged" / CONFIG).read_text())["modules_to_save"] is None
     add_tensor(high, copy, np.array([0, 2], np.float32))
-    with pytest.raises(PolicyError, match="their copies of the base's .* differ"):
+    with pytest.raises(PolicyError, match=r"their copies of the base's .* differ"):
         merge_adapters(low, high, {0.5: tmp_path / "half"})
 
 

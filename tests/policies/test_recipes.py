@@ -46,12 +46,15 @@ logits = { low = "both@+1.50", high = "one", alpha = 3 }
 """
 
 
-def write_adapter(folder: Path, seed: int, rank: int = 2, **config: Any) -> Path:
+def write_adapter(
+    folder: Path, seed: int, rank: int = 2, whole: dict[str, NDArray[np.float32]] | None = None, **config: Any
+) -> Path:
     generator = np.random.default_rng(seed)
     tensors: dict[str, NDArray[np.float32]] = {
         f"{PREFIX}{Q}.lora_A.weight": generator.normal(size=(rank, 32)).astype(np.float32),
         f"{PREFIX}{Q}.lora_B.weight": generator.normal(size=(32, rank)).astype(np.float32),
     }
+    tensors |= {PREFIX + name: tensor for name, tensor in (whole or {}).items()}
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     settings = {"peft_type": "LORA", "base_model_name_or_path": "base", "lora_alpha": 3, "r": rank}
