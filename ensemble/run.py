@@ -36,7 +36,7 @@ class Result:
 
 
 def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
-    """Sample and grade what is owed, then analyse and report.
+    """Sample and grade what is owed, then analyse and report. The registry is closed at the end.
 
     Raises:
         ExperimentError: the folder holds a run of something else.
@@ -46,7 +46,7 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
     grading = inputs.experiment.grading
     # One core is left to sampling: an embedded engine uses one thread.
     workers = grading.workers or max(1, (os.cpu_count() or 1) - 1)
-    with Judge(workers=workers, sandbox=grading.sandbox) as judge:
+    with inputs.registry, Judge(workers=workers, sandbox=grading.sandbox) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
             identity = inputs.identity()

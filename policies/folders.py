@@ -58,34 +58,31 @@ def appearing(folder: Path) -> Generator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(folder.parent)
-    with _locked(folder) as temporary:
+    temporary, lock = _made_and_locked(folder)
+    try:
+        yield temporary
         try:
-            yield temporary
-            try:
-                temporary.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process made the same first
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process made the same first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
 
 
-@contextmanager
-def _locked(folder: Path) -> Generator[Path]:
-    """Make the temporary folder, and lock it before anyone could take it for left over."""
+def _made_and_locked(folder: Path) -> tuple[Path, int]:
+    """Make the temporary folder, and open it with a lock."""
     while True:
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
         temporary.mkdir()
-        with suppress(FileNotFoundError):
-            descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                with suppress(OSError):  # a file system without locks has no removal of left-overs either
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if temporary.is_dir():
-                    yield temporary
-                    return
-            finally:
-                os.close(descriptor)
+        with suppress(FileNotFoundError):  # before it was locked, it was taken for left over
+            lock = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # a file system without locks: there, nothing is taken for left over
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if temporary.is_dir():
+                return temporary, lock
+            os.close(lock)
 
 
 def _remove_left_over(parent: Path) -> None:

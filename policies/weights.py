@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from policies.cache import file_digest
-from policies.floats import Bytes
+from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE, Bytes
 from policies.types import PolicyError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -94,9 +94,12 @@ def num_bytes(dtype: str, shape: Iterable[int]) -> int:
     return math.prod(shape) * _BITS_PER_ITEM[dtype] // 8
 
 
-def size(folder: Path) -> int:
-    """Bytes of all tensors of a checkpoint."""
-    return sum(tensor.num_bytes for tensor in describe(folder).values())
+def size(folder: Path, dtype: str | None = None) -> int:
+    """Bytes of all tensors of a checkpoint; with `dtype`, a name of `FORMAT_OF_DTYPE`, were its floats in that."""
+    return sum(
+        num_bytes(FORMAT_OF_DTYPE[dtype] if dtype and tensor.dtype in BYTES_PER_VALUE else tensor.dtype, tensor.shape)
+        for tensor in describe(folder).values()
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

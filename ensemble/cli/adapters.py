@@ -9,24 +9,26 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from policies.adapters import merge_adapters
+from policies.folders import refuse_taken
 from policies.low_rank import extract_adapter
-from policies.types import PolicyError
+from policies.sources import ADAPTER_FILES, locate, source
 
 _FOLDER = click.Path(path_type=Path)
 
 
 @click.command("extract-adapter")
-@click.argument("base", type=_FOLDER)
-@click.argument("tuned", type=_FOLDER)
+@click.argument("base")
+@click.argument("tuned")
 @click.option("--out", type=_FOLDER, required=True, help="Folder of the adapter; it must not exist.")
 @click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank of every module.")
 @click.option("--target", metavar="REGEX", help="Only modules whose name contains this; all linear ones if left out.")
 @click.option("--save-rest", is_flag=True, help="Keep norms and embeddings whole (modules_to_save; not for vLLM).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def extract(base: Path, tuned: Path, out: Path, rank: int, target: str | None, save_rest: bool, as_json: bool) -> None:
-    """Write what training changed from BASE to TUNED as a LoRA adapter, and say how much of it that keeps."""
-    _refuse_existing(out)
-    report = extract_adapter(base, tuned, out, rank=rank, target=target, save_rest=save_rest)
+def extract(base: str, tuned: str, out: Path, rank: int, target: str | None, save_rest: bool, as_json: bool) -> None:
+    """Write what training changed from BASE to TUNED (folders or hub ids) as a LoRA adapter, and say what it keeps."""
+    refuse_taken(out)
+    ends = [locate(source(end, Path.cwd())) for end in (base, tuned)]
+    report = extract_adapter(ends[0], ends[1], out, rank=rank, target=target, save_rest=save_rest)
     energy = sum(entry.energy for entry in report)
     kept = sum(entry.kept * entry.energy for entry in report) / energy
     if as_json:
@@ -43,16 +45,12 @@ def extract(base: Path, tuned: Path, out: Path, rank: int, target: str | None, s
 
 
 @click.command("merge-adapters")
-@click.argument("low", type=_FOLDER)
-@click.argument("high", type=_FOLDER)
+@click.argument("low")
+@click.argument("high")
 @click.option("--alpha", type=float, required=True, help="0 is LOW, 1 is HIGH; beyond them extrapolates.")
 @click.option("--out", type=_FOLDER, required=True, help="Folder of the adapter; it must not exist.")
-def merge(low: Path, high: Path, alpha: float, out: Path) -> None:
-    """Merge the LoRA adapters LOW and HIGH of one base at α into one, exactly."""
-    _refuse_existing(out)
-    merge_adapters(low, high, {alpha: out})
-
-
-def _refuse_existing(folder: Path) -> None:
-    if folder.exists():
-        raise PolicyError(f"{folder} exists: give --out another folder, or remove this one.")
+def merge(low: str, high: str, alpha: float, out: Path) -> None:
+    """Merge the LoRA adapters LOW and HIGH (folders or hub ids) of one base at α into one, exactly."""
+    refuse_taken(out)
+    ends = [locate(source(end, Path.cwd()), ADAPTER_FILES) for end in (low, high)]
+    merge_adapters(ends[0], ends[1], {alpha: out})

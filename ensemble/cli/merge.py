@@ -15,16 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from policies.floats import FORMAT_OF_DTYPE
-from policies.merge import combine, has_files
+from policies.folders import check_room, refuse_taken
+from policies.merge import combine
 from policies.recipes import alpha_label, combination
 from policies.sources import locate, source
-from policies.weights import describe, read_json
+from policies.weights import read_json, size
 
 _SECONDS_BETWEEN_LINES = 10.0
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     """Bytes of a size such as `5GB`."""
     if value is None:
         return None
@@ -47,7 +48,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
 @click.option(
     "--shard-size",
     metavar="SIZE",
-    callback=_size,
+    callback=_bytes,
     help="The most in one file, such as 5GB [files as the first input's].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
@@ -83,9 +84,10 @@ def merge(
         inputs = {name: _located(name) for name in recipe.inputs.values()}
         folders = {recipe.weights: out}
     for folder in folders.values():
-        if has_files(folder):
-            raise click.UsageError(f"{folder} is there already: give another --out, or remove it")
-    with _progress(next(iter(inputs.values())), quiet=quiet or as_json) as advance:
+        refuse_taken(folder)
+    first = next(iter(inputs.values()))
+    check_room(out, len(folders) * size(first, dtype))
+    with _progress(size(first), quiet=quiet or as_json) as advance:
         combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=advance)
     records = {folder: read_json(folder / "merge.json") for folder in folders.values()}
     if as_json:
@@ -137,10 +139,9 @@ def _summary(record: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _progress(base: Path, *, quiet: bool) -> Generator[Callable[[int], None]]:
+def _progress(total: int, *, quiet: bool) -> Generator[Callable[[int], None]]:
     """Show how far a merge is: a bar on a terminal, a line now and then in a log."""
     console = Console(file=sys.stderr)
-    total = sum(tensor.num_bytes for tensor in describe(base).values())
     done, next_line = 0, time.monotonic() + _SECONDS_BETWEEN_LINES
     columns = TextColumn("merging"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:

@@ -29,15 +29,15 @@ command.add_command(trajectory.command)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(file: Path, as_json: bool) -> None:
     """List the policies of FILE (sweeps expanded) with their α, and its mixtures, after checking all of them."""
-    registry = Registry.load(file)
-    registry.check()
+    with Registry.load(file) as registry:
+        registry.check()
+    alphas = {name: registry.alpha(name) for name in registry.names}
     if as_json:
-        alphas = {name: registry.alpha(name) for name in registry.names}
         click.echo(json.dumps({"policies": alphas, "mixtures": registry.mixtures}, indent=2))
         return
     table = Table("policy", "α")
-    for name in registry.names:
-        table.add_row(name, alpha_label(registry.alpha(name)))
+    for name, alpha in alphas.items():
+        table.add_row(name, alpha_label(alpha))
     console = Console()
     console.print(table)
     for mixture, weights in registry.mixtures.items():

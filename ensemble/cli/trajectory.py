@@ -11,12 +11,15 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from policies.folders import check_room, refuse_taken
+from policies.sources import locate, source
 from policies.trajectory import STRAIGHT, Linearity, Method, extrapolate, linearity
 from policies.types import PolicyError
+from policies.weights import size
 
 
 @click.command("trajectory")
-@click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=FOLDER …")
+@click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=CHECKPOINT …")
 @click.option("--min-range", type=float, default=0.0, show_default=True, help="Count weights that move by more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--output", type=click.Path(path_type=Path), help="Draw R² by tensor into this file.")
@@ -34,10 +37,13 @@ def command(
     method: Method,
     norms: str,
 ) -> None:
-    """Report R² of a line through checkpoints of one run, per tensor; with --step and --out, follow it."""
+    """Report R² of a line through checkpoints (folders or hub ids) of one run; with --step and --out, follow it."""
     if (step is None) != (out is None):
         raise click.UsageError("--step and --out go together: give both, or neither")
     run = _parsed(checkpoints)
+    if out is not None:
+        refuse_taken(out)
+        check_room(out, size(run[max(run)]))
     rows = linearity(run, min_range=min_range)
     if output is not None:
         _draw(rows, output)
@@ -61,12 +67,12 @@ def command(
 def _parsed(checkpoints: tuple[str, ...]) -> dict[int, Path]:
     run: dict[int, Path] = {}
     for text in checkpoints:
-        step, _, folder = text.partition("=")
-        if not step.isdecimal() or not folder or int(step) in run:
+        step, _, place = text.partition("=")
+        if not step.isdecimal() or not place or int(step) in run:
             raise click.UsageError(
-                f"{text!r} is no checkpoint of its own step: write each as STEP=FOLDER, as 200=run/b"
+                f"{text!r} is no checkpoint of its own step: write each as STEP=CHECKPOINT, as 200=run/b"
             )
-        run[int(step)] = Path(folder)
+        run[int(step)] = locate(source(place, Path.cwd()))
     return run
 
 

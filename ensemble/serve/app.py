@@ -82,10 +82,10 @@ def serve(registry_path: Path, host: str = "127.0.0.1", port: int = 8000) -> Non
     Raises:
         PolicyError: the file, or a policy in it, is not as it should be.
     """
-    registry = Registry.load(registry_path)
-    registry.check()
-    # Streams that are still open are cut a few seconds after Ctrl-C.
-    uvicorn.run(create_app(registry), host=host, port=port, log_level="info", timeout_graceful_shutdown=5)
+    with Registry.load(registry_path) as registry:
+        registry.check()
+        # Streams that are still open are cut a few seconds after Ctrl-C.
+        uvicorn.run(create_app(registry), host=host, port=port, log_level="info", timeout_graceful_shutdown=5)
 
 
 def create_app(registry: Served, options: EngineOptions | None = None, limits: Limits | None = None) -> Starlette:

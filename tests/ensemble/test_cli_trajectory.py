@@ -25,7 +25,7 @@ def test_a_run_is_reported_drawn_and_followed(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [([*RUN, "--step", "3"], "go together"), (["init"], "STEP=FOLDER"), ([RUN[0]], "two or more")],
+    [([*RUN, "--step", "3"], "go together"), (["init"], "STEP=CHECKPOINT"), ([RUN[0]], "two or more")],
 )
 def test_wrong_arguments_are_told(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

@@ -1,6 +1,7 @@
 """Trajectories, adapters and logits in a file of policies: read, checked, made once, opened, written again."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,20 @@ def test_an_adapter_is_merged_with_a_full_checkpoint_by_folding_it(file: Path) -
     registry.check()
     base, one = q_of(file.parent / "zero"), q_of(registry.materialise("one"))
     np.testing.assert_array_equal(q_of(registry.materialise("odd")), (base + 2 * (one - base)).astype(np.float32))
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 7))  # type: ignore[attr-defined]
+    registry = Registry.load(file)
+    size = (file.parent / "zero" / "model.safetensors").stat().st_size
+    for name in ("later", "one"):
+        with pytest.raises(PolicyError, match=rf"policy '{name}': .* would take \d+ bytes, .* has 7 free") as told:
+            registry.materialise(name)
+        needed = int(str(told.value).partition("take ")[2].partition(" ")[0])
+        assert size * 0.9 < needed < size
+    assert not cache.exists()
 
 
 def test_fingerprints_tell_policies_apart_and_follow_content_not_paths(file: Path) -> None:
