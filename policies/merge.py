@@ -7,7 +7,6 @@ What may be merged is decided by `mergeable`, the arithmetic is `affine`'s, what
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 
 from policies.affine import Output, Piece, Sums, merge_piece
 from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE
+from policies.folders import appearing, has_files
 from policies.mergeable import check_mergeable
 from policies.provenance import Made, write_records
 from policies.types import PolicyError
@@ -93,28 +93,6 @@ def combine(
         )
         for a, (weights, folder) in enumerate(targets.items()):
             write_records(made, folder, weights, float(sums.rounding_A[a]), sums.squared_length)
-
-
-def has_files(folder: Path) -> bool:
-    """Say whether a folder is taken: anything but an empty one, where it exists."""
-    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
-
-
-@contextmanager
-def appearing(folder: Path) -> Generator[Path]:
-    """Give a temporary folder that becomes `folder` in one step at the end, and vanishes on failure."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
-    temporary.mkdir()
-    try:
-        yield temporary
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process made the same merge first
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
