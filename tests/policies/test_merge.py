@@ -201,8 +201,10 @@ def test_a_killed_merge_leaves_nothing_that_looks_finished(make_checkpoint: Make
     ended = subprocess.run(arguments, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert not target.exists()
+    assert [path.suffix for path in target.parent.iterdir()] == [".partial"]
     merge(low, high, {0.5: target})
     assert (target / "merge.json").is_file()
+    assert [path.name for path in target.parent.iterdir()] == ["merged"]
 
 
 def test_one_who_comes_second_keeps_the_first_merge(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

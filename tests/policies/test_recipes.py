@@ -290,3 +290,12 @@ def test_what_does_not_fit_is_told_before_anything_is_made(
 
 
 LOGITS = '[policies.l]\nlogits = { low = "zero", high = "high", alpha = 2 }'
+
+
+def test_the_examples_of_the_documentation_load(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    family, engine = (block.partition("```")[0] for block in text.split("```toml\n")[1:3])
+    registry = load(tmp_path, engine + family)
+    kinds = {next(iter(table)) for table in registry.to_toml(tmp_path)["policies"].values()}
+    assert kinds == {"checkpoint", "merge", "trajectory", "adapter", "logits", "url"}
+    assert registry.engine.serve == "switch"
