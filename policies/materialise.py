@@ -36,40 +36,15 @@ class Materialiser:
             self._fingerprints[name] = self._fingerprint(name)
         return self._fingerprints[name]
 
-    def check(self, name: str) -> Path:
-        """Check a policy with weights and all that it rests on, without writing anything.
-
-        Returns:
-            A checkpoint with its tensors, config and tokenizer. What is made has those of its base, so that merges
-            of merges can be checked before any is made.
+    def check(self, names: Sequence[str]) -> None:
+        """Check policies with weights and all that they rest on, without writing anything.
 
         Raises:
             PolicyError: a folder is missing or no checkpoint, or parts do not match.
         """
-        recipe = self._recipes[name]
-        if isinstance(recipe, Checkpoint):
-            return self._check_checkpoint(name, recipe)
-        if isinstance(recipe, Trajectory):  # the last checkpoint first: it gives config and tokenizer
-            ends = {f"step {s}": self._check_entry(name, entry) for s, entry in reversed(recipe.checkpoints.items())}
-        else:
-            ends = {part: self.check(below) for part, below in recipe.inputs.items()}
-        base = next(iter(ends.values()))
-        if isinstance(recipe, Logits):
-            with _about(name):
-                check_same_vocabulary(ends)
-        elif isinstance(recipe, Adapter):
-            folder = self.adapter(name)
-            with _about(name):
-                changes_of(base, read_adapter(folder))
-        elif adapter_base(self._recipes, name) is not None:
-            first, *others = [self.adapter(leaf) for leaf in self._adapters_below(name)]
-            with _about(name):
-                for other in others:
-                    check_one_base(read_adapter(first), read_adapter(other))
-        else:
-            with _about(name):
-                check_mergeable(ends)
-        return base
+        checked: dict[object, Path] = {}
+        for name in names:
+            self._check(name, checked)
 
     def check_servable(self, name: str) -> None:
         """Check that an adapter is nothing but factors, which is what servers apply.
@@ -129,6 +104,50 @@ class Materialiser:
                 merge_adapters(low, high, folders)
         return made
 
+    def _check(self, name: str, checked: dict[object, Path]) -> Path:
+        """Check one policy, unless another at the same ends was.
+
+        Returns:
+            A checkpoint with its tensors, config and tokenizer. What is made has those of its base, so that merges
+            of merges can be checked before any is made.
+        """
+        recipe = self._recipes[name]
+        is_line = isinstance(recipe, Merge | Combination | Logits)
+        key: object = (type(recipe), tuple(recipe.inputs.items())) if is_line else name
+        if key not in checked:
+            checked[key] = self._check_parts(name, recipe, checked)
+        return checked[key]
+
+    def _check_parts(self, name: str, recipe: Recipe, checked: dict[object, Path]) -> Path:
+        if isinstance(recipe, Checkpoint):
+            return self._check_checkpoint(name, recipe)
+        if isinstance(recipe, Trajectory):  # the last checkpoint first: it gives config and tokenizer
+            ends = {
+                f"step {s}": self._check(entry, checked)
+                if isinstance(entry, str)
+                else self._check_checkpoint(name, entry)
+                for s, entry in reversed(recipe.checkpoints.items())
+            }
+        else:
+            ends = {part: self._check(below, checked) for part, below in recipe.inputs.items()}
+        base = next(iter(ends.values()))
+        if isinstance(recipe, Logits):
+            with _about(name):
+                check_same_vocabulary(ends)
+        elif isinstance(recipe, Adapter):
+            folder = self.adapter(name)
+            with _about(name):
+                changes_of(base, read_adapter(folder))
+        elif adapter_base(self._recipes, name) is not None:
+            first, *others = [self.adapter(leaf) for leaf in self._adapters_below(name)]
+            with _about(name):
+                for other in others:
+                    check_one_base(read_adapter(first), read_adapter(other))
+        else:
+            with _about(name):
+                check_mergeable(ends)
+        return base
+
     def _make(
         self, name: str, recipe: Merge | Combination | Trajectory | Adapter, made: Path, along: Sequence[str]
     ) -> None:
@@ -181,9 +200,6 @@ class Materialiser:
             return self.folder(entry)
         with _about(name):
             return locate(entry.source)
-
-    def _check_entry(self, name: str, entry: str | Checkpoint) -> Path:
-        return self.check(entry) if isinstance(entry, str) else self._check_checkpoint(name, entry)
 
     def _check_checkpoint(self, name: str, checkpoint: Checkpoint) -> Path:
         folder = self._entry(name, checkpoint)

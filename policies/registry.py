@@ -95,12 +95,11 @@ class Registry:
             PolicyError: a folder is missing or no checkpoint, parts of a policy do not match, they cannot be served
                 the way that the file asks for, or a key's variable is unset.
         """
+        self._materialiser.check([name for name in self.names if not isinstance(self._recipes[name], Remote)])
         for name in self.names:
-            recipe = self._recipe(name)
+            recipe = self._recipes[name]
             if isinstance(recipe, Remote):
                 _api_key(name, recipe)
-            else:
-                self._materialiser.check(name)
         self._check_serving()
 
     def materialise(self, name: str) -> Path:

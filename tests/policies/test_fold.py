@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from policies import fold
-from policies.adapters import CONFIG, PREFIX
+from policies.adapters import CONFIG, PREFIX, merge_adapters
 from policies.floats import from_float64, to_float64
 from policies.fold import fold_adapter
 from policies.types import PolicyError
@@ -158,3 +158,28 @@ def test_what_does_not_fit_leaves_nothing(
     with pytest.raises(PolicyError, match=told):
         fold_adapter(base, adapter, tmp_path / "folded")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_merged_adapters_of_peft_are_loaded_by_it_and_folded_alike(
+    tmp_path: Path, make_checkpoint: MakeCheckpoint
+) -> None:
+    peft = pytest.importorskip("peft")
+    base = make_checkpoint("base")
+    for seed, (name, modules) in enumerate((("low", ["q_proj", "down_proj"]), ("high", ["q_proj", "v_proj"]))):
+        config = peft.LoraConfig(r=2 + seed, lora_alpha=5, target_modules=modules)
+        model: Any = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(torch.randn_like(parameter) / 4)
+        model.save_pretrained(tmp_path / name)
+    merge_adapters(tmp_path / "low", tmp_path / "high", {1.5: tmp_path / "merged"})
+    fold_adapter(base, tmp_path / "merged", tmp_path / "folded")
+    applied: Any = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "merged")
+    folded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "folded")
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(folded(tokens).logits, applied(tokens).logits, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(folded(tokens).logits, AutoModelForCausalLM.from_pretrained(base)(tokens).logits)

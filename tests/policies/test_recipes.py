@@ -11,6 +11,7 @@ import tomli_w
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from policies import materialise
 from policies import registry as registry_module
 from policies.adapters import CONFIG, PREFIX
 from policies.engines import EngineOptions
@@ -144,6 +145,15 @@ def test_an_adapter_is_merged_with_a_full_checkpoint_by_folding_it(file: Path) -
     registry.check()
     base, one = q_of(file.parent / "zero"), q_of(registry.materialise("one"))
     np.testing.assert_array_equal(q_of(registry.materialise("odd")), (base + 2 * (one - base)).astype(np.float32))
+
+
+def test_a_sweep_is_checked_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Path]] = []
+    monkeypatch.setattr(materialise, "check_mergeable", seen.append)
+    alphas = [n / 8 for n in range(40)]
+    file.write_text(BODY + f'[sweeps.many]\nmerge = {{ low = "low", high = "later" }}\nalphas = {alphas}\n')
+    Registry.load(file).check()
+    assert len(seen) == 3  # both trajectories and the line
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
