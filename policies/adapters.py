@@ -1,8 +1,6 @@
-"""LoRA adapters as PEFT folders: read, written, and two of them merged at α into one, exactly.
+"""LoRA adapters as PEFT folders: read and written. A module's change of weights is `scale · B @ A`.
 
-A module's change of weights is `scale · B @ A`. The sum of two such changes is the product of their factors
-laid side by side, so a merge of adapters of ranks r and s is an adapter of rank r + s: no cross terms, no
-approximation. Adding factor to factor, as `combination_type="linear"` of PEFT does, is another function.
+Plain LoRA only; what else PEFT can write (DoRA, trained biases, …) is refused. Merging is `adapter_merge`'s affair.
 """
 
 import hashlib
@@ -28,7 +26,6 @@ PREFIX = "base_model.model."
 """What PEFT puts before the name of every module."""
 BASE_LAYER = ".base_layer."
 """In the name of a copy of the base's own tensor: PEFT saves one of a table of embeddings that has factors."""
-FORMULA = "(1 - alpha) * s_low * B_low @ A_low + alpha * s_high * B_high @ A_high, factors side by side"
 
 Matrix = NDArray[np.float64]
 Factors = tuple[Callable[[], Matrix], Callable[[], Matrix]]
@@ -118,33 +115,6 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(json.dumps({"config": config, "files": files}, sort_keys=True).encode()).hexdigest()
 
 
-def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None:
-    """Write `(1 − α)·ΔW_low + α·ΔW_high` as one adapter into `folders[α]` for every α.
-
-    Its rank is the sum of the largest ranks of the two, the same for all modules (zeros fill up what a module
-    lacks), its scale is 1: scales and α are folded into B in float64 and rounded once, to float32. A module that only
-    one adapter has keeps that one's share. Tensors of `modules_to_save` are interpolated as whole weights.
-
-    Raises:
-        PolicyError: an adapter is not plain LoRA, or the two are not of one base.
-    """
-    ends = read_adapter(low), read_adapter(high)
-    check_one_base(*ends)
-    ranks = [max(module.rank for module in end.modules.values()) for end in ends]
-    names = sorted(ends[0].modules.keys() | ends[1].modules.keys())
-    for alpha, folder in folders.items():
-        if not math.isfinite(alpha):
-            raise PolicyError(f"alpha is {alpha}: give a finite number.")
-        modules = {name: _side_by_side(ends, ranks, name, (1 - alpha, alpha)) for name in names}
-        saved = {
-            name: (tensor.shape, _interpolated(name, tensor, ends[1].saved[name], alpha))
-            for name, tensor in ends[0].saved.items()
-        }
-        inputs = {end: file_digest(f / ADAPTER_WEIGHTS) for end, f in (("low", low), ("high", high))}
-        record = {"formula": FORMULA, "alpha": alpha, "ranks": ranks, "inputs": inputs}
-        write_adapter(folder, ends[0].config, sum(ranks), modules, saved, lambda record=record: record)
-
-
 def write_adapter(
     folder: Path,
     config: Mapping[str, Any],
@@ -214,69 +184,6 @@ def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[st
         raise PolicyError(f"{folder / CONFIG} has lora_alpha = {alpha!r}: write the number that it was trained with.")
     rank = a.shape[0]
     return Module(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
-
-
-def check_one_base(low: Adapter, high: Adapter) -> None:
-    """Check that two adapters can be merged.
-
-    Raises:
-        PolicyError: names the first difference, with both values.
-    """
-    pair = f"{low.folder} (low) and {high.folder} (high) cannot be merged"
-    for key in ("base_model_name_or_path", "fan_in_fan_out"):
-        one, other = low.config.get(key) or None, high.config.get(key) or None
-        if one != other:
-            cure = "merge adapters of one base (if it has only two names, correct one)"
-            raise PolicyError(f"{pair}: {key} is {one!r} in low and {other!r} in high; {cure}.")
-    for name in sorted(low.modules.keys() & high.modules.keys()):
-        shapes = [
-            (module.b.shape[0], module.a.shape[1], "embedding_" in module.a.name)
-            for module in (low.modules[name], high.modules[name])
-        ]
-        if shapes[0] != shapes[1]:
-            raise PolicyError(
-                f"{pair}: module {name!r} is {list(shapes[0][:2])} in low and {list(shapes[1][:2])} in high; "
-                "merge adapters of one base."
-            )
-    for name in sorted(low.saved.keys() | high.saved.keys()):
-        one, other = low.saved.get(name), high.saved.get(name)
-        if one is None or other is None or one.shape != other.shape:
-            raise PolicyError(
-                f"{pair}: the saved tensor {name!r} is {one} in low and {other} in high, and the base's is not here; "
-                "give both the same modules_to_save, or merge the full checkpoints."
-            )
-        if BASE_LAYER in name and not np.array_equal(read_matrix(one), read_matrix(other)):
-            raise PolicyError(f"{pair}: their copies of the base's {name!r} differ; merge adapters of one base.")
-
-
-def _side_by_side(
-    ends: tuple[Adapter, Adapter], ranks: list[int], name: str, shares: tuple[float, float]
-) -> tuple[tuple[str, str], tuple[int, int], Factors]:
-    present = [end.modules.get(name) for end in ends]
-    known = next(module for module in present if module is not None)
-    width_in, width_out = known.a.shape[1], known.b.shape[0]
-
-    def a() -> Matrix:
-        parts = [np.zeros((rank, width_in)) for rank in ranks]
-        for part, module in zip(parts, present, strict=True):
-            if module is not None:
-                part[: module.rank] = read_matrix(module.a)
-        return np.concatenate(parts)
-
-    def b() -> Matrix:
-        parts = [np.zeros((width_out, rank)) for rank in ranks]
-        for part, module, share in zip(parts, present, shares, strict=True):
-            if module is not None:
-                part[:, : module.rank] = share * module.scale * read_matrix(module.b)
-        return np.concatenate(parts, axis=1)
-
-    return (known.a.name, known.b.name), (width_in, width_out), (a, b)
-
-
-def _interpolated(name: str, low: TensorInfo, high: TensorInfo, alpha: float) -> Callable[[], Matrix]:
-    if BASE_LAYER in name:
-        return lambda: read_matrix(low)
-    return lambda: (1 - alpha) * read_matrix(low) + alpha * read_matrix(high)
 
 
 def read_matrix(tensor: TensorInfo) -> Matrix:

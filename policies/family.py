@@ -19,7 +19,6 @@ from policies.recipes import (
     Recipe,
     Remote,
     Trajectory,
-    adapter_base,
 )
 from policies.trajectory import line_weights
 from policies.types import PolicyError
@@ -63,6 +62,37 @@ class LogitPair:
 
 
 Member = Affine | Adapted | Whole | LogitPair
+
+
+def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
+    """The policy that a policy is one adapter on, None where it is none.
+
+    It is for an adapter, and for a merge of such on the same base and of that base itself: `adapter_shares`.
+    """
+    recipe = recipes[name]
+    if isinstance(recipe, Adapter):
+        return recipe.base
+    if not isinstance(recipe, Merge | Combination):
+        return None
+    bases = {below: adapter_base(recipes, below) for below in recipe.inputs.values()}
+    for base in bases.values():
+        if base is not None and all(base in (below, of_below) for below, of_below in bases.items()):
+            return base
+    return None
+
+
+def adapter_shares(recipes: Mapping[str, Recipe], name: str) -> dict[str, Fraction]:
+    """Shares of the adapters that such a policy is made of, by their names; what they lack to 1 is the base's."""
+    recipe = recipes[name]
+    if isinstance(recipe, Adapter):
+        return {name: Fraction(1)}
+    base = adapter_base(recipes, name)
+    total: dict[str, Fraction] = {}
+    for below, weight in _terms(recipe) or []:
+        if isinstance(below, str) and below != base:
+            for leaf, share in adapter_shares(recipes, below).items():
+                total[leaf] = total.get(leaf, Fraction(0)) + weight * share
+    return total
 
 
 def coefficients(recipes: Mapping[str, Recipe], name: str) -> dict[Source, Fraction] | None:

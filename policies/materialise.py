@@ -8,16 +8,19 @@ import hashlib
 import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
-from policies import adapters, fold, provenance, weights
-from policies.adapters import check_one_base, merge_adapters, read_adapter
+from policies import adapter_merge, adapters, fold, provenance, weights
+from policies.adapter_merge import check_combinable, combine_adapters
+from policies.adapters import read_adapter
 from policies.cache import cache_folder
+from policies.family import adapter_base, adapter_shares
 from policies.fold import changes_of, fold_adapter
 from policies.folders import check_room
 from policies.merge import combine
 from policies.mergeable import check_mergeable, check_same_vocabulary
-from policies.recipes import Adapter, Checkpoint, Combination, Logits, Merge, Recipe, Remote, Trajectory, adapter_base
+from policies.recipes import Adapter, Checkpoint, Combination, Logits, Merge, Recipe, Remote, Trajectory
 from policies.sources import ADAPTER_FILES, locate
 from policies.trajectory import extrapolate
 from policies.types import PolicyError
@@ -52,7 +55,7 @@ class Materialiser:
         Raises:
             PolicyError: it holds whole tensors as well.
         """
-        for leaf in self._adapters_below(name):
+        for leaf in adapter_shares(self._recipes, name):
             saved = read_adapter(self.adapter(leaf)).saved
             if saved:
                 raise PolicyError(
@@ -86,22 +89,24 @@ class Materialiser:
         """Folder of the adapter that a policy is on its base, see `adapter_base`; made or fetched if need be.
 
         Raises:
-            PolicyError: it cannot be had, or the two that it is a merge of are not of one base.
+            PolicyError: it cannot be had, or those that it is a merge of are not of one base.
         """
         recipe = self._recipes[name]
         if isinstance(recipe, Adapter):
             with _about(name):
                 return locate(recipe.source, ADAPTER_FILES)
-        assert isinstance(recipe, Merge)  # see `adapter_base`
         made = self._made_adapter(name)
         if not made.is_dir():
-            folders = {recipe.alpha: made}
-            for other, sibling in self._siblings(recipe, along):
-                if isinstance(sibling, Merge):
-                    folders.setdefault(sibling.alpha, self._made_adapter(other))
-            low, high = self.adapter(recipe.low), self.adapter(recipe.high)
+            shares = adapter_shares(self._recipes, name)
+            folders = {_floats(shares): made}
+            for other in along:
+                if adapter_base(self._recipes, other) is not None:
+                    of_other = adapter_shares(self._recipes, other)
+                    if list(of_other) == list(shares) and not isinstance(self._recipes[other], Adapter):
+                        folders.setdefault(_floats(of_other), self._made_adapter(other))
+            inputs = {leaf: self.adapter(leaf) for leaf in shares}
             with _about(name):
-                merge_adapters(low, high, folders)
+                combine_adapters(inputs, folders)
         return made
 
     def _check(self, name: str, checked: dict[object, Path]) -> Path:
@@ -112,7 +117,7 @@ class Materialiser:
             of merges can be checked before any is made.
         """
         recipe = self._recipes[name]
-        is_line = isinstance(recipe, Merge | Combination | Logits)
+        is_line = isinstance(recipe, Merge | Combination | Logits) and adapter_base(self._recipes, name) is None
         key: object = (type(recipe), tuple(recipe.inputs.items())) if is_line else name
         if key not in checked:
             checked[key] = self._check_parts(name, recipe, checked)
@@ -139,10 +144,11 @@ class Materialiser:
             with _about(name):
                 changes_of(base, read_adapter(folder))
         elif adapter_base(self._recipes, name) is not None:
-            first, *others = [self.adapter(leaf) for leaf in self._adapters_below(name)]
+            shares = adapter_shares(self._recipes, name)
+            folders = {leaf: self.adapter(leaf) for leaf in shares}
             with _about(name):
-                for other in others:
-                    check_one_base(read_adapter(first), read_adapter(other))
+                adapters_below = {leaf: read_adapter(folder) for leaf, folder in folders.items()}
+                check_combinable(adapters_below, _floats(shares))
         else:
             with _about(name):
                 check_mergeable(ends)
@@ -180,13 +186,6 @@ class Materialiser:
             for name, other in others
             if isinstance(other, Merge | Combination) and other.inputs == recipe.inputs
         ]
-
-    def _adapters_below(self, name: str) -> list[str]:
-        """Adapters that a merge of adapters is made of."""
-        recipe = self._recipes[name]
-        if isinstance(recipe, Adapter):
-            return [name]
-        return [leaf for below in recipe.inputs.values() for leaf in self._adapters_below(below)]
 
     def _made(self, name: str) -> Path:
         return cache_folder() / "merges" / self.fingerprint(name)
@@ -236,10 +235,10 @@ class Materialiser:
         return self.fingerprint(entry) if isinstance(entry, str) else weights.fingerprint(self._entry(name, entry))
 
     def _adapter_fingerprint(self, name: str) -> str:
-        recipe = self._recipes[name]
-        if isinstance(recipe, Merge):
-            ends = {part: self._adapter_fingerprint(below) for part, below in recipe.inputs.items()}
-            return _sha256({"formula": adapters.FORMULA, "alpha": recipe.alpha.hex(), **ends})
+        if not isinstance(self._recipes[name], Adapter):
+            shares = adapter_shares(self._recipes, name)
+            terms = [f"{float(share).hex()} {self._adapter_fingerprint(leaf)}" for leaf, share in shares.items()]
+            return _sha256({"formula": adapter_merge.FORMULA, "terms": ", ".join(terms)})
         folder = self.adapter(name)
         with _about(name):
             return adapters.fingerprint(folder)
@@ -252,6 +251,10 @@ def _about(name: str) -> Generator[None]:
         yield
     except PolicyError as error:
         raise PolicyError(f"policy {name!r}: {error}") from error
+
+
+def _floats(shares: Mapping[str, Fraction]) -> tuple[float, ...]:
+    return tuple(map(float, shares.values()))
 
 
 def _sha256(content: Mapping[str, str]) -> str:

@@ -154,17 +154,6 @@ class PoliciesFile:
     engine: EngineTable = field(default_factory=EngineTable)
 
 
-def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
-    """The policy that a policy is one adapter on: an adapter, or a merge of two on the same base; None for others."""
-    recipe = recipes[name]
-    if isinstance(recipe, Adapter):
-        return recipe.base
-    if isinstance(recipe, Merge):
-        low, high = adapter_base(recipes, recipe.low), adapter_base(recipes, recipe.high)
-        return low if low == high else None
-    return None
-
-
 def alpha_label(alpha: float) -> str:
     """Write α with a sign and two decimals, or more if it takes more to be exact: `+0.25`, `+1.375`."""
     for decimals in range(2, 18):

@@ -12,11 +12,21 @@ from typing import Any, Self
 
 from policies.config import nearest
 from policies.engines import EngineOptions, load_engine
-from policies.family import Adapted, Affine, LogitPair, Member, Whole, check_serving, coefficients, inputs_of_switch
+from policies.family import (
+    Adapted,
+    Affine,
+    LogitPair,
+    Member,
+    Whole,
+    adapter_base,
+    check_serving,
+    coefficients,
+    inputs_of_switch,
+)
 from policies.materialise import Materialiser
 from policies.mergeable import check_mergeable
 from policies.policies_file import read_policies, write_policies
-from policies.recipes import EngineTable, Logits, Merge, PoliciesFile, Recipe, Remote, adapter_base
+from policies.recipes import EngineTable, Logits, Merge, PoliciesFile, Recipe, Remote
 from policies.sources import locate
 from policies.types import Engine, PolicyError
 

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from policies.adapters import merge_adapters
+from policies.adapter_merge import merge_adapters
 from policies.folders import refuse_taken
 from policies.low_rank import extract_adapter
 from policies.sources import ADAPTER_FILES, locate, source

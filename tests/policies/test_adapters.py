@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from policies.adapters import CONFIG, PREFIX, merge_adapters, read_adapter
+from policies.adapter_merge import merge_adapters
+from policies.adapters import CONFIG, PREFIX, read_adapter
 from policies.types import PolicyError
 
 Q, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"

@@ -44,6 +44,7 @@ base = "low"
 [policies.both]
 merge = { low = "one", high = "two", alpha = 2 }
 """
+ALONE = '[policies.low]\ncheckpoint = "low"\n'
 DENOISED = '[policies.odd]\ntrajectory = { checkpoints = { 0 = "low", 1 = "high" }, step = 2, method = "rank-1" }\n'
 LOGITS = '[policies.odd]\nlogits = { low = "low", high = "high", alpha = 2 }\n'
 OVER = '[policies.odd]\nmerge = { low = "low", high = "one", alpha = 2 }\n'
@@ -143,8 +144,9 @@ def test_members_that_are_no_combination_have_their_folders(folder: Path) -> Non
         (FAMILY.replace('"third"', '"other"'), "switch", "of 'low'.* and .* \\(of 'later'\\) cannot be merged"),
         (FAMILY, "adapters", "'low' .*: no policy is an adapter"),
         (FAMILY + ADAPTERS, "adapters", "'high' .*: it is neither 'low' nor an adapter on it"),
-        ('[policies.low]\ncheckpoint = "low"\n' + ADAPTERS, "adapters", None),
-        ('[policies.low]\ncheckpoint = "low"\n' + ADAPTERS + OVER, "adapters", "'odd' .*: it is neither 'low'"),
+        (ALONE + ADAPTERS, "adapters", None),
+        (ALONE + ADAPTERS + OVER, "adapters", None),
+        (ALONE + ADAPTERS + DENOISED.replace('"high"', '"one"'), "adapters", "'odd' .*: it is neither 'low'"),
     ],
 )
 def test_what_one_server_cannot_run_is_told_in_the_check(
@@ -163,7 +165,7 @@ def test_what_one_server_cannot_run_is_told_in_the_check(
 def test_only_factors_are_served_as_adapters(folder: Path) -> None:
     norm = {"model.norm.weight": np.ones(32, np.float32)}
     write_adapter(folder / "whole", 3, whole=norm)
-    text = '[policies.low]\ncheckpoint = "low"\n' + ADAPTERS.replace('"two"\nbase', '"whole"\nbase')
+    text = ALONE + ADAPTERS.replace('"two"\nbase', '"whole"\nbase')
     with pytest.raises(PolicyError, match=r"policy 'two' has whole tensors in its adapter"):
         load(folder, text, "adapters").select(["two"]).check()
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from policies import fold
-from policies.adapters import CONFIG, PREFIX, merge_adapters
+from policies.adapter_merge import merge_adapters
+from policies.adapters import CONFIG, PREFIX
 from policies.floats import from_float64, to_float64
 from policies.fold import fold_adapter
 from policies.types import PolicyError

@@ -15,6 +15,7 @@ from policies import materialise
 from policies import registry as registry_module
 from policies.adapters import CONFIG, PREFIX
 from policies.engines import EngineOptions
+from policies.family import Adapted
 from policies.registry import Registry
 from policies.types import PolicyError, Request, SamplingParameters
 
@@ -139,12 +140,30 @@ def test_an_adapter_is_folded_and_two_are_merged_before(file: Path, cache: Path)
     assert len(list((cache / "merges").iterdir())) == 3
 
 
-def test_an_adapter_is_merged_with_a_full_checkpoint_by_folding_it(file: Path) -> None:
-    file.write_text(BODY + '[policies.odd]\nmerge = { low = "low", high = "one", alpha = 2 }\n')
+def test_an_adapter_and_its_base_are_one_adapter_and_with_another_checkpoint_it_is_folded(file: Path) -> None:
+    more = '[policies.more]\nmerge = { low = "low", high = "one", alpha = 2 }\n'
+    more += '[policies.three]\nmerge = { weights = { low = 0.25, "both@+1.50" = 0.25, one = 0.5 } }\n'
+    more += '[policies.odd]\nmerge = { low = "later", high = "one", alpha = 2 }\n'
+    file.write_text(BODY + more)
     registry = Registry.load(file)
     registry.check()
-    base, one = q_of(file.parent / "zero"), q_of(registry.materialise("one"))
-    np.testing.assert_array_equal(q_of(registry.materialise("odd")), (base + 2 * (one - base)).astype(np.float32))
+    base, one, two = q_of(file.parent / "zero"), *(change(file.parent / "adapters" / n) for n in ("one", "two"))
+    np.testing.assert_allclose(q_of(registry.materialise("more")), base + 2 * one, atol=1e-5)
+    shares = (0.5 - 0.25 * 0.5, 0.25 * 1.5)
+    np.testing.assert_allclose(q_of(registry.materialise("three")), base + shares[0] * one + shares[1] * two, atol=1e-5)
+    made = registry.family()["three"]
+    assert isinstance(made, Adapted)
+    assert json.loads((made.adapter / "adapter.json").read_text())["shares"] == {"one": shares[0], "two": shares[1]}
+    later, folded = q_of(registry.materialise("later")), q_of(registry.materialise("one"))
+    np.testing.assert_array_equal(q_of(registry.materialise("odd")), (later + 2 * (folded - later)).astype(np.float32))
+
+
+def test_whole_tensors_of_an_adapter_are_not_scaled(file: Path) -> None:
+    write_adapter(file.parent / "whole", 3, whole={"model.norm.weight": np.ones(32, np.float32)})
+    more = '[policies.whole]\nadapter = "whole"\nbase = "low"\n'
+    file.write_text(BODY + more + '[policies.more]\nmerge = { low = "low", high = "whole", alpha = 2 }\n')
+    with pytest.raises(PolicyError, match=r"'more': .* has the whole tensor .*norm.weight', and shares that sum to 2 "):
+        Registry.load(file).check()
 
 
 def test_a_sweep_is_checked_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +308,7 @@ def test_what_does_not_fit_is_told_before_anything_is_made(
     make_checkpoint("zero", seed=1)
     write_adapter(file.parent / "other", 3, base_model_name_or_path="another")
     file.write_text(BODY.replace("adapters/two", "other"))
-    with pytest.raises(PolicyError, match=r"policy 'both@[+]1.50': .*base_model_name_or_path is 'base' in low"):
+    with pytest.raises(PolicyError, match=r"policy 'both@[+]1.50': .*base_model_name_or_path is 'base' in one"):
         Registry.load(file).check()
     tokenizer = file.parent / "half" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace('"a"', '"ä"'))
