@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.floats import BYTES_PER_VALUE, Bytes, Converter, Values
+from policies.floats import BYTES_PER_VALUE, Bytes, Values, kernels, read, write
 from policies.types import PolicyError
 from policies.weights import TensorInfo, read_bytes
 
@@ -81,40 +81,42 @@ def merge_piece(piece: Piece) -> Sums:
 
 
 class _Workspace:
-    """Arrays for one chunk; a thread has its own."""
+    """Arrays for one chunk; a thread has its own.
+
+    Fresh ones would cost more than the arithmetic: the system has to clear every page of theirs.
+    """
 
     def __init__(self, num_others: int) -> None:
-        self._converter = Converter(_VALUES_PER_CHUNK)
         self._base_N = np.empty(_VALUES_PER_CHUNK)
         self._deltas_DN = np.empty((num_others, _VALUES_PER_CHUNK))
         self._merged_N = np.empty(_VALUES_PER_CHUNK)
         self._term_N = np.empty(_VALUES_PER_CHUNK)
+        self._rounded_N = np.empty(_VALUES_PER_CHUNK)
         self._data = np.empty(8 * _VALUES_PER_CHUNK, np.uint8)
 
     def merge(self, piece: Piece, chunks: Sequence[Bytes], position: int, length: int) -> Sums:
         base_N, deltas_DN = self._base_N[:length], self._deltas_DN[:, :length]
-        merged_N, term_N = self._merged_N[:length], self._term_N[:length]
+        merged_N, rounded_N = self._merged_N[:length], self._rounded_N[:length]
         rounding_A = np.zeros(len(piece.outputs))
-        self._converter.read(chunks[0], piece.inputs[0].dtype, base_N)
+        read(chunks[0], piece.inputs[0].dtype, base_N)
         with np.errstate(over="ignore", invalid="ignore"):  # told below, with the tensor's name
             for delta_N, chunk, tensor in zip(deltas_DN, chunks[1:], piece.inputs[1:], strict=True):
-                self._converter.read(chunk, tensor.dtype, delta_N)
+                read(chunk, tensor.dtype, delta_N)
                 np.subtract(delta_N, base_N, out=delta_N)
             for a, output in enumerate(piece.outputs):
                 same = _input_that_it_is(output.weights)
                 if same is None:
-                    _combine(output.weights, base_N, deltas_DN, merged_N, term_N)
+                    _combine(output.weights, base_N, deltas_DN, merged_N, self._term_N[:length])
                 elif piece.inputs[same].dtype == output.tensor.dtype:
                     _write(output, position, chunks[same])
                     continue
                 else:  # not computed: base + (input − base) need not be the input, in floating point
-                    self._converter.read(chunks[same], piece.inputs[same].dtype, merged_N)
+                    read(chunks[same], piece.inputs[same].dtype, merged_N)
                 data = self._data[: length * BYTES_PER_VALUE[output.tensor.dtype]]
-                rounded_N = self._converter.write(merged_N, output.tensor.dtype, data)
-                error_N = np.subtract(rounded_N, merged_N, out=rounded_N)
-                rounding_A[a] = np.einsum("n,n->", error_N, deltas_DN[0])
+                write(merged_N, output.tensor.dtype, data, rounded_N)
+                rounding_A[a] = kernels().dot_difference(rounded_N, merged_N, deltas_DN[0])
                 if not np.isfinite(rounding_A[a]):
-                    _check_range(merged_N, error_N, output, is_copy=same is not None)
+                    _check_range(merged_N, rounded_N, output, is_copy=same is not None)
                 _write(output, position, data)
             return Sums(float(np.einsum("n,n->", deltas_DN[0], deltas_DN[0])), rounding_A)
 
@@ -137,11 +139,14 @@ def _combine(
     merged_N: Values,
     term_N: Values,
 ) -> None:
-    np.multiply(deltas_DN[0], weights[0], out=merged_N)
+    """base + Σ weight·delta, the sum first. `term_N` is room for it."""
+    if len(weights) == 1:
+        kernels().add_scaled(base_N, deltas_DN[0], weights[0], merged_N)
+        return
+    np.multiply(deltas_DN[0], weights[0], out=term_N)
     for delta_N, weight in zip(deltas_DN[1:], weights[1:], strict=True):
-        np.multiply(delta_N, weight, out=term_N)
-        np.add(merged_N, term_N, out=merged_N)
-    np.add(merged_N, base_N, out=merged_N)
+        kernels().add_scaled(term_N, delta_N, weight, term_N)
+    np.add(term_N, base_N, out=merged_N)
 
 
 def _input_that_it_is(weights: Sequence[float]) -> int | None:
@@ -152,8 +157,8 @@ def _input_that_it_is(weights: Sequence[float]) -> int | None:
     return positions[0] if len(positions) == 1 and weights[positions[0] - 1] == 1 else None
 
 
-def _check_range(merged_N: Values, error_N: Values, output: Output, *, is_copy: bool) -> None:
-    lost_N = ~np.isfinite(error_N)
+def _check_range(merged_N: Values, rounded_N: Values, output: Output, *, is_copy: bool) -> None:
+    lost_N = ~np.isfinite(rounded_N)
     if is_copy:
         lost_N &= np.isfinite(merged_N)
     if lost_N.any():

@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }
 EXTRA_OF_MODULE = {
+    "numba": "merge",
     "torch": "local",
     "transformers": "local",
     "matplotlib": "report",
