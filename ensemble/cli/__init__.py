@@ -10,11 +10,7 @@ from typing import Any
 
 import click
 
-from ensemble.experiment import ExperimentError
-from ensemble.outcomes import OutcomesError
-from ensemble.sample_file import SamplesError
-from ensemble.store import StoreError
-from ensemble.verdict_file import VerdictsError
+from ensemble.errors import EnsembleError
 from grading.types import GradingError
 from policies.types import PolicyError
 
@@ -38,7 +34,7 @@ EXTRA_OF_MODULE = {
     "starlette": "serve",
     "uvicorn": "serve",
 }
-_USAGE_ERRORS = (ExperimentError, PolicyError, GradingError, StoreError, OutcomesError, SamplesError, VerdictsError)
+_USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
 
 
 class _LazyGroup(click.Group):
