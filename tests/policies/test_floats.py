@@ -24,9 +24,10 @@ ordinary = st.floats(-8, 8)
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
     """Compiling is not what a test may take long for."""
-    for layout in (np.zeros(2, np.uint8), np.frombuffer(b"00", np.uint8)):
-        to_float64(layout, "BF16")
-    from_float64(np.zeros(1), "BF16")
+    for dtype, size in BYTES_PER_VALUE.items():
+        from_float64(np.zeros(1), dtype)
+        for data in (np.zeros(size, np.uint8), np.frombuffer(bytes(size), np.uint8)):
+            to_float64(data, dtype)
 
 
 def rounded_exactly(value: float, dtype: str) -> float:
