@@ -1,6 +1,6 @@
 """What vLLM calls in each of its processes: it makes the model of a pair known, and imports nothing of it."""
 
-from vllm import ModelRegistry  # pyright: ignore[reportMissingImports]  (not in the environment of the type check)
+from vllm import ModelRegistry  # pyright: ignore  (not in the environment of the type check)
 
 from policies.engines.vllm_pair import ARCHITECTURE
 
