@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ensemble.errors import EnsembleError
 from policies.config import read_toml, validated
 
 VARIABLE_PREFIX = "ALPHAMIX_"
 
 
-class ExperimentError(ValueError):
+class ExperimentError(EnsembleError):
     """An experiment does not hold together: the message says why, then what to do."""
 
 

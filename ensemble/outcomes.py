@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ensemble.errors import EnsembleError
 from ensemble.pass_at_k import Floats, Ints
 
 FAILURES = ("optimisation", "correctness", "format", "exhausted")
 
 
-class OutcomesError(ValueError):
+class OutcomesError(EnsembleError):
     """A table of outcomes does not hold: the message says why, then what to do."""
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ensemble.errors import EnsembleError
+
 _MAX_NAMED = 20
 """Complaints that one error shows."""
 
 
-class SamplesError(ValueError):
+class SamplesError(EnsembleError):
     """A file of samples cannot be used: the message says why, then what to do."""
 
 

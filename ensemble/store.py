@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from ensemble.errors import EnsembleError
 from grading.types import Failure, Judgement, Verdict
 from policies.types import Completion
 
@@ -49,7 +50,7 @@ _STEPS = (_SCHEMA, _FORGEABLE_AND_PASSED_TESTS)
 SCHEMA_VERSION = len(_STEPS)
 
 
-class StoreError(ValueError):
+class StoreError(EnsembleError):
     """A run's record cannot be used as asked: the message says why, then what to do."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ensemble.errors import EnsembleError
 from ensemble.sample_file import SampleKey
 from grading.types import Failure, Judgement, Verdict
 
@@ -19,7 +20,7 @@ _BEGINNING = b'{"problem_id": '
 """How each of our lines begins; a torn line is cut off only if it is one of ours."""
 
 
-class VerdictsError(ValueError):
+class VerdictsError(EnsembleError):
     """A file of verdicts cannot be used as asked: the message says why, then what to do."""
 
 

@@ -10,16 +10,14 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.floats import BYTES_PER_VALUE, Bytes, Converter, Values
+from policies.floats import BYTES_PER_VALUE, Bytes, Values, kernels, stored, to_float64
 from policies.types import PolicyError
 from policies.weights import TensorInfo, read_bytes
-
-_VALUES_PER_CHUNK = 1 << 15
-"""Values worked on at once: the arrays of this length that are in use fit into a core's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Piece:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sums:
     """What the rounded weights are, seen along the way from the base to the first other input."""
 
@@ -70,78 +68,51 @@ def merge_piece(piece: Piece) -> Sums:
     if base.dtype not in BYTES_PER_VALUE:
         _copy(piece)
         return sums
-    data = [_read(tensor, piece.start, piece.stop) for tensor in piece.inputs]
-    workspace = _workspace(len(data) - 1)
-    length = piece.stop - piece.start
-    for start in range(0, length, _VALUES_PER_CHUNK):
-        stop = min(start + _VALUES_PER_CHUNK, length)
-        chunks = [_part(part, tensor, start, stop) for part, tensor in zip(data, piece.inputs, strict=True)]
-        sums += workspace.merge(piece, chunks, piece.start + start, stop - start)
+    inputs = [_read(tensor, piece.start, piece.stop) for tensor in piece.inputs]
+    values = [stored(data, tensor.dtype) for data, tensor in zip(inputs, piece.inputs, strict=True)]
+    sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
+    for a, output in enumerate(piece.outputs):
+        same = _input_that_it_is(output.weights)
+        if same is not None and piece.inputs[same].dtype == output.tensor.dtype:
+            _write(output, piece.start, inputs[same])
+            continue
+        data = _room("data", len(values[0]) * BYTES_PER_VALUE[output.tensor.dtype])
+        merged = stored(data, output.tensor.dtype)
+        if same is None:
+            sums.rounding_A[a] = _combine(values, output.weights, merged)
+            if not np.isfinite(sums.rounding_A[a]):
+                _check_range(data, output)
+        else:  # not computed: base + (input − base) need not be the input, in floating point
+            kernels().convert(values[same], merged)
+            sums.rounding_A[a] = kernels().dot(merged, values[same], values[0], values[1])
+            _check_range(data, output, source=to_float64(inputs[same], piece.inputs[same].dtype))
+        _write(output, piece.start, data)
     return sums
 
 
-class _Workspace:
-    """Arrays for one chunk; a thread has its own."""
-
-    def __init__(self, num_others: int) -> None:
-        self._converter = Converter(_VALUES_PER_CHUNK)
-        self._base_N = np.empty(_VALUES_PER_CHUNK)
-        self._deltas_DN = np.empty((num_others, _VALUES_PER_CHUNK))
-        self._merged_N = np.empty(_VALUES_PER_CHUNK)
-        self._term_N = np.empty(_VALUES_PER_CHUNK)
-        self._data = np.empty(8 * _VALUES_PER_CHUNK, np.uint8)
-
-    def merge(self, piece: Piece, chunks: Sequence[Bytes], position: int, length: int) -> Sums:
-        base_N, deltas_DN = self._base_N[:length], self._deltas_DN[:, :length]
-        merged_N, term_N = self._merged_N[:length], self._term_N[:length]
-        rounding_A = np.zeros(len(piece.outputs))
-        self._converter.read(chunks[0], piece.inputs[0].dtype, base_N)
-        with np.errstate(over="ignore", invalid="ignore"):  # told below, with the tensor's name
-            for delta_N, chunk, tensor in zip(deltas_DN, chunks[1:], piece.inputs[1:], strict=True):
-                self._converter.read(chunk, tensor.dtype, delta_N)
-                np.subtract(delta_N, base_N, out=delta_N)
-            for a, output in enumerate(piece.outputs):
-                same = _input_that_it_is(output.weights)
-                if same is None:
-                    _combine(output.weights, base_N, deltas_DN, merged_N, term_N)
-                elif piece.inputs[same].dtype == output.tensor.dtype:
-                    _write(output, position, chunks[same])
-                    continue
-                else:  # not computed: base + (input − base) need not be the input, in floating point
-                    self._converter.read(chunks[same], piece.inputs[same].dtype, merged_N)
-                data = self._data[: length * BYTES_PER_VALUE[output.tensor.dtype]]
-                rounded_N = self._converter.write(merged_N, output.tensor.dtype, data)
-                error_N = np.subtract(rounded_N, merged_N, out=rounded_N)
-                rounding_A[a] = np.einsum("n,n->", error_N, deltas_DN[0])
-                if not np.isfinite(rounding_A[a]):
-                    _check_range(merged_N, error_N, output, is_copy=same is not None)
-                _write(output, position, data)
-            return Sums(float(np.einsum("n,n->", deltas_DN[0], deltas_DN[0])), rounding_A)
+def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> float:
+    """Write base + Σ weight·(input − base), the sum first, and return what `Sums.rounding_A` sums."""
+    base, first, *others = values
+    if not others:
+        return kernels().merge_line(base, first, weights[0], merged)
+    term_N = _room("term", 8 * len(base)).view(np.float64)
+    term_N.fill(0)
+    for value, weight in zip((first, *others), weights, strict=True):
+        kernels().add_term(base, value, weight, term_N)
+    return kernels().merge_term(base, term_N, first, merged)
 
 
 _threads = threading.local()
 
 
-def _workspace(num_others: int) -> _Workspace:
-    kept: dict[int, _Workspace] = _threads.__dict__.setdefault("workspaces", {})
-    if num_others not in kept:
-        kept.clear()
-        kept[num_others] = _Workspace(num_others)
-    return kept[num_others]
-
-
-def _combine(
-    weights: Sequence[float],
-    base_N: Values,
-    deltas_DN: NDArray[np.float64],
-    merged_N: Values,
-    term_N: Values,
-) -> None:
-    np.multiply(deltas_DN[0], weights[0], out=merged_N)
-    for delta_N, weight in zip(deltas_DN[1:], weights[1:], strict=True):
-        np.multiply(delta_N, weight, out=term_N)
-        np.add(merged_N, term_N, out=merged_N)
-    np.add(merged_N, base_N, out=merged_N)
+def _room(name: str, size: int) -> Bytes:
+    """Bytes that this thread keeps: fresh ones would cost more than the arithmetic, since the system has to clear every
+    page of theirs.
+    """
+    kept: dict[str, Bytes] = _threads.__dict__
+    if name not in kept or len(kept[name]) < size:
+        kept[name] = np.empty(size, np.uint8)
+    return kept[name][:size]
 
 
 def _input_that_it_is(weights: Sequence[float]) -> int | None:
@@ -152,10 +123,11 @@ def _input_that_it_is(weights: Sequence[float]) -> int | None:
     return positions[0] if len(positions) == 1 and weights[positions[0] - 1] == 1 else None
 
 
-def _check_range(merged_N: Values, error_N: Values, output: Output, *, is_copy: bool) -> None:
-    lost_N = ~np.isfinite(error_N)
-    if is_copy:
-        lost_N &= np.isfinite(merged_N)
+def _check_range(data: Bytes, output: Output, source: Values | None = None) -> None:
+    """Refuse what is not finite; where it was only converted, what is not and was in `source`."""
+    lost_N = ~np.isfinite(to_float64(data, output.tensor.dtype))
+    if source is not None:
+        lost_N &= np.isfinite(source)
     if lost_N.any():
         word, values = "weights" if len(output.weights) > 1 else "alpha", ", ".join(f"{w:g}" for w in output.weights)
         raise PolicyError(
@@ -187,8 +159,3 @@ def _write(output: Output, start: int, data: Bytes) -> None:
 def _read(tensor: TensorInfo, start: int, stop: int) -> Bytes:
     size = BYTES_PER_VALUE.get(tensor.dtype, 1)
     return read_bytes(tensor, start * size, stop * size)
-
-
-def _part(data: Bytes, tensor: TensorInfo, start: int, stop: int) -> Bytes:
-    size = BYTES_PER_VALUE[tensor.dtype]
-    return data[start * size : stop * size]

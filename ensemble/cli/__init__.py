@@ -10,11 +10,7 @@ from typing import Any
 
 import click
 
-from ensemble.experiment import ExperimentError
-from ensemble.outcomes import OutcomesError
-from ensemble.sample_file import SamplesError
-from ensemble.store import StoreError
-from ensemble.verdict_file import VerdictsError
+from ensemble.errors import EnsembleError
 from grading.types import GradingError
 from policies.types import PolicyError
 
@@ -30,6 +26,7 @@ COMMANDS = {
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }
 EXTRA_OF_MODULE = {
+    "numba": "merge",
     "torch": "local",
     "transformers": "local",
     "matplotlib": "report",
@@ -37,7 +34,7 @@ EXTRA_OF_MODULE = {
     "starlette": "serve",
     "uvicorn": "serve",
 }
-_USAGE_ERRORS = (ExperimentError, PolicyError, GradingError, StoreError, OutcomesError, SamplesError, VerdictsError)
+_USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
 
 
 class _LazyGroup(click.Group):

@@ -1,5 +1,6 @@
 """Rounding once, against exact rational arithmetic."""
 
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies import floats
 from policies.floats import BYTES_PER_VALUE, from_float64, to_float64
+from policies.types import PolicyError
 
 # Explicit bits of the fraction, and the exponent of the smallest normal number.
 PRECISION = {"F32": (23, -126), "F16": (10, -14), "BF16": (7, -126)}
@@ -16,6 +19,15 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 ordinary = st.floats(-8, 8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """Compiling is not what a test may take long for."""
+    for dtype, size in BYTES_PER_VALUE.items():
+        from_float64(np.zeros(1), dtype)
+        for data in (np.zeros(size, np.uint8), np.frombuffer(bytes(size), np.uint8)):
+            to_float64(data, dtype)
 
 
 def rounded_exactly(value: float, dtype: str) -> float:
@@ -82,3 +94,18 @@ def test_zeros_keep_their_signs_and_infinities_stay(dtype: str) -> None:
     results = to_float64(from_float64(values, dtype), dtype)
     assert np.signbit(results).tolist() == [False, True, True, False, False, True]
     assert np.isinf(results).tolist() == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize("dtype", BYTES_PER_VALUE)
+def test_values_may_lie_at_any_address(dtype: str) -> None:
+    data = from_float64(np.linspace(-3, 3, 9), dtype)
+    moved = np.frombuffer(b"." + data.tobytes(), np.uint8)[1:]
+    assert np.array_equal(to_float64(moved, dtype), to_float64(data, dtype))
+
+
+def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "policies.kernels", raising=False)
+    floats.kernels.cache_clear()
+    with pytest.raises(PolicyError, match=r"needs the package numba: pip install 'alphamix\[merge\]'"):
+        to_float64(np.zeros(2, np.uint8), "BF16")
