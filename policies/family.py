@@ -34,6 +34,10 @@ class Affine:
     coefficients: dict[Path, Fraction]
     """By folder. None is 0, and their sum is exactly 1."""
 
+    def around(self, base: Path) -> tuple[tuple[Path, float], ...]:
+        """The other checkpoints and their weights in base + Σ weight·(θ − base)."""
+        return tuple((folder, float(share)) for folder, share in self.coefficients.items() if folder != base)
+
 
 @dataclass(frozen=True, slots=True)
 class Adapted:

@@ -19,7 +19,8 @@ from policies.family import adapter_base, adapter_shares
 from policies.fold import changes_of, fold_adapter
 from policies.folders import check_room
 from policies.merge import combine
-from policies.mergeable import check_mergeable, check_same_vocabulary
+from policies.mergeable import check_mergeable
+from policies.mixable import check_mixable
 from policies.recipes import Adapter, Checkpoint, Combination, Logits, Merge, Recipe, Remote, Trajectory
 from policies.sources import ADAPTER_FILES, locate
 from policies.trajectory import extrapolate
@@ -138,7 +139,7 @@ class Materialiser:
         base = next(iter(ends.values()))
         if isinstance(recipe, Logits):
             with _about(name):
-                check_same_vocabulary(ends)
+                check_mixable(ends["low"], ends["high"])
         elif isinstance(recipe, Adapter):
             folder = self.adapter(name)
             with _about(name):

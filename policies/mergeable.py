@@ -62,21 +62,6 @@ def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> l
     ]
 
 
-def check_same_vocabulary(inputs: Mapping[str, Path]) -> None:
-    """Check that checkpoints give the same tokens the same numbers, so that their logits can be mixed.
-
-    Raises:
-        PolicyError: names the first token that differs, with both values.
-    """
-    (base, folder), *others = inputs.items()
-    for label, other in others:
-        try:
-            _check_vocabularies(base, _vocabulary(folder), label, _vocabulary(other))
-        except _DifferenceError as difference:
-            pair = f"logits of {folder} ({base}) and {other} ({label}) cannot be mixed"
-            raise PolicyError(f"{pair}: {difference}; choose two policies with one tokenizer.") from None
-
-
 class _DifferenceError(Exception):
     """What differs, in words."""
 

@@ -156,7 +156,7 @@ class Registry:
         engine = load_engine("transformers")
         if isinstance(recipe, Logits):
             low, high = self.materialise(recipe.low), self.materialise(recipe.high)
-            return engine.from_pair(low, high, recipe.alpha, options)
+            return engine.from_checkpoints(low, high, recipe.alpha, options)
         return engine.from_checkpoint(self.materialise(name), options)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from policies.merge import appearing
+from policies.folders import appearing
 from policies.mixable import check_mixable
 from policies.types import PolicyError
 from policies.weights import WEIGHTS, companions, lay_out, read_json, write_json

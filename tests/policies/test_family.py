@@ -79,6 +79,9 @@ def test_weights_are_flattened_exactly_and_nothing_affine_is_made(folder: Path) 
         "later": Affine({low: Fraction(-3, 7), high: Fraction(1, 7), third: Fraction(9, 7)}),
     }
     assert not (folder / "cache").exists()
+    beyond = family["beyond"]
+    assert isinstance(beyond, Affine)
+    assert (beyond.around(low), beyond.around(third)) == (((high, 1.5),), ((low, -0.5), (high, 1.5)))
 
 
 def test_a_flattened_merge_of_merges_comes_near_to_the_one_on_disk(folder: Path) -> None:

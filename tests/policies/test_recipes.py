@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from policies import materialise
-from policies import registry as registry_module
 from policies.adapters import CONFIG, PREFIX
-from policies.engines import EngineOptions
+from policies.engines import EngineOptions, load_engine
 from policies.family import Adapted
 from policies.registry import Registry
-from policies.types import PolicyError, Request, SamplingParameters
+from policies.types import Completion, PolicyError, Request, SamplingParameters
 
 from .conftest import MakeCheckpoint
 
@@ -231,16 +230,17 @@ def test_the_name_of_a_policy_is_that_policy_and_a_path_its_folder(file: Path) -
         Registry.load(file).check()
 
 
-def test_logits_are_opened_as_a_pair_of_folders(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Engine:
-        @staticmethod
-        def from_pair(low: Path, high: Path, alpha: float, options: EngineOptions) -> object:
-            return low, high, alpha, options
-
-    monkeypatch.setattr(registry_module, "load_engine", {"transformers": Engine}.__getitem__)
-    registry, options = Registry.load(file), EngineOptions(device="cpu")
-    opened: Any = registry.open("mixed", options)
-    assert opened == (registry.materialise("both@+1.50"), registry.materialise("one"), 3.0, options)
+def test_logits_are_mixed_from_two_folders(file: Path) -> None:
+    registry, options = Registry.load(file), EngineOptions(batch_size=4, device="cpu")
+    ends = registry.materialise("both@+1.50"), registry.materialise("one")
+    request = Request("def f", 0, SamplingParameters(max_tokens=8))
+    texts: list[str] = []
+    for engine in (registry.open("mixed", options), load_engine("transformers").from_checkpoints(*ends, 3.0, options)):
+        (reply,) = engine.sample([request])
+        assert isinstance(reply.outcome, Completion)
+        texts.append(reply.outcome.text)
+        engine.close()
+    assert texts[0] == texts[1] != ""
     with pytest.raises(PolicyError, match="policy 'mixed' mixes logits"):
         registry.materialise("mixed")
 
@@ -313,7 +313,7 @@ def test_what_does_not_fit_is_told_before_anything_is_made(
     tokenizer = file.parent / "half" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace('"a"', '"ä"'))
     file.write_text(ENDS.replace("low", "zero").replace('"high"', '"half"') + LOGITS)
-    with pytest.raises(PolicyError, match=r"policy 'l': logits of .* cannot be mixed: token \d+ is 'a' in low and"):
+    with pytest.raises(PolicyError, match=r"policy 'l': the logits of .* cannot be mixed: token \d+ is 'a' in low and"):
         Registry.load(file).check()
     assert not cache.exists()
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from policies.adapters import ADAPTER_WEIGHTS, CONFIG, PREFIX, merge_adapters, read_adapter, read_matrix
+from policies.adapter_merge import merge_adapters
+from policies.adapters import ADAPTER_WEIGHTS, CONFIG, PREFIX, read_adapter, read_matrix
 from policies.engines.vllm import Member, VllmFamily
 from policies.types import PolicyError
 from tests.vllm.conftest import LOW, TEXT, complete, logprobs, options, requests
