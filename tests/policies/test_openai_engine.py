@@ -122,7 +122,7 @@ def open_engine(server: Server) -> Iterator[Callable[..., OpenAIEngine]]:
     opened: list[OpenAIEngine] = []
 
     def open_one(url: str = "", api_key: str | None = None, **options: Any) -> OpenAIEngine:
-        settings: dict[str, Any] = {"max_retries": 0, "timeout_s": 60.0}
+        settings: dict[str, Any] = {"max_retries": 0, "first_byte_timeout_s": 60.0}
         opened.append(OpenAIEngine(url or server.url, "m", api_key, EngineOptions(**(settings | options))))
         return opened[-1]
 
@@ -244,7 +244,7 @@ def test_silence_is_a_timeout(server: Server, open_engine: OpenEngine) -> None:
         return completed()
 
     server.respond = silent
-    assert failure_of(open_engine(timeout_s=0.2)).cause == "timeout"
+    assert failure_of(open_engine(first_byte_timeout_s=0.2)).cause == "timeout"
     released.set()
 
 
