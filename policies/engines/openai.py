@@ -31,6 +31,9 @@ _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _CONNECT_TIMEOUT_S = 10.0
 """Longest wait for a connection: a host that swallows packets is known long before the first byte is due."""
 
+_LONGEST_TOLD = 400
+"""Characters of an error that are passed on: proxies send whole pages."""
+
 
 @dataclass(slots=True)
 class ServerAnswer:
@@ -296,7 +299,7 @@ class OpenAIEngine:
         cause, cure = classify(error)
         # The client says "Connection error." and leaves the reason to the error below its own.
         reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
-        told = " ".join(str(reason or error).split()).rstrip(".") or type(error).__name__
+        told = " ".join(str(reason or error).split())[:_LONGEST_TOLD].rstrip(".") or type(error).__name__
         return EngineFailure(cause, f"{self._url}: {told}; {cure}.")
 
 
