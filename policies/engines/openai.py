@@ -9,7 +9,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import count
@@ -96,29 +96,28 @@ class OpenAIEngine:
             except ERRORS as error:
                 return self._failure(error)
 
-        return self._call(ask())
+        if self._loop.is_closed():
+            raise PolicyError("the engine is closed: open the policy again.")
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
 
-    def inspect(self, request: Request, n: int = 1) -> ServerAnswer | EngineFailure:
-        """Ask once for `n` choices of one request; return what the server says, whatever it is."""
+    def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
+        """Ask for `n` choices of each request; what the server says, whatever it is, with the request's index."""
 
-        async def ask() -> ServerAnswer | EngineFailure:
-            answer = ServerAnswer()
-            try:
-                async for _ in self._attempt(answer, request, self._deadline(), n=n):
-                    pass
-            except ERRORS as error:
-                return self._failure(error)
-            return answer
+        async def answer(index: int, request: Request, put: _Put[tuple[int, ServerAnswer | EngineFailure]]) -> None:
+            async for item in self._ask(request, n=n):
+                if not isinstance(item, str):
+                    put((index, item))
 
-        return self._call(ask())
+        return self._run(requests, answer)
 
     def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """Answer all requests, each as soon as it is whole."""
 
         async def answer(index: int, request: Request, put: _Put[Reply]) -> None:
-            async for item in self._answer(request):
+            started = time.perf_counter()
+            async for item in self._ask(request):
                 if not isinstance(item, str):
-                    put(Reply(index, item))
+                    put(Reply(index, self._outcome(item, started)))
 
         return self._run(requests, answer)
 
@@ -126,8 +125,12 @@ class OpenAIEngine:
         """Answer all requests, piece by piece as the server sends them."""
 
         async def answer(index: int, request: Request, put: _Put[Delta]) -> None:
-            async for item in self._answer(request, stream=True):
-                put(Delta(index, item) if isinstance(item, str) else Delta(index, "", item))
+            started = time.perf_counter()
+            async for item in self._ask(request, stream=True):
+                if isinstance(item, str):
+                    put(Delta(index, item))
+                else:
+                    put(Delta(index, "", self._outcome(item, started)))
 
         return self._run(requests, answer)
 
@@ -175,43 +178,30 @@ class OpenAIEngine:
         finally:
             running.cancel()
 
-    def _call(self, question: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
-            question.close()
-            raise PolicyError("the engine is closed: open the policy again.")
-        running = asyncio.run_coroutine_threadsafe(question, self._loop)
-        try:
-            return running.result()
-        finally:
-            running.cancel()
-
-    def _deadline(self) -> float:
-        return self._loop.time() + self._options.deadline_s
-
-    async def _answer(
-        self, request: Request, *, stream: bool = False
-    ) -> AsyncIterator[str | Completion | EngineFailure]:
-        """Pieces of text, and at last the outcome of as many attempts as it takes or as there may be."""
-        started, deadline = time.perf_counter(), self._deadline()
+    async def _ask(
+        self, request: Request, *, stream: bool = False, n: int = 1
+    ) -> AsyncIterator[str | ServerAnswer | EngineFailure]:
+        """Pieces of text, and at last what came of as many attempts as it takes or as there may be."""
+        deadline = self._loop.time() + self._options.deadline_s
         for attempt in count(1):
             answer = ServerAnswer()
             begun = False
             try:
-                async for piece in self._attempt(answer, request, deadline, stream=stream):
+                async for piece in self._attempt(answer, request, deadline, stream=stream, n=n):
                     begun = True
                     yield piece
-                outcome = self._outcome(answer, started)
             except ERRORS as error:
-                outcome = self._failure(error)
                 wait = None if begun else wait_before_retry(error, attempt)
                 if wait is not None and attempt <= self._options.max_retries and self._loop.time() + wait < deadline:
                     await asyncio.sleep(wait)
                     continue
-            yield outcome
+                yield self._failure(error)
+            else:
+                yield answer
             return
 
     async def _attempt(
-        self, answer: ServerAnswer, request: Request, deadline: float, *, stream: bool = False, n: int | None = None
+        self, answer: ServerAnswer, request: Request, deadline: float, *, stream: bool, n: int
     ) -> AsyncIterator[str]:
         """Ask once and gather the answer; its text comes in pieces if it is streamed.
 
@@ -243,7 +233,7 @@ class OpenAIEngine:
         if not stream:
             _add(answer, json.loads(whole), "message")
 
-    async def _parts(self, request: Request, *, stream: bool, n: int | None) -> AsyncGenerator[bytes]:
+    async def _parts(self, request: Request, *, stream: bool, n: int) -> AsyncGenerator[bytes]:
         """Post a request; the bytes of the answer as they come."""
         try:
             async with self._post(request, stream=stream, n=n) as response:
@@ -254,7 +244,7 @@ class OpenAIEngine:
         except Exception as error:  # of aiohttp, or of whichever httpx the client stands on
             raise ConnectionError(str(error) or type(error).__name__) from error
 
-    def _post(self, request: Request, *, stream: bool, n: int | None) -> Any:
+    def _post(self, request: Request, *, stream: bool, n: int) -> Any:
         parameters = request.parameters
         arguments: dict[str, Any] = {
             "model": self._model,
@@ -265,7 +255,7 @@ class OpenAIEngine:
         }
         if parameters.stop:
             arguments["stop"] = list(parameters.stop)
-        if n is not None:
+        if n > 1:
             arguments["n"] = n
         if stream:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -277,7 +267,10 @@ class OpenAIEngine:
     async def _get(self, path: str) -> Any:
         return await self._client.get(path, cast_to=object)
 
-    def _outcome(self, answer: ServerAnswer, started: float) -> Completion | EngineFailure:
+    def _outcome(self, answer: ServerAnswer | EngineFailure, started: float) -> Completion | EngineFailure:
+        """Judge an answer: whole, or a failure."""
+        if isinstance(answer, EngineFailure):
+            return answer
         told = answer.finish_reasons.get(0)
         reason = _FINISH_REASONS.get(told) if isinstance(told, str) else None
         if reason is None:
@@ -291,9 +284,7 @@ class OpenAIEngine:
                 "malformed", f"{self._url} reports no usage: serve the model with one that counts tokens."
             )
         seconds = time.perf_counter() - started
-        text = answer.texts.get(0, "")
-        text.encode()  # half a character, escaped in JSON, is no text
-        return Completion(text, reason, answer.prompt_tokens, answer.completion_tokens, seconds)
+        return Completion(answer.texts.get(0, ""), reason, answer.prompt_tokens, answer.completion_tokens, seconds)
 
     def _failure(self, error: Exception) -> EngineFailure:
         cause, cure = classify(error)
@@ -334,6 +325,7 @@ def _add(answer: ServerAnswer, body: Any, part: str) -> str:
         index = choice.get("index", position)
         # A server may say nothing at all and yet finish: an empty answer is then an answer.
         piece = (choice["text"] if "text" in choice else (choice.get(part) or {}).get("content")) or ""
+        piece.encode()  # half a character, escaped in JSON, is no text
         answer.texts[index] = answer.texts.get(index, "") + piece
         answer.finish_reasons[index] = choice.get("finish_reason") or answer.finish_reasons.get(index)
         first += piece if index == 0 else ""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from itertools import pairwise
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -525,7 +525,8 @@ def test_choices_are_seen_as_they_are(server: Server, open_engine: OpenEngine) -
         {"index": i, "message": {"role": "assistant", "content": str(i)}, "finish_reason": "odd"} for i in range(2)
     ]
     server.respond = lambda _body, _before: as_json({"choices": choices, "system_fingerprint": "fp"})
-    answer = open_engine().inspect(Request(CHAT, 1, PARAMETERS), n=2)
+    ((index, answer),) = open_engine().inspect([Request(CHAT, 1, PARAMETERS)], n=2)
+    assert index == 0
     assert isinstance(answer, ServerAnswer)
     assert answer.texts == {0: "0", 1: "1"}
     assert set(answer.finish_reasons.values()) == {"odd"}
