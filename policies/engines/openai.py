@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from itertools import count
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import openai
 
 from policies.engines import EngineOptions
+from policies.engines.answers import ServerAnswer, add_body, event_data, is_count
 from policies.engines.failures import ERRORS, classify, wait_before_retry
 from policies.types import Completion, Delta, EngineFailure, FinishReason, PolicyError, Reply, Request
 
@@ -33,18 +33,6 @@ _CONNECT_TIMEOUT_S = 10.0
 
 _LONGEST_TOLD = 400
 """Characters of an error that are passed on: proxies send whole pages."""
-
-
-@dataclass(slots=True)
-class ServerAnswer:
-    """What one server said to one request, gathered from one body or from a stream, and not judged."""
-
-    texts: dict[int, str] = field(default_factory=dict)
-    """Text by index of the choice."""
-    finish_reasons: dict[int, Any] = field(default_factory=dict)
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    system_fingerprint: Any = None
 
 
 class OpenAIEngine:
@@ -222,16 +210,16 @@ class OpenAIEngine:
                     whole += part
                     if stream:
                         *lines, whole = whole.split(b"\n")
-                        for event in filter(None, map(_event, lines)):
-                            if event == b"[DONE]":
+                        for data in filter(None, map(event_data, lines)):
+                            if data == b"[DONE]":
                                 return
-                            if piece := _add(answer, json.loads(event), "delta"):
+                            if piece := add_body(answer, json.loads(data), "delta"):
                                 yield piece
         except TimeoutError as error:
             over = f"no whole answer in {options.deadline_s:g} s" if now() >= deadline else limit
             raise TimeoutError(over) from error
         if not stream:
-            _add(answer, json.loads(whole), "message")
+            add_body(answer, json.loads(whole), "message")
 
     async def _parts(self, request: Request, *, stream: bool, n: int) -> AsyncGenerator[bytes]:
         """Post a request; the bytes of the answer as they come."""
@@ -292,44 +280,6 @@ class OpenAIEngine:
         reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
         told = " ".join(str(reason or error).split())[:_LONGEST_TOLD].rstrip(".") or type(error).__name__
         return EngineFailure(cause, f"{self._url}: {told}; {cure}.")
-
-
-def is_count(value: object) -> bool:
-    """Whether a server's number of tokens is one."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _event(line: bytes) -> bytes:
-    """Data of one line of server-sent events; empty for comments, which keep a connection alive, and other fields."""
-    return line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
-
-
-def _add(answer: ServerAnswer, body: Any, part: str) -> str:
-    """Add a body, or one chunk of a stream, to an answer; return the text of its first choice.
-
-    Raises:
-        ValueError, TypeError, AttributeError, LookupError: it has not the form of one.
-    """
-    if not isinstance(body, dict):
-        raise ValueError(f"a body of the type {type(body).__name__}")
-    if body.get("error"):
-        raise ValueError(f"an error inside an answer: {json.dumps(body['error'])}")
-    if "choices" not in body:
-        raise ValueError("a body without choices")
-    usage = body.get("usage")
-    if usage:
-        answer.prompt_tokens, answer.completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    answer.system_fingerprint = body.get("system_fingerprint") or answer.system_fingerprint
-    first = ""
-    for position, choice in enumerate(body["choices"] or ()):  # the last chunk of a stream has usage alone
-        index = choice.get("index", position)
-        # A server may say nothing at all and yet finish: an empty answer is then an answer.
-        piece = (choice["text"] if "text" in choice else (choice.get(part) or {}).get("content")) or ""
-        piece.encode()  # half a character, escaped in JSON, is no text
-        answer.texts[index] = answer.texts.get(index, "") + piece
-        answer.finish_reasons[index] = choice.get("finish_reason") or answer.finish_reasons.get(index)
-        first += piece if index == 0 else ""
-    return first
 
 
 def _root(url: str) -> str:
