@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from policies.check import CHECKS, Finding, Question, check_policy
+from policies.check import Question, check_policy
 from policies.engines import EngineOptions
+from policies.findings import CHECKS, Finding
 from policies.registry import Registry
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]", "unknown": "[dim]–[/]"}
@@ -91,7 +92,7 @@ def _print(findings: Mapping[str, Sequence[Finding]], question: Question) -> Non
     for name, found in findings.items():
         for finding in found:
             if finding.state in ("warning", "failure"):
-                told = f"{escape(name)}: {finding.state}, {finding.check}: {escape(finding.message)}"
+                told = escape(f"{name}, {finding.check}: {finding.message}")
                 console.print(f"{_MARKS[finding.state]} {told}", soft_wrap=True)
     kind = "message" if question.chat else "plain text"
     asked = f"{question.samples} seeds, at most {question.max_tokens} tokens each, the {kind} {question.prompt!r}"
