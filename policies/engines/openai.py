@@ -63,11 +63,6 @@ class OpenAIEngine:
             http_client=openai.DefaultAioHttpClient(),
         )
 
-    def probe(self) -> EngineFailure | None:
-        """Ask the server for its models, once: None if it answers, else why it does not."""
-        described = self.describe()
-        return described if isinstance(described, EngineFailure) else None
-
     def describe(self) -> dict[str, Any] | EngineFailure:
         """What the server says about the model: its entry in `models`, empty if not listed, and vLLM's `version`."""
 

@@ -110,7 +110,8 @@ def server() -> Iterator[Server]:
                 response(self.connection)
 
         def do_GET(self) -> None:
-            self.answer(as_json({"object": "list", "data": [{"id": "m", "object": "model"}]}))
+            models = {"object": "list", "data": [{"id": "other"}, {"id": "m", "object": "model"}]}
+            self.answer(as_json(models) if self.path == "/v1/models" else as_json({}, 404))
 
         def answer(self, response: Response) -> None:
             try:
@@ -259,14 +260,14 @@ def test_failures_are_told_by_cause(server: Server, open_engine: OpenEngine, res
 def test_a_server_that_is_not_there_is_told(open_engine: OpenEngine) -> None:
     engine = open_engine("http://127.0.0.1:1/v1")
     assert failure_of(engine).cause == "connection"
-    probe = engine.probe()
-    assert probe is not None
-    assert probe.cause == "connection"
-    assert "see that the server runs" in probe.message
+    described = engine.describe()
+    assert isinstance(described, EngineFailure)
+    assert described.cause == "connection"
+    assert "see that the server runs" in described.message
 
 
-def test_a_server_that_is_there_passes_the_probe(open_engine: OpenEngine) -> None:
-    assert open_engine().probe() is None
+def test_a_server_describes_its_model(open_engine: OpenEngine) -> None:
+    assert open_engine().describe() == {"id": "m", "object": "model"}
 
 
 def test_silence_is_a_timeout(server: Server, open_engine: OpenEngine) -> None:
