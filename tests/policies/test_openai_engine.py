@@ -409,11 +409,11 @@ def test_silence_before_the_first_byte_ends_an_attempt(
 ) -> None:
     script = slow(beginning)
     server.respond = lambda _body, _before: script
-    engine = open_engine(first_byte_timeout_s=0.2, idle_timeout_s=60, max_retries=1)
+    engine = open_engine(first_byte_timeout_s=0.5, idle_timeout_s=60, max_retries=1)
     text, failure = last_of_stream(engine)
     assert isinstance(failure, EngineFailure)
     assert (text, failure.cause) == ("", "timeout")
-    assert "no byte in 0.2 s" in failure.message
+    assert "no byte in 0.5 s" in failure.message
     assert len(server.asked) == 2  # nothing was handed out: it was asked again
 
 
@@ -455,9 +455,9 @@ def test_a_trickle_ends_at_the_deadline(
 
 
 def test_the_deadline_covers_all_attempts(server: Server, open_engine: OpenEngine) -> None:
-    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 500, **{"Retry-After": "0.1"})
-    assert failure_of(open_engine(max_retries=1000, deadline_s=1)).cause == "server"
-    assert 2 <= len(server.asked) <= 10
+    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 500, **{"Retry-After": "0.5"})
+    assert failure_of(open_engine(max_retries=1000, deadline_s=2)).cause in ("server", "timeout")
+    assert len(server.asked) <= 5
 
 
 def test_comments_keep_a_stream_alive(server: Server, open_engine: OpenEngine, slow: Callable[..., Slow]) -> None:
@@ -465,12 +465,12 @@ def test_comments_keep_a_stream_alive(server: Server, open_engine: OpenEngine, s
     script = slow(HEAD, b": still here\n\n")
 
     def later(connection: socket.socket) -> None:
-        threading.Timer(1.5, script.over.set).start()
+        threading.Timer(2.0, script.over.set).start()
         script(connection)
         connection.sendall(whole)
 
     server.respond = lambda _body, _before: later
-    text, outcome = last_of_stream(open_engine(idle_timeout_s=1.0))
+    text, outcome = last_of_stream(open_engine(idle_timeout_s=1.5))
     assert isinstance(outcome, Completion)
     assert text == outcome.text == "hi"
 
