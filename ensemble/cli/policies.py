@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ensemble.cli import adapters, trajectory
+from ensemble.cli import adapters, check, trajectory
 from ensemble.cli.merge import merge
 from ensemble.report.tables import alpha_label
 from policies.registry import Registry
@@ -18,6 +18,7 @@ def command() -> None:
     """List and check the policies of a file, and merge checkpoints."""
 
 
+command.add_command(check.command)
 command.add_command(merge)
 command.add_command(adapters.extract)
 command.add_command(adapters.merge)

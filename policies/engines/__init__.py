@@ -28,10 +28,15 @@ class EngineOptions:
     """Where an embedded model runs; None takes the GPU if there is one."""
     concurrency: int = 64
     """Requests in flight to one URL."""
-    timeout_s: float = 600.0
-    """The longest silence of a URL, in each attempt."""
+    first_byte_timeout_s: float = 600.0
+    """Seconds that a URL may be silent before the first byte, in each attempt. An answer that is not streamed comes
+    all at once: it must be whole by then."""
+    idle_timeout_s: float = 60.0
+    """Seconds that a URL may be silent between one byte and the next."""
+    deadline_s: float = 1800.0
+    """Seconds for a request to a URL from when it is first sent, over all attempts and the waits between them."""
     max_retries: int = 5
-    """Repeats of a request to a URL after a rate limit, time-out, lost connection or server error."""
+    """Repeats of a request to a URL, at most, after rate limits, time-outs, lost connections and server errors."""
 
 
 def load_engine(name: str) -> Any:

@@ -1,21 +1,26 @@
 """The engine for any OpenAI-compatible URL: many requests in flight, each with its own seed.
 
-The official client does the HTTP, and it alone retries (rate limits, time-outs, lost connections, server
-errors; it honours Retry-After). Whatever still goes wrong becomes an `EngineFailure` with a cause, never an
-answer.
+The official client does the HTTP; what is asked again, and when, is decided here and in `failures`, and nowhere
+else. Whatever still goes wrong becomes an `EngineFailure` with a cause, never an answer. `inspect` and `describe`
+are for `policies.check`: they return what the server says as it is, so that a fault of it can be named.
 """
 
 import asyncio
+import json
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from itertools import count
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
 from policies.engines import EngineOptions
+from policies.engines.answers import ServerAnswer, add_body, event_data, is_count
+from policies.engines.failures import ERRORS, classify, wait_before_retry
 from policies.types import Completion, Delta, EngineFailure, FinishReason, PolicyError, Reply, Request
 
 T = TypeVar("T")
@@ -23,35 +28,19 @@ _Put: TypeAlias = Callable[[T], None]
 
 _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
-_ERRORS = (openai.APIError, ValueError, TypeError, AttributeError)
-"""What the client raises, and what reading a body raises that is not of the form that the client promises."""
+_CONNECT_TIMEOUT_S = 10.0
+"""Longest wait for a connection: a host that swallows packets is known long before the first byte is due."""
 
-_CAUSES: tuple[tuple[type[openai.APIError], str, str], ...] = (
-    (openai.APITimeoutError, "timeout", "raise the time-out, or ask for fewer tokens"),
-    (openai.APIConnectionError, "connection", "see that the server runs and the URL is right"),
-    (openai.RateLimitError, "rate_limit", "lower the concurrency"),
-    (openai.InternalServerError, "server", "see the server's log"),
-    (openai.APIStatusError, "rejected", "correct the request or the model's name"),
-    (openai.APIError, "malformed", "see that the URL is an OpenAI-compatible API"),
-)
-"""Errors of the client, most special first, with their cause and what to do."""
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What one server said to one request, gathered from one body or from a stream."""
-
-    text: str = ""
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+_LONGEST_TOLD = 400
+"""Characters of an error that are passed on: proxies send whole pages."""
 
 
 class OpenAIEngine:
     """Samples from `model` at `url`. Messages go to `chat/completions`, plain text to `completions`.
 
     The requests run on an event loop in a thread of this engine. A generator that is closed early cancels
-    what it still has in flight.
+    what it still has in flight. A request holds its place among those in flight while it waits to be repeated, so a
+    server that is at its limit is asked less. A stream is not repeated once a piece of it was handed out.
     """
 
     reproducible = False
@@ -59,6 +48,7 @@ class OpenAIEngine:
     def __init__(self, url: str, model: str, api_key: str | None, options: EngineOptions) -> None:
         self._url = url
         self._model = model
+        self._options = options
         self._slots = asyncio.Semaphore(options.concurrency)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"openai {url}", daemon=True)
@@ -68,28 +58,49 @@ class OpenAIEngine:
             # Given even if there is none: else the client would send this machine's OPENAI_API_KEY to any
             # URL.
             api_key=api_key or "none",
-            timeout=options.timeout_s,
-            max_retries=options.max_retries,
+            timeout=openai.Timeout(None, connect=_CONNECT_TIMEOUT_S),
+            max_retries=0,
             http_client=openai.DefaultAioHttpClient(),
         )
 
-    def probe(self) -> EngineFailure | None:
-        """Ask the server for its models: None if it answers, else why it does not."""
+    def describe(self) -> dict[str, Any] | EngineFailure:
+        """What the server says about the model: its entry in `models`, empty if not listed, and vLLM's `version`."""
 
-        async def ask() -> EngineFailure | None:
+        async def ask() -> dict[str, Any] | EngineFailure:
             try:
-                await self._client.with_options(max_retries=0).models.list()
-            except _ERRORS as error:
+                async with asyncio.timeout(self._options.first_byte_timeout_s):
+                    listed = await self._get("models")
+                    about = next((dict(m) for m in listed["data"] if m.get("id") == self._model), {})
+                    try:
+                        version = await self._get(_root(self._url) + "/version")
+                    except ERRORS:  # only vLLM has it
+                        return about
+                    return about | {"version": version.get("version")}
+            except ERRORS as error:
                 return self._failure(error)
-            return None
 
+        if self._loop.is_closed():
+            raise PolicyError("the engine is closed: open the policy again.")
         return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+
+    def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
+        """Ask for `n` choices of each request; what the server says, whatever it is, with the request's index."""
+
+        async def answer(index: int, request: Request, put: _Put[tuple[int, ServerAnswer | EngineFailure]]) -> None:
+            async for item in self._ask(request, n=n):
+                if not isinstance(item, str):
+                    put((index, item))
+
+        return self._run(requests, answer)
 
     def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """Answer all requests, each as soon as it is whole."""
 
         async def answer(index: int, request: Request, put: _Put[Reply]) -> None:
-            put(Reply(index, await self._complete(request)))
+            started = time.perf_counter()
+            async for item in self._ask(request):
+                if not isinstance(item, str):
+                    put(Reply(index, self._outcome(item, started)))
 
         return self._run(requests, answer)
 
@@ -97,8 +108,12 @@ class OpenAIEngine:
         """Answer all requests, piece by piece as the server sends them."""
 
         async def answer(index: int, request: Request, put: _Put[Delta]) -> None:
-            async for item in self._pieces(request):
-                put(Delta(index, item) if isinstance(item, str) else Delta(index, "", item))
+            started = time.perf_counter()
+            async for item in self._ask(request, stream=True):
+                if isinstance(item, str):
+                    put(Delta(index, item))
+                else:
+                    put(Delta(index, "", self._outcome(item, started)))
 
         return self._run(requests, answer)
 
@@ -146,33 +161,73 @@ class OpenAIEngine:
         finally:
             running.cancel()
 
-    async def _complete(self, request: Request) -> Completion | EngineFailure:
-        started = time.perf_counter()
-        try:
-            body: Any = await self._create(request)
-            answer = _Answer()
-            _add(answer, body, "message")
-        except _ERRORS as error:
-            return self._failure(error)
-        return self._outcome(answer, started)
+    async def _ask(
+        self, request: Request, *, stream: bool = False, n: int = 1
+    ) -> AsyncIterator[str | ServerAnswer | EngineFailure]:
+        """Pieces of text, and at last what came of as many attempts as it takes or as there may be."""
+        deadline = self._loop.time() + self._options.deadline_s
+        for attempt in count(1):
+            answer = ServerAnswer()
+            begun = False
+            try:
+                async for piece in self._attempt(answer, request, deadline, stream=stream, n=n):
+                    begun = True
+                    yield piece
+            except ERRORS as error:
+                wait = None if begun else wait_before_retry(error, attempt)
+                if wait is not None and attempt <= self._options.max_retries and self._loop.time() + wait < deadline:
+                    await asyncio.sleep(wait)
+                    continue
+                yield self._failure(error)
+            else:
+                yield answer
+            return
 
-    async def _pieces(self, request: Request) -> AsyncIterator[str | Completion | EngineFailure]:
-        """Pieces of text, and at last the outcome."""
-        started = time.perf_counter()
-        answer = _Answer()
-        try:
-            chunks: Any = await self._create(request, stream=True, stream_options={"include_usage": True})
-            async with chunks:
-                async for chunk in chunks:
-                    piece = _add(answer, chunk, "delta")
-                    if piece:
-                        yield piece
-        except _ERRORS as error:
-            yield self._failure(error)
-        else:
-            yield self._outcome(answer, started)
+    async def _attempt(
+        self, answer: ServerAnswer, request: Request, deadline: float, *, stream: bool, n: int
+    ) -> AsyncIterator[str]:
+        """Ask once and gather the answer; its text comes in pieces if it is streamed.
 
-    async def _create(self, request: Request, **more: Any) -> Any:
+        Raises:
+            One of `ERRORS`.
+        """
+        options, now = self._options, self._loop.time
+        limit = f"no byte in {options.first_byte_timeout_s:g} s"
+        whole = b""
+        try:
+            async with (
+                asyncio.timeout_at(min(deadline, now() + options.first_byte_timeout_s)) as clock,
+                aclosing(self._parts(request, stream=stream, n=n)) as parts,
+            ):
+                async for part in parts:
+                    clock.reschedule(min(deadline, now() + options.idle_timeout_s))
+                    limit = f"no further byte in {options.idle_timeout_s:g} s"
+                    whole += part
+                    if stream:
+                        *lines, whole = whole.split(b"\n")
+                        for data in filter(None, map(event_data, lines)):
+                            if data == b"[DONE]":
+                                return
+                            if piece := add_body(answer, json.loads(data), "delta"):
+                                yield piece
+        except TimeoutError as error:
+            over = f"no whole answer in {options.deadline_s:g} s" if now() >= deadline else limit
+            raise TimeoutError(over) from error
+        if not stream:
+            add_body(answer, json.loads(whole), "message")
+
+    async def _parts(self, request: Request, *, stream: bool, n: int) -> AsyncGenerator[bytes]:
+        """Post a request; the bytes of the answer as they come."""
+        try:
+            async with self._post(request, stream=stream, n=n) as response:
+                async for part in response.iter_bytes():
+                    yield part
+        except openai.OpenAIError:
+            raise
+        except Exception as error:  # of aiohttp, or of whichever httpx the client stands on
+            raise ConnectionError(str(error) or type(error).__name__) from error
+
+    def _post(self, request: Request, *, stream: bool, n: int) -> Any:
         parameters = request.parameters
         arguments: dict[str, Any] = {
             "model": self._model,
@@ -180,68 +235,48 @@ class OpenAIEngine:
             "temperature": parameters.temperature,
             "top_p": parameters.top_p,
             "max_tokens": parameters.max_tokens,
-            **more,
         }
         if parameters.stop:
             arguments["stop"] = list(parameters.stop)
+        if n > 1:
+            arguments["n"] = n
+        if stream:
+            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         if isinstance(request.prompt, str):
-            return await self._client.completions.create(prompt=request.prompt, **arguments)
+            return self._client.completions.with_streaming_response.create(prompt=request.prompt, **arguments)
         messages: list[Any] = list(request.prompt)
-        return await self._client.chat.completions.create(messages=messages, **arguments)
+        return self._client.chat.completions.with_streaming_response.create(messages=messages, **arguments)
 
-    def _outcome(self, answer: _Answer, started: float) -> Completion | EngineFailure:
-        reason = _FINISH_REASONS.get(answer.finish_reason or "")
+    async def _get(self, path: str) -> Any:
+        return await self._client.get(path, cast_to=object)
+
+    def _outcome(self, answer: ServerAnswer | EngineFailure, started: float) -> Completion | EngineFailure:
+        """Judge an answer: whole, or a failure."""
+        if isinstance(answer, EngineFailure):
+            return answer
+        told = answer.finish_reasons.get(0)
+        reason = _FINISH_REASONS.get(told) if isinstance(told, str) else None
         if reason is None:
             return EngineFailure(
                 "malformed",
-                f"{self._url} ended an answer with the finish reason {answer.finish_reason!r}: "
+                f"{self._url} ended an answer with the finish reason {told!r}: "
                 "only 'stop' and 'length' are whole answers.",
             )
-        if answer.prompt_tokens is None or answer.completion_tokens is None:
+        if not is_count(answer.prompt_tokens) or not is_count(answer.completion_tokens):
             return EngineFailure(
                 "malformed", f"{self._url} reports no usage: serve the model with one that counts tokens."
             )
         seconds = time.perf_counter() - started
-        return Completion(answer.text, reason, answer.prompt_tokens, answer.completion_tokens, seconds)
+        return Completion(answer.texts.get(0, ""), reason, answer.prompt_tokens, answer.completion_tokens, seconds)
 
     def _failure(self, error: Exception) -> EngineFailure:
-        cause, cure = _classify(error)
+        cause, cure = classify(error)
         # The client says "Connection error." and leaves the reason to the error below its own.
         reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
-        told = " ".join(str(reason or error).split()).rstrip(".") or type(error).__name__
+        told = " ".join(str(reason or error).split())[:_LONGEST_TOLD].rstrip(".") or type(error).__name__
         return EngineFailure(cause, f"{self._url}: {told}; {cure}.")
 
 
-def _classify(error: Exception) -> tuple[str, str]:
-    """Cause of a failure, and what to do."""
-    below: BaseException | None = error
-    timed_out = False
-    while below is not None:
-        timed_out = timed_out or isinstance(below, TimeoutError)
-        below = below.__cause__
-    for kind, cause, cure in _CAUSES:
-        # The aiohttp backend reports a refused connection as a time-out, too.
-        if isinstance(error, kind) and (timed_out or kind is not openai.APITimeoutError):
-            return cause, cure
-    return _CAUSES[-1][1:]
-
-
-def _add(answer: _Answer, body: Any, part: str) -> str:
-    """Add a body, or one chunk of a stream, to an answer; return its text.
-
-    Raises:
-        ValueError: it has not the form of one.
-    """
-    if not hasattr(body, "choices"):
-        raise ValueError(f"a body of the type {type(body).__name__}")
-    usage = body.usage
-    if usage is not None:
-        answer.prompt_tokens, answer.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-    if not body.choices:  # the last chunk of a stream has usage alone
-        return ""
-    choice = body.choices[0]
-    # A server may say nothing at all and yet finish: an empty answer is then an answer.
-    piece = (choice.text if hasattr(choice, "text") else getattr(choice, part).content) or ""
-    answer.text += piece
-    answer.finish_reason = choice.finish_reason or answer.finish_reason
-    return piece
+def _root(url: str) -> str:
+    """The server's own address: the URL of the API without its path."""
+    return urlunsplit((*urlsplit(url)[:2], "", "", ""))

@@ -1,16 +1,24 @@
 """The URL engine against a real HTTP server: what it asks, what it accepts, and how failures are told."""
 
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from policies.engines import EngineOptions
-from policies.engines.openai import OpenAIEngine
+from policies.engines.openai import OpenAIEngine, ServerAnswer
 from policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.9, max_tokens=5, stop=("\n",))
@@ -24,7 +32,10 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Respond = Callable[[dict[str, Any], int], Response]
+Script = Callable[[socket.socket], None]
+"""Writes to the connection what it likes, which is closed afterwards."""
+
+Respond = Callable[[dict[str, Any], int], Response | Script]
 
 
 @dataclass
@@ -36,7 +47,10 @@ class Server:
     asked: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
 
 
-def completed(text: str | None = "hi", finish_reason: str | None = "stop", usage: bool = True) -> Response:
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def completed(text: str | None = "hi", finish_reason: str | None = "stop", usage: object = USAGE) -> Response:
     body: dict[str, Any] = {
         "id": "x",
         "object": "chat.completion",
@@ -51,7 +65,7 @@ def completed(text: str | None = "hi", finish_reason: str | None = "stop", usage
         ],
     }
     if usage:
-        body["usage"] = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        body["usage"] = usage
     return as_json(body)
 
 
@@ -71,7 +85,7 @@ def streamed(*pieces: str, finish_reason: str | None = "stop", usage: bool = Tru
     body += b"".join(chunk(choices=choice({"content": piece})) for piece in pieces)
     body += chunk(choices=choice({}, finish_reason))
     if usage:
-        body += chunk(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
+        body += chunk(choices=[], usage=USAGE)
     return Response(body + b"data: [DONE]\n\n", headers={"Content-Type": "text/event-stream"})
 
 
@@ -87,10 +101,17 @@ def server() -> Iterator[Server]:
             with lock:
                 before = len(state.asked)
                 state.asked.append((self.path, body, dict(self.headers)))
-            self.answer(state.respond(body, before))
+            response = state.respond(body, before)
+            if isinstance(response, Response):
+                self.answer(response)
+                return
+            self.close_connection = True
+            with suppress(OSError):  # the client may leave first
+                response(self.connection)
 
         def do_GET(self) -> None:
-            self.answer(as_json({"object": "list", "data": [{"id": "m", "object": "model"}]}))
+            models = {"object": "list", "data": [{"id": "other"}, {"id": "m", "object": "model"}]}
+            self.answer(as_json(models) if self.path == "/v1/models" else as_json({}, 404))
 
         def answer(self, response: Response) -> None:
             try:
@@ -108,6 +129,7 @@ def server() -> Iterator[Server]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
+    http.handle_error = lambda *_: None  # connections that were reset on purpose
     state = Server(f"http://127.0.0.1:{http.server_port}/v1", lambda body, before: completed())
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -122,7 +144,7 @@ def open_engine(server: Server) -> Iterator[Callable[..., OpenAIEngine]]:
     opened: list[OpenAIEngine] = []
 
     def open_one(url: str = "", api_key: str | None = None, **options: Any) -> OpenAIEngine:
-        settings: dict[str, Any] = {"max_retries": 0, "timeout_s": 60.0}
+        settings: dict[str, Any] = {"max_retries": 0, "first_byte_timeout_s": 60.0}
         opened.append(OpenAIEngine(url or server.url, "m", api_key, EngineOptions(**(settings | options))))
         return opened[-1]
 
@@ -202,6 +224,11 @@ def test_an_answer_that_did_not_finish_is_a_failure(
     ("response", "cause"),
     [
         (as_json({"error": {"message": "slow down"}}, 429), "rate_limit"),
+        (as_json({"error": {"message": "too slow"}}, 408), "timeout"),
+        (as_json({"error": {"message": "busy"}}, 409), "rejected"),
+        (as_json({"error": {"message": "no such field"}}, 422), "rejected"),
+        (as_json({"error": {"message": "lost", "code": 502}}), "malformed"),
+        (as_json({"error": "lost", "choices": []}), "malformed"),
         (as_json({"error": {"message": "out of memory"}}, 500), "server"),
         (as_json({"error": {"message": "overloaded"}}, 503), "server"),
         (as_json({"error": {"message": "no such model"}}, 404), "rejected"),
@@ -213,7 +240,14 @@ def test_an_answer_that_did_not_finish_is_a_failure(
         (as_json({"id": "x"}), "malformed"),
         (as_json({"id": "x", "choices": [{"index": 0}]}), "malformed"),
         (as_json({"id": "x", "choices": [], "usage": None}), "malformed"),
+        (as_json({"id": "x", "choices": ["text"]}), "malformed"),
+        (as_json({"id": "x", "choices": [{"message": {"content": ["part"]}}]}), "malformed"),
         (completed("text without counts", usage=False), "malformed"),
+        (completed("text with odd counts", usage={"prompt_tokens": "3", "completion_tokens": 2}), "malformed"),
+        (completed("text with odd counts", usage={"prompt_tokens": 3, "completion_tokens": -1}), "malformed"),
+        (completed("half of a pair: \ud83d"), "malformed"),
+        (Response(b"[" * 100_000, headers={"Content-Type": "application/json"}), "malformed"),
+        (Response(b"\xff\xfe", headers={"Content-Type": "application/json"}), "malformed"),
     ],
 )
 def test_failures_are_told_by_cause(server: Server, open_engine: OpenEngine, response: Response, cause: str) -> None:
@@ -226,14 +260,14 @@ def test_failures_are_told_by_cause(server: Server, open_engine: OpenEngine, res
 def test_a_server_that_is_not_there_is_told(open_engine: OpenEngine) -> None:
     engine = open_engine("http://127.0.0.1:1/v1")
     assert failure_of(engine).cause == "connection"
-    probe = engine.probe()
-    assert probe is not None
-    assert probe.cause == "connection"
-    assert "see that the server runs" in probe.message
+    described = engine.describe()
+    assert isinstance(described, EngineFailure)
+    assert described.cause == "connection"
+    assert "see that the server runs" in described.message
 
 
-def test_a_server_that_is_there_passes_the_probe(open_engine: OpenEngine) -> None:
-    assert open_engine().probe() is None
+def test_a_server_describes_its_model(open_engine: OpenEngine) -> None:
+    assert open_engine().describe() == {"id": "m", "object": "model"}
 
 
 def test_silence_is_a_timeout(server: Server, open_engine: OpenEngine) -> None:
@@ -244,28 +278,261 @@ def test_silence_is_a_timeout(server: Server, open_engine: OpenEngine) -> None:
         return completed()
 
     server.respond = silent
-    assert failure_of(open_engine(timeout_s=0.2)).cause == "timeout"
+    assert failure_of(open_engine(first_byte_timeout_s=0.2)).cause == "timeout"
     released.set()
 
 
-def test_a_rate_limit_is_waited_out(server: Server, open_engine: OpenEngine) -> None:
-    limited = as_json({"error": {"message": "slow down"}}, 429, **{"Retry-After": "0.01"})
-    server.respond = lambda _body, before: limited if before < 2 else completed()
+FAST = {"Retry-After": "0.01"}
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        as_json({"error": {"message": "slow down"}}, 429, **FAST),
+        as_json({"error": {"message": "slow down"}}, 429, **{"Retry-After": formatdate(usegmt=True)}),
+        as_json({"error": {"message": "too slow"}}, 408, **FAST),
+        as_json({"error": {"message": "oops"}}, 500, **FAST),
+        as_json({"error": {"message": "loading"}}, 503, **FAST),
+    ],
+)
+def test_what_passes_is_waited_out(server: Server, open_engine: OpenEngine, passing: Response) -> None:
+    server.respond = lambda _body, before: passing if before < 2 else completed()
     assert isinstance(outcome_of(open_engine(max_retries=2)), Completion)
     assert len(server.asked) == 3
-    assert len({body["seed"] for _, body, _ in server.asked}) == 1
+    assert len({json.dumps(body) for _, body, _ in server.asked}) == 1
 
 
-def test_retries_are_bounded(server: Server, open_engine: OpenEngine) -> None:
-    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 500, **{"Retry-After": "0.01"})
-    assert failure_of(open_engine(max_retries=2)).cause == "server"
-    assert len(server.asked) == 3
+def test_a_server_that_stays_broken_is_asked_a_bounded_number_of_times(server: Server, open_engine: OpenEngine) -> None:
+    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 503, **FAST)
+    assert failure_of(open_engine(max_retries=4)).cause == "server"
+    assert len(server.asked) == 5
 
 
-def test_a_rejected_request_is_not_repeated(server: Server, open_engine: OpenEngine) -> None:
-    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 400)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+def test_a_rejected_request_is_never_repeated(server: Server, open_engine: OpenEngine, status: int) -> None:
+    headers = FAST | {"x-should-retry": "true"}
+    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, status, **headers)
     assert failure_of(open_engine(max_retries=5)).cause == "rejected"
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "response", [completed(usage=None), as_json({"error": {"message": "lost"}}), completed("", "?")]
+)
+def test_an_answer_that_is_none_is_not_asked_again(server: Server, open_engine: OpenEngine, response: Response) -> None:
+    server.respond = lambda _body, _before: response
+    assert failure_of(open_engine(max_retries=5)).cause == "malformed"
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("wait", ["3600", "1e999", formatdate(time.time() + 3600, usegmt=True)])
+def test_a_wait_beyond_the_deadline_is_not_begun(server: Server, open_engine: OpenEngine, wait: str) -> None:
+    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 429, **{"Retry-After": wait})
+    assert failure_of(open_engine(max_retries=5, deadline_s=60)).cause == "rate_limit"
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("wait", ["soon", "nan", "-5", "", "Fri, 99 Nope 2026"])
+def test_a_wait_that_makes_no_sense_is_not_obeyed(server: Server, open_engine: OpenEngine, wait: str) -> None:
+    limited = as_json({"error": {"message": "no"}}, 429, **{"Retry-After": wait})
+    server.respond = lambda _body, before: completed() if before else limited
+    assert isinstance(outcome_of(open_engine(max_retries=1)), Completion)
+    assert len(server.asked) == 2
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def half(connection: socket.socket) -> None:
+    """A body that ends before its length."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [reset, half, lambda c: None, lambda c: c.sendall(b"no HTTP at all\r\n\r\n")],
+    ids=["reset", "half", "closed", "no HTTP"],
+)
+def test_a_lost_connection_is_made_again(server: Server, open_engine: OpenEngine, script: Script) -> None:
+    server.respond = lambda _body, before: completed() if before else script
+    assert isinstance(outcome_of(open_engine(max_retries=2)), Completion)
+    server.asked.clear()
+    server.respond = lambda _body, _before: script
+    assert failure_of(open_engine(max_retries=1)).cause == "connection"
+    assert len(server.asked) == 2
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+class Slow:
+    """Sends a beginning, then one more byte again and again until the test is over."""
+
+    def __init__(self, beginning: bytes, more: bytes = b"", pause_s: float = 0.02) -> None:
+        self.beginning, self.more, self.pause_s = beginning, more, pause_s
+        self.over = threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        connection.sendall(self.beginning)
+        while not self.over.wait(self.pause_s):
+            connection.sendall(self.more)
+
+
+@pytest.fixture
+def slow() -> Iterator[Callable[..., Slow]]:
+    made: list[Slow] = []
+
+    def make(*arguments: Any) -> Slow:
+        made.append(Slow(*arguments))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.over.set()
+
+
+def last_of_stream(engine: OpenAIEngine) -> tuple[str, Completion | EngineFailure | None]:
+    deltas = list(engine.stream([Request(CHAT, 1, PARAMETERS)]))
+    assert all(delta.outcome is None for delta in deltas[:-1])
+    return "".join(delta.text for delta in deltas), deltas[-1].outcome
+
+
+def piece(text: str) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("beginning", [b"", HEAD])
+def test_silence_before_the_first_byte_ends_an_attempt(
+    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow], beginning: bytes
+) -> None:
+    script = slow(beginning)
+    server.respond = lambda _body, _before: script
+    engine = open_engine(first_byte_timeout_s=0.5, idle_timeout_s=60, max_retries=1)
+    text, failure = last_of_stream(engine)
+    assert isinstance(failure, EngineFailure)
+    assert (text, failure.cause) == ("", "timeout")
+    assert "no byte in 0.5 s" in failure.message
+    assert len(server.asked) == 2  # nothing was handed out: it was asked again
+
+
+def test_silence_in_mid_stream_ends_it_and_is_not_repeated(
+    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow]
+) -> None:
+    script = slow(HEAD + piece("he"))
+    server.respond = lambda _body, _before: script
+    text, failure = last_of_stream(open_engine(first_byte_timeout_s=60, idle_timeout_s=0.2, max_retries=5))
+    assert isinstance(failure, EngineFailure)
+    assert (text, failure.cause) == ("he", "timeout")
+    assert "no further byte in 0.2 s" in failure.message
+    assert len(server.asked) == 1
+
+
+def test_silence_within_a_whole_answer_ends_an_attempt(
+    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow]
+) -> None:
+    script = slow(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+    server.respond = lambda _body, _before: script
+    failure = failure_of(open_engine(first_byte_timeout_s=60, idle_timeout_s=0.2, max_retries=1))
+    assert failure.cause == "timeout"
+    assert "no further byte" in failure.message
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("more", [b" ", b": still here\n\n", piece("x")])
+def test_a_trickle_ends_at_the_deadline(
+    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow], more: bytes
+) -> None:
+    script = slow(HEAD, more)
+    server.respond = lambda _body, _before: script
+    engine = open_engine(first_byte_timeout_s=60, idle_timeout_s=60, deadline_s=0.5, max_retries=5)
+    for failure in (last_of_stream(engine)[1], outcome_of(engine)):
+        assert isinstance(failure, EngineFailure)
+        assert failure.cause == "timeout"
+        assert "no whole answer in 0.5 s" in failure.message
+    assert len(server.asked) == 2
+
+
+def test_the_deadline_covers_all_attempts(server: Server, open_engine: OpenEngine) -> None:
+    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 500, **{"Retry-After": "0.5"})
+    assert failure_of(open_engine(max_retries=1000, deadline_s=2)).cause in ("server", "timeout")
+    assert len(server.asked) <= 5
+
+
+def test_comments_keep_a_stream_alive(server: Server, open_engine: OpenEngine, slow: Callable[..., Slow]) -> None:
+    whole = streamed("hi").body
+    script = slow(HEAD, b": still here\n\n")
+
+    def later(connection: socket.socket) -> None:
+        threading.Timer(2.0, script.over.set).start()
+        script(connection)
+        connection.sendall(whole)
+
+    server.respond = lambda _body, _before: later
+    text, outcome = last_of_stream(open_engine(idle_timeout_s=1.5))
+    assert isinstance(outcome, Completion)
+    assert text == outcome.text == "hi"
+
+
+@pytest.mark.parametrize("script", [lambda c: c.sendall(HEAD + piece("he")), lambda c: (c.sendall(HEAD), reset(c))])
+def test_a_stream_that_is_cut_is_no_answer(server: Server, open_engine: OpenEngine, script: Script) -> None:
+    server.respond = lambda _body, _before: script
+    _, failure = last_of_stream(open_engine())
+    assert isinstance(failure, EngineFailure)
+    assert failure.cause in ("malformed", "connection")
+
+
+def test_a_chunked_stream_that_is_cut_is_a_lost_connection(server: Server, open_engine: OpenEngine) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n%s\r\n" % (len(piece("he")), piece("he"))
+    server.respond = lambda _body, _before: lambda connection: connection.sendall(head + chunk)
+    text, failure = last_of_stream(open_engine(max_retries=5))
+    assert isinstance(failure, EngineFailure)
+    assert (text, failure.cause) == ("he", "connection")
+    assert len(server.asked) == 1
+
+
+def test_a_stream_is_repeated_while_nothing_was_handed_out(server: Server, open_engine: OpenEngine) -> None:
+    server.respond = lambda _body, before: streamed("hi") if before else reset
+    text, outcome = last_of_stream(open_engine(max_retries=1))
+    assert isinstance(outcome, Completion)
+    assert text == outcome.text == "hi"
+
+
+@given(cuts=st.lists(st.integers(0, 800), max_size=12))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_stream_reads_alike_however_it_is_cut_into_packets(
+    server: Server, open_engine: OpenEngine, cuts: list[int]
+) -> None:
+    body = streamed("zwei ", "Wörter\u2028", "😀").body.replace(b"\n\n", b"\r\n\r\n")
+
+    def script(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(HEAD)
+        for start, end in pairwise([0, *sorted(cuts), len(body)]):
+            connection.sendall(body[start:end])
+
+    server.respond = lambda _body, _before: script
+    engine = open_engine()
+    text, outcome = last_of_stream(engine)
+    engine.close()
+    assert isinstance(outcome, Completion)
+    assert text == outcome.text == "zwei Wörter\u2028😀"
+
+
+def test_choices_are_seen_as_they_are(server: Server, open_engine: OpenEngine) -> None:
+    choices = [
+        {"index": i, "message": {"role": "assistant", "content": str(i)}, "finish_reason": "odd"} for i in range(2)
+    ]
+    server.respond = lambda _body, _before: as_json({"choices": choices, "system_fingerprint": "fp"})
+    ((index, answer),) = open_engine().inspect([Request(CHAT, 1, PARAMETERS)], n=2)
+    assert index == 0
+    assert isinstance(answer, ServerAnswer)
+    assert answer.texts == {0: "0", 1: "1"}
+    assert set(answer.finish_reasons.values()) == {"odd"}
+    assert (answer.prompt_tokens, answer.system_fingerprint) == (None, "fp")
+    assert server.asked[0][1]["n"] == 2
 
 
 def test_as_many_requests_as_allowed_are_in_flight(server: Server, open_engine: OpenEngine) -> None:

@@ -1,0 +1,63 @@
+"""What a server of the completions APIs says: whole bodies and chunks of streams, read into one form.
+
+Nothing is judged here but form. Whether an answer is whole, and what to do if it is not, is the engine's affair.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class ServerAnswer:
+    """What one server said to one request, gathered from one body or from a stream."""
+
+    texts: dict[int, str] = field(default_factory=dict)
+    """Text by index of the choice."""
+    finish_reasons: dict[int, Any] = field(default_factory=dict)
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    system_fingerprint: Any = None
+
+
+def is_count(value: object) -> bool:
+    """Whether a server's number of tokens is one."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def event_data(line: bytes) -> bytes:
+    """Data of one line of server-sent events; empty for comments, which keep a connection alive, and other fields."""
+    return line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
+
+
+def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
+    """Add a body, or one chunk of a stream, to an answer; return the text of its first choice.
+
+    Args:
+        answer: what came before.
+        body: parsed JSON.
+        part: where a choice of a chat has its text: `message`, or `delta` in a stream.
+
+    Raises:
+        ValueError, TypeError, AttributeError, LookupError: it has not the form of one.
+    """
+    if not isinstance(body, dict):
+        raise ValueError(f"a body of the type {type(body).__name__}")
+    if body.get("error"):
+        raise ValueError(f"an error inside an answer: {json.dumps(body['error'])}")
+    if "choices" not in body:
+        raise ValueError("a body without choices")
+    usage = body.get("usage")
+    if usage:
+        answer.prompt_tokens, answer.completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    answer.system_fingerprint = body.get("system_fingerprint") or answer.system_fingerprint
+    first = ""
+    for position, choice in enumerate(body["choices"] or ()):  # the last chunk of a stream has usage alone
+        index = choice.get("index", position)
+        # A server may say nothing at all and yet finish: an empty answer is then an answer.
+        piece = (choice["text"] if "text" in choice else (choice.get(part) or {}).get("content")) or ""
+        piece.encode()  # half a character, escaped in JSON, is no text
+        answer.texts[index] = answer.texts.get(index, "") + piece
+        answer.finish_reasons[index] = choice.get("finish_reason") or answer.finish_reasons.get(index)
+        first += piece if index == 0 else ""
+    return first

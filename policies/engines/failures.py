@@ -1,0 +1,94 @@
+"""What goes wrong at a URL: its cause, what to do about it, and how long to wait before asking again.
+
+Asked again is what may pass by itself: rate limits, time-outs, lost connections, errors of the server. A request
+that the server rejects, or an answer that is none, would only come back the same. The client's own retries are off:
+they know no deadline, give up at a Retry-After of more than a minute or two, and repeat a 409.
+"""
+
+import math
+import random
+import time
+from email.utils import parsedate_to_datetime
+
+import openai
+
+ERRORS = (
+    openai.APIError,
+    TimeoutError,
+    ConnectionError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)
+"""What asking raises, and what reading a body raises that has not the promised form."""
+
+_PASSING = frozenset({"rate_limit", "timeout", "connection", "server"})
+"""Causes for which a request is repeated."""
+
+_FIRST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 30.0
+
+_CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
+    (TimeoutError, "timeout", "raise the time-out, or ask for fewer tokens"),
+    (openai.APITimeoutError, "timeout", "raise the time-out, or ask for fewer tokens"),
+    (ConnectionError, "connection", "see that the server runs and is not overloaded"),
+    (openai.APIConnectionError, "connection", "see that the server runs and the URL is right"),
+    (openai.RateLimitError, "rate_limit", "lower the concurrency"),
+    (openai.InternalServerError, "server", "see the server's log"),
+    (openai.APIStatusError, "rejected", "correct the request or the model's name"),
+)
+"""Errors, most special first, with their cause and what to do."""
+
+_MALFORMED = ("malformed", "see that the URL is an OpenAI-compatible API")
+
+
+def classify(error: Exception) -> tuple[str, str]:
+    """Cause of an error, and what to do about it."""
+    if isinstance(error, openai.APITimeoutError) and not _timed_out(error):
+        return "connection", "see that the server runs and the URL is right"
+    if isinstance(error, openai.APIStatusError) and error.status_code == 408:
+        return "timeout", "see the server's log"
+    for kind, cause, cure in _CAUSES:
+        if isinstance(error, kind):
+            return cause, cure
+    return _MALFORMED
+
+
+def wait_before_retry(error: Exception, attempt: int) -> float | None:
+    """Seconds to wait after the failed attempt number `attempt`, from 1; None: never ask again.
+
+    As long as the server's Retry-After says (seconds or an HTTP date), else twice as long after each attempt, with
+    jitter, so that requests which failed together do not come back together.
+    """
+    if classify(error)[0] not in _PASSING:
+        return None
+    told = _retry_after(error)
+    if told is not None:
+        return told
+    return random.uniform(0.5, 1) * min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+
+
+def _retry_after(error: Exception) -> float | None:
+    """What the header asks for, in seconds from now; None where it is absent or makes no sense."""
+    header = error.response.headers.get("retry-after") if isinstance(error, openai.APIStatusError) else None
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return None if math.isnan(seconds) else max(seconds, 0.0)
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether a clock ran out: the aiohttp backend reports a refused connection as a time-out, too."""
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__
+    return False
