@@ -66,7 +66,9 @@ def combine_adapters(inputs: Mapping[str, Path], folders: Mapping[tuple[float, .
             name: (tensor.shape, _interpolated(name, [adapter.saved[name] for adapter in adapters], shares))
             for name, tensor in adapters[0].saved.items()
         }
-        record = {"formula": FORMULA, "shares": dict(zip(ends, shares, strict=True)), "ranks": ranks, "inputs": digests}
+        line = {"alpha": shares[1]} if len(shares) == 2 and shares[0] == 1 - shares[1] else {}
+        record = {"formula": FORMULA, **line, "shares": dict(zip(ends, shares, strict=True))}
+        record |= {"ranks": ranks, "inputs": digests}
         write_adapter(folder, adapters[0].config, sum(ranks), modules, saved, lambda record=record: record)
 
 

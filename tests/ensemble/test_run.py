@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ensemble.cli import main
 from ensemble.outcomes import Outcomes
 from ensemble.store import STORE_NAME, Store
+from policies.registry import Registry
 
 from .conftest import DOUBLE, write_humaneval
 
@@ -70,6 +72,14 @@ def test_a_finished_run_asks_for_nothing_more_and_repeats_from_its_own_folder(tr
     again = alphamix("run", "results/trial/experiment.toml", "-o", "elsewhere", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert slots_and_verdicts(tmp_path / "elsewhere") == slots_and_verdicts(tmp_path / "results" / "trial")
+
+
+def test_the_registry_is_closed_when_a_run_ends(trial, tmp_path, monkeypatch):
+    closed: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Registry, "close", lambda self: closed.append(self.names))
+    monkeypatch.chdir(tmp_path)
+    main(["run", str(trial), "--quiet"])
+    assert closed == [("even", "odd")]
 
 
 def test_export_and_status_tell_what_there_is(trial, tmp_path):
