@@ -51,7 +51,7 @@ def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> l
         try:
             _check_tensors(base, tensors[base], label, tensors[label], any_float)
             _check_configs(base, read_json(folder / "config.json"), label, read_json(other / "config.json"))
-            _check_vocabularies(base, _vocabulary(folder), label, _vocabulary(other))
+            _check_vocabularies(base, vocabulary(folder), label, vocabulary(other))
         except _DifferenceError as difference:
             pair = f"{folder} ({base}) and {other} ({label}) cannot be merged"
             raise PolicyError(f"{pair}: {difference}; {_CURE}") from None
@@ -113,7 +113,7 @@ def _check_vocabularies(base: str, tokens: dict[int, Any], label: str, others: d
             raise _DifferenceError(f"token {token} is {values}")
 
 
-def _vocabulary(folder: Path) -> dict[int, Any]:
+def vocabulary(folder: Path) -> dict[int, Any]:
     """Token by id, from tokenizer.json; empty where the tokenizer is kept in another form."""
     path = folder / "tokenizer.json"
     if not path.is_file():

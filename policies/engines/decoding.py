@@ -1,4 +1,5 @@
-"""One batch of token sequences on one model: prefill, step, drop finished rows, draw the next tokens.
+"""One batch of token sequences on one model, or on two in lock-step: prefill, step, drop finished rows, draw
+the next tokens.
 
 Tensors only: it knows no text, no request and no chat. Axes: `B` rows of the batch, `L` positions, `V`
 vocabulary.
@@ -6,7 +7,8 @@ vocabulary.
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +17,41 @@ from transformers.cache_utils import DynamicCache
 
 NO_TOKEN = -1
 """Drawn where the logits are not finite: there is nothing to draw from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPair:
+    """Two models over one vocabulary that are sampled from as one: low + alpha * (high - low), of the logits."""
+
+    low: PreTrainedModel
+    high: PreTrainedModel
+    alpha: float
+
+
+class Batch(Protocol):
+    """Sequences that advance together by one token a step."""
+
+    logits_BV: Tensor
+    """`[B, V]` scores of the next token of each row, in float32."""
+
+    def step(self, tokens_B: Tensor) -> None:
+        """Append one token to each row and compute the logits of the next."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every row that is not named; the others take the order in which they are named."""
+        ...
+
+
+def start_batch(model: PreTrainedModel | ModelPair, prompts: Sequence[Sequence[int]]) -> Batch:
+    """Compute the prompts. Of a pair at α = 0 or 1, only the model that counts is run."""
+    if not isinstance(model, ModelPair):
+        return DecodingBatch(model, prompts)
+    if model.alpha == 0:
+        return DecodingBatch(model.low, prompts)
+    if model.alpha == 1:
+        return DecodingBatch(model.high, prompts)
+    return PairBatch(model, prompts)
 
 
 class DecodingBatch:
@@ -29,7 +66,6 @@ class DecodingBatch:
         self._accepted = inspect.signature(model.forward).parameters
         self._cache: Any = DynamicCache(config=model.config)
         self.logits_BV = self._prefill(prompts)
-        """`[B, V]` scores of the next token of each row, in float32."""
 
     @torch.inference_mode()
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -79,6 +115,45 @@ class DecodingBatch:
         if self._mask_BL is not None:
             self._mask_BL = self._mask_BL[index]
         return logits_BV[index]
+
+
+class PairBatch:
+    """The same rows on both models of a pair, each with its own cache; the logits are mixed."""
+
+    def __init__(self, pair: ModelPair, prompts: Sequence[Sequence[int]]) -> None:
+        self._low = DecodingBatch(pair.low, prompts)
+        self._high = DecodingBatch(pair.high, prompts)
+        self._alpha = pair.alpha
+        self._mix()
+
+    def step(self, tokens_B: Tensor) -> None:
+        """Append the same tokens on both models."""
+        self._low.step(tokens_B)
+        self._high.step(tokens_B)
+        self._mix()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop the same rows from both caches."""
+        self._low.keep(rows)
+        self._high.keep(rows)
+        self._mix()
+
+    def _mix(self) -> None:
+        self.logits_BV = mix_logits(self._low.logits_BV, self._high.logits_BV, self._alpha)
+
+
+@torch.inference_mode()
+def mix_logits(low_BV: Tensor, high_BV: Tensor, alpha: float | Tensor) -> Tensor:
+    """Mix scores: low + alpha * (high - low); what is infinite in both stays so.
+
+    In float32, as the models' own logits are: that rounds far less than their kernels do.
+
+    Args:
+        low_BV: `[B, V]` float32 scores of one model.
+        high_BV: `[B, V]` float32 scores of the other.
+        alpha: One number for all rows, or `[B, 1]` float32.
+    """
+    return torch.where(low_BV == high_BV, low_BV, low_BV + alpha * (high_BV - low_BV))
 
 
 @torch.inference_mode()

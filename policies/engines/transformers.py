@@ -1,15 +1,15 @@
-"""The embedded engine: a causal language model of transformers, run in this process, many requests in one
-batch.
+"""The embedded engine: a causal language model of transformers, or two whose scores are mixed, run in this
+process, many requests in one batch.
 
 For a small model on a CPU or one GPU. A large model is better served by vLLM and asked through `openai`.
-Decoding is in `decoding`, the growing text in `text`; this module joins them to requests and replies.
+Loading is in `loading`, decoding in `decoding`, the growing text in `text`; this module joins them to requests
+and replies.
 """
 
 import inspect
+import math
 import time
-import warnings
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import Any
 import jinja2
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policies.engines import EngineOptions
-from policies.engines.decoding import NO_TOKEN, DecodingBatch, draw_tokens
+from policies.engines.decoding import NO_TOKEN, Batch, ModelPair, draw_tokens, start_batch
+from policies.engines.loading import first_line, load_checkpoint
 from policies.engines.text import Decode, TextStream
+from policies.mixable import check_mixable
 from policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, Reply, Request
 
 _DROP_SHARE = 1 / 8
@@ -45,7 +46,7 @@ class _Row:
 
 
 class TransformersEngine:
-    """Samples from a model and its tokenizer.
+    """Samples from a model, or a pair of models, and the tokenizer.
 
     Each request draws from its own random stream, made from its seed, so neighbours in the batch change
     nothing but the last bits of floating-point sums. Completion tokens count the end-of-text token. `seconds`
@@ -57,58 +58,55 @@ class TransformersEngine:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | ModelPair,
         tokenizer: PreTrainedTokenizerBase,
         *,
         batch_size: int = 256,
         device: str | None = None,
     ) -> None:
-        if "past_key_values" not in inspect.signature(model.forward).parameters:
-            raise PolicyError(
-                f"{model.config.model_type} models keep no key-value cache, which this engine decodes with: "
-                "serve the model, with vLLM for instance, and give its url."
-            )
+        models = [model.low, model.high] if isinstance(model, ModelPair) else [model]
         device = device or _default_device()
         if device == "cpu":
             torch.set_num_threads(1)
+        for each in models:
+            _check_has_cache(each)
+            torch.nn.Module.to(each.eval(), torch.device(device))
         self._batch_size = batch_size
-        torch.nn.Module.to(model, torch.device(device))
-        self._model: PreTrainedModel | None = model.eval()
+        self._model: PreTrainedModel | ModelPair | None = model
         self._tokenizer = tokenizer
         self._decode = _decoder_of(tokenizer)
-        self._end_tokens = _end_tokens(model, tokenizer)
-        self._context_length: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._end_tokens = _end_tokens(models[0], tokenizer)
+        self._context_length = min(filter(None, map(_context_length, models)), default=None)
 
     @classmethod
     def from_checkpoint(cls, path: Path, options: EngineOptions) -> "TransformersEngine":
-        """Load a folder: float32 on a CPU, the checkpoint's own dtype on a GPU.
+        """Load a folder, as `load_checkpoint` does.
 
         Raises:
-            PolicyError: transformers cannot load the folder, or would have to invent weights that it lacks.
+            PolicyError: it cannot be loaded, or not run by this engine.
         """
         device = options.device or _default_device()
-        try:
-            with _quiet_transformers():
-                tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-                loaded: Any = AutoModelForCausalLM.from_pretrained(
-                    path,
-                    dtype=torch.float32 if device == "cpu" else "auto",
-                    trust_remote_code=False,
-                    output_loading_info=True,
-                )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise PolicyError(
-                f"transformers cannot load {path} ({_first_line(error)}): "
-                "give a folder of a causal language model with its tokenizer, as save_pretrained writes it."
-            ) from error
-        model, report = loaded
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise PolicyError(
-                f"{path} lacks {len(missing)} weights of its architecture, first {missing[0]!r}: "
-                "the checkpoint is incomplete, copy it again."
-            )
+        model, tokenizer = load_checkpoint(path, device)
         return cls(model, tokenizer, batch_size=options.batch_size, device=device)
+
+    @classmethod
+    def from_checkpoints(cls, low: Path, high: Path, alpha: float, options: EngineOptions) -> "TransformersEngine":
+        """Load two folders whose scores are mixed, low + alpha * (high - low).
+
+        Tokenizer, chat template and end tokens are those of `low` at every α, as in merges; the context is the
+        shorter of the two.
+
+        Raises:
+            PolicyError: α is not finite, token ids do not mean the same in both, or a folder cannot be loaded.
+        """
+        check_mixable(low, high)
+        if not math.isfinite(alpha):
+            raise PolicyError(f"alpha is {alpha}: give a finite number.")
+        device = options.device or _default_device()
+        low_model, tokenizer = load_checkpoint(low, device)
+        high_model, _ = load_checkpoint(high, device)
+        pair = ModelPair(low_model, high_model, alpha)
+        return cls(pair, tokenizer, batch_size=options.batch_size, device=device)
 
     def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """Answer all requests, each as soon as it is whole."""
@@ -153,7 +151,7 @@ class TransformersEngine:
             text: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except jinja2.TemplateError as error:
             raise PolicyError(
-                f"the chat template refuses these messages ({_first_line(error)}): use the roles it knows."
+                f"the chat template refuses these messages ({first_line(error)}): use the roles it knows."
             ) from error
         # The template writes its own special tokens.
         return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -178,7 +176,7 @@ class TransformersEngine:
     def _run_batch(self, rows: list[_Row], started: float) -> Iterator[Delta]:
         if self._model is None:
             raise PolicyError("the engine is closed: open the policy again.")
-        batch = DecodingBatch(self._model, [row.prompt_tokens for row in rows])
+        batch = start_batch(self._model, [row.prompt_tokens for row in rows])
         while True:
             tokens_B = _draw(batch, rows)
             for row, token in zip(rows, tokens_B.tolist(), strict=True):
@@ -222,7 +220,7 @@ class TransformersEngine:
         return Delta(row.index, piece, completion)
 
 
-def _draw(batch: DecodingBatch, rows: Sequence[_Row]) -> torch.Tensor:
+def _draw(batch: Batch, rows: Sequence[_Row]) -> torch.Tensor:
     device = batch.logits_BV.device
     parameters = [row.request.parameters for row in rows]
     return draw_tokens(
@@ -264,26 +262,17 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> f
     return frozenset([configured] if isinstance(configured, int) else configured)
 
 
+def _context_length(model: PreTrainedModel) -> int | None:
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def _check_has_cache(model: PreTrainedModel) -> None:
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise PolicyError(
+            f"{model.config.model_type} models keep no key-value cache, which this engine decodes with: "
+            "serve the model, with vLLM for instance, and give its url."
+        )
+
+
 def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _quiet_transformers() -> Generator[None]:
-    """Keep progress bars and notices of transformers off the user's terminal while a model loads."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from policies.engines.decoding import NO_TOKEN, draw_tokens
+from policies.engines.decoding import NO_TOKEN, draw_tokens, mix_logits
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> list[int]:
@@ -79,3 +79,27 @@ def test_broken_logits_draw_nothing_and_leave_neighbours_alone() -> None:
     zeros = torch.zeros(3)
     tokens = draw_tokens(logits, zeros, torch.ones(3, dtype=torch.float64), zeros.double())
     assert tokens.tolist() == [NO_TOKEN, 1, NO_TOKEN]
+
+
+@given(
+    low=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8),
+    shift=st.floats(-1e3, 1e3, width=32),
+    alpha=st.floats(-4, 4, width=32),
+)
+def test_a_mixture_is_the_formula_up_to_float32(low: list[float], shift: float, alpha: float) -> None:
+    one = torch.tensor([low])
+    other = one.flip(-1) + shift
+    exact = one.double() + alpha * (other.double() - one.double())
+    scale = (1 + abs(alpha)) * max(one.abs().max().item(), other.abs().max().item())
+    assert (mix_logits(one, other, alpha).double() - exact).abs().max().item() <= 4 * 2**-24 * scale
+
+
+def test_what_both_models_exclude_stays_excluded() -> None:
+    low, high = torch.tensor([[1.0, -math.inf, 0.0]]), torch.tensor([[2.0, -math.inf, 5.0]])
+    assert mix_logits(low, high, 1.5).tolist() == [[2.5, -math.inf, 7.5]]
+
+
+def test_each_row_may_have_its_own_alpha() -> None:
+    low, high = torch.zeros(3, 2), torch.tensor([[1.0, 2.0]]).expand(3, -1)
+    mixed = mix_logits(low, high, torch.tensor([[0.0], [1.0], [-0.5]]))
+    assert mixed.tolist() == [[0.0, 0.0], [1.0, 2.0], [-0.5, -1.0]]

@@ -1,0 +1,53 @@
+"""Whether two checkpoints may be mixed at their logits: decided from configs and tokenizers.
+
+Much less is asked than of a merge. Layers, sizes and architectures may differ; token ids must mean the same.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from policies.mergeable import vocabulary
+from policies.types import PolicyError
+from policies.weights import read_json
+
+
+def check_mixable(low: Path, high: Path) -> None:
+    """Check that two folders have equal vocabularies.
+
+    Raises:
+        PolicyError: names the size or the first token that differs, with both values.
+    """
+    difference = _size_difference(low, high) or _token_difference(low, high)
+    if difference is not None:
+        raise PolicyError(
+            f"the logits of {low} (low) and {high} (high) cannot be mixed: {difference}; "
+            "mix only checkpoints that share one vocabulary."
+        )
+
+
+def _size_difference(low: Path, high: Path) -> str | None:
+    sizes = [_vocab_size(read_json(folder / "config.json")) for folder in (low, high)]
+    return None if sizes[0] == sizes[1] else f"vocab_size is {sizes[0]} in low and {sizes[1]} in high"
+
+
+def _vocab_size(config: dict[str, Any]) -> Any:
+    """Of the language model, which in a model of several kinds of input has a config of its own."""
+    return config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+
+
+def _token_difference(low: Path, high: Path) -> str | None:
+    in_low, in_high = _tokens(low), _tokens(high)
+    different = [token for token in in_low.keys() | in_high.keys() if in_low.get(token) != in_high.get(token)]
+    if not different:
+        return None
+    first = min(different)
+    return f"token {first} is {in_low.get(first)!r} in low and {in_high.get(first)!r} in high"
+
+
+def _tokens(folder: Path) -> dict[int, Any]:
+    tokens = vocabulary(folder)
+    if not tokens:
+        raise PolicyError(
+            f"{folder} has no tokenizer.json to compare: load its tokenizer with AutoTokenizer and save it there."
+        )
+    return tokens
