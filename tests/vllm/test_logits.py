@@ -72,10 +72,10 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
-def distances(found: dict[str, Any], low: Any, high: Any) -> list[float]:
+def distances(found: dict[str, Any], low: Any, high: Any, requests: Sequence[dict[str, Any]] = REQUESTS) -> list[float]:
     """Total variation between vLLM's distributions and the expected ones, the largest of each request."""
     largest: list[float] = []
-    for number, request in enumerate(REQUESTS):
+    for number, request in enumerate(requests):
         expected = expected_logprobs(low, high, request, found[f"tokens_{number}"])
         assert len(expected) == request["max_tokens"]
         difference = np.exp(found[f"logprobs_{number}"]) - np.exp(expected)
@@ -121,10 +121,11 @@ def test_in_bfloat16_it_differs_by_rounding_noise(tmp_path: Path) -> None:
     found, log = run_vllm(tmp_path, tmp_path / "pair", engine=PAIR | {"dtype": "bfloat16"}, requests=REQUESTS)
     assert found, log
     exact = distances(found, load(LOW), load(HIGH))
-    rounded = distances(found, load(LOW, torch.bfloat16), load(HIGH, torch.bfloat16))
-    print(exact, rounded)
+    of_transformers = distances(found, load(LOW, torch.bfloat16), load(HIGH, torch.bfloat16))
     assert max(exact) < 0.1
-    assert max(rounded) < 0.1
+    assert max(of_transformers) < 0.1
+    other_alphas = [request | {"extra_args": {"alpha": request["extra_args"]["alpha"] + 0.5}} for request in REQUESTS]
+    assert np.median(distances(found, load(LOW), load(HIGH), other_alphas)) > 5 * np.median(exact)
 
 
 def test_sizes_layers_and_architectures_may_differ(tmp_path: Path) -> None:
