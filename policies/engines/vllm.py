@@ -1,0 +1,197 @@
+"""The policies of one family on vLLM servers, served in one of three ways.
+
+`servers`: one server for each policy that is open. `switch`: one server whose weights are changed in place. `adapters`:
+one server of the base, with every policy as a LoRA adapter, all in one batch. The HTTP is `OpenAIEngine`'s in all.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from policies.adapters import ADAPTER_WEIGHTS, CONFIG, read_adapter
+from policies.cache import file_digest
+from policies.engines import EngineOptions
+from policies.engines.openai import OpenAIEngine
+from policies.engines.vllm_server import VllmOptions, VllmServer
+from policies.engines.vllm_switch import SwitchedServer, Terms
+from policies.types import Delta, Engine, PolicyError, Reply, Request
+
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The largest ranks of adapters that vLLM can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One policy of a family, as its server needs it."""
+
+    checkpoint: Path
+    """`servers`: the policy's own. `switch` and `adapters`: the base, the same for all members."""
+    terms: Terms = ()
+    """`switch`: the policy is checkpoint + Σ weight·(other − checkpoint)."""
+    adapter: Path | None = None
+    """`adapters`: a PEFT folder; None is the base itself."""
+
+
+class VllmFamily:
+    """Opens the policies of a family; starts servers when they are needed and stops them all on `close`.
+
+    Args:
+        members: The policies by name.
+        options: How vLLM is started, and the way in which the family is served.
+        engine_options: For the requests to it.
+
+    Raises:
+        PolicyError: the members cannot be served in this way.
+    """
+
+    def __init__(
+        self, members: Mapping[str, Member], options: VllmOptions, engine_options: EngineOptions | None = None
+    ) -> None:
+        self._members = dict(members)
+        self._options = options
+        self._engine_options = engine_options or EngineOptions()
+        self._lock = threading.Lock()
+        self._shared: VllmServer | SwitchedServer | None = None
+        self._loaded: set[str] = set()
+        self._engines: list[VllmEngine] = []
+        for name, member in self._members.items():
+            _check(name, member, next(iter(self._members.values())), options.serve)
+
+    def open(self, name: str) -> Engine:
+        """Open a policy. With `switch`, its answers wait until those of another are all taken.
+
+        Raises:
+            PolicyError: there is no such policy, or its server or adapter cannot be had.
+        """
+        if name not in self._members:
+            raise PolicyError(f"this family has no policy {name!r}: open one of {', '.join(self._members)}.")
+        member = self._members[name]
+        if self._options.serve == "servers":  # each starts for itself: several may start at once
+            server = VllmServer(member.checkpoint, name, self._options)
+            return self._keep(VllmEngine(server, name, self._engine_options, on_close=server.close))
+        with self._lock:
+            if self._options.serve == "switch":
+                return self._keep(self._open_switched(name, member))
+            return self._keep(self._open_adapter(name, member))
+
+    def close(self) -> None:
+        """Close all engines and stop all servers. Safe to call twice."""
+        while self._engines:
+            self._engines.pop().close()
+        with self._lock:
+            if self._shared is not None:
+                self._shared.close()
+                self._shared = None
+                self._loaded.clear()
+
+    def _keep(self, engine: VllmEngine) -> Engine:
+        self._engines.append(engine)
+        return engine
+
+    def _open_switched(self, name: str, member: Member) -> VllmEngine:
+        if not isinstance(self._shared, SwitchedServer):
+            self._shared = SwitchedServer(member.checkpoint, "switched", self._options)
+        turn = partial(self._shared.holding, name, member.terms)
+        return VllmEngine(self._shared.server, self._shared.server.model, self._engine_options, turn=turn)
+
+    def _open_adapter(self, name: str, member: Member) -> VllmEngine:
+        if not isinstance(self._shared, VllmServer):
+            arguments = _adapter_arguments([m.adapter for m in self._members.values() if m.adapter is not None])
+            self._shared = VllmServer(
+                member.checkpoint,
+                "base",
+                self._options,
+                arguments=arguments,
+                environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
+            )
+        model = self._shared.model if member.adapter is None else _adapter_name(name, member.adapter)
+        if member.adapter is not None and model not in self._loaded:
+            body = {"lora_name": model, "lora_path": str(member.adapter.resolve())}
+            self._shared.post("/v1/load_lora_adapter", body)
+            self._loaded.add(model)
+        return VllmEngine(self._shared, model, self._engine_options)
+
+
+class VllmEngine:
+    """`OpenAIEngine` on a server of ours. Answers come inside of `turn`."""
+
+    reproducible = False
+
+    def __init__(
+        self,
+        server: VllmServer,
+        model: str,
+        options: EngineOptions,
+        *,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.server = server
+        self.model = model
+        """The name that the server knows the policy by."""
+        self._engine = OpenAIEngine(server.url, model, server.api_key, options)
+        self._turn = turn
+        self._on_close = on_close
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer all requests, each as soon as it is whole."""
+        with self._turn():
+            yield from self._engine.sample(requests)
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        """Answer all requests, piece by piece as tokens come."""
+        with self._turn():
+            yield from self._engine.stream(requests)
+
+    def close(self) -> None:
+        """Close the connections, and the server if it is this policy's own. Safe to call twice."""
+        self._engine.close()
+        self._on_close()
+
+
+def _check(name: str, member: Member, first: Member, serve: Literal["servers", "switch", "adapters"]) -> None:
+    if serve != "switch" and member.terms:
+        raise PolicyError(f'policy {name!r} is a merge of weights: use serve = "switch", or write it with merge first.')
+    if serve != "adapters" and member.adapter is not None:
+        raise PolicyError(f'policy {name!r} is an adapter: use serve = "adapters", or fold it into its base first.')
+    if serve != "servers" and member.checkpoint.resolve() != first.checkpoint.resolve():
+        raise PolicyError(
+            f'policy {name!r} is of {member.checkpoint} and another one of {first.checkpoint}: serve = "{serve}" needs '
+            'one base for all, use serve = "servers".'
+        )
+
+
+def _adapter_arguments(folders: Sequence[Path]) -> list[str]:
+    """Arguments of a server that has all these adapters in one batch.
+
+    Raises:
+        PolicyError: one is not of a kind that vLLM can load.
+    """
+    highest = 1
+    for folder in folders:
+        adapter = read_adapter(folder)
+        if adapter.saved:
+            raise PolicyError(
+                f"{folder} has whole tensors ({next(iter(adapter.saved))!r}), which vLLM cannot load: "
+                'fold it into its base and use serve = "servers".'
+            )
+        highest = max(highest, *(module.rank for module in adapter.modules.values()))
+    rank = next((rank for rank in _RANKS if rank >= highest), None)
+    if rank is None:
+        raise PolicyError(
+            f"an adapter has rank {highest} and vLLM takes {_RANKS[-1]} at most: "
+            'fold it into its base and use serve = "servers".'
+        )
+    number = str(max(1, len(folders)))
+    return ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", number, "--max-cpu-loras", number]
+
+
+def _adapter_name(name: str, folder: Path) -> str:
+    """A new name for each content: vLLM would serve a changed adapter of an old name from its prefix cache."""
+    content = hashlib.sha256((file_digest(folder / ADAPTER_WEIGHTS) + file_digest(folder / CONFIG)).encode())
+    return f"{name}-{content.hexdigest()[:16]}"

@@ -1,0 +1,49 @@
+"""Runs a command and ends it, with all that it started, when whoever holds the other end of our input is gone.
+
+A program of its own: `python vllm_guard.py COMMAND …`, with a pipe as standard input. A byte there, or its end (the
+kernel closes it however its holder dies), stops the command: SIGTERM, then SIGKILL to its whole process group. No
+process of that group is left when this program ends. A death signal alone would not do: it comes when the *thread*
+that started a process ends, and it does not reach grandchildren.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+_GRACE_S = 10.0
+"""How long the command may take to end by itself."""
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def main(command: list[str]) -> int:
+    """Run the command to its end, or to ours; return its exit status, negative for a signal."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the command become ours, to be waited for
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        # This program has one thread, so it ends when the program does: when it is killed itself.
+        preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+    )
+    ended = os.pidfd_open(process.pid)
+    told, _, _ = select.select([sys.stdin, ended], [], [])
+    if ended not in told:
+        process.terminate()
+        select.select([ended], [], [], _GRACE_S)
+    # Not waited for yet, so its number still is the group's.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    status = process.wait()
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-process.pid, 0)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]) & 0xFF)

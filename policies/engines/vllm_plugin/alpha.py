@@ -1,0 +1,109 @@
+"""A worker of vLLM that changes its weights in place: base + Σ weight·(other − base), as merges on disk are.
+
+vLLM mixes `AlphaExtension` into its worker class (`--worker-extension-cls`). The checkpoints stay on disk, read
+through memory maps; each tensor is merged by `policies.affine` (float64, rounded once to the base's dtype) and goes
+through the model's own loader, so that the weights are those that vLLM would load from the merged checkpoint. Every
+worker of a model merges all tensors and keeps its part.
+"""
+
+import json
+import mmap
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policies.affine import Output, Piece, merge_piece
+from policies.floats import BYTES_PER_VALUE
+from policies.mergeable import check_mergeable
+from policies.types import PolicyError
+from policies.weights import TensorInfo
+
+Tensors = Iterator[tuple[str, Tensor]]
+
+_VALUES_PER_PIECE = 1 << 20
+
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+"""Of what a tensor that is merged or copied may be."""
+
+
+class AlphaExtension:
+    """Calls that a client makes through `/collective_rpc`, which passes and returns strings and JSON alone.
+
+    A call answers `{"digest": checksum}` of the weights, as the model's dtype has them, or `{"error": message}`.
+    """
+
+    model_config: Any
+    reload_weights: Any
+
+    def alphamix_switch(self, base: str, terms: str) -> dict[str, str]:
+        """Load the merge of a base's folder and `terms`, the JSON of [[folder, weight], …]."""
+        return self._alphamix_run(base, terms, lambda tensors: self.reload_weights(weights_iterator=tensors))
+
+    def alphamix_digest(self, base: str, terms: str) -> dict[str, str]:
+        """Compute the checksum of that merge without loading it."""
+        return self._alphamix_run(base, terms, lambda tensors: sum(1 for _ in tensors))
+
+    def _alphamix_run(self, base: str, terms: str, use: Callable[[Tensors], object]) -> dict[str, str]:
+        checksum = [0]
+
+        def summed(tensors: Tensors) -> Tensors:
+            for name, tensor in tensors:
+                checksum[0] = zlib.crc32(name.encode(), checksum[0])
+                seen = tensor.to(self.model_config.dtype) if tensor.is_floating_point() else tensor
+                data: Any = seen.flatten().view(torch.uint8).numpy()
+                checksum[0] = zlib.crc32(data, checksum[0])
+                yield name, tensor
+
+        try:
+            use(summed(_merged(base, tuple((folder, weight) for folder, weight in json.loads(terms)))))
+        except PolicyError as error:
+            return {"error": str(error)}
+        return {"digest": f"{checksum[0]:08x}"}
+
+
+@lru_cache(maxsize=64)
+def _tensors(folders: tuple[str, ...]) -> list[tuple[TensorInfo, ...]]:
+    return check_mergeable({folder: Path(folder) for folder in folders})
+
+
+def _merged(base: str, terms: tuple[tuple[str, float], ...]) -> Tensors:
+    """Every tensor of base + Σ weight·(other − base), one at a time, in memory of its own."""
+    # The arithmetic wants one input beside the base at least: θ + 0·(θ − θ) is θ, bit for bit.
+    others = terms or ((base, 0.0),)
+    folders = tuple(folder for folder, _ in others)
+    weights = tuple(weight for _, weight in others)
+    with ThreadPoolExecutor() as threads:
+        for inputs in _tensors((base, *folders)) if terms else [(t[0], t[0]) for t in _tensors((base,))]:
+            yield inputs[0].name, _merge(inputs, weights, threads)
+
+
+def _merge(inputs: tuple[TensorInfo, ...], weights: tuple[float, ...], threads: ThreadPoolExecutor) -> Tensor:
+    tensor = inputs[0]
+    if tensor.dtype not in _DTYPES:
+        raise PolicyError(f'tensor {tensor.name!r} is {tensor}: serve its merges with serve = "servers".')
+    if tensor.num_bytes == 0:
+        return torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype])
+    descriptor = os.memfd_create(tensor.name[-200:])
+    try:
+        os.ftruncate(descriptor, tensor.num_bytes)
+        output = (Output(replace(tensor, start=0), descriptor, weights),)
+        length = tensor.num_bytes // BYTES_PER_VALUE.get(tensor.dtype, 1)
+        starts = range(0, length, _VALUES_PER_PIECE)
+        pieces = [Piece(inputs, output, start, min(start + _VALUES_PER_PIECE, length)) for start in starts]
+        list(threads.map(merge_piece, pieces))
+        memory = mmap.mmap(descriptor, tensor.num_bytes)  # lives as long as the tensor
+    finally:
+        os.close(descriptor)
+    return torch.frombuffer(memory, dtype=_DTYPES[tensor.dtype]).reshape(tensor.shape)
