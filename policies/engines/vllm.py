@@ -11,15 +11,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from policies.adapters import ADAPTER_WEIGHTS, CONFIG, read_adapter
 from policies.cache import file_digest
 from policies.engines import EngineOptions
 from policies.engines.openai import OpenAIEngine
-from policies.engines.vllm_server import VllmOptions, VllmServer
+from policies.engines.vllm_server import Serve, VllmOptions, VllmServer
 from policies.engines.vllm_switch import SwitchedServer, Terms
-from policies.types import Delta, Engine, PolicyError, Reply, Request
+from policies.types import Delta, PolicyError, Reply, Request
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The largest ranks of adapters that vLLM can be told."""
@@ -35,86 +34,6 @@ class Member:
     """`switch`: the policy is checkpoint + Σ weight·(other − checkpoint)."""
     adapter: Path | None = None
     """`adapters`: a PEFT folder; None is the base itself."""
-
-
-class VllmFamily:
-    """Opens the policies of a family; starts servers when they are needed and stops them all on `close`.
-
-    Args:
-        members: The policies by name.
-        options: How vLLM is started, and the way in which the family is served.
-        engine_options: For the requests to it.
-
-    Raises:
-        PolicyError: the members cannot be served in this way.
-    """
-
-    def __init__(
-        self, members: Mapping[str, Member], options: VllmOptions, engine_options: EngineOptions | None = None
-    ) -> None:
-        self._members = dict(members)
-        self._options = options
-        self._engine_options = engine_options or EngineOptions()
-        self._lock = threading.Lock()
-        self._shared: VllmServer | SwitchedServer | None = None
-        self._loaded: set[str] = set()
-        self._engines: list[VllmEngine] = []
-        for name, member in self._members.items():
-            _check(name, member, next(iter(self._members.values())), options.serve)
-
-    def open(self, name: str) -> Engine:
-        """Open a policy. With `switch`, its answers wait until those of another are all taken.
-
-        Raises:
-            PolicyError: there is no such policy, or its server or adapter cannot be had.
-        """
-        if name not in self._members:
-            raise PolicyError(f"this family has no policy {name!r}: open one of {', '.join(self._members)}.")
-        member = self._members[name]
-        if self._options.serve == "servers":  # each starts for itself: several may start at once
-            server = VllmServer(member.checkpoint, name, self._options)
-            return self._keep(VllmEngine(server, name, self._engine_options, on_close=server.close))
-        with self._lock:
-            if self._options.serve == "switch":
-                return self._keep(self._open_switched(name, member))
-            return self._keep(self._open_adapter(name, member))
-
-    def close(self) -> None:
-        """Close all engines and stop all servers. Safe to call twice."""
-        while self._engines:
-            self._engines.pop().close()
-        with self._lock:
-            if self._shared is not None:
-                self._shared.close()
-                self._shared = None
-                self._loaded.clear()
-
-    def _keep(self, engine: VllmEngine) -> Engine:
-        self._engines.append(engine)
-        return engine
-
-    def _open_switched(self, name: str, member: Member) -> VllmEngine:
-        if not isinstance(self._shared, SwitchedServer):
-            self._shared = SwitchedServer(member.checkpoint, "switched", self._options)
-        turn = partial(self._shared.holding, name, member.terms)
-        return VllmEngine(self._shared.server, self._shared.server.model, self._engine_options, turn=turn)
-
-    def _open_adapter(self, name: str, member: Member) -> VllmEngine:
-        if not isinstance(self._shared, VllmServer):
-            arguments = _adapter_arguments([m.adapter for m in self._members.values() if m.adapter is not None])
-            self._shared = VllmServer(
-                member.checkpoint,
-                "base",
-                self._options,
-                arguments=arguments,
-                environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
-            )
-        model = self._shared.model if member.adapter is None else _adapter_name(name, member.adapter)
-        if member.adapter is not None and model not in self._loaded:
-            body = {"lora_name": model, "lora_path": str(member.adapter.resolve())}
-            self._shared.post("/v1/load_lora_adapter", body)
-            self._loaded.add(model)
-        return VllmEngine(self._shared, model, self._engine_options)
 
 
 class VllmEngine:
@@ -154,7 +73,88 @@ class VllmEngine:
         self._on_close()
 
 
-def _check(name: str, member: Member, first: Member, serve: Literal["servers", "switch", "adapters"]) -> None:
+class VllmFamily:
+    """Opens the policies of a family; starts servers when they are needed and stops them all on `close`.
+
+    Args:
+        members: The policies by name.
+        options: How vLLM is started, and the way in which the family is served.
+        engine_options: For the requests to it.
+
+    Raises:
+        PolicyError: the members cannot be served in this way.
+    """
+
+    def __init__(
+        self, members: Mapping[str, Member], options: VllmOptions, engine_options: EngineOptions | None = None
+    ) -> None:
+        self._members = dict(members)
+        self._options = options
+        self._engine_options = engine_options or EngineOptions()
+        self._lock = threading.Lock()
+        self.shared: VllmServer | SwitchedServer | None = None
+        """The one server of `switch` or `adapters`, once a policy was opened."""
+        self._loaded: set[str] = set()
+        self._engines: list[VllmEngine] = []
+        for name, member in self._members.items():
+            _check(name, member, next(iter(self._members.values())), options.serve)
+
+    def open(self, name: str) -> VllmEngine:
+        """Open a policy. With `switch`, its answers wait until those of another are all taken.
+
+        Raises:
+            PolicyError: there is no such policy, or its server or adapter cannot be had.
+        """
+        if name not in self._members:
+            raise PolicyError(f"this family has no policy {name!r}: open one of {', '.join(self._members)}.")
+        member = self._members[name]
+        if self._options.serve == "servers":  # each starts for itself: several may start at once
+            server = VllmServer(member.checkpoint, name, self._options)
+            return self._keep(VllmEngine(server, name, self._engine_options, on_close=server.close))
+        with self._lock:
+            if self._options.serve == "switch":
+                return self._keep(self._open_switched(name, member))
+            return self._keep(self._open_adapter(name, member))
+
+    def close(self) -> None:
+        """Close all engines and stop all servers. Safe to call twice."""
+        while self._engines:
+            self._engines.pop().close()
+        with self._lock:
+            if self.shared is not None:
+                self.shared.close()
+                self.shared = None
+                self._loaded.clear()
+
+    def _keep(self, engine: VllmEngine) -> VllmEngine:
+        self._engines.append(engine)
+        return engine
+
+    def _open_switched(self, name: str, member: Member) -> VllmEngine:
+        if not isinstance(self.shared, SwitchedServer):
+            self.shared = SwitchedServer(member.checkpoint, "switched", self._options)
+        turn = partial(self.shared.holding, name, member.terms)
+        return VllmEngine(self.shared.server, self.shared.server.model, self._engine_options, turn=turn)
+
+    def _open_adapter(self, name: str, member: Member) -> VllmEngine:
+        if not isinstance(self.shared, VllmServer):
+            arguments = _adapter_arguments([m.adapter for m in self._members.values() if m.adapter is not None])
+            self.shared = VllmServer(
+                member.checkpoint,
+                "base",
+                self._options,
+                arguments=arguments,
+                environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
+            )
+        model = self.shared.model if member.adapter is None else _adapter_name(name, member.adapter)
+        if member.adapter is not None and model not in self._loaded:
+            body = {"lora_name": model, "lora_path": str(member.adapter.resolve())}
+            self.shared.post("/v1/load_lora_adapter", body)
+            self._loaded.add(model)
+        return VllmEngine(self.shared, model, self._engine_options)
+
+
+def _check(name: str, member: Member, first: Member, serve: Serve) -> None:
     if serve != "switch" and member.terms:
         raise PolicyError(f'policy {name!r} is a merge of weights: use serve = "switch", or write it with merge first.')
     if serve != "adapters" and member.adapter is not None:

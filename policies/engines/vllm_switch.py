@@ -47,12 +47,12 @@ class SwitchedServer:
             # Opens the paths that switch weights, to whoever reaches 127.0.0.1 of this machine.
             environment={"VLLM_SERVER_DEV_MODE": "1"},
         )
-        self._base = base.resolve()
+        self._base = base
         self._turn = threading.Lock()
         self._holder: int | None = None
         self._current: Terms | None = ()
         try:
-            self._canaries: dict[Terms, _Canary] = {(): _Canary(self._call("alphamix_digest", ()), self._score())}
+            self._canaries: dict[Terms, _Canary] = {(): _Canary(self.digest(base, ()), self._score())}
         except BaseException:
             self.server.close()
             raise
@@ -78,6 +78,14 @@ class SwitchedServer:
             finally:
                 self._holder = None
 
+    def digest(self, base: Path, terms: Terms) -> str:
+        """Checksum of base + Σ weight·(checkpoint − base), in the model's dtype, without a switch.
+
+        Raises:
+            PolicyError: these cannot be merged.
+        """
+        return self._call("alphamix_digest", base, terms)
+
     def close(self) -> None:
         """Stop the server. Safe to call twice."""
         self.server.close()
@@ -86,7 +94,7 @@ class SwitchedServer:
         self._current = None  # until all has gone well
         self.server.post("/pause?mode=wait")
         try:
-            digest = self._call("alphamix_switch", terms)
+            digest = self._call("alphamix_switch", self._base, terms)
             reset = self.server.post("/reset_prefix_cache")
         finally:
             self.server.post("/resume")
@@ -95,9 +103,9 @@ class SwitchedServer:
         self._check(policy, terms, _Canary(digest, self._score()))
         self._current = terms
 
-    def _call(self, method: str, terms: Terms) -> str:
+    def _call(self, method: str, base: Path, terms: Terms) -> str:
         """Run a method of the extension on all workers, which must agree; return the digest of the weights."""
-        arguments = [str(self._base), json.dumps([(str(folder.resolve()), weight) for folder, weight in terms])]
+        arguments = [str(base.resolve()), json.dumps([(str(folder.resolve()), weight) for folder, weight in terms])]
         results = self.server.post("/collective_rpc", {"method": method, "args": arguments})["results"]
         for result in results:
             if "error" in result:

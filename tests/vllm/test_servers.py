@@ -1,0 +1,109 @@
+"""One server per policy: how it samples, how it fails, and that nothing of it is left."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from policies.engines import vllm_server
+from policies.engines.vllm import Member, VllmEngine, VllmFamily
+from policies.engines.vllm_server import VllmServer
+from policies.types import Completion, PolicyError
+from tests.vllm.conftest import CHAT, HIGH, LOW, complete, family_of, options, requests
+
+START_A_SERVER = """
+from policies.engines.vllm_server import VllmServer
+from tests.vllm.conftest import LOW, options
+VllmServer(LOW, "low", options("servers"))
+"""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[VllmEngine]:
+    """A policy whose server finds the first port that it is given taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.MonkeyPatch.context() as patch:
+        free_port = vllm_server._free_port
+        ports = iter([taken.getsockname()[1]])
+        patch.setattr(vllm_server, "_free_port", lambda: next(ports, None) or free_port())
+        family = VllmFamily({"high": Member(HIGH)}, options("servers"))
+        try:
+            yield family.open("high")
+        finally:
+            family.close()
+    assert not family_of(os.getpid())
+
+
+def test_requests_are_answered_with_usage_and_known_finish_reasons(engine: VllmEngine) -> None:
+    short = complete(engine, requests(4, max_tokens=3))
+    assert {(c.finish_reason, c.completion_tokens) for c in short} == {("length", 3)}
+    whole = complete(engine, requests(4, max_tokens=300))
+    assert {c.finish_reason for c in whole} == {"stop"}
+    assert all(c.text.startswith("```python") and c.completion_tokens > 3 for c in whole)
+    assert len({c.prompt_tokens for c in short + whole}) == 1
+
+
+def test_equal_seeds_give_equal_answers_and_others_other_ones(engine: VllmEngine) -> None:
+    texts = [c.text for c in complete(engine, requests(16, temperature=2.0))]
+    assert texts == [c.text for c in complete(engine, requests(16, temperature=2.0))]
+    assert len(set(texts)) > 8
+
+
+def test_n_choices_of_one_request_are_reproduced(engine: VllmEngine) -> None:
+    body = {"model": engine.model, "messages": CHAT, "n": 3, "seed": 7, "temperature": 2.0, "max_tokens": 40}
+    one, again = ([c["message"]["content"] for c in ask(engine, body)["choices"]] for _ in range(2))
+    assert one == again
+    assert len(set(one)) == 3
+
+
+def ask(engine: VllmEngine, body: dict[str, object]) -> dict[str, list[dict[str, dict[str, str]]]]:
+    return engine.server.post("/v1/chat/completions", body)
+
+
+def test_a_stream_gives_the_same_answer_in_pieces(engine: VllmEngine) -> None:
+    wanted = requests(1)
+    deltas = list(engine.stream(wanted))
+    assert "".join(delta.text for delta in deltas) == complete(engine, wanted)[0].text
+    assert len(deltas) > 2
+    assert isinstance(deltas[-1].outcome, Completion)
+
+
+def test_the_servers_own_generation_config_changes_nothing(engine: VllmEngine) -> None:
+    command = " ".join(engine.server._command)
+    assert "--generation-config vllm" in command
+
+
+def test_a_server_that_cannot_start_tells_the_end_of_its_log_and_leaves_no_process(tmp_path: Path) -> None:
+    before = family_of(os.getpid())
+    (tmp_path / "config.json").write_text('{"model_type": "no such thing"}')
+    with pytest.raises(PolicyError, match=r"(?s)ended with status 1 before it was ready: correct.*no such thing"):
+        VllmServer(tmp_path, "broken", options("servers"))
+    assert family_of(os.getpid()) == before
+
+
+def test_a_server_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    before = family_of(os.getpid())
+    slow = vllm_server.VllmOptions(interpreter=sys.executable, start_timeout_s=0.5)
+    with pytest.raises(PolicyError, match=r"was not ready after 0\.5 s"):
+        VllmServer(LOW, "low", slow)
+    assert family_of(os.getpid()) == before
+
+
+def test_a_server_does_not_outlive_a_parent_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", START_A_SERVER]) as parent:
+        # The parent, the guard, the server, and two that it has started.
+        assert eventually(lambda: len(family_of(parent.pid)) >= 5), "the server has no workers"
+        processes = family_of(parent.pid)
+        parent.kill()
+    assert eventually(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 200
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return holds

@@ -1,0 +1,117 @@
+"""Weights switched in place are those of the merged checkpoint, and a switch that went wrong is found out."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policies.engines.vllm import Member, VllmFamily
+from policies.engines.vllm_switch import SwitchedServer
+from policies.merge import combine, merge
+from policies.types import PolicyError
+from tests.vllm.conftest import CHECKPOINTS, HIGH, LOW, complete, family_of, logprobs, options, requests
+
+INIT = CHECKPOINTS / "init"
+POLICIES = {
+    "low": Member(LOW),
+    "high": Member(LOW, ((HIGH, 1.0),)),
+    "beyond": Member(LOW, ((HIGH, 1.5),)),
+    "three": Member(LOW, ((HIGH, 0.75), (INIT, -0.5))),
+}
+
+
+@pytest.fixture(scope="module")
+def family() -> Iterator[VllmFamily]:
+    family = VllmFamily(POLICIES, options("switch"))
+    yield family
+    family.close()
+    assert not family_of(os.getpid())
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Merges on disk, made by the project's own merge."""
+    folder = tmp_path_factory.mktemp("merged")
+    merge(LOW, HIGH, {1.5: folder / "beyond"})
+    combine({"low": LOW, "high": HIGH, "init": INIT}, {(0.75, -0.5): folder / "three"})
+    return {"high": HIGH, "beyond": folder / "beyond", "three": folder / "three"}
+
+
+def sampled(family: VllmFamily, name: str) -> tuple[list[str], list[float]]:
+    """Completions of a policy, and the log-probabilities of a text."""
+    engine = family.open(name)
+    texts = [c.text for c in complete(engine, requests(3))]
+    scored = logprobs(engine)
+    engine.close()
+    return texts, scored
+
+
+def test_a_way_there_and_back_gives_the_same_log_probabilities(family: VllmFamily) -> None:
+    low, beyond, again = (sampled(family, name) for name in ("low", "beyond", "low"))
+    assert again == low
+    assert beyond[1] != low[1]
+
+
+def test_switched_weights_are_those_of_a_server_of_the_merged_checkpoint(
+    family: VllmFamily, merged: dict[str, Path]
+) -> None:
+    servers = VllmFamily({"beyond": Member(merged["beyond"])}, options("servers"))
+    try:
+        reference = sampled(servers, "beyond")
+    finally:
+        servers.close()
+    assert sampled(family, "beyond") == reference
+
+
+def test_the_workers_checksum_is_that_of_the_merged_checkpoint(family: VllmFamily, merged: dict[str, Path]) -> None:
+    switched = family.shared
+    assert isinstance(switched, SwitchedServer)
+    for name, folder in merged.items():
+        terms = POLICIES[name].terms
+        assert switched.digest(LOW, terms) == switched.digest(folder, ()), name
+
+
+def test_a_policy_waits_for_the_other_and_refuses_where_that_would_be_for_ever(family: VllmFamily) -> None:
+    low, beyond = family.open("low"), family.open("beyond")
+    answers = low.sample(requests(2))
+    next(answers)
+    with pytest.raises(PolicyError, match="waits for the server that another one has in this thread"):
+        next(beyond.sample(requests(1)))
+    list(answers)
+    assert complete(beyond, requests(1))
+
+
+def test_other_weights_under_a_known_name_are_found_out(family: VllmFamily, tmp_path: Path) -> None:
+    changing = shutil.copytree(HIGH, tmp_path / "changing")
+    switched = family.shared
+    assert isinstance(switched, SwitchedServer)
+    terms = ((changing, 0.5),)
+    with switched.holding("changing", terms):
+        pass
+    with switched.holding("low", ()):
+        pass
+    shutil.copyfile(INIT / "model.safetensors", changing / "model.safetensors")
+    with pytest.raises(PolicyError, match="after the switch to 'changing' the canary's log-probabilities are"):
+        switched.holding("changing", terms).__enter__()
+    assert sampled(family, "low")[0]
+
+
+def test_a_switch_that_changes_nothing_is_found_out(family: VllmFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the weights were loaded where nothing reads them: the checksum is new and the scores are not."""
+    switched = family.shared
+    assert isinstance(switched, SwitchedServer)
+    call = switched._call
+    monkeypatch.setattr(switched, "_call", lambda _, base, terms: call("alphamix_digest", base, terms))
+    with pytest.raises(PolicyError, match="after the switch to 'new' the canary scores as with other weights"):
+        switched.holding("new", ((HIGH, 0.3),)).__enter__()
+
+
+def test_what_cannot_be_merged_is_told_and_the_server_goes_on(family: VllmFamily, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    switched = family.shared
+    assert isinstance(switched, SwitchedServer)
+    with pytest.raises(PolicyError, match=r"has no model\.safetensors"):
+        switched.holding("broken", ((tmp_path, 1.0),)).__enter__()
+    assert sampled(family, "high")[0]
