@@ -19,6 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.model_executor.layers.vocab_parallel_embedding import (  # pyright: ignore[reportMissingImports]
+    UnquantizedEmbeddingMethod,
+)
 
 from policies.affine import Output, Piece, merge_piece
 from policies.floats import BYTES_PER_VALUE
@@ -46,14 +49,23 @@ class AlphaExtension:
 
     model_config: Any
     reload_weights: Any
+    get_model: Any
 
     def alphamix_switch(self, base: str, terms: str) -> dict[str, str]:
         """Load the merge of a base's folder and `terms`, the JSON of [[folder, weight], …]."""
-        return self._alphamix_run(base, terms, lambda tensors: self.reload_weights(weights_iterator=tensors))
+        return self._alphamix_run(base, terms, self._alphamix_load)
 
     def alphamix_digest(self, base: str, terms: str) -> dict[str, str]:
         """Compute the checksum of that merge without loading it."""
         return self._alphamix_run(base, terms, lambda tensors: sum(1 for _ in tensors))
+
+    def _alphamix_load(self, tensors: Tensors) -> None:
+        self.reload_weights(weights_iterator=tensors)
+        # On a CPU vLLM multiplies by a packed copy of the output layer, which a reload leaves as it was where the
+        # layer is tied to the embeddings. Packing again does nothing elsewhere.
+        for layer in self.get_model().modules():
+            if isinstance(getattr(layer, "quant_method", None), UnquantizedEmbeddingMethod):
+                layer.quant_method.process_weights_after_loading(layer)
 
     def _alphamix_run(self, base: str, terms: str, use: Callable[[Tensors], object]) -> dict[str, str]:
         checksum = [0]
