@@ -22,6 +22,7 @@ _EXTENSION = "policies.engines.vllm_plugin.alpha.AlphaExtension"
 _CANARY = "def f(n):\n    return sum(i * i for i in range(n))\n\n1 2 3 5 8 13 21, and so on."
 _TOLERANCE = 1e-3
 """How far, in nats, the log-probability of a token may be from the first time; on most machines it is equal."""
+_CURE = 'this model cannot be switched safely, use serve = "servers".'
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class SwitchedServer:
         return tuple(scored[1:])  # nothing is before the first
 
     def _check(self, policy: str, terms: Terms, canary: _Canary) -> None:
-        first = self._canaries.setdefault(terms, canary)
+        first = self._canaries.get(terms, canary)
         drift = max(abs(one - other) for one, other in zip(first.logprobs, canary.logprobs, strict=True))
         if first.digest != canary.digest or not drift <= _TOLERANCE:
             raise PolicyError(
@@ -135,6 +136,4 @@ class SwitchedServer:
                     f"after the switch to {policy!r} the canary scores as with other weights "
                     f"({other.digest}, now {canary.digest}): {_CURE}"
                 )
-
-
-_CURE = 'this model cannot be switched safely, use serve = "servers".'
+        self._canaries[terms] = first

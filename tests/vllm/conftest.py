@@ -1,16 +1,21 @@
 """Real vLLM servers on the ladder's checkpoints. Where vLLM is not installed, nothing here is collected.
 
 `make test-vllm` makes an environment that has it. A server takes half a minute to start, so those that work are
-shared by the tests of a module.
+shared.
 """
 
 import importlib.util
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from policies.engines.vllm import VllmEngine
+import pytest
+
+from policies.engines import vllm_server
+from policies.engines.vllm import Member, VllmEngine, VllmFamily
 from policies.engines.vllm_server import Serve, VllmOptions
+from policies.merge import merge
 from policies.types import Completion, Message, Request, SamplingParameters
 
 collect_ignore_glob = [] if importlib.util.find_spec("vllm") else ["test_*.py"]
@@ -19,6 +24,32 @@ CHECKPOINTS = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
 LOW, HIGH = CHECKPOINTS / "low", CHECKPOINTS / "high"
 CHAT: list[Message] = [{"role": "user", "content": "Given n, print the number of integers from 1 to n divisible by 3."}]
 TEXT = "Q:\nGiven n, print its largest prime factor.\nA:\n```python\nn = int(input())\nprint(n)\n```"
+
+
+@pytest.fixture(scope="session")
+def beyond(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The merge at α = 1.5 on disk, made by the project's own merge."""
+    folder = tmp_path_factory.mktemp("merged") / "beyond"
+    merge(LOW, HIGH, {1.5: folder})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine(beyond: Path) -> Iterator[VllmEngine]:
+    """The merge on a server of its own, which was first given a port that is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.MonkeyPatch.context() as patch:
+        free_port = vllm_server._free_port
+        ports = iter([taken.getsockname()[1]])
+        patch.setattr(vllm_server, "_free_port", lambda: next(ports, None) or free_port())
+        family = VllmFamily({"beyond": Member(beyond)}, options("servers"))
+        opened = family.open("beyond")
+        assert next(ports, None) is None
+    try:
+        yield opened
+    finally:
+        processes = family_of(os.getpid())
+        family.close()
+    assert not processes & family_of(os.getpid())
 
 
 def options(serve: Serve, *arguments: str) -> VllmOptions:

@@ -93,9 +93,8 @@ def test_policies_are_sampled_side_by_side(family: VllmFamily) -> None:
     assert len([reply for pair in zip(answers, others, strict=True) for reply in pair]) == 16
 
 
-def test_a_changed_adapter_is_served_anew(family: VllmFamily, adapters: dict[float, Path], tmp_path: Path) -> None:
+def test_a_changed_adapter_is_served_anew(family: VllmFamily, adapters: dict[float, Path]) -> None:
     before = family.open("alpha=0.0")
-    old = logprobs(before)
     complete(before, requests(1))
     kept = (adapters[0.0] / ADAPTER_WEIGHTS).read_bytes()
     (adapters[0.0] / ADAPTER_WEIGHTS).write_bytes((adapters[1.5] / ADAPTER_WEIGHTS).read_bytes())
@@ -105,7 +104,6 @@ def test_a_changed_adapter_is_served_anew(family: VllmFamily, adapters: dict[flo
         after = family.open("alpha=0.0")
         assert after.model != before.model
         assert logprobs(after) == logprobs(family.open("alpha=1.5"))
-        assert logprobs(before) == old
     finally:
         (adapters[0.0] / ADAPTER_WEIGHTS).write_bytes(kept)
         (adapters[0.0] / CONFIG).write_bytes(kept_config)

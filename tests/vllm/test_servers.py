@@ -1,41 +1,25 @@
 """One server per policy: how it samples, how it fails, and that nothing of it is left."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from policies.engines import vllm_server
-from policies.engines.vllm import Member, VllmEngine, VllmFamily
+from policies.engines.vllm import VllmEngine
 from policies.engines.vllm_server import VllmServer
 from policies.types import Completion, PolicyError
-from tests.vllm.conftest import CHAT, HIGH, LOW, complete, family_of, options, requests
+from tests.vllm.conftest import CHAT, LOW, complete, family_of, options, requests
 
 START_A_SERVER = """
 from policies.engines.vllm_server import VllmServer
 from tests.vllm.conftest import LOW, options
 VllmServer(LOW, "low", options("servers"))
 """
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[VllmEngine]:
-    """A policy whose server finds the first port that it is given taken."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.MonkeyPatch.context() as patch:
-        free_port = vllm_server._free_port
-        ports = iter([taken.getsockname()[1]])
-        patch.setattr(vllm_server, "_free_port", lambda: next(ports, None) or free_port())
-        family = VllmFamily({"high": Member(HIGH)}, options("servers"))
-        try:
-            yield family.open("high")
-        finally:
-            family.close()
-    assert not family_of(os.getpid())
 
 
 def test_requests_are_answered_with_usage_and_known_finish_reasons(engine: VllmEngine) -> None:
@@ -70,11 +54,6 @@ def test_a_stream_gives_the_same_answer_in_pieces(engine: VllmEngine) -> None:
     assert "".join(delta.text for delta in deltas) == complete(engine, wanted)[0].text
     assert len(deltas) > 2
     assert isinstance(deltas[-1].outcome, Completion)
-
-
-def test_the_servers_own_generation_config_changes_nothing(engine: VllmEngine) -> None:
-    command = " ".join(engine.server._command)
-    assert "--generation-config vllm" in command
 
 
 def test_a_server_that_cannot_start_tells_the_end_of_its_log_and_leaves_no_process(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
 """Weights switched in place are those of the merged checkpoint, and a switch that went wrong is found out."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from policies.engines.vllm import Member, VllmFamily
+from policies.engines.vllm import Member, VllmEngine, VllmFamily
 from policies.engines.vllm_switch import SwitchedServer
-from policies.merge import combine, merge
+from policies.merge import combine
 from policies.types import PolicyError
-from tests.vllm.conftest import CHECKPOINTS, HIGH, LOW, complete, family_of, logprobs, options, requests
+from tests.vllm.conftest import CHECKPOINTS, HIGH, LOW, complete, logprobs, options, requests
 
 INIT = CHECKPOINTS / "init"
 POLICIES = {
@@ -27,16 +26,6 @@ def family() -> Iterator[VllmFamily]:
     family = VllmFamily(POLICIES, options("switch"))
     yield family
     family.close()
-    assert not family_of(os.getpid())
-
-
-@pytest.fixture(scope="module")
-def merged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Merges on disk, made by the project's own merge."""
-    folder = tmp_path_factory.mktemp("merged")
-    merge(LOW, HIGH, {1.5: folder / "beyond"})
-    combine({"low": LOW, "high": HIGH, "init": INIT}, {(0.75, -0.5): folder / "three"})
-    return {"high": HIGH, "beyond": folder / "beyond", "three": folder / "three"}
 
 
 def sampled(family: VllmFamily, name: str) -> tuple[list[str], list[float]]:
@@ -54,23 +43,19 @@ def test_a_way_there_and_back_gives_the_same_log_probabilities(family: VllmFamil
     assert beyond[1] != low[1]
 
 
-def test_switched_weights_are_those_of_a_server_of_the_merged_checkpoint(
-    family: VllmFamily, merged: dict[str, Path]
-) -> None:
-    servers = VllmFamily({"beyond": Member(merged["beyond"])}, options("servers"))
-    try:
-        reference = sampled(servers, "beyond")
-    finally:
-        servers.close()
+def test_switched_weights_score_as_a_server_of_the_merged_checkpoint(family: VllmFamily, engine: VllmEngine) -> None:
+    reference = [c.text for c in complete(engine, requests(3))], logprobs(engine)
     assert sampled(family, "beyond") == reference
 
 
-def test_the_workers_checksum_is_that_of_the_merged_checkpoint(family: VllmFamily, merged: dict[str, Path]) -> None:
+def test_the_workers_checksum_is_that_of_the_merged_checkpoint(
+    family: VllmFamily, beyond: Path, tmp_path: Path
+) -> None:
+    combine({"low": LOW, "high": HIGH, "init": INIT}, {(0.75, -0.5): tmp_path / "three"})
     switched = family.shared
     assert isinstance(switched, SwitchedServer)
-    for name, folder in merged.items():
-        terms = POLICIES[name].terms
-        assert switched.digest(LOW, terms) == switched.digest(folder, ()), name
+    for name, folder in {"high": HIGH, "beyond": beyond, "three": tmp_path / "three"}.items():
+        assert switched.digest(LOW, POLICIES[name].terms) == switched.digest(folder, ()), name
 
 
 def test_a_policy_waits_for_the_other_and_refuses_where_that_would_be_for_ever(family: VllmFamily) -> None:

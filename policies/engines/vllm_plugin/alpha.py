@@ -10,7 +10,7 @@ import json
 import mmap
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -38,7 +38,7 @@ _DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
-"""Of what a tensor that is merged or copied may be."""
+"""Of safetensors' names of them."""
 
 
 class AlphaExtension:
@@ -79,7 +79,7 @@ class AlphaExtension:
                 yield name, tensor
 
         try:
-            use(summed(_merged(base, tuple((folder, weight) for folder, weight in json.loads(terms)))))
+            use(summed(_merged(base, json.loads(terms))))
         except PolicyError as error:
             return {"error": str(error)}
         return {"digest": f"{checksum[0]:08x}"}
@@ -90,21 +90,29 @@ def _tensors(folders: tuple[str, ...]) -> list[tuple[TensorInfo, ...]]:
     return check_mergeable({folder: Path(folder) for folder in folders})
 
 
-def _merged(base: str, terms: tuple[tuple[str, float], ...]) -> Tensors:
-    """Every tensor of base + Σ weight·(other − base), one at a time, in memory of its own."""
-    # The arithmetic wants one input beside the base at least: θ + 0·(θ − θ) is θ, bit for bit.
-    others = terms or ((base, 0.0),)
-    folders = tuple(folder for folder, _ in others)
-    weights = tuple(weight for _, weight in others)
-    with ThreadPoolExecutor() as threads:
-        for inputs in _tensors((base, *folders)) if terms else [(t[0], t[0]) for t in _tensors((base,))]:
-            yield inputs[0].name, _merge(inputs, weights, threads)
+def _merged(base: str, terms: Sequence[tuple[str, float]]) -> Tensors:
+    """Every tensor of base + Σ weight·(other − base), one at a time, in memory of its own.
+
+    What cannot be merged is told at once, before anything is loaded.
+    """
+    if terms:
+        tensors, weights = _tensors((base, *(folder for folder, _ in terms))), tuple(weight for _, weight in terms)
+    else:  # the arithmetic wants another input: with weight 0, any gives the base back bit for bit
+        tensors, weights = [(tensor, tensor) for (tensor,) in _tensors((base,))], (0.0,)
+    unknown = next((inputs[0] for inputs in tensors if inputs[0].dtype not in _DTYPES), None)
+    if unknown is not None:
+        raise PolicyError(f'tensor {unknown.name!r} is {unknown}: serve its merges with serve = "servers".')
+
+    def merged() -> Tensors:
+        with ThreadPoolExecutor() as threads:
+            for inputs in tensors:
+                yield inputs[0].name, _merge(inputs, weights, threads)
+
+    return merged()
 
 
 def _merge(inputs: tuple[TensorInfo, ...], weights: tuple[float, ...], threads: ThreadPoolExecutor) -> Tensor:
     tensor = inputs[0]
-    if tensor.dtype not in _DTYPES:
-        raise PolicyError(f'tensor {tensor.name!r} is {tensor}: serve its merges with serve = "servers".')
     if tensor.num_bytes == 0:
         return torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype])
     descriptor = os.memfd_create(tensor.name[-200:])
