@@ -27,7 +27,7 @@ def main(command: list[str]) -> int:
         command,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        # This program has one thread, so it ends when the program does: when it is killed itself.
+        # Should this program itself be killed, at least the command ends; its workers may then be left.
         preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
     )
     ended = os.pidfd_open(process.pid)
