@@ -58,6 +58,12 @@ class SamplingSection(_Section):
     """Rows of one batch of an embedded engine."""
     concurrency: Annotated[int, Field(ge=1)] = 64
     """Requests in flight to a URL."""
+    first_byte_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Silence of a URL before its answer begins, in each attempt; a whole answer comes at once."""
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Silence of a URL in mid-answer."""
+    deadline_s: Annotated[float, Field(gt=0)] = 1800.0
+    """For one request to a URL, over all attempts."""
 
 
 class BudgetSection(_Section):

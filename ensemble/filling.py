@@ -78,7 +78,13 @@ class Filling:
     def _sample(self, policy: str) -> None:
         """Ask one policy for what it owes, unless it fails again and again."""
         section = self._inputs.experiment.sampling
-        options = EngineOptions(batch_size=section.batch_size, concurrency=section.concurrency)
+        options = EngineOptions(
+            batch_size=section.batch_size,
+            concurrency=section.concurrency,
+            first_byte_timeout_s=section.first_byte_timeout_s,
+            idle_timeout_s=section.idle_timeout_s,
+            deadline_s=section.deadline_s,
+        )
         self._monitor.policy(policy)
         causes: Counter[str] = Counter()
         failures_in_a_row = 0

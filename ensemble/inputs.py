@@ -22,13 +22,18 @@ class Inputs:
 
     def identity(self) -> dict[str, str]:
         """Everything that samples and verdicts depend on, by name, so that a change can be named."""
-        sampling = self.experiment.sampling.model_dump(mode="json", exclude={"concurrency", "samples"})
+        sampling = self.experiment.sampling.model_dump(mode="json", exclude=_SAMPLES_DO_NOT_DEPEND_ON)
+        engine = self.registry.engine.name
         return {
             "problems": fingerprint(self.problems),
+            **({"engine": engine} if engine != "transformers" else {}),  # which older runs do not name
             "samples": str(self.experiment.samples_per_cell),
             **{f"sampling.{key}": json.dumps(value) for key, value in sampling.items()},
             **{f"policies.{name}": self.registry.fingerprint(name) for name in self.registry.names},
         }
+
+
+_SAMPLES_DO_NOT_DEPEND_ON = {"concurrency", "samples", "first_byte_timeout_s", "idle_timeout_s", "deadline_s"}
 
 
 def read_inputs(experiment: Experiment) -> Inputs:

@@ -7,5 +7,6 @@ checkpoints: `mergeable` says which belong together, `affine` does the arithmeti
 `weights` (files), `provenance` writes down what was done. `adapters` reads and writes LoRA adapters, `adapter_merge`
 makes one of several, `fold` adds one to its base, `low_rank` extracts them, `trajectory` follows a run of
 checkpoints. `folders` appear whole or not at all.
-`engines` answer requests; `types` are the words that cross the edge.
+`engines` answer requests; `serving` says what vLLM's servers need of a family. `check` asks a policy a little before a
+budget is spent on it, `findings` judges its answers; `types` are the words that cross the edge.
 """

@@ -64,9 +64,11 @@ def check_policy(registry: Registry, name: str, question: Question, options: Eng
     try:
         with closing(registry.open(name, options)) as engine:
             found = check_engine(engine, question)
-            if isinstance(engine, Inspected):
-                return found
-        of_weights = {"context": _context(registry, name), "fingerprint": _fingerprint(registry, name)}
+        if registry.is_remote(name):
+            return found
+        of_weights = {"fingerprint": _fingerprint(registry, name)}
+        if not isinstance(engine, Inspected):
+            of_weights["context"] = _context(registry, name)
         return [of_weights.get(finding.check, finding) for finding in found]
     except PolicyError as error:
         return findings.unreachable(str(error))

@@ -47,6 +47,7 @@ class Registry:
         self._file = file
         self._recipes = file.recipes
         self._materialiser = Materialiser(file.recipes)
+        self._family: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +129,10 @@ class Registry:
         self._recipe(name)
         return self._materialiser.fingerprint(name)
 
+    def is_remote(self, name: str) -> bool:
+        """Say whether a policy is a model behind a URL, whose weights are not here."""
+        return isinstance(self._recipe(name), Remote)
+
     def family(self) -> dict[str, Member]:
         """What each listed policy with weights is made of, by name; `Affine` wherever it can be.
 
@@ -140,7 +145,9 @@ class Registry:
         return {name: self._member(name) for name in self.names if not isinstance(self._recipes[name], Remote)}
 
     def open(self, name: str, options: EngineOptions) -> Engine:
-        """Open a policy on its engine: a URL through `openai`, weights through `transformers`.
+        """Open a policy on its engine: a URL through `openai`, weights through what the file's `[engine]` names.
+
+        Servers of vLLM are shared by policies as `[engine]` says; the options of the first that is opened hold for all.
 
         Raises:
             PolicyError: the weights cannot be had or loaded, an optional package or a key is missing.
@@ -148,11 +155,11 @@ class Registry:
         recipe = self._recipe(name)
         if isinstance(recipe, Remote):
             return load_engine("openai")(recipe.url, recipe.model, _api_key(name, recipe), options)
-        if self.engine.name != "transformers":
-            raise PolicyError(
-                f"policy {name!r} of {self._file.source} asks for the engine {self.engine.name!r}, which cannot be "
-                'started yet: write name = "transformers" under [engine], or serve the policy and give its url.'
-            )
+        if self.engine.name == "vllm":
+            if self._family is None:
+                make_family = load_engine("vllm")
+                self._family = make_family(self.engine, self.family(), self.materialise, options)
+            return self._family.open(name)
         engine = load_engine("transformers")
         if isinstance(recipe, Logits):
             low, high = self.materialise(recipe.low), self.materialise(recipe.high)
@@ -160,7 +167,10 @@ class Registry:
         return engine.from_checkpoint(self.materialise(name), options)
 
     def close(self) -> None:
-        """Free what the registry holds: engines that policies share. Safe to call twice."""
+        """Free what the registry holds: servers that policies share. Safe to call twice."""
+        if self._family is not None:
+            self._family.close()
+            self._family = None
 
     def to_toml(self, relative_to: Path) -> dict[str, Any]:
         """Write the listed policies, and those that they rest on, as a table that `load` reads again.

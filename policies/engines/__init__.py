@@ -1,6 +1,7 @@
-"""Engines run policies: `transformers` (embedded), `openai` (any compatible URL), `scripted` (tests).
+"""Engines run policies: `transformers` (embedded), `openai` (any compatible URL), `vllm` (our own servers), `scripted`
+(for tests).
 
-One file each, and one table to find them. torch and transformers are imported only when a local policy is
+Few files each, and one table to find them. torch and transformers are imported only when a local policy is
 opened: whoever samples from a URL, or reads tables, needs neither.
 """
 
@@ -14,8 +15,9 @@ ENGINES = {
     "openai": ("policies.engines.openai", "OpenAIEngine"),
     "scripted": ("policies.engines.scripted", "ScriptedEngine"),
     "transformers": ("policies.engines.transformers", "TransformersEngine"),
+    "vllm": ("policies.serving", "vllm_family"),
 }
-"""Module and class of each engine."""
+"""Module and class of each engine; of vLLM, whose servers policies share, what makes a family of it."""
 
 
 @dataclass(frozen=True, slots=True)

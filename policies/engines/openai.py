@@ -9,7 +9,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import count
 from queue import SimpleQueue
@@ -45,9 +45,19 @@ class OpenAIEngine:
 
     reproducible = False
 
-    def __init__(self, url: str, model: str, api_key: str | None, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        api_key: str | None,
+        options: EngineOptions,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`extra_body` goes into every request: fields that are no part of the OpenAI API."""
         self._url = url
         self._model = model
+        self._extra_body = dict(extra_body or {})
         self._options = options
         self._slots = asyncio.Semaphore(options.concurrency)
         self._loop = asyncio.new_event_loop()
@@ -236,6 +246,8 @@ class OpenAIEngine:
             "top_p": parameters.top_p,
             "max_tokens": parameters.max_tokens,
         }
+        if self._extra_body:
+            arguments["extra_body"] = self._extra_body
         if parameters.stop:
             arguments["stop"] = list(parameters.stop)
         if n > 1:

@@ -1,24 +1,29 @@
 """The policies of one family on vLLM servers, served in one of three ways.
 
-`servers`: one server for each policy that is open. `switch`: one server whose weights are changed in place. `adapters`:
-one server of the base, with every policy as a LoRA adapter, all in one batch. The HTTP is `OpenAIEngine`'s in all.
+`servers`: one server for each policy that is open, and one for each pair whose logits are mixed, at every α. `switch`:
+one server whose weights are changed in place. `adapters`: one server of the base, with every policy as a LoRA adapter,
+all in one batch. The HTTP is `OpenAIEngine`'s in all.
 """
 
 import hashlib
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from policies.adapters import ADAPTER_WEIGHTS, CONFIG, read_adapter
 from policies.cache import file_digest
 from policies.engines import EngineOptions
+from policies.engines.answers import ServerAnswer
 from policies.engines.openai import OpenAIEngine
+from policies.engines.vllm_pair import SERVER_ARGUMENTS, SERVER_ENVIRONMENT, write_pair
 from policies.engines.vllm_server import Serve, VllmOptions, VllmServer
 from policies.engines.vllm_switch import SwitchedServer, Terms
-from policies.types import Delta, PolicyError, Reply, Request
+from policies.types import Delta, EngineFailure, PolicyError, Reply, Request
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The largest ranks of adapters that vLLM can be told."""
@@ -34,6 +39,8 @@ class Member:
     """`switch`: the policy is checkpoint + Σ weight·(other − checkpoint)."""
     adapter: Path | None = None
     """`adapters`: a PEFT folder; None is the base itself."""
+    mixed: tuple[Path, float] | None = None
+    """`servers`: logits are checkpoint's + α·(this folder's − checkpoint's), with this α."""
 
 
 class VllmEngine:
@@ -49,11 +56,12 @@ class VllmEngine:
         *,
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
         on_close: Callable[[], None] = lambda: None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         self.server = server
         self.model = model
         """The name that the server knows the policy by."""
-        self._engine = OpenAIEngine(server.url, model, server.api_key, options)
+        self._engine = OpenAIEngine(server.url, model, server.api_key, options, extra_body=extra_body)
         self._turn = turn
         self._on_close = on_close
 
@@ -66,6 +74,15 @@ class VllmEngine:
         """Answer all requests, piece by piece as tokens come."""
         with self._turn():
             yield from self._engine.stream(requests)
+
+    def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
+        """Ask for `n` choices of each request; what the server says, whatever it is."""
+        with self._turn():
+            yield from self._engine.inspect(requests, n)
+
+    def describe(self) -> dict[str, Any] | EngineFailure:
+        """What the server says about the model."""
+        return self._engine.describe()
 
     def close(self) -> None:
         """Close the connections, and the server if it is this policy's own. Safe to call twice."""
@@ -95,6 +112,9 @@ class VllmFamily:
         self.shared: VllmServer | SwitchedServer | None = None
         """The one server of `switch` or `adapters`, once a policy was opened."""
         self._loaded: set[str] = set()
+        self._pairs: dict[tuple[Path, Path], VllmServer] = {}
+        self._scratch = ExitStack()
+        """The folders of pairs."""
         self._engines: list[VllmEngine] = []
         for name, member in self._members.items():
             _check(name, member, next(iter(self._members.values())), options.serve)
@@ -108,6 +128,9 @@ class VllmFamily:
         if name not in self._members:
             raise PolicyError(f"this family has no policy {name!r}: open one of {', '.join(self._members)}.")
         member = self._members[name]
+        if member.mixed is not None:
+            with self._lock:
+                return self._keep(self._open_pair(member.checkpoint, *member.mixed))
         if self._options.serve == "servers":  # each starts for itself: several may start at once
             server = VllmServer(member.checkpoint, name, self._options)
             return self._keep(VllmEngine(server, name, self._engine_options, on_close=server.close))
@@ -121,6 +144,9 @@ class VllmFamily:
         while self._engines:
             self._engines.pop().close()
         with self._lock:
+            while self._pairs:
+                self._pairs.popitem()[1].close()
+            self._scratch.close()
             if self.shared is not None:
                 self.shared.close()
                 self.shared = None
@@ -129,6 +155,16 @@ class VllmFamily:
     def _keep(self, engine: VllmEngine) -> VllmEngine:
         self._engines.append(engine)
         return engine
+
+    def _open_pair(self, low: Path, high: Path, alpha: float) -> VllmEngine:
+        if (low, high) not in self._pairs:
+            folder = Path(self._scratch.enter_context(tempfile.TemporaryDirectory(prefix="alphamix-pair-"))) / "pair"
+            write_pair(low, high, folder)
+            self._pairs[low, high] = VllmServer(
+                folder, "pair", self._options, arguments=SERVER_ARGUMENTS, environment=SERVER_ENVIRONMENT
+            )
+        body = {"vllm_xargs": {"alpha": alpha}}
+        return VllmEngine(self._pairs[low, high], "pair", self._engine_options, extra_body=body)
 
     def _open_switched(self, name: str, member: Member) -> VllmEngine:
         if not isinstance(self.shared, SwitchedServer):
@@ -155,6 +191,8 @@ class VllmFamily:
 
 
 def _check(name: str, member: Member, first: Member, serve: Serve) -> None:
+    if serve != "servers" and member.mixed is not None:
+        raise PolicyError(f'policy {name!r} mixes logits: use serve = "servers".')
     if serve != "switch" and member.terms:
         raise PolicyError(f'policy {name!r} is a merge of weights: use serve = "switch", or write it with merge first.')
     if serve != "adapters" and member.adapter is not None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from policies.folders import appearing
+from policies.folders import appearing, refuse_taken
 from policies.mixable import check_mixable
 from policies.types import PolicyError
 from policies.weights import WEIGHTS, companions, lay_out, read_json, write_json
@@ -43,8 +43,7 @@ def write_pair(low: Path, high: Path, folder: Path) -> None:
         PolicyError: the two have different vocabularies or quantization, or the folder exists.
     """
     check_mixable(low, high)
-    if folder.exists():
-        raise PolicyError(f"{folder} exists: name a folder that does not.")
+    refuse_taken(folder)
     configs = [read_json(end / "config.json") for end in (low, high)]
     _check_quantization(*configs)
     config = configs[0] | {

@@ -1,0 +1,70 @@
+"""How the policies of a file become the members of a family on vLLM servers. Nothing is started here.
+
+What each policy is made of is `family`'s to say; `engines.vllm` starts servers when a policy is opened.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from policies.engines import EngineOptions
+from policies.engines.vllm import Member, VllmFamily
+from policies.engines.vllm_server import VllmOptions
+from policies.family import Adapted, Affine, LogitPair
+from policies.family import Member as Ingredients
+from policies.recipes import EngineTable
+from policies.types import PolicyError
+
+
+def vllm_family(
+    table: EngineTable, ingredients: Mapping[str, Ingredients], folder_of: Callable[[str], Path], options: EngineOptions
+) -> VllmFamily:
+    """Prepare the servers of a file's policies.
+
+    Args:
+        table: Says how they are served.
+        ingredients: What each policy is made of, by name.
+        folder_of: Gives the folder of a policy's own checkpoint, made if need be; called for `servers` alone.
+        options: For the requests.
+
+    Raises:
+        PolicyError: a policy cannot be served this way, or its checkpoint not be made.
+    """
+    if table.serve == "switch":
+        members = _switched(ingredients)
+    elif table.serve == "adapters":
+        members = {name: _adapted(name, one) for name, one in ingredients.items()}
+    else:
+        members = {name: _whole(name, one, folder_of) for name, one in ingredients.items()}
+    how = VllmOptions(table.serve, str(table.interpreter or sys.executable), table.arguments)
+    return VllmFamily(members, how, options)
+
+
+def _whole(name: str, one: Ingredients, folder_of: Callable[[str], Path]) -> Member:
+    if isinstance(one, LogitPair):
+        return Member(one.low, mixed=(one.high, one.alpha))
+    return Member(folder_of(name))
+
+
+def _switched(ingredients: Mapping[str, Ingredients]) -> dict[str, Member]:
+    """All around one base: the first checkpoint of the first policy."""
+    members: dict[str, Member] = {}
+    base: Path | None = None
+    for name, one in ingredients.items():
+        if not isinstance(one, Affine):
+            raise _mismatch(name, "switch")
+        base = base or next(iter(one.coefficients))
+        members[name] = Member(base, one.around(base))
+    return members
+
+
+def _adapted(name: str, one: Ingredients) -> Member:
+    if isinstance(one, Adapted):
+        return Member(one.base, adapter=one.adapter)
+    if isinstance(one, Affine) and len(one.coefficients) == 1:
+        return Member(next(iter(one.coefficients)))
+    raise _mismatch(name, "adapters")
+
+
+def _mismatch(name: str, serve: str) -> PolicyError:
+    return PolicyError(f'policy {name!r} cannot be served with serve = "{serve}": write serve = "servers".')

@@ -1,0 +1,85 @@
+"""What vLLM is told of a family: members for each way of serving it. No server is started."""
+
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from policies.engines import EngineOptions
+from policies.engines.vllm import Member
+from policies.family import Adapted, Affine, LogitPair, Whole
+from policies.family import Member as Ingredients
+from policies.recipes import EngineTable
+from policies.registry import Registry
+from policies.serving import vllm_family
+from policies.types import PolicyError
+
+LOW, HIGH, OTHER, LORA = map(Path, ("/low", "/high", "/other", "/lora"))
+ONE = Fraction(1)
+
+
+def made(name: str) -> Path:
+    return Path("/made") / name
+
+
+def members(
+    serve: str, ingredients: dict[str, Ingredients], folder_of: Callable[[str], Path] = made
+) -> dict[str, Member]:
+    table = EngineTable("vllm", serve)  # pyright: ignore[reportArgumentType]
+    return vllm_family(table, ingredients, folder_of, EngineOptions())._members
+
+
+def test_weights_are_switched_around_one_base() -> None:
+    ingredients: dict[str, Ingredients] = {
+        "low": Affine({LOW: ONE}),
+        "beyond": Affine({HIGH: Fraction(3, 2), LOW: Fraction(-1, 2)}),
+        "three": Affine({LOW: Fraction(1, 4), HIGH: Fraction(1, 2), OTHER: Fraction(1, 4)}),
+        "high": Affine({HIGH: ONE}),
+    }
+    assert members("switch", ingredients) == {
+        "low": Member(LOW),
+        "beyond": Member(LOW, ((HIGH, 1.5),)),
+        "three": Member(LOW, ((HIGH, 0.5), (OTHER, 0.25))),
+        "high": Member(LOW, ((HIGH, 1.0),)),
+    }
+
+
+def test_every_policy_has_a_server_and_every_pair_one_for_all_alphas() -> None:
+    ingredients: dict[str, Ingredients] = {
+        "low": Affine({LOW: ONE}),
+        "made": Whole(made("made")),
+        "sharper": LogitPair(LOW, HIGH, 1.5),
+    }
+    assert members("servers", ingredients) == {
+        "low": Member(made("low")),
+        "made": Member(made("made")),
+        "sharper": Member(LOW, mixed=(HIGH, 1.5)),
+    }
+
+
+def test_adapters_share_the_server_of_their_base() -> None:
+    ingredients: dict[str, Ingredients] = {"low": Affine({LOW: ONE}), "tuned": Adapted(LOW, LORA)}
+    assert members("adapters", ingredients) == {"low": Member(LOW), "tuned": Member(LOW, adapter=LORA)}
+
+
+@pytest.mark.parametrize(
+    ("serve", "one"),
+    [("switch", Adapted(LOW, LORA)), ("switch", Whole(LOW)), ("adapters", LogitPair(LOW, HIGH, 1.5))],
+)
+def test_what_cannot_be_served_this_way_is_named(serve: str, one: Ingredients) -> None:
+    with pytest.raises(PolicyError, match=f"policy 'odd' cannot be served with serve = \"{serve}\""):
+        members(serve, {"odd": one})
+
+
+LADDER = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
+
+
+def test_an_interpreter_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where the log is kept
+    file = tmp_path / "policies.toml"
+    engine = '[engine]\nname = "vllm"\ninterpreter = "false"\n'
+    file.write_text(f'{engine}[policies.low]\ncheckpoint = "{LADDER / "low"}"\n')
+    with Registry.load(file) as registry, pytest.raises(PolicyError, match="ended with status 1 before it was ready"):
+        registry.open("low", EngineOptions())
