@@ -1,15 +1,12 @@
-"""The command `alphamix`. Each subcommand is a module here, imported only when it is called.
+"""The command `alphamix`. Each subcommand is a module here, imported only when it is called (`lazy`)."""
 
-So that `--help` is quick, and a command whose extra is not installed says which, instead of breaking all others.
-"""
-
-import importlib
 import sqlite3
 import sys
 from typing import Any
 
 import click
 
+from ensemble.cli.lazy import Lazy, LazyGroup
 from ensemble.errors import EnsembleError
 from grading.types import GradingError
 from policies.types import PolicyError
@@ -25,41 +22,14 @@ COMMANDS = {
     "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }
-EXTRA_OF_MODULE = {
-    "numba": "merge",
-    "torch": "local",
-    "transformers": "local",
-    "matplotlib": "report",
-    "jinja2": "report",
-    "starlette": "serve",
-    "uvicorn": "serve",
-}
 _USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        try:
-            return importlib.import_module(f"ensemble.cli.{cmd_name}").command
-        except ModuleNotFoundError as error:
-            extra = EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
-            if extra is None:
-                raise
-            raise click.UsageError(
-                f"`alphamix {cmd_name}` needs the package {error.name}: pip install 'alphamix[{extra}]'"
-            ) from error
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy={name: Lazy(f"ensemble.cli.{name}", "command", what) for name, what in COMMANDS.items()},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="alphamix")
 def alphamix() -> None:
     """Make policies by moving along the line between checkpoints, sample and grade them under one budget, and say

@@ -61,7 +61,7 @@ def command(
     options = EngineOptions(first_byte_timeout_s=timeout, idle_timeout_s=timeout, deadline_s=timeout, max_retries=2)
     progress = Console(stderr=True)
     findings: dict[str, list[Finding]] = {}
-    with progress.status("") as status:
+    with registry, progress.status("") as status:
         for name in registry.names:
             status.update(f"checking {escape(name)} …")
             findings[name] = check_policy(registry, name, question, options)

@@ -1,45 +1,19 @@
 """`alphamix policies`: the policies of a file, and merges without one."""
 
-import json
-from pathlib import Path
-
 import click
-from rich.console import Console
-from rich.table import Table
 
-from ensemble.cli import adapters, check, trajectory
-from ensemble.cli.merge import merge
-from ensemble.report.tables import alpha_label
-from policies.registry import Registry
+from ensemble.cli.lazy import Lazy, LazyGroup
+
+_COMMANDS = {
+    "list": Lazy("ensemble.cli.list_policies", "command", "List the policies of a file, after checking all of them."),
+    "check": Lazy("ensemble.cli.check", "command", "Ask each policy a little, before a budget is spent on it."),
+    "merge": Lazy("ensemble.cli.merge", "merge", "Merge checkpoints: one α or several, any affine combination."),
+    "merge-adapters": Lazy("ensemble.cli.adapters", "merge", "Merge two LoRA adapters of one base, exactly."),
+    "extract-adapter": Lazy("ensemble.cli.adapters", "extract", "Make a LoRA adapter of what training changed."),
+    "trajectory": Lazy("ensemble.cli.trajectory", "command", "Say how straight a run's weights moved; go on with it."),
+}
 
 
-@click.group("policies")
+@click.group("policies", cls=LazyGroup, lazy=_COMMANDS)
 def command() -> None:
-    """List and check the policies of a file, and merge checkpoints."""
-
-
-command.add_command(check.command)
-command.add_command(merge)
-command.add_command(adapters.extract)
-command.add_command(adapters.merge)
-command.add_command(trajectory.command)
-
-
-@command.command("list")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_(file: Path, as_json: bool) -> None:
-    """List the policies of FILE (sweeps expanded) with their α, and its mixtures, after checking all of them."""
-    with Registry.load(file) as registry:
-        registry.check()
-    alphas = {name: registry.alpha(name) for name in registry.names}
-    if as_json:
-        click.echo(json.dumps({"policies": alphas, "mixtures": registry.mixtures}, indent=2))
-        return
-    table = Table("policy", "α")
-    for name, alpha in alphas.items():
-        table.add_row(name, alpha_label(alpha))
-    console = Console()
-    console.print(table)
-    for mixture, weights in registry.mixtures.items():
-        console.print(f"mixture {mixture}: {', '.join(weights)}", highlight=False)
+    """List and check the policies of a file, and make weights."""

@@ -52,7 +52,8 @@ def test_check_finds_no_fault_in_the_ladder_on_one_switched_server(
     file.write_text(LINE.replace("SERVE", "switch") + SWEEP)
     processes = family_of(os.getpid())
     prompt = "Given n, print the number of integers from 1 to n divisible by 3."
-    main(["policies", "check", str(file), "--prompt", prompt, "--json"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["policies", "check", str(file), "--prompt", prompt, "--json"])
     report = json.loads(capsys.readouterr().out)
     assert report["ok"]
     assert list(report["policies"]) == ["low", "high", "coverage@+0.50", "coverage@+1.50"]
