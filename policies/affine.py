@@ -8,7 +8,7 @@ Axes: A merges, D inputs after the base, N values.
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from policies.floats import BYTES_PER_VALUE, Bytes, Values, kernels, stored, to_float64
 from policies.types import PolicyError
 from policies.weights import TensorInfo, read_bytes
+
+_VALUES_PER_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,13 @@ class Piece:
     start: int
     """First value; first byte of a tensor that is no float."""
     stop: int
+
+
+def pieces(inputs: tuple[TensorInfo, ...], outputs: tuple[Output, ...]) -> Iterator[Piece]:
+    """Cut a tensor into pieces that a thread takes on its own, each small enough to lie in a core's cache."""
+    length = inputs[0].num_bytes // BYTES_PER_VALUE.get(inputs[0].dtype, 1)
+    for start in range(0, length, _VALUES_PER_PIECE):
+        yield Piece(inputs, outputs, start, min(start + _VALUES_PER_PIECE, length))
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ What may be merged is decided by `mergeable`, the arithmetic is `affine`'s, what
 
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.affine import Output, Piece, Sums, merge_piece
+from policies.affine import Output, Sums, merge_piece, pieces
 from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE
 from policies.folders import appearing, has_files
 from policies.mergeable import check_mergeable
@@ -33,7 +33,6 @@ from policies.weights import (
     write_json,
 )
 
-_VALUES_PER_PIECE = 1 << 20
 _MOST_THREADS = 8
 
 Tensors = tuple[TensorInfo, ...]
@@ -97,11 +96,8 @@ def combine(
 
 @contextmanager
 def _threads() -> Generator[ThreadPoolExecutor]:
-    """Give threads that begin nothing more once something has failed.
-
-    One for every two processors: these are often halves of one core, and two chunks do not fit into its cache.
-    """
-    pool = ThreadPoolExecutor(min(max(1, len(os.sched_getaffinity(0)) // 2), _MOST_THREADS))
+    """Give threads that begin nothing more once something has failed."""
+    pool = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MOST_THREADS))
     try:
         yield pool
     finally:
@@ -138,9 +134,9 @@ def _write_weights(
         # Wide formats first, so that every tensor of a file lies aligned.
         tensors.sort(key=lambda tensor: -num_bytes(_written_dtype(tensor[0], dtype), (8,)))
         with _files(name, tensors, targets, dtype) as outputs:
-            pieces = list(_pieces(tensors, outputs))
-            futures: list[Future[Sums]] = [threads.submit(merge_piece, piece) for piece in pieces]
-            for future, piece in zip(futures, pieces, strict=True):
+            todo = [piece for tensor in tensors for piece in pieces(tensor, outputs[tensor[0].name])]
+            futures: list[Future[Sums]] = [threads.submit(merge_piece, piece) for piece in todo]
+            for future, piece in zip(futures, todo, strict=True):
                 total += future.result()
                 advance((piece.stop - piece.start) * BYTES_PER_VALUE.get(piece.inputs[0].dtype, 1))
     if len(shards) > 1 or WEIGHTS not in shards:
@@ -165,13 +161,6 @@ def _files(
             for tensor in laid_out:
                 outputs[tensor.name].append(Output(tensor, file.fileno(), weights))
         yield {name: tuple(of_tensor) for name, of_tensor in outputs.items()}
-
-
-def _pieces(tensors: Sequence[Tensors], outputs: Mapping[str, tuple[Output, ...]]) -> Iterator[Piece]:
-    for tensor in tensors:
-        length = tensor[0].num_bytes // BYTES_PER_VALUE.get(tensor[0].dtype, 1)
-        for start in range(0, length, _VALUES_PER_PIECE):
-            yield Piece(tensor, outputs[tensor[0].name], start, min(start + _VALUES_PER_PIECE, length))
 
 
 def _written_dtype(tensor: TensorInfo, dtype: str | None) -> str:

@@ -23,15 +23,12 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (  # pyright: ig
     UnquantizedEmbeddingMethod,
 )
 
-from policies.affine import Output, Piece, merge_piece
-from policies.floats import BYTES_PER_VALUE
+from policies.affine import Output, merge_piece, pieces
 from policies.mergeable import check_mergeable
 from policies.types import PolicyError
 from policies.weights import TensorInfo
 
 Tensors = Iterator[tuple[str, Tensor]]
-
-_VALUES_PER_PIECE = 1 << 20
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -119,10 +116,7 @@ def _merge(inputs: tuple[TensorInfo, ...], weights: tuple[float, ...], threads: 
     try:
         os.ftruncate(descriptor, tensor.num_bytes)
         output = (Output(replace(tensor, start=0), descriptor, weights),)
-        length = tensor.num_bytes // BYTES_PER_VALUE.get(tensor.dtype, 1)
-        starts = range(0, length, _VALUES_PER_PIECE)
-        pieces = [Piece(inputs, output, start, min(start + _VALUES_PER_PIECE, length)) for start in starts]
-        list(threads.map(merge_piece, pieces))
+        list(threads.map(merge_piece, pieces(inputs, output)))
         memory = mmap.mmap(descriptor, tensor.num_bytes)  # lives as long as the tensor
     finally:
         os.close(descriptor)
