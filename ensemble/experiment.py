@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ensemble.errors import EnsembleError
 from policies.config import read_toml, validated
+from policies.engines import EngineOptions
 
 VARIABLE_PREFIX = "ALPHAMIX_"
+_ENGINE = EngineOptions()
 
 
 class ExperimentError(EnsembleError):
@@ -54,15 +56,15 @@ class SamplingSection(_Section):
     max_tokens: Annotated[int, Field(ge=1)] = 1024
     stop: list[str] = []
     seed: Annotated[int, Field(ge=0)] = 0
-    batch_size: Annotated[int, Field(ge=1)] = 256
+    batch_size: Annotated[int, Field(ge=1)] = _ENGINE.batch_size
     """Rows of one batch of an embedded engine."""
-    concurrency: Annotated[int, Field(ge=1)] = 64
+    concurrency: Annotated[int, Field(ge=1)] = _ENGINE.concurrency
     """Requests in flight to a URL."""
-    first_byte_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    first_byte_timeout_s: Annotated[float, Field(gt=0)] = _ENGINE.first_byte_timeout_s
     """Silence of a URL before its answer begins, in each attempt; a whole answer comes at once."""
-    idle_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    idle_timeout_s: Annotated[float, Field(gt=0)] = _ENGINE.idle_timeout_s
     """Silence of a URL in mid-answer."""
-    deadline_s: Annotated[float, Field(gt=0)] = 1800.0
+    deadline_s: Annotated[float, Field(gt=0)] = _ENGINE.deadline_s
     """For one request to a URL, over all attempts."""
 
 

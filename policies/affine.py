@@ -58,7 +58,7 @@ class Sums:
     """What the rounded weights are, seen along the way from the base to the first other input."""
 
     squared_length: float
-    """|input − base|²"""
+    """|input − base|²; 0 where there are more inputs than one, of which no α is told."""
     rounding_A: NDArray[np.float64]
     """(rounded − exact)·(input − base) of each merge"""
 
@@ -79,7 +79,8 @@ def merge_piece(piece: Piece) -> Sums:
         return sums
     inputs = [_read(tensor, piece.start, piece.stop) for tensor in piece.inputs]
     values = [stored(data, tensor.dtype) for data, tensor in zip(inputs, piece.inputs, strict=True)]
-    sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
+    if len(values) == 2:
+        sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
     for a, output in enumerate(piece.outputs):
         same = _input_that_it_is(output.weights)
         if same is not None and piece.inputs[same].dtype == output.tensor.dtype:

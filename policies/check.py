@@ -4,7 +4,6 @@ Servers are asked for what they say before their engine judges it (`Inspected`),
 named; other engines are asked as in a run. What the answers mean is in `findings`. Nothing is printed here.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -17,6 +16,7 @@ from policies.engines.answers import ServerAnswer, is_count
 from policies.findings import CHECKS, Answer, Finding, Seen
 from policies.registry import Registry
 from policies.types import Engine, EngineFailure, PolicyError, Prompt, Reply, Request, SamplingParameters
+from policies.weights import read_json
 
 _HIGH_TEMPERATURE = 2.0
 """The highest that servers take: samples that are all the same even here are not drawn at random."""
@@ -161,8 +161,8 @@ def _of_server(said: ServerAnswer | EngineFailure) -> Answer:
 def _context(registry: Registry, name: str) -> Finding:
     """The length that a checkpoint's config tells."""
     try:
-        config = json.loads((registry.materialise(name) / "config.json").read_text())
-    except (PolicyError, OSError, ValueError) as error:
+        config = read_json(registry.materialise(name) / "config.json")
+    except (PolicyError, OSError) as error:
         return Finding("context", "unknown", str(error))
     of_text = config | config.get("text_config", {})
     length = of_text.get("max_position_embeddings", of_text.get("n_positions"))

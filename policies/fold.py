@@ -15,10 +15,20 @@ import numpy as np
 
 from policies import adapters
 from policies.adapters import BASE_LAYER, PREFIX, Adapter, Matrix, Module, read_adapter, read_matrix
-from policies.floats import BYTES_PER_VALUE, Bytes, Values, from_float64, to_float64
+from policies.floats import BYTES_PER_VALUE, Bytes, from_float64, to_float64
 from policies.folders import appearing, has_files
 from policies.types import PolicyError
-from policies.weights import INDEX, TensorInfo, companions, describe, fingerprint, read_bytes, read_json, write_json
+from policies.weights import (
+    INDEX,
+    TensorInfo,
+    companions,
+    describe,
+    fingerprint,
+    read_bytes,
+    read_json,
+    read_values,
+    write_json,
+)
 
 FORMULA = "W + scale * B @ A, in float64, rounded once"
 _TABLE = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in)\.weight$")
@@ -98,7 +108,7 @@ def _found(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tupl
 
 def _check_copy(place: str, tensor: TensorInfo, copy: TensorInfo) -> None:
     """Check that a copy of the base's tensor beside its factors is what the base has."""
-    for values, copied in zip(_values(tensor), _values(copy), strict=True):
+    for values, copied in zip(read_values(tensor), read_values(copy), strict=True):
         if not np.array_equal(values, copied):
             raise PolicyError(
                 f"{place}: its copy of the base's {tensor.name!r} differs; name the policy that it was trained on."
@@ -139,7 +149,7 @@ def _new_bytes(change: Change) -> Iterator[Bytes]:
     """The tensor's new bytes, some rows at a time."""
     tensor, source = change.tensor, change.source
     if isinstance(source, TensorInfo):
-        yield from (from_float64(values, tensor.dtype) for values in _values(source))
+        yield from (from_float64(values, tensor.dtype) for values in read_values(source))
         return
     left, right = _sides(source, turned=change.turned)
     height, width = tensor.shape
@@ -149,12 +159,6 @@ def _new_bytes(change: Change) -> Iterator[Bytes]:
         values = to_float64(read_bytes(tensor, start * row_size, (start + rows) * row_size), tensor.dtype)
         values += (source.scale * (left[start : start + rows] @ right)).ravel()
         yield from_float64(values, tensor.dtype)
-
-
-def _values(tensor: TensorInfo) -> Iterator[Values]:
-    size = _VALUES_AT_ONCE * BYTES_PER_VALUE[tensor.dtype]
-    for start in range(0, tensor.num_bytes, size):
-        yield to_float64(read_bytes(tensor, start, start + size), tensor.dtype)
 
 
 def _sides(module: Module, *, turned: bool) -> tuple[Matrix, Matrix]:

@@ -6,7 +6,7 @@ squared Frobenius norm of its change, and with how much of that is kept.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import scipy.linalg
 from scipy.sparse.linalg import svds
 
 from policies.adapters import PREFIX, RECORD, Factors, Matrix, read_matrix, write_adapter
-from policies.floats import BYTES_PER_VALUE, to_float64
+from policies.floats import BYTES_PER_VALUE
 from policies.folders import has_files
 from policies.mergeable import check_mergeable
 from policies.types import PolicyError
-from policies.weights import TensorInfo, fingerprint, read_bytes, read_json
+from policies.weights import TensorInfo, fingerprint, read_bytes, read_json, read_values
 
 _EMBEDDING = re.compile(r"(^|[._])(embed\w*|\w*embeddings?|wte|wpe|lm_head|embed_out)\.weight$")
 """Tables and heads: LoRA on them is not what engines serve."""
@@ -27,7 +27,6 @@ _STORED_AS_IN_OUT = ("gpt2", "openai-gpt")
 """Model types whose matrices are `[in, out]`, which PEFT calls fan_in_fan_out."""
 _SHARE_FOR_LANCZOS = 1 / 8
 """Ranks below this share of the full one are cheaper by Lanczos iteration than by a full decomposition."""
-_BYTES_AT_ONCE = 1 << 22
 
 Pair = tuple[TensorInfo, TensorInfo]
 
@@ -71,7 +70,8 @@ def extract_adapter(
     """
     if rank < 1:
         raise PolicyError(f"the rank of an adapter is {rank}: give 1 or more.")
-    pairs = [(one, other) for one, other in check_mergeable({"base": base, "tuned": tuned}) if _differs(one, other)]
+    energies = {(one, other): _energy((one, other)) for one, other in check_mergeable({"base": base, "tuned": tuned})}
+    pairs = [pair for pair, energy in energies.items() if energy]
     config = read_json(base / "config.json")
     covered = [pair for pair in pairs if _is_linear(pair[0], config) and re.search(target or "", pair[0].name)]
     if not covered:
@@ -81,7 +81,7 @@ def extract_adapter(
         return [Kept(**entry) for entry in read_json(folder / RECORD)["tensors"]]
     rank = min(rank, max(min(pair[0].shape) for pair in covered))
     turned = config.get("model_type") in _STORED_AS_IN_OUT
-    report = {one.name: Kept(one.name, 0.0, 0.0, "lost") for one, _ in pairs}
+    report = {pair[0].name: Kept(pair[0].name, energies[pair], 0.0, "lost") for pair in pairs}
     modules: dict[str, tuple[tuple[str, str], tuple[int, int], Factors]] = {}
     for pair in covered:
         name = pair[0].name.removesuffix(".weight")
@@ -91,7 +91,6 @@ def extract_adapter(
     saved: dict[str, tuple[tuple[int, ...], Callable[[], Matrix]]] = {}
     for pair in (pair for pair in pairs if pair not in covered):
         entry = report[pair[0].name]
-        entry.energy = _energy(pair)
         if save_rest and pair[0].name.rpartition(".")[0] not in modules:
             entry.kept, entry.how = 1.0, "saved"
             for name in _with_tied_head(pair[0].name, config):
@@ -104,13 +103,9 @@ def extract_adapter(
         rank,
         modules,
         saved,
-        lambda: provenance | {"tensors": [_as_json(entry) for entry in report.values()]},
+        lambda: provenance | {"tensors": [asdict(entry) for entry in report.values()]},
     )
     return list(report.values())
-
-
-def _as_json(entry: Kept) -> dict[str, Any]:
-    return {"tensor": entry.tensor, "energy": entry.energy, "kept": entry.kept, "how": entry.how}
 
 
 def _is_linear(tensor: TensorInfo, config: dict[str, Any]) -> bool:
@@ -165,18 +160,12 @@ def truncated(change: Matrix, rank: int) -> tuple[Matrix, Matrix]:
     return a, b
 
 
-def _differs(one: TensorInfo, other: TensorInfo) -> bool:
-    if one.dtype in BYTES_PER_VALUE:
-        return _energy((one, other)) != 0
-    if not np.array_equal(read_bytes(one), read_bytes(other)):
-        raise PolicyError(f"tensor {one.name!r} is {one} and differs: only float tensors can become an adapter.")
-    return False
-
-
 def _energy(pair: Pair) -> float:
-    """‖Δ‖², a few megabytes at a time."""
-    total = 0.0
-    for start in range(0, pair[0].num_bytes, _BYTES_AT_ONCE):
-        one, other = (to_float64(read_bytes(t, start, start + _BYTES_AT_ONCE), t.dtype) for t in pair)
-        total += float(np.vdot(other - one, other - one))
-    return total
+    """‖Δ‖², some values at a time; of what is no float, 0."""
+    one, other = pair
+    if one.dtype not in BYTES_PER_VALUE:
+        if not np.array_equal(read_bytes(one), read_bytes(other)):
+            raise PolicyError(f"tensor {one.name!r} is {one} and differs: only float tensors can become an adapter.")
+        return 0.0
+    changes = (after - before for before, after in zip(read_values(one), read_values(other), strict=True))
+    return sum(float(np.vdot(change, change)) for change in changes)

@@ -31,6 +31,7 @@ from policies.weights import (
     read_json,
     write_index,
     write_json,
+    written_dtype,
 )
 
 _MOST_THREADS = 8
@@ -111,7 +112,7 @@ def _sharded(tensors: list[Tensors], dtype: str | None, shard_size: int | None) 
     shards: list[list[Tensors]] = []
     room = 0
     for tensor in tensors:
-        size = num_bytes(_written_dtype(tensor[0], dtype), tensor[0].shape)
+        size = num_bytes(written_dtype(tensor[0], dtype), tensor[0].shape)
         if not shards or size > room:
             shards.append([])
             room = shard_size
@@ -132,7 +133,7 @@ def _write_weights(
     total = Sums(0.0, np.zeros(len(targets)))
     for name, tensors in shards.items():
         # Wide formats first, so that every tensor of a file lies aligned.
-        tensors.sort(key=lambda tensor: -num_bytes(_written_dtype(tensor[0], dtype), (8,)))
+        tensors.sort(key=lambda tensor: -num_bytes(written_dtype(tensor[0], dtype), (8,)))
         with _files(name, tensors, targets, dtype) as outputs:
             todo = [piece for tensor in tensors for piece in pieces(tensor, outputs[tensor[0].name])]
             futures: list[Future[Sums]] = [threads.submit(merge_piece, piece) for piece in todo]
@@ -141,7 +142,7 @@ def _write_weights(
                 advance((piece.stop - piece.start) * BYTES_PER_VALUE.get(piece.inputs[0].dtype, 1))
     if len(shards) > 1 or WEIGHTS not in shards:
         files = {tensor[0].name: name for name, tensors in shards.items() for tensor in tensors}
-        sizes = [num_bytes(_written_dtype(t[0], dtype), t[0].shape) for tensors in shards.values() for t in tensors]
+        sizes = [num_bytes(written_dtype(t[0], dtype), t[0].shape) for tensors in shards.values() for t in tensors]
         for folder in targets.values():
             write_index(folder, files, sum(sizes))
     return total
@@ -152,7 +153,7 @@ def _files(
     name: str, tensors: Sequence[Tensors], targets: Mapping[tuple[float, ...], Path], dtype: str | None
 ) -> Generator[dict[str, tuple[Output, ...]]]:
     """Lay out one file of every merge; give where each tensor goes, by its name."""
-    header = [(tensor[0].name, _written_dtype(tensor[0], dtype), tensor[0].shape) for tensor in tensors]
+    header = [(tensor[0].name, written_dtype(tensor[0], dtype), tensor[0].shape) for tensor in tensors]
     outputs: dict[str, list[Output]] = {tensor[0].name: [] for tensor in tensors}
     with ExitStack() as stack:
         for weights, folder in targets.items():
@@ -161,10 +162,6 @@ def _files(
             for tensor in laid_out:
                 outputs[tensor.name].append(Output(tensor, file.fileno(), weights))
         yield {name: tuple(of_tensor) for name, of_tensor in outputs.items()}
-
-
-def _written_dtype(tensor: TensorInfo, dtype: str | None) -> str:
-    return FORMAT_OF_DTYPE[dtype] if dtype and tensor.dtype in BYTES_PER_VALUE else tensor.dtype
 
 
 def _write_companions(inputs: Mapping[str, Path], folders: Sequence[Path], dtype: str | None) -> None:

@@ -105,12 +105,18 @@ def _check_configs(base: str, config: dict[str, Any], label: str, other: dict[st
 
 
 def _check_vocabularies(base: str, tokens: dict[int, Any], label: str, others: dict[int, Any]) -> None:
-    if not tokens or not others:
-        return
-    for token in sorted(tokens.keys() | others.keys()):
-        if tokens.get(token) != others.get(token):
-            values = f"{tokens.get(token)!r} in {base} and {others.get(token)!r} in {label}"
-            raise _DifferenceError(f"token {token} is {values}")
+    difference = token_difference(base, tokens, label, others) if tokens and others else None
+    if difference is not None:
+        raise _DifferenceError(difference)
+
+
+def token_difference(one: str, tokens: dict[int, Any], other: str, others: dict[int, Any]) -> str | None:
+    """Say which is the first token that differs between two vocabularies, called `one` and `other`."""
+    different = [token for token in tokens.keys() | others.keys() if tokens.get(token) != others.get(token)]
+    if not different:
+        return None
+    first = min(different)
+    return f"token {first} is {tokens.get(first)!r} in {one} and {others.get(first)!r} in {other}"
 
 
 def vocabulary(folder: Path) -> dict[int, Any]:

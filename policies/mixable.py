@@ -6,7 +6,7 @@ Much less is asked than of a merge. Layers, sizes and architectures may differ; 
 from pathlib import Path
 from typing import Any
 
-from policies.mergeable import vocabulary
+from policies.mergeable import token_difference, vocabulary
 from policies.types import PolicyError
 from policies.weights import read_json
 
@@ -17,7 +17,7 @@ def check_mixable(low: Path, high: Path) -> None:
     Raises:
         PolicyError: names the size or the first token that differs, with both values.
     """
-    difference = _size_difference(low, high) or _token_difference(low, high)
+    difference = _size_difference(low, high) or token_difference("low", _tokens(low), "high", _tokens(high))
     if difference is not None:
         raise PolicyError(
             f"the logits of {low} (low) and {high} (high) cannot be mixed: {difference}; "
@@ -33,15 +33,6 @@ def _size_difference(low: Path, high: Path) -> str | None:
 def _vocab_size(config: dict[str, Any]) -> Any:
     """Of the language model, which in a model of several kinds of input has a config of its own."""
     return config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
-
-
-def _token_difference(low: Path, high: Path) -> str | None:
-    in_low, in_high = _tokens(low), _tokens(high)
-    different = [token for token in in_low.keys() | in_high.keys() if in_low.get(token) != in_high.get(token)]
-    if not different:
-        return None
-    first = min(different)
-    return f"token {first} is {in_low.get(first)!r} in low and {in_high.get(first)!r} in high"
 
 
 def _tokens(folder: Path) -> dict[int, Any]:

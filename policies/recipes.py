@@ -16,6 +16,14 @@ _LARGEST_EXCESS = 1e-9
 """Of a sum that is meant to be 1: decimals such as 0.1 + 0.2 + 0.7 miss it a little."""
 
 
+Method = Literal["lines", "rank-1"]
+"""How a trajectory is followed: a line per weight, or the rank-1 direction per tensor."""
+Norms = Literal["extrapolate", "copy"]
+EngineName = Literal["transformers", "vllm"]
+Serve = Literal["servers", "switch", "adapters"]
+"""vLLM: a server for each policy, or one whose weights are switched, or one with all policies as adapters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Weights in a folder, or on the hub."""
@@ -30,8 +38,8 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Merge:
-    """θ_low + α·(θ_high − θ_low) of two other policies, by their names."""
+class Line:
+    """low + α·(high − low) of two other policies, by their names."""
 
     low: str
     high: str
@@ -39,8 +47,13 @@ class Merge:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The policies by their parts in the merge, the base first."""
+        """The policies by their parts, the base first."""
         return {"low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Merge(Line):
+    """θ_low + α·(θ_high − θ_low) of weights."""
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -73,8 +86,8 @@ class Trajectory:
     checkpoints: dict[int, str | Checkpoint]
     """By step: the name of another policy, or a checkpoint."""
     step: float
-    method: Literal["lines", "rank-1"] = "lines"
-    norms: Literal["extrapolate", "copy"] = "extrapolate"
+    method: Method = "lines"
+    norms: Norms = "extrapolate"
     """Whether normalisation layers move on, or stay the last checkpoint's."""
 
     @property
@@ -98,17 +111,8 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
-class Logits:
-    """z_low + α·(z_high − z_low) of two other policies' logits, at every token."""
-
-    low: str
-    high: str
-    alpha: float
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Both policies."""
-        return {"low": self.low, "high": self.high}
+class Logits(Line):
+    """z_low + α·(z_high − z_low) of logits, at every token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +137,8 @@ Recipe = Checkpoint | Merge | Combination | Trajectory | Adapter | Logits | Remo
 class EngineTable:
     """What runs the policies that have weights here."""
 
-    name: Literal["transformers", "vllm"] = "transformers"
-    serve: Literal["servers", "switch", "adapters"] = "servers"
-    """vLLM: a server for each policy, or one whose weights are switched, or one with all policies as adapters."""
+    name: EngineName = "transformers"
+    serve: Serve = "servers"
     interpreter: Path | str | None = None
     """vLLM: an absolute path, or the name of a program, of a Python that has it."""
     arguments: tuple[str, ...] = ()

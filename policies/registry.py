@@ -26,7 +26,7 @@ from policies.family import (
 from policies.materialise import Materialiser
 from policies.mergeable import check_mergeable
 from policies.policies_file import read_policies, write_policies
-from policies.recipes import EngineTable, Logits, Merge, PoliciesFile, Recipe, Remote
+from policies.recipes import EngineTable, Line, Logits, PoliciesFile, Recipe, Remote
 from policies.sources import locate
 from policies.types import Engine, PolicyError
 
@@ -88,9 +88,9 @@ class Registry:
     def alpha(self, name: str) -> float | None:
         """α of a merge, of weights or of logits; 0 or 1 for an end of these, always the same one; else None."""
         recipe = self._recipe(name)
-        if isinstance(recipe, Merge | Logits):
+        if isinstance(recipe, Line):
             return recipe.alpha
-        lines = [other for other in self._recipes.values() if isinstance(other, Merge | Logits)]
+        lines = [other for other in self._recipes.values() if isinstance(other, Line)]
         ends = {0.0 for other in lines if other.low == name} | {1.0 for other in lines if other.high == name}
         return ends.pop() if len(ends) == 1 else None
 

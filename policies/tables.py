@@ -4,11 +4,11 @@ A contract, see `docs/policies.md`. What tables say of each other is checked by 
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from policies.recipes import Logits, Merge
+from policies.recipes import EngineName, Logits, Merge, Method, Norms, Serve
 
 _KINDS = ("checkpoint", "merge", "trajectory", "adapter", "logits", "url")
 
@@ -57,8 +57,8 @@ class TrajectoryTable(_Table):
 
     checkpoints: Annotated[dict[int, Text], BeforeValidator(_steps)]
     step: Number
-    method: Literal["lines", "rank-1"] = "lines"
-    norms: Literal["extrapolate", "copy"] = "extrapolate"
+    method: Method = "lines"
+    norms: Norms = "extrapolate"
 
 
 class PolicyTable(_Table):
@@ -126,8 +126,8 @@ class MixtureTable(_Table):
 class EngineTable(_Table):
     """What runs policies that have weights."""
 
-    name: Literal["transformers", "vllm"] = "transformers"
-    serve: Literal["servers", "switch", "adapters"] = "servers"
+    name: EngineName = "transformers"
+    serve: Serve = "servers"
     interpreter: Text | None = None
     arguments: list[str] = Field(default_factory=list)
 

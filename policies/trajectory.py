@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +24,23 @@ from numpy.typing import NDArray
 from policies.floats import BYTES_PER_VALUE, Bytes, from_float64, to_float64
 from policies.folders import appearing, has_files
 from policies.mergeable import check_mergeable
+from policies.recipes import Method
 from policies.types import PolicyError
-from policies.weights import INDEX, TensorInfo, companions, fingerprint, lay_out, read_bytes, write_index, write_json
+from policies.weights import (
+    INDEX,
+    TensorInfo,
+    companions,
+    fingerprint,
+    lay_out,
+    read_bytes,
+    read_values,
+    write_index,
+    write_json,
+)
 
 STRAIGHT = 0.7
 """R² from which the paper calls a weight linear."""
-_VALUES_AT_ONCE = 1 << 18
 
-Method = Literal["lines", "rank-1"]
 Values = NDArray[np.float64]
 
 
@@ -116,9 +124,7 @@ def _aligned(checkpoints: Mapping[int, Path]) -> tuple[Values, list[tuple[Tensor
 
 def _chunks(tensor: tuple[TensorInfo, ...]) -> Iterator[Values]:
     """`[T, N]` values, a run at a time."""
-    size = _VALUES_AT_ONCE * BYTES_PER_VALUE[tensor[0].dtype]
-    for start in range(0, tensor[0].num_bytes, size):
-        yield np.stack([to_float64(read_bytes(t, start, start + size), t.dtype) for t in tensor])
+    yield from map(np.stack, zip(*map(read_values, tensor), strict=True))
 
 
 def _sums(tensor: tuple[TensorInfo, ...], steps_T: Values, min_range: float) -> Values:

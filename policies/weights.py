@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from policies.cache import file_digest
-from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE, Bytes
+from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE, Bytes, Values, to_float64
 from policies.types import PolicyError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -40,6 +40,7 @@ _BITS_PER_ITEM = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "C64": 64,
 }  # fmt: skip
+_VALUES_AT_ONCE = 1 << 18
 _LONGEST_HEADER = 100_000_000
 """The limit of the safetensors library itself."""
 
@@ -89,6 +90,13 @@ def read_bytes(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> B
     return np.memmap(tensor.file, np.uint8, "r", tensor.start + start, (length,))
 
 
+def read_values(tensor: TensorInfo) -> Iterator[Values]:
+    """The values of a tensor of floats, `[N]`, some at a time: as many as of any other tensor."""
+    size = _VALUES_AT_ONCE * BYTES_PER_VALUE[tensor.dtype]
+    for start in range(0, tensor.num_bytes, size):
+        yield to_float64(read_bytes(tensor, start, start + size), tensor.dtype)
+
+
 def num_bytes(dtype: str, shape: Iterable[int]) -> int:
     """Bytes that a tensor takes."""
     return math.prod(shape) * _BITS_PER_ITEM[dtype] // 8
@@ -96,10 +104,12 @@ def num_bytes(dtype: str, shape: Iterable[int]) -> int:
 
 def size(folder: Path, dtype: str | None = None) -> int:
     """Bytes of all tensors of a checkpoint; with `dtype`, a name of `FORMAT_OF_DTYPE`, were its floats in that."""
-    return sum(
-        num_bytes(FORMAT_OF_DTYPE[dtype] if dtype and tensor.dtype in BYTES_PER_VALUE else tensor.dtype, tensor.shape)
-        for tensor in describe(folder).values()
-    )
+    return sum(num_bytes(written_dtype(tensor, dtype), tensor.shape) for tensor in describe(folder).values())
+
+
+def written_dtype(tensor: TensorInfo, dtype: str | None) -> str:
+    """Format that a tensor is written in where floats are to be `dtype`, a name of `FORMAT_OF_DTYPE`; None keeps it."""
+    return FORMAT_OF_DTYPE[dtype] if dtype and tensor.dtype in BYTES_PER_VALUE else tensor.dtype
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import click
 
 EXTRA_OF_MODULE = {
-    "numba": "merge",
     "torch": "local",
     "transformers": "local",
     "matplotlib": "report",

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from policies.folders import check_room, refuse_taken
+from policies.recipes import Method
 from policies.sources import locate, source
-from policies.trajectory import STRAIGHT, Linearity, Method, extrapolate, linearity
+from policies.trajectory import STRAIGHT, Linearity, extrapolate, linearity
 from policies.types import PolicyError
 from policies.weights import size
 

@@ -9,7 +9,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import aclosing
 from itertools import count
 from queue import SimpleQueue
@@ -89,9 +90,7 @@ class OpenAIEngine:
             except ERRORS as error:
                 return self._failure(error)
 
-        if self._loop.is_closed():
-            raise PolicyError("the engine is closed: open the policy again.")
-        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+        return self._begin(ask).result()
 
     def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
         """Ask for `n` choices of each request; what the server says, whatever it is, with the request's index."""
@@ -147,8 +146,6 @@ class OpenAIEngine:
         self, requests: Sequence[Request], answer: Callable[[int, Request, _Put[T]], Awaitable[None]]
     ) -> Iterator[T]:
         """Answer all requests on the loop, and hand over what comes as it comes."""
-        if self._loop.is_closed():
-            raise PolicyError("the engine is closed: open the policy again.")
         queue: SimpleQueue[T | None] = SimpleQueue()
 
         async def one(index: int, request: Request) -> None:
@@ -163,13 +160,19 @@ class OpenAIEngine:
             finally:
                 queue.put(None)
 
-        running = asyncio.run_coroutine_threadsafe(all_of_them(), self._loop)
+        running = self._begin(all_of_them)
         try:
             while (item := queue.get()) is not None:
                 yield item
             running.result()
         finally:
             running.cancel()
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+        """Begin to work on the loop."""
+        if self._loop.is_closed():
+            raise PolicyError("the engine is closed: open the policy again.")
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     async def _ask(
         self, request: Request, *, stream: bool = False, n: int = 1

@@ -21,8 +21,9 @@ from policies.engines import EngineOptions
 from policies.engines.answers import ServerAnswer
 from policies.engines.openai import OpenAIEngine
 from policies.engines.vllm_pair import SERVER_ARGUMENTS, SERVER_ENVIRONMENT, write_pair
-from policies.engines.vllm_server import Serve, VllmOptions, VllmServer
+from policies.engines.vllm_server import VllmOptions, VllmServer
 from policies.engines.vllm_switch import SwitchedServer, Terms
+from policies.recipes import Serve
 from policies.types import Delta, EngineFailure, PolicyError, Reply, Request
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

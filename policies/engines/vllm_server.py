@@ -21,12 +21,11 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from policies.engines import vllm_guard
+from policies.recipes import Serve
 from policies.types import PolicyError
-
-Serve = Literal["servers", "switch", "adapters"]
 
 _HOST = "127.0.0.1"
 _ATTEMPTS = 3

@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from policies.engines.scripted import ScriptedEngine
 from policies.findings import CHECKS, Finding
 from policies.registry import Registry
 from policies.types import Completion, EngineFailure, PolicyError, Reply, Request
+
+from .conftest import serving
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
 QUESTION = Question("Say something.", samples=4, max_tokens=16)
@@ -173,16 +175,9 @@ def server() -> Iterator[Server]:
         def log_message(self, *args: object, **_: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    http.handle_error = lambda *_: None
-    state = Server(f"http://127.0.0.1:{http.server_port}/v1")
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield state
-    http.shutdown()
-    http.server_close()
-    thread.join()
+    with serving(Handler) as url:
+        state = Server(url)
+        yield state
 
 
 @pytest.fixture

@@ -15,16 +15,12 @@ from policies.recipes import Checkpoint, EngineTable, Merge, Recipe, Trajectory,
 from policies.registry import Registry
 from policies.types import PolicyError
 
-from .conftest import MakeCheckpoint
+from .conftest import LINE, MakeCheckpoint
 from .test_recipes import write_adapter
 
-FAMILY = """
-[policies.low]
-checkpoint = "low"
-[policies.high]
-checkpoint = "high"
-[policies.beyond]
-merge = { low = "low", high = "high", alpha = 1.5 }
+FAMILY = (
+    LINE
+    + """
 [policies.back]
 merge = { base = "beyond", weights = { low = 0.1, high = 0.3 } }
 [policies.later]
@@ -33,6 +29,7 @@ trajectory = { checkpoints = { 0 = "low", 100 = "high", 300 = "third" }, step = 
 url = "http://127.0.0.1:1/v1"
 model = "m"
 """
+)
 ADAPTERS = """
 [policies.one]
 adapter = "one"

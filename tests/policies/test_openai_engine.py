@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from policies.engines import EngineOptions
 from policies.engines.openai import OpenAIEngine, ServerAnswer
 from policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
+
+from .conftest import serving
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.9, max_tokens=5, stop=("\n",))
 CHAT: Prompt = [{"role": "user", "content": "hello"}]
@@ -127,16 +129,9 @@ def server() -> Iterator[Server]:
         def log_message(self, *args: object, **_: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    http.handle_error = lambda *_: None  # connections that were reset on purpose
-    state = Server(f"http://127.0.0.1:{http.server_port}/v1", lambda body, before: completed())
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield state
-    http.shutdown()
-    http.server_close()
-    thread.join()
+    with serving(Handler) as url:
+        state = Server(url, lambda body, before: completed())
+        yield state
 
 
 @pytest.fixture

@@ -14,15 +14,11 @@ from policies.recipes import alpha_label
 from policies.registry import Registry
 from policies.types import PolicyError, Request, SamplingParameters
 
-from .conftest import MakeCheckpoint
+from .conftest import LINE, MakeCheckpoint
 
-FAMILY = """
-[policies.low]
-checkpoint = "low"
-[policies.high]
-checkpoint = "high"
-[policies.beyond]
-merge = { low = "low", high = "high", alpha = 1.5 }
+FAMILY = (
+    LINE
+    + """
 [sweeps.coverage]
 merge = { low = "low", high = "high" }
 alphas = [-0.5, 0, 0.25, 1.375]
@@ -33,6 +29,7 @@ api_key_env = "ALPHAMIX_TEST_KEY"
 [mixtures.both]
 weights = { low = 1, "coverage@+0.25" = 3.0 }
 """
+)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import pytest
 
 from policies.engines import vllm_server
 from policies.engines.vllm import Member, VllmEngine, VllmFamily
-from policies.engines.vllm_server import Serve, VllmOptions
+from policies.engines.vllm_server import VllmOptions
 from policies.merge import merge
+from policies.recipes import Serve
 from policies.types import Completion, Message, Request, SamplingParameters
 
 collect_ignore_glob = [] if importlib.util.find_spec("vllm") else ["test_*.py"]

@@ -1,6 +1,5 @@
 """vLLM mixes the logits of a pair, with another α in each row of one batch, as two plain forwards do."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,11 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from policies.engines.vllm_pair import ARCHITECTURE, LOGITS_PROCESSOR, write_pair
+from tests.vllm.conftest import HIGH, LOW
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: make test-vllm")
-
-LADDER = Path(__file__).parents[2] / "examples/ladder/checkpoints"
-LOW, HIGH = LADDER / "low", LADDER / "high"
 PAIR: dict[str, Any] = {
     "logits_processors": [LOGITS_PROCESSOR],
     "logprobs_mode": "processed_logprobs",
