@@ -34,7 +34,7 @@ bench: $(READY)  ## ratios against named peers or limits, see docs/benchmarks.md
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alphamix needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,serve,report,dask,ray,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,serve,report,explore,parquet,dask,ray,dev]'
 	touch $(READY)
 
 # uv can leave out packages that vLLM names but a CPU has no use for; pip cannot. Where pip is told where to find

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ensemble.frontier import failure_rates
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
-from ensemble.mixture import Arm
+from ensemble.mixture.arms import Arm
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats
 

@@ -10,11 +10,13 @@ the chance that k of the n samples, drawn without replacement, all fail (Chen et
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ensemble.errors import EnsembleError
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class UndefinedError(ValueError):
+class UndefinedError(EnsembleError):
     """More samples are asked about than were drawn: no unbiased estimator exists."""
 
 

@@ -16,6 +16,8 @@ EXTRA_OF_MODULE = {
     "jinja2": "report",
     "starlette": "serve",
     "uvicorn": "serve",
+    "sklearn": "explore",
+    "pyarrow": "parquet",
 }
 
 

@@ -14,7 +14,7 @@ from ensemble.complementarity import only_solver, pairwise_gain
 from ensemble.experiment import AnalysisSection
 from ensemble.frontier import frontier
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
-from ensemble.mixture import Arm, CrossFit, best_single, equal_split
+from ensemble.mixture.arms import Arm, CrossFit, best_single, equal_split
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, pass_at_k
 

@@ -8,7 +8,7 @@ from ensemble.claims import examine
 from ensemble.complementarity import only_solver, pairwise_gain
 from ensemble.frontier import frontier
 from ensemble.intervals import Resampling, mean_over_problems
-from ensemble.mixture import CrossFit, best_single, cross_fitted_best, equal_split
+from ensemble.mixture.arms import CrossFit, best_single, cross_fitted_best, equal_split
 from ensemble.outcomes import Outcomes, OutcomesError
 
 
