@@ -1,7 +1,6 @@
 """Intervals, arms, complementarity, frontier and claims on tables small enough to check by eye."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from ensemble.claims import examine
@@ -9,7 +8,7 @@ from ensemble.complementarity import only_solver, pairwise_gain
 from ensemble.frontier import frontier
 from ensemble.intervals import Resampling, mean_over_problems
 from ensemble.mixture.arms import CrossFit, best_single, cross_fitted_best, equal_split
-from ensemble.outcomes import Outcomes, OutcomesError
+from ensemble.outcomes import Outcomes
 
 
 def outcomes_of(c_MP, n=4, failures=None) -> Outcomes:
@@ -111,33 +110,3 @@ def test_frontier_and_claims_read_the_failure_classes():
     verdicts = {claim.difference: claim.verdict for claim in claims}
     assert verdicts["optimisation failures at α = 0 - at α = 1"] == "supported"
     assert verdicts["correctness failures at α = 1 - at α = 0"] == "supported"
-
-
-def table(*rows):
-    return pd.DataFrame(rows, columns=["problem", "policy", "n", "c"])
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([("p", "a", 4, 5)], "more accepted than graded samples"),
-        ([("p", "a", 4, -1)], "no counts"),
-        ([("p", "a", 4, 1.5)], "no counts"),
-        ([("p", "a", 0, 0)], "no graded sample"),
-        ([("p", "a", 4, 1), ("p", "a", 4, 1)], "two rows"),
-        ([("p", "a", 4, 1), ("q", "b", 4, 1)], "no row for policy 'a' on problem 'q'"),
-        ([], "no rows"),
-    ],
-)
-def test_tables_that_do_not_hold_are_refused(rows, message):
-    with pytest.raises(OutcomesError, match=message):
-        Outcomes.from_table(table(*rows), "the table")
-
-
-def test_outcomes_survive_a_file(tmp_path):
-    outcomes = outcomes_of([[1, 2], [3, 4]], failures={"format": np.array([[3, 2], [1, 0]])})
-    outcomes.to_csv(tmp_path / "o.csv")
-    again = Outcomes.read_csv(tmp_path / "o.csv")
-    assert again.policies == outcomes.policies
-    np.testing.assert_array_equal(again.num_correct_MP, outcomes.num_correct_MP)
-    np.testing.assert_array_equal(again.num_failures_MP["format"], outcomes.num_failures_MP["format"])
