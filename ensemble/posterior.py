@@ -29,6 +29,8 @@ class Posterior:
     """`[M, P]` second shape: prior failures and failed samples."""
     weight_P: Floats
     """`[P]` share of the problems that this column stands for; sums to 1."""
+    column_P: Ints
+    """Column of each problem that these beliefs were made from, of any number."""
 
     @classmethod
     def of(cls, num_samples_MP: Ints, num_correct_MP: Ints) -> Self:
@@ -37,11 +39,11 @@ class Posterior:
         Problems with the same counts everywhere become one column.
         """
         cells_KP = np.concatenate([num_samples_MP, num_correct_MP])
-        unique_KP, count_P = np.unique(cells_KP, axis=1, return_counts=True)
+        unique_KP, column_P, count_P = np.unique(cells_KP, axis=1, return_inverse=True, return_counts=True)
         n_MP, c_MP = np.split(unique_KP.astype(np.float64), 2)
         prior_M2 = np.array([fit_prior(n_P, c_P, count_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)])
         a_MP, b_MP = prior_M2[:, :1] + c_MP, prior_M2[:, 1:] + n_MP - c_MP
-        return cls(a_MP, b_MP, count_P / count_P.sum())
+        return cls(a_MP, b_MP, count_P / count_P.sum(), column_P.ravel())
 
     def log_miss(self, k_M: ArrayLike) -> Floats:
         """`[M, P]` log E[(1 - p)^k], k real and ≥ 0, one per policy: log B(a, b + k) - log B(a, b)."""
@@ -54,6 +56,15 @@ class Posterior:
         Concave in k, and k may be real (statistics of the relaxation rest on this).
         """
         return float(-np.expm1(self.log_miss(k_M).sum(axis=0)) @ self.weight_P)
+
+    def covered(self, allocations_CM: Ints) -> Floats:
+        """`[C, P]` expected coverage of each column under each of many allocations."""
+        log_miss_CP = np.zeros((len(allocations_CM), self.a_MP.shape[1]))
+        for a_P, b_P, k_C in zip(self.a_MP, self.b_MP, allocations_CM.T, strict=True):
+            nothing_P = betaln(a_P, b_P)
+            for k in np.unique(k_C[k_C > 0]):
+                log_miss_CP[k_C == k] += betaln(a_P, b_P + k) - nothing_P
+        return -np.expm1(log_miss_CP)
 
 
 def fit_prior(num_samples_P: Floats, num_correct_P: Floats, count_P: Ints) -> tuple[float, float]:

@@ -4,7 +4,7 @@ Axes: `M` policies, `P` problems.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ensemble.pass_at_k import Floats, Ints
 from ensemble.posterior import Posterior
 
 Currency = Literal["samples", "tokens", "seconds"]
+CURRENCIES: tuple[Currency, ...] = get_args(Currency)
 
 
 class BudgetError(EnsembleError):
