@@ -49,16 +49,20 @@ def minimise(model: Model, price_V: Floats, total: float) -> Floats:
 
 @dataclass(frozen=True)
 class _Iterate:
-    """A point strictly inside the box, with a multiplier of each of its two bounds and one of the equation."""
+    """A point strictly inside the box, with a multiplier of each of its two bounds and one of the equation.
+
+    The room 1 - x is kept beside x: near 1 the difference would have no digits left.
+    """
 
     x_V: Floats
+    room_V: Floats
     low_V: Floats
     high_V: Floats
     multiplier: float
 
     @property
     def complementarity(self) -> float:
-        return float(self.x_V @ self.low_V + (1 - self.x_V) @ self.high_V) / (2 * len(self.x_V))
+        return float(self.x_V @ self.low_V + self.room_V @ self.high_V) / (2 * len(self.x_V))
 
     def dual(self, gradient_V: Floats, price_V: Floats) -> Floats:
         """Gradient of the Lagrangian."""
@@ -66,12 +70,13 @@ class _Iterate:
 
     def moved(self, change: "_Iterate") -> "_Iterate":
         """Go along a change as far as all bounds and their multipliers stay positive."""
-        values = np.concatenate([self.x_V, 1 - self.x_V, self.low_V, self.high_V])
-        changes = np.concatenate([change.x_V, -change.x_V, change.low_V, change.high_V])
+        values = np.concatenate([self.x_V, self.room_V, self.low_V, self.high_V])
+        changes = np.concatenate([change.x_V, change.room_V, change.low_V, change.high_V])
         falls = changes < 0
         t = min(1.0, _TO_BOUNDARY * float((-values[falls] / changes[falls]).min(initial=np.inf)))
         return _Iterate(
             self.x_V + t * change.x_V,
+            self.room_V + t * change.room_V,
             self.low_V + t * change.low_V,
             self.high_V + t * change.high_V,
             self.multiplier + t * change.multiplier,
@@ -83,25 +88,24 @@ def _start(price_V: Floats, total: float) -> _Iterate:
     ones_V = np.ones(len(price_V))
     price = float(price_V.sum())
     share = np.clip(total / price, 0.01, 0.99) if price > 0 else 0.5
-    return _Iterate(share * ones_V, ones_V, ones_V, 0.0)
+    return _Iterate(share * ones_V, (1 - share) * ones_V, ones_V, ones_V, 0.0)
 
 
 def _step(at: _Iterate, gradient_V: Floats, hessian_VV: Floats, price_V: Floats, total: float) -> _Iterate:
-    room_V = 1 - at.x_V
     matrix = np.zeros((len(price_V) + 1,) * 2)
-    matrix[:-1, :-1] = hessian_VV + np.diag(at.low_V / at.x_V + at.high_V / room_V)
+    matrix[:-1, :-1] = hessian_VV + np.diag(at.low_V / at.x_V + at.high_V / at.room_V)
     matrix[:-1, -1] = matrix[-1, :-1] = price_V
     factor = lu_factor(matrix)
     dual_V = at.dual(gradient_V, price_V)
 
     def change(low_target_V: Floats | float, high_target_V: Floats | float) -> _Iterate:
         """Newton's step to where the products of bounds and multipliers are these."""
-        right_V = -dual_V - at.low_V + at.high_V + low_target_V / at.x_V - high_target_V / room_V
+        right_V = -dual_V - at.low_V + at.high_V + low_target_V / at.x_V - high_target_V / at.room_V
         solution = lu_solve(factor, np.append(right_V, total - price_V @ at.x_V))
         dx_V = solution[:-1]
         dlow_V = (low_target_V - at.low_V * dx_V) / at.x_V - at.low_V
-        dhigh_V = (high_target_V + at.high_V * dx_V) / room_V - at.high_V
-        return _Iterate(dx_V, dlow_V, dhigh_V, -float(solution[-1]))
+        dhigh_V = (high_target_V + at.high_V * dx_V) / at.room_V - at.high_V
+        return _Iterate(dx_V, -dx_V, dlow_V, dhigh_V, -float(solution[-1]))
 
     predictor = change(0.0, 0.0)
     reached = at.moved(predictor).complementarity

@@ -43,12 +43,29 @@ class Misses(Protocol):
 
 @dataclass(frozen=True)
 class Region:
-    """Allocations to choose from: lower ≤ k ≤ upper and Σ cost_j k_j ≤ total."""
+    """Allocations to choose from: lower ≤ k ≤ upper, Σ cost_j k_j ≤ total, and no fewer policies than asked for."""
 
     lower_M: Ints
     upper_M: Ints
     cost_M: Floats
     total: float
+    min_policies: int = 1
+    spend_all: bool = False
+    """Whether Σ cost_j k_j = total is asked for, as it is of budgets in samples."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no whole numbers meet all conditions."""
+        open_M = (self.lower_M == 0) & (self.upper_M > 0)
+        needed = max(0, self.min_policies - int((self.lower_M > 0).sum()))
+        cheapest = self.left(self.lower_M) - float(np.sort(self.cost_M[open_M])[:needed].sum())
+        unspent = self.left(self.upper_M) if self.spend_all else 0.0
+        return bool((self.lower_M > self.upper_M).any() or needed > open_M.sum() or cheapest < 0 or unspent > 0)
+
+    def left(self, k_M: Ints) -> float:
+        """Budget that an allocation leaves, rounding noise taken off."""
+        left = self.total - float(self.cost_M @ k_M)
+        return 0.0 if abs(left) <= 1e-9 * self.total else left
 
     def best_value(self, gain_MN: Floats) -> Floats:
         """`[N]` max of gain · k over real k in the region, for each of N gains ≥ 0: best gain per cost first."""
