@@ -19,7 +19,6 @@ Model = Callable[[Floats], tuple[Floats, Floats]]
 
 _STEPS = 60
 _COMPLEMENTARITY = 1e-13
-_DUAL_RESIDUAL = 1e-10
 _TO_BOUNDARY = 0.99
 
 
@@ -41,7 +40,7 @@ def minimise(model: Model, price_V: Floats, total: float) -> Floats:
     scale = float(np.abs(gradient_V).max()) or 1.0
     for _ in range(_STEPS):
         gradient_V, hessian_VV = (derivative / scale for derivative in model(at.x_V))
-        if at.complementarity < _COMPLEMENTARITY and np.abs(at.dual(gradient_V, price_V)).max() < _DUAL_RESIDUAL:
+        if at.complementarity < _COMPLEMENTARITY:
             break
         at = _step(at, gradient_V, hessian_VV, price_V, total)
     return at.x_V

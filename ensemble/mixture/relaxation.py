@@ -96,10 +96,12 @@ def relax(misses: Misses, region: Region, centre_M: Ints | None = None) -> Relax
     Returns:
         The best point found, and the bound that it proves.
     """
-    if region.cost_M @ region.upper_M <= region.total:
+    if region.left(region.upper_M) >= 0:
         return _bounded(misses, region, region.upper_M.astype(np.float64))
+    if region.left(region.lower_M) == 0:
+        return _bounded(misses, region, region.lower_M.astype(np.float64))
     best = None
-    if centre_M is None:
+    if centre_M is None or region.left(np.maximum(centre_M - 1, region.lower_M)) <= 0:
         best = _bounded(misses, region, _smooth_optimum(misses, region))
         if best.upper_bound - _coverage(misses, best.k_M) <= _TOLERANCE:
             return best
@@ -149,7 +151,9 @@ def _bounded(misses: Misses, region: Region, k_M: Floats) -> Relaxed:
 
 def _smooth_optimum(misses: Misses, region: Region) -> Floats:
     """Point near the relaxed optimum: log misses at real k, their slopes from differences over one sample."""
-    span_M = np.minimum(region.upper_M - region.lower_M, (region.total - region.cost_M @ region.lower_M) / region.cost_M)
+    left = region.left(region.lower_M)
+    # Twice what the budget allows, so that the budget is met strictly inside the box even with one policy.
+    span_M = np.minimum(region.upper_M - region.lower_M, 2 * left / region.cost_M)
     free_M = span_M > 0
 
     def model(x_M: Floats) -> tuple[Floats, Floats]:
@@ -163,7 +167,6 @@ def _smooth_optimum(misses: Misses, region: Region) -> Floats:
         hessian_FF = ((slope_MP * miss_P) @ slope_MP.T + np.diag(curvature_MP @ miss_P)) * np.outer(span_F, span_F)
         return gradient_F, hessian_FF
 
-    left = region.total - region.cost_M @ region.lower_M
     k_M = region.lower_M.astype(np.float64)
     k_M[free_M] += span_M[free_M] * minimise(model, (region.cost_M * span_M)[free_M], left)
     return k_M
@@ -179,15 +182,16 @@ def _optimum_around(misses: Misses, region: Region, centre_M: Ints) -> Floats:
     more_M, less_M = centre_M < region.upper_M, centre_M > region.lower_M
     slope_more_MP = np.log(misses.next_miss(centre_M))[more_M]
     slope_less_MP = -np.log(misses.next_miss(np.maximum(centre_M - 1, 0)))[less_M]
-    slack = float(region.cost_M.max())
+    left = region.left(centre_M)
     slope_VP = np.concatenate([slope_more_MP, slope_less_MP, np.zeros((1, len(base_P)))])
-    cost_V = np.concatenate([region.cost_M[more_M], -region.cost_M[less_M], [slack]])
+    unspent = float(region.cost_M.max()) + max(0.0, left)
+    cost_V = np.concatenate([region.cost_M[more_M], -region.cost_M[less_M], [unspent]])
 
     def model(x_V: Floats) -> tuple[Floats, Floats]:
         miss_P = base_P * np.exp(x_V @ slope_VP)
         return slope_VP @ miss_P, (slope_VP * miss_P) @ slope_VP.T
 
-    x_V = minimise(model, cost_V, region.total - float(region.cost_M @ centre_M))
+    x_V = minimise(model, cost_V, left)
     k_M = centre_M.astype(np.float64)
     k_M[more_M] += x_V[: more_M.sum()]
     k_M[less_M] -= x_V[more_M.sum() : -1]
