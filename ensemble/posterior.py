@@ -45,14 +45,14 @@ class Posterior:
         return cls(a_MP, b_MP, count_P / count_P.sum())
 
     def log_miss(self, k_M: ArrayLike) -> Floats:
-        """`[M, P]` log E[(1 - p)^k], k real and ≥ 0, one per policy: log B(a, b + k) - log B(a, b)."""
+        """`[M, P]` log E[(1 - p)^k], log B(a, b + k) - log B(a, b); k real, one per policy or one for all."""
         a_MU, b_MU, unique_MP = self._distinct
-        k_M1 = np.asarray(k_M, np.float64)[:, None]
+        k_M1 = np.asarray(k_M, np.float64).reshape(-1, 1)
         return np.take_along_axis(betaln(a_MU, b_MU + k_M1) - betaln(a_MU, b_MU), unique_MP, axis=1)
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
         """`[M, P]` chance that one more sample fails when k have failed: (b + k) / (a + b + k)."""
-        b_MP = self.b_MP + np.asarray(k_M, np.float64)[:, None]
+        b_MP = self.b_MP + np.asarray(k_M, np.float64).reshape(-1, 1)
         return b_MP / (self.a_MP + b_MP)
 
     def coverage(self, k_M: ArrayLike) -> float:

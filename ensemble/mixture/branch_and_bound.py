@@ -17,9 +17,7 @@ CLOSED = 1e-9
 """A gap of at most so much is rounding noise."""
 
 
-def branch_and_bound(
-    misses: Misses, region: Region, relaxed: Relaxed, k_M: Ints, max_nodes: int
-) -> tuple[Ints, float]:
+def branch_and_bound(misses: Misses, region: Region, relaxed: Relaxed, k_M: Ints, max_nodes: int) -> tuple[Ints, float]:
     """Improve an allocation until its gap is closed or so many nodes are split.
 
     Args:

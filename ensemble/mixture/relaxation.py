@@ -33,7 +33,7 @@ class Misses(Protocol):
         ...
 
     def log_miss(self, k_M: ArrayLike) -> Floats:
-        """`[M, P]` logarithm of the chance that k samples all fail; k may be real."""
+        """`[M, P]` logarithm of the chance that k samples all fail; k real, one per policy or one for all."""
         ...
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
