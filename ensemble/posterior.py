@@ -12,12 +12,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
-from scipy.special import betaln
+from scipy.special import betaln, expit
 
 from ensemble.pass_at_k import Floats, Ints
 
-_SHAPE_BOUNDS = (1e-3, 1e3)
-"""A prior is kept proper: where all rates are equal the likelihood has no maximum."""
+_BOUNDS = (np.log([1e-6, 1e6]), np.log([1e-2, 1e3]))
+"""Odds of the mean and size, a + b, of a prior: where all rates are equal no size is the most likely."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ class Posterior:
 def fit_prior(num_samples_P: Floats, num_correct_P: Floats, count_P: Ints) -> tuple[float, float]:
     """Shapes (a, b) of the Beta prior under which the counts of one policy are most likely (beta-binomial likelihood).
 
+    Two more problems of one sample each, one accepted and one failed, count half: a policy that solved nothing on
+    a handful of problems is not believed to solve nothing ever, and where many problems are known they drown.
+
     The likelihood is a product of factors (a + t), (b + t) and 1 / (a + b + t), t whole; summing their logarithms
     needs no special functions and loses no digits where the shapes are large.
 
@@ -86,25 +89,32 @@ def fit_prior(num_samples_P: Floats, num_correct_P: Floats, count_P: Ints) -> tu
         num_correct_P: c per problem.
         count_P: how many problems have these counts.
     """
-    accepted_T, failed_T, drawn_T = (
-        _exceeding(values_P, count_P) for values_P in (num_correct_P, num_samples_P - num_correct_P, num_samples_P)
-    )
+    n_P, c_P = np.append(num_samples_P, [1, 1]), np.append(num_correct_P, [0, 1])
+    count_P = np.append(count_P, [0.5, 0.5])
+    accepted_T, failed_T, drawn_T = (_exceeding(values_P, count_P) for values_P in (c_P, n_P - c_P, n_P))
 
-    def loss(log_shapes: Floats) -> tuple[float, Floats]:
-        a, b = np.exp(log_shapes)
+    def loss(x: Floats) -> tuple[float, Floats]:
+        a, b = _shapes(x)
         (log_a, slope_a), (log_b, slope_b), (log_ab, slope_ab) = (
             _rising(a, accepted_T),
             _rising(b, failed_T),
             _rising(a + b, drawn_T),
         )
-        return log_ab - log_a - log_b, np.array([a * (slope_ab - slope_a), b * (slope_ab - slope_b)])
+        down_a, down_b = a * (slope_ab - slope_a), b * (slope_ab - slope_b)
+        mean = a / (a + b)
+        return log_ab - log_a - log_b, np.array([down_a * (1 - mean) - down_b * mean, down_a + down_b])
 
-    bounds = [tuple(np.log(_SHAPE_BOUNDS))] * 2
-    a, b = np.exp(minimize(loss, np.log([0.5, 0.5]), jac=True, method="L-BFGS-B", bounds=bounds).x)
-    return float(a), float(b)
+    fit = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=_BOUNDS, options={"ftol": 1e-12})
+    return _shapes(fit.x)
 
 
-def _exceeding(values_P: Floats, count_P: Ints) -> Floats:
+def _shapes(x: Floats) -> tuple[float, float]:
+    """Shapes of log odds of the mean and logarithm of the size, a + b: the two hardly interact in the likelihood."""
+    mean, size = expit(x[0]), np.exp(x[1])
+    return float(size * mean), float(size * expit(-x[0]))
+
+
+def _exceeding(values_P: Floats, count_P: Floats) -> Floats:
     """`[T]` how many problems have a value above t, for t = 0, 1, …"""
     return np.bincount(values_P.astype(np.int64), count_P)[:0:-1].cumsum()[::-1]
 

@@ -112,6 +112,11 @@ def best_allocation(
 
 def _region(budget: Budget, limit_M: Ints | None, min_policies: int) -> Region:
     in_samples = budget.currency == "samples"
+    if not (np.isfinite(budget.cost_M) & (budget.cost_M > 0)).all():
+        wrong = budget.cost_M[~(budget.cost_M > 0) | ~np.isfinite(budget.cost_M)][0]
+        raise BudgetError(f"a sample costs {wrong:g} {budget.currency} for some policy: give costs above 0")
+    if not np.isfinite(budget.total):
+        raise BudgetError(f"a budget of {budget.total:g} {budget.currency} is no amount: give a finite one")
     total = float(np.floor(budget.total)) if in_samples else budget.total
     affordable_M = np.floor(total / budget.cost_M * (1 + 1e-12)).astype(np.int64)
     upper_M = affordable_M if limit_M is None else np.minimum(affordable_M, limit_M)
