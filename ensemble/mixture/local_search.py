@@ -7,12 +7,17 @@ is the business of `branch_and_bound`. Axes: `M` policies, `P` problems; pairs `
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.mixture.relaxation import Misses, Region
 from ensemble.pass_at_k import Floats, Ints
 
+Mask = NDArray[np.bool_]
+
 _IMPROVEMENT = 1e-12
-_NOISE = 1e-14
+_NOISE = 1e-13
+"""Relative: chances that differ by less are the same."""
+_EXCHANGES = 1000
 
 
 def fill(misses: Misses, region: Region, k_M: Ints) -> Ints:
@@ -22,7 +27,7 @@ def fill(misses: Misses, region: Region, k_M: Ints) -> Ints:
     while (fits_M := (k_M < region.upper_M) & (region.cost_M <= left)).any():
         next_miss_MP = misses.next_miss(k_M)
         rate_M = np.where(fits_M, (miss_P.sum() - next_miss_MP @ miss_P) / region.cost_M, -1.0)
-        best = int((rate_M >= rate_M.max() - _NOISE).argmax())
+        best = int((rate_M >= rate_M.max() * (1 - _NOISE)).argmax())
         miss_P *= next_miss_MP[best]
         k_M[best] += 1
         left = region.left(k_M)
@@ -34,26 +39,26 @@ def exchange(misses: Misses, region: Region, k_M: Ints) -> Ints:
 
     Where costs differ, one sample makes room for as many as fit, or as many leave as one sample needs.
     """
-    earlier_MM = np.arange(len(k_M))[None, :] < np.arange(len(k_M))[:, None]
-    for settle_ties in (False, True):
-        for _ in range(1000):
+    to_earlier_MM = np.tri(len(k_M), k=-1, dtype=bool)
+    for settles_ties in (False, True):
+        for _ in range(_EXCHANGES):
             miss = float(np.exp(misses.log_miss(k_M).sum(axis=0)) @ misses.weight_P)
-            best = None
+            found: list[tuple[float, Ints]] = []
             for out_MM, in_MM in _moves(region, k_M):
                 miss_MM = _exchanged_miss(misses, k_M, out_MM, in_MM)
-                miss_MM[~_allowed(region, k_M, out_MM, in_MM)] = np.inf
-                if settle_ties:
-                    miss_MM[~earlier_MM] = np.inf
+                good_MM = miss_MM < miss - _IMPROVEMENT
+                if settles_ties:
+                    good_MM = to_earlier_MM & (np.abs(miss_MM - miss) <= _NOISE * miss)
+                miss_MM[~(good_MM & _allowed(region, k_M, out_MM, in_MM))] = np.inf
                 r, a = np.unravel_index(int(miss_MM.argmin()), miss_MM.shape)
-                if best is None or miss_MM[r, a] < best[0]:
-                    best = float(miss_MM[r, a]), r, a, int(out_MM[r, a]), int(in_MM[r, a])
-            if best is None or best[0] > (miss + _NOISE if settle_ties else miss - _IMPROVEMENT):
+                changed_M = k_M.copy()
+                changed_M[r] -= out_MM[r, a]
+                changed_M[a] += in_MM[r, a]
+                found.append((float(miss_MM[r, a]), changed_M))
+            least, changed_M = min(found, key=lambda change: change[0])
+            if least == np.inf:
                 break
-            _, r, a, num_out, num_in = best
-            k_M = k_M.copy()
-            k_M[r] -= num_out
-            k_M[a] += num_in
-            k_M = fill(misses, region, k_M)
+            k_M = fill(misses, region, changed_M)
     return k_M
 
 
@@ -69,7 +74,7 @@ def _moves(region: Region, k_M: Ints) -> list[tuple[Ints, Ints]]:
     return [(ones_MM, as_many_as_fit_MM), (as_many_as_needed_MM, ones_MM)]
 
 
-def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Mask:
     left_MM = region.left(k_M) + out_MM * region.cost_M[:, None] - in_MM * region.cost_M
     policies_MM = (k_M > 0).sum() - (k_M[:, None] == out_MM) + (k_M == 0)
     return (
