@@ -134,7 +134,7 @@ class BestMixture:
             UndefinedError: all samples together are fewer than the budget.
         """
         posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
-        return best_allocation(posterior, self.budget, limit_M, self.min_policies).allocation_M
+        return best_allocation(posterior, self.budget, limit_M, self.min_policies, max_nodes=0).allocation_M
 
     def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
         """Expected coverage under the posterior."""
@@ -142,5 +142,5 @@ class BestMixture:
 
 
 def _expected(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
-    posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
-    return posterior.covered(allocations_CM)[:, posterior.column_P]
+    posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP, compress=False)
+    return np.array([-np.expm1(posterior.log_miss(k_M).sum(axis=0)) for k_M in allocations_CM])

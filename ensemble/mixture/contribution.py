@@ -71,7 +71,7 @@ class _Values:
         budget = replace(self._budget, cost_M=self._budget.cost_M[rows])
         if budget.total < budget.cost_M.min():
             return 0.0
-        return best_allocation(posterior, budget).certificate.objective
+        return best_allocation(posterior, budget, max_nodes=0).certificate.objective
 
 
 def _orders(num_policies: int, orders: int, seed: int) -> Iterator[tuple[int, ...]]:

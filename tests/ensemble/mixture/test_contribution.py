@@ -15,7 +15,7 @@ def beliefs(rate_MP) -> Posterior:
     rate_MP = np.clip(np.array(rate_MP, float), 1e-12, 1 - 1e-12)
     num_problems = rate_MP.shape[1]
     weight_P = np.full(num_problems, 1 / num_problems)
-    return Posterior(rate_MP * CERTAIN, (1 - rate_MP) * CERTAIN, weight_P, np.arange(num_problems))
+    return Posterior(rate_MP * CERTAIN, (1 - rate_MP) * CERTAIN, weight_P)
 
 
 def test_twins_are_each_dispensable_and_share_what_they_do():
