@@ -13,7 +13,9 @@ from scipy.stats import norm
 from ensemble.allocation import largest_remainder
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
 from ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, arm
+from ensemble.mixture.contribution import Contribution, contributions
 from ensemble.mixture.crossfit import CrossFit, Division, Rule
+from ensemble.mixture.routing import best_routing
 from ensemble.mixture.search import CURRENCIES, Budget, BudgetError, Choice, Currency, best_allocation
 from ensemble.outcomes import Outcomes, OutcomesError
 from ensemble.pass_at_k import Floats, UndefinedError
@@ -41,6 +43,16 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class RandomMixture:
+    """Each sample's policy drawn at random. All figures are of the posterior, and with no limit on samples."""
+
+    weights: dict[str, float]
+    coverage: float
+    fixed_coverage: float
+    """What the best fixed split covers."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All arms of one budget."""
 
@@ -48,6 +60,10 @@ class Comparison:
     choice: Choice
     expected: dict[str, float]
     """Coverage under the posterior, by policy that gets the whole budget: model-based, and defined for any budget."""
+    random: RandomMixture | None
+    """The best random mixture; None where the budget is not in samples."""
+    contributions: dict[str, Contribution]
+    """By policy."""
     arms: dict[str, Arm]
     """`mixture`, `equal` and `best_single`; those of which not even the naive figure is defined are missing."""
     coverage: dict[str, Figures]
@@ -59,7 +75,13 @@ class Comparison:
 
 
 def compare(
-    outcomes: Outcomes, budget: Budget, honesty: Honesty, members: Sequence[str] | None = None, min_policies: int = 1
+    outcomes: Outcomes,
+    budget: Budget,
+    honesty: Honesty,
+    members: Sequence[str] | None = None,
+    min_policies: int = 1,
+    *,
+    is_pilot: bool = False,
 ) -> Comparison:
     """Choose and score every arm at one budget.
 
@@ -69,6 +91,7 @@ def compare(
         honesty: divisions for cross-fitting, and intervals.
         members: policies of the equal split; None for all.
         min_policies: how many the mixture must use at least.
+        is_pilot: choose beyond the samples there are; what is covered then rests on the posterior alone.
 
     Raises:
         BudgetError: no mixture meets the budget with the samples there are.
@@ -76,18 +99,20 @@ def compare(
     """
     outcomes.check_fixed_size()
     posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
-    limit_M = outcomes.num_samples_MP.min(axis=1)
+    limit_M = None if is_pilot else outcomes.num_samples_MP.min(axis=1)
     choice = best_allocation(posterior, budget, limit_M, min_policies)
     rules: dict[str, Rule] = {
         "mixture": BestMixture(budget, min_policies),
         "equal": Split.equal(members or outcomes.policies, budget),
         "best_single": BestSingle(budget),
     }
-    arms, undefined = _arms(outcomes, rules, honesty)
+    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty)
     return Comparison(
         budget=budget,
         choice=choice,
         expected=_expected(outcomes.policies, posterior, BestSingle(budget)),
+        random=_random_mixture(outcomes.policies, posterior, budget),
+        contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
         arms=arms,
         coverage={name: _figures(one, honesty) for name, one in arms.items()},
         gains=_gains(arms, honesty),
@@ -133,6 +158,9 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
     needed = sum(k * cost_M[outcomes.row(policy)] for policy, k in split.items())
     affordable = float((cost_M * outcomes.num_samples_MP.min(axis=1)).min())
     return Budget(min(float(needed), affordable), cost_M, currency)
+
+
+_PILOT = {"every honest figure": "a pilot's samples choose, but are too few to score what they chose"}
 
 
 def _arms(outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty) -> tuple[dict[str, Arm], dict[str, str]]:
@@ -185,3 +213,11 @@ def _cross_fitted(values_P: Floats, resampled_R: Floats, honesty: Honesty) -> Es
 def _expected(policies: Sequence[str], posterior: Posterior, single: BestSingle) -> dict[str, float]:
     coverage_M = -np.expm1(posterior.log_miss(single.samples_M())) @ posterior.weight_P
     return dict(zip(policies, coverage_M.tolist(), strict=True))
+
+
+def _random_mixture(policies: Sequence[str], posterior: Posterior, budget: Budget) -> RandomMixture | None:
+    if budget.currency != "samples":
+        return None
+    routing = best_routing(posterior, int(budget.total))
+    weights = {policy: float(w) for policy, w in zip(policies, routing.weights_M, strict=True) if w}
+    return RandomMixture(weights, routing.coverage, best_allocation(posterior, budget).certificate.objective)

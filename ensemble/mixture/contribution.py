@@ -31,7 +31,7 @@ class Contribution:
     """Of the orders that were drawn; 0 where all were taken."""
 
 
-def contributions(posterior: Posterior, budget: Budget, orders: int = 100, seed: int = 0) -> list[Contribution]:
+def contributions(posterior: Posterior, budget: Budget, orders: int = 30, seed: int = 0) -> list[Contribution]:
     """Marginal contribution and Shapley value of each policy, in the posterior's order.
 
     Args:

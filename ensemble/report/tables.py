@@ -74,26 +74,26 @@ def tables(analysis: Analysis) -> Group:
 
 def _solved(analysis: Analysis) -> Table:
     ks = list(next(iter(analysis.pass_at_k.values())))
-    table = _table()
+    table = plain_table()
     for heading in ("policy", "α", *(f"pass@{k}" for k in ks)):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     for policy, passed in analysis.pass_at_k.items():
-        table.add_row(policy, alpha_label(analysis.alphas[policy]), *(_bare(passed[k]) for k in ks))
+        table.add_row(policy, alpha_label(analysis.alphas[policy]), *(bare(passed[k]) for k in ks))
     return table
 
 
 def _failed(analysis: Analysis) -> Table:
-    table = _table()
+    table = plain_table()
     failures = list(next(iter(analysis.frontier.values())))
     for heading in ("policy", *failures):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     for policy, rates in analysis.frontier.items():
-        table.add_row(policy, *(_bare(rates[failure]) for failure in failures))
+        table.add_row(policy, *(bare(rates[failure]) for failure in failures))
     return table
 
 
 def _arms(analysis: Analysis) -> Table:
-    table = _table()
+    table = plain_table()
     for heading in ("arm", "spends", "naive", "new problems", "new samples"):
         table.add_column(heading, ratio=1 if heading == "spends" else None, no_wrap=heading != "spends")
     for name, arm in analysis.comparison.arms.items():
@@ -101,23 +101,25 @@ def _arms(analysis: Analysis) -> Table:
         table.add_row(
             ARM_LABELS[name],
             _short_allocation(arm.allocation),
-            _bare(figures.naive),
-            *(_bare_or_undefined(figures.honest.get(by)) for by in DIVISIONS),
+            bare(figures.naive),
+            *(bare(figures.honest.get(by)) for by in DIVISIONS),
         )
     return table
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """A table without lines, as all of ours are."""
     return Table(box=SIMPLE_HEAD, pad_edge=False)
 
 
-def _bare_or_undefined(estimate: Estimate | None) -> str:
-    return "n/a" if estimate is None else _bare(estimate)
+def bare(estimate: Estimate | None) -> str:
+    """A share short enough for four columns on a narrow terminal: `61.2 [55, 67]`; the page gives all digits."""
+    return "n/a" if estimate is None else f"{100 * estimate.value:.1f}{_bracket(estimate, '.0f')}"
 
 
-def _bare(estimate: Estimate) -> str:
-    """Short enough for four columns on a narrow terminal; the page gives all digits."""
-    return f"{100 * estimate.value:.1f}{_bracket(estimate, '.0f')}"
+def bare_difference(estimate: Estimate | None) -> str:
+    """A difference of shares, in points: `+1.3 [−0.4, +3.0]`."""
+    return points(estimate).replace(" points", "")
 
 
 def _short_allocation(allocation: dict[str, int]) -> str:
