@@ -1,42 +1,195 @@
 """Do policies solve different problems? What a second policy adds that more of the first would not.
 
-Pure functions on outcomes; axes `M` policies, `P` problems.
+Pairs are compared at k samples each, without bias: miss_i(k) · miss_j(k) is unbiased for i ≠ j, since policies are
+sampled independently. Intervals are for new problems. What a policy is worth to a whole ensemble is not here but with
+the arms. Axes: `M` policies, `P` problems, `R` bootstrap draws, `S` unordered pairs i < j.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.special import betaincinv, betaln
+from scipy.stats import hypergeom
 
+from ensemble.bootstrap import draw_weights, from_draws, without_interval
+from ensemble.intervals import Estimate, Resampling
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, miss
+from ensemble.pass_at_k import Floats, Ints, miss
+from ensemble.posterior import fit_prior
 
 
-def pairwise_gain(outcomes: Outcomes, budget: int) -> Floats:
-    """Gain of splitting a budget over two policies, against spending all of it on the first.
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two policies at k samples each; `gain` depends on who is first, what follows it does not."""
 
-    With k = budget // 2 samples each, entry [i, j] is the mean over problems of
+    first: str
+    second: str
+    second_saves: Estimate
+    """miss_i(k) · (1 - miss_j(k)): problems that k samples of j solve after k of i failed."""
+    first_saves: Estimate
+    """miss_i(k) - miss_i(2k): problems that k more samples of i would have solved."""
+    gain: Estimate
+    """`second_saves` - `first_saves`: 0 for a twin, above 0 where the policies complement each other."""
+    co_failure: Estimate
+    """miss_i(k) · miss_j(k): problems that both leave unsolved."""
+    independent: Estimate
+    """The same, had the two failed on unrelated problems."""
+    dependence: Estimate
+    """`co_failure` - `independent`: the covariance of the two misses over problems. Below 0: they fail apart."""
+    disagreement: Estimate
+    """Chance that one sample of each ends differently."""
 
-        miss_i(2k) - miss_i(k) · miss_j(k),
 
-    the problems that k samples of j save after k of i failed, beyond those that k more of i would save. Unbiased for
-    i ≠ j. The diagonal is 0: more of the same adds nothing beyond itself.
+@dataclass(frozen=True, slots=True)
+class SolveRates:
+    """Share of accepted samples per cell, with Jeffreys intervals."""
 
-    Returns:
-        `[M, M]`, row i the policy that comes first.
+    value_MP: Floats
+    low_MP: Floats
+    high_MP: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueSolve:
+    """A problem that some policies solved and others did not. Unsolved in n samples is not unsolvable."""
+
+    problem: str
+    solvers: tuple[str, ...]
+    num_correct: int
+    """Accepted samples of the solvers."""
+    num_samples: int
+    """Graded samples of the solvers."""
+    others_samples: int
+    """Graded samples of the others, none accepted."""
+    luck: float
+    """Chance that as many new samples of the others would solve it: what tells a rare solve from an impossible one."""
+
+
+def pairs(outcomes: Outcomes, k: int, resampling: Resampling) -> list[Pair]:
+    """Compare every ordered pair of policies at k samples each, all intervals from the same draws of problems.
 
     Raises:
-        UndefinedError: some cell has fewer than 2·(budget // 2) samples.
+        UndefinedError: some cell has fewer than 2k samples.
     """
     n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
-    half_MP, whole_MP = miss(n_MP, c_MP, budget // 2), miss(n_MP, c_MP, 2 * (budget // 2))
-    gain_MM = whole_MP.mean(axis=1)[:, None] - half_MP @ half_MP.T / len(outcomes.problems)
-    np.fill_diagonal(gain_MM, 0.0)
-    return gain_MM
+    num_policies, num_problems = n_MP.shape
+    first_S, second_S = np.triu_indices(num_policies, 1)
+    miss_MP, twice_MP, rate_MP = miss(n_MP, c_MP, k), miss(n_MP, c_MP, 2 * k), outcomes.solve_rate_MP
+    products_P = [values_MP[first_S] * values_MP[second_S] for values_MP in (miss_MP, rate_MP)]
+    columns_VP = np.concatenate([miss_MP, twice_MP, rate_MP, *products_P])
+    cuts = np.cumsum([num_policies, num_policies, num_policies, len(first_S)])
+
+    def statistics(weights_RP: Floats) -> Floats:
+        """`[R, 7, 2S]` the seven numbers of each ordered pair, (i, j) for i < j first, then (j, i)."""
+        miss_RM, twice_RM, rate_RM, both_RS, solved_RS = np.split(weights_RP @ columns_VP.T, cuts, axis=1)
+        first, second = np.concatenate([first_S, second_S]), np.concatenate([second_S, first_S])
+        both_R2S, solved_R2S = np.tile(both_RS, 2), np.tile(solved_RS, 2)
+        second_saves = miss_RM[:, first] - both_R2S
+        first_saves = miss_RM[:, first] - twice_RM[:, first]
+        # Two different problems each: the product of the means would share problems, and lean towards `co_failure`.
+        product = miss_RM[:, first] * miss_RM[:, second]
+        independent = (num_problems * product - both_R2S) / max(num_problems - 1, 1)
+        disagreement = rate_RM[:, first] + rate_RM[:, second] - 2 * solved_R2S
+        gain, dependence = second_saves - first_saves, both_R2S - independent
+        seven = (second_saves, first_saves, gain, both_R2S, independent, dependence, disagreement)
+        return np.stack(seven, axis=1)
+
+    value_72S = statistics(np.full((1, num_problems), 1 / num_problems))[0]
+    if num_problems == 1:
+        estimates = without_interval(value_72S.ravel())
+    else:
+        draws_R72S = statistics(draw_weights(num_problems, resampling))
+        estimates = from_draws(value_72S.ravel(), draws_R72S.reshape(len(draws_R72S), -1), resampling.level)
+    names = outcomes.policies
+    ordered = zip(np.concatenate([first_S, second_S]), np.concatenate([second_S, first_S]), strict=True)
+    found = [Pair(names[i], names[j], *estimates[o :: 2 * len(first_S)]) for o, (i, j) in enumerate(ordered)]
+    return sorted(found, key=lambda pair: (names.index(pair.first), names.index(pair.second)))
 
 
-def only_solver(outcomes: Outcomes) -> dict[str, list[str]]:
-    """Problems that exactly one policy solved at all, by policy."""
-    solved_MP = outcomes.num_correct_MP > 0
-    alone_P = solved_MP.sum(axis=0) == 1
+def cross_fitted_wins(n_P: Ints, c_P: Ints, other_n_P: Ints, other_c_P: Ints) -> Floats:
+    """How much more often a policy solves each problem than another, counting only problems where it seems to.
+
+    The larger of two noisy rates is larger by luck as well, so one half of the samples says where the policy is ahead,
+    d_A > 0, and the other says by how much: the mean of d_B · 1{d_A > 0} over all ways to halve. Its expectation is
+    (p - p') · P(d_A > 0): above 0 in the mean over problems only if the policy is truly ahead on some.
+
+    Args:
+        n_P, c_P: `[P]` graded and accepted samples of the policy, n ≥ 2.
+        other_n_P, other_c_P: the same of the other.
+    """
+    wins_P = np.empty(len(n_P))
+    for p, (n, c, other_n, other_c) in enumerate(zip(n_P, c_P, other_n_P, other_c_P, strict=True)):
+        rate_A, rate_B, chance = _halves(int(n), int(c))
+        other_A, other_B, other_chance = _halves(int(other_n), int(other_c))
+        ahead = np.round(rate_A[:, None] - other_A, 12) > 0
+        wins_P[p] = chance @ (ahead * (rate_B[:, None] - other_B)) @ other_chance
+    return wins_P
+
+
+def solve_rates(outcomes: Outcomes, level: float = 0.95) -> SolveRates:
+    """Solve rate of each policy on each problem with the Jeffreys interval of that one cell.
+
+    Quantiles of Beta(c + ½, n - c + ½); the end is 0 where c = 0 and 1 where c = n (Brown, Cai & DasGupta 2001,
+    Statistical Science 16, section 4.1). Intervals of M · P cells at once: some miss their rate by chance.
+    """
+    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+    low_MP, high_MP = (betaincinv(c_MP + 0.5, n_MP - c_MP + 0.5, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
+    return SolveRates(outcomes.solve_rate_MP, np.where(c_MP == 0, 0.0, low_MP), np.where(c_MP == n_MP, 1.0, high_MP))
+
+
+def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:
+    """Problems that exactly one policy solved, by policy."""
     return {
-        policy: [outcomes.problems[p] for p in np.flatnonzero(solved_P & alone_P)]
-        for policy, solved_P in zip(outcomes.policies, solved_MP, strict=True)
+        policy: solved_only_by(outcomes, [policy], [other for other in outcomes.policies if other != policy])
+        for policy in outcomes.policies
     }
+
+
+def solved_by_extrapolation(outcomes: Outcomes, alphas: Mapping[str, float | None]) -> list[UniqueSolve]:
+    """Problems that policies with α < 0 or α > 1 solved, and none with 0 ≤ α ≤ 1; those without α are not asked."""
+    known = {name: alpha for name, alpha in alphas.items() if alpha is not None}
+    beyond = [name for name, alpha in known.items() if not 0 <= alpha <= 1]
+    return solved_only_by(outcomes, beyond, [name for name in known if name not in beyond])
+
+
+def solved_only_by(outcomes: Outcomes, group: Sequence[str], others: Sequence[str]) -> list[UniqueSolve]:
+    """Problems that a policy of the group solved and none of the others did.
+
+    `luck` is 1 - Π_j B(a_j, b_j + 2n_j) / B(a_j, b_j + n_j) over the others j, (a_j, b_j) the prior that fits all
+    counts of j best (`posterior.fit_prior`). It takes policies to be independent: where they succeed on the same
+    problems, that the group solved this one makes it likelier still that luck decided.
+    """
+    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+    group_M, others_M = np.isin(outcomes.policies, group), np.isin(outcomes.policies, others)
+    unique_P = (c_MP[group_M] > 0).any(axis=0) & (c_MP[others_M] == 0).all(axis=0)
+    if not unique_P.any() or not others_M.any():
+        return []
+    luck_P = _chance_to_solve(n_MP[others_M], c_MP[others_M])
+    return [
+        UniqueSolve(
+            problem=outcomes.problems[p],
+            solvers=tuple(outcomes.policies[m] for m in np.flatnonzero(group_M & (c_MP[:, p] > 0))),
+            num_correct=int(c_MP[group_M, p].sum()),
+            num_samples=int(n_MP[group_M & (c_MP[:, p] > 0), p].sum()),
+            others_samples=int(n_MP[others_M, p].sum()),
+            luck=float(luck_P[p]),
+        )
+        for p in np.flatnonzero(unique_P)
+    ]
+
+
+def _halves(n: int, c: int) -> tuple[Floats, Floats, Floats]:
+    """Solve rates in the first and second half of n samples for each way to spread c over them, and its chance."""
+    half = n // 2
+    in_first = np.arange(max(0, c - (n - half)), min(c, half) + 1)
+    return in_first / half, (c - in_first) / (n - half), hypergeom.pmf(in_first, n, c, half)
+
+
+def _chance_to_solve(n_MP: Ints, c_MP: Ints) -> Floats:
+    """`[P]` chance that n new samples of each policy solve a problem at least once."""
+    log_miss_P = np.zeros(n_MP.shape[1])
+    for n_P, c_P in zip(n_MP.astype(np.float64), c_MP.astype(np.float64), strict=True):
+        a, b = fit_prior(n_P, c_P, np.ones(len(n_P), np.int64))
+        log_miss_P += betaln(a + c_P, b + 2 * n_P - c_P) - betaln(a + c_P, b + n_P - c_P)
+    return -np.expm1(log_miss_P)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ensemble.claims import Claim, examine
-from ensemble.complementarity import only_solver, pairwise_gain
+from ensemble.complementarity import Pair, UniqueSolve, pairs, solved_by_one
 from ensemble.experiment import AnalysisSection
 from ensemble.frontier import frontier
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
 from ensemble.mixture.arms import Arm, CrossFit, best_single, equal_split
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, pass_at_k
+from ensemble.pass_at_k import pass_at_k
 
 _CURVE_POINTS = 24
 
@@ -60,9 +60,9 @@ class Analysis:
     """The same with a best single policy that was chosen on other problems."""
     curves: dict[str, dict[int, float]]
     """Coverage by samples per problem: of each policy alone, and of the equal split under the name `equal`."""
-    gain_MM: Floats
-    """`[M, M]` what half the budget on a second policy adds, see `complementarity.pairwise_gain`."""
-    only_solver: dict[str, list[str]]
+    pairs: list[Pair]
+    """Every ordered pair of policies, at half the budget each."""
+    solved_by_one: dict[str, list[UniqueSolve]]
     claims: list[Claim]
     forgeable: Forgeable
 
@@ -70,6 +70,13 @@ class Analysis:
     def best_single(self) -> str:
         """The policy that all problems together choose."""
         return next(iter(self.arms["best_single"].allocation))
+
+    @property
+    def gains(self) -> list[list[float]]:
+        """What half the budget on a second policy (column) adds to a first (row); 0 for more of the same."""
+        gain = {(pair.first, pair.second): pair.gain.value for pair in self.pairs}
+        policies = self.outcomes.policies
+        return [[gain.get((first, second), 0.0) for second in policies] for first in policies]
 
     def policies_along_alpha(self) -> list[str]:
         """Policies that have an α, in its order."""
@@ -105,6 +112,7 @@ def analyse(
         "best_single": best_single(outcomes, budget, crossfit),
     }
     equal, single = arms["equal"], arms["best_single"]
+    gain_honest = mean_over_problems(equal.honest_P - single.honest_P, resampling)
     return Analysis(
         outcomes=outcomes,
         budget=budget,
@@ -114,11 +122,11 @@ def analyse(
         frontier=frontier(outcomes, resampling),
         arms={name: _arm_report(arm, resampling) for name, arm in arms.items()},
         gain_naive=mean_over_problems(equal.naive_P - single.naive_P, resampling),
-        gain_honest=mean_over_problems(equal.honest_P - single.honest_P, resampling),
+        gain_honest=gain_honest,
         curves=_curves(outcomes, members, budget),
-        gain_MM=pairwise_gain(outcomes, budget),
-        only_solver=only_solver(outcomes),
-        claims=examine(outcomes, alphas, arms, resampling),
+        pairs=pairs(outcomes, budget // 2, resampling),
+        solved_by_one=solved_by_one(outcomes),
+        claims=examine(outcomes, alphas, {"samples": gain_honest}, resampling),
         forgeable=_count_forgeable(outcomes, forgeable),
     )
 
@@ -155,8 +163,10 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         },
         "complementarity": {
             "policies": list(outcomes.policies),
-            "gain": analysis.gain_MM.tolist(),
-            "only_solver": analysis.only_solver,
+            "gain": analysis.gains,
+            "only_solver": {
+                policy: [solve.problem for solve in solves] for policy, solves in analysis.solved_by_one.items()
+            },
         },
         "claims": [asdict(claim) for claim in analysis.claims],
         "forgeable": asdict(analysis.forgeable),

@@ -49,6 +49,7 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
         run=run,
         analysis=analysis,
         conclusion=tables.conclusion(analysis),
+        claims=tables.claim_rows(analysis.claims),
         images=images,
         judge=judge,
         mapping=mapping,

@@ -1,12 +1,9 @@
-"""Intervals, arms, complementarity, frontier and claims on tables small enough to check by eye."""
+"""Intervals, arms and outcomes on tables small enough to check by eye."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.claims import examine
-from ensemble.complementarity import only_solver, pairwise_gain
-from ensemble.frontier import frontier
 from ensemble.intervals import Resampling, mean_over_problems
 from ensemble.mixture.arms import CrossFit, best_single, cross_fitted_best, equal_split
 from ensemble.outcomes import Outcomes, OutcomesError
@@ -28,21 +25,11 @@ def outcomes_of(c_MP, n=4, failures=None) -> Outcomes:
 OPPOSITES = outcomes_of([[4, 4, 0, 0], [0, 0, 4, 4]])
 
 
-def test_opposite_policies_complement_each_other():
+def test_the_equal_split_of_opposite_policies_covers_what_neither_does():
     arm = equal_split(OPPOSITES, OPPOSITES.policies, 4)
     assert arm.allocation == {"m0": 2, "m1": 2}
     assert arm.naive_P.tolist() == [1, 1, 1, 1]
     assert best_single(OPPOSITES, 4, CrossFit()).naive_P.mean() == 0.5
-    assert pairwise_gain(OPPOSITES, 4).tolist() == [[0, 0.5], [0.5, 0]]
-    assert only_solver(OPPOSITES) == {"m0": ["p0", "p1"], "m1": ["p2", "p3"]}
-
-
-def test_equal_policies_add_nothing_to_each_other():
-    rng = np.random.default_rng(0)
-    rate_P = rng.beta(0.3, 1.0, 4000)
-    twins = outcomes_of(rng.binomial(16, rate_P, size=(2, 4000)), n=16)
-    gain = pairwise_gain(twins, 8)[0, 1]
-    assert abs(gain) < 0.01
 
 
 def test_the_winners_curse_shows_in_the_naive_figure_only():
@@ -94,23 +81,6 @@ def test_the_sign_is_that_of_the_whole_interval(values, sign):
 def test_one_problem_has_no_interval():
     estimate = mean_over_problems(np.array([0.5]), Resampling())
     assert (estimate.value, estimate.stderr, estimate.interval) == (0.5, None, None)
-
-
-def test_frontier_and_claims_read_the_failure_classes():
-    optimisation_MP = np.array([[4, 3, 4, 3], [1, 0, 1, 0]])
-    correctness_MP = np.array([[0, 1, 0, 1], [3, 4, 2, 3]])
-    failures = {"optimisation": optimisation_MP, "correctness": correctness_MP}
-    outcomes = outcomes_of(4 - optimisation_MP - correctness_MP, failures=failures)
-    rates = frontier(outcomes, Resampling())
-    assert rates["m0"]["optimisation"].value == 14 / 16
-    arms = {
-        "equal": equal_split(outcomes, outcomes.policies, 2),
-        "best_single": best_single(outcomes, 2, CrossFit()),
-    }
-    claims = examine(outcomes, {"m0": 0.0, "m1": 1.0}, arms, Resampling())
-    verdicts = {claim.difference: claim.verdict for claim in claims}
-    assert verdicts["optimisation failures at α = 0 - at α = 1"] == "supported"
-    assert verdicts["correctness failures at α = 1 - at α = 0"] == "supported"
 
 
 def table(*rows):
