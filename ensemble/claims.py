@@ -8,7 +8,7 @@ correction over all claims that were examined. The statements are ours; no figur
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.stats import t as student
@@ -17,11 +17,11 @@ from ensemble.bootstrap import means_over_problems
 from ensemble.complementarity import cross_fitted_wins
 from ensemble.frontier import failure_rates, moderate_range
 from ensemble.intervals import Estimate, Resampling
+from ensemble.mixture.search import Currency
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats
 from ensemble.trend import Line, trend
 
-Currency = Literal["samples", "tokens", "seconds"]
 ClaimVerdict = Literal["supported", "refuted", "undecided", "not examined"]
 
 
@@ -32,7 +32,7 @@ class Part:
     statistic: str
     """What is estimated, in words."""
     estimate: Estimate
-    """A share of samples or problems; its interval is not adjusted for the number of claims."""
+    """A share of samples or problems, or its slope; the interval is not adjusted for the number of claims."""
     p_value: float
     """Two-sided, of no effect; not adjusted either."""
 
@@ -102,7 +102,7 @@ def examine(
                 f"Cross-fitted coverage below that of the best single policy for the same {currency}.",
                 _gain(gains.get(currency), currency, len(outcomes.problems)),
             )
-            for currency in ("samples", "tokens", "seconds")
+            for currency in get_args(Currency)
         ),
     ]
     return _decide(claims, 1 - resampling.level)

@@ -5,10 +5,11 @@ sampled independently. Intervals are for new problems. What a policy is worth to
 the arms. Axes: `M` policies, `P` problems, `R` bootstrap draws, `S` unordered pairs i < j.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv, betaln
 from scipy.stats import hypergeom
 
@@ -17,6 +18,8 @@ from ensemble.intervals import Estimate, Resampling
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, Ints, miss
 from ensemble.posterior import fit_prior
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class UniqueSolve:
     others_samples: int
     """Graded samples of the others, none accepted."""
     luck: float
-    """Chance that as many new samples of the others would solve it: what tells a rare solve from an impossible one."""
+    """Chance that as many new samples of the others would solve it, policies taken to be independent. They seldom are:
+    that the solvers solved it makes it likelier still that the others can."""
 
 
 def pairs(outcomes: Outcomes, k: int, resampling: Resampling) -> list[Pair]:
@@ -140,43 +144,50 @@ def solve_rates(outcomes: Outcomes, level: float = 0.95) -> SolveRates:
 
 def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:
     """Problems that exactly one policy solved, by policy."""
+    log_miss_MP = _log_miss_again(outcomes)
+    alone_MM = np.eye(len(outcomes.policies), dtype=np.bool_)
     return {
-        policy: solved_only_by(outcomes, [policy], [other for other in outcomes.policies if other != policy])
-        for policy in outcomes.policies
+        policy: _solved_only_by(outcomes, alone_M, ~alone_M, log_miss_MP)
+        for policy, alone_M in zip(outcomes.policies, alone_MM, strict=True)
     }
 
 
 def solved_by_extrapolation(outcomes: Outcomes, alphas: Mapping[str, float | None]) -> list[UniqueSolve]:
     """Problems that policies with α < 0 or α > 1 solved, and none with 0 ≤ α ≤ 1; those without α are not asked."""
-    known = {name: alpha for name, alpha in alphas.items() if alpha is not None}
-    beyond = [name for name, alpha in known.items() if not 0 <= alpha <= 1]
-    return solved_only_by(outcomes, beyond, [name for name in known if name not in beyond])
+    alpha_M = np.array([alphas.get(name) for name in outcomes.policies], np.float64)  # None becomes nan
+    between_M = (alpha_M >= 0) & (alpha_M <= 1)
+    return _solved_only_by(outcomes, (alpha_M < 0) | (alpha_M > 1), between_M, _log_miss_again(outcomes))
 
 
-def solved_only_by(outcomes: Outcomes, group: Sequence[str], others: Sequence[str]) -> list[UniqueSolve]:
-    """Problems that a policy of the group solved and none of the others did.
-
-    `luck` is 1 - Π_j B(a_j, b_j + 2n_j) / B(a_j, b_j + n_j) over the others j, (a_j, b_j) the prior that fits all
-    counts of j best (`posterior.fit_prior`). It takes policies to be independent: where they succeed on the same
-    problems, that the group solved this one makes it likelier still that luck decided.
-    """
+def _solved_only_by(outcomes: Outcomes, group_M: Bools, others_M: Bools, log_miss_MP: Floats) -> list[UniqueSolve]:
+    """Problems that a policy of the group solved and none of the others did."""
     n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
-    group_M, others_M = np.isin(outcomes.policies, group), np.isin(outcomes.policies, others)
-    unique_P = (c_MP[group_M] > 0).any(axis=0) & (c_MP[others_M] == 0).all(axis=0)
-    if not unique_P.any() or not others_M.any():
-        return []
-    luck_P = _chance_to_solve(n_MP[others_M], c_MP[others_M])
+    solvers_MP = group_M[:, None] & (c_MP > 0)
+    unique_P = solvers_MP.any(axis=0) & np.all(c_MP[others_M] == 0, axis=0) & others_M.any()
     return [
         UniqueSolve(
             problem=outcomes.problems[p],
-            solvers=tuple(outcomes.policies[m] for m in np.flatnonzero(group_M & (c_MP[:, p] > 0))),
-            num_correct=int(c_MP[group_M, p].sum()),
-            num_samples=int(n_MP[group_M & (c_MP[:, p] > 0), p].sum()),
+            solvers=tuple(outcomes.policies[m] for m in np.flatnonzero(solvers_MP[:, p])),
+            num_correct=int(c_MP[solvers_MP[:, p], p].sum()),
+            num_samples=int(n_MP[solvers_MP[:, p], p].sum()),
             others_samples=int(n_MP[others_M, p].sum()),
-            luck=float(luck_P[p]),
+            luck=float(-np.expm1(log_miss_MP[others_M, p].sum())),
         )
         for p in np.flatnonzero(unique_P)
     ]
+
+
+def _log_miss_again(outcomes: Outcomes) -> Floats:
+    """`[M, P]` log of the chance that as many new samples all fail: log B(a + c, b + 2n - c) - log B(a + c, b + n - c).
+
+    (a, b) is the prior that fits all counts of a policy best (`posterior.fit_prior`).
+    """
+    rows: list[Floats] = []
+    counts = outcomes.num_samples_MP.astype(np.float64), outcomes.num_correct_MP.astype(np.float64)
+    for n_P, c_P in zip(*counts, strict=True):
+        a, b = fit_prior(n_P, c_P, np.ones(len(n_P), np.int64))
+        rows.append(betaln(a + c_P, b + 2 * n_P - c_P) - betaln(a + c_P, b + n_P - c_P))
+    return np.stack(rows)
 
 
 def _halves(n: int, c: int) -> tuple[Floats, Floats, Floats]:
@@ -184,12 +195,3 @@ def _halves(n: int, c: int) -> tuple[Floats, Floats, Floats]:
     half = n // 2
     in_first = np.arange(max(0, c - (n - half)), min(c, half) + 1)
     return in_first / half, (c - in_first) / (n - half), hypergeom.pmf(in_first, n, c, half)
-
-
-def _chance_to_solve(n_MP: Ints, c_MP: Ints) -> Floats:
-    """`[P]` chance that n new samples of each policy solve a problem at least once."""
-    log_miss_P = np.zeros(n_MP.shape[1])
-    for n_P, c_P in zip(n_MP.astype(np.float64), c_MP.astype(np.float64), strict=True):
-        a, b = fit_prior(n_P, c_P, np.ones(len(n_P), np.int64))
-        log_miss_P += betaln(a + c_P, b + 2 * n_P - c_P) - betaln(a + c_P, b + n_P - c_P)
-    return -np.expm1(log_miss_P)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ensemble.claims import content, examine, holm
 from ensemble.intervals import Estimate, Resampling
 from ensemble.outcomes import Outcomes
+from ensemble.report.tables import claim_rows
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 ALPHAS = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
@@ -43,8 +44,8 @@ def line(rng, steepness, num_problems=80) -> Outcomes:
     place_M1 = (np.array(ALPHAS) + 0.6)[:, None] / 2.2
     odd_P = np.arange(num_problems) % 2
     spread_P = rng.uniform(0.5, 1.0, num_problems)
-    optimisation_MP = 0.4 - 0.4 * steepness * (place_M1 - 0.5) * odd_P * spread_P
-    correctness_MP = 0.4 + 0.4 * steepness * (place_M1 - 0.5) * (1 - odd_P) * spread_P
+    optimisation_MP = 0.35 - 0.5 * steepness * (place_M1 - 0.5) * odd_P * spread_P
+    correctness_MP = 0.35 + 0.5 * steepness * (place_M1 - 0.5) * (1 - odd_P) * spread_P
     return sampled(rng, np.stack([optimisation_MP, correctness_MP, np.full_like(correctness_MP, 0.02)]))
 
 
@@ -57,7 +58,7 @@ def verdicts(claims):
 
 
 def test_a_run_that_bears_the_paper_out_supports_every_claim():
-    claims = examine(line(np.random.default_rng(0), 1), named(*ALPHAS), dict.fromkeys(["samples"], GAIN), QUICK)
+    claims = examine(line(np.random.default_rng(0), 1, 200), named(*ALPHAS), {"samples": GAIN}, QUICK)
     assert [claim.key for claim in claims] == KEYS
     assert verdicts(claims) == {
         **dict.fromkeys(KEYS[:5], "supported"),
@@ -72,7 +73,7 @@ def test_a_run_that_bears_the_paper_out_supports_every_claim():
 
 def test_a_run_that_goes_the_other_way_refutes():
     against = Estimate(-0.05, 0.01, (-0.07, -0.03))
-    claims = examine(line(np.random.default_rng(1), -1), named(*ALPHAS), dict.fromkeys(["tokens"], against), QUICK)
+    claims = examine(line(np.random.default_rng(1), -1), named(*ALPHAS), {"tokens": against}, QUICK)
     found = verdicts(claims)
     assert [found[key] for key in KEYS] == [
         *("refuted", "refuted", "refuted", "supported"),  # other problems are solved, whichever way they go
@@ -169,6 +170,21 @@ def test_the_content_of_the_file_is_plain_json():
     assert [claim["key"] for claim in table["claims"]] == KEYS
     part = table["claims"][0]["parts"][0]
     assert part["estimate"].keys() == {"value", "stderr", "interval"}
+
+
+def test_a_table_says_each_claim_once_and_each_part_with_its_interval():
+    claims = examine(line(np.random.default_rng(10), 1, 40), named(*ALPHAS), {"samples": GAIN}, QUICK)
+    rows = claim_rows(claims)
+    assert [row[0] for row in rows if row[0]] == [claim.statement for claim in claims]
+    assert len(rows) == sum(max(1, len(claim.parts)) for claim in claims)
+    (gain,) = [row for row in rows if "matched samples" in row[0]]
+    assert gain[2] == "+5.0 points [+3.0, +7.0]"
+    assert rows[-1][1:] == (
+        "no ensemble and best single policy were compared at matched seconds",
+        "–",
+        "–",
+        "not examined",
+    )
 
 
 def test_holm_adjusts_as_its_paper_says():

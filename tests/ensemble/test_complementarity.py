@@ -17,7 +17,6 @@ from ensemble.complementarity import (
     solve_rates,
     solved_by_extrapolation,
     solved_by_one,
-    solved_only_by,
 )
 from ensemble.intervals import Resampling, mean_over_problems
 from ensemble.outcomes import Outcomes
@@ -172,7 +171,7 @@ def test_luck_foretells_how_often_the_others_solve_it_next_time():
         rate_MP = rng.beta([[0.3], [0.3], [0.5]], [[2.0], [3.0], [4.0]], (3, 300))
         outcomes = outcomes_of(rng.binomial(6, rate_MP), 6)
         again_MP = rng.binomial(6, rate_MP)
-        for solve in solved_only_by(outcomes, ["m0"], ["m1", "m2"]):
+        for solve in solved_by_extrapolation(outcomes, {"m0": 1.5, "m1": 0.0, "m2": 1.0}):
             foretold.append(solve.luck)
             came.append(again_MP[1:, outcomes.problems.index(solve.problem)].any())
     assert len(came) > 500
