@@ -195,15 +195,10 @@ class _Along:
         n_MP, c_MP = self._outcomes.num_samples_MP, self._outcomes.num_correct_MP
         if n_MP.min() < 2:
             return "some policy has a single sample on some problem"
-        ends_EM = self._line.share_AM[np.isin(self._line.alpha_A, (0, 1))] > 0
-        (low_n_P, high_n_P), (low_c_P, high_c_P) = ends_EM @ n_MP, ends_EM @ c_MP
-        statistic = "solve rate at α = {0} - at α = {1}, on problems where other samples say that it is higher"
-        return self._parts(
-            {
-                statistic.format(0, 1): cross_fitted_wins(low_n_P, low_c_P, high_n_P, high_c_P),
-                statistic.format(1, 0): cross_fitted_wins(high_n_P, high_c_P, low_n_P, low_c_P),
-            }
-        )
+        ends_2M = self._line.share_AM[np.isin(self._line.alpha_A, (0, 1))] > 0
+        low_P, high_P = cross_fitted_wins(ends_2M @ n_MP, ends_2M @ c_MP, self._resampling.seed)
+        statistic = "solve rate at α = {} - at α = {}, on problems where other samples say that it is higher"
+        return self._parts({statistic.format(0, 1): low_P, statistic.format(1, 0): high_P})
 
     def _at(self, name: str) -> dict[float, Floats]:
         return dict(zip(self._line.alpha_A.tolist(), self._rates_AP[name], strict=True))

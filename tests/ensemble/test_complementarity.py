@@ -1,14 +1,11 @@
 """Pairs, unique solves and cell intervals: by eye, by enumeration of all outcomes, by simulation."""
 
-from itertools import combinations, product
-from math import comb
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import binom
 
 from ensemble.complementarity import (
@@ -178,32 +175,29 @@ def test_luck_foretells_how_often_the_others_solve_it_next_time():
     assert np.mean(foretold) == pytest.approx(np.mean(came), abs=3.5 * np.std(came) / np.sqrt(len(came)))
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(2, 5), st.integers(2, 4), st.data())
-def test_wins_are_means_over_all_ways_to_halve_the_samples(n, other_n, data):
-    c, other_c = data.draw(st.integers(0, n)), data.draw(st.integers(0, other_n))
-    samples, other = [1] * c + [0] * (n - c), [1] * other_c + [0] * (other_n - other_c)
-    total = 0.0
-    for half, other_half in product(combinations(range(n), n // 2), combinations(range(other_n), other_n // 2)):
-        ahead = np.mean([samples[i] for i in half]) > np.mean([other[i] for i in other_half])
-        rest = np.mean([samples[i] for i in range(n) if i not in half])
-        total += ahead * (rest - np.mean([other[i] for i in range(other_n) if i not in other_half]))
-    found = cross_fitted_wins(*(np.array([count]) for count in (n, c, other_n, other_c)))
-    assert found[0] == pytest.approx(total / comb(n, n // 2) / comb(other_n, other_n // 2), abs=1e-12)
+def test_wins_are_the_lead_times_the_chance_to_see_it():
+    n, rates, num_problems = 7, np.array([[0.5], [0.4]]), 40_000
+    n_2P = np.full((2, num_problems), n)
+    wins = cross_fitted_wins(n_2P, np.random.default_rng(6).binomial(n_2P, rates), 0)
+    chance = binom.pmf(np.arange(4), n // 2, rates)
+    ahead = np.tril(np.outer(*chance), -1).sum(), np.triu(np.outer(*chance), 1).sum()
+    for won_P, sign, seen in zip(wins, (1, -1), ahead, strict=True):
+        assert won_P.mean() == pytest.approx(sign * 0.1 * seen, abs=4 * won_P.std() / np.sqrt(num_problems))
 
 
 def test_a_policy_that_is_nowhere_ahead_wins_nothing():
-    """Naively, it seems ahead on many problems; the expectation of its cross-fitted wins is at most 0."""
+    """Naively, twins seem ahead of each other on many problems."""
     rng = np.random.default_rng(5)
     rate_P = rng.beta(0.5, 0.5, 400)
-    n_P = np.full(400, 10)
-    c_P, twin_P = rng.binomial(n_P, rate_P), rng.binomial(n_P, rate_P)
-    assert np.maximum(c_P - twin_P, 0).mean() / 10 > 0.03
-    wins = mean_over_problems(cross_fitted_wins(n_P, c_P, n_P, twin_P), Resampling())
-    assert abs(wins.value) < 3 * wins.stderr
-    better_P = rng.binomial(n_P, np.minimum(rate_P + 0.2, 1))
-    assert cross_fitted_wins(n_P, c_P, n_P, better_P).mean() < 0
-    assert mean_over_problems(cross_fitted_wins(n_P, better_P, n_P, c_P), Resampling()).sign == 1
+    n_2P = np.full((2, 400), 10)
+    twins_2P = rng.binomial(n_2P, rate_P)
+    assert np.maximum(twins_2P[0] - twins_2P[1], 0).mean() / 10 > 0.03
+    for wins_P in cross_fitted_wins(n_2P, twins_2P, 0):
+        assert mean_over_problems(wins_P, Resampling()).sign == 0
+    better_P = np.minimum(rate_P + 0.2, 1)
+    won_P, lost_P = cross_fitted_wins(n_2P, rng.binomial(n_2P, [better_P, rate_P]), 0)
+    assert mean_over_problems(won_P, Resampling()).sign == 1
+    assert lost_P.mean() < 0
 
 
 @pytest.mark.skipif(not LCB.exists(), reason="real outcomes are not here")
