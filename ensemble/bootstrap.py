@@ -32,7 +32,7 @@ def means_over_problems(values_VP: Floats, resampling: Resampling) -> list[Estim
     num_problems = values_VP.shape[1]
     value_V = values_VP.mean(axis=1)
     if num_problems == 1:
-        return without_interval(value_V)
+        return [Estimate(value, None, None) for value in np.round(value_V, _DECIMALS).tolist()]
     stderr_V = values_VP.std(axis=1, ddof=1) / np.sqrt(num_problems)
     return from_draws(value_V, draw_weights(num_problems, resampling) @ values_VP.T, resampling.level, stderr_V)
 
@@ -51,8 +51,3 @@ def from_draws(value_V: Floats, draws_RV: Floats, level: float, stderr_V: Floats
     low_V, high_V = np.quantile(draws_RV, tails, axis=0)
     columns_4V = np.round([value_V, spread_V, low_V, high_V], _DECIMALS)
     return [Estimate(value, stderr, (low, high)) for value, stderr, low, high in columns_4V.T.tolist()]
-
-
-def without_interval(value_V: Floats) -> list[Estimate]:
-    """Estimates from a single problem, which says nothing about others."""
-    return [Estimate(value, None, None) for value in np.round(value_V, _DECIMALS).tolist()]

@@ -2,7 +2,7 @@
 
 Pairs are compared at k samples each, without bias: miss_i(k) · miss_j(k) is unbiased for i ≠ j, since policies are
 sampled independently. Intervals are for new problems. What a policy is worth to a whole ensemble is not here but with
-the arms. Axes: `M` policies, `P` problems, `R` bootstrap draws, `S` unordered pairs i < j.
+the arms. Axes: `M` policies, `P` problems, `R` bootstrap draws, `O` ordered pairs.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, betaln
 
-from ensemble.bootstrap import draw_weights, from_draws, without_interval
+from ensemble.bootstrap import draw_weights, from_draws, means_over_problems
 from ensemble.intervals import Estimate, Resampling
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, Ints, miss
@@ -35,12 +35,12 @@ class Pair:
     """`second_saves` - `first_saves`: 0 for a twin, above 0 where the policies complement each other."""
     co_failure: Estimate
     """miss_i(k) · miss_j(k): problems that both leave unsolved."""
-    independent: Estimate
-    """The same, had the two failed on unrelated problems."""
-    dependence: Estimate
-    """`co_failure` - `independent`: the covariance of the two misses over problems. Below 0: they fail apart."""
     disagreement: Estimate
     """Chance that one sample of each ends differently."""
+    independent: Estimate | None
+    """`co_failure`, had the two failed on unrelated problems; None for a single problem."""
+    dependence: Estimate | None
+    """`co_failure` - `independent`: the covariance of the two misses over problems. Below 0: they fail apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +76,43 @@ def pairs(outcomes: Outcomes, k: int, resampling: Resampling) -> list[Pair]:
         UndefinedError: some cell has fewer than 2k samples.
     """
     n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
-    num_policies, num_problems = n_MP.shape
-    first_S, second_S = np.triu_indices(num_policies, 1)
-    miss_MP, twice_MP, rate_MP = miss(n_MP, c_MP, k), miss(n_MP, c_MP, 2 * k), outcomes.solve_rate_MP
-    products_P = [values_MP[first_S] * values_MP[second_S] for values_MP in (miss_MP, rate_MP)]
-    columns_VP = np.concatenate([miss_MP, twice_MP, rate_MP, *products_P])
-    cuts = np.cumsum([num_policies, num_policies, num_policies, len(first_S)])
+    first_O, second_O = np.nonzero(~np.eye(len(outcomes.policies), dtype=np.bool_))
+    miss_MP, rate_MP = miss(n_MP, c_MP, k), outcomes.solve_rate_MP
+    both_OP = miss_MP[first_O] * miss_MP[second_O]
+    second_saves_OP = miss_MP[first_O] - both_OP
+    first_saves_OP = (miss_MP - miss(n_MP, c_MP, 2 * k))[first_O]
+    disagreement_OP = rate_MP[first_O] + rate_MP[second_O] - 2 * rate_MP[first_O] * rate_MP[second_O]
+    means_5OP = (second_saves_OP, first_saves_OP, second_saves_OP - first_saves_OP, both_OP, disagreement_OP)
+    columns = zip(
+        *(means_over_problems(values_OP, resampling) for values_OP in means_5OP),
+        *_dependence(miss_MP, first_O, second_O, resampling),
+        strict=True,
+    )
+    names = outcomes.policies
+    return [Pair(names[i], names[j], *estimates) for i, j, estimates in zip(first_O, second_O, columns, strict=True)]
+
+
+def _dependence(
+    miss_MP: Floats, first_O: Ints, second_O: Ints, resampling: Resampling
+) -> tuple[list[Estimate | None], list[Estimate | None]]:
+    """Co-failure if failures were independent, and what is beyond, by ordered pair. One problem tells neither."""
+    num_problems = miss_MP.shape[1]
+    if num_problems == 1:
+        return [None] * len(first_O), [None] * len(first_O)
 
     def statistics(weights_RP: Floats) -> Floats:
-        """`[R, 7, 2S]` the seven numbers of each ordered pair, (i, j) for i < j first, then (j, i)."""
-        miss_RM, twice_RM, rate_RM, both_RS, solved_RS = np.split(weights_RP @ columns_VP.T, cuts, axis=1)
-        first, second = np.concatenate([first_S, second_S]), np.concatenate([second_S, first_S])
-        both_R2S, solved_R2S = np.tile(both_RS, 2), np.tile(solved_RS, 2)
-        second_saves = miss_RM[:, first] - both_R2S
-        first_saves = miss_RM[:, first] - twice_RM[:, first]
-        # Two different problems each: the product of the means would share problems, and lean towards `co_failure`.
-        product = miss_RM[:, first] * miss_RM[:, second]
-        independent = (num_problems * product - both_R2S) / max(num_problems - 1, 1)
-        disagreement = rate_RM[:, first] + rate_RM[:, second] - 2 * solved_R2S
-        gain, dependence = second_saves - first_saves, both_R2S - independent
-        seven = (second_saves, first_saves, gain, both_R2S, independent, dependence, disagreement)
-        return np.stack(seven, axis=1)
+        """`[R, 2O]` both numbers of each pair."""
+        miss_RM = weights_RP @ miss_MP.T
+        both_RO = weights_RP @ (miss_MP[first_O] * miss_MP[second_O]).T
+        # Two different problems each: the product of the means would share problems, and lean towards co-failure.
+        product_RO = miss_RM[:, first_O] * miss_RM[:, second_O]
+        independent_RO = (num_problems * product_RO - both_RO) / (num_problems - 1)
+        return np.concatenate([independent_RO, both_RO - independent_RO], axis=1)
 
-    value_72S = statistics(np.full((1, num_problems), 1 / num_problems))[0]
-    if num_problems == 1:
-        estimates = without_interval(value_72S.ravel())
-    else:
-        draws_R72S = statistics(draw_weights(num_problems, resampling))
-        estimates = from_draws(value_72S.ravel(), draws_R72S.reshape(len(draws_R72S), -1), resampling.level)
-    names = outcomes.policies
-    ordered = zip(np.concatenate([first_S, second_S]), np.concatenate([second_S, first_S]), strict=True)
-    found = [Pair(names[i], names[j], *estimates[o :: 2 * len(first_S)]) for o, (i, j) in enumerate(ordered)]
-    return sorted(found, key=lambda pair: (names.index(pair.first), names.index(pair.second)))
+    value_2O = statistics(np.full((1, num_problems), 1 / num_problems))[0]
+    draws_R2O = statistics(draw_weights(num_problems, resampling))
+    estimates: list[Estimate | None] = [*from_draws(value_2O, draws_R2O, resampling.level)]
+    return estimates[: len(first_O)], estimates[len(first_O) :]
 
 
 def cross_fitted_wins(n_2P: Ints, c_2P: Ints, seed: int) -> tuple[Floats, Floats]:

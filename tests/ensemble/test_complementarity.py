@@ -117,6 +117,7 @@ def test_equal_policies_add_nothing_to_each_other():
 def test_one_problem_has_no_intervals_and_too_few_samples_are_refused():
     pair = pairs(outcomes_of([[1], [3]]), 2, Resampling())[0]
     assert pair.gain.interval is None
+    assert pair.dependence is None
     assert pair.gain.value == pytest.approx(miss(4, 1, 4) - miss(4, 1, 2) * miss(4, 3, 2))
     with pytest.raises(UndefinedError, match="k = 6"):
         pairs(OPPOSITES, 3, Resampling())
