@@ -49,5 +49,5 @@ def from_draws(value_V: Floats, draws_RV: Floats, level: float, stderr_V: Floats
     spread_V: Floats = draws_RV.std(axis=0, ddof=1) if stderr_V is None else stderr_V
     tails = np.array([1 - level, 1 + level]) / 2
     low_V, high_V = np.quantile(draws_RV, tails, axis=0)
-    columns_4V = np.round([value_V, spread_V, low_V, high_V], _DECIMALS)
+    columns_4V = np.round([value_V, spread_V, low_V, high_V], _DECIMALS) + 0.0  # never -0.0
     return [Estimate(value, stderr, (low, high)) for value, stderr, low, high in columns_4V.T.tolist()]

@@ -142,7 +142,7 @@ def solve_rates(outcomes: Outcomes, level: float = 0.95) -> SolveRates:
     """Solve rate of each policy on each problem with the Jeffreys interval of that one cell.
 
     Quantiles of Beta(c + ½, n - c + ½); the end is 0 where c = 0 and 1 where c = n (Brown, Cai & DasGupta 2001,
-    Statistical Science 16, section 4.1). Intervals of M · P cells at once: some miss their rate by chance.
+    Statistical Science 16, 101-133). Intervals of M · P cells at once: some miss their rate by chance.
     """
     n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
     low_MP, high_MP = (betaincinv(c_MP + 0.5, n_MP - c_MP + 0.5, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
