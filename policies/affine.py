@@ -79,8 +79,6 @@ def merge_piece(piece: Piece) -> Sums:
         return sums
     inputs = [_read(tensor, piece.start, piece.stop) for tensor in piece.inputs]
     values = [stored(data, tensor.dtype) for data, tensor in zip(inputs, piece.inputs, strict=True)]
-    if len(values) == 2:
-        sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
     for a, output in enumerate(piece.outputs):
         same = _input_that_it_is(output.weights)
         if same is not None and piece.inputs[same].dtype == output.tensor.dtype:
@@ -89,7 +87,7 @@ def merge_piece(piece: Piece) -> Sums:
         data = _room("data", len(values[0]) * BYTES_PER_VALUE[output.tensor.dtype])
         merged = stored(data, output.tensor.dtype)
         if same is None:
-            sums.rounding_A[a] = _combine(values, output.weights, merged)
+            sums.rounding_A[a], sums.squared_length = _combine(values, output.weights, merged)
             if not np.isfinite(sums.rounding_A[a]):
                 _check_range(data, output)
         else:  # not computed: base + (input − base) need not be the input, in floating point
@@ -97,11 +95,13 @@ def merge_piece(piece: Piece) -> Sums:
             sums.rounding_A[a] = kernels().dot(merged, values[same], values[0], values[1])
             _check_range(data, output, source=to_float64(inputs[same], piece.inputs[same].dtype))
         _write(output, piece.start, data)
+    if len(values) == 2 and not sums.squared_length:  # every merge is one of the inputs
+        sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
     return sums
 
 
-def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> float:
-    """Write base + Σ weight·(input − base), the sum first, and return what `Sums.rounding_A` sums."""
+def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> tuple[float, float]:
+    """Write base + Σ weight·(input − base), the sum first, and return what `Sums` sums."""
     base, first, *others = values
     if not others:
         return kernels().merge_line(base, first, weights[0], merged)
@@ -109,7 +109,7 @@ def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> fl
     term_N.fill(0)
     for value, weight in zip((first, *others), weights, strict=True):
         kernels().add_term(base, value, weight, term_N)
-    return kernels().merge_term(base, term_N, first, merged)
+    return kernels().merge_term(base, term_N, first, merged), 0.0
 
 
 _threads = threading.local()
