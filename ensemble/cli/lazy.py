@@ -3,6 +3,7 @@
 So that `--help` is quick, and a command whose extra is not installed says which, instead of breaking all others.
 """
 
+import atexit
 import gc
 import importlib
 from collections.abc import Mapping
@@ -18,8 +19,12 @@ EXTRA_OF_MODULE = {
     "starlette": "serve",
     "uvicorn": "serve",
 }
-_OBJECTS_BETWEEN_COLLECTIONS = 100_000
-"""What a command loads it keeps: to look for garbage in that after every 700 objects takes longer than to load it."""
+
+
+# A command keeps what it loads until it ends. To look for garbage in that after every 700 objects, and once more on
+# leaving, takes as long as to load it.
+gc.set_threshold(100_000)
+atexit.register(gc.freeze)
 
 
 class Lazy(NamedTuple):
@@ -50,7 +55,6 @@ class LazyGroup(click.Group):
         if cmd_name not in self._lazy:
             return None
         module, attribute, _ = self._lazy[cmd_name]
-        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
