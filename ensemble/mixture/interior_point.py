@@ -18,7 +18,7 @@ Model = Callable[[Floats], tuple[Floats, Floats]]
 """Gradient `[V]` and Hessian `[V, V]` at a point."""
 
 _STEPS = 60
-_COMPLEMENTARITY = 1e-12
+_COMPLEMENTARITY = 1e-13
 _TO_BOUNDARY = 0.99
 
 
