@@ -131,5 +131,6 @@ def _weights(share_M: Floats) -> Floats:
 def _misses(a_MP: Floats, b_MP: Floats, num_samples: int) -> Floats:
     """`[M, P, K]` chance that k = 0 … B samples of a policy all fail."""
     k_K = np.arange(num_samples)
-    next_miss_MPK = (b_MP[..., None] + k_K) / ((a_MP + b_MP)[..., None] + k_K)
-    return np.cumprod(np.concatenate([np.ones((*a_MP.shape, 1)), next_miss_MPK], axis=2), axis=2)
+    miss_MPK = np.ones((*a_MP.shape, num_samples + 1))
+    np.cumprod((b_MP[..., None] + k_K) / ((a_MP + b_MP)[..., None] + k_K), axis=2, out=miss_MPK[:, :, 1:])
+    return miss_MPK
