@@ -40,7 +40,7 @@ class Posterior:
         problems in their order.
         """
         cells_KP = np.concatenate([num_samples_MP, num_correct_MP])
-        unique_KP, count_P = cells_KP, np.ones(cells_KP.shape[1])
+        unique_KP, count_P = cells_KP, np.ones(cells_KP.shape[1], np.int64)
         if compress:
             unique_KP, count_P = np.unique(cells_KP, axis=1, return_counts=True)
         n_MP, c_MP = np.split(unique_KP.astype(np.float64), 2)
@@ -108,7 +108,7 @@ def fit_prior(num_samples_P: Floats, num_correct_P: Floats, count_P: Ints) -> tu
         mean = a / (a + b)
         return log_ab - log_a - log_b, np.array([down_a * (1 - mean) - down_b * mean, down_a + down_b])
 
-    fit = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=_BOUNDS, options={"ftol": 1e-12})
+    fit = minimize(loss, np.zeros(2), jac=True, method="SLSQP", bounds=_BOUNDS, options={"ftol": 1e-12})
     return _shapes(fit.x)
 
 

@@ -17,6 +17,7 @@ from ensemble.mixture.contribution import Contribution, contributions
 from ensemble.mixture.crossfit import CrossFit, Division, Rule
 from ensemble.mixture.routing import best_routing
 from ensemble.mixture.search import CURRENCIES, Budget, BudgetError, Choice, Currency, best_allocation
+from ensemble.mixture.threads import one_thread
 from ensemble.outcomes import Outcomes, OutcomesError
 from ensemble.pass_at_k import Floats, UndefinedError
 from ensemble.posterior import Posterior
@@ -74,6 +75,7 @@ class Comparison:
     """Why a figure is missing, by what is missing."""
 
 
+@one_thread
 def compare(
     outcomes: Outcomes,
     budget: Budget,

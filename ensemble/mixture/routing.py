@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.stats import poisson
 
 from ensemble.mixture.relaxation import Region, relax
+from ensemble.mixture.threads import one_thread
 from ensemble.pass_at_k import Floats
 from ensemble.posterior import Posterior
 
@@ -39,6 +40,7 @@ class Routing:
     """How much coverage other weights could add at most."""
 
 
+@one_thread
 def best_routing(posterior: Posterior, num_samples: int) -> Routing:
     """Choose weights w that maximise expected coverage, 1 - mean over problems of E[(Σ_j w_j (1 - p_j))^B].
 

@@ -14,6 +14,7 @@ from ensemble.errors import EnsembleError
 from ensemble.mixture.branch_and_bound import CLOSED, branch_and_bound, covered, rounded_down
 from ensemble.mixture.local_search import exchange, fill
 from ensemble.mixture.relaxation import Misses, Region, relax
+from ensemble.mixture.threads import one_thread
 from ensemble.pass_at_k import Floats, Ints
 
 Currency = Literal["samples", "tokens", "seconds"]
@@ -70,6 +71,7 @@ class Choice:
     certificate: Certificate
 
 
+@one_thread
 def best_allocation(
     misses: Misses,
     budget: Budget,

@@ -1,0 +1,124 @@
+"""`alphamix mix`: what it prints, what it says, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensemble import cli
+
+LIVECODEBENCH = Path(__file__).parents[2].parent / "shared/data/lcb_outcomes.csv"
+QUICK = ["--repeats", "2"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two policies that solve different halves of 40 problems, and a third that is a poorer twin of the first."""
+    rng = np.random.default_rng(0)
+    rates = {"first": [0.4, 0.02], "second": [0.02, 0.35], "twin": [0.1, 0.01]}
+    rows = [
+        (f"p{p}", policy, 24, int(rng.binomial(24, rate[p % 2])), 10.0 if policy == "first" else 20.0)
+        for policy, rate in rates.items()
+        for p in range(40)
+    ]
+    path = tmp_path / "outcomes.csv"
+    pd.DataFrame(rows, columns=["problem", "policy", "n", "c", "tokens"]).to_csv(path, index=False)
+    return path
+
+
+def mix(capsys: pytest.CaptureFixture[str], table: Path, *options: str) -> str:
+    capsys.readouterr()
+    cli.main(["mix", "--outcomes", str(table), *QUICK, *options])
+    return capsys.readouterr().out
+
+
+def mix_json(capsys: pytest.CaptureFixture[str], table: Path, *options: str) -> dict:
+    return json.loads(mix(capsys, table, *options, "--json"))
+
+
+def test_json_holds_what_the_contract_names(capsys, table):
+    said = mix_json(capsys, table, "--budget", "6")
+    assert (said["budget"], said["currency"]) == (6, "samples")
+    assert sum(said["allocation"].values()) == 6
+    assert {"first", "second"} <= said["allocation"].keys()
+    assert said["best_single"]["policy"] == "first"
+    assert said["gain"]["honest"] > 0.1
+    assert said["gain"]["interval"][0] > 0
+    assert said["gain"]["optimism"] == pytest.approx(said["gain"]["naive"] - said["gain"]["honest"])
+    assert said["certificate"]["objective"] <= said["certificate"]["upper_bound"]
+    assert sum(said["random_routing"]["weights"].values()) == pytest.approx(1)
+    assert said["random_routing"]["coverage"] <= said["random_routing"]["fixed_coverage"]
+    assert said["crossfit"] == {"by": "problems", "folds": 3, "repeats": 2}
+    assert set(said["crossfits"]) == {"problems", "samples"}
+    shares = [one["shapley"] for one in said["contributions"].values()]
+    assert sum(shares) == pytest.approx(said["certificate"]["objective"], abs=0.01)
+    assert said["undefined"] == {}
+
+
+def test_the_sentence_says_what_to_do(capsys, table):
+    said = " ".join(mix(capsys, table, "--budget", "6").split())
+    assert "Spend 6 samples per problem as" in said
+    assert "over first, the best single policy. The gain is more than chance explains." in said
+    twins = " ".join(mix(capsys, table, "--budget", "6", "--policy", "first", "--policy", "twin").split())
+    assert "first alone will do" in twins
+    assert "cannot be told from chance" in twins
+
+
+def test_a_budget_in_tokens_buys_more_of_what_is_cheap(capsys, table):
+    said = mix_json(capsys, table, "--budget", "200", "--cost", "tokens")
+    assert said["currency"] == "tokens"
+    assert 10 * said["allocation"].get("first", 0) + 20 * said["allocation"].get("second", 0) <= 200
+    assert said["random_routing"] is None
+
+
+def test_what_is_undefined_is_null_with_its_reason(capsys, table):
+    said = mix_json(capsys, table, "--budget", "16")
+    assert said["crossfits"]["samples"]["gain"]["honest"] is None
+    assert "only 12 can be scored" in said["undefined"]["best_single, honest by samples"]
+    assert "n/a for best_single, honest by samples" in " ".join(mix(capsys, table, "--budget", "16").split())
+
+
+def test_a_pilot_chooses_beyond_its_samples_and_claims_nothing(capsys, table):
+    said = mix_json(capsys, table, "--budget", "100", "--pilot")
+    assert sum(said["allocation"].values()) == 100
+    assert said["coverage"] == {"naive": None, "honest": None, "interval": None}
+    assert 0 < said["best_single"]["expected"] < said["certificate"]["objective"]
+    assert "That is a model's word" in " ".join(mix(capsys, table, "--budget", "100", "--pilot").split())
+
+
+def test_at_least_so_many_policies(capsys, table):
+    assert len(mix_json(capsys, table, "--budget", "6", "--min-policies", "3")["allocation"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budget", "100"], "a budget of 100 samples exceeds the 72 that the limits allow"),
+        (["--budget", "2.5"], "2.5 is no number of samples"),
+        (["--budget", "5", "--cost", "tokens"], "5 tokens"),
+        (["--budget", "6", "--cost", "seconds"], "no column 'seconds'"),
+        (["--budget", "6", "--policy", "frist"], "no policy 'frist': did you mean 'first'?"),
+        (["--budget", "2", "--min-policies", "3"], "3 policies"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(capsys, table, options, message):
+    with pytest.raises(SystemExit) as ended:
+        mix(capsys, table, *options)
+    assert ended.value.code == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.skipif(not LIVECODEBENCH.exists(), reason="the LiveCodeBench outcomes are not here")
+def test_real_outcomes_with_a_hole(capsys):
+    with pytest.raises(SystemExit) as ended:
+        mix(capsys, LIVECODEBENCH, "--budget", "10")
+    assert ended.value.code == 2
+    assert "--missing drop-problems" in capsys.readouterr().err
+    said = mix_json(capsys, LIVECODEBENCH, "--budget", "10", "--missing", "drop-problems")
+    assert said["best_single"]["policy"] == "GPT-4-Turbo-1106"
+    assert said["certificate"]["is_optimal"]
+    assert said["gain"]["interval"][0] > 0
