@@ -92,7 +92,7 @@ def play(strategy: Strategy, draws_MPT: Bools, held_MP: Ints, tally: Tally) -> T
 def shuffled(num_samples_MP: Ints, num_correct_MP: Ints, rng: np.random.Generator) -> Bools:
     """Put the samples of each cell in a random order, `[M, P, T]`; all False beyond a cell's n."""
     order_MPT = rng.random((*num_samples_MP.shape, int(num_samples_MP.max())))
-    order_MPT[np.arange(order_MPT.shape[2]) >= num_samples_MP[:, :, None]] = np.inf
+    order_MPT[np.arange(order_MPT.shape[-1]) >= num_samples_MP[:, :, None]] = np.inf
     rank_MPT = order_MPT.argsort(axis=2).argsort(axis=2)
     return rank_MPT < num_correct_MP[:, :, None]
 
