@@ -4,7 +4,7 @@ logit p_P(α) = m(α) + g_P(α): a curve m that all problems share and a deviati
 kernel for all, a level plus a Matérn-5/2 function of α. The likelihood of c out of n is binomial, by Laplace's
 approximation (Rasmussen & Williams 2006, section 3.4): each Newton step is the regression of section 2.2 on a working
 response with its own noise variance per cell. Kernel hyperparameters maximise the log marginal likelihood of the
-working responses, summed over problems (eq. 2.30). m has the same kernel, scaled to m's own size.
+working responses, summed over problems and m (eq. 2.30); m has the same kernel, times a factor of its own.
 
 The kernel, its derivatives and bounds are scikit-learn's. Its GaussianProcessRegressor does the same algebra, but for one
 problem at a time: here all problems are solved in one batch, hundreds of times as fast, and a test holds the two
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
@@ -30,7 +31,7 @@ _NEWTON_STEPS = 30
 _CONVERGED = 1e-6
 _MAX_STEP, _MAX_LOGIT, _MIN_WEIGHT = 3.0, 15.0, 1e-6
 """A Newton step changes no logit by more, none leaves this range, and a cell without samples weighs almost nothing."""
-_JITTER = 1e-8
+_MAX_SCALE, _JITTER = 1e6, 1e-8
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Curves:
     """Variance of the working response."""
 
     @classmethod
-    def fit(cls, alpha_M: Floats, num_samples_MP: Ints, num_correct_MP: Ints) -> Self:
+    def fit(cls, alpha_M: ArrayLike, num_samples_MP: Ints, num_correct_MP: Ints) -> Self:
         """Fit to counts.
 
         Args:
@@ -76,22 +77,13 @@ class Curves:
         logit_PM = np.log((c_PM + 0.5) / (n_PM - c_PM + 0.5))
         noise_PM = 1 / (c_PM + 0.5) + 1 / (n_PM - c_PM + 0.5)
         shared_M = np.average(logit_PM, axis=0, weights=1 / (1 + noise_PM))
-        state = _Mode(shared_M, logit_PM, logit_PM, noise_PM, np.zeros((len(alpha_M),) * 2))
+        state = _Mode(shared_M, logit_PM, logit_PM, noise_PM, np.diag(1 / (1 / noise_PM).sum(axis=0)))
+        shared_scale = 1.0
         for _ in range(_ROUNDS):
-            kernel = _most_likely(kernel, at_M1, state.response_PM - state.shared_M, state.noise_PM)
+            kernel, shared_scale = _most_likely(kernel, shared_scale, at_M1, state)
             state = _mode(kernel(at_M1), n_PM, c_PM, state)
-        centred_M = state.shared_M - state.shared_M.mean()
-        # The scale under which m is most likely, given the kernel's shape.
-        scale = float(centred_M @ np.linalg.solve(kernel(at_M1) + state.shared_noise_MM, centred_M)) / len(alpha_M)
-        return cls(
-            alpha_M,
-            kernel,
-            state.shared_M,
-            max(1.0, scale),
-            state.shared_noise_MM,
-            state.response_PM - state.shared_M,
-            state.noise_PM,
-        )
+        response_PM = state.response_PM - state.shared_M
+        return cls(alpha_M, kernel, state.shared_M, shared_scale, state.shared_noise_MM, response_PM, state.noise_PM)
 
     def shared(self, alpha_A: Floats) -> tuple[Floats, Floats]:
         """Mean `[A]` and covariance `[A, A]` of the curve that all problems share, in logits."""
@@ -134,7 +126,9 @@ class Curves:
         return expit((mean_A + shared_SA)[:, :, None] + mean_PA.T + deviation_PAS.transpose(2, 1, 0))
 
     def _deviations(self, alpha_A: Floats) -> tuple[Floats, Floats]:
-        return _regress(self.kernel, self._at(self.alpha_M), self._at(alpha_A), self.response_PM, _diagonal(self.noise_PM))
+        return _regress(
+            self.kernel, self._at(self.alpha_M), self._at(alpha_A), self.response_PM, _diagonal(self.noise_PM)
+        )
 
     def _at(self, alpha_A: Floats) -> Floats:
         return _scaled(np.asarray(alpha_A, np.float64), self.alpha_M)
@@ -156,22 +150,6 @@ def _regress(
     return (response_PM[:, None] @ gain_PMA)[:, 0], kernel(at_A1) - across_MA.T @ gain_PMA
 
 
-def _most_likely(kernel: Any, at_M1: Floats, response_PM: Floats, noise_PM: Floats) -> Any:
-    """Fit the hyperparameters: the mean over problems of the log marginal likelihood (eq. 2.30) and its gradient."""
-
-    def loss(theta: Floats) -> tuple[float, Floats]:
-        covariance_MM, slope_MMK = kernel.clone_with_theta(theta)(at_M1, eval_gradient=True)
-        covariance_PMM = covariance_MM + _diagonal(noise_PM)
-        inverse_PMM = np.linalg.inv(covariance_PMM)
-        weight_PM = (inverse_PMM @ response_PM[:, :, None])[:, :, 0]
-        value = np.mean((response_PM * weight_PM).sum(axis=1) + np.linalg.slogdet(covariance_PMM)[1]) / 2
-        outer_MM = (inverse_PMM - weight_PM[:, :, None] * weight_PM[:, None]).mean(axis=0)
-        return float(value), np.einsum("ij,ijk->k", outer_MM, slope_MMK) / 2
-
-    found = minimize(loss, kernel.theta, jac=True, method="L-BFGS-B", bounds=kernel.bounds)
-    return kernel.clone_with_theta(found.x)
-
-
 class _Mode(NamedTuple):
     """Where Newton's method stands."""
 
@@ -180,6 +158,37 @@ class _Mode(NamedTuple):
     response_PM: Floats
     noise_PM: Floats
     shared_noise_MM: Floats
+
+
+def _most_likely(kernel: Any, shared_scale: float, at_M1: Floats, state: _Mode) -> tuple[Any, float]:
+    """Fit the hyperparameters and the scale of m: the most likely ones, given a weak prior on the length scale."""
+    response_PM = state.response_PM - state.shared_M
+    shared_1M = (state.shared_M - state.shared_M.mean())[None]
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        theta, scale = parameters[:-1], np.exp(parameters[-1])
+        kernel_MM, slope_MMK = kernel.clone_with_theta(theta)(at_M1, eval_gradient=True)
+        value, slope_MM = _unlikelihood(kernel_MM + _diagonal(state.noise_PM), response_PM)
+        shared_value, shared_slope_MM = _unlikelihood(scale * kernel_MM[None] + state.shared_noise_MM, shared_1M)
+        gradient = np.einsum("ij,ijk->k", slope_MM + scale * shared_slope_MM, slope_MMK)
+        # log length scale ~ N(0, 1): without a word from the data, curves bend once over the measured range.
+        gradient[-1] += theta[-1]
+        value += shared_value + theta[-1] ** 2 / 2
+        gradient = np.append(gradient, scale * (shared_slope_MM * kernel_MM).sum())
+        return value / len(response_PM), gradient / len(response_PM)
+
+    bounds = [*kernel.bounds.tolist(), [0.0, np.log(_MAX_SCALE)]]
+    start = np.append(kernel.theta, np.log(shared_scale))
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-7})
+    return kernel.clone_with_theta(found.x[:-1]), float(np.exp(found.x[-1]))
+
+
+def _unlikelihood(covariance_PMM: Floats, response_PM: Floats) -> tuple[float, Floats]:
+    """Negative log marginal likelihood (eq. 2.30) without its constant, and its derivative by a common covariance."""
+    inverse_PMM = np.linalg.inv(covariance_PMM)
+    weight_PM = (inverse_PMM @ response_PM[:, :, None])[:, :, 0]
+    value = ((response_PM * weight_PM).sum() + np.linalg.slogdet(covariance_PMM)[1].sum()) / 2
+    return float(value), (inverse_PMM.sum(axis=0) - weight_PM.T @ weight_PM) / 2
 
 
 def _mode(kernel_MM: Floats, n_PM: Floats, c_PM: Floats, start: _Mode) -> _Mode:

@@ -37,7 +37,9 @@ def alphas_of(
     members = {name: found for name in policies if (found := _MEMBER.fullmatch(name))}
     sweeps = list(dict.fromkeys(found["sweep"] for name, found in members.items() if name not in given))
     if sweep is not None and sweep not in sweeps:
-        raise AlphaError(f"the table has no sweep {sweep!r} but {', '.join(sweeps) or 'none at all'}: choose one of these")
+        raise AlphaError(
+            f"the table has no sweep {sweep!r} but {', '.join(sweeps) or 'none at all'}: choose one of these"
+        )
     if sweep is None and len(sweeps) > 1:
         raise AlphaError(f"the table mixes the sweeps {', '.join(sweeps)}: choose one with --sweep")
     alphas: dict[str, float] = {}

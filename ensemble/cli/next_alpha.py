@@ -1,0 +1,148 @@
+"""`alphamix next-alpha`: which α is worth making next, judged by the curves of solve rates along those at hand."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ensemble.along_alpha.curves import Curves
+from ensemble.along_alpha.proposals import Candidate, Proposal, Question, propose
+from ensemble.along_alpha.sweeps import alphas_of
+from ensemble.outcomes import Outcomes
+from ensemble.report.tables import allocation_label, alpha_label
+from policies.registry import Registry
+
+_NEW = "the new one"
+
+
+@click.command("next-alpha")
+@click.option("--outcomes", "table", type=click.Path(path_type=Path), required=True, help="Table of outcomes.")
+@click.option("--budget", type=click.IntRange(min=1), required=True, help="Samples per problem of the mixture.")
+@click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies, which knows their α.")
+@click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="α of a policy; goes before all else.")
+@click.option("--sweep", help="Take only the policies of this sweep.")
+@click.option("--from", "low", type=float, help="Lowest α to think of.")
+@click.option("--to", "high", type=float, help="Highest α to think of.")
+@click.option("--min-gain", type=float, default=0.002, show_default=True, help="Coverage that a new α must add.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    table: Path,
+    budget: int,
+    file: Path | None,
+    given: tuple[str, ...],
+    sweep: str | None,
+    low: float | None,
+    high: float | None,
+    min_gain: float,
+    as_json: bool,
+) -> None:
+    """Predict what policies at other α would add to the best mixture, and propose the next one to make.
+
+    α is read from names like `coverage@+0.50`, or from a file of policies, or given.
+    """
+    outcomes = Outcomes.read_csv(table)
+    known = _known(file, outcomes.policies)
+    alphas = alphas_of(outcomes.policies, _parsed(given), known, sweep)
+    row_M = [outcomes.row(name) for name in alphas]
+    curves = Curves.fit(list(alphas.values()), outcomes.num_samples_MP[row_M], outcomes.num_correct_MP[row_M])
+    proposal = propose(curves, Question(budget, low, high, min_gain))
+    if as_json:
+        click.echo(json.dumps(_json(proposal, alphas, budget, min_gain), indent=2))
+        return
+    console = Console()
+    console.print(_table(proposal, list(alphas)))
+    console.print(_sentence(proposal, min_gain, budget), highlight=False, soft_wrap=True)
+
+
+def _known(file: Path | None, policies: tuple[str, ...]) -> dict[str, float]:
+    """α as the file of policies says."""
+    if file is None:
+        return {}
+    with Registry.load(file) as registry:
+        alphas = {name: registry.alpha(name) for name in policies if name in registry.names}
+    return {name: alpha for name, alpha in alphas.items() if alpha is not None}
+
+
+def _parsed(given: tuple[str, ...]) -> dict[str, float]:
+    """Split NAME=VALUE; a name may hold `=` itself."""
+    alphas: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        try:
+            alphas[name] = float(value)
+        except ValueError:
+            raise click.UsageError(f"--alpha {text!r} is no NAME=VALUE: write as --alpha low=0.5") from None
+    return alphas
+
+
+def _allocation(names: list[str], candidate: Candidate) -> dict[str, int]:
+    counts = {**dict(zip(names, candidate.allocation_M.tolist(), strict=True)), _NEW: candidate.share}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _table(proposal: Proposal, names: list[str]) -> Table:
+    table = Table("α", "gain, points", "95 % of draws", "improvement, points", "chance to pay", "best mixture with it")
+    for one in proposal.candidates:
+        low, high = one.interval
+        table.add_row(
+            alpha_label(one.alpha),
+            _points(one.gain),
+            f"{_points(low)} … {_points(high)}",
+            f"{100 * one.improvement:.2f} ± {100 * one.stderr:.2f}",
+            f"{100 * one.chance:.0f} %",
+            allocation_label(_allocation(names, one)),
+        )
+    return table
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def _sentence(proposal: Proposal, min_gain: float, budget: int) -> str:
+    """What to do now."""
+    best = proposal.candidates[0]
+    gain = f"{100 * best.improvement:.2f} ± {100 * best.stderr:.2f} points"
+    alpha = f"{best.alpha:g}".replace("-", "−")
+    if proposal.verdict == "make":
+        return (
+            f"Make α = {alpha} next: it should raise what the best mixture of {budget} samples covers, "
+            f"{100 * proposal.coverage:.1f} % now, by {gain}; the chance to gain more than {100 * min_gain:g} points is "
+            f"{100 * best.chance:.0f} %."
+        )
+    reason = {
+        "below": f"less than the {100 * min_gain:g} that are asked for",
+        "noise": "which chance alone could give on so many problems",
+    }[proposal.verdict]
+    return f"More α would not pay: the best candidate, α = {alpha}, should add {gain}, {reason}."
+
+
+def _json(proposal: Proposal, alphas: dict[str, float], budget: int, min_gain: float) -> dict[str, object]:
+    names = list(alphas)
+    best = proposal.candidates[0]
+    return {
+        "budget": budget,
+        "min_gain": min_gain,
+        "alphas": alphas,
+        "without": {
+            "allocation": {n: k for n, k in zip(names, proposal.allocation_M.tolist(), strict=True) if k},
+            "coverage": proposal.coverage,
+        },
+        "verdict": proposal.verdict,
+        "next": best.alpha if proposal.verdict == "make" else None,
+        "candidates": [
+            {
+                "alpha": one.alpha,
+                "allocation": {n: k for n, k in zip(names, one.allocation_M.tolist(), strict=True) if k},
+                "share": one.share,
+                "gain": one.gain,
+                "interval": list(one.interval),
+                "improvement": one.improvement,
+                "stderr": one.stderr,
+                "chance": one.chance,
+            }
+            for one in proposal.candidates
+        ],
+    }
