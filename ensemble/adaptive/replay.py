@@ -110,7 +110,7 @@ def _point(
             most = int(budget.total / budget.cost_M.min() + 1)
             held_MP = np.full(source.shape, most)
             draws_MPT = rng.random((*source.shape, most)) < source[:, :, None]
-        tally = Tally.empty(held_MP.shape[1], budget, seed=int(rng.integers(2**32)))
+        tally = Tally.empty(len(held_MP[0]), budget, seed=int(rng.integers(2**32)))
         ends.append(play(strategy, draws_MPT, held_MP, tally))
     solved_RP = np.array([end.solved_P for end in ends])
     cost_RP = np.array([end.spent_P for end in ends])

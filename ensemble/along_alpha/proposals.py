@@ -75,9 +75,9 @@ class Proposal:
     """`[M]` the best mixture of the measured policies."""
     coverage: float
     """What the model expects of it."""
-    verdict: Literal["make", "below", "noise"]
-    """Make the first candidate; or do not: its improvement is below `min_gain`, or below its own standard
-    error. One error is enough: a proposal claims nothing, and what was made is judged by its own samples."""
+    verdict: Literal["make", "below", "flat", "noise"]
+    """Make the first candidate; or do not, for its improvement is below `min_gain`, or rests on curves that could as
+    well be flat (`Curves.is_flat`), or is below its own standard error. One error is enough: a proposal claims nothing, and what was made is judged by its own samples."""
 
 
 def propose(curves: Curves, question: Question) -> Proposal:
@@ -95,6 +95,8 @@ def propose(curves: Curves, question: Question) -> Proposal:
     best, verdict = ranked[0], "make"
     if best.improvement < question.min_gain:
         verdict = "below"
+    elif curves.is_flat:
+        verdict = "flat"
     elif best.improvement < best.stderr:
         verdict = "noise"
     return Proposal(ranked, without_M, posterior.coverage(without_M), verdict)
@@ -103,14 +105,22 @@ def propose(curves: Curves, question: Question) -> Proposal:
 def candidates(curves: Curves, question: Question) -> Floats:
     """List round values of α between the limits, away from measured ones, where the shared curve is known.
 
+    Whatever the limits, none lies further out than half the measured range: there the model only repeats its prior.
+
     Raises:
         AlphaError: there are none.
     """
-    margin = (curves.alpha_M.max() - curves.alpha_M.min()) / 4
-    low = curves.alpha_M.min() - margin if question.low is None else question.low
-    high = curves.alpha_M.max() + margin if question.high is None else question.high
+    first, last = curves.alpha_M.min(), curves.alpha_M.max()
+    low = first - (last - first) / 4 if question.low is None else question.low
+    high = last + (last - first) / 4 if question.high is None else question.high
     if not low < high:
         raise AlphaError(f"there is no α from {low:g} to {high:g}: give limits in ascending order")
+    low, high = max(low, first - (last - first) / 2), min(high, last + (last - first) / 2)
+    if not low < high:
+        raise AlphaError(
+            f"α was measured from {first:g} to {last:g}, and half as far beyond is all that can be foreseen: give limits "
+            "nearer to these, or sample a policy there"
+        )
     step = _round_step((high - low) / _GRID)
     grid_A = step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)
     grid_A = grid_A[np.abs(grid_A[:, None] - curves.alpha_M).min(axis=1) > 0.75 * step]
@@ -120,8 +130,8 @@ def candidates(curves: Curves, question: Question) -> Floats:
         grid_A = grid_A[sd_A <= question.max_sd]
     if not len(grid_A):
         raise AlphaError(
-            f"no new α from {low:g} to {high:g} is known to {question.max_sd:g} logits from α = "
-            f"{', '.join(f'{alpha:g}' for alpha in sorted(curves.alpha_M))}: give limits nearer to these, or sample more"
+            f"no new α from {low:g} to {high:g} is known to {question.max_sd:g} logits: give limits nearer to measured "
+            "ones, or sample more"
         )
     return grid_A
 

@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ensemble.along_alpha.curves import Curves
-from ensemble.along_alpha.proposals import Candidate, Proposal, Question, propose
+from ensemble.along_alpha.proposals import Proposal, Question, propose
 from ensemble.along_alpha.sweeps import alphas_of
 from ensemble.outcomes import Outcomes
-from ensemble.report.tables import allocation_label, alpha_label
+from ensemble.pass_at_k import Ints
+from ensemble.report.tables import alpha_label
 from policies.registry import Registry
-
-_NEW = "the new one"
 
 
 @click.command("next-alpha")
@@ -52,7 +51,7 @@ def command(
         click.echo(json.dumps(_json(proposal, alphas, budget, min_gain), indent=2))
         return
     console = Console()
-    console.print(_table(proposal, list(alphas)))
+    console.print(_table(proposal, budget))
     console.print(_sentence(proposal, min_gain, budget), highlight=False, soft_wrap=True)
 
 
@@ -77,22 +76,18 @@ def _parsed(given: tuple[str, ...]) -> dict[str, float]:
     return alphas
 
 
-def _allocation(names: list[str], candidate: Candidate) -> dict[str, int]:
-    counts = {**dict(zip(names, candidate.allocation_M.tolist(), strict=True)), _NEW: candidate.share}
-    return {name: count for name, count in counts.items() if count}
-
-
-def _table(proposal: Proposal, names: list[str]) -> Table:
-    table = Table("α", "gain, points", "95 % of draws", "improvement, points", "chance to pay", "best mixture with it")
+def _table(proposal: Proposal, budget: int) -> Table:
+    """Gains in points of coverage; the share is what the best mixture with the candidate gives to it."""
+    table = Table("α", f"share of {budget}", "gain", "95 % of draws", "improvement", "chance to pay")
     for one in proposal.candidates:
         low, high = one.interval
         table.add_row(
             alpha_label(one.alpha),
+            str(one.share),
             _points(one.gain),
             f"{_points(low)} … {_points(high)}",
             f"{100 * one.improvement:.2f} ± {100 * one.stderr:.2f}",
             f"{100 * one.chance:.0f} %",
-            allocation_label(_allocation(names, one)),
         )
     return table
 
@@ -109,11 +104,12 @@ def _sentence(proposal: Proposal, min_gain: float, budget: int) -> str:
     if proposal.verdict == "make":
         return (
             f"Make α = {alpha} next: it should raise what the best mixture of {budget} samples covers, "
-            f"{100 * proposal.coverage:.1f} % now, by {gain}; the chance to gain more than {100 * min_gain:g} points is "
-            f"{100 * best.chance:.0f} %."
+            f"{100 * proposal.coverage:.1f} % now, by {gain}; the chance that it adds more than {100 * min_gain:g} "
+            f"points is {100 * best.chance:.0f} %."
         )
     reason = {
         "below": f"less than the {100 * min_gain:g} that are asked for",
+        "flat": "which rests on curves that could as well be flat",
         "noise": "which chance alone could give on so many problems",
     }[proposal.verdict]
     return f"More α would not pay: the best candidate, α = {alpha}, should add {gain}, {reason}."
@@ -127,7 +123,7 @@ def _json(proposal: Proposal, alphas: dict[str, float], budget: int, min_gain: f
         "min_gain": min_gain,
         "alphas": alphas,
         "without": {
-            "allocation": {n: k for n, k in zip(names, proposal.allocation_M.tolist(), strict=True) if k},
+            "allocation": _counts(names, proposal.allocation_M),
             "coverage": proposal.coverage,
         },
         "verdict": proposal.verdict,
@@ -135,7 +131,7 @@ def _json(proposal: Proposal, alphas: dict[str, float], budget: int, min_gain: f
         "candidates": [
             {
                 "alpha": one.alpha,
-                "allocation": {n: k for n, k in zip(names, one.allocation_M.tolist(), strict=True) if k},
+                "allocation": _counts(names, one.allocation_M),
                 "share": one.share,
                 "gain": one.gain,
                 "interval": list(one.interval),
@@ -146,3 +142,7 @@ def _json(proposal: Proposal, alphas: dict[str, float], budget: int, min_gain: f
             for one in proposal.candidates
         ],
     }
+
+
+def _counts(names: list[str], allocation_M: Ints) -> dict[str, int]:
+    return {name: count for name, count in zip(names, allocation_M.tolist(), strict=True) if count}
