@@ -76,8 +76,9 @@ class Proposal:
     coverage: float
     """What the model expects of it."""
     verdict: Literal["make", "below", "flat", "noise"]
-    """Make the first candidate; or do not, for its improvement is below `min_gain`, or rests on curves that could as
-    well be flat (`Curves.is_flat`), or is below its own standard error. One error is enough: a proposal claims nothing, and what was made is judged by its own samples."""
+    """Make the first candidate; or do not: its improvement is below `min_gain`, or rests on curves that could as well
+    be flat (`Curves.is_flat`), or is noise, below its own standard error. One error is enough: a proposal claims
+    nothing, and what was made is judged by its own samples."""
 
 
 def propose(curves: Curves, question: Question) -> Proposal:
@@ -118,8 +119,8 @@ def candidates(curves: Curves, question: Question) -> Floats:
     low, high = max(low, first - (last - first) / 2), min(high, last + (last - first) / 2)
     if not low < high:
         raise AlphaError(
-            f"α was measured from {first:g} to {last:g}, and half as far beyond is all that can be foreseen: give limits "
-            "nearer to these, or sample a policy there"
+            f"α was measured from {first:g} to {last:g}, and half as far beyond is all that can be foreseen: give "
+            "limits nearer to these, or sample a policy there"
         )
     step = _round_step((high - low) / _GRID)
     grid_A = step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)

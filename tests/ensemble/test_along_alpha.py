@@ -160,7 +160,7 @@ def test_flat_curves_are_called_flat_and_others_are_not():
 
 
 def test_a_gain_on_very_few_problems_is_within_noise():
-    few, many = (propose(fitted("lines", size, 30, 1), Question(4, min_gain=0.0)) for size in (8, 200))
+    few, many = (propose(fitted("lines", size, 30), Question(4, min_gain=0.0)) for size in (8, 200))
     assert many.verdict == "make"
     assert few.candidates[0].stderr > 2 * many.candidates[0].stderr
     assert few.verdict == "noise"
