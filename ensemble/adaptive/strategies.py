@@ -129,31 +129,32 @@ def _split(weights_M: tuple[float, ...], budget: Budget) -> Ints:
     Raises:
         AdaptiveError: the weights are no weights.
     """
-    names = [str(m) for m in range(len(weights_M))]
-    weights = dict(zip(names, weights_M, strict=True))
-    mean_cost = np.dot(weights_M, budget.cost_M) / max(sum(weights_M), np.finfo(float).tiny)
+    weights = {str(m): weight for m, weight in enumerate(weights_M)}
     try:
-        # Rounding moves every count by less than 1, so no split of more samples than this can fit.
-        most = int(budget.total / mean_cost + len(names) * float(budget.cost_M.max()) / mean_cost) if mean_cost else 0
-        for total in range(most, -1, -1):
-            split = largest_remainder(weights, total)
-            split_M = np.array([split[name] for name in names])
-            if fits(np.array([budget.total]), float(max(split_M @ budget.cost_M, 1e-300)))[0] >= 1:
-                return split_M
+        largest_remainder(weights, 1)
     except ValueError as error:
         raise AdaptiveError(f"{error}: correct the weights") from error
-    raise AdaptiveError(f"a budget of {budget.total:g} is below 0: give more")
+    # Rounding moves every count by less than 1, so no split of more samples than this can be paid for.
+    mean_cost = float(np.dot(weights_M, budget.cost_M)) / sum(weights_M)
+    most = int((budget.total + float(budget.cost_M.sum())) / mean_cost) + 1
+    for total in range(most, 0, -1):
+        split = largest_remainder(weights, total)
+        split_M = np.array([split[name] for name in weights])
+        if split_M @ budget.cost_M <= budget.total * (1 + 1e-9):
+            return split_M
+    return np.zeros(len(weights_M), np.int64)
 
 
 def _beliefs(tally: Tally) -> tuple[Floats, Floats]:
     """Shapes of the Beta posteriors, both `[M, P]`."""
     n_MP, c_MP = tally.num_samples_MP, tally.num_correct_MP
-    ones = np.ones(n_MP.shape[1] + 2, np.int64)
-    prior_M2: Floats = np.array(
-        [
-            fit_prior(np.append(n_P, [1.0, 1.0]), np.append(c_P, [0.0, 1.0]), ones)
-            for n_P, c_P in zip(n_MP, c_MP, strict=True)
-        ]
-    )
+    prior_M2: Floats = np.array([_prior(n_P, c_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)])
     a_M1, b_M1 = np.split(prior_M2, 2, axis=1)
     return a_M1 + c_MP, b_M1 + (n_MP - c_MP)
+
+
+def _prior(n_P: Ints, c_P: Ints) -> tuple[float, float]:
+    """Fit one policy's prior to its counts, each kind of cell once, and one success and one failure."""
+    cells_2K, count_K = np.unique(np.stack([n_P, c_P]), axis=1, return_counts=True)
+    n_K, c_K = np.append(cells_2K, [[1, 1], [0, 1]], axis=1).astype(np.float64)
+    return fit_prior(n_K, c_K, np.append(count_K, [1, 1]))
