@@ -188,7 +188,7 @@ def test_thompson_gains_nothing_on_identical_policies_that_are_not_stopped_earli
 
 
 def test_rates_of_stopped_cells_are_biased_and_said_to_be():
-    """Why pass@1 = c/n is refused there: with p = 0.3, stopping at the first success of at most 4 gives about 0.46."""
+    """Why pass@1 = c/n is refused there: with p = 0.3, stopping at the first success of at most 4 gives about 0.48."""
     rates_MP = np.full((1, 4000), 0.3)
     (point,) = simulate(Thompson(), rates_MP, [4], replays=1, resampling=Resampling(resamples=10))
     assert point.stopped_MP.all()
