@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -23,7 +22,6 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from ensemble.along_alpha.sweeps import MIN_ALPHAS, AlphaError
 from ensemble.pass_at_k import Floats, Ints
-from ensemble.posterior import Posterior
 
 _ROUNDS = 3
 """Hyperparameters and curves are fitted in turn, so often."""
@@ -120,20 +118,6 @@ class Curves:
         mean_PA, covariance_PAA = self._deviations(alpha_A)
         variance_PA = np.diag(covariance_AA) + covariance_PAA.diagonal(axis1=1, axis2=2)
         return (mean_A + mean_PA).T, np.maximum(variance_PA, _JITTER).T
-
-    def posterior(self, alpha_A: Floats) -> Posterior:
-        """Beliefs about solve rates: Beta distributions with the mean and variance of the rate at each α."""
-        mean_AP, variance_AP = self.logits(alpha_A)
-        node_K, weight_K = hermegauss(41)
-        rate_APK = expit(mean_AP[:, :, None] + np.sqrt(variance_AP)[:, :, None] * node_K)
-        weight_K = weight_K / weight_K.sum()
-        first_AP = rate_APK @ weight_K
-        spread_AP = (rate_APK - first_AP[:, :, None]) ** 2 @ weight_K
-        size_AP = np.maximum(first_AP * (1 - first_AP) / np.maximum(spread_AP, 1e-300) - 1, 1e-6)
-        num_problems = first_AP.shape[1]
-        return Posterior(
-            first_AP * size_AP, (1 - first_AP) * size_AP, np.full(num_problems, 1 / num_problems, np.float64)
-        )
 
     def draws(self, alpha_A: Floats, num_draws: int, seed: int = 0) -> Floats:
         """Draw whole curves: solve rates `[S, A, P]`, joint over all α; the shared curve is drawn once per draw."""

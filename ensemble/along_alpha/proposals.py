@@ -1,10 +1,10 @@
 """Which α to make next: what each would add to the best mixture of one budget, and when more would not pay.
 
 The gain of a candidate is the coverage of the best mixture with it minus that of the best mixture without it. Mixtures
-are chosen under the model's mean beliefs (`mixture.search`) and scored on joint draws of whole curves: a candidate that
-only repeats its neighbours gains nothing in any draw. A new policy is sampled before it is used, so what counts is the
-expected improvement: in each draw the best of a few ways to use the candidate, or none. Axes: `M` measured policies,
-`A` measured and candidate α, `P` problems, `S` draws.
+are chosen on some joint draws of whole curves (by `mixture.search`) and scored on others: a candidate that only repeats
+its neighbours gains nothing. A new policy is sampled before it is used, so what counts is the expected improvement: in
+each draw the best of a few ways to use the candidate against the best of the same ways without it. Axes: `M` measured
+policies, `A` measured and candidate α, `P` problems, `S` draws, `C` columns of a posterior.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,18 @@ import numpy as np
 from ensemble.allocation import largest_remainder
 from ensemble.along_alpha.curves import Curves
 from ensemble.along_alpha.sweeps import AlphaError
-from ensemble.mixture.search import Budget, best_allocation
+from ensemble.mixture.search import Budget, Choice, best_allocation
 from ensemble.pass_at_k import Floats, Ints
+from ensemble.posterior import Posterior
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Parts of the budget that a candidate might take from the best mixture without it, should it turn out well."""
 _GRID, _REFINED = 60, 6
 """At most so many α are screened, and for so many the best mixture is searched."""
-_SCREENING_DRAWS = 64
+_CHOOSING_DRAWS, _COLUMNS = 64, 1000
+"""Draws that mixtures are chosen on, and at least so many problems, each in one or more draws."""
+_CERTAIN = 1e7
+"""Size of a Beta distribution that is as good as a known rate."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Candidate:
     interval: tuple[float, float]
     """95 % of the draws of its gain."""
     improvement: float
-    """Expected gain of whatever use turns out best, no use included: never below 0."""
+    """Expected gain of whatever use turns out best over what does best without it: never below 0."""
     stderr: float
     """Of the improvement, over problems: what it could be on other problems of the same kind."""
     chance: float
@@ -87,12 +91,13 @@ def propose(curves: Curves, question: Question) -> Proposal:
     Raises:
         AlphaError: no α within the limits is known well enough.
     """
-    budget = question.budget
-    posterior = curves.posterior(curves.alpha_M)
-    without_M = best_allocation(posterior, Budget.of_samples(budget, len(curves.alpha_M))).allocation_M
-    grid_A = candidates(curves, question)
-    screened = _screen(curves, question, without_M, grid_A)
-    ranked = sorted(_refine(curves, question, without_M, screened), key=lambda one: -one.improvement)
+    measured, grid_A = len(curves.alpha_M), candidates(curves, question)
+    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, grid_A]), _CHOOSING_DRAWS, question.seed)
+    without = _best(rate_SAP[:, :measured], question.budget)
+    kept_A = _screen(rate_SAP, grid_A, without.allocation_M, question.budget)
+    with_A = [_best(rate_SAP[:, [*range(measured), measured + a]], question.budget) for a in kept_A]
+    found = _score(curves, question, without.allocation_M, grid_A[kept_A], [one.allocation_M for one in with_A])
+    ranked = sorted(found, key=lambda one: -one.improvement)
     best, verdict = ranked[0], "make"
     if best.improvement < question.min_gain:
         verdict = "below"
@@ -100,7 +105,7 @@ def propose(curves: Curves, question: Question) -> Proposal:
         verdict = "flat"
     elif best.improvement < best.stderr:
         verdict = "noise"
-    return Proposal(ranked, without_M, posterior.coverage(without_M), verdict)
+    return Proposal(ranked, without.allocation_M, without.certificate.objective, verdict)
 
 
 def candidates(curves: Curves, question: Question) -> Floats:
@@ -143,45 +148,64 @@ def _round_step(least: float) -> float:
     return power * next(factor for factor in (1, 2.5, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
-def _screen(curves: Curves, question: Question, without_M: Ints, grid_A: Floats) -> Floats:
-    """Keep the most promising α, none beside another, judged by a few simple mixtures on few draws."""
-    measured = len(curves.alpha_M)
-    log_miss_SAP = _log_miss(curves, grid_A, _SCREENING_DRAWS, question.seed)
-    ways = _ways(without_M, question.budget)
+def _best(rate_SAP: Floats, budget: int) -> Choice:
+    """Search the best mixture under draws of curves.
+
+    Beliefs that are independent from policy to policy would spread samples over neighbours, as if these did not know
+    of the same curve. So each column is one problem in one draw, where rates are certain; shared curves are dealt out
+    over the problems.
+    """
+    num_draws, num_policies, num_problems = rate_SAP.shape
+    repeats = min(num_draws, -(-_COLUMNS // num_problems))
+    problem_C = np.tile(np.arange(num_problems), repeats)
+    draw_C = (problem_C + np.repeat(np.arange(repeats) * num_draws // repeats, num_problems)) % num_draws
+    rate_AC = np.clip(rate_SAP[draw_C, :, problem_C].T, 1e-9, 1 - 1e-9)
+    share_C = np.full(len(draw_C), 1 / len(draw_C))
+    beliefs = Posterior(_CERTAIN * rate_AC, _CERTAIN * (1 - rate_AC), share_C)
+    return best_allocation(beliefs, Budget.of_samples(budget, num_policies))
+
+
+def _screen(rate_SAP: Floats, grid_A: Floats, without_M: Ints, budget: int) -> list[int]:
+    """Keep the places of the most promising α, none beside another, judged by a few simple mixtures."""
+    measured = len(without_M)
+    log_miss_SAP = _log_miss(rate_SAP)
     base_SP = _coverage(log_miss_SAP[:, :measured], without_M)
     score_A = np.array(
         [
-            _used_best([_coverage(log_miss_SAP[:, [*range(measured), a]], way) - base_SP for way in ways]).mean()
-            for a in range(measured, measured + len(grid_A))
+            _used_best([_coverage(log_miss_SAP, way) - base_SP for way in _ways(without_M, place, budget)]).mean()
+            for place in range(measured, measured + len(grid_A))
         ]
     )
     step = np.diff(grid_A).min() if len(grid_A) > 1 else 1.0
-    kept: list[float] = []
-    for alpha in grid_A[np.argsort(-score_A, kind="stable")].tolist():
-        if len(kept) < _REFINED and all(abs(alpha - other) > 1.5 * step for other in kept):
-            kept.append(alpha)
-    return np.array(kept)
+    kept: list[int] = []
+    for place in np.argsort(-score_A, kind="stable").tolist():
+        if len(kept) < _REFINED and all(abs(grid_A[place] - grid_A[other]) > 1.5 * step for other in kept):
+            kept.append(place)
+    return kept
 
 
-def _refine(curves: Curves, question: Question, without_M: Ints, alpha_A: Floats) -> list[Candidate]:
-    """Search the best mixture with each candidate and score it on draws."""
-    measured = len(curves.alpha_M)
-    log_miss_SAP = _log_miss(curves, alpha_A, question.num_draws, question.seed + 1)
-    base_SP = _coverage(log_miss_SAP[:, :measured], without_M)
+def _score(curves: Curves, question: Question, without_M: Ints, alpha_A: Floats, with_A: list[Ints]) -> list[Candidate]:
+    """Score mixtures with each candidate on draws that did not choose them."""
+    measured, budget = len(curves.alpha_M), question.budget
+    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, alpha_A]), question.num_draws, question.seed + 1)
+    log_miss_SAP = _log_miss(rate_SAP)
+    base_SP = _coverage(log_miss_SAP, without_M)
+    # The measured policies may be used better too, once more is known: that is no merit of a candidate's.
+    ways = [way for place in range(measured) for way in _ways(without_M, place, budget)]
+    free_SP = _used_best([_coverage(log_miss_SAP, way) - base_SP for way in ways])
     found: list[Candidate] = []
-    for place, alpha in enumerate(alpha_A.tolist()):
-        beliefs = curves.posterior(np.append(curves.alpha_M, alpha))
-        best = best_allocation(beliefs, Budget.of_samples(question.budget, measured + 1)).allocation_M
-        members_SAP = log_miss_SAP[:, [*range(measured), measured + place]]
-        gains = [_coverage(members_SAP, way) - base_SP for way in (best, *_ways(without_M, question.budget))]
-        gain_S, used_SP = gains[0].mean(axis=1), _used_best(gains)
-        low, high = np.quantile(gain_S, [0.025, 0.975])
+    for place, (alpha, best_A) in enumerate(zip(alpha_A.tolist(), with_A, strict=True), measured):
+        best_at_A = _at(best_A, place)
+        gain_SP = _coverage(log_miss_SAP, best_at_A) - base_SP
+        others = [_coverage(log_miss_SAP, way) - base_SP for way in _ways(without_M, place, budget)]
+        used_SP = _used_best([gain - free_SP for gain in (gain_SP, *others)])
+        low, high = np.quantile(gain_SP.mean(axis=1), [0.025, 0.975])
         found.append(
             Candidate(
                 alpha=alpha,
-                allocation_M=best[:measured],
-                share=int(best[measured]),
-                gain=float(gain_S.mean()),
+                allocation_M=best_A[:measured],
+                share=int(best_A[measured]),
+                gain=float(gain_SP.mean()),
                 interval=(float(low), float(high)),
                 improvement=float(used_SP.mean()),
                 stderr=float(np.sqrt(used_SP.var(axis=1).mean() / max(used_SP.shape[1] - 1, 1))),
@@ -191,15 +215,18 @@ def _refine(curves: Curves, question: Question, without_M: Ints, alpha_A: Floats
     return found
 
 
-def _log_miss(curves: Curves, alpha_A: Floats, num_draws: int, seed: int) -> Floats:
-    """Log of the chance that one sample fails, in each draw, `[S, M + A, P]`: measured policies first."""
-    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, alpha_A]), num_draws, seed)
+def _log_miss(rate_SAP: Floats) -> Floats:
+    """Log of the chance that one sample fails."""
     return np.log1p(-np.minimum(rate_SAP, 1 - 1e-12))
 
 
 def _coverage(log_miss_SAP: Floats, allocation_A: Ints) -> Floats:
-    """`[S, P]` coverage of an allocation in each draw."""
-    return -np.expm1(np.einsum("sap,a->sp", log_miss_SAP, allocation_A.astype(np.float64), optimize=True))
+    """`[S, P]` coverage of an allocation in each draw; policies beyond its end get nothing."""
+    used_A = np.flatnonzero(allocation_A)
+    total_SP = np.zeros((log_miss_SAP.shape[0], log_miss_SAP.shape[2]))
+    for a in used_A.tolist():
+        total_SP += allocation_A[a] * log_miss_SAP[:, a]
+    return -np.expm1(total_SP)
 
 
 def _used_best(gains: Sequence[Floats]) -> Floats:
@@ -209,12 +236,21 @@ def _used_best(gains: Sequence[Floats]) -> Floats:
     return gain_WSP[best_S, np.arange(len(best_S))]
 
 
-def _ways(without_M: Ints, budget: int) -> list[Ints]:
-    """Allocations that give a part of the budget to a candidate, `[M + 1]` each."""
-    names = [str(m) for m in range(len(without_M) + 1)]
+def _ways(without_M: Ints, place: int, budget: int) -> list[Ints]:
+    """Allocations that give a part of the budget to the policy at `place`, and the rest as without it."""
     ways: list[Ints] = []
     for share in _SHARES:
-        parts = np.append((1 - share) * without_M, share * without_M.sum())
-        split = largest_remainder(dict(zip(names, parts.tolist(), strict=True)), budget)
-        ways.append(np.array([split[name] for name in names]))
+        parts_A = np.zeros(max(place + 1, len(without_M)))
+        parts_A[: len(without_M)] = (1 - share) * without_M
+        parts_A[place] += share * without_M.sum()
+        split = largest_remainder({str(a): part for a, part in enumerate(parts_A.tolist())}, budget)
+        ways.append(np.array(list(split.values())))
     return ways
+
+
+def _at(allocation_A: Ints, place: int) -> Ints:
+    """Move the last policy of an allocation to `place`."""
+    moved_A = np.zeros(place + 1, np.int64)
+    moved_A[: len(allocation_A) - 1] = allocation_A[:-1]
+    moved_A[place] = allocation_A[-1]
+    return moved_A
