@@ -123,9 +123,9 @@ def test_optimised_turns_to_the_policy_that_the_pilot_favours():
 def test_uniform_replayed_from_a_table_covers_what_the_unbiased_estimator_says():
     n_MP, c_MP = np.array([[6, 5, 6], [4, 6, 8]]), np.array([[1, 0, 3], [0, 2, 1]])
     outcomes = Outcomes(("p", "q", "r"), ("a", "b"), n_MP, c_MP, {}, {})
-    (point,) = simulate(Uniform(), outcomes, [5], replays=4000, resampling=Resampling(resamples=10))
+    (point,) = simulate(Uniform(), outcomes, [5], replays=2000, resampling=Resampling(resamples=10))
     expected = coverage(n_MP, c_MP, [3, 2])
-    np.testing.assert_allclose(point.solved_RP.mean(axis=0), expected, atol=4 * 0.5 / np.sqrt(4000))
+    np.testing.assert_allclose(point.solved_RP.mean(axis=0), expected, atol=4 * 0.5 / np.sqrt(2000))
     assert point.cost.value == 5
 
 
@@ -139,21 +139,29 @@ def test_shuffled_orders_are_all_equally_likely():
     assert ragged[0, 0].tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize("strategy", [Thompson(), SuccessiveHalving(per_problem=True), Optimised(pilot=1)], ids=repr)
-def test_replays_agree_with_exact_enumeration(strategy):
-    """One problem, two policies with 1 of 4 and 2 of 4: every pair of orders, each as likely as any other."""
+@pytest.mark.parametrize(
+    ("strategy", "seeds"),
+    [(Thompson(), 12), (SuccessiveHalving(per_problem=True), 1), (Optimised(pilot=1), 1)],
+    ids=repr,
+)
+def test_replays_agree_with_exact_enumeration(strategy, seeds):
+    """One problem, two policies with 1 of 4 and 2 of 4: every pair of orders, each as likely as any other.
+
+    Exact where the strategy rolls no dice of its own, else the mean over some of its seeds.
+    """
     n_MP, c_MP, budget = np.array([[4], [4]]), np.array([[1], [2]]), few(4.0, 2)
     orders = [sorted(set(permutations([k < c for k in range(4)]))) for c in (1, 2)]
     exact = np.mean(
         [
             play(strategy, np.array(pair)[:, None], n_MP, Tally.empty(1, budget, seed)).solved_P[0]
             for pair in product(*orders)
-            for seed in range(12)
+            for seed in range(seeds)
         ]
     )
     table = Outcomes(("p",), ("a", "b"), n_MP, c_MP, {}, {})
-    (point,) = simulate(strategy, table, [4], replays=500)
-    assert abs(point.coverage.value - exact) < 4 * np.sqrt(0.25 / 500 + 0.25 / (24 * 12))
+    (point,) = simulate(strategy, table, [4], replays=400)
+    variance = exact * (1 - exact)
+    assert abs(point.coverage.value - exact) < 4 * np.sqrt(variance / 400 + (seeds > 1) * variance / (24 * seeds))
 
 
 def test_thompson_with_one_policy_stops_at_the_first_success():
@@ -171,8 +179,8 @@ def at_cost(points, cost):
 def test_thompson_solves_more_for_its_cost_than_uniform_on_complementary_policies(batch):
     good_P = np.random.default_rng(0).random(100) < 0.7
     rates_MP = np.stack([np.where(good_P, 0.4, 0.01), np.where(good_P, 0.01, 0.4), np.full(100, 0.01)])
-    uniform = simulate(Uniform(), rates_MP, [3, 6, 9, 12], replays=6)
-    thompson = simulate(Thompson(batch), rates_MP, [3, 6, 9, 12, 24], replays=6)
+    uniform = simulate(Uniform(), rates_MP, [3, 6, 12], replays=4)
+    thompson = simulate(Thompson(batch), rates_MP, [3, 6, 12, 24], replays=4)
     for point in uniform:
         assert at_cost(thompson, point.cost.value) > point.coverage.value + 0.03
 
