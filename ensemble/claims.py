@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ensemble.frontier import failure_rates
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
-from ensemble.mixture.arms import Arm
+from ensemble.mixture.search import Currency
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats
 
@@ -29,25 +29,30 @@ class Claim:
 
 
 def examine(
-    outcomes: Outcomes, alphas: Mapping[str, float | None], arms: Mapping[str, Arm], resampling: Resampling
+    outcomes: Outcomes,
+    alphas: Mapping[str, float | None],
+    gains: Mapping[Currency, Estimate | None],
+    resampling: Resampling,
 ) -> list[Claim]:
     """Hold each claim that these outcomes can speak to against them.
 
     Args:
         outcomes: counts with failure classes.
         alphas: α by policy, None where a policy has none.
-        arms: the arms `equal` and `best_single`.
+        gains: honest gain of the equal split over the best single policy, by currency of the budget.
         resampling: how intervals are made.
     """
     by_alpha = {alpha: outcomes.row(name) for name, alpha in alphas.items() if alpha is not None}
     rates_MP = failure_rates(outcomes)
     claims = [
-        _claim(
-            "At the same budget the ensemble covers more than the best single policy.",
+        Claim(
+            f"At matched {currency} the ensemble covers more than the best single policy.",
             "coverage of the equal split - cross-fitted best single",
-            arms["equal"].honest_P - arms["best_single"].honest_P,
-            resampling,
+            gain,
+            _VERDICT_OF_SIGN[gain.sign],
         )
+        for currency, gain in gains.items()
+        if gain is not None
     ]
     if not rates_MP:
         return claims

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.outcomes import FAILURES, Outcomes
+from ensemble.outcomes_file import outcomes_from_table, write_outcomes
 from ensemble.sample_file import SampleKey
 from ensemble.store import Graded, Sample, Store
 from ensemble.verdict_file import verdict_line
@@ -25,7 +26,7 @@ def count_outcomes(store: Store) -> Outcomes:
         tokens=("completion_tokens", "mean"),
         seconds=("seconds", "mean"),
     )
-    return Outcomes.from_table(table.reset_index(), str(store.path))
+    return outcomes_from_table(table.reset_index(), str(store.path))
 
 
 def export(store: Store, folder: Path) -> list[Path]:
@@ -35,7 +36,7 @@ def export(store: Store, folder: Path) -> list[Path]:
     samples, verdicts, outcomes = (folder / name for name in ("samples.jsonl", "verdicts.jsonl", "outcomes.csv"))
     _write_lines(samples, (_sample_line(sample, about) for sample in store.samples()))
     _write_lines(verdicts, (_verdict_line(*graded) for graded in store.graded()))
-    count_outcomes(store).to_csv(outcomes)
+    write_outcomes(count_outcomes(store), outcomes)
     return [samples, verdicts, outcomes]
 
 

@@ -1,19 +1,23 @@
 """The table of counts per problem and policy: n graded samples, c accepted, and why the others failed.
 
-All analysis starts here. Axes: `M` policies, `P` problems. A cell that was never sampled is an error, never a zero.
+All analysis starts here. Axes: `M` policies, `P` problems; every cell is there (`outcomes_file` reads and writes
+tables, and refuses those with holes). n may differ from cell to cell.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from ensemble.errors import EnsembleError
 from ensemble.pass_at_k import Floats, Ints
 
 FAILURES = ("optimisation", "correctness", "format", "exhausted")
+Cost = Literal["tokens", "seconds"]
+Bools = NDArray[np.bool_]
 
 
 class OutcomesError(EnsembleError):
@@ -33,7 +37,11 @@ class Outcomes:
     num_failures_MP: Mapping[str, Ints]
     """`[M, P]` by failure class; empty where the classes are unknown."""
     costs_MP: Mapping[str, Floats]
-    """`[M, P]` means per sample of `tokens` and `seconds`; empty where unknown."""
+    """`[M, P]` means per sample of `tokens` and `seconds`; empty where unknown, NaN in cells where unknown."""
+    stopped_MP: Bools | None = None
+    """`[M, P]` where drawing ended because of what was drawn (an adaptive run); None where every n was fixed before."""
+    left_out: tuple[str, ...] = ()
+    """Policies or problems of the table that were left out since samples of theirs are missing."""
 
     @property
     def solve_rate_MP(self) -> Floats:
@@ -44,82 +52,63 @@ class Outcomes:
         """Index of a policy on the axis M."""
         return self.policies.index(policy)
 
-    def to_csv(self, path: Path) -> None:
-        """Write `problem,policy,n,c` and the columns that are known, one row per cell."""
-        matrices = {
-            "n": self.num_samples_MP,
-            "c": self.num_correct_MP,
-            **self.num_failures_MP,
-            **self.costs_MP,
-        }
-        index = pd.MultiIndex.from_product([self.policies, self.problems], names=["policy", "problem"])
-        table = pd.DataFrame({name: matrix.ravel() for name, matrix in matrices.items()}, index=index)
-        table = table.reset_index()[["problem", "policy", *matrices]]
-        table.to_csv(path, index=False, float_format="%.6g")
-
-    @classmethod
-    def read_csv(cls, path: Path) -> "Outcomes":
-        """Read what `to_csv` wrote, or any table with the columns `problem,policy,n,c`.
+    def rows(self, policies: Sequence[str]) -> list[int]:
+        """Indices of policies that a user named.
 
         Raises:
-            OutcomesError: columns or cells are missing or double, or counts are none.
+            OutcomesError: one is unknown; the message names the nearest known.
         """
-        try:
-            table = pd.read_csv(path, dtype={"problem": str, "policy": str})
-        except (OSError, ValueError) as error:
-            raise OutcomesError(f"{path} cannot be read as CSV ({error}): give a table of outcomes") from error
-        return cls.from_table(table, str(path))
+        for policy in policies:
+            if policy not in self.policies:
+                near = get_close_matches(policy, self.policies, n=1, cutoff=0)
+                raise OutcomesError(f"the outcomes hold no policy {policy!r}: did you mean {near[0]!r}?")
+        return [self.row(policy) for policy in policies]
 
-    @classmethod
-    def from_table(cls, table: pd.DataFrame, source: str) -> "Outcomes":
-        """Build from a long table with one row per cell; policies and problems keep their first-seen order.
+    def select(self, *, policies: Sequence[int] | Ints | None = None, problems: Ints | None = None) -> "Outcomes":
+        """Keep the policies and problems with these indices, in this order."""
+        rows = np.arange(len(self.policies)) if policies is None else np.asarray(policies, np.int64)
+        columns = np.arange(len(self.problems)) if problems is None else problems
+        cells = np.ix_(rows, columns)
+        return replace(
+            self,
+            problems=tuple(self.problems[p] for p in columns),
+            policies=tuple(self.policies[m] for m in rows),
+            num_samples_MP=self.num_samples_MP[cells],
+            num_correct_MP=self.num_correct_MP[cells],
+            num_failures_MP={name: failed_MP[cells] for name, failed_MP in self.num_failures_MP.items()},
+            costs_MP={name: cost_MP[cells] for name, cost_MP in self.costs_MP.items()},
+            stopped_MP=None if self.stopped_MP is None else self.stopped_MP[cells],
+        )
+
+    def mean_cost_M(self, cost: Cost) -> Floats:
+        """`[M]` what one sample of each policy costs, as the mean over problems.
 
         Raises:
-            OutcomesError: as `read_csv`; `source` names the table in the message.
+            OutcomesError: some cell does not say, or a policy's samples cost nothing.
         """
-        missing = {"problem", "policy", "n", "c"} - set(table.columns)
-        if missing:
-            raise OutcomesError(f"{source} lacks the columns {sorted(missing)}: add them")
-        if table.empty:
-            raise OutcomesError(f"{source} holds no rows: grade some samples first")
-        double = table.duplicated(["problem", "policy"])
-        if double.any():
-            problem, policy = table.loc[double, ["problem", "policy"]].iloc[0]
-            raise OutcomesError(f"{source} has two rows for problem {problem!r} and policy {policy!r}: keep one")
-        policies, problems = table["policy"].unique(), table["problem"].unique()
-        wide = table.set_index(["policy", "problem"]).reindex(pd.MultiIndex.from_product([policies, problems]))
-        gaps = wide.index[wide["n"].isna()]
-        if len(gaps):
+        cost_MP = self.costs_MP.get(cost)
+        if cost_MP is None:
+            raise OutcomesError(f"the outcomes have no column {cost!r}: add it, or give the budget in samples")
+        wrong_M = ~(cost_MP.mean(axis=1) > 0)
+        if wrong_M.any():
+            policy = self.policies[int(wrong_M.argmax())]
             raise OutcomesError(
-                f"{source} has no row for policy {gaps[0][0]!r} on problem {gaps[0][1]!r} "
-                f"({len(gaps)} cells missing): sample them, or leave out the policy or the problem"
+                f"the {cost} of policy {policy!r} are unknown for some problem, or all 0: "
+                "fill the column in, or leave out the policy"
             )
-        shape = (len(policies), len(problems))
+        return cost_MP.mean(axis=1)
 
-        def counts(column: str) -> Ints:
-            values = wide[column].to_numpy(np.float64)
-            if not np.all((values >= 0) & (values == np.floor(values))):
-                raise OutcomesError(f"column {column!r} of {source} holds values that are no counts: correct them")
-            return values.astype(np.int64).reshape(shape)
+    def check_fixed_size(self) -> None:
+        """Refuse outcomes whose n depends on what was drawn: no estimator of pass@k is unbiased for them.
 
-        n_MP, c_MP = counts("n"), counts("c")
-        for wrong, reason, cure in (
-            (n_MP < 1, "no graded sample", "sample it, or leave out the policy or the problem"),
-            (c_MP > n_MP, "more accepted than graded samples", "correct the row"),
-        ):
-            if wrong.any():
-                m, p = np.argwhere(wrong)[0]
-                raise OutcomesError(
-                    f"{source}: policy {policies[m]!r} on problem {problems[p]!r} has {reason} "
-                    f"(n = {n_MP[m, p]}, c = {c_MP[m, p]}): {cure}"
-                )
-        return cls(
-            problems=tuple(problems),
-            policies=tuple(policies),
-            num_samples_MP=n_MP,
-            num_correct_MP=c_MP,
-            num_failures_MP={name: counts(name) for name in FAILURES if name in wide},
-            costs_MP={
-                name: wide[name].to_numpy(np.float64).reshape(shape) for name in ("tokens", "seconds") if name in wide
-            },
+        Raises:
+            OutcomesError: naming the first such cell.
+        """
+        if self.stopped_MP is None or not self.stopped_MP.any():
+            return
+        m, p = np.argwhere(self.stopped_MP)[0]
+        raise OutcomesError(
+            f"drawing stopped early in {int(self.stopped_MP.sum())} cells (first: policy {self.policies[m]!r} on "
+            f"problem {self.problems[p]!r}), so counts there are biased and pass@k is undefined: "
+            "report coverage at cost, or draw samples of a fixed size"
         )

@@ -19,6 +19,7 @@ from ensemble.exchange import count_outcomes
 from ensemble.experiment import ExperimentError
 from ensemble.filling import Filling, Monitor
 from ensemble.inputs import Inputs
+from ensemble.outcomes_file import write_outcomes
 from ensemble.report import figures, page
 from ensemble.report.analyse import Analysis, analyse, summary
 from ensemble.sampling import plan_slots
@@ -66,7 +67,7 @@ def report(store: Store, inputs: Inputs, folder: Path, judge: Mapping[str, Any])
     alphas = {name: registry.alpha(name) for name in registry.names}
     forgeable = [problem.id for problem in inputs.problems if problem.is_forgeable]
     analysis = analyse(outcomes, alphas, inputs.members, experiment.budget.samples, experiment.analysis, forgeable)
-    outcomes.to_csv(folder / "outcomes.csv")
+    write_outcomes(outcomes, folder / "outcomes.csv")
     _write_json(folder / "summary.json", summary(analysis, experiment.name, judge))
     paths = figures.save_all(analysis, folder / "figures")
     html = page.render(analysis, experiment.name, paths, judge, FAILURE_MAPPING_NAME)

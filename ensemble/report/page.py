@@ -48,6 +48,7 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
     return environment.get_template("page.html").render(
         run=run,
         analysis=analysis,
+        arm_labels=tables.ARM_LABELS,
         conclusion=tables.conclusion(analysis),
         images=images,
         judge=judge,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.cli import main
-from ensemble.outcomes import Outcomes
+from ensemble.outcomes_file import read_outcomes
 from ensemble.store import STORE_NAME, Store
 from policies.registry import Registry
 
@@ -54,7 +54,7 @@ def test_a_run_writes_what_the_contract_says(trial, server, tmp_path):
     assert "hostile" not in page  # no acceptance of these problems can be forged
     # Every seed was asked for exactly once, and decides by its parity what is accepted.
     assert len(server.seeds) == len(set(server.seeds)) == 24
-    outcomes = Outcomes.read_csv(folder / "outcomes.csv")
+    outcomes = read_outcomes(folder / "outcomes.csv")
     right = Counter((model, prompt) for model, prompt, seed in server.seeds if (seed % 2 == 0) == (model == "even"))
     for policy in ("even", "odd"):
         for p, problem in enumerate(outcomes.problems):
@@ -108,7 +108,7 @@ def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(tr
     server.answer = lambda model, prompt, seed: body if model == "even" else whole
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     folder = tmp_path / "results" / "trial"
-    outcomes = Outcomes.read_csv(folder / "outcomes.csv")
+    outcomes = read_outcomes(folder / "outcomes.csv")
     assert outcomes.num_correct_MP.tolist() == [[4, 4], [4, 4]]
     assert json.loads((folder / "summary.json").read_text())["forgeable"] == {
         "problems": 1,

@@ -1,0 +1,198 @@
+"""Tables of outcomes as files: `problem,policy,n,c` and, where known, failure classes, costs and `stopped`.
+
+CSV, or Parquet by the name of the file. What does not hold is refused here, once: a cell that was never sampled is
+never a zero. Columns that we don't know are left alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ensemble.outcomes import FAILURES, Outcomes, OutcomesError
+from ensemble.pass_at_k import Floats, Ints
+
+Missing = Literal["error", "drop-problems", "drop-policies"]
+"""What to do about cells without samples: refuse, or leave out every problem, or every policy, that has one."""
+
+_KEYS = ["problem", "policy"]
+_COUNTS = ["n", "c"]
+_COSTS = ["tokens", "seconds"]
+
+
+def read_outcomes(path: Path, missing: Missing = "error") -> Outcomes:
+    """Read a table of outcomes; policies and problems keep their first-seen order.
+
+    Raises:
+        OutcomesError: the file is no such table, or what it says cannot be; cells are missing.
+    """
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, dtype=dict.fromkeys(_KEYS, str), keep_default_na=False, na_values=[""])
+    except ImportError:
+        raise OutcomesError(f"{path} needs the package pyarrow: pip install 'alphamix[parquet]'") from None
+    except (OSError, ValueError) as error:
+        raise OutcomesError(f"{path} cannot be read ({error}): give a table of outcomes, CSV or Parquet") from error
+    return outcomes_from_table(table, str(path), missing)
+
+
+def write_outcomes(outcomes: Outcomes, path: Path) -> None:
+    """Write one row per cell, with the columns that are known."""
+    matrices: dict[str, Any] = {
+        "n": outcomes.num_samples_MP,
+        "c": outcomes.num_correct_MP,
+        **outcomes.num_failures_MP,
+        **outcomes.costs_MP,
+    }
+    if outcomes.stopped_MP is not None:
+        matrices["stopped"] = outcomes.stopped_MP.astype(np.int64)
+    index = pd.MultiIndex.from_product([outcomes.policies, outcomes.problems], names=["policy", "problem"])
+    table = pd.DataFrame({name: matrix.ravel() for name, matrix in matrices.items()}, index=index)
+    table = table.reset_index()[[*_KEYS, *matrices]]
+    if path.suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    else:
+        table.to_csv(path, index=False, float_format="%.6g")
+
+
+def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "error") -> Outcomes:
+    """Build from a long table with one row per cell.
+
+    Raises:
+        OutcomesError: as `read_outcomes`; `source` names the table in the message.
+    """
+    lacking = {*_KEYS, *_COUNTS} - set(table.columns)
+    if lacking:
+        raise OutcomesError(f"{source} lacks the columns {sorted(lacking)}: add them")
+    if table.empty:
+        raise OutcomesError(f"{source} holds no rows: grade some samples first")
+    _check_keys(table, source)
+    counted = [name for name in (*_COUNTS, *FAILURES, "stopped") if name in table]
+    costly = [name for name in _COSTS if name in table]
+    numbers = {name: _counts(table, name, source) for name in counted}
+    numbers |= {name: _costs(table, name, source) for name in costly}
+    _check_sums(table, numbers, source)
+    policies, problems = (_first_seen(table[key]) for key in ("policy", "problem"))
+    place = _places(table, policies, problems)
+    outcomes = _fill(policies, problems, place, numbers, counted, costly)
+    return _without_holes(outcomes, source, missing)
+
+
+def _check_keys(table: pd.DataFrame, source: str) -> None:
+    for key in _KEYS:
+        blank = table[key].isna()
+        if blank.any():
+            raise OutcomesError(f"{source} names no {key} in row {int(blank.argmax()) + 1}: fill it in")
+    double = table.duplicated(_KEYS)
+    if double.any():
+        problem, policy = table.loc[double, _KEYS].iloc[0]
+        raise OutcomesError(f"{source} has two rows for problem {problem!r} and policy {policy!r}: keep one")
+
+
+def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
+    numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    words = np.isnan(numbers) & table[column].notna().to_numpy()
+    if words.any():
+        raise OutcomesError(f"{_cell(table, words, column, source)}, which is no number: correct it")
+    return numbers
+
+
+def _counts(table: pd.DataFrame, column: str, source: str) -> Floats:
+    numbers = _numbers(table, column, source)
+    wrong = ~(np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers)))
+    if wrong.any():
+        raise OutcomesError(f"{_cell(table, wrong, column, source)}: counts are whole numbers from 0, correct it")
+    return numbers
+
+
+def _costs(table: pd.DataFrame, column: str, source: str) -> Floats:
+    numbers = _numbers(table, column, source)
+    wrong = np.isinf(numbers) | (numbers < 0)
+    if wrong.any():
+        raise OutcomesError(f"{_cell(table, wrong, column, source)}: costs are 0 or more, correct it")
+    return numbers
+
+
+def _check_sums(table: pd.DataFrame, numbers: dict[str, Floats], source: str) -> None:
+    wrong = numbers["c"] > numbers["n"]
+    if wrong.any():
+        raise OutcomesError(f"{_cell(table, wrong, 'c', source)}, more than its n: correct the row")
+    failed = sum((numbers[name] for name in FAILURES if name in numbers), np.zeros(len(table)))
+    wrong = numbers["c"] + failed > numbers["n"]
+    if wrong.any():
+        raise OutcomesError(f"{_cell(table, wrong, 'n', source)}, fewer than accepted and failed: correct the row")
+
+
+def _cell(table: pd.DataFrame, wrong: Any, column: str, source: str) -> str:
+    row = table.iloc[int(np.argmax(wrong))]
+    value = "nothing" if pd.isna(row[column]) else row[column]
+    return f"{source} says {column} = {value} for policy {row['policy']!r} on problem {row['problem']!r}"
+
+
+def _first_seen(column: pd.Series) -> tuple[str, ...]:
+    return tuple(map(str, column.unique()))
+
+
+def _places(table: pd.DataFrame, policies: Sequence[str], problems: Sequence[str]) -> tuple[Any, Any]:
+    """Row and column in the matrices for each row of the table."""
+    return (
+        pd.Categorical(table["policy"].astype(str), categories=list(policies)).codes,
+        pd.Categorical(table["problem"].astype(str), categories=list(problems)).codes,
+    )
+
+
+def _fill(
+    policies: tuple[str, ...],
+    problems: tuple[str, ...],
+    place: tuple[Any, Any],
+    numbers: dict[str, Floats],
+    counted: list[str],
+    costly: list[str],
+) -> Outcomes:
+    """Matrices of the table; a cell that it does not name has n = 0."""
+    shape = (len(policies), len(problems))
+
+    def matrix(name: str, kind: type, empty: float) -> Any:
+        filled = np.full(shape, empty, kind)
+        filled[place] = numbers[name].astype(kind)
+        return filled
+
+    counts: dict[str, Ints] = {name: matrix(name, np.int64, 0) for name in counted}
+    return Outcomes(
+        problems=problems,
+        policies=policies,
+        num_samples_MP=counts["n"],
+        num_correct_MP=counts["c"],
+        num_failures_MP={name: counts[name] for name in FAILURES if name in counts},
+        costs_MP={name: matrix(name, np.float64, np.nan) for name in costly},
+        stopped_MP=counts["stopped"] > 0 if "stopped" in counts else None,
+    )
+
+
+def _without_holes(outcomes: Outcomes, source: str, missing: Missing) -> Outcomes:
+    hole_MP = outcomes.num_samples_MP == 0
+    if not hole_MP.any():
+        return outcomes
+    m, p = np.argwhere(hole_MP)[0]
+    first = f"policy {outcomes.policies[m]!r} on problem {outcomes.problems[p]!r}"
+    if missing == "error":
+        raise OutcomesError(
+            f"{source} has no samples of {first} ({int(hole_MP.sum())} cells missing): sample them, or leave out what "
+            "lacks them with --missing drop-problems or --missing drop-policies"
+        )
+    by_policy = missing == "drop-policies"
+    has_hole = hole_MP.any(axis=1 if by_policy else 0)
+    if has_hole.all():
+        raise OutcomesError(
+            f"{source}: every {'policy' if by_policy else 'problem'} lacks samples somewhere (first: {first}), so "
+            "nothing would be left: sample them, or drop the others"
+        )
+    names = outcomes.policies if by_policy else outcomes.problems
+    kept = np.flatnonzero(~has_hole)
+    whole = outcomes.select(policies=kept) if by_policy else outcomes.select(problems=kept)
+    return replace(whole, left_out=tuple(names[hole] for hole in np.flatnonzero(has_hole)))

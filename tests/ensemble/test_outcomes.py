@@ -1,0 +1,127 @@
+"""Tables of outcomes: what they keep through a file, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensemble.outcomes import Outcomes, OutcomesError
+from ensemble.outcomes_file import outcomes_from_table, read_outcomes, write_outcomes
+
+LIVECODEBENCH = Path(__file__).parents[2].parent / "shared/data/lcb_outcomes.csv"
+
+
+def table(*rows, more=()):
+    return pd.DataFrame(rows, columns=["problem", "policy", "n", "c", *more])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("p", "a", 4, 5)], r"c = 5 for policy 'a' on problem 'p', more than its n"),
+        ([("p", "a", 4, -1)], r"c = -1 .* whole numbers"),
+        ([("p", "a", 4, 1.5)], r"c = 1\.5 .* whole numbers"),
+        ([("p", "a", float("inf"), 1)], r"n = inf .* whole numbers"),
+        ([("p", "a", 4, None)], r"c = nothing .* whole numbers"),
+        ([("p", "a", 4, "many")], r"c = many .* no number"),
+        ([("p", "a", 0, 0)], r"no samples of policy 'a' on problem 'p' \(1 cells missing\)"),
+        ([("p", "a", 4, 1), ("p", "a", 4, 1)], "two rows"),
+        ([("p", "a", 4, 1), ("q", "b", 4, 1)], r"no samples of policy 'a' on problem 'q' \(2 cells missing\)"),
+        ([("p", None, 4, 1)], "no policy in row 1"),
+        ([], "no rows"),
+    ],
+)
+def test_tables_that_do_not_hold_are_refused(rows, message):
+    with pytest.raises(OutcomesError, match=message):
+        outcomes_from_table(table(*rows), "the table")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("tokens", -1.0, "costs are 0 or more"),
+        ("tokens", float("inf"), "costs are 0 or more"),
+        ("format", 4, "fewer than accepted and failed"),
+    ],
+)
+def test_what_stands_beside_the_counts_must_hold_as_well(column, value, message):
+    with pytest.raises(OutcomesError, match=message):
+        outcomes_from_table(table(("p", "a", 4, 1, value), more=[column]), "the table")
+
+
+def test_missing_cells_are_left_out_only_where_that_was_asked():
+    holes = table(("p", "a", 4, 1), ("q", "a", 4, 2), ("p", "b", 4, 3))
+    by_problem = outcomes_from_table(holes, "the table", "drop-problems")
+    assert (by_problem.policies, by_problem.problems, by_problem.left_out) == (("a", "b"), ("p",), ("q",))
+    by_policy = outcomes_from_table(holes, "the table", "drop-policies")
+    assert (by_policy.policies, by_policy.problems, by_policy.left_out) == (("a",), ("p", "q"), ("b",))
+    diagonal = table(("p", "a", 4, 1), ("q", "b", 4, 1))
+    with pytest.raises(OutcomesError, match="nothing would be left"):
+        outcomes_from_table(diagonal, "the table", "drop-policies")
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.parquet"])
+def test_outcomes_survive_a_file(tmp_path, name):
+    outcomes = Outcomes(
+        problems=("NA", "01", "nan"),
+        policies=("b", "a"),
+        num_samples_MP=np.array([[4, 5, 6], [7, 8, 9]]),
+        num_correct_MP=np.array([[0, 5, 2], [1, 2, 3]]),
+        num_failures_MP={"format": np.array([[3, 0, 1], [1, 0, 0]])},
+        costs_MP={"tokens": np.array([[1.5, np.nan, 3.0], [4.0, 5.0, 6.0]])},
+        stopped_MP=np.array([[True, False, False], [False, False, True]]),
+    )
+    write_outcomes(outcomes, tmp_path / name)
+    again = read_outcomes(tmp_path / name)
+    assert (again.policies, again.problems) == (outcomes.policies, outcomes.problems)
+    np.testing.assert_array_equal(again.num_samples_MP, outcomes.num_samples_MP)
+    np.testing.assert_array_equal(again.num_correct_MP, outcomes.num_correct_MP)
+    np.testing.assert_array_equal(again.num_failures_MP["format"], outcomes.num_failures_MP["format"])
+    np.testing.assert_array_equal(again.costs_MP["tokens"], outcomes.costs_MP["tokens"])
+    np.testing.assert_array_equal(again.stopped_MP, outcomes.stopped_MP)
+
+
+@given(seed=st.integers(0, 2**32 - 1), shape=st.tuples(st.integers(1, 4), st.integers(1, 5)))
+def test_the_order_of_rows_changes_no_cell(seed, shape):
+    rng = np.random.default_rng(seed)
+    rows = [(f"p{p}", f"m{m}", 9, int(rng.integers(10))) for m in range(shape[0]) for p in range(shape[1])]
+    shuffled = outcomes_from_table(table(*(rows[r] for r in rng.permutation(len(rows)))), "the table")
+    for problem, policy, n, c in rows:
+        cell = shuffled.row(policy), shuffled.problems.index(problem)
+        assert (shuffled.num_samples_MP[cell], shuffled.num_correct_MP[cell]) == (n, c)
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path):
+    with pytest.raises(OutcomesError, match="cannot be read"):
+        read_outcomes(tmp_path / "none.csv")
+    (tmp_path / "bad.parquet").write_bytes(b"no parquet")
+    with pytest.raises(OutcomesError, match="cannot be read"):
+        read_outcomes(tmp_path / "bad.parquet")
+
+
+def test_costs_must_be_known_before_they_are_a_budget():
+    known = outcomes_from_table(table(("p", "a", 4, 1, 10.0), ("q", "a", 4, 1, 20.0), more=["tokens"]), "the table")
+    assert known.mean_cost_M("tokens").tolist() == [15.0]
+    with pytest.raises(OutcomesError, match="no column 'seconds'"):
+        known.mean_cost_M("seconds")
+    with pytest.raises(OutcomesError, match="of policy 'a' are unknown"):
+        replace(known, costs_MP={"tokens": np.array([[10.0, np.nan]])}).mean_cost_M("tokens")
+
+
+def test_counts_that_depend_on_the_draws_are_refused_where_pass_at_k_is_meant():
+    fixed = outcomes_from_table(table(("p", "a", 4, 1)), "the table")
+    fixed.check_fixed_size()
+    with pytest.raises(OutcomesError, match=r"stopped early in 1 cells \(first: policy 'a' on problem 'p'\)"):
+        replace(fixed, stopped_MP=np.array([[True]])).check_fixed_size()
+
+
+@pytest.mark.skipif(not LIVECODEBENCH.exists(), reason="the LiveCodeBench outcomes are not here")
+def test_the_hole_in_a_real_table_is_found():
+    with pytest.raises(OutcomesError, match=r"'Claude-Instant-1' on problem '1883_B' \(1 cells missing\)"):
+        read_outcomes(LIVECODEBENCH)
+    whole = read_outcomes(LIVECODEBENCH, "drop-problems")
+    assert (len(whole.policies), len(whole.problems), whole.left_out) == (16, 348, ("1883_B",))
