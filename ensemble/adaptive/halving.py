@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.adaptive.tally import AdaptiveError, Bools, Tally, fits
+from ensemble.adaptive.tally import AdaptiveError, Tally, fits
+from ensemble.outcomes import Bools
 from ensemble.pass_at_k import Floats, Ints
 
 

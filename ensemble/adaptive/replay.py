@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.adaptive.tally import AdaptiveError, Bools, Strategy, Tally
+from ensemble.adaptive.tally import AdaptiveError, Strategy, Tally
 from ensemble.intervals import Estimate, Resampling
 from ensemble.mixture.search import Budget, Currency
-from ensemble.outcomes import Outcomes
+from ensemble.outcomes import Bools, Outcomes
 from ensemble.pass_at_k import Floats, Ints
 
 
@@ -58,7 +58,10 @@ def simulate(
 
     Raises:
         AdaptiveError: the strategy asks for more than a cell holds, or the costs are unknown.
+        OutcomesError: the outcomes do not say what samples cost, or are themselves of a run that stopped early.
     """
+    if isinstance(source, Outcomes):
+        source.check_fixed_size()
     cost_M = _costs(source, currency) if cost_M is None else cost_M
     return [_point(strategy, source, Budget(total, cost_M, currency), replays, resampling) for total in budgets]
 
@@ -144,6 +147,6 @@ def _costs(source: Outcomes | Floats, currency: Currency) -> Floats:
     """What a sample costs, `[M]`: 1 each, or the mean over problems that the outcomes know."""
     if currency == "samples":
         return np.ones(len(source.policies if isinstance(source, Outcomes) else source))
-    if not isinstance(source, Outcomes) or currency not in source.costs_MP:
-        raise AdaptiveError(f"nothing says what a sample costs in {currency}: give cost_M")
-    return source.costs_MP[currency].mean(axis=1)
+    if not isinstance(source, Outcomes):
+        raise AdaptiveError(f"rates do not say what a sample costs in {currency}: give cost_M")
+    return source.mean_cost_M(currency)

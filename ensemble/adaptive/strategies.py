@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.adaptive.tally import AdaptiveError, Bools, Tally, fits
+from ensemble.adaptive.tally import AdaptiveError, Tally, fits
 from ensemble.allocation import largest_remainder
 from ensemble.mixture.search import Budget, best_allocation
+from ensemble.outcomes import Bools
 from ensemble.pass_at_k import Floats, Ints
 from ensemble.posterior import Posterior, fit_prior
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble.errors import EnsembleError
 from ensemble.mixture.search import Budget
+from ensemble.outcomes import Bools
 from ensemble.pass_at_k import Floats, Ints
-
-Bools = NDArray[np.bool_]
 
 _ROUNDING = 1e-9
 """Costs are sums of floats: a budget is not refused for their last digits."""
@@ -47,6 +45,10 @@ class Tally:
             m, p = np.argwhere((c_MP < 0) | (c_MP > n_MP))[0]
             raise AdaptiveError(
                 f"policy {m} on problem {p} has c = {c_MP[m, p]} of n = {n_MP[m, p]}: correct the counts"
+            )
+        if self.budget.currency == "samples" and np.any(self.budget.cost_M != 1):
+            raise AdaptiveError(
+                "a sample costs 1 where the budget is in samples: name tokens or seconds as its currency"
             )
         if np.any(self.budget.cost_M <= 0):
             raise AdaptiveError(f"a sample costs {self.budget.cost_M.min():g}: give costs above 0")

@@ -162,7 +162,7 @@ def _best(rate_SAP: Floats, budget: int) -> Choice:
     rate_AC = np.clip(rate_SAP[draw_C, :, problem_C].T, 1e-9, 1 - 1e-9)
     share_C = np.full(len(draw_C), 1 / len(draw_C))
     beliefs = Posterior(_CERTAIN * rate_AC, _CERTAIN * (1 - rate_AC), share_C)
-    return best_allocation(beliefs, Budget.of_samples(budget, num_policies))
+    return best_allocation(beliefs, Budget.of_samples(budget, num_policies), max_nodes=0)
 
 
 def _screen(rate_SAP: Floats, grid_A: Floats, without_M: Ints, budget: int) -> list[int]:

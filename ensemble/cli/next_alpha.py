@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -10,24 +11,25 @@ from rich.table import Table
 from ensemble.along_alpha.curves import Curves
 from ensemble.along_alpha.proposals import Proposal, Question, propose
 from ensemble.along_alpha.sweeps import alphas_of
-from ensemble.outcomes import Outcomes
+from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.pass_at_k import Ints
 from ensemble.report.tables import alpha_label
 from policies.registry import Registry
 
 
 @click.command("next-alpha")
-@click.option("--outcomes", "table", type=click.Path(path_type=Path), required=True, help="Table of outcomes.")
-@click.option("--budget", type=click.IntRange(min=1), required=True, help="Samples per problem of the mixture.")
+@click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
+@click.option("--budget", required=True, type=click.IntRange(min=1), help="Samples per problem of the mixture.")
 @click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies, which knows their α.")
 @click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="α of a policy; goes before all else.")
 @click.option("--sweep", help="Take only the policies of this sweep.")
 @click.option("--from", "low", type=float, help="Lowest α to think of.")
 @click.option("--to", "high", type=float, help="Highest α to think of.")
 @click.option("--min-gain", type=float, default=0.002, show_default=True, help="Coverage that a new α must add.")
+@click.option("--missing", type=click.Choice(get_args(Missing)), default="error", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    table: Path,
+    outcomes: Path,
     budget: int,
     file: Path | None,
     given: tuple[str, ...],
@@ -35,17 +37,19 @@ def command(
     low: float | None,
     high: float | None,
     min_gain: float,
+    missing: Missing,
     as_json: bool,
 ) -> None:
     """Predict what policies at other α would add to the best mixture, and propose the next one to make.
 
     α is read from names like `coverage@+0.50`, or from a file of policies, or given.
     """
-    outcomes = Outcomes.read_csv(table)
-    known = _known(file, outcomes.policies)
-    alphas = alphas_of(outcomes.policies, _parsed(given), known, sweep)
-    row_M = [outcomes.row(name) for name in alphas]
-    curves = Curves.fit(list(alphas.values()), outcomes.num_samples_MP[row_M], outcomes.num_correct_MP[row_M])
+    table = read_outcomes(outcomes, missing)
+    if table.left_out:
+        click.echo(f"left out for missing samples: {', '.join(table.left_out)}", err=True)
+    alphas = alphas_of(table.policies, _parsed(given), _known(file, table.policies), sweep)
+    line = table.select(policies=table.rows(list(alphas)))
+    curves = Curves.fit(list(alphas.values()), line.num_samples_MP, line.num_correct_MP)
     proposal = propose(curves, Question(budget, low, high, min_gain))
     if as_json:
         click.echo(json.dumps(_json(proposal, alphas, budget, min_gain), indent=2))

@@ -16,6 +16,7 @@ from ensemble.adaptive.tally import AdaptiveError, Tally
 from ensemble.intervals import Resampling
 from ensemble.mixture.search import Budget
 from ensemble.outcomes import Outcomes
+from ensemble.outcomes_file import read_outcomes
 from ensemble.pass_at_k import coverage
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
@@ -44,7 +45,7 @@ def draws_of(rates_MP, length, seed=0):
 @given(STRATEGIES, RATES, COSTS, st.floats(15, 40), st.integers(0, 99))
 def test_no_problem_costs_more_than_the_budget(strategy, rates_MP, cost_M, total, seed):
     draws_MPT = draws_of(rates_MP, 200, seed)
-    end = play(strategy, draws_MPT, np.full((3, 4), 200), Tally.empty(4, Budget(total, cost_M), seed))
+    end = play(strategy, draws_MPT, np.full((3, 4), 200), Tally.empty(4, Budget(total, cost_M, "seconds"), seed))
     assert np.all(end.spent_P <= total + 1e-6)
     assert end.num_samples_MP.any()
     assert not strategy.ask(end).any()
@@ -231,7 +232,8 @@ def test_the_interval_holds_the_coverage_of_new_problems():
     [
         (lambda: Tally(np.ones((2, 1), int), np.ones((2, 1), int), few()), "does not fit together"),
         (lambda: Tally(np.ones((3, 1), int), np.full((3, 1), 2), few()), "correct the counts"),
-        (lambda: Tally.empty(1, Budget(1.0, np.zeros(1))), "costs above 0"),
+        (lambda: Tally.empty(1, Budget(1.0, np.zeros(1), "tokens")), "costs above 0"),
+        (lambda: Tally.empty(1, Budget(1.0, np.full(1, 2.0))), "name tokens or seconds"),
         (lambda: Weights((1.0,)).ask(Tally.empty(1, few())), "one for each"),
         (lambda: Weights((1.0, -1.0, 0.0)).ask(Tally.empty(1, few())), "correct the weights"),
         (lambda: Optimised(pilot=4).ask(Tally.empty(1, few())), "pilot"),
@@ -252,7 +254,7 @@ def test_a_table_is_never_stretched():
 
 @pytest.mark.skipif(not LADDER.exists(), reason="the table is not part of the project")
 def test_the_ladder_is_solved_for_less_by_thompson():
-    outcomes = Outcomes.read_csv(LADDER)
+    outcomes = read_outcomes(LADDER)
     (uniform,) = simulate(Uniform(), outcomes, [24], replays=3)
     (thompson,) = simulate(Thompson(batch=4), outcomes, [24], replays=3)
     assert thompson.coverage.value >= uniform.coverage.value - 0.01

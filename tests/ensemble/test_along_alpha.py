@@ -10,7 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from ensemble.along_alpha.curves import Curves
 from ensemble.along_alpha.proposals import Question, candidates, propose
 from ensemble.along_alpha.sweeps import AlphaError, alphas_of
-from ensemble.outcomes import Outcomes
+from ensemble.outcomes_file import read_outcomes
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 ALPHAS = np.array([-0.5, 0.0, 0.5, 1.0, 1.5])
@@ -225,7 +225,7 @@ def test_policies_that_are_no_line_are_told(names, given, sweep, told):
 @pytest.mark.skipif(not LADDER.exists(), reason="the table is not part of the project")
 def test_on_the_ladder_a_left_out_alpha_is_predicted_better_than_by_interpolation():
     """Log likelihood of the held-out counts; the line between neighbours gets the best width in hindsight."""
-    outcomes = Outcomes.read_csv(LADDER)
+    outcomes = read_outcomes(LADDER)
     alpha_M = np.array([float(name.split("@")[1]) for name in outcomes.policies])
     order = np.argsort(alpha_M)
     alpha_M, n_MP, c_MP = alpha_M[order], outcomes.num_samples_MP[order], outcomes.num_correct_MP[order]
