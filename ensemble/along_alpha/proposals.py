@@ -89,8 +89,10 @@ def propose(curves: Curves, question: Question) -> Proposal:
     """Rank candidates by expected improvement.
 
     Raises:
-        AlphaError: no α within the limits is known well enough.
+        AlphaError: no α within the limits is known well enough, or there is one problem only.
     """
+    if len(curves.response_PM) < 2:
+        raise AlphaError("what one problem gains says nothing of others: give outcomes of two problems or more")
     measured, grid_A = len(curves.alpha_M), candidates(curves, question)
     rate_SAP = curves.draws(np.concatenate([curves.alpha_M, grid_A]), _CHOOSING_DRAWS, question.seed)
     without = _best(rate_SAP[:, :measured], question.budget)
@@ -208,7 +210,7 @@ def _score(curves: Curves, question: Question, without_M: Ints, alpha_A: Floats,
                 gain=float(gain_SP.mean()),
                 interval=(float(low), float(high)),
                 improvement=float(used_SP.mean()),
-                stderr=float(np.sqrt(used_SP.var(axis=1).mean() / max(used_SP.shape[1] - 1, 1))),
+                stderr=float(np.sqrt(used_SP.var(axis=1).mean() / (used_SP.shape[1] - 1))),
                 chance=float((used_SP.mean(axis=1) > question.min_gain).mean()),
             )
         )

@@ -1,6 +1,7 @@
 """`alphamix next-alpha`: which α is worth making next, judged by the curves of solve rates along those at hand."""
 
 import json
+from math import isfinite, nan
 from pathlib import Path
 from typing import get_args
 
@@ -76,7 +77,9 @@ def _parsed(given: tuple[str, ...]) -> dict[str, float]:
         try:
             alphas[name] = float(value)
         except ValueError:
-            raise click.UsageError(f"--alpha {text!r} is no NAME=VALUE: write as --alpha low=0.5") from None
+            alphas[name] = nan
+        if not isfinite(alphas[name]):
+            raise click.UsageError(f"--alpha {text!r} is no NAME=VALUE: write as --alpha low=0.5")
     return alphas
 
 

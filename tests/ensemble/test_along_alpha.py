@@ -161,6 +161,11 @@ def test_a_gain_on_very_few_problems_is_within_noise():
     assert few.verdict == "noise"
 
 
+def test_one_problem_is_refused():
+    with pytest.raises(AlphaError, match="two problems"):
+        propose(fitted("lines", 1), Question(4))
+
+
 def test_candidates_are_round_new_and_no_further_than_is_known():
     curves = fitted("bumps")
     grid_A = candidates(curves, Question(4))

@@ -70,6 +70,7 @@ def test_alphas_come_from_a_file_of_policies_and_from_words(tmp_path: Path, caps
         (["s@+0.00", "t@+1.00", "t@+2.00"], [], "choose one with --sweep"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--sweep", "t"], "no sweep 't'"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s"], "NAME=VALUE"),
+        (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s@+0.00=inf"], "NAME=VALUE"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--budget", "0"], "--budget"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--from", "50", "--to", "60"], "half as far beyond"),
     ],
