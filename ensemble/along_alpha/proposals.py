@@ -7,7 +7,7 @@ each draw the best of a few ways to use the candidate against the best of the sa
 policies, `A` measured and candidate α, `P` problems, `S` draws, `C` columns of a posterior.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -174,7 +174,7 @@ def _screen(rate_SAP: Floats, grid_A: Floats, without_M: Ints, budget: int) -> l
     base_SP = _coverage(log_miss_SAP[:, :measured], without_M)
     score_A = np.array(
         [
-            _used_best([_coverage(log_miss_SAP, way) - base_SP for way in _ways(without_M, place, budget)]).mean()
+            _used_best((_coverage(log_miss_SAP, way) for way in _ways(without_M, place, budget)), base_SP).mean()
             for place in range(measured, measured + len(grid_A))
         ]
     )
@@ -194,20 +194,20 @@ def _score(curves: Curves, question: Question, without_M: Ints, alpha_A: Floats,
     base_SP = _coverage(log_miss_SAP, without_M)
     # The measured policies may be used better too, once more is known: that is no merit of a candidate's.
     ways = [way for place in range(measured) for way in _ways(without_M, place, budget)]
-    free_SP = _used_best([_coverage(log_miss_SAP, way) - base_SP for way in ways])
+    free_SP = base_SP + _used_best((_coverage(log_miss_SAP, way) for way in ways), base_SP)
     found: list[Candidate] = []
     for place, (alpha, best_A) in enumerate(zip(alpha_A.tolist(), with_A, strict=True), measured):
         best_at_A = _at(best_A, place)
-        gain_SP = _coverage(log_miss_SAP, best_at_A) - base_SP
-        others = [_coverage(log_miss_SAP, way) - base_SP for way in _ways(without_M, place, budget)]
-        used_SP = _used_best([gain - free_SP for gain in (gain_SP, *others)])
-        low, high = np.quantile(gain_SP.mean(axis=1), [0.025, 0.975])
+        gain_S = (_coverage(log_miss_SAP, best_at_A) - base_SP).mean(axis=1)
+        ways = [best_at_A, *_ways(without_M, place, budget)]
+        used_SP = _used_best((_coverage(log_miss_SAP, way) for way in ways), free_SP)
+        low, high = np.quantile(gain_S, [0.025, 0.975])
         found.append(
             Candidate(
                 alpha=alpha,
                 allocation_M=best_A[:measured],
                 share=int(best_A[measured]),
-                gain=float(gain_SP.mean()),
+                gain=float(gain_S.mean()),
                 interval=(float(low), float(high)),
                 improvement=float(used_SP.mean()),
                 stderr=float(np.sqrt(used_SP.var(axis=1).mean() / (used_SP.shape[1] - 1))),
@@ -231,11 +231,14 @@ def _coverage(log_miss_SAP: Floats, allocation_A: Ints) -> Floats:
     return -np.expm1(total_SP)
 
 
-def _used_best(gains: Sequence[Floats]) -> Floats:
-    """`[S, P]` gain of the way that is best in each draw, 0 where all are worse than none."""
-    gain_WSP = np.stack([np.zeros_like(gains[0]), *gains])
-    best_S = gain_WSP.mean(axis=2).argmax(axis=0)
-    return gain_WSP[best_S, np.arange(len(best_S))]
+def _used_best(covered: Iterable[Floats], base_SP: Floats) -> Floats:
+    """`[S, P]` gain over `base_SP` of the way that covers most in each draw, 0 where all cover less."""
+    used_SP = np.zeros_like(base_SP)
+    for covered_SP in covered:
+        gain_SP = covered_SP - base_SP
+        better_S = gain_SP.mean(axis=1) > used_SP.mean(axis=1)
+        used_SP[better_S] = gain_SP[better_S]
+    return used_SP
 
 
 def _ways(without_M: Ints, place: int, budget: int) -> list[Ints]:
