@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.allocation import largest_remainder
+from ensemble.bootstrap import draw_weights
 from ensemble.intervals import Resampling
-from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit, problem_weights
+from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit
 from ensemble.mixture.search import Budget, BudgetError, best_allocation
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, Ints, UndefinedError
@@ -44,7 +45,7 @@ def arm(outcomes: Outcomes, rule: Rule, crossfits: Mapping[Division, CrossFit], 
     outcomes.check_fixed_size()
     allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
     naive_P = covered(outcomes, allocation_M[None])[0]
-    naive_R = problem_weights(len(naive_P), resampling) @ naive_P / len(naive_P)
+    naive_R = draw_weights(len(naive_P), resampling) @ naive_P
     honest: dict[Division, Honest] = {}
     undefined: dict[Division, str] = {}
     for by, crossfit in crossfits.items():

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
+from ensemble.bootstrap import draw_weights
 from ensemble.intervals import Resampling
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, Ints, UndefinedError, log_miss
@@ -85,7 +86,7 @@ def cross_fit(outcomes: Outcomes, rule: Rule, crossfit: CrossFit, resampling: Re
     folds = list(_FOLDS[crossfit.by](outcomes, crossfit))
     chosen = [rule.choose(fold.chosen_on, fold.scored_on.num_samples_MP.min(axis=1)) for fold in folds]
     candidates_CM, chosen_of_fold = np.unique(np.array(chosen), axis=0, return_inverse=True)
-    weight_RP = problem_weights(len(outcomes.problems), resampling)
+    weight_RP = draw_weights(len(outcomes.problems), resampling)
     covered_P, resampled_R = np.zeros(len(outcomes.problems)), np.zeros(len(weight_RP))
     for fold, c in zip(folds, chosen_of_fold.ravel(), strict=True):
         covered_CP = covered(fold.scored_on, candidates_CM)
@@ -95,14 +96,7 @@ def cross_fit(outcomes: Outcomes, rule: Rule, crossfit: CrossFit, resampling: Re
         covered_RC = weight_RP[:, fold.scored_where] @ covered_CP.T
         resampled_R += np.take_along_axis(covered_RC, chosen_R[:, None], axis=1)[:, 0]
     times = crossfit.repeats * (1 if crossfit.by == "problems" else crossfit.folds)
-    return Honest(covered_P / times, resampled_R / (times * len(outcomes.problems)))
-
-
-def problem_weights(num_problems: int, resampling: Resampling) -> Floats:
-    """`[R, P]` how often each problem is drawn in each bootstrap resample; the same for the same seed."""
-    rng = np.random.default_rng(resampling.seed)
-    share_P = np.full(num_problems, 1 / num_problems)
-    return rng.multinomial(num_problems, share_P, size=resampling.resamples).astype(np.float64)
+    return Honest(covered_P / times, resampled_R / times)
 
 
 def covered(outcomes: Outcomes, allocations_CM: Ints) -> Floats:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.claims import Claim, examine
-from ensemble.complementarity import only_solver, pairwise_gain
+from ensemble.complementarity import Pair, UniqueSolve, pairs, solved_by_one
 from ensemble.experiment import AnalysisSection
 from ensemble.frontier import frontier
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
@@ -19,7 +19,7 @@ from ensemble.mixture.comparison import Comparison, Honesty, compare, equal_gain
 from ensemble.mixture.crossfit import CrossFit, Division, covered
 from ensemble.mixture.search import Budget
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, pass_at_k
+from ensemble.pass_at_k import pass_at_k
 
 _CURVE_POINTS = 24
 
@@ -50,9 +50,9 @@ class Analysis:
     """The best mixture, the equal split and the best single policy at the budget."""
     curves: dict[str, dict[int, float]]
     """Coverage by samples per problem: of each policy alone, and of the equal split under the name `equal`."""
-    gain_MM: Floats
-    """`[M, M]` what half the budget on a second policy adds, see `complementarity.pairwise_gain`."""
-    only_solver: dict[str, list[str]]
+    pairs: list[Pair]
+    """Every ordered pair of policies, at half the budget each."""
+    solved_by_one: dict[str, list[UniqueSolve]]
     claims: list[Claim]
     forgeable: Forgeable
 
@@ -60,6 +60,13 @@ class Analysis:
     def best_single(self) -> str:
         """The policy that all problems together choose."""
         return next(iter(self.comparison.arms["best_single"].allocation))
+
+    @property
+    def gains(self) -> list[list[float]]:
+        """What half the budget on a second policy (column) adds to a first (row); 0 for more of the same."""
+        gain = {(pair.first, pair.second): pair.gain.value for pair in self.pairs}
+        policies = self.outcomes.policies
+        return [[gain.get((first, second), 0.0) for second in policies] for first in policies]
 
     def policies_along_alpha(self) -> list[str]:
         """Policies that have an α, in its order."""
@@ -100,8 +107,8 @@ def analyse(
         frontier=frontier(outcomes, resampling),
         comparison=comparison,
         curves=_curves(outcomes, members, budget),
-        gain_MM=pairwise_gain(outcomes, budget),
-        only_solver=only_solver(outcomes),
+        pairs=pairs(outcomes, budget // 2, resampling),
+        solved_by_one=solved_by_one(outcomes),
         claims=examine(outcomes, alphas, equal_gains(outcomes, budget, honesty, members), resampling),
         forgeable=_count_forgeable(outcomes, forgeable),
     )
@@ -134,8 +141,10 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         "undefined": comparison.undefined,
         "complementarity": {
             "policies": list(outcomes.policies),
-            "gain": analysis.gain_MM.tolist(),
-            "only_solver": analysis.only_solver,
+            "gain": analysis.gains,
+            "only_solver": {
+                policy: [solve.problem for solve in solves] for policy, solves in analysis.solved_by_one.items()
+            },
         },
         "claims": [asdict(claim) for claim in analysis.claims],
         "forgeable": asdict(analysis.forgeable),

@@ -50,6 +50,7 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
         analysis=analysis,
         arm_labels=tables.ARM_LABELS,
         conclusion=tables.conclusion(analysis),
+        claims=tables.claim_rows(analysis.claims),
         images=images,
         judge=judge,
         mapping=mapping,

@@ -1,10 +1,13 @@
 """The tables of a report for a terminal, and the words for numbers that the page uses as well."""
 
+from collections.abc import Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ensemble.claims import Claim
 from ensemble.intervals import Estimate
 from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
@@ -59,6 +62,19 @@ def conclusion(analysis: Analysis) -> str:
 
 def _reasons(analysis: Analysis) -> str:
     return "; ".join(dict.fromkeys(analysis.comparison.undefined.values()))
+
+
+def claim_rows(claims: Sequence[Claim]) -> list[tuple[str, str, str, str, str]]:
+    """Statement, statistic, value, p-value and verdict; the second part of a claim gets a row of its own."""
+    rows: list[tuple[str, str, str, str, str]] = []
+    for claim in claims:
+        statement, p_value, verdict = claim.statement, _p_label(claim.p_value), claim.verdict
+        if not claim.parts:
+            rows.append((statement, claim.reason or "", "–", p_value, verdict))
+        for part in claim.parts:
+            rows.append((statement, part.statistic, points(part.estimate), p_value, verdict))
+            statement = p_value = verdict = ""
+    return rows
 
 
 def tables(analysis: Analysis) -> Group:
@@ -134,6 +150,12 @@ def _equal_parts(allocation: dict[str, int]) -> list[tuple[int, list[str]]]:
     for policy, count in allocation.items():
         by_count.setdefault(count, []).append(policy)
     return sorted(by_count.items(), reverse=True)
+
+
+def _p_label(p_value: float | None) -> str:
+    if p_value is None:
+        return "–"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _bracket(estimate: Estimate, form: str) -> str:
