@@ -7,6 +7,7 @@ samples on what has been lucky so far. Choosing therefore rests on beliefs, repo
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import log
 from typing import Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.special import betaln, expit
 
 from ensemble.pass_at_k import Floats, Ints
 
-_BOUNDS = (np.log([1e-6, 1e6]), np.log([1e-2, 1e3]))
+_BOUNDS = [(-log(1e6), log(1e6)), (log(1e-2), log(1e3))]
 """Odds of the mean and size, a + b, of a prior: where all rates are equal no size is the most likely."""
 
 
@@ -93,8 +94,8 @@ def fit_prior(num_samples_P: Floats, num_correct_P: Floats, count_P: Ints) -> tu
         count_P: how many problems have these counts.
     """
     n_P, c_P = np.append(num_samples_P, [1, 1]), np.append(num_correct_P, [0, 1])
-    count_P = np.append(count_P, [0.5, 0.5])
-    accepted_T, failed_T, drawn_T = (_exceeding(values_P, count_P) for values_P in (c_P, n_P - c_P, n_P))
+    weight_P = np.append(count_P, [0.5, 0.5])
+    accepted_T, failed_T, drawn_T = (_exceeding(values_P, weight_P) for values_P in (c_P, n_P - c_P, n_P))
 
     def loss(x: Floats) -> tuple[float, Floats]:
         a, b = _shapes(x)
@@ -117,9 +118,9 @@ def _shapes(x: Floats) -> tuple[float, float]:
     return float(size * mean), float(size * expit(-x[0]))
 
 
-def _exceeding(values_P: Floats, count_P: Floats) -> Floats:
+def _exceeding(values_P: Floats, weight_P: Floats) -> Floats:
     """`[T]` how many problems have a value above t, for t = 0, 1, …"""
-    return np.bincount(values_P.astype(np.int64), count_P)[:0:-1].cumsum()[::-1]
+    return np.bincount(values_P.astype(np.int64), weight_P)[:0:-1].cumsum()[::-1]
 
 
 def _rising(shape: float, exceeding_T: Floats) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import tomli_w
 
+from ensemble.claims import content
 from ensemble.exchange import count_outcomes
 from ensemble.experiment import ExperimentError
 from ensemble.filling import Filling, Monitor
@@ -61,7 +62,7 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
 
 
 def report(store: Store, inputs: Inputs, folder: Path, judge: Mapping[str, Any]) -> Analysis:
-    """Count outcomes, analyse them, and write `outcomes.csv`, `summary.json`, `figures/` and `report.html`."""
+    """Count outcomes, analyse them, and write tables, claims, figures and the page."""
     outcomes = count_outcomes(store)
     experiment, registry = inputs.experiment, inputs.registry
     alphas = {name: registry.alpha(name) for name in registry.names}
@@ -69,6 +70,7 @@ def report(store: Store, inputs: Inputs, folder: Path, judge: Mapping[str, Any])
     analysis = analyse(outcomes, alphas, inputs.members, experiment.budget.samples, experiment.analysis, forgeable)
     write_outcomes(outcomes, folder / "outcomes.csv")
     _write_json(folder / "summary.json", summary(analysis, experiment.name, judge))
+    _write_json(folder / "claims.json", content(analysis.claims, analysis.level))
     paths = figures.save_all(analysis, folder / "figures")
     html = page.render(analysis, experiment.name, paths, judge, FAILURE_MAPPING_NAME)
     _write(folder / "report.html", html)

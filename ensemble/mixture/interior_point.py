@@ -36,13 +36,13 @@ def minimise(model: Model, price_V: Floats, total: float) -> Floats:
     unit = float(np.abs(price_V).max())
     price_V, total = price_V / unit, total / unit
     at = _start(price_V, total)
-    gradient_V, _ = model(at.x_V)
-    scale = float(np.abs(gradient_V).max()) or 1.0
+    scale = 0.0
     for _ in range(_STEPS):
-        gradient_V, hessian_VV = (derivative / scale for derivative in model(at.x_V))
         if at.complementarity < _COMPLEMENTARITY:
             break
-        at = _step(at, gradient_V, hessian_VV, price_V, total)
+        gradient_V, hessian_VV = model(at.x_V)
+        scale = scale or float(np.abs(gradient_V).max()) or 1.0
+        at = _step(at, gradient_V / scale, hessian_VV / scale, price_V, total)
     return at.x_V
 
 

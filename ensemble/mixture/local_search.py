@@ -39,27 +39,32 @@ def exchange(misses: Misses, region: Region, k_M: Ints) -> Ints:
 
     Where costs differ, one sample makes room for as many as fit, or as many leave as one sample needs.
     """
-    to_earlier_MM = np.tri(len(k_M), k=-1, dtype=bool)
     for settles_ties in (False, True):
         for _ in range(_EXCHANGES):
-            miss = float(np.exp(misses.log_miss(k_M).sum(axis=0)) @ misses.weight_P)
-            found: list[tuple[float, Ints]] = []
-            for out_MM, in_MM in _moves(region, k_M):
-                miss_MM = _exchanged_miss(misses, k_M, out_MM, in_MM)
-                good_MM = miss_MM < miss - _IMPROVEMENT
-                if settles_ties:
-                    good_MM = to_earlier_MM & (np.abs(miss_MM - miss) <= _NOISE * miss)
-                miss_MM[~(good_MM & _allowed(region, k_M, out_MM, in_MM))] = np.inf
-                r, a = np.unravel_index(int(miss_MM.argmin()), miss_MM.shape)
-                changed_M = k_M.copy()
-                changed_M[r] -= out_MM[r, a]
-                changed_M[a] += in_MM[r, a]
-                found.append((float(miss_MM[r, a]), changed_M))
-            least, changed_M = min(found, key=lambda change: change[0])
-            if least == np.inf:
+            exchanged_M = _best_exchange(misses, region, k_M, settles_ties)
+            if exchanged_M is None:
                 break
-            k_M = fill(misses, region, changed_M)
+            k_M = fill(misses, region, exchanged_M)
     return k_M
+
+
+def _best_exchange(misses: Misses, region: Region, k_M: Ints, settles_ties: bool) -> Ints | None:
+    """Make the exchange that improves most, or one without effect in favour of an earlier policy; None if none does."""
+    miss = float(np.exp(misses.log_miss(k_M).sum(axis=0)) @ misses.weight_P)
+    best = None
+    least = np.inf
+    for out_MM, in_MM in _moves(region, k_M):
+        miss_MM = _exchanged_miss(misses, k_M, out_MM, in_MM)
+        good_MM = miss_MM < miss - _IMPROVEMENT
+        if settles_ties:
+            good_MM = np.tri(len(k_M), k=-1, dtype=bool) & (np.abs(miss_MM - miss) <= _NOISE * miss)
+        miss_MM[~(good_MM & _allowed(region, k_M, out_MM, in_MM))] = np.inf
+        r, a = np.unravel_index(int(miss_MM.argmin()), miss_MM.shape)
+        if miss_MM[r, a] < least:
+            least, best = miss_MM[r, a], k_M.copy()
+            best[r] -= out_MM[r, a]
+            best[a] += in_MM[r, a]
+    return best
 
 
 def _moves(region: Region, k_M: Ints) -> list[tuple[Ints, Ints]]:

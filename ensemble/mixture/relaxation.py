@@ -100,23 +100,22 @@ def relax(misses: Misses, region: Region, centre_M: Ints | None = None) -> Relax
         return _bounded(misses, region, region.upper_M.astype(np.float64))
     if region.left(region.lower_M) == 0:
         return _bounded(misses, region, region.lower_M.astype(np.float64))
-    best = None
+    found: list[Relaxed] = []
     if centre_M is None or region.left(np.maximum(centre_M - 1, region.lower_M)) <= 0:
-        best = _bounded(misses, region, _smooth_optimum(misses, region))
-        if best.upper_bound - _coverage(misses, best.k_M) <= _TOLERANCE:
-            return best
-        centre_M = np.rint(best.k_M).astype(np.int64)
+        smooth = _bounded(misses, region, _smooth_optimum(misses, region))
+        if smooth.upper_bound - _coverage(misses, smooth.k_M) <= _TOLERANCE:
+            return smooth
+        found.append(smooth)
+        centre_M = np.rint(smooth.k_M).astype(np.int64)
     for _ in range(_RECENTRINGS):
         centre_M = np.clip(centre_M, region.lower_M, region.upper_M)
         k_M = _optimum_around(misses, region, centre_M)
-        found = _bounded(misses, region, k_M)
-        best = found if best is None or found.upper_bound < best.upper_bound else best
+        found.append(_bounded(misses, region, k_M))
         at_edge_M = (np.abs(k_M - centre_M) > 1 - 1e-6) & (k_M > region.lower_M) & (k_M < region.upper_M)
         if not at_edge_M.any():
             break
         centre_M = np.rint(k_M).astype(np.int64)
-    assert best is not None
-    return best
+    return min(found, key=lambda relaxed: relaxed.upper_bound)
 
 
 def interpolated_log_miss(misses: Misses, k_M: Floats) -> Floats:

@@ -6,10 +6,12 @@ chosen under the same posterior as allocations; at mean solve rates they would t
 Axes: `M` policies, `P` problems, `K` numbers of samples, `F` frequencies.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.fft import rfft
 from scipy.optimize import minimize
 from scipy.stats import poisson
@@ -18,7 +20,9 @@ from ensemble.mixture.relaxation import Region, relax
 from ensemble.pass_at_k import Floats
 from ensemble.posterior import Posterior
 
-_CELLS_AT_ONCE = 4_000_000
+Complexes = NDArray[np.complex128]
+
+_CELLS_AT_ONCE = 2_000_000
 _NEGLIGIBLE = 1e-6
 _TOLERANCE = 1e-8
 
@@ -80,28 +84,35 @@ def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floa
     """
     num_others = num_samples - 1
     length = 1 << max(6, (4 * num_samples).bit_length())
-    drawn_J = np.flatnonzero(weights_M > 0)
-    pmf_JK = poisson.pmf(np.arange(num_samples), num_others * weights_M[drawn_J, None])
     frequency_F = np.arange(length // 2 + 1)
     twice_F = np.where((frequency_F == 0) | (frequency_F == length // 2), 1, 2)
     coefficient_F = np.exp(2j * np.pi * frequency_F * num_others / length) * twice_F / length
+    drawn_J = np.flatnonzero(weights_M > 0)
+    pmf_J1K = np.array([[poisson.pmf(np.arange(num_samples), num_others * w)] for w in weights_M[drawn_J]])
 
     num_problems = len(posterior.weight_P)
     found_MP = np.empty((len(weights_M), num_problems))
     num_chunks = min(num_problems, len(drawn_J) * num_problems * length // _CELLS_AT_ONCE + 1)
     for rows in np.array_split(np.arange(num_problems), num_chunks):
         miss_MPK = _misses(posterior.a_MP[:, rows], posterior.b_MP[:, rows], num_samples)
-        drawn_JPF = rfft(miss_MPK[drawn_J, :, :-1] * pmf_JK[:, None], length)
-        with_last_JPF = rfft(miss_MPK[drawn_J, :, 1:] * pmf_JK[:, None], length)
-        after_PF = [np.broadcast_to(coefficient_F, drawn_JPF[0].shape)]
-        for factor_PF in drawn_JPF[::-1]:
-            after_PF.append(after_PF[-1] * factor_PF)
-        found_MP[:, rows] = miss_MPK[:, :, 1] * after_PF.pop().sum(axis=1).real
-        before_PF = np.ones(1, np.complex128)
-        for j, factor_PF, last_PF in zip(drawn_J, drawn_JPF, with_last_JPF, strict=True):
-            found_MP[j, rows] = (before_PF * last_PF * after_PF.pop()).sum(axis=1).real
-            before_PF = before_PF * factor_PF
+        drawn_JPF = rfft(miss_MPK[drawn_J, :, :-1] * pmf_J1K, length)
+        with_last_JPF = rfft(miss_MPK[drawn_J, :, 1:] * pmf_J1K, length)
+        all_P = (drawn_JPF.prod(axis=0) @ coefficient_F).real
+        found_MP[:, rows] = miss_MPK[:, :, 1] * all_P
+        for j, others_PF, last_PF in zip(drawn_J, _products_of_others(drawn_JPF), with_last_JPF, strict=True):
+            found_MP[j, rows] = ((others_PF * last_PF) @ coefficient_F).real
     return np.clip(found_MP / poisson.pmf(num_others, num_others), 0, 1)
+
+
+def _products_of_others(factors_JPF: Complexes) -> Iterator[Complexes]:
+    """For each factor the product of all others, without division: a factor may be 0."""
+    after = [np.ones_like(factors_JPF[0])]
+    for factor_PF in factors_JPF[:0:-1]:
+        after.append(after[-1] * factor_PF)
+    before_PF = np.ones_like(factors_JPF[0])
+    for factor_PF in factors_JPF:
+        yield before_PF * after.pop()
+        before_PF = before_PF * factor_PF
 
 
 def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tuple[float, Floats]:
@@ -113,12 +124,13 @@ def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tupl
 
 def _weights(share_M: Floats) -> Floats:
     """Weights of sum 1, none negative and none negligible."""
-    share_M = np.where(share_M > _NEGLIGIBLE * share_M.max(), share_M, 0)
+    share_M = share_M * (share_M > _NEGLIGIBLE * share_M.max())
     return share_M / share_M.sum()
 
 
 def _misses(a_MP: Floats, b_MP: Floats, num_samples: int) -> Floats:
     """`[M, P, K]` chance that k = 0 … B samples of a policy all fail."""
     k_K = np.arange(num_samples)
-    next_miss_MPK = (b_MP[..., None] + k_K) / ((a_MP + b_MP)[..., None] + k_K)
-    return np.cumprod(np.concatenate([np.ones((*a_MP.shape, 1)), next_miss_MPK], axis=2), axis=2)
+    miss_MPK = np.ones((*a_MP.shape, num_samples + 1))
+    np.cumprod((b_MP[..., None] + k_K) / ((a_MP + b_MP)[..., None] + k_K), axis=2, out=miss_MPK[:, :, 1:])
+    return miss_MPK

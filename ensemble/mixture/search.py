@@ -180,10 +180,11 @@ def _enumerated(misses: Misses, region: Region) -> Choice | None:
 def _miss_of_each(misses: Misses, k_NM: Ints) -> Floats:
     """`[N]` chance that all samples of each allocation fail."""
     num_policies = k_NM.shape[1]
-    log_miss_KMP = np.array([misses.log_miss(k) for k in range(int(k_NM.max()) + 1)])
+    k_K, index_NM = np.unique(k_NM, return_inverse=True)
+    log_miss_KMP = np.array([misses.log_miss(k) for k in k_K])
     miss_N = np.empty(len(k_NM))
     for rows in np.array_split(np.arange(len(k_NM)), len(k_NM) // 500 + 1):
-        log_miss_NP = sum(log_miss_KMP[k_NM[rows, j], j] for j in range(num_policies))
+        log_miss_NP = sum(log_miss_KMP[index_NM[rows, j], j] for j in range(num_policies))
         miss_N[rows] = np.exp(log_miss_NP) @ misses.weight_P
     return miss_N
 

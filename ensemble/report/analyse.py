@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ensemble.claims import Claim, examine
-from ensemble.complementarity import Pair, UniqueSolve, pairs, solved_by_one
+from ensemble.complementarity import Pair, UniqueSolve, pairs, solved_by_extrapolation, solved_by_one
 from ensemble.experiment import AnalysisSection
-from ensemble.frontier import frontier
+from ensemble.frontier import FrontPoint, ModerateRange, frontier, moderate_range, pareto, trends
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
 from ensemble.mixture.arms import Split
 from ensemble.mixture.comparison import Comparison, Honesty, compare, equal_gains
@@ -20,6 +20,7 @@ from ensemble.mixture.crossfit import CrossFit, Division, covered
 from ensemble.mixture.search import Budget
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import pass_at_k
+from ensemble.trend import Trend
 
 _CURVE_POINTS = 24
 
@@ -46,6 +47,11 @@ class Analysis:
     """By policy and k."""
     frontier: dict[str, dict[str, Estimate]]
     """By policy and failure class."""
+    front: dict[str, FrontPoint]
+    """Who is dominated; empty where failure classes are unknown."""
+    trends: dict[str, Trend]
+    """Of the solve rate and each failure class along α; empty without a line."""
+    moderate: ModerateRange | None
     comparison: Comparison
     """The best mixture, the equal split and the best single policy at the budget."""
     curves: dict[str, dict[int, float]]
@@ -53,6 +59,7 @@ class Analysis:
     pairs: list[Pair]
     """Every ordered pair of policies, at half the budget each."""
     solved_by_one: dict[str, list[UniqueSolve]]
+    solved_by_extrapolation: list[UniqueSolve]
     claims: list[Claim]
     forgeable: Forgeable
 
@@ -105,10 +112,14 @@ def analyse(
         alphas=dict(alphas),
         pass_at_k=_pass_at_k(outcomes, section.pass_at, resampling),
         frontier=frontier(outcomes, resampling),
+        front=pareto(outcomes, resampling),
+        trends=trends(outcomes, alphas, resampling),
+        moderate=moderate_range(outcomes, alphas, resampling),
         comparison=comparison,
         curves=_curves(outcomes, members, budget),
         pairs=pairs(outcomes, budget // 2, resampling),
         solved_by_one=solved_by_one(outcomes),
+        solved_by_extrapolation=solved_by_extrapolation(outcomes, alphas),
         claims=examine(outcomes, alphas, equal_gains(outcomes, budget, honesty, members), resampling),
         forgeable=_count_forgeable(outcomes, forgeable),
     )
@@ -130,6 +141,9 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         "policies": {name: _policy_summary(analysis, name) for name in outcomes.policies},
         "pass_at_k": analysis.curves,
         "frontier": [_point(analysis, name) for name in analysis.policies_along_alpha()],
+        "front": {policy: asdict(point) for policy, point in analysis.front.items()},
+        "trends": {name: asdict(one) for name, one in analysis.trends.items()},
+        "moderate_range": asdict(analysis.moderate) if analysis.moderate else None,
         "arms": arms,
         "ensemble": arms["equal"],
         "best_single": {"policy": analysis.best_single, **arms["best_single"]},
@@ -142,6 +156,9 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         "complementarity": {
             "policies": list(outcomes.policies),
             "gain": analysis.gains,
+            "pairs": [asdict(pair) for pair in analysis.pairs],
+            "contributions": {policy: asdict(one) for policy, one in comparison.contributions.items()},
+            "solved_by_extrapolation": [asdict(solve) for solve in analysis.solved_by_extrapolation],
             "only_solver": {
                 policy: [solve.problem for solve in solves] for policy, solves in analysis.solved_by_one.items()
             },

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from ensemble.report import tables
+from ensemble.report import mixture, tables
 from ensemble.report.analyse import Analysis
 
 CAPTIONS = {
@@ -35,6 +35,7 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
         "percent": tables.percent,
         "points": tables.points,
         "alpha": tables.alpha_label,
+        "p_value": tables.p_label,
         "allocation": tables.allocation_label,
     }
     images = [
@@ -50,6 +51,9 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
         analysis=analysis,
         arm_labels=tables.ARM_LABELS,
         conclusion=tables.conclusion(analysis),
+        advice=mixture.sentence(analysis.comparison, "problems"),
+        front=tables.front(analysis.front),
+        moderate=tables.moderate_range(analysis.moderate),
         claims=tables.claim_rows(analysis.claims),
         images=images,
         judge=judge,

@@ -1,6 +1,6 @@
 """The tables of a report for a terminal, and the words for numbers that the page uses as well."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ensemble.claims import Claim
+from ensemble.frontier import FrontPoint, ModerateRange, Takeover
 from ensemble.intervals import Estimate
 from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
@@ -68,13 +69,43 @@ def claim_rows(claims: Sequence[Claim]) -> list[tuple[str, str, str, str, str]]:
     """Statement, statistic, value, p-value and verdict; the second part of a claim gets a row of its own."""
     rows: list[tuple[str, str, str, str, str]] = []
     for claim in claims:
-        statement, p_value, verdict = claim.statement, _p_label(claim.p_value), claim.verdict
+        statement, p_value, verdict = claim.statement, p_label(claim.p_value), claim.verdict
         if not claim.parts:
             rows.append((statement, claim.reason or "", "–", p_value, verdict))
         for part in claim.parts:
             rows.append((statement, part.statistic, points(part.estimate), p_value, verdict))
             statement = p_value = verdict = ""
     return rows
+
+
+def moderate_range(moderate: ModerateRange | None) -> str:
+    """How far α can leave [0, 1] before answers fall apart; empty where nothing is known."""
+    if moderate is None:
+        return ""
+    sides = [_takeover(moderate.below, "below 0"), _takeover(moderate.above, "above 1")]
+    return f"Where more samples fail by format or exhaustion than by being wrong or slow: {'; '.join(sides)}."
+
+
+def _takeover(takeover: Takeover, side: str) -> str:
+    if takeover.alpha is None:
+        return f"{side} nowhere that was measured"
+    if takeover.interval is None:
+        return f"{side} from α = {takeover.alpha:.2f}".replace("-", "−")
+    low, high = ("open" if end is None else f"{end:.2f}" for end in takeover.interval)
+    return f"{side} from α = {takeover.alpha:.2f} [{low}, {high}]".replace("-", "−")
+
+
+def front(points: Mapping[str, FrontPoint]) -> str:
+    """Who is dominated by whom; empty where failure classes are unknown."""
+    if not points:
+        return ""
+    dominated = [
+        f"{policy} by {', '.join(point.dominated_by)} (on the front in {100 * point.share_on_front:.0f} % of resamples)"
+        for policy, point in points.items()
+        if point.dominated_by
+    ]
+    means = "no more failures of either kind, no fewer solves"
+    return f"Dominated ({means}): {'; '.join(dominated)}." if dominated else f"No policy dominates another ({means})."
 
 
 def tables(analysis: Analysis) -> Group:
@@ -152,7 +183,8 @@ def _equal_parts(allocation: dict[str, int]) -> list[tuple[int, list[str]]]:
     return sorted(by_count.items(), reverse=True)
 
 
-def _p_label(p_value: float | None) -> str:
+def p_label(p_value: float | None) -> str:
+    """A p-value to three decimals, or a dash where there is none."""
     if p_value is None:
         return "–"
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

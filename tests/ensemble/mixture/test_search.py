@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.mixture import search
-from ensemble.mixture.local_search import fill
-from ensemble.mixture.relaxation import Region
+from ensemble.mixture.branch_and_bound import branch_and_bound
+from ensemble.mixture.local_search import exchange, fill
+from ensemble.mixture.relaxation import Region, relax
 from ensemble.mixture.search import Budget, BudgetError, Choice, best_allocation
 from ensemble.outcomes_file import read_outcomes
 from ensemble.posterior import Posterior
@@ -120,6 +121,42 @@ def test_filling_greedily_reaches_its_guarantee(seed, num_policies, total):
     best = listed(posterior, budget, zero_M + total, 1)
     assert best is not None
     assert posterior.coverage(greedy_M) >= (1 - 1 / np.e) * best[0]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 4), st.sampled_from([[1, 1, 1, 1], [1, 2, 1.5, 3]]))
+def test_branch_and_bound_alone_finds_the_best_from_the_worst_start(seed, num_policies, costs):
+    posterior, cost_M = beliefs(4 * seed, num_policies, 8), np.array(costs[:num_policies], np.float64)
+    zero_M = np.zeros(num_policies, np.int64)
+    region = Region(zero_M, (7 // cost_M).astype(np.int64), cost_M, 7.0)
+    found_M, bound = branch_and_bound(posterior, region, relax(posterior, region), zero_M, 5000)
+    best = listed(posterior, Budget(7.0, cost_M, "tokens"), zero_M + 9, 1)
+    assert best is not None
+    assert posterior.coverage(found_M) == pytest.approx(best[0], abs=2e-9)
+    assert bound == pytest.approx(best[0], abs=2e-9)
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 4))
+def test_after_exchange_no_single_exchange_improves(seed):
+    posterior, total = beliefs(seed, 5, 30), 12
+    start_M = np.array([0, 0, 0, 0, total])
+    region = Region(start_M * 0, start_M * 0 + total, np.ones(5), float(total))
+    found_M = exchange(posterior, region, start_M)
+    moves = [np.eye(5, dtype=int)[a] - np.eye(5, dtype=int)[r] for a in range(5) for r in range(5)]
+    neighbours = [found_M + move for move in moves if (found_M + move >= 0).all()]
+    assert max(map(posterior.coverage, neighbours)) <= posterior.coverage(found_M) + 1e-11
+    assert posterior.coverage(found_M) > posterior.coverage(start_M)
+
+
+@pytest.mark.parametrize(("solved", "start", "expected"), [(3, [1, 0], [0, 3]), (5, [0, 3], [1, 0])])
+def test_exchange_trades_one_dear_sample_for_many_cheap_ones_and_back(solved, start, expected):
+    # A cheap sample solves each of five problems half the time: one covers 1/2, three cover 7/8.
+    dear = np.arange(5) < solved
+    posterior = Posterior(
+        np.array([1e6 * dear + 1e-6, np.full(5, 1e6)]), np.array([1e6 * ~dear + 1e-6, np.full(5, 1e6)]), np.full(5, 0.2)
+    )
+    region = Region(np.zeros(2, np.int64), np.array([1, 3]), np.array([3.0, 1.0]), 3.0)
+    assert exchange(posterior, region, np.array(start)).tolist() == expected
 
 
 def test_greedy_alone_is_misled_and_the_search_is_not(monkeypatch):
