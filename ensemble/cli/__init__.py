@@ -20,6 +20,7 @@ COMMANDS = {
     "mix": "Choose the best α-mixture from outcomes, and say what it honestly gains.",
     "policies": "List and check the policies of a file.",
     "grade": "Judge a file of samples; write a file of verdicts.",
+    "next-alpha": "Say which α is worth making next, or that more would not pay.",
     "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }
@@ -28,7 +29,7 @@ _USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
 
 @click.group(
     cls=LazyGroup,
-    lazy={name: Lazy(f"ensemble.cli.{name}", "command", what) for name, what in COMMANDS.items()},
+    lazy={name: Lazy(f"ensemble.cli.{name.replace('-', '_')}", "command", what) for name, what in COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="alphamix")

@@ -1,0 +1,155 @@
+"""`alphamix next-alpha`: which α is worth making next, judged by the curves of solve rates along those at hand."""
+
+import json
+from math import isfinite, nan
+from pathlib import Path
+from typing import get_args
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ensemble.along_alpha.curves import Curves
+from ensemble.along_alpha.proposals import Proposal, Question, propose
+from ensemble.along_alpha.sweeps import alphas_of
+from ensemble.outcomes_file import Missing, read_outcomes
+from ensemble.pass_at_k import Ints
+from ensemble.report.tables import alpha_label
+from policies.registry import Registry
+
+
+@click.command("next-alpha")
+@click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
+@click.option("--budget", required=True, type=click.IntRange(min=1), help="Samples per problem of the mixture.")
+@click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies, which knows their α.")
+@click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="α of a policy; goes before all else.")
+@click.option("--sweep", help="Take only the policies of this sweep.")
+@click.option("--from", "low", type=float, help="Lowest α to think of.")
+@click.option("--to", "high", type=float, help="Highest α to think of.")
+@click.option("--min-gain", type=float, default=0.002, show_default=True, help="Coverage that a new α must add.")
+@click.option("--missing", type=click.Choice(get_args(Missing)), default="error", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    outcomes: Path,
+    budget: int,
+    file: Path | None,
+    given: tuple[str, ...],
+    sweep: str | None,
+    low: float | None,
+    high: float | None,
+    min_gain: float,
+    missing: Missing,
+    as_json: bool,
+) -> None:
+    """Predict what policies at other α would add to the best mixture, and propose the next one to make.
+
+    α is read from names like `coverage@+0.50`, or from a file of policies, or given.
+    """
+    table = read_outcomes(outcomes, missing)
+    if table.left_out:
+        click.echo(f"left out for missing samples: {', '.join(table.left_out)}", err=True)
+    alphas = alphas_of(table.policies, _parsed(given), _known(file, table.policies), sweep)
+    line = table.select(policies=table.rows(list(alphas)))
+    curves = Curves.fit(list(alphas.values()), line.num_samples_MP, line.num_correct_MP)
+    proposal = propose(curves, Question(budget, low, high, min_gain))
+    if as_json:
+        click.echo(json.dumps(_json(proposal, alphas, budget, min_gain), indent=2))
+        return
+    console = Console()
+    console.print(_table(proposal, budget))
+    console.print(_sentence(proposal, min_gain, budget), highlight=False, soft_wrap=True)
+
+
+def _known(file: Path | None, policies: tuple[str, ...]) -> dict[str, float]:
+    """α as the file of policies says."""
+    if file is None:
+        return {}
+    with Registry.load(file) as registry:
+        alphas = {name: registry.alpha(name) for name in policies if name in registry.names}
+    return {name: alpha for name, alpha in alphas.items() if alpha is not None}
+
+
+def _parsed(given: tuple[str, ...]) -> dict[str, float]:
+    """Split NAME=VALUE; a name may hold `=` itself."""
+    alphas: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        try:
+            alphas[name] = float(value)
+        except ValueError:
+            alphas[name] = nan
+        if not isfinite(alphas[name]):
+            raise click.UsageError(f"--alpha {text!r} is no NAME=VALUE: write as --alpha low=0.5")
+    return alphas
+
+
+def _table(proposal: Proposal, budget: int) -> Table:
+    """Gains in points of coverage; the share is what the best mixture with the candidate gives to it."""
+    table = Table("α", f"share of {budget}", "gain", "95 % of draws", "improvement", "chance to pay")
+    for one in proposal.candidates:
+        low, high = one.interval
+        table.add_row(
+            alpha_label(one.alpha),
+            str(one.share),
+            _points(one.gain),
+            f"{_points(low)} … {_points(high)}",
+            f"{100 * one.improvement:.2f} ± {100 * one.stderr:.2f}",
+            f"{100 * one.chance:.0f} %",
+        )
+    return table
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def _sentence(proposal: Proposal, min_gain: float, budget: int) -> str:
+    """What to do now."""
+    best = proposal.candidates[0]
+    gain = f"{100 * best.improvement:.2f} ± {100 * best.stderr:.2f} points"
+    alpha = f"{best.alpha:g}".replace("-", "−")
+    if proposal.verdict == "make":
+        return (
+            f"Make α = {alpha} next: it should raise what the best mixture of {budget} samples covers, "
+            f"{100 * proposal.coverage:.1f} % now, by {gain}; the chance that it adds more than {100 * min_gain:g} "
+            f"points is {100 * best.chance:.0f} %."
+        )
+    reason = {
+        "below": f"less than the {100 * min_gain:g} that are asked for",
+        "flat": "which rests on curves that could as well be flat",
+        "noise": "which chance alone could give on so many problems",
+    }[proposal.verdict]
+    return f"More α would not pay: the best candidate, α = {alpha}, should add {gain}, {reason}."
+
+
+def _json(proposal: Proposal, alphas: dict[str, float], budget: int, min_gain: float) -> dict[str, object]:
+    names = list(alphas)
+    best = proposal.candidates[0]
+    return {
+        "budget": budget,
+        "min_gain": min_gain,
+        "alphas": alphas,
+        "without": {
+            "allocation": _counts(names, proposal.allocation_M),
+            "coverage": proposal.coverage,
+        },
+        "verdict": proposal.verdict,
+        "next": best.alpha if proposal.verdict == "make" else None,
+        "candidates": [
+            {
+                "alpha": one.alpha,
+                "allocation": _counts(names, one.allocation_M),
+                "share": one.share,
+                "gain": one.gain,
+                "interval": list(one.interval),
+                "improvement": one.improvement,
+                "stderr": one.stderr,
+                "chance": one.chance,
+            }
+            for one in proposal.candidates
+        ],
+    }
+
+
+def _counts(names: list[str], allocation_M: Ints) -> dict[str, int]:
+    return {name: count for name, count in zip(names, allocation_M.tolist(), strict=True) if count}

@@ -1,0 +1,261 @@
+"""Strategies and their replays: budgets kept, runs that go on anywhere, and coverage@cost against exact values."""
+
+from itertools import permutations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from ensemble.adaptive.halving import SuccessiveHalving
+from ensemble.adaptive.replay import play, shuffled, simulate
+from ensemble.adaptive.strategies import Optimised, Thompson, Uniform, Weights
+from ensemble.adaptive.tally import AdaptiveError, Tally
+from ensemble.intervals import Resampling
+from ensemble.mixture.search import Budget
+from ensemble.outcomes import Outcomes
+from ensemble.outcomes_file import read_outcomes
+from ensemble.pass_at_k import coverage
+
+LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
+ALL = [
+    Uniform(),
+    Weights((3.0, 1.0, 0.0)),
+    Optimised(pilot=1),
+    Thompson(batch=3),
+    SuccessiveHalving(),
+    SuccessiveHalving(per_problem=True),
+]
+STRATEGIES = st.sampled_from(ALL)
+RATES = arrays.arrays(np.float64, (3, 4), elements=st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+COSTS = arrays.arrays(np.float64, 3, elements=st.sampled_from([0.3, 1.0, 2.5]))
+
+
+def few(total=8.0, num_policies=3):
+    return Budget(total, np.ones(num_policies))
+
+
+def draws_of(rates_MP, length, seed=0):
+    return np.random.default_rng(seed).random((*rates_MP.shape, length)) < rates_MP[:, :, None]
+
+
+@settings(max_examples=60, deadline=None)
+@given(STRATEGIES, RATES, COSTS, st.floats(15, 40), st.integers(0, 99))
+def test_no_problem_costs_more_than_the_budget(strategy, rates_MP, cost_M, total, seed):
+    draws_MPT = draws_of(rates_MP, 200, seed)
+    end = play(strategy, draws_MPT, np.full((3, 4), 200), Tally.empty(4, Budget(total, cost_M, "seconds"), seed))
+    assert np.all(end.spent_P <= total + 1e-6)
+    assert end.num_samples_MP.any()
+    assert not strategy.ask(end).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(STRATEGIES, RATES, st.integers(0, 99), st.data())
+def test_a_run_that_is_killed_within_a_batch_goes_on_within_the_budget(strategy, rates_MP, seed, data):
+    draws_MPT = draws_of(rates_MP, 20, seed)
+    tally = Tally.empty(4, few(), seed)
+    for _ in range(3):
+        asked_MP = strategy.ask(tally)
+        np.testing.assert_array_equal(asked_MP, strategy.ask(tally))
+        came_MP = np.minimum(asked_MP, data.draw(arrays.arrays(np.int64, (3, 4), elements=st.integers(0, 9))))
+        end_MP = tally.num_samples_MP + came_MP
+        total_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
+        tally = tally.tell(came_MP, total_MP - tally.num_correct_MP)
+    end = play(strategy, draws_MPT, np.full((3, 4), 20), tally)
+    assert np.all(end.spent_P <= 8 + 1e-9)
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=repr)
+def test_from_every_prefix_of_its_batches_a_run_ends_alike(strategy):
+    rng = np.random.default_rng(3)
+    draws_MPT, held_MP = draws_of(rng.random((3, 4)) * 0.4, 20), np.full((3, 4), 20)
+    whole = play(strategy, draws_MPT, held_MP, Tally.empty(4, few(12.0), seed=5))
+    tally = Tally.empty(4, few(12.0), seed=5)
+    while (asked_MP := strategy.ask(tally)).any():
+        end_MP = tally.num_samples_MP + asked_MP
+        c_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
+        tally = Tally(end_MP, c_MP, few(12.0), seed=5)
+        again = play(strategy, draws_MPT, held_MP, tally)
+        np.testing.assert_array_equal(again.num_samples_MP, whole.num_samples_MP)
+        np.testing.assert_array_equal(again.num_correct_MP, whole.num_correct_MP)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.booleans(), st.integers(0, 999), st.data())
+def test_halving_that_is_killed_within_a_rung_keeps_the_same_policies(per_problem, seed, data):
+    rng = np.random.default_rng(seed)
+    draws_MPT, held_MP = draws_of(rng.random((5, 3)), 60, seed), np.full((5, 3), 60)
+    strategy, tally = SuccessiveHalving(per_problem), Tally.empty(3, few(47.0, 5))
+    whole = play(strategy, draws_MPT, held_MP, tally)
+    while (asked_MP := strategy.ask(tally)).any():
+        part_MP = np.minimum(asked_MP, data.draw(arrays.arrays(np.int64, (5, 3), elements=st.integers(0, 20))))
+        part_MP = part_MP if part_MP.any() else asked_MP
+        end_MP = tally.num_samples_MP + part_MP
+        total_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(3)] for m in range(5)])
+        tally = tally.tell(part_MP, total_MP - tally.num_correct_MP)
+    np.testing.assert_array_equal(tally.num_samples_MP, whole.num_samples_MP)
+
+
+def test_halving_keeps_the_better_half_and_spends_all():
+    # Eight policies, 3 rungs of 24 samples: 3 each, then 6 each for four, then 12 each for two.
+    accepted_M = np.array([0, 1, 2, 3, 4, 5, 6, 7]) / 7
+    draws_MPT = np.arange(24) % 7 < (accepted_M * 7)[:, None, None]
+    end = play(SuccessiveHalving(), draws_MPT, np.full((8, 1), 24), Tally.empty(1, few(72.0, 8)))
+    assert sorted(end.num_samples_MP[:, 0].tolist()) == [3, 3, 3, 3, 9, 9, 21, 21]
+    assert end.num_samples_MP.sum() == 72
+
+
+def test_uniform_and_weights_split_to_whole_numbers():
+    assert Uniform().ask(Tally.empty(2, few(8.0))).T.tolist() == [[3, 3, 2]] * 2
+    assert Weights((3, 1, 0)).ask(Tally.empty(1, few(8.0))).T.tolist() == [[6, 2, 0]]
+    dear = Tally.empty(1, Budget(10.0, np.array([1.0, 4.0]), "seconds"))
+    assert Uniform().ask(dear).T.tolist() == [[2, 2]]
+
+
+def test_optimised_turns_to_the_policy_that_the_pilot_favours():
+    rates_MP = np.array([[0.0] * 40, [0.5] * 40])
+    (end,) = simulate(Optimised(pilot=2), rates_MP, [12], replays=1)
+    assert np.all(end.last.num_samples_MP.sum(axis=0) == 12)
+    assert end.last.num_samples_MP[1, 0] >= 9
+
+
+def test_uniform_replayed_from_a_table_covers_what_the_unbiased_estimator_says():
+    n_MP, c_MP = np.array([[6, 5, 6], [4, 6, 8]]), np.array([[1, 0, 3], [0, 2, 1]])
+    outcomes = Outcomes(("p", "q", "r"), ("a", "b"), n_MP, c_MP, {}, {})
+    (point,) = simulate(Uniform(), outcomes, [5], replays=2000, resampling=Resampling(resamples=10))
+    expected = coverage(n_MP, c_MP, [3, 2])
+    np.testing.assert_allclose(point.solved_RP.mean(axis=0), expected, atol=4 * 0.5 / np.sqrt(2000))
+    assert point.cost.value == 5
+
+
+def test_shuffled_orders_are_all_equally_likely():
+    rng = np.random.default_rng(0)
+    seen = np.array([shuffled(np.array([[4]]), np.array([[2]]), rng)[0, 0] for _ in range(6000)])
+    orders, counts = np.unique(seen, axis=0, return_counts=True)
+    assert len(orders) == 6
+    assert np.all(abs(counts - 1000) < 5 * np.sqrt(1000))
+    ragged = shuffled(np.array([[2, 4]]), np.array([[2, 1]]), rng)
+    assert ragged[0, 0].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "seeds"),
+    [(Thompson(), 12), (SuccessiveHalving(per_problem=True), 1), (Optimised(pilot=1), 1)],
+    ids=repr,
+)
+def test_replays_agree_with_exact_enumeration(strategy, seeds):
+    """One problem, two policies with 1 of 4 and 2 of 4: every pair of orders, each as likely as any other.
+
+    Exact where the strategy rolls no dice of its own, else the mean over some of its seeds.
+    """
+    n_MP, c_MP, budget = np.array([[4], [4]]), np.array([[1], [2]]), few(4.0, 2)
+    orders = [sorted(set(permutations([k < c for k in range(4)]))) for c in (1, 2)]
+    exact = np.mean(
+        [
+            play(strategy, np.array(pair)[:, None], n_MP, Tally.empty(1, budget, seed)).solved_P[0]
+            for pair in product(*orders)
+            for seed in range(seeds)
+        ]
+    )
+    table = Outcomes(("p",), ("a", "b"), n_MP, c_MP, {}, {})
+    (point,) = simulate(strategy, table, [4], replays=400)
+    variance = exact * (1 - exact)
+    assert abs(point.coverage.value - exact) < 4 * np.sqrt(variance / 400 + (seeds > 1) * variance / (24 * seeds))
+
+
+def test_thompson_with_one_policy_stops_at_the_first_success():
+    draws_MPT = np.array([[[0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]], np.bool_)
+    end = play(Thompson(), draws_MPT, np.full((1, 3), 5), Tally.empty(3, few(5.0, 1)))
+    assert end.num_samples_MP.tolist() == [[3, 5, 1]]
+    assert end.num_correct_MP.tolist() == [[1, 0, 1]]
+
+
+def at_cost(points, cost):
+    return np.interp(cost, [point.cost.value for point in points], [point.coverage.value for point in points])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_thompson_solves_more_for_its_cost_than_uniform_on_complementary_policies(batch):
+    good_P = np.random.default_rng(0).random(100) < 0.7
+    rates_MP = np.stack([np.where(good_P, 0.4, 0.01), np.where(good_P, 0.01, 0.4), np.full(100, 0.01)])
+    uniform = simulate(Uniform(), rates_MP, [3, 6, 12], replays=4)
+    thompson = simulate(Thompson(batch), rates_MP, [3, 6, 12, 24], replays=4)
+    for point in uniform:
+        assert at_cost(thompson, point.cost.value) > point.coverage.value + 0.03
+
+
+def test_thompson_gains_nothing_on_identical_policies_that_are_not_stopped_earlier():
+    rate_P = np.random.default_rng(1).beta(0.5, 1.0, 300)
+    rates_MP = np.stack([rate_P] * 3)
+    (uniform,) = simulate(Uniform(), rates_MP, [6], replays=8)
+    (thompson,) = simulate(Thompson(), rates_MP, [6], replays=8)
+    noise = np.sqrt((rate_P < 1).mean() * 0.25 / (300 * 8)) * np.sqrt(2)
+    assert abs(thompson.coverage.value - uniform.coverage.value) < 4 * noise
+    assert thompson.cost.value < uniform.cost.value
+
+
+def test_rates_of_stopped_cells_are_biased_and_said_to_be():
+    """Why pass@1 = c/n is refused there: with p = 0.3, stopping at the first success of at most 4 gives about 0.48."""
+    rates_MP = np.full((1, 4000), 0.3)
+    (point,) = simulate(Thompson(), rates_MP, [4], replays=1, resampling=Resampling(resamples=10))
+    assert point.stopped_MP.all()
+    naive = (point.last.num_correct_MP / point.last.num_samples_MP).mean()
+    expected = sum(0.3 * 0.7**t / (t + 1) for t in range(4))
+    assert abs(naive - expected) < 0.03
+    assert naive > 0.4
+    (fixed,) = simulate(Uniform(), rates_MP, [4], replays=1, resampling=Resampling(resamples=10))
+    assert not fixed.stopped_MP.any()
+    assert abs((fixed.last.num_correct_MP / fixed.last.num_samples_MP).mean() - 0.3) < 0.02
+
+
+def test_a_fixed_first_stage_is_not_stopped_yet():
+    tally = Tally(np.array([[2, 1]]), np.array([[0, 0]]), few(8.0, 1))
+    assert not Optimised(pilot=2).stopped(tally).any()
+    assert Optimised(pilot=1).stopped(tally).all()
+
+
+def test_the_interval_holds_the_coverage_of_new_problems():
+    rng, held = np.random.default_rng(4), 0
+    truth = 1 - np.mean((1 - rng.beta(0.5, 1.0, 10**6)) ** 2)
+    for seed in range(60):
+        rates_MP = rng.beta(0.5, 1.0, (1, 60))
+        (point,) = simulate(Uniform(), rates_MP, [2], replays=5, resampling=Resampling(resamples=300, seed=seed))
+        low, high = point.coverage.interval
+        held += low <= truth <= high
+    assert held >= 53
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Tally(np.ones((2, 1), int), np.ones((2, 1), int), few()), "does not fit together"),
+        (lambda: Tally(np.ones((3, 1), int), np.full((3, 1), 2), few()), "correct the counts"),
+        (lambda: Tally.empty(1, Budget(1.0, np.zeros(1), "tokens")), "costs above 0"),
+        (lambda: Tally.empty(1, Budget(1.0, np.full(1, 2.0))), "name tokens or seconds"),
+        (lambda: Weights((1.0,)).ask(Tally.empty(1, few())), "one for each"),
+        (lambda: Weights((1.0, -1.0, 0.0)).ask(Tally.empty(1, few())), "correct the weights"),
+        (lambda: Optimised(pilot=4).ask(Tally.empty(1, few())), "pilot"),
+        (lambda: SuccessiveHalving().ask(Tally.empty(1, few(5.0))), "give 6 or more"),
+        (lambda: simulate(Uniform(), np.ones((2, 2)), [4], currency="tokens"), "give cost_M"),
+    ],
+)
+def test_what_does_not_hold_is_told(make, told):
+    with pytest.raises(AdaptiveError, match=told):
+        make()
+
+
+def test_a_table_is_never_stretched():
+    table = Outcomes(("p",), ("a",), np.array([[3]]), np.array([[1]]), {}, {})
+    with pytest.raises(AdaptiveError, match="sample 4 of policy 0 on problem 0, which has 3"):
+        simulate(Uniform(), table, [4], replays=1)
+
+
+@pytest.mark.skipif(not LADDER.exists(), reason="the table is not part of the project")
+def test_the_ladder_is_solved_for_less_by_thompson():
+    outcomes = read_outcomes(LADDER)
+    (uniform,) = simulate(Uniform(), outcomes, [24], replays=3)
+    (thompson,) = simulate(Thompson(batch=4), outcomes, [24], replays=3)
+    assert thompson.coverage.value >= uniform.coverage.value - 0.01
+    assert thompson.cost.value < uniform.cost.value / 2
