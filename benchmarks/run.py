@@ -8,6 +8,7 @@ from pathlib import Path
 import engine
 import estimators
 import judge
+import mixture
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """# Benchmarks
@@ -23,7 +24,7 @@ its other work.
 
 def main() -> None:
     """Print and write the table."""
-    rows = [row for module in (estimators, judge, engine) for row in module.rows()]
+    rows = [row for module in (estimators, mixture, judge, engine) for row in module.rows()]
     table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows)
     head = _HEAD.format(
         day=date.today().isoformat(),

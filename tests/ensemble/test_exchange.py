@@ -4,7 +4,7 @@ import pytest
 
 from ensemble.cli import main
 from ensemble.exchange import count_outcomes
-from ensemble.outcomes import Outcomes
+from ensemble.outcomes_file import read_outcomes
 from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
 from grading.types import Failure, GradingError, Judgement, Verdict
 from policies.types import Completion
@@ -56,7 +56,7 @@ def test_a_level_outside_is_refused(folder, level):
 def test_an_export_is_counted_at_the_level_that_was_asked_for(folder):
     arguments = ["export", str(folder), "-o", str(folder / "out"), "--coverage", "0.5"]
     main(arguments)
-    assert Outcomes.read_csv(folder / "out" / "outcomes.csv").num_correct_MP.tolist() == [[3]]
+    assert read_outcomes(folder / "out" / "outcomes.csv").num_correct_MP.tolist() == [[3]]
     with pytest.raises(SystemExit) as stopped:
         main([*arguments[:-1], "0"])
     assert stopped.value.code == 2
