@@ -20,9 +20,10 @@ from joblib import Parallel, cpu_count, delayed
 
 from grading.audit import Audit
 from grading.backends import open_backend
+from grading.errors import GradingError
 from grading.extract import extract_program, guess_language
 from grading.judge import Judge
-from grading.types import GradingError, Judgement, Problem, Program, Verdict
+from grading.types import Judgement, Problem, Program, Verdict
 
 _MAX_CHUNK = 16
 _CHUNKS_PER_WORKER = 8

@@ -5,9 +5,10 @@ on a line by itself, then that many bytes, then a line end. It accepts by leavin
 Anything else is a failure of the problem and says nothing about the answer. For functions, the documents are JSON.
 """
 
+from grading.errors import GradingError
 from grading.sandbox.bench import Bench
 from grading.sandbox.controller import Limits
-from grading.types import GradingError, ProgramChecker, Verdict
+from grading.types import ProgramChecker, Verdict
 
 LIMITS = Limits(cpu_s=10.0, memory_bytes=1 << 30)
 _REJECT = 1

@@ -7,7 +7,7 @@ Pure arithmetic on the length of the passed prefix. Clearing a level clears ever
 import math
 from collections.abc import Iterable
 
-from grading.types import GradingError
+from grading.errors import GradingError
 
 
 def tests_required(level: float, num_tests: int) -> int:

@@ -9,10 +9,11 @@ side and go nowhere.
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from grading.errors import GradingError
 from grading.prepared import PreparedProblem
 from grading.sandbox.bench import Bench
 from grading.sandbox.controller import Outcome, Process
-from grading.types import GradingError, Judgement, Program, Verdict
+from grading.types import Judgement, Program, Verdict
 
 Isolation = Literal["program", "test"]
 """What gets a process of its own."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from grading.audit import Audit, Disagreement, is_chosen
+from grading.errors import GradingError
 from grading.examine import Isolation, Manner, examine
 from grading.prepared import PreparedProblem
 from grading.sandbox import cgroup, controller, zygote_handle
@@ -23,7 +24,7 @@ from grading.sandbox.bench import Bench
 from grading.sandbox.compiler import Compiler
 from grading.sandbox.confinement import MAX_THREADS
 from grading.sandbox.launch import Tier
-from grading.types import GradingError, Judgement, Problem, Program, Verdict
+from grading.types import Judgement, Problem, Program, Verdict
 
 JUDGE_VERSION = "3"
 """Raised whenever a program may get another verdict than before."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from grading.types import GradingError, Problem, Test
+from grading.errors import GradingError
+from grading.types import Problem, Test
 
 
 def load_problems(path: str | Path) -> list[Problem]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from grading import static_analysis as analysis
 from grading.coverage import clears, tests_required
+from grading.errors import GradingError
 from grading.extract import extract_program
 from grading.judge import Judge
-from grading.types import GradingError, Judgement, Problem, Program, Verdict
+from grading.types import Judgement, Problem, Program, Verdict
 
 Rewards = list[float | None]
 Reward = Callable[[Sequence[Judgement], Sequence[Program | None]], Rewards]

@@ -14,7 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from grading.types import GradingError, Program
+from grading.errors import GradingError
+from grading.types import Program
 
 WEIGHTS: dict[str, float] = {
     "invalid-syntax": math.inf,

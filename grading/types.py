@@ -10,10 +10,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class GradingError(ValueError):
-    """Problems cannot be read, or programs cannot be judged safely: the message says why, then what to do."""
-
-
 class Verdict(StrEnum):
     """The judge's word on one sample."""
 

@@ -8,7 +8,7 @@ import click
 
 from ensemble.cli.lazy import Lazy, LazyGroup
 from ensemble.errors import EnsembleError
-from grading.types import GradingError
+from grading.errors import GradingError
 from policies.types import PolicyError
 
 COMMANDS = {

@@ -18,8 +18,9 @@ from ensemble.verdict_file import VerdictFile, VerdictsLostError
 from grading.audit import Disagreement
 from grading.backends import EXTRA_OF_BACKEND, BackendError
 from grading.batch import Answer, Backend, JudgeOptions, Submission, judge_all
+from grading.errors import GradingError
 from grading.problems import load_problems
-from grading.types import Failure, GradingError, Problem, Verdict, failure_of
+from grading.types import Failure, Problem, Verdict, failure_of
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 

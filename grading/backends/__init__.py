@@ -7,7 +7,7 @@ within which `joblib.Parallel` runs on it, with generator output; it gives the e
 import importlib
 from contextlib import AbstractContextManager
 
-from grading.types import GradingError
+from grading.errors import GradingError
 
 
 class BackendError(GradingError):

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from grading.types import GradingError, Problem
+from grading.errors import GradingError
+from grading.types import Problem
 
 Record = TypeVar("Record", bound=BaseModel)
 

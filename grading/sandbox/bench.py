@@ -7,12 +7,13 @@ and never to the one for samples, whose programs may still be alive when their a
 import threading
 from collections.abc import Callable, Sequence
 
+from grading.errors import GradingError
 from grading.sandbox import probes
 from grading.sandbox.compiler import CompileFailure, Compiler
 from grading.sandbox.controller import Limits, NativeProcess, Outcome, Process, PythonProcess
 from grading.sandbox.launch import Tier
 from grading.sandbox.zygote_handle import TierUnavailableError, Zygote, ZygoteDiedError
-from grading.types import GradingError, Language, Verdict
+from grading.types import Language, Verdict
 
 
 class Bench:

@@ -19,7 +19,8 @@ from ensemble.sample_file import SampleKey
 from ensemble.verdict_file import VerdictFile, VerdictsLostError
 from grading import machine
 from grading.batch import Answer, Judged
-from grading.types import GradingError, Judgement, Verdict
+from grading.errors import GradingError
+from grading.types import Judgement, Verdict
 
 from .conftest import DOUBLE, write_humaneval
 

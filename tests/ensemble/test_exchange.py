@@ -6,7 +6,8 @@ from ensemble.cli import main
 from ensemble.exchange import count_outcomes
 from ensemble.outcomes_file import read_outcomes
 from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
-from grading.types import Failure, GradingError, Judgement, Verdict
+from grading.errors import GradingError
+from grading.types import Failure, Judgement, Verdict
 from policies.types import Completion
 
 NUM_TESTS = 10

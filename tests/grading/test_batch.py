@@ -14,7 +14,8 @@ import pytest
 from grading import audit, backends, batch
 from grading.backends import BackendError
 from grading.batch import Answer, Backend, Judged, JudgeOptions, Submission, judge_all
-from grading.types import GradingError, Problem, Verdict
+from grading.errors import GradingError
+from grading.types import Problem, Verdict
 
 MakeProblem = Callable[..., Problem]
 Descendants = Callable[[int], set[int]]

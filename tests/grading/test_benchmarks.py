@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from grading.benchmarks import assertions, humaneval, mbpp
+from grading.errors import GradingError
 from grading.extract import extract_program
 from grading.judge import Judge
 from grading.problems import load_problems
 from grading.rewards import as_trl_reward
-from grading.types import FloatChecker, FloatTolerance, GradingError, Problem, Program
+from grading.types import FloatChecker, FloatTolerance, Problem, Program
 
 MBPP = Path(__file__).resolve().parents[3] / "shared" / "data" / "mbpp.jsonl"
 NOT_ACCEPTED = {

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from grading.errors import GradingError
 from grading.judge import Judge
 from grading.problems import fingerprint
-from grading.types import GradingError, Problem, Program
+from grading.types import Problem, Program
 
 MakeProblem = Callable[..., Problem]
 

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from grading import judge as judge_module
+from grading.errors import GradingError
 from grading.judge import Judge
-from grading.types import GradingError, Judgement, Problem, Program
+from grading.types import Judgement, Problem, Program
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 NUM_JUDGES = 4

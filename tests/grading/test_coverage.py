@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from grading import coverage
 from grading.coverage import clears, highest_level
-from grading.types import GradingError
+from grading.errors import GradingError
 
 percent = st.integers(1, 100)
 num_tests = st.integers(1, 2000)

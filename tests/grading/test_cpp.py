@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from grading import judge as judge_module
+from grading.errors import GradingError
 from grading.judge import Judge
 from grading.sandbox import compilation, compiler
-from grading.types import GradingError, Judgement, Problem, Program
+from grading.types import Judgement, Problem, Program
 
 MakeProblem = Callable[..., Problem]
 

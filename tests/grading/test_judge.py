@@ -17,10 +17,11 @@ import pytest
 from grading import examine
 from grading import judge as judge_module
 from grading.audit import Audit, is_chosen
+from grading.errors import GradingError
 from grading.judge import Judge
 from grading.sandbox import probes
 from grading.sandbox.zygote_handle import ZygoteDiedError
-from grading.types import FloatChecker, FloatTolerance, GradingError, Judgement, Problem, Program, Verdict
+from grading.types import FloatChecker, FloatTolerance, Judgement, Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
 Descendants = Callable[[int], set[int]]

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from grading.errors import GradingError
 from grading.problems import fingerprint, load_problems
-from grading.types import FloatChecker, GradingError
+from grading.types import FloatChecker
 
 ADD = {"id": "add", "statement": "Add one.", "tests": [{"input": "1\n", "output": "2\n"}]}
 CALL = {**ADD, "id": "call", "tests": [{"input": [1], "output": 2}], "entry_point": "Solution.add"}

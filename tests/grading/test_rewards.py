@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from grading import rewards, static_analysis
+from grading.errors import GradingError
 from grading.judge import Judge
-from grading.types import GradingError, Judgement, Problem, Program, Verdict
+from grading.types import Judgement, Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
 

@@ -1,0 +1,5 @@
+"""What a user can mend in problems, samples and limits. Light on purpose: the command line catches it at once."""
+
+
+class GradingError(ValueError):
+    """Problems cannot be read, or programs cannot be judged safely: the message says why, then what to do."""
