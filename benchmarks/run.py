@@ -6,9 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import engine
-import estimators
 import judge
-import mixture
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """# Benchmarks
@@ -24,7 +22,7 @@ its other work.
 
 def main() -> None:
     """Print and write the table."""
-    rows = [row for module in (estimators, mixture, judge, engine) for row in module.rows()]
+    rows = [row for module in (judge, engine) for row in module.rows()]
     table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows)
     head = _HEAD.format(
         day=date.today().isoformat(),

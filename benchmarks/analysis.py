@@ -1,0 +1,54 @@
+"""The full analysis of a run's outcomes, and how it grows with the number of problems."""
+
+import resource
+
+import numpy as np
+from measure import Row, cpu_s
+
+from ensemble.experiment import AnalysisSection
+from ensemble.outcomes import FAILURES, Outcomes
+from ensemble.report.analyse import analyse
+
+_POLICIES, _PROBLEMS, _SAMPLES, _BUDGET = 20, 1000, 250, 250
+_SECTION = AnalysisSection(pass_at=[1, 10, 100, 250], resamples=2000, folds=10, repeats=1)
+
+
+def rows() -> list[Row]:
+    """Time it at three sizes."""
+    seconds = {problems: _seconds(problems) for problems in (_PROBLEMS // 2, _PROBLEMS, 2 * _PROBLEMS)}
+    half, whole, double = seconds.values()
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    what = f"full analysis: {_PROBLEMS:,} problems × {_POLICIES} policies, 2,000 bootstrap draws, 10-fold cross-fitting"
+    growth = f"twice the problems, from {_PROBLEMS // 2:,} and from {_PROBLEMS:,}"
+    return [
+        Row(what, f"{whole:.1f} s of CPU, at most {peak_mb:.0f} MB", "60 s on two cores", f"{whole:.1f} s", "< 60 s"),
+        Row(growth, f"{half:.1f}, {whole:.1f}, {double:.1f} s", "linear: 2 ×", _times(half, whole, double), "≤ 2 ×"),
+    ]
+
+
+def _times(half: float, whole: float, double: float) -> str:
+    return f"{whole / half:.1f} × and {double / whole:.1f} ×"
+
+
+def _seconds(num_problems: int) -> float:
+    outcomes = _outcomes(num_problems)
+    alphas = {policy: float(alpha) for policy, alpha in zip(outcomes.policies, np.linspace(-1, 2, 19), strict=False)}
+    alphas |= dict.fromkeys(outcomes.policies[19:])
+    return cpu_s(lambda: analyse(outcomes, alphas, outcomes.policies, _BUDGET, _SECTION, ()))
+
+
+def _outcomes(num_problems: int) -> Outcomes:
+    """Policies that find the same problems hard, each with strengths of its own; failures and costs at random."""
+    rng = np.random.default_rng(0)
+    shape = (_POLICIES, num_problems)
+    logit_MP = rng.normal(-3, 2.5, num_problems) + rng.normal(0, 1, shape) + rng.normal(0, 0.3, (_POLICIES, 1))
+    num_correct_MP = rng.binomial(_SAMPLES, 1 / (1 + np.exp(-logit_MP)))
+    failed = np.moveaxis(rng.multinomial(_SAMPLES - num_correct_MP, [0.3, 0.5, 0.15, 0.05]), -1, 0)
+    return Outcomes(
+        problems=tuple(f"p{p}" for p in range(num_problems)),
+        policies=tuple(f"m{m}" for m in range(_POLICIES)),
+        num_samples_MP=np.full(shape, _SAMPLES),
+        num_correct_MP=num_correct_MP,
+        num_failures_MP=dict(zip(FAILURES, failed, strict=True)),
+        costs_MP={"tokens": rng.gamma(5, 100, shape), "seconds": rng.gamma(5, 1, shape)},
+    )
