@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "Write a run's samples, verdicts and outcomes as files.",
     "policies": "List and check the policies of a file.",
     "grade": "Judge a file of samples; write a file of verdicts.",
+    "coverage": "Estimate what an allocation covers, and pass@k, from a table of outcomes.",
     "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }
