@@ -82,7 +82,7 @@ def pass_at_ks(num_samples: ArrayLike, num_correct: ArrayLike, ks: Sequence[int]
     for block in _blocks(n.size):
         for k, (_, passed) in enumerate(_one_by_one(n.ravel()[block], c.ravel()[block], max(ks, default=0))):
             for row in rows.get(k, ()):
-                pass_KN[row, block] = passed
+                np.minimum(passed, 1.0, out=pass_KN[row, block])
     return pass_KN.reshape(len(ks), *n.shape)
 
 
@@ -280,15 +280,12 @@ def _one_by_one(n_N: Floats, c_N: Floats, largest_k: int) -> Generator[tuple[Flo
     left_N, failed_N, share_N = n_N.copy(), n_N - c_N, np.empty(len(n_N))
     yield missed_N, passed_N
     for _ in range(largest_k):
-        np.divide(c_N, left_N, out=share_N)
-        share_N *= missed_N
+        missed_N /= left_N
+        np.multiply(missed_N, c_N, out=share_N)
         passed_N += share_N
-        np.minimum(passed_N, 1.0, out=passed_N)
-        np.divide(failed_N, left_N, out=share_N)
-        missed_N *= share_N
+        missed_N *= failed_N
         left_N -= 1.0
         failed_N -= 1.0
-        np.maximum(failed_N, 0.0, out=failed_N)
         yield missed_N, passed_N
 
 
