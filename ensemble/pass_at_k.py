@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import poisson
+from scipy.special import gammaln, xlogy
 
 from ensemble.errors import EnsembleError
 
@@ -23,7 +23,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _CELLS = 4096
-"""Cells (or problems) that are worked on at once, so that they stay in a core's cache."""
+"""Cells that are worked on at once, so that they stay in a core's cache."""
+_MIXED_PROBLEMS = 128
+"""Problems whose mixtures are convolved at once, for the same reason."""
 _SMALLEST = float(np.finfo(np.float64).tiny)
 _NEGLIGIBLE = 1e-150
 """Products of two chances below this are denormal, a hundred times slower, and change no coverage."""
@@ -166,9 +168,9 @@ def random_mixture_miss(miss_MPK: Floats, weights_M: ArrayLike) -> Floats:
     """Mean of Π_j miss_j(k_j) over k ~ Multinomial(K - 1, w), for any table of misses: unbiased ones, or a posterior's.
 
     The counts of a multinomial are independent Poisson counts with means (K - 1)·w_j, given that they sum to K - 1. So
-    each policy's row is weighted with its Poisson chances, the rows are convolved, and the entry for
-    K - 1 is divided by the chance of that sum. All terms are positive, no digits are lost; what is below 1e-150
-    counts as 0.
+    each policy's row is weighted with its Poisson chances, the rows are convolved, and the entry for K - 1 is divided
+    by the chance of that sum, which is what a problem that nobody solves gets. All terms are positive, so no digits
+    are lost; what is below 1e-150 counts as 0.
 
     Args:
         miss_MPK: `[M, P, K]` chance that k samples of a policy all fail on a problem, k = 0 … K - 1.
@@ -179,24 +181,22 @@ def random_mixture_miss(miss_MPK: Floats, weights_M: ArrayLike) -> Floats:
     """
     weights_M = _shares(weights_M)
     num_policies, num_problems, num_ks = miss_MPK.shape
-    budget = num_ks - 1
     if len(weights_M) != num_policies:
         raise ValueError(f"{len(weights_M)} weights for {num_policies} policies: give one per policy")
-    chance_MK = poisson.pmf(np.arange(num_ks), budget * weights_M[:, None])
+    k_K, mean_M1 = np.arange(num_ks), (num_ks - 1) * weights_M[:, None]
+    poisson_MK = np.exp(xlogy(k_K, mean_M1) - gammaln(k_K + 1) - mean_M1)
     missed_P = np.empty(num_problems)
-    for block in _blocks(num_problems, _CELLS // 64):
+    for block in _blocks(num_problems, _MIXED_PROBLEMS):
+        unsolved_1K = np.ones((1, num_ks))
         first_KP, *others_MKP = (
-            _flushed(chance_K[:, None] * miss_PK[block].T, _NEGLIGIBLE)
-            for chance_K, miss_PK in zip(chance_MK, miss_MPK, strict=True)
+            _flushed(poisson_K[:, None] * np.concatenate([miss_PK[block], unsolved_1K]).T, _NEGLIGIBLE)
+            for poisson_K, miss_PK in zip(poisson_MK, miss_MPK, strict=True)
         )
         merged_KP = first_KP
-        for other_KP in others_MKP[:-1]:
+        for other_KP in others_MKP:
             merged_KP = _flushed(_convolved(merged_KP, other_KP), _NEGLIGIBLE)
-        if others_MKP:
-            missed_P[block] = (merged_KP * others_MKP[-1][::-1]).sum(axis=0)
-        else:
-            missed_P[block] = merged_KP[budget]
-    return np.minimum(missed_P / poisson.pmf(budget, budget), 1.0)
+        missed_P[block] = merged_KP[-1, :-1] / merged_KP[-1, -1]
+    return missed_P
 
 
 def _convolved(left_KP: Floats, right_KP: Floats) -> Floats:
@@ -280,10 +280,11 @@ def _one_by_one(n_N: Floats, c_N: Floats, largest_k: int) -> Generator[tuple[Flo
     left_N, failed_N, share_N = n_N.copy(), n_N - c_N, np.empty(len(n_N))
     yield missed_N, passed_N
     for _ in range(largest_k):
-        missed_N /= left_N
         np.multiply(missed_N, c_N, out=share_N)
+        share_N /= left_N
         passed_N += share_N
         missed_N *= failed_N
+        missed_N /= left_N  # last, so that nothing is lost where c = 0
         left_N -= 1.0
         failed_N -= 1.0
         yield missed_N, passed_N

@@ -203,6 +203,11 @@ def test_a_mixture_may_be_long_and_uneven():
         assert random_mixture_miss(miss_MPK, weights)[0] == pytest.approx(exact, rel=1e-11, abs=1e-140)
 
 
+def test_what_nobody_solves_no_mixture_covers():
+    n_MP = np.full((3, 100), 400)
+    assert not random_mixture_coverage(n_MP, np.zeros_like(n_MP), [0.2, 0.3, 0.5], 399).any()
+
+
 @given(counts, counts)
 def test_coverage_is_monotone_symmetric_and_at_least_each_part(one, other):
     n_MP, c_MP = np.array([one[:1], other[:1]]), np.array([one[1:2], other[1:2]])
