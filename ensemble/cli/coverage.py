@@ -23,7 +23,11 @@ from ensemble.report.tables import allocation_label
 from policies.config import nearest
 
 _NAMES_IN_NOTES = 3
+_MOST_SAMPLES = 10**9
 _KINDS = {False: "new problems like these", True: "these very problems and other samples"}
+
+_ALONE = "a single problem has no interval for new problems: add problems, or ask with --fixed-benchmark"
+_NO_VARIANCE = "its sampling variance is estimated as 0 or less, which gives no interval: draw more samples"
 
 
 class QuestionError(EnsembleError):
@@ -70,7 +74,9 @@ class Answers:
 @click.option("--outcomes", "path", required=True, type=click.Path(path_type=Path), help="CSV or Parquet.")
 @click.option("--allocation", metavar="POLICY=K,…", help="Samples per problem of each policy: low=100,high=150.")
 @click.option("--pass-at", metavar="K,…", help="pass@k of every policy [1, if nothing else is asked].")
-@click.option("--forecast", "beyond", metavar="K", type=click.IntRange(min=1), help="pass@K of models, past the data.")
+@click.option(
+    "--forecast", "beyond", metavar="K", type=click.IntRange(1, _MOST_SAMPLES), help="pass@K of models, past the data."
+)
 @click.option("--fixed-benchmark", is_flag=True, help="Intervals for these very problems [for new problems].")
 @click.option(
     "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, help="Of intervals [0.95]."
@@ -124,7 +130,7 @@ def _read_allocation(text: str, outcomes: Outcomes) -> dict[str, int]:
     allocation: dict[str, int] = {}
     for part in text.split(","):
         policy, equals, count = (word.strip() for word in part.rpartition("="))
-        if not equals or not count.isdecimal():
+        if not equals or not _is_number(count):
             raise QuestionError(
                 f"--allocation {part.strip()!r} has no form POLICY=K: write for example low=100,high=150"
             )
@@ -142,10 +148,14 @@ def _read_allocation(text: str, outcomes: Outcomes) -> dict[str, int]:
 
 def _read_ks(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
-    wrong = [word for word in words if not word.isdecimal() or int(word) == 0]
+    wrong = [word for word in words if not _is_number(word) or int(word) == 0]
     if wrong:
         raise QuestionError(f"--pass-at {wrong[0]!r} is no number of samples: write for example 1,10,100")
     return sorted({int(word) for word in words})
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and int(word) <= _MOST_SAMPLES
 
 
 def _answer(
@@ -178,7 +188,8 @@ def _for_new_problems(outcomes: Outcomes, allocations: Sequence[Ints], resamplin
         except UndefinedError as error:
             causes.append(str(error))
     estimates = iter(means_over_problems(np.array(covered), resampling) if covered else [])
-    return [Told(None, cause) if cause else Told(next(estimates)) for cause in causes]
+    alone = _ALONE if len(outcomes.problems) == 1 else None
+    return [Told(None, cause) if cause else Told(next(estimates), alone) for cause in causes]
 
 
 def _on_fixed_benchmark(outcomes: Outcomes, allocations: Sequence[Ints], resampling: Resampling) -> list[Told]:
@@ -192,7 +203,8 @@ def _on_fixed_benchmark(outcomes: Outcomes, allocations: Sequence[Ints], resampl
             told.append(Told(None, str(error)))
             continue
         try:
-            told.append(Told(coverage_on_fixed_benchmark(*counts, allocation_M, resampling.level)))
+            estimate = coverage_on_fixed_benchmark(*counts, allocation_M, resampling.level)
+            told.append(Told(estimate, None if estimate.interval else _NO_VARIANCE))
         except UndefinedError as error:
             bare = Estimate(value, None, None, "fixed benchmark")
             told.append(Told(bare, f"its interval rests on draws of twice the size, and {error}"))

@@ -98,6 +98,25 @@ def test_tables_say_the_same_in_words(
     assert any(line.startswith("n/a, pass@5 of high=1: k = 5") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("cells", "flags", "told"),
+    [
+        ("p,low,4,1\n", [], "a single problem has no interval"),
+        ("p,low,4,0\nq,low,4,0\n", ["--fixed-benchmark"], "variance is estimated as 0 or less"),
+    ],
+)
+def test_a_missing_interval_has_its_cause(
+    tmp_path: Path, cells: str, flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "outcomes.csv"
+    path.write_text("problem,policy,n,c\n" + cells)
+    report = report_of(capsys, "--outcomes", path, *flags)
+    assert report["pass_at_k"]["low"]["1"]["interval"] is None
+    assert told in report["notes"][0]
+    main(["coverage", "--outcomes", str(path), *flags])
+    assert "% [n/a]" in capsys.readouterr().out
+
+
 def test_without_a_question_pass_at_1_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     report = report_of(capsys, "--outcomes", LADDER)
     assert all(list(by_k) == ["1"] for by_k in report["pass_at_k"].values())
@@ -112,6 +131,8 @@ def test_without_a_question_pass_at_1_is_told(capsys: pytest.CaptureFixture[str]
         (["--allocation", "low=1.5"], "has no form POLICY=K"),
         (["--allocation", "low=1,low=2"], "twice"),
         (["--allocation", "low=0"], "spends no sample"),
+        (["--allocation", f"low={10**30}"], "has no form POLICY=K"),
+        (["--pass-at", f"{10**30}"], "is no number of samples"),
         (["--pass-at", "1,0"], "'0' is no number of samples"),
         (["--pass-at", ""], "'' is no number of samples"),
     ],

@@ -5,7 +5,7 @@ The cases here are those that docs/statistics.md names: where 95 % intervals hol
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import betaln
@@ -22,6 +22,8 @@ from ensemble.intervals import (
 )
 from ensemble.pass_at_k import UndefinedError, pass_at_k
 
+busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be."""
 METHODS = ("percentile", "bca")
 
 
@@ -51,6 +53,7 @@ def test_rows_share_their_draws_however_they_are_cut(monkeypatch):
     assert together == [mean_over_problems(values_P, Resampling(resamples=200)) for values_P in values_RP]
 
 
+@busy
 @given(
     arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(2, 12)), elements=st.floats(-1, 1)),
     st.sampled_from(METHODS),

@@ -7,7 +7,7 @@ from math import comb, prod
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ensemble.pass_at_k import (
@@ -23,6 +23,8 @@ from ensemble.pass_at_k import (
     sampling_covariance,
 )
 
+busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be."""
 TINY = 2.3e-308
 """Below this, floats have no digits left."""
 
@@ -38,6 +40,7 @@ def relative_error(found: float, exact: Fraction) -> float:
     return 0.0 if exact < TINY and found == 0 else abs(float(Fraction(found) / exact - 1))
 
 
+@busy
 @given(st.lists(counts, min_size=1, max_size=20))
 def test_miss_pass_and_pass_hat_equal_exact_rationals(cells):
     n, c, k = np.array(cells).T
@@ -163,6 +166,7 @@ def multinomial_mean(n_M: list[int], c_M: list[int], weights: list[Fraction], bu
     return 1 - total
 
 
+@busy
 @given(
     st.lists(st.integers(5, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1, max_size=3),
     st.lists(st.integers(0, 5), min_size=3, max_size=3),
@@ -180,6 +184,7 @@ def test_a_random_mixture_equals_its_sum_over_all_splits(cells, weights, budget)
 rates = st.floats(0, 1, allow_subnormal=False)
 
 
+@busy
 @given(
     st.lists(st.tuples(rates, st.integers(0, 20)), min_size=2, max_size=5).filter(lambda one: sum(k for _, k in one))
 )
@@ -208,6 +213,7 @@ def test_what_nobody_solves_no_mixture_covers():
     assert not random_mixture_coverage(n_MP, np.zeros_like(n_MP), [0.2, 0.3, 0.5], 399).any()
 
 
+@busy
 @given(counts, counts)
 def test_coverage_is_monotone_symmetric_and_at_least_each_part(one, other):
     n_MP, c_MP = np.array([one[:1], other[:1]]), np.array([one[1:2], other[1:2]])
