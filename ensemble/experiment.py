@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ensemble.errors import EnsembleError
+from ensemble.mixture.crossfit import DEFAULT_FOLDS, DEFAULT_REPEATS
 from policies.config import read_toml, validated
 from policies.engines import EngineOptions
 
@@ -95,8 +96,9 @@ class AnalysisSection(_Section):
     pass_at: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1]
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100)] = 2000
-    folds: Annotated[int, Field(ge=2)] = 10
-    repeats: Annotated[int, Field(ge=1)] = 20
+    folds: Annotated[int, Field(ge=2)] = DEFAULT_FOLDS["problems"]
+    sample_folds: Annotated[int, Field(ge=2)] = DEFAULT_FOLDS["samples"]
+    repeats: Annotated[int, Field(ge=1)] = DEFAULT_REPEATS
     seed: Annotated[int, Field(ge=0)] = 0
 
 

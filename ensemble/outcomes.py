@@ -6,6 +6,7 @@ tables, and refuses those with holes). n may differ from cell to cell.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Literal
 
 import numpy as np
@@ -50,6 +51,18 @@ class Outcomes:
     def row(self, policy: str) -> int:
         """Index of a policy on the axis M."""
         return self.policies.index(policy)
+
+    def rows(self, policies: Sequence[str]) -> list[int]:
+        """Indices of policies that a user named.
+
+        Raises:
+            OutcomesError: one is unknown; the message names the nearest known.
+        """
+        for policy in policies:
+            if policy not in self.policies:
+                near = get_close_matches(policy, self.policies, n=1, cutoff=0)
+                raise OutcomesError(f"the outcomes hold no policy {policy!r}: did you mean {near[0]!r}?")
+        return [self.row(policy) for policy in policies]
 
     def select(self, *, policies: Sequence[int] | Ints | None = None, problems: Ints | None = None) -> "Outcomes":
         """Keep the policies and problems with these indices, in this order."""

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from policies.floats import BYTES_PER_VALUE, Bytes, Values, kernels, stored, to_
 from policies.types import PolicyError
 from policies.weights import TensorInfo, read_bytes
 
-_VALUES_PER_PIECE = 1 << 20
+_VALUES_PER_PIECE = 1 << 18
+"""Small enough that a piece lies in a core's own cache for all its merges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +35,45 @@ class Output:
     """`[D]`"""
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """One tensor as it is in every input."""
+
+    tensors: tuple[TensorInfo, ...]
+    """`[1 + D]`, the base first."""
+
+    @cached_property
+    def maps(self) -> list[Bytes]:
+        """Their bytes, mapped once for all pieces: when the first is merged, until the last is."""
+        return [read_bytes(tensor) for tensor in self.tensors]
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A run of values of one tensor."""
 
-    inputs: tuple[TensorInfo, ...]
-    """`[1 + D]`, the base first."""
+    inputs: Inputs
     outputs: tuple[Output, ...]
     """`[A]`"""
     start: int
     """First value; first byte of a tensor that is no float."""
     stop: int
 
+    @property
+    def num_bytes(self) -> int:
+        """In the base."""
+        return (self.stop - self.start) * BYTES_PER_VALUE.get(self.inputs.tensors[0].dtype, 1)
 
-def pieces(inputs: tuple[TensorInfo, ...], outputs: tuple[Output, ...]) -> Iterator[Piece]:
+    def read(self) -> list[Bytes]:
+        """`[1 + D]`: the bytes of every input."""
+        sizes = [BYTES_PER_VALUE.get(tensor.dtype, 1) for tensor in self.inputs.tensors]
+        return [data[self.start * n : self.stop * n] for data, n in zip(self.inputs.maps, sizes, strict=True)]
+
+
+def pieces(tensors: tuple[TensorInfo, ...], outputs: tuple[Output, ...]) -> Iterator[Piece]:
     """Cut a tensor into pieces that a thread takes on its own, each small enough to lie in a core's cache."""
-    length = inputs[0].num_bytes // BYTES_PER_VALUE.get(inputs[0].dtype, 1)
+    inputs = Inputs(tensors)
+    length = tensors[0].num_bytes // BYTES_PER_VALUE.get(tensors[0].dtype, 1)
     for start in range(0, length, _VALUES_PER_PIECE):
         yield Piece(inputs, outputs, start, min(start + _VALUES_PER_PIECE, length))
 
@@ -72,36 +97,36 @@ def merge_piece(piece: Piece) -> Sums:
     Raises:
         PolicyError: a value leaves the range of the output's dtype, or what is no float differs.
     """
-    base = piece.inputs[0]
+    tensors = piece.inputs.tensors
     sums = Sums(0.0, np.zeros(len(piece.outputs)))
-    if base.dtype not in BYTES_PER_VALUE:
+    if tensors[0].dtype not in BYTES_PER_VALUE:
         _copy(piece)
         return sums
-    inputs = [_read(tensor, piece.start, piece.stop) for tensor in piece.inputs]
-    values = [stored(data, tensor.dtype) for data, tensor in zip(inputs, piece.inputs, strict=True)]
-    if len(values) == 2:
-        sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
+    inputs = piece.read()
+    values = [stored(data, tensor.dtype) for data, tensor in zip(inputs, tensors, strict=True)]
     for a, output in enumerate(piece.outputs):
         same = _input_that_it_is(output.weights)
-        if same is not None and piece.inputs[same].dtype == output.tensor.dtype:
+        if same is not None and tensors[same].dtype == output.tensor.dtype:
             _write(output, piece.start, inputs[same])
             continue
         data = _room("data", len(values[0]) * BYTES_PER_VALUE[output.tensor.dtype])
         merged = stored(data, output.tensor.dtype)
         if same is None:
-            sums.rounding_A[a] = _combine(values, output.weights, merged)
+            sums.rounding_A[a], sums.squared_length = _combine(values, output.weights, merged)
             if not np.isfinite(sums.rounding_A[a]):
                 _check_range(data, output)
         else:  # not computed: base + (input − base) need not be the input, in floating point
             kernels().convert(values[same], merged)
             sums.rounding_A[a] = kernels().dot(merged, values[same], values[0], values[1])
-            _check_range(data, output, source=to_float64(inputs[same], piece.inputs[same].dtype))
+            _check_range(data, output, source=to_float64(inputs[same], tensors[same].dtype))
         _write(output, piece.start, data)
+    if len(values) == 2 and not sums.squared_length:  # every merge is one of the inputs
+        sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
     return sums
 
 
-def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> float:
-    """Write base + Σ weight·(input − base), the sum first, and return what `Sums.rounding_A` sums."""
+def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> tuple[float, float]:
+    """Write base + Σ weight·(input − base), the sum first, and return what `Sums` sums."""
     base, first, *others = values
     if not others:
         return kernels().merge_line(base, first, weights[0], merged)
@@ -109,7 +134,7 @@ def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> fl
     term_N.fill(0)
     for value, weight in zip((first, *others), weights, strict=True):
         kernels().add_term(base, value, weight, term_N)
-    return kernels().merge_term(base, term_N, first, merged)
+    return kernels().merge_term(base, term_N, first, merged), 0.0
 
 
 _threads = threading.local()
@@ -147,11 +172,12 @@ def _check_range(data: Bytes, output: Output, source: Values | None = None) -> N
 
 
 def _copy(piece: Piece) -> None:
-    data, *others = (_read(tensor, piece.start, piece.stop) for tensor in piece.inputs)
-    for tensor, other in zip(piece.inputs[1:], others, strict=True):
+    base, *tensors = piece.inputs.tensors
+    data, *others = piece.read()
+    for tensor, other in zip(tensors, others, strict=True):
         if not np.array_equal(data, other):
             raise PolicyError(
-                f"tensor {tensor.name!r} is {tensor} and differs between {piece.inputs[0].file.parent} and "
+                f"tensor {tensor.name!r} is {tensor} and differs between {base.file.parent} and "
                 f"{tensor.file.parent}: only float tensors can be merged, others must be equal."
             )
     for output in piece.outputs:
@@ -164,8 +190,3 @@ def _write(output: Output, start: int, data: Bytes) -> None:
     while len(rest):
         written = os.pwrite(output.descriptor, rest, position)
         rest, position = rest[written:], position + written
-
-
-def _read(tensor: TensorInfo, start: int, stop: int) -> Bytes:
-    size = BYTES_PER_VALUE.get(tensor.dtype, 1)
-    return read_bytes(tensor, start * size, stop * size)

@@ -33,15 +33,16 @@ def _compiled(**options: Any) -> Callable[[Function], Function]:
 
 
 @_compiled(fastmath={"reassoc"})  # of the sum over n alone: functions that are called keep their own order
-def merge_line(base_N: Stored, other_N: Stored, weight: float, out_N: Stored) -> float:
-    """Write base + weight·(other − base), and return Σ (written − exact)·(other − base)."""
-    rounding = 0.0
+def merge_line(base_N: Stored, other_N: Stored, weight: float, out_N: Stored) -> tuple[float, float]:
+    """Write base + weight·(other − base), and return Σ (written − exact)·(other − base) and Σ (other − base)²."""
+    rounding = squared_length = 0.0
     for n in range(len(base_N)):
         delta = _difference(other_N[n], base_N[n])
         exact = _sum(base_N[n], weight * delta)
         out_N[n] = _narrow(exact, out_N[n])
         rounding += _difference(out_N[n], exact) * delta
-    return rounding
+        squared_length += delta * delta
+    return rounding, squared_length
 
 
 @_compiled(fastmath={"reassoc"})

@@ -8,7 +8,7 @@ What may be merged is decided by `mergeable`, the arithmetic is `affine`'s, what
 import os
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from policies.affine import Output, Sums, merge_piece, pieces
-from policies.floats import BYTES_PER_VALUE, FORMAT_OF_DTYPE
+from policies.floats import FORMAT_OF_DTYPE
 from policies.folders import appearing, has_files
 from policies.mergeable import check_mergeable
 from policies.provenance import Made, write_records
@@ -135,11 +135,12 @@ def _write_weights(
         # Wide formats first, so that every tensor of a file lies aligned.
         tensors.sort(key=lambda tensor: -num_bytes(written_dtype(tensor[0], dtype), (8,)))
         with _files(name, tensors, targets, dtype) as outputs:
-            todo = [piece for tensor in tensors for piece in pieces(tensor, outputs[tensor[0].name])]
-            futures: list[Future[Sums]] = [threads.submit(merge_piece, piece) for piece in todo]
-            for future, piece in zip(futures, todo, strict=True):
+            todo = (piece for tensor in tensors for piece in pieces(tensor, outputs[tensor[0].name]))
+            # No piece is kept once it is merged: with the last of its tensor, the tensor's maps go.
+            futures = [(threads.submit(merge_piece, piece), piece.num_bytes) for piece in todo]
+            for future, size in futures:
                 total += future.result()
-                advance((piece.stop - piece.start) * BYTES_PER_VALUE.get(piece.inputs[0].dtype, 1))
+                advance(size)
     if len(shards) > 1 or WEIGHTS not in shards:
         files = {tensor[0].name: name for name, tensors in shards.items() for tensor in tensors}
         sizes = [num_bytes(written_dtype(t[0], dtype), t[0].shape) for tensors in shards.values() for t in tensors]

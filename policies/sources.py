@@ -1,10 +1,10 @@
 """Where checkpoints come from: a folder, or the hub."""
 
+import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-
-from huggingface_hub import snapshot_download
+from typing import Any
 
 from policies.types import PolicyError
 from policies.weights import COMPANIONS, INDEX
@@ -31,8 +31,9 @@ def locate(checkpoint: Path | str, files: Sequence[str] = CHECKPOINT_FILES) -> P
         if checkpoint.is_dir():
             return checkpoint
         raise PolicyError(f"there is no folder {checkpoint}: correct its path.")
+    hub: Any = importlib.import_module("huggingface_hub")  # slow to load, and folders do without
     try:
-        return Path(snapshot_download(checkpoint, allow_patterns=list(files)))
+        return Path(hub.snapshot_download(checkpoint, allow_patterns=list(files)))
     except Exception as error:  # its library lets errors of several HTTP clients through
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise PolicyError(

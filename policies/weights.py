@@ -87,7 +87,7 @@ def read_bytes(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> B
     length = min(tensor.num_bytes if stop is None else stop, tensor.num_bytes) - start
     if length <= 0:
         return np.zeros(0, np.uint8)
-    return np.memmap(tensor.file, np.uint8, "r", tensor.start + start, (length,))
+    return np.asarray(np.memmap(tensor.file, np.uint8, "r", tensor.start + start, (length,)))
 
 
 def read_values(tensor: TensorInfo) -> Iterator[Values]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "status": "Show what a run has done and what it owes.",
     "report": "Analyse a finished run again.",
     "export": "Write a run's samples, verdicts and outcomes as files.",
+    "mix": "Choose the best α-mixture from outcomes, and say what it honestly gains.",
     "policies": "List and check the policies of a file.",
     "grade": "Judge a file of samples; write a file of verdicts.",
     "coverage": "Estimate what an allocation covers, and pass@k, from a table of outcomes.",

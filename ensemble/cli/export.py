@@ -11,8 +11,17 @@ from ensemble.store import STORE_NAME, Store
 @click.command("export")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
-def command(folder: Path, output: Path) -> None:
+@click.option(
+    "--coverage",
+    "level",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="LEVEL",
+    help="Count a sample as accepted in `outcomes.csv` if it passed the first so many of the tests, as 0.5 for half.",
+)
+def command(folder: Path, output: Path, level: float) -> None:
     """Write `samples.jsonl`, `verdicts.jsonl` and `outcomes.csv` of the run in FOLDER."""
     with Store(folder / STORE_NAME, read_only=True) as store:
-        for path in export(store, output):
+        for path in export(store, output, level):
             click.echo(path)

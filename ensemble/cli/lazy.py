@@ -3,6 +3,8 @@
 So that `--help` is quick, and a command whose extra is not installed says which, instead of breaking all others.
 """
 
+import atexit
+import gc
 import importlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +21,12 @@ EXTRA_OF_MODULE = {
     "sklearn": "explore",
     "pyarrow": "parquet",
 }
+
+
+# A command keeps what it loads until it ends. To look for garbage in that after every 700 objects, and once more on
+# leaving, takes as long as to load it.
+gc.set_threshold(100_000)
+atexit.register(gc.freeze)
 
 
 class Lazy(NamedTuple):

@@ -1,84 +1,147 @@
 """Arms: ways to spend one budget per problem, compared on equal terms.
 
-Choosing and reporting never share data: an arm that is chosen by looking at outcomes (the best single policy) is
-chosen on some problems and scored on others. The naive figure, picked and scored on the same problems, stands beside
-the honest one. Axes: `M` policies, `P` problems.
+Choosing and reporting never share data: each arm has a naive figure, chosen and scored on the same outcomes, and an
+honest one from cross-fitting; that goes for the best *single* policy as well. Axes: `M` policies, `P` problems.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ensemble.allocation import largest_remainder
+from ensemble.bootstrap import draw_weights
+from ensemble.intervals import Resampling
+from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit
+from ensemble.mixture.search import Budget, BudgetError, best_allocation
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, coverage, pass_at_k
-
-
-@dataclass(frozen=True)
-class CrossFit:
-    """Folds of problems: each fold is scored with the choice that the other folds made, over several divisions."""
-
-    folds: int = 10
-    repeats: int = 20
-    seed: int = 0
+from ensemble.pass_at_k import Floats, Ints, UndefinedError
+from ensemble.posterior import Posterior
 
 
 @dataclass(frozen=True)
 class Arm:
     """One way to spend the budget, with what it covers of each problem."""
 
-    name: str
     allocation: dict[str, int]
-    """Samples per policy and problem; for a chosen arm, the choice that all problems together make."""
+    """Samples per policy and problem, as all outcomes together choose; only policies that get some."""
     naive_P: Floats
     """`[P]` coverage under that allocation."""
-    honest_P: Floats
-    """`[P]` coverage under allocations chosen without the problem in question."""
+    naive_R: Floats
+    """`[R]` its mean over problems when problems are drawn anew."""
+    honest: dict[Division, Honest]
+    """Coverage under choices that did not see the data that score them, by division; as far as defined."""
+    undefined: dict[Division, str]
+    """Why an honest figure is missing."""
 
 
-def equal_split(outcomes: Outcomes, policies: Sequence[str], budget: int) -> Arm:
-    """Spread the budget evenly. Nothing is chosen by looking, so naive and honest agree.
-
-    Raises:
-        UndefinedError: a policy has fewer samples than its share.
-    """
-    allocation = largest_remainder(dict.fromkeys(policies, 1.0), budget)
-    allocation_M = [allocation.get(policy, 0) for policy in outcomes.policies]
-    covered_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M)
-    return Arm("equal", allocation, covered_P, covered_P)
-
-
-def best_single(outcomes: Outcomes, budget: int, crossfit: CrossFit) -> Arm:
-    """Spend all on the policy with the highest pass@budget; its honest score comes from problem folds.
+def arm(outcomes: Outcomes, rule: Rule, crossfits: Mapping[Division, CrossFit], resampling: Resampling) -> Arm:
+    """Choose by a rule and score the choice, naively and honestly.
 
     Raises:
-        UndefinedError: a policy has fewer samples than the budget.
+        UndefinedError, BudgetError: a cell has fewer samples than the rule must spend.
+        OutcomesError: n depends on what was drawn.
     """
-    pass_MP = pass_at_k(outcomes.num_samples_MP, outcomes.num_correct_MP, budget)
-    best = int(pass_MP.mean(axis=1).argmax())
-    honest_P = cross_fitted_best(pass_MP, crossfit)
-    return Arm("best_single", {outcomes.policies[best]: budget}, pass_MP[best], honest_P)
+    outcomes.check_fixed_size()
+    allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
+    naive_P = covered(outcomes, allocation_M[None])[0]
+    naive_R = draw_weights(len(naive_P), resampling) @ naive_P
+    honest: dict[Division, Honest] = {}
+    undefined: dict[Division, str] = {}
+    for by, crossfit in crossfits.items():
+        try:
+            # What is not chosen by looking has no optimism to remove: dividing the data would only add noise.
+            is_fixed = isinstance(rule, Split)
+            honest[by] = Honest(naive_P, naive_R) if is_fixed else cross_fit(outcomes, rule, crossfit, resampling)
+        except (UndefinedError, BudgetError) as error:
+            undefined[by] = str(error)
+    return Arm(named(outcomes.policies, allocation_M), naive_P, naive_R, honest, undefined)
 
 
-def cross_fitted_best(values_MP: Floats, crossfit: CrossFit) -> Floats:
-    """Score of the best row, chosen for each problem on folds that do not hold it; mean over random divisions.
+def named(policies: Sequence[str], allocation_M: Ints) -> dict[str, int]:
+    """Samples by policy, of those that get some."""
+    return {policy: int(k) for policy, k in zip(policies, allocation_M, strict=True) if k}
 
-    With one problem there is nothing to choose on: the honest score is then the mean over the rows.
 
-    Returns:
-        `[P]` honest values.
-    """
-    num_problems = values_MP.shape[1]
-    folds = min(crossfit.folds, num_problems)
-    if folds < 2:
-        return values_MP.mean(axis=0)
-    rng = np.random.default_rng(crossfit.seed)
-    honest_P = np.zeros(num_problems)
-    for _ in range(crossfit.repeats):
-        fold_P = rng.permutation(num_problems) % folds
-        for fold in range(folds):
-            held_P = fold_P == fold
-            chosen = values_MP[:, ~held_P].mean(axis=1).argmax()
-            honest_P[held_P] += values_MP[chosen, held_P]
-    return honest_P / crossfit.repeats
+@dataclass(frozen=True)
+class Split:
+    """Spread the budget in given shares (equal ones, say). Nothing is chosen by looking."""
+
+    weights: dict[str, float]
+    budget: Budget
+
+    @classmethod
+    def equal(cls, members: Sequence[str], budget: Budget) -> "Split":
+        """Each member gets the same number of samples, whatever they cost."""
+        return cls(dict.fromkeys(members, 1.0), budget)
+
+    def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
+        """Nothing is chosen."""
+        return np.zeros((len(allocations_CM), len(outcomes.problems)))
+
+    def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
+        """Divide by largest remainder; as many samples as the budget pays for in these shares."""
+        weight_M = np.array([self.weights.get(policy, 0.0) for policy in outcomes.policies])
+        total = int(self.budget.total / (weight_M @ self.budget.cost_M / weight_M.sum()) + 1e-9)
+        counts = largest_remainder(self.weights, total)
+        return np.array([counts.get(policy, 0) for policy in outcomes.policies])
+
+
+@dataclass(frozen=True)
+class BestSingle:
+    """Spend all on the policy that covers most alone."""
+
+    budget: Budget
+
+    def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
+        """Compare pass@k at the k that the budget pays for; expected under the posterior where n < k.
+
+        Raises:
+            UndefinedError: the budget pays for more samples of some policy than can be scored. Leaving that policy out
+                would choose the best among fewer, and flatter the ensemble.
+        """
+        k_M = self.samples_M()
+        if np.any(k_M > limit_M):
+            m = int((k_M > limit_M).argmax())
+            raise UndefinedError(
+                f"all on policy {outcomes.policies[m]!r} are {k_M[m]} samples per problem, but only {limit_M[m]} can "
+                "be scored: draw more, or lower the budget"
+            )
+        best = int(self.merit(outcomes, np.diag(k_M)).sum(axis=1).argmax())
+        return np.where(np.arange(len(k_M)) == best, k_M, 0)
+
+    def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
+        """Unbiased coverage, as anyone would compare policies; under the posterior where n < k leaves it undefined."""
+        if np.all(allocations_CM.max(axis=0) <= outcomes.num_samples_MP.min(axis=1)):
+            return covered(outcomes, allocations_CM)
+        return _expected(outcomes, allocations_CM)
+
+    def samples_M(self) -> Ints:
+        """`[M]` samples that the budget pays for."""
+        return np.floor(self.budget.total / self.budget.cost_M + 1e-9).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class BestMixture:
+    """Spend as covers most under the posterior (`search.best_allocation`)."""
+
+    budget: Budget
+    min_policies: int = 1
+
+    def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
+        """Search without the last word on optimality: a fold's choice need not be certified.
+
+        Raises:
+            UndefinedError: all samples together are fewer than the budget.
+        """
+        posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
+        return best_allocation(posterior, self.budget, limit_M, self.min_policies, max_nodes=0).allocation_M
+
+    def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
+        """Expected coverage under the posterior."""
+        return _expected(outcomes, allocations_CM)
+
+
+def _expected(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
+    posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP, compress=False)
+    return np.array([-np.expm1(posterior.log_miss(k_M).sum(axis=0)) for k_M in allocations_CM])

@@ -10,24 +10,18 @@ from typing import Any
 import numpy as np
 
 from ensemble.claims import Claim, examine
-from ensemble.complementarity import only_solver, pairwise_gain
+from ensemble.complementarity import Pair, UniqueSolve, pairs, solved_by_one
 from ensemble.experiment import AnalysisSection
 from ensemble.frontier import frontier
 from ensemble.intervals import Estimate, Resampling, mean_over_problems
-from ensemble.mixture.arms import Arm, CrossFit, best_single, equal_split
+from ensemble.mixture.arms import Split
+from ensemble.mixture.comparison import Comparison, Honesty, compare, equal_gains
+from ensemble.mixture.crossfit import CrossFit, Division, covered
+from ensemble.mixture.search import Budget
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, pass_at_k
+from ensemble.pass_at_k import pass_at_k
 
 _CURVE_POINTS = 24
-
-
-@dataclass(frozen=True)
-class ArmReport:
-    """What one way to spend the budget covers."""
-
-    allocation: dict[str, int]
-    naive: Estimate
-    honest: Estimate
 
 
 @dataclass(frozen=True)
@@ -52,24 +46,27 @@ class Analysis:
     """By policy and k."""
     frontier: dict[str, dict[str, Estimate]]
     """By policy and failure class."""
-    arms: dict[str, ArmReport]
-    """`equal` and `best_single`."""
-    gain_naive: Estimate
-    """Coverage of the equal split over the best single policy, both scored on the problems that chose it."""
-    gain_honest: Estimate
-    """The same with a best single policy that was chosen on other problems."""
+    comparison: Comparison
+    """The best mixture, the equal split and the best single policy at the budget."""
     curves: dict[str, dict[int, float]]
     """Coverage by samples per problem: of each policy alone, and of the equal split under the name `equal`."""
-    gain_MM: Floats
-    """`[M, M]` what half the budget on a second policy adds, see `complementarity.pairwise_gain`."""
-    only_solver: dict[str, list[str]]
+    pairs: list[Pair]
+    """Every ordered pair of policies, at half the budget each."""
+    solved_by_one: dict[str, list[UniqueSolve]]
     claims: list[Claim]
     forgeable: Forgeable
 
     @property
     def best_single(self) -> str:
         """The policy that all problems together choose."""
-        return next(iter(self.arms["best_single"].allocation))
+        return next(iter(self.comparison.arms["best_single"].allocation))
+
+    @property
+    def gains(self) -> list[list[float]]:
+        """What half the budget on a second policy (column) adds to a first (row); 0 for more of the same."""
+        gain = {(pair.first, pair.second): pair.gain.value for pair in self.pairs}
+        policies = self.outcomes.policies
+        return [[gain.get((first, second), 0.0) for second in policies] for first in policies]
 
     def policies_along_alpha(self) -> list[str]:
         """Policies that have an α, in its order."""
@@ -99,12 +96,8 @@ def analyse(
         UndefinedError: a cell has fewer samples than the budget or a k.
     """
     resampling = Resampling(section.level, section.resamples, section.seed)
-    crossfit = CrossFit(section.folds, section.repeats, section.seed)
-    arms = {
-        "equal": equal_split(outcomes, members, budget),
-        "best_single": best_single(outcomes, budget, crossfit),
-    }
-    equal, single = arms["equal"], arms["best_single"]
+    honesty = Honesty(_crossfits(section), resampling)
+    comparison = compare(outcomes, Budget.of_samples(budget, len(outcomes.policies)), honesty, members)
     return Analysis(
         outcomes=outcomes,
         budget=budget,
@@ -112,13 +105,11 @@ def analyse(
         alphas=dict(alphas),
         pass_at_k=_pass_at_k(outcomes, section.pass_at, resampling),
         frontier=frontier(outcomes, resampling),
-        arms={name: _arm_report(arm, resampling) for name, arm in arms.items()},
-        gain_naive=mean_over_problems(equal.naive_P - single.naive_P, resampling),
-        gain_honest=mean_over_problems(equal.honest_P - single.honest_P, resampling),
+        comparison=comparison,
         curves=_curves(outcomes, members, budget),
-        gain_MM=pairwise_gain(outcomes, budget),
-        only_solver=only_solver(outcomes),
-        claims=examine(outcomes, alphas, arms, resampling),
+        pairs=pairs(outcomes, budget // 2, resampling),
+        solved_by_one=solved_by_one(outcomes),
+        claims=examine(outcomes, alphas, equal_gains(outcomes, budget, honesty, members), resampling),
         forgeable=_count_forgeable(outcomes, forgeable),
     )
 
@@ -129,15 +120,9 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
     Intervals stand under `policies`; `pass_at_k` and `frontier` at the top are the curves behind the pictures.
     """
     outcomes = analysis.outcomes
-    arms = {
-        name: {
-            "allocation": arm.allocation,
-            "naive": arm.naive.value,
-            "honest": arm.honest.value,
-            "interval": arm.honest.interval,
-        }
-        for name, arm in analysis.arms.items()
-    }
+    comparison = analysis.comparison
+    arms = {name: _arm_summary(comparison, name) for name in comparison.arms}
+    gain = comparison.gains["equal"]
     return {
         "run": run,
         "budget": analysis.budget,
@@ -149,14 +134,17 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         "ensemble": arms["equal"],
         "best_single": {"policy": analysis.best_single, **arms["best_single"]},
         "gain": {
-            "naive": analysis.gain_naive.value,
-            "honest": analysis.gain_honest.value,
-            "interval": analysis.gain_honest.interval,
+            "naive": gain.naive.value,
+            "honest": _value(gain.honest.get("problems")),
+            "interval": _interval(gain.honest.get("problems")),
         },
+        "undefined": comparison.undefined,
         "complementarity": {
             "policies": list(outcomes.policies),
-            "gain": analysis.gain_MM.tolist(),
-            "only_solver": analysis.only_solver,
+            "gain": analysis.gains,
+            "only_solver": {
+                policy: [solve.problem for solve in solves] for policy, solves in analysis.solved_by_one.items()
+            },
         },
         "claims": [asdict(claim) for claim in analysis.claims],
         "forgeable": asdict(analysis.forgeable),
@@ -217,14 +205,37 @@ def _curves(outcomes: Outcomes, members: Sequence[str], budget: int) -> dict[str
         policy: {k: float(single_M[m]) for k, single_M in singles_KM.items()}
         for m, policy in enumerate(outcomes.policies)
     }
+    curves["equal"] = {}
     whole = [k for k in budgets if k >= len(members)]
-    curves["equal"] = {k: float(equal_split(outcomes, members, k).naive_P.mean()) for k in whole}
+    limit_M = n_MP.min(axis=1)
+    for k in whole:
+        split = Split.equal(members, Budget.of_samples(k, len(outcomes.policies)))
+        curves["equal"][k] = float(covered(outcomes, split.choose(outcomes, limit_M)[None]).mean())
     return curves
 
 
-def _arm_report(arm: Arm, resampling: Resampling) -> ArmReport:
-    return ArmReport(
-        arm.allocation,
-        mean_over_problems(arm.naive_P, resampling),
-        mean_over_problems(arm.honest_P, resampling),
-    )
+def _crossfits(section: AnalysisSection) -> dict[Division, CrossFit]:
+    return {
+        "problems": CrossFit("problems", section.folds, section.repeats, section.seed),
+        "samples": CrossFit("samples", section.sample_folds, section.repeats, section.seed),
+    }
+
+
+def _arm_summary(comparison: Comparison, name: str) -> dict[str, Any]:
+    """An arm; `honest` is across problems, `honest_by_samples` on this benchmark."""
+    figures = comparison.coverage[name]
+    return {
+        "allocation": comparison.arms[name].allocation,
+        "naive": figures.naive.value,
+        "honest": _value(figures.honest.get("problems")),
+        "interval": _interval(figures.honest.get("problems")),
+        "honest_by_samples": _value(figures.honest.get("samples")),
+    }
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _interval(estimate: Estimate | None) -> tuple[float, float] | None:
+    return None if estimate is None else estimate.interval

@@ -48,7 +48,9 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
     return environment.get_template("page.html").render(
         run=run,
         analysis=analysis,
+        arm_labels=tables.ARM_LABELS,
         conclusion=tables.conclusion(analysis),
+        claims=tables.claim_rows(analysis.claims),
         images=images,
         judge=judge,
         mapping=mapping,

@@ -1,11 +1,15 @@
 """The tables of a report for a terminal, and the words for numbers that the page uses as well."""
 
+from collections.abc import Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ensemble.claims import Claim
 from ensemble.intervals import Estimate
+from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
 
 _IN_WORDS = {
@@ -15,13 +19,20 @@ _IN_WORDS = {
 }
 
 
-def percent(estimate: Estimate) -> str:
-    """A share with its interval: `61.2 % [55.0, 67.1]`."""
+ARM_LABELS = {"mixture": "best mixture", "equal": "equal split", "best_single": "best single"}
+
+
+def percent(estimate: Estimate | None) -> str:
+    """A share with its interval: `61.2 % [55.0, 67.1]`; n/a where it is undefined."""
+    if estimate is None:
+        return "n/a"
     return f"{100 * estimate.value:.1f} %{_bracket(estimate, '.1f')}"
 
 
-def points(estimate: Estimate) -> str:
-    """A difference of shares with its interval: `+1.3 points [−0.4, +3.0]`."""
+def points(estimate: Estimate | None) -> str:
+    """A difference of shares with its interval: `+1.3 points [−0.4, +3.0]`; n/a where it is undefined."""
+    if estimate is None:
+        return "n/a"
     return f"{100 * estimate.value:+.1f} points{_bracket(estimate, '+.1f')}".replace("-", "−")
 
 
@@ -38,12 +49,32 @@ def allocation_label(allocation: dict[str, int]) -> str:
 
 def conclusion(analysis: Analysis) -> str:
     """What the budget-matched comparison says, in one sentence."""
-    honest = analysis.gain_honest
+    gain = analysis.comparison.gains["equal"]
+    honest = gain.honest.get("problems")
+    if honest is None:
+        return f"At {analysis.budget} samples per problem no honest comparison is defined: {_reasons(analysis)}."
     return (
         f"At {analysis.budget} samples per problem, ensemble minus best single policy: {points(honest)} "
-        f"({points(analysis.gain_naive)} had the best policy been picked on the problems that score it): "
+        f"({points(gain.naive)} had the best policy been picked on the problems that score it): "
         f"{_IN_WORDS[honest.sign]}."
     )
+
+
+def _reasons(analysis: Analysis) -> str:
+    return "; ".join(dict.fromkeys(analysis.comparison.undefined.values()))
+
+
+def claim_rows(claims: Sequence[Claim]) -> list[tuple[str, str, str, str, str]]:
+    """Statement, statistic, value, p-value and verdict; the second part of a claim gets a row of its own."""
+    rows: list[tuple[str, str, str, str, str]] = []
+    for claim in claims:
+        statement, p_value, verdict = claim.statement, _p_label(claim.p_value), claim.verdict
+        if not claim.parts:
+            rows.append((statement, claim.reason or "", "–", p_value, verdict))
+        for part in claim.parts:
+            rows.append((statement, part.statistic, points(part.estimate), p_value, verdict))
+            statement = p_value = verdict = ""
+    return rows
 
 
 def tables(analysis: Analysis) -> Group:
@@ -59,40 +90,52 @@ def tables(analysis: Analysis) -> Group:
 
 def _solved(analysis: Analysis) -> Table:
     ks = list(next(iter(analysis.pass_at_k.values())))
-    table = _table()
+    table = plain_table()
     for heading in ("policy", "α", *(f"pass@{k}" for k in ks)):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     for policy, passed in analysis.pass_at_k.items():
-        table.add_row(policy, alpha_label(analysis.alphas[policy]), *(_bare(passed[k]) for k in ks))
+        table.add_row(policy, alpha_label(analysis.alphas[policy]), *(bare(passed[k]) for k in ks))
     return table
 
 
 def _failed(analysis: Analysis) -> Table:
-    table = _table()
+    table = plain_table()
     failures = list(next(iter(analysis.frontier.values())))
     for heading in ("policy", *failures):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     for policy, rates in analysis.frontier.items():
-        table.add_row(policy, *(_bare(rates[failure]) for failure in failures))
+        table.add_row(policy, *(bare(rates[failure]) for failure in failures))
     return table
 
 
 def _arms(analysis: Analysis) -> Table:
-    table = _table()
-    for heading in ("arm", "spends", "naive", "honest"):
+    table = plain_table()
+    for heading in ("arm", "spends", "naive", "new problems", "new samples"):
         table.add_column(heading, ratio=1 if heading == "spends" else None, no_wrap=heading != "spends")
-    for name, arm in analysis.arms.items():
-        table.add_row(name, _short_allocation(arm.allocation), _bare(arm.naive), _bare(arm.honest))
+    for name, arm in analysis.comparison.arms.items():
+        figures = analysis.comparison.coverage[name]
+        table.add_row(
+            ARM_LABELS[name],
+            _short_allocation(arm.allocation),
+            bare(figures.naive),
+            *(bare(figures.honest.get(by)) for by in DIVISIONS),
+        )
     return table
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """A table without lines, as all of ours are."""
     return Table(box=SIMPLE_HEAD, pad_edge=False)
 
 
-def _bare(estimate: Estimate) -> str:
-    """Short enough for four columns on a narrow terminal; the page gives all digits."""
-    return f"{100 * estimate.value:.1f}{_bracket(estimate, '.0f')}"
+def bare(estimate: Estimate | None) -> str:
+    """A share short enough for four columns on a narrow terminal: `61.2 [55, 67]`; the page gives all digits."""
+    return "n/a" if estimate is None else f"{100 * estimate.value:.1f}{_bracket(estimate, '.0f')}"
+
+
+def bare_difference(estimate: Estimate | None) -> str:
+    """A difference of shares, in points: `+1.3 [−0.4, +3.0]`."""
+    return points(estimate).replace(" points", "")
 
 
 def _short_allocation(allocation: dict[str, int]) -> str:
@@ -107,6 +150,12 @@ def _equal_parts(allocation: dict[str, int]) -> list[tuple[int, list[str]]]:
     for policy, count in allocation.items():
         by_count.setdefault(count, []).append(policy)
     return sorted(by_count.items(), reverse=True)
+
+
+def _p_label(p_value: float | None) -> str:
+    if p_value is None:
+        return "–"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _bracket(estimate: Estimate, form: str) -> str:

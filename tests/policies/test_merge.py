@@ -94,10 +94,13 @@ def test_another_dtype_can_be_asked(make_checkpoint: MakeCheckpoint, tmp_path: P
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "wide").dtype == torch.float32
 
 
-def test_the_effective_alpha_is_that_of_the_rounded_weights(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("alpha", "dtype"), [(0.3, None), (0.3, "float16"), (1.0, None), (1.0, "float16")])
+def test_the_effective_alpha_is_that_of_the_rounded_weights(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, alpha: float, dtype: str | None
+) -> None:
     low = make_checkpoint("low", seed=1, dtype=torch.bfloat16)
     high = make_checkpoint("high", seed=2, dtype=torch.bfloat16)
-    merge(low, high, {0.3: tmp_path / "m"})
+    merge(low, high, {alpha: tmp_path / "m"}, dtype=dtype)
     one, other, merged = (
         torch.cat([t.double().flatten() for _, t in sorted(tensors_of(folder).items())])
         for folder in (low, high, tmp_path / "m")
@@ -347,3 +350,19 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     looks, grown_mb = ended.stdout.split()
     assert int(looks) >= 24
     assert float(grown_mb) < 40  # a few chunks for each of at most eight threads: less than three tensors
+
+
+def test_open_files_do_not_grow_with_the_tensors(tmp_path: Path) -> None:
+    for folder in (tmp_path / "low", tmp_path / "high"):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        lay_out(folder / "model.safetensors", [(f"layer{n}", "BF16", (4,)) for n in range(300)])
+    num_open: list[int] = []
+
+    def count(_: int) -> None:
+        num_open.append(len(list(Path("/proc/self/fd").iterdir())))
+
+    count(0)
+    combine({"low": tmp_path / "low", "high": tmp_path / "high"}, {(0.3,): tmp_path / "out"}, advance=count)
+    assert len(num_open) == 301
+    assert max(num_open) - num_open[0] < 30  # two maps for each of at most eight threads, and the files being made

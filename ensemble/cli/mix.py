@@ -1,0 +1,76 @@
+"""`alphamix mix`: the best α-mixture from a table of outcomes, and what it honestly gains."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import click
+from rich.console import Console
+
+from ensemble.intervals import Resampling
+from ensemble.mixture.comparison import Honesty, compare
+from ensemble.mixture.crossfit import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
+from ensemble.mixture.search import CURRENCIES, Budget, Currency
+from ensemble.outcomes import Outcomes
+from ensemble.outcomes_file import Missing, read_outcomes
+from ensemble.report.mixture import as_json, tables
+
+
+@click.command("mix")
+@click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
+@click.option("--budget", required=True, type=click.FloatRange(min=0, min_open=True), help="Per problem.")
+@click.option("--cost", type=click.Choice(CURRENCIES), default="samples", show_default=True, help="What is budgeted.")
+@click.option("--policy", "names", multiple=True, metavar="NAME", help="Only this policy; may be repeated [all].")
+@click.option("--min-policies", type=click.IntRange(min=1), default=1, show_default=True, help="In the mixture.")
+@click.option("--pilot", is_flag=True, help="The table is a pilot: choose beyond the samples that it holds.")
+@click.option("--by", type=click.Choice(DIVISIONS), default="problems", show_default=True, help="Which honest figure.")
+@click.option("--folds", type=click.IntRange(min=2), help="Of that division [3 by problems, 2 by samples].")
+@click.option("--repeats", type=click.IntRange(min=1), default=DEFAULT_REPEATS, show_default=True, help="Divisions.")
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--missing", type=click.Choice(get_args(Missing)), default="error", show_default=True)
+@click.option("--json", "as_object", is_flag=True, help="Print JSON.")
+def command(
+    outcomes: Path,
+    budget: float,
+    cost: Currency,
+    names: tuple[str, ...],
+    min_policies: int,
+    pilot: bool,
+    by: Division,
+    folds: int | None,
+    repeats: int,
+    level: float,
+    seed: int,
+    missing: Missing,
+    as_object: bool,
+) -> None:
+    """Choose how many samples of each policy to draw per problem.
+
+    The choice maximises expected coverage under a posterior, with a proof of how much better another could be. What it
+    gains over the best single policy stands beside it: naively, on the outcomes that made the choice, and honestly, on
+    other problems and on other samples.
+    """
+    table = read_outcomes(outcomes, missing)
+    if names:
+        table = table.select(policies=table.rows(names))
+    if table.left_out:
+        click.echo(f"left out for missing samples: {', '.join(table.left_out)}", err=True)
+    sizes = DEFAULT_FOLDS | ({by: folds} if folds else {})
+    crossfits: dict[Division, CrossFit] = {
+        division: CrossFit(division, sizes[division], repeats, seed) for division in DIVISIONS
+    }
+    honesty = Honesty(crossfits, Resampling(level=level, seed=seed))
+    comparison = compare(table, _budget(table, budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
+    if as_object:
+        click.echo(json.dumps(as_json(comparison, crossfits[by]), indent=2, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(tables(comparison, by))
+
+
+def _budget(outcomes: Outcomes, total: float, currency: Currency) -> Budget:
+    if currency == "samples":
+        if total != int(total):
+            raise click.BadParameter(f"{total:g} is no number of samples: give a whole number", param_hint="--budget")
+        return Budget.of_samples(int(total), len(outcomes.policies))
+    return Budget(total, outcomes.mean_cost_M(currency), currency)

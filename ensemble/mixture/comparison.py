@@ -1,0 +1,223 @@
+"""The whole answer to "which α-mixture, and what is it worth?": one budget, every arm, naive and honest side by side.
+
+Joins `search` (the choice and its certificate), `arms` (what it covers) and `routing` (the best random mixture); the
+command line and the report only show what stands here. Axes: `M` policies, `P` problems.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from ensemble.allocation import largest_remainder
+from ensemble.intervals import Estimate, Resampling, mean_over_problems
+from ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, arm
+from ensemble.mixture.contribution import Contribution, contributions
+from ensemble.mixture.crossfit import CrossFit, Division, Rule
+from ensemble.mixture.routing import best_routing
+from ensemble.mixture.search import CURRENCIES, Budget, BudgetError, Choice, Currency, best_allocation
+from ensemble.outcomes import Outcomes, OutcomesError
+from ensemble.pass_at_k import Floats, UndefinedError
+from ensemble.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class Honesty:
+    """How honest figures are made: by which divisions, and with which intervals."""
+
+    crossfits: Mapping[Division, CrossFit]
+    resampling: Resampling
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A naive and an honest figure; the latter only for the divisions where it is defined."""
+
+    naive: Estimate
+    honest: dict[Division, Estimate]
+
+    def optimism(self, by: Division) -> float | None:
+        """How much of the naive figure goes away on data that did not choose."""
+        return self.naive.value - self.honest[by].value if by in self.honest else None
+
+
+@dataclass(frozen=True)
+class RandomMixture:
+    """Each sample's policy drawn at random. All figures are of the posterior, and with no limit on samples."""
+
+    weights: dict[str, float]
+    coverage: float
+    fixed_coverage: float
+    """What the best fixed split covers."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms of one budget."""
+
+    budget: Budget
+    choice: Choice
+    expected: dict[str, float]
+    """Coverage under the posterior, by policy that gets the whole budget: model-based, and defined for any budget."""
+    random: RandomMixture | None
+    """The best random mixture; None where the budget is not in samples."""
+    contributions: dict[str, Contribution]
+    """By policy."""
+    arms: dict[str, Arm]
+    """`mixture`, `equal` and `best_single`; those of which not even the naive figure is defined are missing."""
+    coverage: dict[str, Figures]
+    """By arm."""
+    gains: dict[str, Figures]
+    """Of `mixture` and `equal` over `best_single`, paired per problem; empty without a best single."""
+    undefined: dict[str, str]
+    """Why a figure is missing, by what is missing."""
+
+
+def compare(
+    outcomes: Outcomes,
+    budget: Budget,
+    honesty: Honesty,
+    members: Sequence[str] | None = None,
+    min_policies: int = 1,
+    *,
+    is_pilot: bool = False,
+) -> Comparison:
+    """Choose and score every arm at one budget.
+
+    Args:
+        outcomes: counts, of fixed size.
+        budget: per problem; its costs are those of `outcomes.policies`.
+        honesty: divisions for cross-fitting, and intervals.
+        members: policies of the equal split; None for all.
+        min_policies: how many the mixture must use at least.
+        is_pilot: choose beyond the samples there are; what is covered then rests on the posterior alone.
+
+    Raises:
+        BudgetError: no mixture meets the budget with the samples there are.
+        OutcomesError: n depends on what was drawn.
+    """
+    outcomes.check_fixed_size()
+    posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
+    limit_M = None if is_pilot else outcomes.num_samples_MP.min(axis=1)
+    choice = best_allocation(posterior, budget, limit_M, min_policies)
+    rules: dict[str, Rule] = {
+        "mixture": BestMixture(budget, min_policies),
+        "equal": Split.equal(members or outcomes.policies, budget),
+        "best_single": BestSingle(budget),
+    }
+    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty)
+    return Comparison(
+        budget=budget,
+        choice=choice,
+        expected=_expected(outcomes.policies, posterior, BestSingle(budget)),
+        random=_random_mixture(outcomes.policies, posterior, budget),
+        contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
+        arms=arms,
+        coverage={name: _figures(one, honesty) for name, one in arms.items()},
+        gains=_gains(arms, honesty),
+        undefined=undefined,
+    )
+
+
+def equal_gains(
+    outcomes: Outcomes, samples: int, honesty: Honesty, members: Sequence[str]
+) -> dict[Currency, Estimate | None]:
+    """Honest gain of the equal split over the best single policy at budgets matched in samples, tokens and seconds.
+
+    The budget in tokens (seconds) is what the equal split of `samples` costs, or less where some policy alone could not
+    be scored at that. Honest is by problems. None where costs are unknown or a figure is undefined.
+    """
+    return {currency: _equal_gain(outcomes, samples, honesty, members, currency) for currency in CURRENCIES}
+
+
+def _equal_gain(
+    outcomes: Outcomes, samples: int, honesty: Honesty, members: Sequence[str], currency: Currency
+) -> Estimate | None:
+    try:
+        budget = matched_budget(outcomes, samples, members, currency)
+        crossfits: dict[Division, CrossFit] = {"problems": honesty.crossfits["problems"]}
+        rules = {"equal": Split.equal(members, budget), "best_single": BestSingle(budget)}
+        arms = {name: arm(outcomes, rule, crossfits, honesty.resampling) for name, rule in rules.items()}
+    except (OutcomesError, UndefinedError):
+        return None
+    gain = _gains(arms, honesty)["equal"].honest
+    return gain.get("problems")
+
+
+def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], currency: Currency) -> Budget:
+    """The budget that the equal split of `samples` needs, at most what each policy alone can be scored at.
+
+    Raises:
+        OutcomesError: costs are unknown.
+    """
+    if currency == "samples":
+        return Budget.of_samples(samples, len(outcomes.policies))
+    cost_M = outcomes.mean_cost_M(currency)
+    split = largest_remainder(dict.fromkeys(members, 1.0), samples)
+    needed = sum(k * cost_M[outcomes.row(policy)] for policy, k in split.items())
+    affordable = float((cost_M * outcomes.num_samples_MP.min(axis=1)).min())
+    return Budget(min(float(needed), affordable), cost_M, currency)
+
+
+_PILOT = {"every honest figure": "a pilot's samples choose, but are too few to score what they chose"}
+
+
+def _arms(outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty) -> tuple[dict[str, Arm], dict[str, str]]:
+    arms: dict[str, Arm] = {}
+    undefined: dict[str, str] = {}
+    for name, rule in rules.items():
+        try:
+            arms[name] = arm(outcomes, rule, honesty.crossfits, honesty.resampling)
+        except (UndefinedError, BudgetError) as error:
+            undefined[name] = str(error)
+        else:
+            undefined |= {f"{name}, honest by {by}": reason for by, reason in arms[name].undefined.items()}
+    return arms, undefined
+
+
+def _figures(arm: Arm, honesty: Honesty) -> Figures:
+    honest: dict[Division, Estimate] = {}
+    for by, values in arm.honest.items():
+        honest[by] = _cross_fitted(values.covered_P, values.resampled_R, honesty)
+    return Figures(mean_over_problems(arm.naive_P, honesty.resampling), honest)
+
+
+def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, Figures]:
+    single = arms.get("best_single")
+    if single is None:
+        return {}
+    return {name: gain_over(single, ours, honesty) for name, ours in arms.items() if name != "best_single"}
+
+
+def gain_over(single: Arm, ours: Arm, honesty: Honesty) -> Figures:
+    """Coverage of one arm minus another's, paired per problem."""
+    honest: dict[Division, Estimate] = {}
+    for by in ours.honest:
+        if by in single.honest:
+            a, b = ours.honest[by], single.honest[by]
+            honest[by] = _cross_fitted(a.covered_P - b.covered_P, a.resampled_R - b.resampled_R, honesty)
+    return Figures(mean_over_problems(ours.naive_P - single.naive_P, honesty.resampling), honest)
+
+
+def _cross_fitted(values_P: Floats, resampled_R: Floats, honesty: Honesty) -> Estimate:
+    """A normal interval with the bootstrap's standard error.
+
+    Not its percentiles: to a resample of identical policies the one that was luckiest is truly better.
+    """
+    value, stderr = float(values_P.mean()), float(resampled_R.std(ddof=1))
+    reach = float(norm.ppf((1 + honesty.resampling.level) / 2)) * stderr
+    return Estimate(value, stderr, (value - reach, value + reach))
+
+
+def _expected(policies: Sequence[str], posterior: Posterior, single: BestSingle) -> dict[str, float]:
+    coverage_M = -np.expm1(posterior.log_miss(single.samples_M())) @ posterior.weight_P
+    return dict(zip(policies, coverage_M.tolist(), strict=True))
+
+
+def _random_mixture(policies: Sequence[str], posterior: Posterior, budget: Budget) -> RandomMixture | None:
+    if budget.currency != "samples":
+        return None
+    routing = best_routing(posterior, int(budget.total))
+    weights = {policy: float(w) for policy, w in zip(policies, routing.weights_M, strict=True) if w}
+    return RandomMixture(weights, routing.coverage, best_allocation(posterior, budget).certificate.objective)

@@ -1,0 +1,104 @@
+"""Greedy filling and exchange: a good allocation of whole numbers, near the best real one.
+
+Coverage is monotone and has diminishing returns in every direction (DR-submodular), so filling greedily from nothing
+reaches 1 - 1/e of the best where all samples cost the same (Nemhauser, Wolsey and Fisher 1978; Soma and Yoshida 2015,
+arXiv 1503.01218, on whole numbers). Exchanging one policy's samples for another's mends most of the rest. What is left
+is the business of `branch_and_bound`. Axes: `M` policies, `P` problems; pairs `[M, M]` are (samples out, samples in).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.mixture.relaxation import Misses, Region
+from ensemble.pass_at_k import Floats, Ints
+
+Mask = NDArray[np.bool_]
+
+_IMPROVEMENT = 1e-12
+_NOISE = 1e-13
+"""Relative: chances that differ by less are the same."""
+_EXCHANGES = 1000
+
+
+def fill(misses: Misses, region: Region, k_M: Ints) -> Ints:
+    """Add samples one at a time, each where it covers most per cost, until none fits; ties go to the first policy."""
+    k_M, left = k_M.copy(), region.left(k_M)
+    miss_P = np.exp(misses.log_miss(k_M).sum(axis=0)) * misses.weight_P
+    while (fits_M := (k_M < region.upper_M) & (region.cost_M <= left)).any():
+        next_miss_MP = misses.next_miss(k_M)
+        rate_M = np.where(fits_M, (miss_P.sum() - next_miss_MP @ miss_P) / region.cost_M, -1.0)
+        best = int((rate_M >= rate_M.max() * (1 - _NOISE)).argmax())
+        miss_P *= next_miss_MP[best]
+        k_M[best] += 1
+        left = region.left(k_M)
+    return k_M
+
+
+def exchange(misses: Misses, region: Region, k_M: Ints) -> Ints:
+    """Exchange samples of one policy for samples of another until nothing improves, then settle ties.
+
+    Where costs differ, one sample makes room for as many as fit, or as many leave as one sample needs.
+    """
+    to_earlier_MM = np.tri(len(k_M), k=-1, dtype=bool)
+    for settles_ties in (False, True):
+        for _ in range(_EXCHANGES):
+            miss = float(np.exp(misses.log_miss(k_M).sum(axis=0)) @ misses.weight_P)
+            found: list[tuple[float, Ints]] = []
+            for out_MM, in_MM in _moves(region, k_M):
+                miss_MM = _exchanged_miss(misses, k_M, out_MM, in_MM)
+                good_MM = miss_MM < miss - _IMPROVEMENT
+                if settles_ties:
+                    good_MM = to_earlier_MM & (np.abs(miss_MM - miss) <= _NOISE * miss)
+                miss_MM[~(good_MM & _allowed(region, k_M, out_MM, in_MM))] = np.inf
+                r, a = np.unravel_index(int(miss_MM.argmin()), miss_MM.shape)
+                changed_M = k_M.copy()
+                changed_M[r] -= out_MM[r, a]
+                changed_M[a] += in_MM[r, a]
+                found.append((float(miss_MM[r, a]), changed_M))
+            least, changed_M = min(found, key=lambda change: change[0])
+            if least == np.inf:
+                break
+            k_M = fill(misses, region, changed_M)
+    return k_M
+
+
+def _moves(region: Region, k_M: Ints) -> list[tuple[Ints, Ints]]:
+    """How many samples leave and how many come, for every pair of policies."""
+    cost_out_M1, cost_in_1M, left = region.cost_M[:, None], region.cost_M[None, :], region.left(k_M)
+    ones_MM = np.ones((len(k_M),) * 2, np.int64)
+    if np.ptp(region.cost_M) == 0:
+        return [(ones_MM, ones_MM)]
+    room_1M = (region.upper_M - k_M)[None, :]
+    as_many_as_fit_MM = np.minimum(np.floor((left + cost_out_M1) / cost_in_1M + 1e-9).astype(np.int64), room_1M)
+    as_many_as_needed_MM = np.maximum(1, np.ceil((cost_in_1M - left) / cost_out_M1 - 1e-9).astype(np.int64))
+    return [(ones_MM, as_many_as_fit_MM), (as_many_as_needed_MM, ones_MM)]
+
+
+def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Mask:
+    left_MM = region.left(k_M) + out_MM * region.cost_M[:, None] - in_MM * region.cost_M
+    policies_MM = (k_M > 0).sum() - (k_M[:, None] == out_MM) + (k_M == 0)
+    return (
+        (k_M[:, None] - out_MM >= region.lower_M[:, None])
+        & (k_M + in_MM <= region.upper_M)
+        & (in_MM > 0)
+        & (left_MM >= -1e-9 * region.total)
+        & (policies_MM >= region.min_policies)
+        & ~np.eye(len(k_M), dtype=bool)
+    )
+
+
+def _exchanged_miss(misses: Misses, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Floats:
+    """`[M, M]` chance that all samples fail after each exchange; anything where it is not allowed."""
+    log_miss_MP = misses.log_miss(k_M)
+    miss_P = np.exp(log_miss_MP.sum(axis=0)) * misses.weight_P
+    one_out_MP = miss_P / misses.next_miss(np.maximum(k_M - 1, 0))
+    one_in_MP = misses.next_miss(k_M)
+    miss_MM = one_out_MP @ one_in_MP.T
+    for r, in_M in enumerate(in_MM):
+        if (in_M > 1).any():
+            miss_MM[r] = np.exp(misses.log_miss(k_M + np.maximum(in_M, 0)) - log_miss_MP) @ one_out_MP[r]
+    for a, out_M in enumerate(out_MM.T):
+        if (out_M > 1).any():
+            fewer_MP = misses.log_miss(np.maximum(k_M - out_M, 0)) - log_miss_MP
+            miss_MM[:, a] = np.exp(fewer_MP) @ (miss_P * one_in_MP[a])
+    return miss_MM

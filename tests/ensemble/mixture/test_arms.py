@@ -1,0 +1,205 @@
+"""Arms and cross-fitting: what choices are worth where they did not look."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import ensemble.mixture.arms as arms
+import ensemble.mixture.crossfit as crossfits
+from ensemble.intervals import Resampling, mean_over_problems
+from ensemble.mixture.arms import BestMixture, BestSingle, Split
+from ensemble.mixture.comparison import Figures, Honesty, compare, equal_gains, gain_over, matched_budget
+from ensemble.mixture.crossfit import CrossFit
+from ensemble.mixture.search import Budget
+from ensemble.outcomes import Outcomes, OutcomesError
+from ensemble.pass_at_k import UndefinedError
+
+BY_PROBLEMS = CrossFit("problems", folds=10, repeats=2, seed=0)
+BY_SAMPLES = CrossFit("samples", folds=2, repeats=2, seed=0)
+
+
+def outcomes_of(c_MP, n=4, costs=None, stopped=None) -> Outcomes:
+    c_MP = np.array(c_MP)
+    return Outcomes(
+        problems=tuple(f"p{p}" for p in range(c_MP.shape[1])),
+        policies=tuple(f"m{m}" for m in range(c_MP.shape[0])),
+        num_samples_MP=np.broadcast_to(np.array(n), c_MP.shape),
+        num_correct_MP=c_MP,
+        num_failures_MP={},
+        costs_MP=costs or {},
+        stopped_MP=stopped,
+    )
+
+
+def arm(outcomes, rule, crossfits):
+    return arms.arm(outcomes, rule, crossfits, Resampling(resamples=100))
+
+
+def honest_P(outcomes, rule, crossfit):
+    return crossfits.cross_fit(outcomes, rule, crossfit, Resampling(resamples=100)).covered_P
+
+
+def samples(total, num_policies=2):
+    return Budget.of_samples(total, num_policies)
+
+
+# Policy m0 solves the first two problems, m1 the last two; nobody needs more than one sample.
+OPPOSITES = outcomes_of([[4, 4, 0, 0], [0, 0, 4, 4]])
+
+
+@dataclass
+class Recorder:
+    """A rule that always takes the first policy, and writes down what it was shown."""
+
+    shown: list
+
+    def choose(self, outcomes, limit_M):
+        self.shown.append((outcomes, limit_M))
+        return np.array([1] + [0] * (len(outcomes.policies) - 1))
+
+    def merit(self, outcomes, allocations_CM):
+        return np.zeros((len(allocations_CM), len(outcomes.problems)))
+
+
+def test_opposite_policies_complement_each_other():
+    both = arm(OPPOSITES, Split.equal(OPPOSITES.policies, samples(4)), {"problems": BY_PROBLEMS})
+    assert both.allocation == {"m0": 2, "m1": 2}
+    assert both.naive_P.tolist() == both.honest["problems"].covered_P.tolist() == [1, 1, 1, 1]
+    assert arm(OPPOSITES, BestSingle(samples(4)), {}).naive_P.mean() == 0.5
+    assert arm(OPPOSITES, BestMixture(samples(4)), {}).naive_P.mean() == 1
+
+
+def test_a_split_in_tokens_spends_what_its_shares_cost():
+    budget = Budget(100.0, np.array([10.0, 30.0]), "tokens")
+    assert Split.equal(("m0", "m1"), budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [3, 2]
+    assert Split({"m1": 1.0}, budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [0, 3]
+    with pytest.raises(UndefinedError, match=r"all on policy 'm0' are 10 samples per problem, but only 4"):
+        BestSingle(budget).choose(OPPOSITES, np.array([4, 4]))
+
+
+def test_by_problems_no_problem_is_scored_by_its_own_choice():
+    # m0 wins by p0 alone; without p0, m1 wins. So p0 must get what m1 covers of it: nothing.
+    outcomes = outcomes_of([[4, 1, 1], [0, 2, 2]])
+    covered_P = honest_P(outcomes, BestSingle(samples(1)), CrossFit("problems", folds=3, repeats=1, seed=0))
+    assert covered_P[0] == 0.0
+
+
+def test_by_problems_folds_are_disjoint_and_every_problem_is_scored_equally_often():
+    recorder = Recorder([])
+    outcomes = outcomes_of(np.arange(14).reshape(2, 7) % 5)
+    covered_P = honest_P(outcomes, recorder, CrossFit("problems", folds=3, repeats=4, seed=1))
+    np.testing.assert_allclose(covered_P, outcomes.solve_rate_MP[0])
+    assert len(recorder.shown) == 12
+    assert all(len(shown.problems) in (4, 5) for shown, _ in recorder.shown)
+
+
+def test_by_samples_what_chooses_and_what_scores_are_the_whole_and_share_no_draw():
+    recorder = Recorder([])
+    n_MP = np.array([[8, 9], [10, 11]])
+    outcomes = outcomes_of([[8, 0], [5, 3]], n=n_MP)
+    honest_P(outcomes, recorder, CrossFit("samples", folds=2, repeats=1, seed=3))
+    (first, limit_M), (second, _) = recorder.shown
+    # Two folds: what one was chosen on is what the other was scored on.
+    np.testing.assert_array_equal(first.num_samples_MP + second.num_samples_MP, n_MP)
+    np.testing.assert_array_equal(first.num_correct_MP + second.num_correct_MP, outcomes.num_correct_MP)
+    assert limit_M.tolist() == second.num_samples_MP.min(axis=1).tolist()
+
+
+def test_by_samples_the_honest_figure_of_a_fixed_choice_is_unbiased():
+    """The mean over all divisions of a half's pass@k is the whole's pass@k."""
+    outcomes = outcomes_of([[3, 6, 1]], n=10)
+    covered_P = honest_P(outcomes, Split({"m0": 1.0}, samples(3, 1)), CrossFit("samples", 2, 4000, 0))
+    np.testing.assert_allclose(covered_P, arm(outcomes, Split({"m0": 1.0}, samples(3, 1)), {}).naive_P, atol=0.01)
+
+
+@pytest.mark.parametrize("crossfit", [BY_PROBLEMS, BY_SAMPLES], ids=["problems", "samples"])
+def test_the_winners_curse_shows_in_the_naive_figure_only(crossfit):
+    """Five identical policies: the best of them looks better than it is, unless it is scored elsewhere."""
+    rng = np.random.default_rng(1)
+    naive, honest, truth = [], [], []
+    for _ in range(60):
+        rate_P = rng.beta(0.2, 1.0, 60)
+        five = outcomes_of(rng.binomial(20, rate_P, size=(5, 60)), n=20)
+        single = arm(five, BestSingle(samples(10, 5)), {crossfit.by: crossfit})
+        naive.append(single.naive_P.mean())
+        honest.append(single.honest[crossfit.by].covered_P.mean())
+        truth.append((1 - (1 - rate_P) ** 10).mean())
+    optimism = np.mean(np.array(naive) - truth)
+    error = np.array(honest) - truth
+    assert optimism > 0.01
+    assert abs(error.mean()) < 3 * error.std() / np.sqrt(len(error)) + 0.002
+
+
+def test_undefined_figures_are_missing_with_a_reason_never_zero():
+    outcomes = outcomes_of([[2, 1], [0, 3]])
+    honesty = Honesty({"problems": BY_PROBLEMS, "samples": BY_SAMPLES}, Resampling(resamples=100))
+    result = compare(outcomes, samples(6), honesty)
+    assert set(result.arms) == {"mixture", "equal"}
+    assert result.gains == {}
+    assert "all on policy 'm0' are 6 samples per problem, but only 4" in result.undefined["best_single"]
+    assert set(result.expected) == {"m0", "m1"}
+    result = compare(outcomes, samples(3), honesty)
+    assert set(result.gains["mixture"].honest) == {"problems"}
+    assert "only 2 can be scored" in result.undefined["best_single, honest by samples"]
+
+
+def test_one_problem_cannot_be_cross_fitted_by_problems():
+    with pytest.raises(UndefinedError, match="needs 2 problems"):
+        honest_P(outcomes_of([[1]]), BestSingle(samples(1, 1)), BY_PROBLEMS)
+    with pytest.raises(UndefinedError, match="needs 9 samples everywhere, but one cell has 4"):
+        honest_P(OPPOSITES, BestSingle(samples(1)), CrossFit("samples", 9, 1, 0))
+
+
+def test_outcomes_that_stopped_early_are_refused():
+    stopped = outcomes_of([[1, 1]], stopped=np.array([[False, True]]))
+    with pytest.raises(OutcomesError, match="stopped early"):
+        arm(stopped, BestSingle(samples(1, 1)), {})
+
+
+def test_matched_budgets_are_what_every_policy_alone_can_be_scored_at():
+    tokens_MP = np.array([[10.0, 10.0], [30.0, 30.0]])
+    outcomes = outcomes_of([[4, 0], [0, 4]], costs={"tokens": tokens_MP})
+    assert matched_budget(outcomes, 2, ("m0", "m1"), "tokens").total == 40.0
+    assert matched_budget(outcomes, 4, ("m0", "m1"), "tokens").total == 40.0  # 4 samples of m0 are all there are
+    honesty = Honesty({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
+    gains = equal_gains(outcomes, 2, honesty, ("m0", "m1"))
+    assert gains["seconds"] is None
+    assert gains["samples"].value == gains["tokens"].value == 1.0  # each problem is chosen for by the other
+
+
+def five_identical_policies(seed) -> Outcomes:
+    rng = np.random.default_rng(seed)
+    return outcomes_of(rng.binomial(50, rng.beta(0.2, 1.0, 60), size=(5, 60)), n=50)
+
+
+def gain_of_equal_split(outcomes) -> Figures:
+    by = {"problems": CrossFit("problems", 3, 10, 0), "samples": CrossFit("samples", 2, 10, 0)}
+    resampling, budget = Resampling(resamples=400), samples(10, 5)
+    rules = (BestSingle(budget), Split.equal(outcomes.policies, budget))
+    return gain_over(*(arms.arm(outcomes, rule, by, resampling) for rule in rules), Honesty(by, resampling))
+
+
+def test_of_five_identical_policies_the_naive_gain_is_told_from_nothing_and_the_honest_one_is_not():
+    """The best single policy was picked for its luck here: by the naive figure, splitting would do harm."""
+    gain = gain_of_equal_split(five_identical_policies(3))
+    assert gain.naive.sign == -1
+    for by in ("problems", "samples"):
+        assert gain.honest[by].sign == 0
+        assert gain.optimism(by) < 0
+
+
+def test_over_many_tables_of_identical_policies_the_honest_interval_holds_its_level():
+    gains = [gain_of_equal_split(five_identical_policies(seed)) for seed in range(60)]
+    wrong = {by: sum(gain.honest[by].sign != 0 for gain in gains) for by in ("problems", "samples")}
+    assert sum(gain.naive.sign != 0 for gain in gains) >= 6
+    assert max(wrong.values()) <= 5
+    honest = np.array([gain.honest["problems"].value for gain in gains])
+    assert abs(honest.mean()) < 3 * honest.std() / np.sqrt(len(honest))
+
+
+def test_rounding_errors_of_repeated_divisions_decide_no_sign():
+    outcomes = outcomes_of([[1, 7, 3, 3, 9]], n=10)
+    covered_P = honest_P(outcomes, BestSingle(samples(2, 1)), CrossFit("problems", 5, 20, 0))
+    difference_P = arm(outcomes, BestSingle(samples(2, 1)), {}).naive_P - covered_P
+    assert mean_over_problems(difference_P, Resampling()).sign == 0

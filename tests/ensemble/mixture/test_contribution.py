@@ -1,0 +1,47 @@
+"""What each policy adds: against cases that can be reckoned by hand, and the axioms of the Shapley value."""
+
+import numpy as np
+import pytest
+
+from ensemble.mixture.contribution import contributions
+from ensemble.mixture.search import Budget, best_allocation
+from ensemble.posterior import Posterior
+
+CERTAIN = 1e7
+
+
+def beliefs(rate_MP) -> Posterior:
+    """Beliefs so sure that they are rates."""
+    rate_MP = np.clip(np.array(rate_MP, float), 1e-12, 1 - 1e-12)
+    num_problems = rate_MP.shape[1]
+    weight_P = np.full(num_problems, 1 / num_problems)
+    return Posterior(rate_MP * CERTAIN, (1 - rate_MP) * CERTAIN, weight_P)
+
+
+def test_twins_are_each_dispensable_and_share_what_they_do():
+    twins = contributions(beliefs([[1, 0, 0], [1, 0, 0], [0, 1, 0]]), Budget.of_samples(2, 3))
+    assert [one.marginal for one in twins] == pytest.approx([0, 0, 1 / 3], abs=1e-5)
+    assert [one.shapley for one in twins] == pytest.approx([1 / 6, 1 / 6, 1 / 3], abs=1e-5)
+    assert [one.shapley_stderr for one in twins] == [0, 0, 0]
+
+
+def test_a_policy_that_solves_nothing_contributes_nothing():
+    useless = contributions(beliefs([[0.5, 0.2], [0, 0]]), Budget.of_samples(3, 2))[1]
+    assert (useless.marginal, useless.shapley) == pytest.approx((0, 0), abs=1e-5)
+
+
+@pytest.mark.parametrize("num_policies", [3, 8])
+def test_shapley_values_sum_to_what_all_cover_whether_orders_are_all_taken_or_drawn(num_policies):
+    rng = np.random.default_rng(0)
+    posterior = beliefs(rng.beta(0.3, 1.0, (num_policies, 12)))
+    budget = Budget.of_samples(5, num_policies)
+    shares = contributions(posterior, budget, orders=4)
+    whole = best_allocation(posterior, budget).certificate.objective
+    assert sum(one.shapley for one in shares) == pytest.approx(whole, abs=1e-9)
+    assert all((one.shapley_stderr > 0) == (num_policies > 7) for one in shares)
+
+
+def test_a_budget_that_pays_for_the_cheap_policy_only():
+    budget = Budget(10.0, np.array([10.0, 30.0]), "tokens")
+    cheap, dear = contributions(beliefs([[0.5], [1.0]]), budget)
+    assert (cheap.shapley, dear.shapley) == pytest.approx((0.5, 0.0), abs=1e-5)
