@@ -24,7 +24,7 @@ Kind = Literal["new problems", "fixed benchmark"]
 _DECIMALS = 12
 """Differences below this are floating-point noise, and must not decide a sign."""
 _CELLS = 2**22
-"""Of the matrix of resamples, held at once."""
+"""Picks of problems that are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def means_over_problems(values_RP: Floats, resampling: Resampling) -> list[Estim
     if num_problems == 1:
         return [Estimate(value, None, None) for value in mean_R.tolist()]
     stderr_R = values_RP.std(axis=1, ddof=1) / np.sqrt(num_problems)
-    means_RB = np.sort(resampled_means(values_RP, resampling.resamples, resampling.seed), axis=1)
+    means_RB = np.sort(np.round(values_RP @ draw_weights(num_problems, resampling).T, _DECIMALS), axis=1)
     tail = (1 - resampling.level) / 2
     tails_R2 = np.tile([tail, 1 - tail], (len(values_RP), 1))
     if resampling.method == "bca":
@@ -142,19 +142,21 @@ def difference_on_fixed_benchmark(
     return _normal(difference_P, variance_P, level, lowest=-1.0)
 
 
-def resampled_means(values_RP: Floats, resamples: int, seed: int) -> Floats:
-    """`[R, B]` means of each row over problems drawn with replacement, rounded; the same draws for every row."""
-    num_problems = values_RP.shape[1]
-    rng = np.random.default_rng(seed)
-    means_RB = np.empty((len(values_RP), resamples))
+def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
+    """`[B, P]` share of each problem in each draw with replacement; rows sum to 1, the same seed gives the same draws.
+
+    The mean of a draw is then a product with its row, and all draws of all means are one matrix product.
+    """
+    rng = np.random.default_rng(resampling.seed)
+    weights_BP = np.empty((resampling.resamples, num_problems))
     step = max(1, _CELLS // num_problems)
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
+    for start in range(0, resampling.resamples, step):
+        size = min(step, resampling.resamples - start)
         picked_BP = rng.integers(0, num_problems, (size, num_problems))
         picked_BP += num_problems * np.arange(size)[:, None]
         times_BP = np.bincount(picked_BP.ravel(), minlength=picked_BP.size).reshape(size, num_problems)
-        means_RB[:, start : start + size] = values_RP @ times_BP.T.astype(np.float64) / num_problems
-    return np.round(means_RB, _DECIMALS)
+        weights_BP[start : start + size] = times_BP / num_problems
+    return weights_BP
 
 
 def _bca(tails_R2: Floats, values_RP: Floats, mean_R: Floats, means_RB: Floats) -> Floats:

@@ -53,6 +53,13 @@ def miss(num_samples: ArrayLike, num_correct: ArrayLike, k: ArrayLike) -> Floats
     return _chances(num_samples, num_correct, k)[0]
 
 
+def log_miss(num_samples: ArrayLike, num_correct: ArrayLike, k: ArrayLike) -> Floats:
+    """Logarithm of `miss`, to be summed over policies; -inf where `miss` is 0. Arguments and errors as `miss`."""
+    missed, passed = _chances(num_samples, num_correct, k)
+    with np.errstate(divide="ignore"):
+        return np.where(passed < 0.5, np.log1p(-passed), np.log(missed))
+
+
 def pass_at_k(num_samples: ArrayLike, num_correct: ArrayLike, k: ArrayLike) -> Floats:
     """Chance that at least one of k samples is accepted. Arguments and errors as `miss`."""
     return _chances(num_samples, num_correct, k)[1]

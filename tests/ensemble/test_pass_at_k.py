@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ensemble.pass_at_k import (
     UndefinedError,
     coverage,
+    log_miss,
     miss,
     miss_table,
     pass_at_k,
@@ -74,6 +75,12 @@ def test_chances_beyond_the_floats_are_zero():
     assert float(pass_at_k(10**6, half, half)) == pytest.approx(1, abs=1e-12)
     assert float(miss(10**6, 10**6 - half, half + 1)) == 0.0
     assert float(pass_at_k(10**6, 10**6 - half, half + 1)) == 1.0
+
+
+def test_logarithms_keep_the_digits_of_both_ends():
+    found = log_miss([10**6, 10**6, 10, 7], [1, 10**6 - 5, 0, 7], [10, 5, 3, 1])
+    exact = float(exact_miss(10**6, 10**6 - 5, 5))
+    np.testing.assert_allclose(found, [np.log1p(-1e-5), np.log(exact), 0, -np.inf], rtol=1e-14)
 
 
 def test_many_ks_in_one_pass_equal_one_at_a_time():
