@@ -88,12 +88,12 @@ def means_over_problems(values_RP: Floats, resampling: Resampling) -> list[Estim
     num_problems = values_RP.shape[1]
     if num_problems == 0:
         raise ValueError("a mean over no problems is undefined: grade at least one problem")
-    values_RP = np.round(values_RP, _DECIMALS)
-    mean_R = values_RP.mean(axis=1)
+    values_RP = _without_noise(values_RP)
+    mean_R = _without_noise(values_RP.mean(axis=1))
     if num_problems == 1:
         return [Estimate(value, None, None) for value in mean_R.tolist()]
     stderr_R = values_RP.std(axis=1, ddof=1) / np.sqrt(num_problems)
-    means_RB = np.sort(np.round(values_RP @ draw_weights(num_problems, resampling).T, _DECIMALS), axis=1)
+    means_RB = np.sort(_without_noise(values_RP @ draw_weights(num_problems, resampling).T), axis=1)
     tail = (1 - resampling.level) / 2
     tails_R2 = np.tile([tail, 1 - tail], (len(values_RP), 1))
     if resampling.method == "bca":
@@ -159,6 +159,10 @@ def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
     return weights_BP
 
 
+def _without_noise(values: ArrayLike) -> Floats:
+    return np.round(np.asarray(values, np.float64), _DECIMALS) + 0.0  # never -0.0
+
+
 def _bca(tails_R2: Floats, values_RP: Floats, mean_R: Floats, means_RB: Floats) -> Floats:
     """Tails shifted for bias and acceleration (Efron & Tibshirani 1993, eq. 14.10, 14.14, 14.15)."""
     resamples = means_RB.shape[1]
@@ -184,7 +188,7 @@ def _quantiles(sorted_RB: Floats, tails_R2: Floats) -> Floats:
 def _normal(values_P: Floats, variance_P: Floats, level: float, lowest: float) -> Estimate:
     if values_P.size == 0:
         raise ValueError("a mean over no problems is undefined: grade at least one problem")
-    value = float(np.round(values_P.mean(), _DECIMALS))
+    value = float(_without_noise(values_P.mean()))
     variance = float(variance_P.mean()) / values_P.size
     if variance <= 10.0 ** (-2 * _DECIMALS):
         return Estimate(value, None, None, "fixed benchmark")
