@@ -8,33 +8,11 @@ statistics.
 
 import numpy as np
 
-from ensemble.intervals import Estimate, Resampling
+from ensemble.intervals import Estimate
 from ensemble.pass_at_k import Floats
 
 _DECIMALS = 12
 """Differences below this are floating-point noise, and must not decide a sign."""
-
-
-def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
-    """`[R, P]` share of each problem in each draw; rows sum to 1. The same seed gives the same draws."""
-    rng = np.random.default_rng(resampling.seed)
-    counts_RP = rng.multinomial(num_problems, np.full(num_problems, 1 / num_problems), size=resampling.resamples)
-    return counts_RP / num_problems
-
-
-def means_over_problems(values_VP: Floats, resampling: Resampling) -> list[Estimate]:
-    """Estimate many means over problems, each as `intervals.mean_over_problems` (percentile) would.
-
-    Args:
-        values_VP: `[V, P]` one value per statistic and problem.
-        resampling: level, number of draws and seed.
-    """
-    num_problems = values_VP.shape[1]
-    value_V = values_VP.mean(axis=1)
-    if num_problems == 1:
-        return [Estimate(value, None, None) for value in np.round(value_V, _DECIMALS).tolist()]
-    stderr_V = values_VP.std(axis=1, ddof=1) / np.sqrt(num_problems)
-    return from_draws(value_V, draw_weights(num_problems, resampling) @ values_VP.T, resampling.level, stderr_V)
 
 
 def from_draws(value_V: Floats, draws_RV: Floats, level: float, stderr_V: Floats | None = None) -> list[Estimate]:

@@ -13,10 +13,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.stats import t as student
 
-from ensemble.bootstrap import means_over_problems
 from ensemble.complementarity import cross_fitted_wins
 from ensemble.frontier import failure_rates, moderate_range
-from ensemble.intervals import Estimate, Resampling
+from ensemble.intervals import Estimate, Resampling, means_over_problems
 from ensemble.mixture.search import Currency
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats

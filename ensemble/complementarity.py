@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, betaln
 
-from ensemble.bootstrap import draw_weights, from_draws, means_over_problems
-from ensemble.intervals import Estimate, Resampling
+from ensemble.bootstrap import from_draws
+from ensemble.intervals import Estimate, Resampling, draw_weights, means_over_problems
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, Ints, miss
 from ensemble.posterior import fit_prior

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.bootstrap import draw_weights, means_over_problems
-from ensemble.intervals import Estimate, Resampling
+from ensemble.intervals import Estimate, Resampling, draw_weights, means_over_problems
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats
 from ensemble.trend import Line, Trend, trend

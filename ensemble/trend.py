@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from ensemble.bootstrap import means_over_problems
-from ensemble.intervals import Estimate, Resampling
+from ensemble.intervals import Estimate, Resampling, means_over_problems
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats
 

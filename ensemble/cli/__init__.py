@@ -17,10 +17,11 @@ COMMANDS = {
     "status": "Show what a run has done and what it owes.",
     "report": "Analyse a finished run again.",
     "export": "Write a run's samples, verdicts and outcomes as files.",
-    "mix": "Choose the best α-mixture from outcomes, and say what it honestly gains.",
-    "policies": "List and check the policies of a file.",
     "grade": "Judge a file of samples; write a file of verdicts.",
+    "mix": "Choose the best α-mixture from outcomes, and say what it honestly gains.",
+    "coverage": "Estimate what an allocation covers, and pass@k, from outcomes.",
     "next-alpha": "Say which α is worth making next, or that more would not pay.",
+    "policies": "List, check and make policies.",
     "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.allocation import largest_remainder
-from ensemble.bootstrap import draw_weights
-from ensemble.intervals import Resampling
+from ensemble.intervals import Resampling, draw_weights
 from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit
 from ensemble.mixture.search import Budget, BudgetError, best_allocation
 from ensemble.outcomes import Outcomes

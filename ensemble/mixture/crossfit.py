@@ -12,8 +12,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from ensemble.bootstrap import draw_weights
-from ensemble.intervals import Resampling
+from ensemble.intervals import Resampling, draw_weights
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, Ints, UndefinedError, log_miss
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ensemble.bootstrap import draw_weights, from_draws, means_over_problems
-from ensemble.intervals import Resampling, mean_over_problems
+from ensemble.bootstrap import from_draws
+from ensemble.intervals import Resampling, draw_weights, mean_over_problems, means_over_problems
 
 
 def test_a_draw_shares_out_all_problems_and_a_seed_repeats_it():

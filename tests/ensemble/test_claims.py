@@ -170,7 +170,7 @@ def test_the_content_of_the_file_is_plain_json():
     assert table["correction"] == "holm"
     assert [claim["key"] for claim in table["claims"]] == KEYS
     part = table["claims"][0]["parts"][0]
-    assert part["estimate"].keys() == {"value", "stderr", "interval"}
+    assert part["estimate"].keys() == {"value", "stderr", "interval", "kind"}
 
 
 def test_a_table_says_each_claim_once_and_each_part_with_its_interval():

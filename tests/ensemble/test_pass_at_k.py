@@ -1,49 +1,238 @@
 """Estimators against exact rationals and full enumeration."""
 
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import product
-from math import comb
+from math import comb, prod
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ensemble.pass_at_k import UndefinedError, coverage, miss, pass_at_k
+from ensemble.pass_at_k import (
+    UndefinedError,
+    coverage,
+    log_miss,
+    miss,
+    miss_table,
+    pass_at_k,
+    pass_at_ks,
+    pass_hat_k,
+    random_mixture_coverage,
+    random_mixture_miss,
+    sampling_covariance,
+)
 
-
-def exact_miss(n: int, c: int, k: int) -> Fraction:
-    return Fraction(comb(n - c, k), comb(n, k))
-
+busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be."""
+TINY = 2.3e-308
+"""Below this, floats have no digits left."""
 
 counts = st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(0, n)))
 
 
-@given(counts)
-def test_miss_and_pass_equal_exact_rationals(counts):
-    n, c, k = counts
-    exact = exact_miss(n, c, k)
-    assert float(miss(n, c, k)) == pytest.approx(float(exact), rel=1e-11, abs=1e-300)
-    assert float(pass_at_k(n, c, k)) == pytest.approx(float(1 - exact), rel=1e-11, abs=1e-300)
+def exact_miss(n: int, c: int, k: int) -> Fraction:
+    few, many = min(c, k), max(c, k)  # they may change places, and the shorter binomials are quicker
+    return Fraction(comb(n - many, few), comb(n, few))
 
 
-def test_tiny_chances_keep_their_digits():
-    # One accepted sample in a million, ten drawn: exactly 1e-5.
-    assert float(pass_at_k(10**6, 1, 10)) == pytest.approx(1e-5, rel=1e-12)
+def relative_error(found: float, exact: Fraction) -> float:
+    return 0.0 if exact < TINY and found == 0 else abs(float(Fraction(found) / exact - 1))
 
 
-def test_coverage_is_unbiased_by_enumeration():
-    """The mean of the estimate over all outcomes of independent policies is 1 - Π (1 - p_j)^k_j."""
-    n, k, p = (4, 3), (2, 1), (Fraction(1, 3), Fraction(1, 4))
-    mean = Fraction(0)
-    for c in product(range(n[0] + 1), range(n[1] + 1)):
-        chance = Fraction(1)
-        for n_j, c_j, p_j in zip(n, c, p, strict=True):
-            chance *= comb(n_j, c_j) * p_j**c_j * (1 - p_j) ** (n_j - c_j)
-        estimate = coverage(np.array(n)[:, None], np.array(c)[:, None], k)[0]
-        mean += chance * Fraction(float(estimate))
-    truth = 1 - (1 - p[0]) ** k[0] * (1 - p[1]) ** k[1]
-    assert float(mean) == pytest.approx(float(truth), rel=1e-12)
+@busy
+@given(st.lists(counts, min_size=1, max_size=20))
+def test_miss_pass_and_pass_hat_equal_exact_rationals(cells):
+    n, c, k = np.array(cells).T
+    missed, passed, all_of = miss(n, c, k), pass_at_k(n, c, k), pass_hat_k(n, c, k)
+    for i, (n_i, c_i, k_i) in enumerate(cells):
+        exact = exact_miss(n_i, c_i, k_i)
+        assert relative_error(missed[i], exact) <= 1e-13
+        assert relative_error(passed[i], 1 - exact) <= 1e-13
+        assert relative_error(all_of[i], Fraction(comb(c_i, k_i), comb(n_i, k_i))) <= 1e-13
+
+
+def test_a_million_samples_cost_no_digits():
+    """The hard corners: tiny rates, long products, chances near the end of the floats, and beyond it."""
+    n = 10**6
+    corners = [(1, 10), (3, n - 10), (700, 700), (5000, 5000), (26_000, 26_000), (1000, n // 2), (20_000, 30_000)]
+    rng = np.random.default_rng(0)
+    few = np.exp(rng.uniform(0, np.log(20_000), 40)).astype(int)
+    many = (few + rng.random(40) * (np.minimum(n, 700 * n // few) - few)).astype(int)
+    pairs = [*corners, *zip(few.tolist(), many.tolist(), strict=True)]
+    c, k = np.array([*pairs, *(pair[::-1] for pair in pairs)]).T
+    missed, passed = miss(n, c, k), pass_at_k(n, c, k)
+    for i, (c_i, k_i) in enumerate(zip(c.tolist(), k.tolist(), strict=True)):
+        exact = exact_miss(n, c_i, k_i)
+        assert relative_error(missed[i], exact) <= 1e-12, (c_i, k_i)
+        assert relative_error(passed[i], 1 - exact) <= 1e-12, (c_i, k_i)
+
+
+def test_chances_beyond_the_floats_are_zero():
+    half = 3 * 10**5
+    assert float(miss(10**6, half, half)) == 0.0
+    assert float(pass_at_k(10**6, half, half)) == pytest.approx(1, abs=1e-12)
+    assert float(miss(10**6, 10**6 - half, half + 1)) == 0.0
+    assert float(pass_at_k(10**6, 10**6 - half, half + 1)) == 1.0
+
+
+def test_logarithms_keep_the_digits_of_both_ends():
+    found = log_miss([10**6, 10**6, 10, 7], [1, 10**6 - 5, 0, 7], [10, 5, 3, 1])
+    exact = float(exact_miss(10**6, 10**6 - 5, 5))
+    np.testing.assert_allclose(found, [np.log1p(-1e-5), np.log(exact), 0, -np.inf], rtol=1e-14)
+
+
+def test_many_ks_in_one_pass_equal_one_at_a_time():
+    rng = np.random.default_rng(1)
+    n = rng.integers(60, 5000, (3, 2000))
+    c = (n * rng.beta(0.3, 1.0, n.shape)).astype(int)
+    ks = [60, 1, 7, 1, 0, 33]
+    pass_KMP = pass_at_ks(n, c, ks)
+    assert pass_KMP.shape == (6, 3, 2000)
+    np.testing.assert_allclose(pass_KMP, [pass_at_k(n, c, k) for k in ks], rtol=1e-13, atol=0)
+    miss_MPK = miss_table(n, c, 60)
+    assert miss_MPK.shape == (3, 2000, 61)
+    np.testing.assert_allclose(miss_MPK, miss(n[..., None], c[..., None], np.arange(61)), rtol=1e-13, atol=TINY)
+
+
+def test_no_k_and_no_cell_give_empty_arrays():
+    assert pass_at_ks([5, 6], [1, 2], []).shape == (0, 2)
+    assert pass_at_ks([], [], [3]).shape == (1, 0)
+
+
+# Three policies with unequal numbers of samples, and true solve rates.
+N = (4, 3, 5)
+RATES = (Fraction(1, 3), Fraction(1, 4), Fraction(3, 5))
+
+
+def all_counts(n: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Fraction]]:
+    """Every outcome of independent policies with its chance."""
+    for c in product(*(range(n_j + 1) for n_j in n)):
+        yield (
+            c,
+            prod(
+                (comb(n_j, c_j) * p**c_j * (1 - p) ** (n_j - c_j) for n_j, c_j, p in zip(n, c, RATES, strict=False)),
+                start=Fraction(1),
+            ),
+        )
+
+
+def mean_of(estimate: Callable[[np.ndarray, np.ndarray], np.ndarray], n: tuple[int, ...] = N) -> float:
+    """Exact expectation of an estimate, over all outcomes at once as if each were a problem."""
+    c_by_outcome, chances = zip(*all_counts(n), strict=True)
+    c_MP = np.array(c_by_outcome).T
+    estimates = estimate(np.broadcast_to(np.array(n)[:, None], c_MP.shape), c_MP)
+    return float(sum(chance * Fraction(float(one)) for chance, one in zip(chances, estimates, strict=True)))
+
+
+def truth(allocation: tuple[int, ...]) -> Fraction:
+    return prod(((1 - p) ** k for p, k in zip(RATES, allocation, strict=True)), start=Fraction(1))
+
+
+@pytest.mark.parametrize("k", range(5))
+def test_pass_at_k_and_pass_hat_k_are_unbiased(k):
+    p = RATES[0]
+    assert mean_of(lambda n, c: pass_at_k(n[0], c[0], k), N[:1]) == pytest.approx(float(1 - (1 - p) ** k), rel=1e-13)
+    assert mean_of(lambda n, c: pass_hat_k(n[0], c[0], k), N[:1]) == pytest.approx(float(p**k), rel=1e-13)
+
+
+@pytest.mark.parametrize("allocation", [(2, 1, 0), (4, 3, 5), (0, 0, 1)])
+def test_coverage_is_unbiased(allocation):
+    assert mean_of(lambda n, c: coverage(n, c, allocation)) == pytest.approx(float(1 - truth(allocation)), rel=1e-13)
+
+
+@pytest.mark.parametrize("budget", [0, 1, 3])
+def test_coverage_of_a_random_mixture_is_unbiased(budget):
+    weights = (Fraction(1, 2), Fraction(1, 8), Fraction(3, 8))
+    failed = 1 - sum(w * p for w, p in zip(weights, RATES, strict=True))
+    found = mean_of(lambda n, c: random_mixture_coverage(n, c, [float(w) for w in weights], budget))
+    assert found == pytest.approx(float(1 - failed**budget), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((2, 1, 0), (2, 1, 0)), ((2, 0, 1), (1, 2, 1)), ((4, 0, 0), (0, 3, 0)), ((0, 0, 5), (0, 0, 0))],
+)
+def test_sampling_covariance_is_unbiased(a, b):
+    """Against the covariance of the two estimates over all outcomes, shared samples and all."""
+    together = mean_of(lambda n, c: coverage(n, c, a) * coverage(n, c, b))
+    apart = float((1 - truth(a)) * (1 - truth(b)))
+    found = mean_of(lambda n, c: sampling_covariance(n, c, a, b))
+    assert found == pytest.approx(together - apart, abs=1e-14)
+
+
+def multinomial_mean(n_M: list[int], c_M: list[int], weights: list[Fraction], budget: int) -> Fraction:
+    """Coverage of a random mixture term by term."""
+    total = Fraction(0)
+    for k_M in product(range(budget + 1), repeat=len(n_M)):
+        if sum(k_M) == budget:
+            ways = prod(comb(sum(k_M[: j + 1]), k) for j, k in enumerate(k_M))
+            chance = prod((w**k for w, k in zip(weights, k_M, strict=True)), start=Fraction(ways))
+            total += chance * prod(exact_miss(n, c, k) for n, c, k in zip(n_M, c_M, k_M, strict=True))
+    return 1 - total
+
+
+@busy
+@given(
+    st.lists(st.integers(5, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1, max_size=3),
+    st.lists(st.integers(0, 5), min_size=3, max_size=3),
+    st.integers(0, 5),
+)
+def test_a_random_mixture_equals_its_sum_over_all_splits(cells, weights, budget):
+    weights = weights[: len(cells)]
+    weights[0] += 1
+    n, c = (list(one) for one in zip(*cells, strict=True))
+    exact = multinomial_mean(n, c, [Fraction(w, sum(weights)) for w in weights], budget)
+    found = random_mixture_coverage(np.array(n)[:, None], np.array(c)[:, None], weights, budget)
+    assert float(found[0]) == pytest.approx(float(exact), rel=1e-12, abs=1e-14)
+
+
+rates = st.floats(0, 1, allow_subnormal=False)
+
+
+@busy
+@given(
+    st.lists(st.tuples(rates, st.integers(0, 20)), min_size=2, max_size=5).filter(lambda one: sum(k for _, k in one))
+)
+def test_a_fixed_split_never_covers_less_than_the_random_mixture(policies):
+    """At true rates, Π q_j^k_j ≤ (Σ w_j q_j)^budget with w_j = k_j / budget: geometric and arithmetic means."""
+    failed_M, allocation_M = (np.array(one) for one in zip(*policies, strict=True))
+    failed_M = 1 - failed_M
+    budget = int(allocation_M.sum())
+    miss_MPK = failed_M[:, None, None] ** np.arange(budget + 1)
+    mixture = random_mixture_miss(miss_MPK, allocation_M)[0]
+    assert mixture == pytest.approx((failed_M @ allocation_M / budget) ** budget, rel=1e-11, abs=1e-140)
+    assert np.prod(failed_M**allocation_M) <= mixture * (1 + 1e-11) + 1e-140
+
+
+def test_a_mixture_may_be_long_and_uneven():
+    """Poisson weights reach far below the floats here; the sum must not."""
+    budget, failed_M = 1000, np.array([1.0, 0.2])
+    miss_MPK = failed_M[:, None, None] ** np.arange(budget + 1)
+    for weights in ([0.999, 0.001], [0.9999999, 1e-7], [0.001, 0.999]):
+        exact = max((failed_M @ weights) ** budget, 0.0)
+        assert random_mixture_miss(miss_MPK, weights)[0] == pytest.approx(exact, rel=1e-11, abs=1e-140)
+
+
+def test_what_nobody_solves_no_mixture_covers():
+    n_MP = np.full((3, 100), 400)
+    assert not random_mixture_coverage(n_MP, np.zeros_like(n_MP), [0.2, 0.3, 0.5], 399).any()
+
+
+@busy
+@given(counts, counts)
+def test_coverage_is_monotone_symmetric_and_at_least_each_part(one, other):
+    n_MP, c_MP = np.array([one[:1], other[:1]]), np.array([one[1:2], other[1:2]])
+    k = [one[2], other[2]]
+    both = coverage(n_MP, c_MP, k)[0]
+    assert both == pytest.approx(coverage(n_MP[::-1], c_MP[::-1], k[::-1])[0], rel=1e-13)
+    for j in range(2):
+        alone = float(pass_at_k(n_MP[j, 0], c_MP[j, 0], k[j]))
+        assert both >= alone * (1 - 1e-13)
+        if k[j] > 0:
+            assert alone >= pass_at_k(n_MP[j, 0], c_MP[j, 0], k[j] - 1) * (1 - 1e-13)
+    assert 0 <= both <= 1
 
 
 def test_coverage_by_one_policy_is_its_pass_at_k():
@@ -51,12 +240,36 @@ def test_coverage_by_one_policy_is_its_pass_at_k():
     np.testing.assert_allclose(coverage(n_MP, c_MP, [5, 0]), pass_at_k(n_MP[0], c_MP[0], 5))
 
 
-def test_more_samples_than_were_drawn_is_refused():
-    with pytest.raises(UndefinedError, match=r"k = 9 needs at least 9 samples .* has 8"):
-        pass_at_k([10, 8], [1, 1], 9)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda n, c: pass_at_k(n, c, 9),
+        lambda n, c: pass_at_ks(n, c, [1, 9]),
+        lambda n, c: miss_table(n, c, 9),
+        lambda n, c: coverage(n, c, [9]),
+        lambda n, c: sampling_covariance(n, c, [5], [4]),
+        lambda n, c: random_mixture_coverage(n, c, [1], 9),
+    ],
+)
+def test_more_samples_than_were_drawn_are_refused(ask):
+    with pytest.raises(UndefinedError, match=r"k = 9 needs at least 9 samples .* has 8: draw more"):
+        ask(np.array([[10, 8]]), np.array([[1, 1]]))
 
 
-@pytest.mark.parametrize(("n", "c", "k"), [(5, 6, 1), (5, -1, 1), (5, 1, -1)])
+def test_a_policy_of_no_weight_needs_no_samples():
+    n_MP, c_MP = np.array([[9], [1]]), np.array([[2], [1]])
+    assert random_mixture_coverage(n_MP, c_MP, [1, 0], 9)[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k"), [(5, 6, 1), (5, -1, 1), (5, 1, -1), (5, 1.5, 1), (5, 1, 0.5), (float("nan"), 1, 1)]
+)
 def test_impossible_counts_are_refused(n, c, k):
     with pytest.raises(ValueError, match="counts need"):
         miss(n, c, k)
+
+
+@pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, float("nan")], [1]])
+def test_weights_that_are_no_distribution_are_refused(weights):
+    with pytest.raises(ValueError, match="weights"):
+        random_mixture_miss(np.ones((2, 1, 3)), weights)
