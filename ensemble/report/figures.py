@@ -8,8 +8,10 @@ from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from ensemble.intervals import Estimate
+from ensemble.mixture.comparison import Figures
+from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
-from ensemble.report.tables import alpha_label
+from ensemble.report.tables import ARM_LABELS, alpha_label
 
 _STYLE: Any = {
     "font.size": 9,
@@ -29,10 +31,14 @@ _CLASS_COLOURS = {
 }
 
 
+_HONESTY_COLOURS = ("#8d99ae", "#e76f51", "#457b9d")
+"""Of naive figures, and of honest ones by each division."""
+
+
 def save_all(analysis: Analysis, folder: Path) -> list[Path]:
     """Draw every figure into `folder` as PNG and return the paths."""
     folder.mkdir(exist_ok=True)
-    drawings = {"coverage": draw_coverage, "complementarity": draw_complementarity}
+    drawings = {"arms": draw_arms, "coverage": draw_coverage, "complementarity": draw_complementarity}
     if analysis.frontier and any(analysis.frontier.values()):
         drawings = {"frontier": draw_frontier, **drawings}
     paths: list[Path] = []
@@ -42,6 +48,47 @@ def save_all(analysis: Analysis, folder: Path) -> list[Path]:
             draw(analysis).savefig(path, dpi=150, bbox_inches="tight")
             paths.append(path)
     return paths
+
+
+def draw_arms(analysis: Analysis) -> Figure:
+    """What each way to spend the budget covers, and gains over the best single policy: naive and honest."""
+    comparison = analysis.comparison
+    figure = Figure(figsize=(9.0, 0.7 + 0.75 * len(comparison.coverage)), layout="constrained")
+    covered, gained = figure.subplots(1, 2, sharey=True)
+    names = list(comparison.coverage)
+    for row, name in enumerate(names):
+        _draw_figures(covered, comparison.coverage[name], row)
+        if name in comparison.gains:
+            _draw_figures(gained, comparison.gains[name], row)
+    covered.set_yticks(range(len(names)), [ARM_LABELS[name] for name in names])
+    covered.invert_yaxis()
+    covered.set(xlabel="problems covered (%)", title=f"{analysis.budget} samples per problem")
+    gained.axvline(0, color="0.8", linewidth=1, zorder=0)
+    gained.set(xlabel="points", title="Gain over the best single policy")
+    by_label = {label: handle for handle, label in zip(*covered.get_legend_handles_labels(), strict=True)}
+    figure.legend(by_label.values(), by_label.keys(), loc="outside right center", fontsize=8)
+    return figure
+
+
+def _draw_figures(axes: Any, figures: Figures, row: int) -> None:
+    """Naive above, honest below it, each with its whiskers."""
+    shown = {"naive": figures.naive, **{f"honest, new {by}": figures.honest.get(by) for by in DIVISIONS}}
+    for (label, estimate), colour, offset in zip(shown.items(), _HONESTY_COLOURS, (-0.2, 0.0, 0.2), strict=True):
+        if estimate is None:
+            continue
+        fill = "white" if label == "naive" else colour
+        axes.errorbar(
+            100 * estimate.value,
+            row + offset,
+            xerr=_whiskers(estimate),
+            color=colour,
+            elinewidth=1,
+            label=label,
+            marker="o",
+            markersize=5,
+            markerfacecolor=fill,
+            linestyle="none",
+        )
 
 
 def draw_frontier(analysis: Analysis) -> Figure:
@@ -135,6 +182,9 @@ def _draw_classes(axes: Any, analysis: Analysis, line: list[str]) -> None:
             bounds = (100 * np.array(lows), 100 * np.array(highs))
             axes.fill_between(alphas, *bounds, color=_CLASS_COLOURS[name], alpha=0.12, linewidth=0)
     axes.axvspan(0, 1, color="0.95", zorder=0)
+    for takeover in (analysis.moderate.below, analysis.moderate.above) if analysis.moderate else ():
+        if takeover.alpha is not None:
+            axes.axvline(takeover.alpha, color="0.4", linestyle=":", linewidth=1)
     axes.set(xlabel="α  (shaded: interpolation)", ylabel="% of samples")
     axes.set_ylim(bottom=0)
     axes.set_title("What becomes of samples along α")

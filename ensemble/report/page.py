@@ -11,8 +11,11 @@ from ensemble.report import mixture, tables
 from ensemble.report.analyse import Analysis
 
 CAPTIONS = {
+    "arms": "The same budget spent in three ways. Hollow: scored on the outcomes that made the choice. Filled: on "
+    "other problems, and on other samples. Whiskers are intervals.",
     "frontier": "Left: how samples fail, one point per policy, joined along α. Right: the share of samples in each "
-    "class along α. Whiskers and bands are intervals over problems.",
+    "class along α; dotted: where format and exhausted failures take over. Whiskers and bands are intervals over "
+    "problems.",
     "coverage": "Share of problems covered by so many samples per problem: each policy alone, and the ensemble that "
     "splits the same number equally.",
     "complementarity": "Share of accepted samples per problem and policy. Problems are ordered by which end of the "
