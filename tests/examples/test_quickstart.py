@@ -72,6 +72,7 @@ def test_the_whole_family_is_sampled_and_judged(finished):
         failed = sum(estimate["value"] for estimate in policy["frontier"].values())
         assert failed + policy["pass_at_k"]["1"]["value"] == pytest.approx(1)
     assert {path.name for path in (finished / "figures").iterdir()} == {
+        "arms.png",
         "complementarity.png",
         "coverage.png",
         "frontier.png",
