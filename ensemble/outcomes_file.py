@@ -1,9 +1,11 @@
 """Tables of outcomes as files: `problem,policy,n,c` and, where known, failure classes, costs and `stopped`.
 
-CSV, or Parquet by the name of the file. What does not hold is refused here, once: a cell that was never sampled is
-never a zero. Columns that we don't know are left alone.
+CSV in UTF-8, or Parquet by the name of the file. What does not hold is refused here, once: a cell that was never
+sampled is never a zero. Columns that we don't know are left alone. Names are text, kept as they are: 1 and 01 are two
+problems, and so are two names that differ by a space.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,10 @@ Missing = Literal["error", "drop-problems", "drop-policies"]
 _KEYS = ["problem", "policy"]
 _COUNTS = ["n", "c"]
 _COSTS = ["tokens", "seconds"]
+_MOST_SAMPLES = 10**6
+"""Of one cell: as far as our estimates are tested, and far less than would exhaust memory."""
+_NAMES_IN_MESSAGE = 60
+"""Characters."""
 
 
 def read_outcomes(path: Path, missing: Missing = "error") -> Outcomes:
@@ -30,15 +36,32 @@ def read_outcomes(path: Path, missing: Missing = "error") -> Outcomes:
         OutcomesError: the file is no such table, or what it says cannot be; cells are missing.
     """
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype=dict.fromkeys(_KEYS, str), keep_default_na=False, na_values=[""])
+        table = pd.read_parquet(path) if _is_parquet(path) else _read_csv(path)
     except ImportError:
         raise OutcomesError(f"{path} needs the package pyarrow: pip install 'alphamix[parquet]'") from None
     except (OSError, ValueError) as error:
-        raise OutcomesError(f"{path} cannot be read ({error}): give a table of outcomes, CSV or Parquet") from error
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise OutcomesError(
+            f"{path} cannot be read ({cause}): give a table of outcomes, CSV in UTF-8, or Parquet named *.parquet"
+        ) from error
     return outcomes_from_table(table, str(path), missing)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Without `index_col=False`, rows with more cells than the first line would move by some columns."""
+    text = dict.fromkeys(_KEYS, str)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""], index_col=False)
+        except pd.errors.ParserWarning:
+            raise OutcomesError(
+                f"{path} has rows with more cells than its first line has names: quote names that hold commas"
+            ) from None
 
 
 def write_outcomes(outcomes: Outcomes, path: Path) -> None:
@@ -54,7 +77,7 @@ def write_outcomes(outcomes: Outcomes, path: Path) -> None:
     index = pd.MultiIndex.from_product([outcomes.policies, outcomes.problems], names=["policy", "problem"])
     table = pd.DataFrame({name: matrix.ravel() for name, matrix in matrices.items()}, index=index)
     table = table.reset_index()[[*_KEYS, *matrices]]
-    if path.suffix == ".parquet":
+    if _is_parquet(path):
         table.to_parquet(path, index=False)
     else:
         table.to_csv(path, index=False, float_format="%.6g")
@@ -66,12 +89,10 @@ def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "er
     Raises:
         OutcomesError: as `read_outcomes`; `source` names the table in the message.
     """
-    lacking = {*_KEYS, *_COUNTS} - set(table.columns)
-    if lacking:
-        raise OutcomesError(f"{source} lacks the columns {sorted(lacking)}: add them")
+    _check_columns(table, source)
     if table.empty:
         raise OutcomesError(f"{source} holds no rows: grade some samples first")
-    _check_keys(table, source)
+    table = _with_text_keys(table, source)
     counted = [name for name in (*_COUNTS, *FAILURES, "stopped") if name in table]
     costly = [name for name in _COSTS if name in table]
     numbers = {name: _counts(table, name, source) for name in counted}
@@ -83,18 +104,34 @@ def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "er
     return _without_holes(outcomes, source, missing)
 
 
-def _check_keys(table: pd.DataFrame, source: str) -> None:
+def _check_columns(table: pd.DataFrame, source: str) -> None:
+    columns = list(map(str, table.columns))
+    lacking = [name for name in (*_KEYS, *_COUNTS) if name not in columns]
+    if lacking:
+        known = ", ".join(map(repr, columns))
+        known = f"{known[:_NAMES_IN_MESSAGE]}…" if len(known) > _NAMES_IN_MESSAGE else known
+        raise OutcomesError(
+            f"{source} lacks the columns {', '.join(lacking)}; its columns are {known}: name them problem,policy,n,c "
+            "(in a CSV file in the first line, with commas)"
+        )
+
+
+def _with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
     for key in _KEYS:
-        blank = table[key].isna()
+        blank = table[key].isna() | (table[key].astype(str).str.strip() == "")
         if blank.any():
             raise OutcomesError(f"{source} names no {key} in row {int(blank.argmax()) + 1}: fill it in")
+    table = table.assign(**{key: table[key].map(str).astype(object) for key in _KEYS})
     double = table.duplicated(_KEYS)
     if double.any():
         problem, policy = table.loc[double, _KEYS].iloc[0]
         raise OutcomesError(f"{source} has two rows for problem {problem!r} and policy {policy!r}: keep one")
+    return table
 
 
 def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
+    if table[column].dtype.kind in "mM":  # which pandas would read as nanoseconds
+        raise OutcomesError(f"{source} has dates or durations in the column {column}: give numbers")
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
     words = np.isnan(numbers) & table[column].notna().to_numpy()
     if words.any():
@@ -107,6 +144,11 @@ def _counts(table: pd.DataFrame, column: str, source: str) -> Floats:
     wrong = ~(np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers)))
     if wrong.any():
         raise OutcomesError(f"{_cell(table, wrong, column, source)}: counts are whole numbers from 0, correct it")
+    wrong = numbers > _MOST_SAMPLES
+    if wrong.any():
+        raise OutcomesError(
+            f"{_cell(table, wrong, column, source)}: counts go up to {_MOST_SAMPLES:,}, correct it or count fewer"
+        )
     return numbers
 
 
@@ -130,19 +172,20 @@ def _check_sums(table: pd.DataFrame, numbers: dict[str, Floats], source: str) ->
 
 def _cell(table: pd.DataFrame, wrong: Any, column: str, source: str) -> str:
     row = table.iloc[int(np.argmax(wrong))]
-    value = "nothing" if pd.isna(row[column]) else row[column]
-    return f"{source} says {column} = {value} for policy {row['policy']!r} on problem {row['problem']!r}"
+    value = "nothing" if pd.api.types.is_scalar(row[column]) and pd.isna(row[column]) else row[column]
+    shown = value if str(value).isprintable() else repr(value)
+    return f"{source} says {column} = {shown} for policy {row['policy']!r} on problem {row['problem']!r}"
 
 
 def _first_seen(column: pd.Series) -> tuple[str, ...]:
-    return tuple(map(str, column.unique()))
+    return tuple(column.unique())
 
 
 def _places(table: pd.DataFrame, policies: Sequence[str], problems: Sequence[str]) -> tuple[Any, Any]:
     """Row and column in the matrices for each row of the table."""
     return (
-        pd.Categorical(table["policy"].astype(str), categories=list(policies)).codes,
-        pd.Categorical(table["problem"].astype(str), categories=list(problems)).codes,
+        pd.Categorical(table["policy"], categories=list(policies)).codes,
+        pd.Categorical(table["problem"], categories=list(problems)).codes,
     )
 
 

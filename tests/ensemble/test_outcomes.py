@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,11 @@ def table(*rows, more=()):
         ([("p", "a", 4, 1), ("p", "a", 4, 1)], "two rows"),
         ([("p", "a", 4, 1), ("q", "b", 4, 1)], r"no samples of policy 'a' on problem 'q' \(2 cells missing\)"),
         ([("p", None, 4, 1)], "no policy in row 1"),
+        ([("p", " ", 4, 1)], "no policy in row 1"),
+        ([("p", "a", 1e300, 1)], r"n = 1e\+300 .* up to 1,000,000"),
+        ([("p", "a", 10**18, 1)], "up to 1,000,000"),
+        ([("p", "a", "1\n2", 1)], r"n = '1\\n2' .* no number"),
+        ([("p", "a", pd.Timestamp("2026-01-01"), 1)], "dates or durations in the column n"),
         ([], "no rows"),
     ],
 )
@@ -93,6 +99,67 @@ def test_the_order_of_rows_changes_no_cell(seed, shape):
     for problem, policy, n, c in rows:
         cell = shuffled.row(policy), shuffled.problems.index(problem)
         assert (shuffled.num_samples_MP[cell], shuffled.num_correct_MP[cell]) == (n, c)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            "problem;policy;n;c\np;a;4;1\n",
+            "lacks the columns problem, policy, n, c; its columns are 'problem;policy;n;c'",
+        ),
+        (
+            "Problem,policy,N,c\np,a,4,1\n",
+            "lacks the columns problem, n; its columns are 'Problem', 'policy', 'N', 'c'",
+        ),
+        ("problem,policy,n,c\np,a,4,1,9,9\n", "more cells than its first line"),
+        ("problem,policy,n,c\np,a,4,1\nq,a,4,1,9\n", "cannot be read"),
+        ("problem,policy,n,c\np,a,4\n", "c = nothing"),
+        ('problem,policy,n,c\np,"a,4,1\n', "cannot be read"),
+        ("problem,policy,n,c\n", "holds no rows"),
+        ("", "cannot be read"),
+        ("problem,policy,n,c\np,a,4,1\n".encode("utf-16"), "CSV in UTF-8"),
+        (bytes(range(256)) * 20, "cannot be read"),
+        (bytes(100), "lacks the columns"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_in_one_line(tmp_path, data, message):
+    (tmp_path / "o.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
+    with pytest.raises(OutcomesError, match=message) as refused:
+        read_outcomes(tmp_path / "o.csv")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("change", [("\n", "\r\n"), ("problem", "\ufeffproblem"), ("\n", ",\n")])
+def test_csv_files_of_other_programs_are_read(tmp_path, change):
+    (tmp_path / "o.csv").write_bytes("problem,policy,n,c\np,a,4,1\nq,a,4,2\n".replace(*change).encode())
+    assert read_outcomes(tmp_path / "o.csv").num_correct_MP.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        {"policy": "category", "problem": "category"},
+        {"policy": "string[pyarrow]", "n": "int64[pyarrow]", "c": "double[pyarrow]"},
+        {"n": "category", "c": "Int8"},
+        {"n": "decimal", "c": "uint8"},
+        {"problem": "datetime64[ns]"},
+        {"problem": "binary[pyarrow]"},
+    ],
+)
+def test_parquet_of_any_type_is_read(tmp_path, kinds):
+    kinds = {name: pd.ArrowDtype(pa.decimal128(20, 0)) if kind == "decimal" else kind for name, kind in kinds.items()}
+    days = ["2026-01-01", "2026-01-02"]
+    given = table(*((day, policy, 4, c) for policy, c in (("b", 1), ("a", 2)) for day in days)).astype(kinds)
+    given.to_parquet(tmp_path / "o.PARQUET")
+    read = read_outcomes(tmp_path / "o.PARQUET")
+    assert (read.policies, len(read.problems)) == (("b", "a"), 2)
+    assert read.num_correct_MP.tolist() == [[1, 1], [2, 2]]
+
+
+def test_names_that_differ_by_a_space_are_two():
+    outcomes = outcomes_from_table(table(*(("p", name, 4, 1) for name in ("a", "a ", " a", "A"))), "the table")
+    assert outcomes.policies == ("a", "a ", " a", "A")
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path):
