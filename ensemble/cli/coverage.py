@@ -8,21 +8,20 @@ from typing import Any, Literal
 
 import click
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from ensemble.cli.finite import SHARE
 from ensemble.errors import EnsembleError
 from ensemble.forecast import MODELS, Forecast, ForecastError, Model, forecast
 from ensemble.intervals import Estimate, Resampling, coverage_on_fixed_benchmark, means_over_problems
 from ensemble.outcomes import Outcomes
 from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.pass_at_k import Floats, Ints, UndefinedError, coverage
-from ensemble.report.tables import allocation_label
+from ensemble.report.tables import allocation_label, left_out_note, plain_table, shown
 from policies.config import nearest
 
 _NAMES_IN_NOTES = 3
+_CELL_WIDTH = len("100.0 % [100.0, 100.0]") + 3
 _MOST_SAMPLES = 10**9
 _KINDS = {False: "new problems like these", True: "these very problems and other samples"}
 
@@ -78,9 +77,7 @@ class Answers:
     "--forecast", "beyond", metavar="K", type=click.IntRange(1, _MOST_SAMPLES), help="pass@K of models, past the data."
 )
 @click.option("--fixed-benchmark", is_flag=True, help="Intervals for these very problems [for new problems].")
-@click.option(
-    "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, help="Of intervals [0.95]."
-)
+@click.option("--level", type=SHARE, default=0.95, help="Of intervals [0.95].")
 @click.option(
     "--method", type=click.Choice(["percentile", "bca"]), default="percentile", help="Of intervals for new problems."
 )
@@ -117,19 +114,22 @@ def command(
     kind = "fixed benchmark" if fixed_benchmark else "new problems"
     if as_json:
         head = {"problems": len(outcomes.problems), "left_out": outcomes.left_out, "kind": kind, "level": level}
-        click.echo(json.dumps({**head, **_report(split, answers)}, indent=2))
+        click.echo(json.dumps({**head, **_report(split, answers)}, indent=2, ensure_ascii=False))
         return
-    console = Console(highlight=False)
-    console.print(f"{len(outcomes.problems)} problems; {100 * level:g} % intervals for {_KINDS[fixed_benchmark]}.")
+    console = Console(highlight=False, markup=False, emoji=False)
+    problems = "1 problem" if len(outcomes.problems) == 1 else f"{len(outcomes.problems)} problems"
+    console.print(f"{problems}; {100 * level:g} % intervals for {_KINDS[fixed_benchmark]}.")
     if outcomes.left_out:
-        console.print(escape(f"Left out, since samples are missing: {', '.join(outcomes.left_out)}."), soft_wrap=True)
+        console.print(left_out_note(outcomes.left_out))
     _print(console, split, answers, beyond)
 
 
 def _read_allocation(text: str, outcomes: Outcomes) -> dict[str, int]:
     allocation: dict[str, int] = {}
     for part in text.split(","):
-        policy, equals, count = (word.strip() for word in part.rpartition("="))
+        exact, equals, count = part.rpartition("=")
+        policy = exact if exact in outcomes.policies else exact.strip()
+        count = count.strip()
         if not equals or not _is_number(count):
             raise QuestionError(
                 f"--allocation {part.strip()!r} has no form POLICY=K: write for example low=100,high=150"
@@ -250,7 +250,7 @@ def _figure(told: Told) -> dict[str, Any] | None:
 
 def _print(console: Console, split: dict[str, int], answers: Answers, beyond: int | None) -> None:
     if answers.covered:
-        console.print(f"{escape(allocation_label(split))} covers {_cell(answers.covered)} of the problems.")
+        console.print(f"{allocation_label(split)} covers {_cell(answers.covered)} of the problems.")
     if answers.pass_at_k:
         _print_table(
             console,
@@ -260,16 +260,18 @@ def _print(console: Console, split: dict[str, int], answers: Answers, beyond: in
         console.print(f"pass@{beyond} beyond the samples is what models say, no estimate; intervals for new problems")
         _print_table(console, answers.forecasts)
     for note in answers.notes():
-        console.print(escape(note), soft_wrap=True)
+        console.print(note)
 
 
 def _print_table(console: Console, rows: Mapping[str, Mapping[Any, Told]]) -> None:
-    table = Table("policy", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in next(iter(rows.values())):
-        table.add_column(heading, justify="right")
-    for policy, cells in rows.items():
-        table.add_row(escape(policy), *map(_cell, cells.values()))
-    console.print(table)
+    """As many columns beside each other as fit, the others below."""
+    headings = list(next(iter(rows.values())))
+    for_names = min(max(len(shown(name)) for name in rows), console.width // 3)
+    at_once = max(1, (console.width - for_names) // _CELL_WIDTH)
+    for start in range(0, len(headings), at_once):
+        some = headings[start : start + at_once]
+        cells = ([shown(policy), *(_cell(told[heading]) for heading in some)] for policy, told in rows.items())
+        console.print(plain_table(["policy", *some], cells))
 
 
 def _cell(told: Told) -> str:
@@ -277,10 +279,11 @@ def _cell(told: Told) -> str:
         return "n/a"
     interval = told.figure.interval
     bracket = "n/a" if interval is None else ", ".join(f"{100 * bound:.1f}" for bound in interval)
-    return escape(f"{100 * told.figure.value:.1f} % [{bracket}]")
+    return f"{100 * told.figure.value:.1f} % [{bracket}]"
 
 
 def _whose(policies: list[str]) -> str:
     if policies == [""]:
         return ""
-    return f" of {', '.join(policies)}" if len(policies) <= _NAMES_IN_NOTES else f" of {len(policies)} policies"
+    many = len(policies) > _NAMES_IN_NOTES
+    return f" of {len(policies)} policies" if many else f" of {', '.join(map(shown, policies))}"

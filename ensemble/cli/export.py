@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ensemble.cli.finite import Finite
 from ensemble.exchange import export
 from ensemble.store import STORE_NAME, Store
 
@@ -14,7 +15,7 @@ from ensemble.store import STORE_NAME, Store
 @click.option(
     "--coverage",
     "level",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Finite(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     metavar="LEVEL",

@@ -7,6 +7,7 @@ from typing import get_args
 import click
 from rich.console import Console
 
+from ensemble.cli.finite import SHARE, Finite
 from ensemble.intervals import Resampling
 from ensemble.mixture.comparison import Honesty, compare
 from ensemble.mixture.crossfit import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
@@ -14,11 +15,15 @@ from ensemble.mixture.search import CURRENCIES, Budget, Currency
 from ensemble.outcomes import Outcomes
 from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.report.mixture import as_json, tables
+from ensemble.report.tables import left_out_note
+
+_MOST_SAMPLES = 10**6
+"""Of a budget: more than anyone draws of one problem, and far less than would exhaust memory."""
 
 
 @click.command("mix")
 @click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
-@click.option("--budget", required=True, type=click.FloatRange(min=0, min_open=True), help="Per problem.")
+@click.option("--budget", required=True, type=Finite(min=0, min_open=True), help="Per problem.")
 @click.option("--cost", type=click.Choice(CURRENCIES), default="samples", show_default=True, help="What is budgeted.")
 @click.option("--policy", "names", multiple=True, metavar="NAME", help="Only this policy; may be repeated [all].")
 @click.option("--min-policies", type=click.IntRange(min=1), default=1, show_default=True, help="In the mixture.")
@@ -26,7 +31,7 @@ from ensemble.report.mixture import as_json, tables
 @click.option("--by", type=click.Choice(DIVISIONS), default="problems", show_default=True, help="Which honest figure.")
 @click.option("--folds", type=click.IntRange(min=2), help="Of that division [3 by problems, 2 by samples].")
 @click.option("--repeats", type=click.IntRange(min=1), default=DEFAULT_REPEATS, show_default=True, help="Divisions.")
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True)
+@click.option("--level", type=SHARE, default=0.95, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--missing", type=click.Choice(get_args(Missing)), default="error", show_default=True)
 @click.option("--json", "as_object", is_flag=True, help="Print JSON.")
@@ -53,9 +58,7 @@ def command(
     """
     table = read_outcomes(outcomes, missing)
     if names:
-        table = table.select(policies=table.rows(names))
-    if table.left_out:
-        click.echo(f"left out for missing samples: {', '.join(table.left_out)}", err=True)
+        table = table.select(policies=table.rows(list(dict.fromkeys(names))))
     sizes = DEFAULT_FOLDS | ({by: folds} if folds else {})
     crossfits: dict[Division, CrossFit] = {
         division: CrossFit(division, sizes[division], repeats, seed) for division in DIVISIONS
@@ -63,14 +66,21 @@ def command(
     honesty = Honesty(crossfits, Resampling(level=level, seed=seed))
     comparison = compare(table, _budget(table, budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
     if as_object:
-        click.echo(json.dumps(as_json(comparison, crossfits[by]), indent=2, ensure_ascii=False))
-    else:
-        Console(highlight=False).print(tables(comparison, by))
+        about = {"problems": len(table.problems), "left_out": table.left_out, "level": level}
+        click.echo(json.dumps({**as_json(comparison, crossfits[by]), **about}, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals.")
+    if table.left_out:
+        console.print(left_out_note(table.left_out))
+    console.print(tables(comparison, by))
 
 
 def _budget(outcomes: Outcomes, total: float, currency: Currency) -> Budget:
     if currency == "samples":
         if total != int(total):
             raise click.BadParameter(f"{total:g} is no number of samples: give a whole number", param_hint="--budget")
+        if total > _MOST_SAMPLES:
+            raise click.BadParameter(f"{total:g} samples: give at most {_MOST_SAMPLES:,}", param_hint="--budget")
         return Budget.of_samples(int(total), len(outcomes.policies))
     return Budget(total, outcomes.mean_cost_M(currency), currency)

@@ -12,21 +12,28 @@ from rich.table import Table
 from ensemble.along_alpha.curves import Curves
 from ensemble.along_alpha.proposals import Proposal, Question, propose
 from ensemble.along_alpha.sweeps import alphas_of
+from ensemble.cli.finite import Finite
 from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.pass_at_k import Ints
-from ensemble.report.tables import alpha_label
+from ensemble.report.tables import alpha_label, left_out_note, plain_table
 from policies.registry import Registry
+
+_MOST_SAMPLES = 10**6
+_EXPLANATION = """\
+share: samples that the best mixture with this α gives to it, and what it then gains, in points of coverage;
+improvement: what is gained on average when it is sampled before it is used, ± standard error over problems;
+chance to pay: of an improvement above --min-gain."""
 
 
 @click.command("next-alpha")
 @click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
-@click.option("--budget", required=True, type=click.IntRange(min=1), help="Samples per problem of the mixture.")
+@click.option("--budget", required=True, type=click.IntRange(1, _MOST_SAMPLES), help="Samples per problem.")
 @click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies, which knows their α.")
 @click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="α of a policy; goes before all else.")
 @click.option("--sweep", help="Take only the policies of this sweep.")
-@click.option("--from", "low", type=float, help="Lowest α to think of.")
-@click.option("--to", "high", type=float, help="Highest α to think of.")
-@click.option("--min-gain", type=float, default=0.002, show_default=True, help="Coverage that a new α must add.")
+@click.option("--from", "low", type=Finite(), help="Lowest α to think of.")
+@click.option("--to", "high", type=Finite(), help="Highest α to think of.")
+@click.option("--min-gain", type=Finite(0, 1), default=0.002, show_default=True, help="Coverage that a new α must add.")
 @click.option("--missing", type=click.Choice(get_args(Missing)), default="error", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -46,18 +53,21 @@ def command(
     α is read from names like `coverage@+0.50`, or from a file of policies, or given.
     """
     table = read_outcomes(outcomes, missing)
-    if table.left_out:
-        click.echo(f"left out for missing samples: {', '.join(table.left_out)}", err=True)
     alphas = alphas_of(table.policies, _parsed(given), _known(file, table.policies), sweep)
     line = table.select(policies=table.rows(list(alphas)))
     curves = Curves.fit(list(alphas.values()), line.num_samples_MP, line.num_correct_MP)
     proposal = propose(curves, Question(budget, low, high, min_gain))
     if as_json:
-        click.echo(json.dumps(_json(proposal, alphas, budget, min_gain), indent=2))
+        about = {"problems": len(table.problems), "left_out": table.left_out}
+        click.echo(json.dumps({**_json(proposal, alphas, budget, min_gain), **about}, indent=2, ensure_ascii=False))
         return
-    console = Console()
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(f"{len(table.problems)} problems; α is known of {len(alphas)} of {len(table.policies)} policies.")
+    if table.left_out:
+        console.print(left_out_note(table.left_out))
     console.print(_table(proposal, budget))
-    console.print(_sentence(proposal, min_gain, budget), highlight=False, soft_wrap=True)
+    console.print(_EXPLANATION, style="dim")
+    console.print("\n" + _sentence(proposal, min_gain, budget))
 
 
 def _known(file: Path | None, policies: tuple[str, ...]) -> dict[str, float]:
@@ -84,23 +94,21 @@ def _parsed(given: tuple[str, ...]) -> dict[str, float]:
 
 
 def _table(proposal: Proposal, budget: int) -> Table:
-    """Gains in points of coverage; the share is what the best mixture with the candidate gives to it."""
-    table = Table("α", f"share of {budget}", "gain", "95 % of draws", "improvement", "chance to pay")
-    for one in proposal.candidates:
-        low, high = one.interval
-        table.add_row(
+    rows = (
+        [
             alpha_label(one.alpha),
             str(one.share),
-            _points(one.gain),
-            f"{_points(low)} … {_points(high)}",
+            f"{_points(one.gain)} [{', '.join(map(_points, one.interval))}]",
             f"{100 * one.improvement:.2f} ± {100 * one.stderr:.2f}",
             f"{100 * one.chance:.0f} %",
-        )
-    return table
+        ]
+        for one in proposal.candidates
+    )
+    return plain_table(["α", f"share of {budget}", "gain [95 % of draws]", "improvement", "chance to pay"], rows)
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
+    return f"{100 * value:+z.2f}".replace("-", "−")
 
 
 def _sentence(proposal: Proposal, min_gain: float, budget: int) -> str:

@@ -12,9 +12,19 @@ from rich.text import Text
 from ensemble.intervals import Estimate
 from ensemble.mixture.comparison import Comparison, Figures
 from ensemble.mixture.crossfit import DIVISIONS, CrossFit, Division
-from ensemble.report.tables import ARM_LABELS, allocation_label, bare, bare_difference, percent, plain_table, points
+from ensemble.report.tables import (
+    ARM_LABELS,
+    allocation_label,
+    bare,
+    bare_difference,
+    percent,
+    plain_table,
+    points,
+    shown,
+)
 
 _DIVISION_LABELS: dict[Division, str] = {"problems": "new problems", "samples": "new samples"}
+_GAIN_LABELS = {"mixture": "mixture − single", "equal": "equal − single"}
 _NEGLIGIBLE = 5e-5
 """Coverage that rounds to 0.0 points, twice over."""
 
@@ -26,11 +36,15 @@ def sentence(comparison: Comparison, by: Division) -> str:
     honest = gain.honest.get(by) if gain else None
     if honest is None:
         best, expected = _best_expected(comparison)
+        covers = 100 * comparison.choice.certificate.objective
         return (
-            f"{spend}: under the posterior it covers {100 * comparison.choice.certificate.objective:.1f} % and the "
-            f"best single policy, {best}, {100 * expected:.1f} %. That is a model's word: {_reason(comparison, by)}."
+            f"{spend}: under the posterior it covers {covers:.1f} % and the best "
+            f"single policy, {shown(best)}, {100 * expected:.1f} %. That is a model's word: {_reason(comparison, by)}."
         )
-    single = next(iter(comparison.arms["best_single"].allocation))
+    single = shown(next(iter(comparison.arms["best_single"].allocation)))
+    if _allocation(comparison) == comparison.arms["best_single"].allocation:
+        covers = percent(comparison.coverage["mixture"].honest.get(by))
+        return f"{single} alone will do: the best mixture is all of it, and covers {covers}."
     over = f"{points(honest)} over {single}, the best single policy"
     if honest.sign > 0:
         covers = percent(comparison.coverage["mixture"].honest.get(by))
@@ -45,17 +59,27 @@ def sentence(comparison: Comparison, by: Division) -> str:
 
 def tables(comparison: Comparison, by: Division) -> Group:
     """Everything, for a terminal."""
-    parts = [Text(f"The same budget: {_budget(comparison)} per problem, % of problems covered", style="bold")]
-    notes = [f"n/a for {what}: {why}." for what, why in comparison.undefined.items()]
-    notes += [_certificate(comparison), *_random(comparison)]
-    return Group(
-        *parts,
+    arms = [
+        Text(f"The same budget: {_budget(comparison)} per problem, % of problems covered", style="bold"),
         _arms(comparison),
+    ]
+    notes = [*_undefined(comparison), _certificate(comparison), *_random(comparison)]
+    return Group(
+        *(arms if comparison.coverage else []),
         *(Text(note, style="dim") for note in notes),
         Text("\nWhat each policy adds, points of coverage expected under the posterior", style="bold"),
         _contributions(comparison),
         Text("\n" + sentence(comparison, by)),
     )
+
+
+def _undefined(comparison: Comparison) -> list[str]:
+    """Each cause once."""
+    by_cause: dict[str, list[str]] = {}
+    for what, cause in comparison.undefined.items():
+        arm, comma, how = what.partition(",")
+        by_cause.setdefault(cause, []).append(f"{ARM_LABELS.get(arm, arm)}{comma}{how}")
+    return [f"n/a, {'; '.join(what)}: {cause}." for cause, what in by_cause.items()]
 
 
 def as_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
@@ -117,16 +141,12 @@ def _random_json(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def _arms(comparison: Comparison) -> Table:
-    table = plain_table()
-    for heading in ("arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
-    for name, figures in comparison.coverage.items():
-        table.add_row(ARM_LABELS[name], *(bare(value) for value in _row(figures)))
+    rows = [[ARM_LABELS[name], *map(bare, _row(figures))] for name, figures in comparison.coverage.items()]
     for name, figures in comparison.gains.items():
-        table.add_row(f"{ARM_LABELS[name]} − single", *(bare_difference(value) for value in _row(figures)))
         optimism = (figures.optimism(by) for by in DIVISIONS)
-        table.add_row("  of it optimism", "", *("n/a" if one is None else _signed(one) for one in optimism))
-    return table
+        rows.append([_GAIN_LABELS[name], *map(bare_difference, _row(figures))])
+        rows.append(["  of it optimism", "", *("n/a" if one is None else _signed(one) for one in optimism)])
+    return plain_table(["arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)], rows)
 
 
 def _row(figures: Figures) -> list[Estimate | None]:
@@ -134,20 +154,21 @@ def _row(figures: Figures) -> list[Estimate | None]:
 
 
 def _contributions(comparison: Comparison) -> Table:
-    table = plain_table()
-    for heading in ("policy", "samples", "alone", "missing without it", "Shapley share"):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
     allocation = _allocation(comparison)
-    for policy, one in comparison.contributions.items():
+
+    def row(policy: str) -> list[str]:
+        one = comparison.contributions[policy]
         error = f" ± {100 * one.shapley_stderr:.1f}" if one.shapley_stderr else ""
-        table.add_row(
-            policy,
+        return [
+            shown(policy),
             str(allocation.get(policy, 0)),
             f"{100 * comparison.expected[policy]:.1f}",
-            f"{100 * one.marginal:.2f}",
-            f"{100 * one.shapley:.1f}{error}",
-        )
-    return table
+            f"{100 * one.marginal:z.2f}",
+            f"{100 * one.shapley:z.1f}{error}",
+        ]
+
+    headings = ["policy", "samples", "alone", "missing without it", "Shapley share"]
+    return plain_table(headings, map(row, comparison.contributions))
 
 
 def _allocation(comparison: Comparison) -> dict[str, int]:
@@ -176,14 +197,14 @@ def _random(comparison: Comparison) -> list[str]:
         return []
     random = comparison.random
     gain = random.fixed_coverage - random.coverage
-    weights = ", ".join(f"{100 * weight:.0f} % {policy}" for policy, weight in random.weights.items())
+    weights = ", ".join(f"{shown(policy)} {100 * weight:.0f} %" for policy, weight in random.weights.items())
     more = "no more than" if abs(gain) < _NEGLIGIBLE else f"{_signed(gain)} points against"
     return [f"A fixed split covers {more} the best random routing ({weights}: {100 * random.coverage:.2f} %)."]
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share:+.2f}".replace("-", "−")
+    return f"{100 * share:+z.2f}".replace("-", "−")
 
 
 def _reason(comparison: Comparison, by: Division) -> str:
-    return "; ".join(comparison.undefined.values()) or f"nothing is known by {by}"
+    return "; ".join(dict.fromkeys(comparison.undefined.values())) or f"nothing is known by {by}"

@@ -1,6 +1,6 @@
 """The tables of a report for a terminal, and the words for numbers that the page uses as well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -19,6 +19,7 @@ _IN_WORDS = {
     -1: "the ensemble covers less",
 }
 
+_NAMES_IN_NOTES = 3
 
 ARM_LABELS = {"mixture": "best mixture", "equal": "equal split", "best_single": "best single"}
 
@@ -34,7 +35,7 @@ def points(estimate: Estimate | None) -> str:
     """A difference of shares with its interval: `+1.3 points [−0.4, +3.0]`; n/a where it is undefined."""
     if estimate is None:
         return "n/a"
-    return f"{100 * estimate.value:+.1f} points{_bracket(estimate, '+.1f')}".replace("-", "−")
+    return f"{100 * estimate.value:+z.1f} points{_bracket(estimate, '+z.1f')}".replace("-", "−")
 
 
 def alpha_label(alpha: float | None) -> str:
@@ -43,9 +44,23 @@ def alpha_label(alpha: float | None) -> str:
 
 
 def allocation_label(allocation: dict[str, int]) -> str:
-    """How many samples go to whom, equal parts said once."""
-    parts = _equal_parts(allocation)
-    return "; ".join(f"{count} × {', '.join(names)}" for count, names in parts)
+    """How many samples go to whom, equal parts said once: `4 × low; 2 each of middle, high`."""
+    return "; ".join(
+        f"{count} × {names[0]}" if len(names) == 1 else f"{count} each of {', '.join(names)}"
+        for count, names in _equal_parts(allocation)
+    )
+
+
+def shown(name: str) -> str:
+    """A name as it is, or quoted where it could not be told: blanks at its ends, line breaks, control characters."""
+    return name if name.isprintable() and name == name.strip() else repr(name)
+
+
+def left_out_note(names: Sequence[str]) -> str:
+    """Which policies or problems of a table are not counted."""
+    more = len(names) - _NAMES_IN_NOTES
+    told = ", ".join(map(shown, names[:_NAMES_IN_NOTES])) + (f" and {more} more" if more > 0 else "")
+    return f"Left out, since samples are missing: {told}."
 
 
 def conclusion(analysis: Analysis) -> str:
@@ -121,42 +136,47 @@ def tables(analysis: Analysis) -> Group:
 
 def _solved(analysis: Analysis) -> Table:
     ks = list(next(iter(analysis.pass_at_k.values())))
-    table = plain_table()
-    for heading in ("policy", "α", *(f"pass@{k}" for k in ks)):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
-    for policy, passed in analysis.pass_at_k.items():
-        table.add_row(policy, alpha_label(analysis.alphas[policy]), *(bare(passed[k]) for k in ks))
-    return table
+    return plain_table(
+        ["policy", "α", *(f"pass@{k}" for k in ks)],
+        (
+            [shown(policy), alpha_label(analysis.alphas[policy]), *(bare(passed[k]) for k in ks)]
+            for policy, passed in analysis.pass_at_k.items()
+        ),
+    )
 
 
 def _failed(analysis: Analysis) -> Table:
-    table = plain_table()
     failures = list(next(iter(analysis.frontier.values())))
-    for heading in ("policy", *failures):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
-    for policy, rates in analysis.frontier.items():
-        table.add_row(policy, *(bare(rates[failure]) for failure in failures))
-    return table
+    return plain_table(
+        ["policy", *failures],
+        (
+            [shown(policy), *(bare(rates[failure]) for failure in failures)]
+            for policy, rates in analysis.frontier.items()
+        ),
+    )
 
 
 def _arms(analysis: Analysis) -> Table:
-    table = plain_table()
-    for heading in ("arm", "spends", "naive", "new problems", "new samples"):
-        table.add_column(heading, ratio=1 if heading == "spends" else None, no_wrap=heading != "spends")
-    for name, arm in analysis.comparison.arms.items():
+    def row(name: str) -> list[str]:
         figures = analysis.comparison.coverage[name]
-        table.add_row(
-            ARM_LABELS[name],
-            _short_allocation(arm.allocation),
-            bare(figures.naive),
-            *(bare(figures.honest.get(by)) for by in DIVISIONS),
-        )
+        spends = _short_allocation(analysis.comparison.arms[name].allocation)
+        return [ARM_LABELS[name], spends, bare(figures.naive), *(bare(figures.honest.get(by)) for by in DIVISIONS)]
+
+    headings = ["arm", "spends", "naive", "new problems", "new samples"]
+    return plain_table(headings, map(row, analysis.comparison.arms), num_texts=2)
+
+
+def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], num_texts: int = 1) -> Table:
+    """A table without lines, as all of ours are: texts on the left, figures on the right, and nothing cut off.
+
+    Cells are taken literally: a name like `[bold]` is no markup.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if column < num_texts else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
-
-
-def plain_table() -> Table:
-    """A table without lines, as all of ours are."""
-    return Table(box=SIMPLE_HEAD, pad_edge=False)
 
 
 def bare(estimate: Estimate | None) -> str:
@@ -171,7 +191,9 @@ def bare_difference(estimate: Estimate | None) -> str:
 
 def _short_allocation(allocation: dict[str, int]) -> str:
     return "; ".join(
-        f"{count} × {', '.join(names) if len(names) <= 2 else f'each of {len(names)}'}"
+        f"{count} × {names[0]}"
+        if len(names) == 1
+        else f"{count} each of {', '.join(names) if len(names) == 2 else len(names)}"
         for count, names in _equal_parts(allocation)
     )
 
@@ -179,7 +201,7 @@ def _short_allocation(allocation: dict[str, int]) -> str:
 def _equal_parts(allocation: dict[str, int]) -> list[tuple[int, list[str]]]:
     by_count: dict[int, list[str]] = {}
     for policy, count in allocation.items():
-        by_count.setdefault(count, []).append(policy)
+        by_count.setdefault(count, []).append(shown(policy))
     return sorted(by_count.items(), reverse=True)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ensemble.cli import main
@@ -117,6 +118,39 @@ def test_a_missing_interval_has_its_cause(
     assert "% [n/a]" in capsys.readouterr().out
 
 
+HOSTILE = ["[bold]m[/bold]", "[/oops]", ":smile:", "new\nline", "ünï☃", "a", "a ", "\x1b[31mred"]
+
+
+def test_names_are_never_markup_and_can_be_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "outcomes.csv"
+    cells = [(problem, name, 4, 1) for name in HOSTILE for problem in "pq"]
+    pd.DataFrame(cells, columns=["problem", "policy", "n", "c"]).to_csv(path, index=False)
+    main(["coverage", "--outcomes", str(path), "--allocation", "a=1,a =2,[/oops]=1"])
+    assert "2 × 'a '; 1 each of a, [/oops] covers" in capsys.readouterr().out
+    for command in (["coverage"], ["mix", "--budget", "4", "--repeats", "1"]):
+        main([*command, "--outcomes", str(path)])
+        said = capsys.readouterr().out
+        lines = [line.strip() for line in said.splitlines()]
+        for name in (*HOSTILE[:3], r"'new\nline'", "ünï☃", "a", "'a '", r"'\x1b[31mred'"):
+            assert any(line.startswith(f"{name}  ") for line in lines)
+        assert "\x1b" not in said
+
+
+def test_many_columns_are_blocks_that_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "outcomes.csv"
+    long = "m" * 90
+    path.write_text(
+        "problem,policy,n,c\n" + "".join(f"{p},{m},8,{c}\n" for m in (long, "b") for c, p in enumerate("pqrs"))
+    )
+    main(["coverage", "--outcomes", str(path), "--pass-at", "1,2,3,4,5,6,7,8"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.split()[:1] == ["policy"] for line in lines) >= 3
+    row = [line.split() for line in lines if line.split()[:1] == ["b"]]
+    assert sum(cells.count("%") for cells in row) == 8
+    assert "…" not in "".join(lines)
+
+
 def test_without_a_question_pass_at_1_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     report = report_of(capsys, "--outcomes", LADDER)
     assert all(list(by_k) == ["1"] for by_k in report["pass_at_k"].values())
@@ -135,6 +169,7 @@ def test_without_a_question_pass_at_1_is_told(capsys: pytest.CaptureFixture[str]
         (["--pass-at", f"{10**30}"], "is no number of samples"),
         (["--pass-at", "1,0"], "'0' is no number of samples"),
         (["--pass-at", ""], "'' is no number of samples"),
+        (["--missing", "drop-problems", "--pass-at", "1e3"], "'1e3' is no number of samples"),
     ],
 )
 def test_bad_questions_are_one_line(
@@ -163,6 +198,13 @@ def test_draws_that_stopped_early_have_no_pass_at_k(tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit, match="2"):
         main(["coverage", "--outcomes", str(path)])
     assert "stopped early" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", ["nan", "0", "1"])
+def test_a_level_is_between_0_and_1(table: Path, level: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["coverage", "--outcomes", str(table), "--level", level])
+    assert "--level" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not LIVECODEBENCH.exists(), reason="needs the LiveCodeBench outcomes")

@@ -62,8 +62,10 @@ def test_the_sentence_says_what_to_do(capsys, table):
     assert "Spend 6 samples per problem as" in said
     assert "over first, the best single policy. The gain is more than chance explains." in said
     twins = " ".join(mix(capsys, table, "--budget", "6", "--policy", "first", "--policy", "twin").split())
-    assert "first alone will do" in twins
-    assert "cannot be told from chance" in twins
+    assert "first alone will do: the best mixture is all of it, and covers" in twins
+    few = " ".join(mix(capsys, table, "--budget", "12", "--policy", "first", "--policy", "twin").split())
+    assert "first alone will do: the best mixture (" in few
+    assert "which cannot be told from chance" in few
 
 
 def test_a_budget_in_tokens_buys_more_of_what_is_cheap(capsys, table):
@@ -77,7 +79,7 @@ def test_what_is_undefined_is_null_with_its_reason(capsys, table):
     said = mix_json(capsys, table, "--budget", "16")
     assert said["crossfits"]["samples"]["gain"]["honest"] is None
     assert "only 12 can be scored" in said["undefined"]["best_single, honest by samples"]
-    assert "n/a for best_single, honest by samples" in " ".join(mix(capsys, table, "--budget", "16").split())
+    assert "n/a, best single, honest by samples" in " ".join(mix(capsys, table, "--budget", "16").split())
 
 
 def test_a_pilot_chooses_beyond_its_samples_and_claims_nothing(capsys, table):
@@ -86,6 +88,26 @@ def test_a_pilot_chooses_beyond_its_samples_and_claims_nothing(capsys, table):
     assert said["coverage"] == {"naive": None, "honest": None, "interval": None}
     assert 0 < said["best_single"]["expected"] < said["certificate"]["objective"]
     assert "That is a model's word" in " ".join(mix(capsys, table, "--budget", "100", "--pilot").split())
+
+
+def test_without_figures_there_is_no_empty_table(capsys, table):
+    said = mix(capsys, table, "--budget", "100", "--pilot")
+    assert "naive" not in said
+    assert said.count("too few to score") == 2
+
+
+def test_a_policy_named_twice_is_one(capsys, table):
+    once, twice = (mix_json(capsys, table, "--budget", "4", *["--policy", "first"] * times) for times in (1, 2))
+    assert once == twice
+
+
+def test_json_is_valid_and_names_what_was_left_out(capsys, table):
+    table.write_text(table.read_text() + "hole,first,24,3,10\n")
+    said = mix(capsys, table, "--budget", "4", "--missing", "drop-problems", "--json")
+    assert json.loads(said, parse_constant=pytest.fail)["left_out"] == ["hole"]
+    assert "Left out, since samples are missing: hole." in mix(
+        capsys, table, "--budget", "4", "--missing", "drop-problems"
+    )
 
 
 def test_at_least_so_many_policies(capsys, table):
@@ -97,6 +119,10 @@ def test_at_least_so_many_policies(capsys, table):
     [
         (["--budget", "100"], "a budget of 100 samples exceeds the 72 that the limits allow"),
         (["--budget", "2.5"], "2.5 is no number of samples"),
+        (["--budget", "nan"], "no finite number"),
+        (["--budget", "inf", "--cost", "tokens"], "no finite number"),
+        (["--budget", "1e12", "--pilot"], "at most 1,000,000"),
+        (["--budget", "6", "--level", "nan"], "no finite number"),
         (["--budget", "5", "--cost", "tokens"], "5 tokens"),
         (["--budget", "6", "--cost", "seconds"], "no column 'seconds'"),
         (["--budget", "6", "--policy", "frist"], "no policy 'frist': did you mean 'first'?"),

@@ -72,6 +72,8 @@ def test_alphas_come_from_a_file_of_policies_and_from_words(tmp_path: Path, caps
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s"], "NAME=VALUE"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s@+0.00=inf"], "NAME=VALUE"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--budget", "0"], "--budget"),
+        (["s@+0.00", "s@+1.00", "s@+2.00"], ["--min-gain", "nan"], "--min-gain"),
+        (["s@+0.00", "s@+1.00", "s@+2.00"], ["--to", "inf"], "--to"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--from", "50", "--to", "60"], "half as far beyond"),
     ],
 )
