@@ -83,4 +83,11 @@ def _budget(outcomes: Outcomes, total: float, currency: Currency) -> Budget:
         if total > _MOST_SAMPLES:
             raise click.BadParameter(f"{total:g} samples: give at most {_MOST_SAMPLES:,}", param_hint="--budget")
         return Budget.of_samples(int(total), len(outcomes.policies))
-    return Budget(total, outcomes.mean_cost_M(currency), currency)
+    cost_M = outcomes.mean_cost_M(currency)
+    if total > _MOST_SAMPLES * cost_M.min():
+        cheapest = outcomes.policies[int(cost_M.argmin())]
+        raise click.BadParameter(
+            f"{total:g} {currency} are more than {_MOST_SAMPLES:,} samples of {cheapest!r}: lower it",
+            param_hint="--budget",
+        )
+    return Budget(total, cost_M, currency)

@@ -122,6 +122,7 @@ def test_at_least_so_many_policies(capsys, table):
         (["--budget", "nan"], "no finite number"),
         (["--budget", "inf", "--cost", "tokens"], "no finite number"),
         (["--budget", "1e12", "--pilot"], "at most 1,000,000"),
+        (["--budget", "1e12", "--pilot", "--cost", "tokens"], "more than 1,000,000 samples of 'first': lower it"),
         (["--budget", "6", "--level", "nan"], "no finite number"),
         (["--budget", "5", "--cost", "tokens"], "5 tokens"),
         (["--budget", "6", "--cost", "seconds"], "no column 'seconds'"),
