@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> Any:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: the same command goes on where it stopped", err=True)
+        click.echo("interrupted: run the same command again, and a run goes on where it stopped", err=True)
         sys.exit(130)
     except _USAGE_ERRORS as error:
         click.echo(f"error: {error}", err=True)
