@@ -79,11 +79,17 @@ class Split:
         return np.zeros((len(allocations_CM), len(outcomes.problems)))
 
     def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
-        """Divide by largest remainder; as many samples as the budget pays for in these shares."""
+        """Divide by largest remainder: the largest number of samples whose division the budget pays for."""
         weight_M = np.array([self.weights.get(policy, 0.0) for policy in outcomes.policies])
-        total = int(self.budget.total / (weight_M @ self.budget.cost_M / weight_M.sum()) + 1e-9)
-        counts = largest_remainder(self.weights, total)
-        return np.array([counts.get(policy, 0) for policy in outcomes.policies])
+        cost_M = self.budget.cost_M
+        # A policy gets less than one sample below its share, so that no larger number can be paid for.
+        most = (self.budget.total + cost_M[weight_M > 0].sum()) / (weight_M @ cost_M / weight_M.sum())
+        for total in range(int(most), 0, -1):
+            counts = largest_remainder(self.weights, total)
+            k_M = np.array([counts.get(policy, 0) for policy in outcomes.policies])
+            if k_M @ cost_M <= self.budget.total * (1 + 1e-9):
+                return k_M
+        return np.zeros_like(weight_M, np.int64)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,8 @@ class BestSingle:
                 f"all on policy {outcomes.policies[m]!r} are {k_M[m]} samples per problem, but only {limit_M[m]} can "
                 "be scored: draw more, or lower the budget"
             )
-        best = int(self.merit(outcomes, np.diag(k_M)).sum(axis=1).argmax())
+        covered_M = self.merit(outcomes, np.diag(k_M)).sum(axis=1)
+        best = int(np.where(k_M > 0, covered_M, -1).argmax())  # where nothing is covered, not one that is not drawn
         return np.where(np.arange(len(k_M)) == best, k_M, 0)
 
     def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ensemble.mixture.arms as arms
 import ensemble.mixture.crossfit as crossfits
+from ensemble.allocation import largest_remainder
 from ensemble.intervals import Resampling, mean_over_problems
 from ensemble.mixture.arms import BestMixture, BestSingle, Split
 from ensemble.mixture.comparison import Figures, Honesty, compare, equal_gains, gain_over, matched_budget
@@ -74,8 +77,32 @@ def test_a_split_in_tokens_spends_what_its_shares_cost():
     budget = Budget(100.0, np.array([10.0, 30.0]), "tokens")
     assert Split.equal(("m0", "m1"), budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [3, 2]
     assert Split({"m1": 1.0}, budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [0, 3]
+    dear_first = Budget(100.0, np.array([30.0, 10.0]), "tokens")  # 3 and 2 samples would cost 110
+    assert Split.equal(("m0", "m1"), dear_first).choose(OPPOSITES, np.array([9, 9])).tolist() == [2, 2]
     with pytest.raises(UndefinedError, match=r"all on policy 'm0' are 10 samples per problem, but only 4"):
         BestSingle(budget).choose(OPPOSITES, np.array([4, 4]))
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["m0", "m1", "m2"]), st.integers(1, 9), min_size=1),
+    st.lists(st.integers(1, 40), min_size=3, max_size=3),
+    st.integers(1, 200),
+)
+def test_a_split_never_overspends_and_leaves_no_larger_split_that_could_be_paid_for(weights, cost, total):
+    outcomes = outcomes_of([[0], [0], [0]])
+    budget = Budget(float(total), np.array(cost, float), "tokens")
+    k_M = Split(weights, budget).choose(outcomes, np.full(3, 9))
+    assert k_M @ cost <= total
+    assert k_M.tolist() == [largest_remainder(weights, k_M.sum()).get(policy, 0) for policy in outcomes.policies]
+    for more in range(k_M.sum() + 1, k_M.sum() + 50):
+        split = largest_remainder(weights, more)
+        assert sum(split.get(policy, 0) * one for policy, one in zip(outcomes.policies, cost, strict=True)) > total
+
+
+def test_a_best_single_policy_is_one_that_the_budget_pays_for_also_where_nothing_is_solved():
+    budget = Budget(10.0, np.array([30.0, 10.0]), "tokens")
+    assert BestSingle(budget).choose(outcomes_of([[0, 0], [0, 0]]), np.array([4, 4])).tolist() == [0, 1]
 
 
 def test_by_problems_no_problem_is_scored_by_its_own_choice():
@@ -162,6 +189,10 @@ def test_matched_budgets_are_what_every_policy_alone_can_be_scored_at():
     outcomes = outcomes_of([[4, 0], [0, 4]], costs={"tokens": tokens_MP})
     assert matched_budget(outcomes, 2, ("m0", "m1"), "tokens").total == 40.0
     assert matched_budget(outcomes, 4, ("m0", "m1"), "tokens").total == 40.0  # 4 samples of m0 are all there are
+    three = outcomes_of([[9, 0], [0, 9]], n=9, costs={"tokens": tokens_MP})
+    budget = matched_budget(three, 3, ("m0", "m1"), "tokens")
+    assert (budget.total, BestSingle(budget).samples_M().tolist()) == (50.0, [5, 1])
+    assert Split.equal(("m0", "m1"), budget).choose(three, np.array([9, 9])).tolist() == [2, 1]  # as in samples
     honesty = Honesty({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
     gains = equal_gains(outcomes, 2, honesty, ("m0", "m1"))
     assert gains["seconds"] is None
