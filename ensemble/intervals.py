@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from ensemble.pass_at_k import Floats, Ints, coverage, sampling_covariance
 
@@ -157,6 +157,27 @@ def difference_on_fixed_benchmark(
     return _normal(difference_P, variance_P, level, lowest=-1.0)
 
 
+def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, lowest: float) -> Estimate:
+    """Estimate a mean whose draws do not centre on it, so that only their spread is of use.
+
+    Student's t with a degree of freedom for each problem but one. The spread of draws of P problems is that of a sum of
+    squares over P, not P - 1, and is scaled up.
+
+    Args:
+        values_P: `[P]` one value per problem.
+        draws_B: `[B]` their mean in each draw (`draw_weights`), with everything else that chance would change.
+        resampling: how draws were made.
+        lowest: the interval is clipped to [lowest, 1].
+    """
+    num_problems = len(values_P)
+    value = float(_without_noise(values_P.mean()))
+    if num_problems == 1:
+        return Estimate(value, None, None)
+    stderr = float(_without_noise(draws_B.std(ddof=1) * np.sqrt(num_problems / (num_problems - 1))))
+    reach = float(stdtrit(num_problems - 1, (1 + resampling.level) / 2)) * stderr
+    return Estimate(value, stderr, _around(value, reach, lowest))
+
+
 def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
     """`[B, P]` share of each problem in each draw with replacement; rows sum to 1, the same seed gives the same draws.
 
@@ -207,5 +228,8 @@ def _normal(values_P: Floats, variance_P: Floats, level: float, lowest: float) -
     if variance <= 10.0 ** (-2 * _DECIMALS):
         return Estimate(value, None, None, "fixed benchmark")
     stderr = float(np.sqrt(variance))
-    reach = float(ndtri((1 + level) / 2)) * stderr
-    return Estimate(value, stderr, (max(value - reach, lowest), min(value + reach, 1.0)), "fixed benchmark")
+    return Estimate(value, stderr, _around(value, float(ndtri((1 + level) / 2)) * stderr, lowest), "fixed benchmark")
+
+
+def _around(value: float, reach: float, lowest: float) -> tuple[float, float]:
+    return max(value - reach, float(lowest)), min(value + reach, 1.0)
