@@ -4,22 +4,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import click
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ensemble.errors import EnsembleError
 from ensemble.forecast import MODELS, Forecast, ForecastError, Model, forecast
-from ensemble.intervals import Estimate, Resampling, coverage_on_fixed_benchmark, means_over_problems
+from ensemble.intervals import Estimate, Method, Resampling, coverage_on_fixed_benchmark, means_over_problems
 from ensemble.outcomes import Outcomes
 from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.pass_at_k import Floats, Ints, UndefinedError, coverage
-from ensemble.report.tables import allocation_label
+from ensemble.report.tables import METHOD_LABELS, allocation_label, plain_table
 from policies.config import nearest
 
 _NAMES_IN_NOTES = 3
@@ -82,7 +80,7 @@ class Answers:
     "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, help="Of intervals [0.95]."
 )
 @click.option(
-    "--method", type=click.Choice(["percentile", "bca"]), default="percentile", help="Of intervals for new problems."
+    "--method", type=click.Choice(get_args(Method)), default="bca", help="Of intervals for new problems [bca]."
 )
 @click.option(
     "--missing",
@@ -98,7 +96,7 @@ def command(
     beyond: int | None,
     fixed_benchmark: bool,
     level: float,
-    method: Literal["percentile", "bca"],
+    method: Method,
     missing: Missing,
     as_json: bool,
 ) -> None:
@@ -114,13 +112,20 @@ def command(
     ks = [] if pass_at is None else _read_ks(pass_at)
     resampling = Resampling(level, method=method)
     answers = _answer(outcomes, split, ks, beyond, fixed_benchmark, resampling)
-    kind = "fixed benchmark" if fixed_benchmark else "new problems"
     if as_json:
-        head = {"problems": len(outcomes.problems), "left_out": outcomes.left_out, "kind": kind, "level": level}
+        head = {
+            "problems": len(outcomes.problems),
+            "left_out": outcomes.left_out,
+            "kind": "fixed benchmark" if fixed_benchmark else "new problems",
+            "level": level,
+            "method": "normal" if fixed_benchmark else method,
+        }
         click.echo(json.dumps({**head, **_report(split, answers)}, indent=2))
         return
     console = Console(highlight=False)
-    console.print(f"{len(outcomes.problems)} problems; {100 * level:g} % intervals for {_KINDS[fixed_benchmark]}.")
+    made = "normal" if fixed_benchmark else METHOD_LABELS[method]
+    kind = f"{_KINDS[fixed_benchmark]} ({made})"
+    console.print(f"{len(outcomes.problems)} problems; {100 * level:g} % intervals for {kind}.", soft_wrap=True)
     if outcomes.left_out:
         console.print(escape(f"Left out, since samples are missing: {', '.join(outcomes.left_out)}."), soft_wrap=True)
     _print(console, split, answers, beyond)
@@ -264,9 +269,7 @@ def _print(console: Console, split: dict[str, int], answers: Answers, beyond: in
 
 
 def _print_table(console: Console, rows: Mapping[str, Mapping[Any, Told]]) -> None:
-    table = Table("policy", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in next(iter(rows.values())):
-        table.add_column(heading, justify="right")
+    table = plain_table("policy", *next(iter(rows.values())))
     for policy, cells in rows.items():
         table.add_row(escape(policy), *map(_cell, cells.values()))
     console.print(table)

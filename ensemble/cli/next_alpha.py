@@ -14,7 +14,7 @@ from ensemble.along_alpha.proposals import Proposal, Question, propose
 from ensemble.along_alpha.sweeps import alphas_of
 from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.pass_at_k import Ints
-from ensemble.report.tables import alpha_label
+from ensemble.report.tables import alpha_label, plain_table
 from policies.registry import Registry
 
 
@@ -85,7 +85,7 @@ def _parsed(given: tuple[str, ...]) -> dict[str, float]:
 
 def _table(proposal: Proposal, budget: int) -> Table:
     """Gains in points of coverage; the share is what the best mixture with the candidate gives to it."""
-    table = Table("α", f"share of {budget}", "gain", "95 % of draws", "improvement", "chance to pay")
+    table = plain_table("α", f"share of {budget}", "gain", "95 % of draws", "improvement", "chance to pay")
     for one in proposal.candidates:
         low, high = one.interval
         table.add_row(

@@ -117,9 +117,7 @@ def _random_json(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def _arms(comparison: Comparison) -> Table:
-    table = plain_table()
-    for heading in ("arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    table = plain_table("arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS))
     for name, figures in comparison.coverage.items():
         table.add_row(ARM_LABELS[name], *(bare(value) for value in _row(figures)))
     for name, figures in comparison.gains.items():
@@ -134,9 +132,7 @@ def _row(figures: Figures) -> list[Estimate | None]:
 
 
 def _contributions(comparison: Comparison) -> Table:
-    table = plain_table()
-    for heading in ("policy", "samples", "alone", "missing without it", "Shapley share"):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    table = plain_table("policy", "samples", "alone", "missing without it", "Shapley share")
     allocation = _allocation(comparison)
     for policy, one in comparison.contributions.items():
         error = f" ± {100 * one.shapley_stderr:.1f}" if one.shapley_stderr else ""

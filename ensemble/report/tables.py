@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ensemble.claims import Claim
 from ensemble.frontier import FrontPoint, ModerateRange, Takeover
-from ensemble.intervals import Estimate
+from ensemble.intervals import Estimate, Method
 from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
 
@@ -20,6 +20,7 @@ _IN_WORDS = {
 }
 
 
+METHOD_LABELS: dict[Method, str] = {"bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
 ARM_LABELS = {"mixture": "best mixture", "equal": "equal split", "best_single": "best single"}
 
 
@@ -40,6 +41,12 @@ def points(estimate: Estimate | None) -> str:
 def alpha_label(alpha: float | None) -> str:
     """α with its sign, or a dash where a policy has none."""
     return "–" if alpha is None else f"{alpha:+.2f}".replace("-", "−")
+
+
+def intervals(analysis: Analysis) -> str:
+    """How intervals were made, but for those of honest figures."""
+    method = METHOD_LABELS[analysis.resampling.method]
+    return f"{100 * analysis.level:g} % intervals for new problems, {method}"
 
 
 def allocation_label(allocation: dict[str, int]) -> str:
@@ -111,7 +118,7 @@ def front(points: Mapping[str, FrontPoint]) -> str:
 def tables(analysis: Analysis) -> Group:
     """Everything that is printed at the end of a run."""
     parts = [
-        (f"Solved, % of problems [{100 * analysis.level:.0f} % interval over problems]", _solved(analysis)),
+        (f"Solved, % of problems [{intervals(analysis)}]", _solved(analysis)),
         ("The frontier: how samples fail, % of samples", _failed(analysis)),
         (f"The same budget: {analysis.budget} samples per problem, % of problems covered", _arms(analysis)),
     ]
@@ -121,28 +128,26 @@ def tables(analysis: Analysis) -> Group:
 
 def _solved(analysis: Analysis) -> Table:
     ks = list(next(iter(analysis.pass_at_k.values())))
-    table = plain_table()
-    for heading in ("policy", "α", *(f"pass@{k}" for k in ks)):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    table = plain_table("policy", "α", *(f"pass@{k}" for k in ks))
     for policy, passed in analysis.pass_at_k.items():
         table.add_row(policy, alpha_label(analysis.alphas[policy]), *(bare(passed[k]) for k in ks))
     return table
 
 
 def _failed(analysis: Analysis) -> Table:
-    table = plain_table()
     failures = list(next(iter(analysis.frontier.values())))
-    for heading in ("policy", *failures):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    table = plain_table("policy", *failures)
     for policy, rates in analysis.frontier.items():
         table.add_row(policy, *(bare(rates[failure]) for failure in failures))
     return table
 
 
 def _arms(analysis: Analysis) -> Table:
-    table = plain_table()
-    for heading in ("arm", "spends", "naive", "new problems", "new samples"):
-        table.add_column(heading, ratio=1 if heading == "spends" else None, no_wrap=heading != "spends")
+    table = plain_table("arm", "spends", "naive", "new problems", "new samples")
+    for column in table.columns:
+        column.no_wrap = True
+    spends = table.columns[1]
+    spends.justify, spends.ratio, spends.no_wrap = "left", 1, False
     for name, arm in analysis.comparison.arms.items():
         figures = analysis.comparison.coverage[name]
         table.add_row(
@@ -154,9 +159,12 @@ def _arms(analysis: Analysis) -> Table:
     return table
 
 
-def plain_table() -> Table:
-    """A table without lines, as all of ours are."""
-    return Table(box=SIMPLE_HEAD, pad_edge=False)
+def plain_table(name: str, *figures: str) -> Table:
+    """A table with a column of names and columns of figures, and a line below its headings only."""
+    table = Table(name, box=SIMPLE_HEAD, pad_edge=False)
+    for heading in figures:
+        table.add_column(heading, justify="right")
+    return table
 
 
 def bare(estimate: Estimate | None) -> str:
