@@ -11,6 +11,7 @@ Axes: `B` draws of the bootstrap, `M` policies, `P` problems, `R` rows, each wit
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -178,10 +179,12 @@ def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, 
     return Estimate(value, stderr, _around(value, reach, lowest))
 
 
+@lru_cache(maxsize=1)
 def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
     """`[B, P]` share of each problem in each draw with replacement; rows sum to 1, the same seed gives the same draws.
 
-    The mean of a draw is then a product with its row, and all draws of all means are one matrix product.
+    The mean of a draw is then a product with its row, and all draws of all means are one matrix product. An analysis
+    asks for the same draws again and again, so the last are kept, read-only.
     """
     rng = np.random.default_rng(resampling.seed)
     weights_BP = np.empty((resampling.resamples, num_problems))
@@ -192,6 +195,7 @@ def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
         picked_BP += num_problems * np.arange(size)[:, None]
         times_BP = np.bincount(picked_BP.ravel(), minlength=picked_BP.size).reshape(size, num_problems)
         weights_BP[start : start + size] = times_BP / num_problems
+    weights_BP.flags.writeable = False
     return weights_BP
 
 

@@ -14,7 +14,7 @@ from ensemble.intervals import Resampling, draw_weights
 from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit
 from ensemble.mixture.search import Budget, BudgetError, best_allocation
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, Ints, UndefinedError
+from ensemble.pass_at_k import Floats, Ints, UndefinedError, coverage
 from ensemble.posterior import Posterior
 
 
@@ -34,16 +34,30 @@ class Arm:
     """Why an honest figure is missing."""
 
 
-def arm(outcomes: Outcomes, rule: Rule, crossfits: Mapping[Division, CrossFit], resampling: Resampling) -> Arm:
+def arm(
+    outcomes: Outcomes,
+    rule: Rule,
+    crossfits: Mapping[Division, CrossFit],
+    resampling: Resampling,
+    allocation_M: Ints | None = None,
+) -> Arm:
     """Choose by a rule and score the choice, naively and honestly.
+
+    Args:
+        outcomes: counts, of fixed size.
+        rule: how to choose.
+        crossfits: how to divide the data for each honest figure.
+        resampling: how problems are drawn anew.
+        allocation_M: `[M]` what all outcomes together choose, where that is known already.
 
     Raises:
         UndefinedError, BudgetError: a cell has fewer samples than the rule must spend.
         OutcomesError: n depends on what was drawn.
     """
     outcomes.check_fixed_size()
-    allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
-    naive_P = covered(outcomes, allocation_M[None])[0]
+    if allocation_M is None:
+        allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
+    naive_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M)
     naive_R = draw_weights(len(naive_P), resampling) @ naive_P
     honest: dict[Division, Honest] = {}
     undefined: dict[Division, str] = {}

@@ -107,7 +107,7 @@ def compare(
         "equal": Split.equal(members or outcomes.policies, budget),
         "best_single": BestSingle(budget),
     }
-    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty)
+    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty, choice)
     return Comparison(
         budget=budget,
         choice=choice,
@@ -164,12 +164,16 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
 _PILOT = {"every honest figure": "a pilot's samples choose, but are too few to score what they chose"}
 
 
-def _arms(outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty) -> tuple[dict[str, Arm], dict[str, str]]:
+def _arms(
+    outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty, choice: Choice
+) -> tuple[dict[str, Arm], dict[str, str]]:
+    """The naive figure of the mixture is that of the choice itself, which was searched for longer than in folds."""
+    chosen = {"mixture": choice.allocation_M}
     arms: dict[str, Arm] = {}
     undefined: dict[str, str] = {}
     for name, rule in rules.items():
         try:
-            arms[name] = arm(outcomes, rule, honesty.crossfits, honesty.resampling)
+            arms[name] = arm(outcomes, rule, honesty.crossfits, honesty.resampling, chosen.get(name))
         except (UndefinedError, BudgetError) as error:
             undefined[name] = str(error)
         else:

@@ -52,7 +52,8 @@ def test_rows_share_their_draws_however_they_are_cut(monkeypatch):
     values_RP = np.random.default_rng(4).random((3, 17))
     together = means_over_problems(values_RP, Resampling(resamples=200))
     monkeypatch.setattr(intervals, "_CELLS", 17 * 7)
-    assert np.allclose(intervals.draw_weights(17, Resampling(resamples=200)).sum(axis=1), 1)
+    draw_weights.cache_clear()
+    assert np.allclose(draw_weights(17, Resampling(resamples=200)).sum(axis=1), 1)
     for one, values_P in zip(together, values_RP, strict=True):
         alone = mean_over_problems(values_P, Resampling(resamples=200))
         assert (one.value, one.stderr) == (alone.value, alone.stderr)
@@ -86,7 +87,9 @@ def test_intervals_of_other_statistics_are_those_of_scipy(method):
 def test_a_draw_shares_out_all_problems_and_a_seed_repeats_it():
     weights_BP = draw_weights(7, Resampling(resamples=50, seed=3))
     np.testing.assert_allclose(weights_BP.sum(axis=1), 1)
+    draw_weights.cache_clear()
     np.testing.assert_array_equal(weights_BP, draw_weights(7, Resampling(resamples=50, seed=3)))
+    assert np.any(weights_BP != draw_weights(7, Resampling(resamples=50, seed=4)))
 
 
 @busy

@@ -270,3 +270,12 @@ def test_honest_intervals_of_few_problems_are_as_wide_as_those_of_means():
     )
     assert honest.stderr == pytest.approx(mean.stderr, rel=0.03)
     assert honest.interval[0] < mean.interval[0]
+
+
+def test_the_mixture_that_is_scored_is_the_one_that_is_proposed(monkeypatch):
+    """Also where the longer search finds a better one than that of a fold."""
+    monkeypatch.setattr(BestMixture, "choose", lambda self, outcomes, limit_M: np.array([4, 0]))
+    honesty = Honesty({"problems": BY_PROBLEMS}, Resampling(resamples=100))
+    comparison = compare(OPPOSITES, samples(4), honesty)
+    assert comparison.arms["mixture"].allocation == {"m0": 2, "m1": 2}
+    assert comparison.choice.allocation_M.tolist() == [2, 2]
