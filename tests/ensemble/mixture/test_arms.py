@@ -279,3 +279,17 @@ def test_the_mixture_that_is_scored_is_the_one_that_is_proposed(monkeypatch):
     comparison = compare(OPPOSITES, samples(4), honesty)
     assert comparison.arms["mixture"].allocation == {"m0": 2, "m1": 2}
     assert comparison.choice.allocation_M.tolist() == [2, 2]
+
+
+def test_over_many_tables_of_identical_policies_the_best_mixture_gains_nothing():
+    """Its choices are many, and each resample chooses among them; the truth is 0 whatever is chosen."""
+    budget, by = samples(10, 5), {"problems": CrossFit("problems", 3, 2, 0)}
+    honesty = Honesty(by, Resampling(resamples=200))
+    gains = []
+    for seed in range(24):
+        outcomes = five_identical_policies(seed)
+        single, best = (arms.arm(outcomes, rule(budget), by, honesty.resampling) for rule in (BestSingle, BestMixture))
+        gains.append(gain_over(single, best, honesty).honest["problems"])
+    assert sum(gain.sign != 0 for gain in gains) <= 3
+    honest = np.array([gain.value for gain in gains])
+    assert abs(honest.mean()) < 3 * honest.std() / np.sqrt(len(honest))
