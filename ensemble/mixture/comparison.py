@@ -72,6 +72,8 @@ class Comparison:
     """Of `mixture` and `equal` over `best_single`, paired per problem; empty without a best single."""
     undefined: dict[str, str]
     """Why a figure is missing, by what is missing."""
+    resampling: Resampling
+    """How the intervals of naive figures are made; those of honest ones have its level."""
 
 
 @one_thread
@@ -118,6 +120,7 @@ def compare(
         coverage={name: _figures(one, honesty) for name, one in arms.items()},
         gains=_gains(arms, honesty),
         undefined=undefined,
+        resampling=honesty.resampling,
     )
 
 

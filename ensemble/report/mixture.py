@@ -12,7 +12,16 @@ from rich.text import Text
 from ensemble.intervals import Estimate
 from ensemble.mixture.comparison import Comparison, Figures
 from ensemble.mixture.crossfit import DIVISIONS, CrossFit, Division
-from ensemble.report.tables import ARM_LABELS, allocation_label, bare, bare_difference, percent, plain_table, points
+from ensemble.report.tables import (
+    ARM_LABELS,
+    allocation_label,
+    bare,
+    bare_difference,
+    intervals,
+    percent,
+    plain_table,
+    points,
+)
 
 _DIVISION_LABELS: dict[Division, str] = {"problems": "new problems", "samples": "new samples"}
 _NEGLIGIBLE = 5e-5
@@ -51,6 +60,7 @@ def tables(comparison: Comparison, by: Division) -> Group:
     return Group(
         *parts,
         _arms(comparison),
+        Text(f"In brackets {intervals(comparison.resampling)}; of honest figures Student's t.", style="dim"),
         *(Text(note, style="dim") for note in notes),
         Text("\nWhat each policy adds, points of coverage expected under the posterior", style="bold"),
         _contributions(comparison),
@@ -83,6 +93,7 @@ def as_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
             "method": certificate.method,
         },
         "random_routing": _random_json(comparison),
+        "intervals": {"level": comparison.resampling.level, "naive": comparison.resampling.method, "honest": "student"},
         "crossfit": {"by": by, "folds": crossfit.folds, "repeats": crossfit.repeats},
         "crossfits": {
             division: {

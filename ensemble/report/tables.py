@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ensemble.claims import Claim
 from ensemble.frontier import FrontPoint, ModerateRange, Takeover
-from ensemble.intervals import Estimate, Method
+from ensemble.intervals import Estimate, Method, Resampling
 from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
 
@@ -43,10 +43,9 @@ def alpha_label(alpha: float | None) -> str:
     return "–" if alpha is None else f"{alpha:+.2f}".replace("-", "−")
 
 
-def intervals(analysis: Analysis) -> str:
+def intervals(resampling: Resampling) -> str:
     """How intervals were made, but for those of honest figures."""
-    method = METHOD_LABELS[analysis.resampling.method]
-    return f"{100 * analysis.level:g} % intervals for new problems, {method}"
+    return f"{100 * resampling.level:g} % intervals for new problems, {METHOD_LABELS[resampling.method]}"
 
 
 def allocation_label(allocation: dict[str, int]) -> str:
@@ -118,7 +117,7 @@ def front(points: Mapping[str, FrontPoint]) -> str:
 def tables(analysis: Analysis) -> Group:
     """Everything that is printed at the end of a run."""
     parts = [
-        (f"Solved, % of problems [{intervals(analysis)}]", _solved(analysis)),
+        (f"Solved, % of problems [{intervals(analysis.resampling)}]", _solved(analysis)),
         ("The frontier: how samples fail, % of samples", _failed(analysis)),
         (f"The same budget: {analysis.budget} samples per problem, % of problems covered", _arms(analysis)),
     ]
