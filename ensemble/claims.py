@@ -265,11 +265,15 @@ def _decide(claims: Sequence[Claim], alpha: float) -> list[Claim]:
 
 
 def _p_value(estimate: Estimate, num_problems: int) -> float:
-    """Two-sided, by Student's t with a degree of freedom for each problem but one."""
+    """Two-sided, by Student's t with a degree of freedom for each problem but one.
+
+    Where all problems have the same value t is infinite however few they are; the sign test, which asks only how often
+    all would fall on one side, takes its place.
+    """
     if estimate.stderr is None or estimate.value == 0:
         return 1.0
     if estimate.stderr == 0:
-        return 0.0
+        return 0.5 ** (num_problems - 1)
     return float(2 * student.sf(abs(estimate.value) / estimate.stderr, num_problems - 1))
 
 

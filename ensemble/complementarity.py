@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, betaln
 
-from ensemble.bootstrap import from_draws
-from ensemble.intervals import Estimate, Resampling, draw_weights, means_over_problems
+from ensemble.intervals import Estimate, Resampling, draw_weights, from_draws, means_over_problems
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import Floats, Ints, miss
 from ensemble.posterior import fit_prior
@@ -100,18 +99,23 @@ def _dependence(
     if num_problems == 1:
         return [None] * len(first_O), [None] * len(first_O)
 
-    def statistics(weights_RP: Floats) -> Floats:
-        """`[R, 2O]` both numbers of each pair."""
-        miss_RM = weights_RP @ miss_MP.T
-        both_RO = weights_RP @ (miss_MP[first_O] * miss_MP[second_O]).T
-        # Two different problems each: the product of the means would share problems, and lean towards co-failure.
-        product_RO = miss_RM[:, first_O] * miss_RM[:, second_O]
-        independent_RO = (num_problems * product_RO - both_RO) / (num_problems - 1)
-        return np.concatenate([independent_RO, both_RO - independent_RO], axis=1)
+    mean_M, both_OP = miss_MP.mean(axis=1), miss_MP[first_O] * miss_MP[second_O]
 
-    value_2O = statistics(np.full((1, num_problems), 1 / num_problems))[0]
-    draws_R2O = statistics(draw_weights(num_problems, resampling))
-    estimates: list[Estimate | None] = [*from_draws(value_2O, draws_R2O, resampling.level)]
+    def statistics(mean_RM: Floats, both_RO: Floats) -> Floats:
+        """`[2O, R]` both numbers of each pair."""
+        # Two different problems each: the product of the means would share problems, and lean towards co-failure.
+        product_RO = mean_RM[:, first_O] * mean_RM[:, second_O]
+        independent_RO = (num_problems * product_RO - both_RO) / (num_problems - 1)
+        return np.concatenate([independent_RO.T, (both_RO - independent_RO).T])
+
+    weights_RP = draw_weights(num_problems, resampling)
+    value_2O = statistics(mean_M[None], both_OP.mean(axis=1)[None])[:, 0]
+    draws_2OR = statistics(weights_RP @ miss_MP.T, weights_RP @ both_OP.T)
+    deviation_MP = miss_MP - mean_M[:, None]
+    apart_OP = deviation_MP[first_O] * mean_M[second_O, None] + mean_M[first_O, None] * deviation_MP[second_O]
+    together_OP = deviation_MP[first_O] * deviation_MP[second_O]
+    influence_2OP = np.concatenate([apart_OP, together_OP - together_OP.mean(axis=1, keepdims=True)])
+    estimates: list[Estimate | None] = [*from_draws(value_2O, draws_2OR, influence_2OP, resampling)]
     return estimates[: len(first_O)], estimates[len(first_O) :]
 
 

@@ -11,15 +11,17 @@ Axes: `B` draws of the bootstrap, `M` policies, `P` problems, `R` rows, each wit
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from ensemble.pass_at_k import Floats, Ints, coverage, sampling_covariance
 
 Kind = Literal["new problems", "fixed benchmark"]
+Method = Literal["percentile", "bca"]
 
 _DECIMALS = 12
 """Differences below this are floating-point noise, and must not decide a sign."""
@@ -56,7 +58,7 @@ class Resampling:
     level: float = 0.95
     resamples: int = 2000
     seed: int = 0
-    method: Literal["percentile", "bca"] = "percentile"
+    method: Method = "bca"
     """`bca`: bias-corrected and accelerated (Efron 1987), better where values are skewed, as with rare solves."""
 
 
@@ -92,16 +94,30 @@ def means_over_problems(values_RP: Floats, resampling: Resampling) -> list[Estim
     mean_R = _without_noise(values_RP.mean(axis=1))
     if num_problems == 1:
         return [Estimate(value, None, None) for value in mean_R.tolist()]
-    stderr_R = values_RP.std(axis=1, ddof=1) / np.sqrt(num_problems)
-    means_RB = np.sort(_without_noise(values_RP @ draw_weights(num_problems, resampling).T), axis=1)
+    draws_RB = values_RP @ draw_weights(num_problems, resampling).T
+    return from_draws(mean_R, draws_RB, values_RP - mean_R[:, None], resampling)
+
+
+def from_draws(value_R: Floats, draws_RB: Floats, influence_RP: Floats, resampling: Resampling) -> list[Estimate]:
+    """Estimate statistics that are no means over problems, but smooth in the weights of the problems.
+
+    Args:
+        value_R: `[R]` each statistic on all problems.
+        draws_RB: `[R, B]` the same with the weights of each draw (`draw_weights`); shared draws pair statistics.
+        influence_RP: `[R, P]` how a statistic changes with the weight of a problem, of mean 0: for a mean, the value
+            less the mean. Standard error and acceleration come from it.
+        resampling: how draws were made.
+    """
+    value_R, sorted_RB = _without_noise(value_R), np.sort(_without_noise(draws_RB), axis=1)
+    stderr_R = _without_noise(influence_RP.std(axis=1, ddof=1) / np.sqrt(influence_RP.shape[1]))
     tail = (1 - resampling.level) / 2
-    tails_R2 = np.tile([tail, 1 - tail], (len(values_RP), 1))
+    tails_R2 = np.tile([tail, 1 - tail], (len(value_R), 1))
     if resampling.method == "bca":
-        tails_R2 = _bca(tails_R2, values_RP, mean_R, means_RB)
-    bounds_R2 = _quantiles(means_RB, tails_R2)
+        tails_R2 = _bca(tails_R2, value_R, sorted_RB, influence_RP)
+    bounds_R2 = _quantiles(sorted_RB, tails_R2)
     return [
         Estimate(value, stderr, (low, high))
-        for value, stderr, (low, high) in zip(mean_R.tolist(), stderr_R.tolist(), bounds_R2.tolist(), strict=True)
+        for value, stderr, (low, high) in zip(value_R.tolist(), stderr_R.tolist(), bounds_R2.tolist(), strict=True)
     ]
 
 
@@ -142,10 +158,33 @@ def difference_on_fixed_benchmark(
     return _normal(difference_P, variance_P, level, lowest=-1.0)
 
 
+def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, lowest: float) -> Estimate:
+    """Estimate a mean whose draws do not centre on it, so that only their spread is of use.
+
+    Student's t with a degree of freedom for each problem but one. The spread of draws of P problems is that of a sum of
+    squares over P, not P - 1, and is scaled up.
+
+    Args:
+        values_P: `[P]` one value per problem.
+        draws_B: `[B]` their mean in each draw (`draw_weights`), with everything else that chance would change.
+        resampling: how draws were made.
+        lowest: the interval is clipped to [lowest, 1].
+    """
+    num_problems = len(values_P)
+    value = float(_without_noise(values_P.mean()))
+    if num_problems == 1:
+        return Estimate(value, None, None)
+    stderr = float(_without_noise(draws_B.std(ddof=1) * np.sqrt(num_problems / (num_problems - 1))))
+    reach = float(stdtrit(num_problems - 1, (1 + resampling.level) / 2)) * stderr
+    return Estimate(value, stderr, _around(value, reach, lowest))
+
+
+@lru_cache(maxsize=1)
 def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
     """`[B, P]` share of each problem in each draw with replacement; rows sum to 1, the same seed gives the same draws.
 
-    The mean of a draw is then a product with its row, and all draws of all means are one matrix product.
+    The mean of a draw is then a product with its row, and all draws of all means are one matrix product. An analysis
+    asks for the same draws again and again, so the last are kept, read-only.
     """
     rng = np.random.default_rng(resampling.seed)
     weights_BP = np.empty((resampling.resamples, num_problems))
@@ -156,6 +195,7 @@ def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
         picked_BP += num_problems * np.arange(size)[:, None]
         times_BP = np.bincount(picked_BP.ravel(), minlength=picked_BP.size).reshape(size, num_problems)
         weights_BP[start : start + size] = times_BP / num_problems
+    weights_BP.flags.writeable = False
     return weights_BP
 
 
@@ -163,15 +203,14 @@ def _without_noise(values: ArrayLike) -> Floats:
     return np.round(np.asarray(values, np.float64), _DECIMALS) + 0.0  # never -0.0
 
 
-def _bca(tails_R2: Floats, values_RP: Floats, mean_R: Floats, means_RB: Floats) -> Floats:
+def _bca(tails_R2: Floats, value_R: Floats, draws_RB: Floats, influence_RP: Floats) -> Floats:
     """Tails shifted for bias and acceleration (Efron & Tibshirani 1993, eq. 14.10, 14.14, 14.15)."""
-    resamples = means_RB.shape[1]
-    below_R = ((means_RB < mean_R[:, None]).sum(axis=1) + (means_RB <= mean_R[:, None]).sum(axis=1)) / (2 * resamples)
+    resamples = draws_RB.shape[1]
+    below_R = ((draws_RB < value_R[:, None]).sum(axis=1) + (draws_RB <= value_R[:, None]).sum(axis=1)) / (2 * resamples)
     bias_R1 = ndtri(np.clip(below_R, 0.5 / resamples, 1 - 0.5 / resamples))[:, None]
-    deviation_RP = values_RP - mean_R[:, None]
-    squares_R = (deviation_RP**2).sum(axis=1)
-    # Where all values are equal, the bootstrap means are as well, and any tail will do.
-    acceleration_R = (deviation_RP**3).sum(axis=1) / (6 * np.where(squares_R > 0, squares_R, 1.0) ** 1.5)
+    squares_R = (influence_RP**2).sum(axis=1)
+    # Where no problem has any influence, all draws are equal, and any tail will do.
+    acceleration_R = (influence_RP**3).sum(axis=1) / (6 * np.where(squares_R > 0, squares_R, 1.0) ** 1.5)
     shifted_R2 = bias_R1 + ndtri(tails_R2)
     return ndtr(bias_R1 + shifted_R2 / (1 - acceleration_R[:, None] * shifted_R2))
 
@@ -193,5 +232,8 @@ def _normal(values_P: Floats, variance_P: Floats, level: float, lowest: float) -
     if variance <= 10.0 ** (-2 * _DECIMALS):
         return Estimate(value, None, None, "fixed benchmark")
     stderr = float(np.sqrt(variance))
-    reach = float(ndtri((1 + level) / 2)) * stderr
-    return Estimate(value, stderr, (max(value - reach, lowest), min(value + reach, 1.0)), "fixed benchmark")
+    return Estimate(value, stderr, _around(value, float(ndtri((1 + level) / 2)) * stderr, lowest), "fixed benchmark")
+
+
+def _around(value: float, reach: float, lowest: float) -> tuple[float, float]:
+    return max(value - reach, float(lowest)), min(value + reach, 1.0)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -13,11 +13,11 @@ from rich.console import Console
 from ensemble.cli.finite import SHARE
 from ensemble.errors import EnsembleError
 from ensemble.forecast import MODELS, Forecast, ForecastError, Model, forecast
-from ensemble.intervals import Estimate, Resampling, coverage_on_fixed_benchmark, means_over_problems
+from ensemble.intervals import Estimate, Method, Resampling, coverage_on_fixed_benchmark, means_over_problems
 from ensemble.outcomes import Outcomes
 from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.pass_at_k import Floats, Ints, UndefinedError, coverage
-from ensemble.report.tables import allocation_label, left_out_note, plain_table, shown
+from ensemble.report.tables import METHOD_LABELS, allocation_label, left_out_note, plain_table, shown
 from policies.config import nearest
 
 _NAMES_IN_NOTES = 3
@@ -79,7 +79,7 @@ class Answers:
 @click.option("--fixed-benchmark", is_flag=True, help="Intervals for these very problems [for new problems].")
 @click.option("--level", type=SHARE, default=0.95, help="Of intervals [0.95].")
 @click.option(
-    "--method", type=click.Choice(["percentile", "bca"]), default="percentile", help="Of intervals for new problems."
+    "--method", type=click.Choice(get_args(Method)), default="bca", help="Of intervals for new problems [bca]."
 )
 @click.option(
     "--missing",
@@ -95,7 +95,7 @@ def command(
     beyond: int | None,
     fixed_benchmark: bool,
     level: float,
-    method: Literal["percentile", "bca"],
+    method: Method,
     missing: Missing,
     as_json: bool,
 ) -> None:
@@ -111,14 +111,20 @@ def command(
     ks = [] if pass_at is None else _read_ks(pass_at)
     resampling = Resampling(level, method=method)
     answers = _answer(outcomes, split, ks, beyond, fixed_benchmark, resampling)
-    kind = "fixed benchmark" if fixed_benchmark else "new problems"
     if as_json:
-        head = {"problems": len(outcomes.problems), "left_out": outcomes.left_out, "kind": kind, "level": level}
+        head = {
+            "problems": len(outcomes.problems),
+            "left_out": outcomes.left_out,
+            "kind": "fixed benchmark" if fixed_benchmark else "new problems",
+            "level": level,
+            "method": "normal" if fixed_benchmark else method,
+        }
         click.echo(json.dumps({**head, **_report(split, answers)}, indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False, markup=False, emoji=False)
     problems = "1 problem" if len(outcomes.problems) == 1 else f"{len(outcomes.problems)} problems"
-    console.print(f"{problems}; {100 * level:g} % intervals for {_KINDS[fixed_benchmark]}.")
+    made = "normal" if fixed_benchmark else METHOD_LABELS[method]
+    console.print(f"{problems}; {100 * level:g} % intervals for {_KINDS[fixed_benchmark]} ({made}).")
     if outcomes.left_out:
         console.print(left_out_note(outcomes.left_out))
     _print(console, split, answers, beyond)

@@ -14,7 +14,7 @@ from ensemble.intervals import Resampling, draw_weights
 from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit
 from ensemble.mixture.search import Budget, BudgetError, best_allocation
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, Ints, UndefinedError
+from ensemble.pass_at_k import Floats, Ints, UndefinedError, coverage
 from ensemble.posterior import Posterior
 
 
@@ -34,16 +34,30 @@ class Arm:
     """Why an honest figure is missing."""
 
 
-def arm(outcomes: Outcomes, rule: Rule, crossfits: Mapping[Division, CrossFit], resampling: Resampling) -> Arm:
+def arm(
+    outcomes: Outcomes,
+    rule: Rule,
+    crossfits: Mapping[Division, CrossFit],
+    resampling: Resampling,
+    allocation_M: Ints | None = None,
+) -> Arm:
     """Choose by a rule and score the choice, naively and honestly.
+
+    Args:
+        outcomes: counts, of fixed size.
+        rule: how to choose.
+        crossfits: how to divide the data for each honest figure.
+        resampling: how problems are drawn anew.
+        allocation_M: `[M]` what all outcomes together choose, where that is known already.
 
     Raises:
         UndefinedError, BudgetError: a cell has fewer samples than the rule must spend.
         OutcomesError: n depends on what was drawn.
     """
     outcomes.check_fixed_size()
-    allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
-    naive_P = covered(outcomes, allocation_M[None])[0]
+    if allocation_M is None:
+        allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
+    naive_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M)
     naive_R = draw_weights(len(naive_P), resampling) @ naive_P
     honest: dict[Division, Honest] = {}
     undefined: dict[Division, str] = {}
@@ -79,11 +93,17 @@ class Split:
         return np.zeros((len(allocations_CM), len(outcomes.problems)))
 
     def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
-        """Divide by largest remainder; as many samples as the budget pays for in these shares."""
+        """Divide by largest remainder: the largest number of samples whose division the budget pays for."""
         weight_M = np.array([self.weights.get(policy, 0.0) for policy in outcomes.policies])
-        total = int(self.budget.total / (weight_M @ self.budget.cost_M / weight_M.sum()) + 1e-9)
-        counts = largest_remainder(self.weights, total)
-        return np.array([counts.get(policy, 0) for policy in outcomes.policies])
+        cost_M = self.budget.cost_M
+        # A policy gets less than one sample below its share, so that no larger number can be paid for.
+        most = (self.budget.total + cost_M[weight_M > 0].sum()) / (weight_M @ cost_M / weight_M.sum())
+        for total in range(int(most), 0, -1):
+            counts = largest_remainder(self.weights, total)
+            k_M = np.array([counts.get(policy, 0) for policy in outcomes.policies])
+            if k_M @ cost_M <= self.budget.total * (1 + 1e-9):
+                return k_M
+        return np.zeros_like(weight_M, np.int64)
 
 
 @dataclass(frozen=True)
@@ -106,7 +126,8 @@ class BestSingle:
                 f"all on policy {outcomes.policies[m]!r} are {k_M[m]} samples per problem, but only {limit_M[m]} can "
                 "be scored: draw more, or lower the budget"
             )
-        best = int(self.merit(outcomes, np.diag(k_M)).sum(axis=1).argmax())
+        covered_M = self.merit(outcomes, np.diag(k_M)).sum(axis=1)
+        best = int(np.where(k_M > 0, covered_M, -1).argmax())  # where nothing is covered, not one that is not drawn
         return np.where(np.arange(len(k_M)) == best, k_M, 0)
 
     def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
 from ensemble.allocation import largest_remainder
-from ensemble.intervals import Estimate, Resampling, mean_over_problems
+from ensemble.intervals import Estimate, Resampling, mean_over_problems, student_interval
 from ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, arm
 from ensemble.mixture.contribution import Contribution, contributions
 from ensemble.mixture.crossfit import CrossFit, Division, Rule
@@ -19,7 +18,7 @@ from ensemble.mixture.routing import best_routing
 from ensemble.mixture.search import CURRENCIES, Budget, BudgetError, Choice, Currency, best_allocation
 from ensemble.mixture.threads import one_thread
 from ensemble.outcomes import Outcomes, OutcomesError
-from ensemble.pass_at_k import Floats, UndefinedError
+from ensemble.pass_at_k import UndefinedError
 from ensemble.posterior import Posterior
 
 
@@ -73,6 +72,8 @@ class Comparison:
     """Of `mixture` and `equal` over `best_single`, paired per problem; empty without a best single."""
     undefined: dict[str, str]
     """Why a figure is missing, by what is missing."""
+    resampling: Resampling
+    """How the intervals of naive figures are made; those of honest ones have its level."""
 
 
 @one_thread
@@ -108,7 +109,7 @@ def compare(
         "equal": Split.equal(members or outcomes.policies, budget),
         "best_single": BestSingle(budget),
     }
-    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty)
+    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty, choice)
     return Comparison(
         budget=budget,
         choice=choice,
@@ -119,6 +120,7 @@ def compare(
         coverage={name: _figures(one, honesty) for name, one in arms.items()},
         gains=_gains(arms, honesty),
         undefined=undefined,
+        resampling=honesty.resampling,
     )
 
 
@@ -165,12 +167,16 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
 _PILOT = {"every honest figure": "a pilot's samples choose, but are too few to score what they chose"}
 
 
-def _arms(outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty) -> tuple[dict[str, Arm], dict[str, str]]:
+def _arms(
+    outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty, choice: Choice
+) -> tuple[dict[str, Arm], dict[str, str]]:
+    """The naive figure of the mixture is that of the choice itself, which was searched for longer than in folds."""
+    chosen = {"mixture": choice.allocation_M}
     arms: dict[str, Arm] = {}
     undefined: dict[str, str] = {}
     for name, rule in rules.items():
         try:
-            arms[name] = arm(outcomes, rule, honesty.crossfits, honesty.resampling)
+            arms[name] = arm(outcomes, rule, honesty.crossfits, honesty.resampling, chosen.get(name))
         except (UndefinedError, BudgetError) as error:
             undefined[name] = str(error)
         else:
@@ -181,7 +187,7 @@ def _arms(outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty) -> tu
 def _figures(arm: Arm, honesty: Honesty) -> Figures:
     honest: dict[Division, Estimate] = {}
     for by, values in arm.honest.items():
-        honest[by] = _cross_fitted(values.covered_P, values.resampled_R, honesty)
+        honest[by] = student_interval(values.covered_P, values.resampled_R, honesty.resampling, lowest=0)
     return Figures(mean_over_problems(arm.naive_P, honesty.resampling), honest)
 
 
@@ -193,23 +199,17 @@ def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, Figures]:
 
 
 def gain_over(single: Arm, ours: Arm, honesty: Honesty) -> Figures:
-    """Coverage of one arm minus another's, paired per problem."""
+    """Coverage of one arm minus another's, paired per problem.
+
+    Honest intervals are no percentiles: to a draw of identical policies the one that was luckiest is truly better.
+    """
     honest: dict[Division, Estimate] = {}
     for by in ours.honest:
         if by in single.honest:
             a, b = ours.honest[by], single.honest[by]
-            honest[by] = _cross_fitted(a.covered_P - b.covered_P, a.resampled_R - b.resampled_R, honesty)
+            gain_P, gain_R = a.covered_P - b.covered_P, a.resampled_R - b.resampled_R
+            honest[by] = student_interval(gain_P, gain_R, honesty.resampling, lowest=-1)
     return Figures(mean_over_problems(ours.naive_P - single.naive_P, honesty.resampling), honest)
-
-
-def _cross_fitted(values_P: Floats, resampled_R: Floats, honesty: Honesty) -> Estimate:
-    """A normal interval with the bootstrap's standard error.
-
-    Not its percentiles: to a resample of identical policies the one that was luckiest is truly better.
-    """
-    value, stderr = float(values_P.mean()), float(resampled_R.std(ddof=1))
-    reach = float(norm.ppf((1 + honesty.resampling.level) / 2)) * stderr
-    return Estimate(value, stderr, (value - reach, value + reach))
 
 
 def _expected(policies: Sequence[str], posterior: Posterior, single: BestSingle) -> dict[str, float]:

@@ -13,13 +13,13 @@ from ensemble.claims import Claim, examine
 from ensemble.complementarity import Pair, UniqueSolve, pairs, solved_by_extrapolation, solved_by_one
 from ensemble.experiment import AnalysisSection
 from ensemble.frontier import FrontPoint, ModerateRange, frontier, moderate_range, pareto, trends
-from ensemble.intervals import Estimate, Resampling, mean_over_problems
+from ensemble.intervals import Estimate, Resampling, means_over_problems
 from ensemble.mixture.arms import Split
 from ensemble.mixture.comparison import Comparison, Honesty, compare, equal_gains
-from ensemble.mixture.crossfit import CrossFit, Division, covered
+from ensemble.mixture.crossfit import CrossFit, Division
 from ensemble.mixture.search import Budget
 from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import pass_at_k
+from ensemble.pass_at_k import coverage, pass_at_k
 from ensemble.trend import Trend
 
 _CURVE_POINTS = 24
@@ -41,7 +41,8 @@ class Analysis:
 
     outcomes: Outcomes
     budget: int
-    level: float
+    resampling: Resampling
+    """How intervals are made."""
     alphas: dict[str, float | None]
     pass_at_k: dict[str, dict[int, Estimate]]
     """By policy and k."""
@@ -62,6 +63,11 @@ class Analysis:
     solved_by_extrapolation: list[UniqueSolve]
     claims: list[Claim]
     forgeable: Forgeable
+
+    @property
+    def level(self) -> float:
+        """Of all intervals."""
+        return self.resampling.level
 
     @property
     def best_single(self) -> str:
@@ -108,7 +114,7 @@ def analyse(
     return Analysis(
         outcomes=outcomes,
         budget=budget,
-        level=section.level,
+        resampling=resampling,
         alphas=dict(alphas),
         pass_at_k=_pass_at_k(outcomes, section.pass_at, resampling),
         frontier=frontier(outcomes, resampling),
@@ -207,10 +213,10 @@ def _count_forgeable(outcomes: Outcomes, forgeable: Collection[str]) -> Forgeabl
 
 
 def _pass_at_k(outcomes: Outcomes, pass_at: Sequence[int], resampling: Resampling) -> dict[str, dict[int, Estimate]]:
-    pass_KMP = {k: pass_at_k(outcomes.num_samples_MP, outcomes.num_correct_MP, k) for k in sorted(set(pass_at))}
+    counts = outcomes.num_samples_MP, outcomes.num_correct_MP
+    estimates = {k: means_over_problems(pass_at_k(*counts, k), resampling) for k in sorted(set(pass_at))}
     return {
-        policy: {k: mean_over_problems(pass_MP[m], resampling) for k, pass_MP in pass_KMP.items()}
-        for m, policy in enumerate(outcomes.policies)
+        policy: {k: estimate_M[m] for k, estimate_M in estimates.items()} for m, policy in enumerate(outcomes.policies)
     }
 
 
@@ -227,7 +233,7 @@ def _curves(outcomes: Outcomes, members: Sequence[str], budget: int) -> dict[str
     limit_M = n_MP.min(axis=1)
     for k in whole:
         split = Split.equal(members, Budget.of_samples(k, len(outcomes.policies)))
-        curves["equal"][k] = float(covered(outcomes, split.choose(outcomes, limit_M)[None]).mean())
+        curves["equal"][k] = float(coverage(n_MP, c_MP, split.choose(outcomes, limit_M)).mean())
     return curves
 
 

@@ -17,6 +17,7 @@ from ensemble.report.tables import (
     allocation_label,
     bare,
     bare_difference,
+    intervals,
     percent,
     plain_table,
     points,
@@ -62,6 +63,7 @@ def tables(comparison: Comparison, by: Division) -> Group:
     arms = [
         Text(f"The same budget: {_budget(comparison)} per problem, % of problems covered", style="bold"),
         _arms(comparison),
+        Text(f"In brackets {intervals(comparison.resampling)}; of honest figures Student's t.", style="dim"),
     ]
     notes = [*_undefined(comparison), _certificate(comparison), *_random(comparison)]
     return Group(
@@ -107,6 +109,7 @@ def as_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
             "method": certificate.method,
         },
         "random_routing": _random_json(comparison),
+        "intervals": {"level": comparison.resampling.level, "naive": comparison.resampling.method, "honest": "student"},
         "crossfit": {"by": by, "folds": crossfit.folds, "repeats": crossfit.repeats},
         "crossfits": {
             division: {

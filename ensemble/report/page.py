@@ -52,6 +52,7 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
     return environment.get_template("page.html").render(
         run=run,
         analysis=analysis,
+        intervals=tables.intervals(analysis.resampling),
         arm_labels=tables.ARM_LABELS,
         conclusion=tables.conclusion(analysis),
         advice=mixture.sentence(analysis.comparison, "problems"),

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ensemble.claims import Claim
 from ensemble.frontier import FrontPoint, ModerateRange, Takeover
-from ensemble.intervals import Estimate
+from ensemble.intervals import Estimate, Method, Resampling
 from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
 
@@ -21,6 +21,7 @@ _IN_WORDS = {
 
 _NAMES_IN_NOTES = 3
 
+METHOD_LABELS: dict[Method, str] = {"bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
 ARM_LABELS = {"mixture": "best mixture", "equal": "equal split", "best_single": "best single"}
 
 
@@ -41,6 +42,11 @@ def points(estimate: Estimate | None) -> str:
 def alpha_label(alpha: float | None) -> str:
     """α with its sign, or a dash where a policy has none."""
     return "–" if alpha is None else f"{alpha:+.2f}".replace("-", "−")
+
+
+def intervals(resampling: Resampling) -> str:
+    """How intervals were made, but for those of honest figures."""
+    return f"{100 * resampling.level:g} % intervals for new problems, {METHOD_LABELS[resampling.method]}"
 
 
 def allocation_label(allocation: dict[str, int]) -> str:
@@ -126,7 +132,7 @@ def front(points: Mapping[str, FrontPoint]) -> str:
 def tables(analysis: Analysis) -> Group:
     """Everything that is printed at the end of a run."""
     parts = [
-        (f"Solved, % of problems [{100 * analysis.level:.0f} % interval over problems]", _solved(analysis)),
+        (f"Solved, % of problems [{intervals(analysis.resampling)}]", _solved(analysis)),
         ("The frontier: how samples fail, % of samples", _failed(analysis)),
         (f"The same budget: {analysis.budget} samples per problem, % of problems covered", _arms(analysis)),
     ]

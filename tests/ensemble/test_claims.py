@@ -211,3 +211,21 @@ def test_the_ladder_bears_out_the_trade_and_the_line_between():
     found = verdicts(claims)
     assert found["trade"] == found["interpolation"] == found["problems"] == "supported"
     assert found["extrapolation"] == "undecided"
+
+
+def test_two_problems_that_agree_decide_nothing():
+    """Equal values have no spread, so that t is infinite; two coins fall on one side every other time."""
+    outcomes = Outcomes(
+        problems=("p0", "p1"),
+        policies=("low@0", "low@1"),
+        num_samples_MP=np.full((2, 2), 2),
+        num_correct_MP=np.array([[0, 0], [1, 1]]),
+        num_failures_MP={
+            "optimisation": np.array([[2, 2], [0, 0]]),
+            "correctness": np.array([[0, 0], [1, 1]]),
+        },
+        costs_MP={},
+    )
+    trade = examine(outcomes, {"low@0": 0.0, "low@1": 1.0}, {}, QUICK)[0]
+    assert [part.p_value for part in trade.parts] == [0.5, 0.5]
+    assert trade.verdict == "undecided"

@@ -90,7 +90,7 @@ def test_tables_say_the_same_in_words(
     asked = ["--allocation", "low=3", "--pass-at", "1,4,5", "--fixed-benchmark", "--forecast", "50"]
     main(["coverage", "--outcomes", str(table), *asked])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "3 problems; 95 % intervals for these very problems and other samples."
+    assert lines[0] == "3 problems; 95 % intervals for these very problems and other samples (normal)."
     assert lines[1].startswith("3 × low covers 56.9 % [")
     low, high = (next(line.split() for line in lines if line.strip().startswith(name)) for name in ("low", "high=1"))
     assert low[1:3] == ["43.3", "%"]

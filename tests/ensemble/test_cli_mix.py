@@ -51,6 +51,7 @@ def test_json_holds_what_the_contract_names(capsys, table):
     assert sum(said["random_routing"]["weights"].values()) == pytest.approx(1)
     assert said["random_routing"]["coverage"] <= said["random_routing"]["fixed_coverage"]
     assert said["crossfit"] == {"by": "problems", "folds": 3, "repeats": 2}
+    assert said["intervals"] == {"level": 0.95, "naive": "bca", "honest": "student"}
     assert set(said["crossfits"]) == {"problems", "samples"}
     shares = [one["shapley"] for one in said["contributions"].values()]
     assert sum(shares) == pytest.approx(said["certificate"]["objective"], abs=0.01)
@@ -60,6 +61,7 @@ def test_json_holds_what_the_contract_names(capsys, table):
 def test_the_sentence_says_what_to_do(capsys, table):
     said = " ".join(mix(capsys, table, "--budget", "6").split())
     assert "Spend 6 samples per problem as" in said
+    assert "95 % intervals for new problems, BCa bootstrap; of honest figures Student's t." in said
     assert "over first, the best single policy. The gain is more than chance explains." in said
     twins = " ".join(mix(capsys, table, "--budget", "6", "--policy", "first", "--policy", "twin").split())
     assert "first alone will do: the best mixture is all of it, and covers" in twins

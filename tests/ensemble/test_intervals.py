@@ -17,6 +17,8 @@ from ensemble.intervals import (
     Resampling,
     coverage_on_fixed_benchmark,
     difference_on_fixed_benchmark,
+    draw_weights,
+    from_draws,
     mean_over_problems,
     means_over_problems,
 )
@@ -50,11 +52,44 @@ def test_rows_share_their_draws_however_they_are_cut(monkeypatch):
     values_RP = np.random.default_rng(4).random((3, 17))
     together = means_over_problems(values_RP, Resampling(resamples=200))
     monkeypatch.setattr(intervals, "_CELLS", 17 * 7)
-    assert np.allclose(intervals.draw_weights(17, Resampling(resamples=200)).sum(axis=1), 1)
+    draw_weights.cache_clear()
+    assert np.allclose(draw_weights(17, Resampling(resamples=200)).sum(axis=1), 1)
     for one, values_P in zip(together, values_RP, strict=True):
         alone = mean_over_problems(values_P, Resampling(resamples=200))
         assert (one.value, one.stderr) == (alone.value, alone.stderr)
         assert one.interval == pytest.approx(alone.interval, abs=2e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_intervals_of_other_statistics_are_those_of_scipy(method):
+    """A product of two means, whose influence is the derivative of a product."""
+    rng = np.random.default_rng(5)
+    a_P, b_P = rng.beta(0.3, 1.0, 80), rng.beta(1.0, 0.5, 80)
+    resampling = Resampling(0.9, 2000, 7, method)
+    weights_BP = draw_weights(80, resampling)
+    influence_P = (a_P - a_P.mean()) * b_P.mean() + a_P.mean() * (b_P - b_P.mean())
+    value_R, draws_RB = np.array([a_P.mean() * b_P.mean()]), ((weights_BP @ a_P) * (weights_BP @ b_P))[None]
+    (found,) = from_draws(value_R, draws_RB, influence_P[None], resampling)
+    scipy = bootstrap(
+        (a_P, b_P),
+        lambda a, b, axis: a.mean(axis) * b.mean(axis),
+        n_resamples=2000,
+        paired=True,
+        vectorized=True,
+        confidence_level=0.9,
+        method={"percentile": "percentile", "bca": "BCa"}[method],
+        rng=np.random.default_rng(7),
+    )
+    assert found.interval == pytest.approx(tuple(scipy.confidence_interval), abs=0.02 * found.stderr)
+    assert found.stderr == pytest.approx(scipy.standard_error, rel=0.05)
+
+
+def test_a_draw_shares_out_all_problems_and_a_seed_repeats_it():
+    weights_BP = draw_weights(7, Resampling(resamples=50, seed=3))
+    np.testing.assert_allclose(weights_BP.sum(axis=1), 1)
+    draw_weights.cache_clear()
+    np.testing.assert_array_equal(weights_BP, draw_weights(7, Resampling(resamples=50, seed=3)))
+    assert np.any(weights_BP != draw_weights(7, Resampling(resamples=50, seed=4)))
 
 
 @busy
@@ -73,6 +108,22 @@ def test_intervals_lie_among_the_values(values_RP, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_values_have_an_interval_of_no_width(method):
     assert mean_over_problems(np.full(5, 0.25), Resampling(method=method)).interval == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(("values", "sign"), [([0.1, 0.2, 0.3], 1), ([-0.1, -0.2, -0.3], -1), ([-0.5, 0.5, 0.1], 0)])
+def test_the_sign_is_that_of_the_whole_interval(values, sign):
+    assert mean_over_problems(np.array(values), Resampling()).sign == sign
+
+
+def test_rounding_errors_decide_no_sign():
+    difference_P = np.array([0.1 + 0.2 - 0.3, 0.0, 0.0])
+    assert np.any(difference_P != 0)
+    assert mean_over_problems(difference_P, Resampling()).sign == 0
+
+
+def test_one_problem_has_no_interval():
+    estimate = mean_over_problems(np.array([0.5]), Resampling())
+    assert (estimate.value, estimate.stderr, estimate.interval) == (0.5, None, None)
 
 
 def test_no_problems_are_refused():
