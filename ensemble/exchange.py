@@ -5,40 +5,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.outcomes import FAILURES, Outcomes
+from ensemble.outcomes import Outcomes
 from ensemble.outcomes_file import outcomes_from_table, write_outcomes
 from ensemble.sample_file import SampleKey
 from ensemble.store import Graded, Sample, Store
 from ensemble.verdict_file import verdict_line
-from grading.coverage import clears
-from grading.types import Verdict
 
 
-def count_outcomes(store: Store, level: float = 1.0) -> Outcomes:
+def count_outcomes(store: Store, level: float = 1.0, verdict_set: str | None = None) -> Outcomes:
     """Count verdicts per problem and policy, with failure classes and mean costs per sample.
 
     Args:
         store: of a run.
         level: coverage level x: a sample counts as accepted if it passed the first ⌈x·T⌉ of T tests. One that did not
             keeps the failure class that it has at full coverage.
+        verdict_set: the set of verdicts that is counted [the current].
 
     Raises:
         GradingError: the level is not above 0 and at most 1.
+        StoreError: there is no such set.
     """
-    verdicts = store.verdicts()
-    verdicts["accepted"] = verdicts["verdict"] == Verdict.AC.value
-    if level != 1.0:
-        verdicts["accepted"] |= verdicts["slot"].isin(_clearing(store, level))
-    for failure in FAILURES:
-        verdicts[failure] = (verdicts["failure"] == failure) & ~verdicts["accepted"]
-    table = verdicts.groupby(["policy", "problem"], sort=False).agg(
-        n=("verdict", "size"),
-        c=("accepted", "sum"),
-        **{failure: (failure, "sum") for failure in FAILURES},
-        tokens=("completion_tokens", "mean"),
-        seconds=("seconds", "mean"),
-    )
-    return outcomes_from_table(table.reset_index(), str(store.path))
+    return outcomes_from_table(store.tally(level, verdict_set), str(store.path))
 
 
 def export(store: Store, folder: Path, level: float = 1.0) -> list[Path]:
@@ -53,15 +40,6 @@ def export(store: Store, folder: Path, level: float = 1.0) -> list[Path]:
     _write_lines(verdicts, (_verdict_line(*graded) for graded in store.graded()))
     write_outcomes(count_outcomes(store, level), outcomes)
     return [samples, verdicts, outcomes]
-
-
-def _clearing(store: Store, level: float) -> list[int]:
-    """Numbers of the slots whose samples clear a coverage level."""
-    return [
-        graded.slot.number
-        for graded, _ in store.graded()
-        if clears(graded.judgement.tests_passed, graded.judgement.num_tests, level)
-    ]
 
 
 def _sample_line(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
