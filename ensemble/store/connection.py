@@ -65,10 +65,13 @@ def open_for_reading(path: Path, resources: ExitStack) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(db: sqlite3.Connection, path: Path) -> Generator[None]:
-    """Do all writes of a block, or none.
+    """Do all writes of a block, or none; inside another such block they are part of that.
 
     Raises StoreLostError where the disk refuses.
     """
+    if db.in_transaction:
+        yield
+        return
     with _refusals_named(path):
         try:
             db.execute("BEGIN IMMEDIATE")

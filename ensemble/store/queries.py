@@ -17,6 +17,7 @@ from grading.types import Verdict
 CELLS = "SELECT cell, policy, problem FROM cells"
 _SLOT = "slot, cell, sample_index, seed"
 SLOTS = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? ORDER BY slot"
+FIND = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? AND problem = ? AND sample_index = ?"
 _UNSAMPLED = (
     "FROM cells CROSS JOIN slots USING (cell) "
     "WHERE policy = ? AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.slot = slots.slot)"
@@ -28,6 +29,7 @@ _SAMPLE = (
     f"SELECT {_SLOT}, text, {SAMPLE_COLUMNS} FROM samples CROSS JOIN slots USING (slot) CROSS JOIN texts USING (slot) "
 )
 _NO_VERDICT = "NOT EXISTS (SELECT 1 FROM verdicts WHERE verdict_set = ? AND verdicts.slot = samples.slot)"
+SAMPLE = f"{_SAMPLE} WHERE samples.slot = ?"
 SAMPLES = f"{_SAMPLE} WHERE samples.slot > ? ORDER BY samples.slot LIMIT ?"
 UNGRADED = f"{_SAMPLE} WHERE samples.slot > ? AND {_NO_VERDICT} ORDER BY samples.slot LIMIT ?"
 SAMPLES_OF = f"{_SAMPLE} WHERE samples.slot IN (SELECT value FROM json_each(?))"
@@ -36,6 +38,7 @@ UNGRADED_NUMBERS = (
     f"WHERE {_NO_VERDICT} ORDER BY problem, slot"
 )
 
+VERDICT = f"SELECT {JUDGEMENT_COLUMNS} FROM verdicts WHERE verdict_set = ? AND slot = ?"
 GRADED = (
     f"SELECT {_SLOT}, failure, description, {JUDGEMENT_COLUMNS} "
     "FROM verdicts CROSS JOIN slots USING (slot) CROSS JOIN judges USING (judge) WHERE verdict_set = ? ORDER BY slot"

@@ -31,7 +31,7 @@ from ensemble.store.records import (
     sample_row,
 )
 from ensemble.store.schema import RUN_SET
-from grading.types import Failure
+from grading.types import Failure, Judgement
 
 STORE_NAME = "run.sqlite"
 """The record of a run inside its folder."""
@@ -68,6 +68,10 @@ class Store:
         """Read the same state throughout a block, whatever another process writes meanwhile."""
         return snapshot(self._db)
 
+    def transaction(self) -> AbstractContextManager[None]:
+        """Do all writes of a block, or none."""
+        return transaction(self._db, self.path)
+
     # The plan
 
     def about(self) -> dict[str, str]:
@@ -76,13 +80,22 @@ class Store:
 
     def plan(self, slots: Iterable[Slot], about: Mapping[str, str]) -> None:
         """Write down every slot, once and for all."""
-        with self._transaction():
+        with self.transaction():
             self._db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
             cells: dict[tuple[str, str], int] = {}
             self._db.executemany("INSERT INTO slots VALUES (?, ?, ?, ?)", _slot_rows(slots, cells))
             self._db.executemany(
                 "INSERT INTO cells VALUES (?, ?, ?)", ((number, *names) for names, number in cells.items())
             )
+
+    def cells(self) -> list[tuple[str, str]]:
+        """Every policy and problem that samples are planned of, in order."""
+        return [(policy, problem) for _, policy, problem in self._db.execute(f"{queries.CELLS} ORDER BY cell")]
+
+    def find(self, policy: str, problem: str, index: int) -> Slot | None:
+        """The slot of this name, if it is planned."""
+        rows = self._db.execute(queries.FIND, (policy, problem, index))
+        return next((self._slot(*row) for row in rows), None)
 
     def slots(self, policy: str) -> list[Slot]:
         """All planned slots of a policy, in order."""
@@ -102,13 +115,17 @@ class Store:
         """Store samples, all of them or none. A slot that already has one keeps it."""
         texts = [(sample.slot.number, compress(sample.completion.text)) for sample in samples]
         rows = [(sample.slot.number, *sample_row(sample)) for sample in samples]
-        with self._transaction():
+        with self.transaction():
             self._db.executemany(f"INSERT INTO samples VALUES ({_places(7)}) ON CONFLICT DO NOTHING", rows)
             self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", texts)
 
     def samples(self) -> Iterator[Sample]:
         """All samples, in the order of the plan."""
         return self._pages(queries.SAMPLES)
+
+    def sample(self, slot: Slot) -> Sample | None:
+        """The sample in a slot, if it is there."""
+        return next(map(self._sample, self._db.execute(queries.SAMPLE, (slot.number,))), None)
 
     def samples_of(self, numbers: Sequence[int]) -> Iterator[Sample]:
         """The samples in these slots, in this order."""
@@ -135,7 +152,7 @@ class Store:
         A slot that already has a verdict in the set keeps it.
         """
         number = self._set(verdict_set)
-        with self._transaction():
+        with self.transaction():
             self._db.execute("INSERT OR IGNORE INTO judges (description) VALUES (?)", (judge,))
             (judge_number,) = self._db.execute("SELECT judge FROM judges WHERE description = ?", (judge,)).fetchone()
             self._db.executemany(
@@ -143,6 +160,11 @@ class Store:
                 f"VALUES ({_places(13)}) ON CONFLICT DO NOTHING",
                 [(number, one.slot.number, *judgement_row(one.judgement), one.failure, judge_number) for one in graded],
             )
+
+    def verdict(self, slot: Slot, verdict_set: str | None = None) -> Judgement | None:
+        """What a set [the current] says of the sample in a slot, if it does."""
+        rows = self._db.execute(queries.VERDICT, (self._set(verdict_set), slot.number))
+        return next(map(judgement_of, rows), None)
 
     def graded(self, verdict_set: str | None = None) -> Iterator[tuple[Graded, str]]:
         """All verdicts of a set [the current], in the order of the plan, each with the description of its judge."""
@@ -166,7 +188,7 @@ class Store:
         """
         known = {one.name: one.about for one in self.verdict_sets()}
         if name not in known:
-            with self._transaction():
+            with self.transaction():
                 self._db.execute(
                     "INSERT INTO verdict_sets (name, about, created, is_current) VALUES (?, ?, ?, 0)",
                     (name, json.dumps(about), time.time()),
@@ -181,7 +203,7 @@ class Store:
     def use_verdict_set(self, name: str) -> None:
         """Make a set the current one."""
         number = self._set(name)
-        with self._transaction():
+        with self.transaction():
             self._db.execute("UPDATE verdict_sets SET is_current = 0 WHERE is_current")
             self._db.execute("UPDATE verdict_sets SET is_current = 1 WHERE verdict_set = ?", (number,))
 
@@ -233,9 +255,6 @@ class Store:
             if known == name or (name is None and is_current):
                 return number
         raise StoreError(f"{self.path} has no verdicts named {name!r}: name one of {', '.join(numbers)}")
-
-    def _transaction(self) -> AbstractContextManager[None]:
-        return transaction(self._db, self.path)
 
 
 def _slot_rows(slots: Iterable[Slot], cells: dict[tuple[str, str], int]) -> Iterator[tuple[int, int, int, int]]:
