@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ensemble.exchange import Imported, import_samples, import_verdicts
-from ensemble.store import RUN_SET, STORE_NAME, Store, StoreError
+from ensemble.store import RUN_SET, STORE_NAME, Store
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -22,9 +22,7 @@ def command(folder: Path, samples: Path | None, verdicts: Path | None, verdict_s
     """
     if samples is None and verdicts is None:
         raise click.UsageError("nothing to import: give --samples, --verdicts, or both")
-    if not (folder / STORE_NAME).is_file():
-        raise StoreError(f"{folder} holds no run: plan one with `alphamix run`, which may be interrupted at once")
-    with Store(folder / STORE_NAME) as store:
+    with Store(folder / STORE_NAME, create=False) as store:
         if samples is not None:
             _print("samples", import_samples(store, samples))
         if verdicts is not None:

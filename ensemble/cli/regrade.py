@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,20 +62,21 @@ def command(
     exports and reports are made from them.
     """
     if use is not None:
-        with Store(folder / STORE_NAME) as store:
+        with Store(folder / STORE_NAME, create=False) as store:
             store.use_verdict_set(use)
         return
     if name == RUN_SET:
         raise click.BadParameter(f"{RUN_SET!r} are the run's own verdicts: choose another name", param_hint="--set")
     settings = experiment.load(folder / "experiment.toml", environment=os.environ)
-    own = load_problems(settings.problems.file)[: settings.problems.limit] if problems_file is None else None
-    problems = own if own is not None else load_problems(problems_file or Path())
+    problems = load_problems(problems_file or settings.problems.file)
+    if problems_file is None:
+        problems = problems[: settings.problems.limit]
     options = JudgeOptions(sandbox or settings.grading.sandbox, all_tests)
-    changes = {"time_limit_scale": time_limit_scale, "memory_limit_scale": memory_limit_scale, "checker": checker}
-    about = {"judge": JUDGE_VERSION, "problems": fingerprint(problems), **_asdict(options), **changes}
+    scales = {"time_limit_scale": time_limit_scale, "memory_limit_scale": memory_limit_scale}
+    about = {"judge": JUDGE_VERSION, "problems": fingerprint(problems), **asdict(options), **scales, "checker": checker}
     name = name or _name(about, settings.grading.sandbox)
     with (
-        Store(folder / STORE_NAME) as store,
+        Store(folder / STORE_NAME, create=False) as store,
         Store(folder / STORE_NAME, read_only=True) as reader,
         RunProgress(Console(), quiet=quiet, sampling=False) as progress,
     ):
@@ -170,13 +172,15 @@ def _checker(text: str) -> Checker:
 
 def _name(about: dict[str, Any], usual_sandbox: str) -> str:
     """Name a set by the judge's version and whatever is not as usual."""
-    usual = {"sandbox": usual_sandbox, "all_tests": False, "time_limit_scale": 1.0, "memory_limit_scale": 1.0}
-    unusual = [f"{key}={value}" for key, value in about.items() if value != {**usual, "checker": None}.get(key, value)]
+    usual = {
+        "sandbox": usual_sandbox,
+        "all_tests": False,
+        "time_limit_scale": 1,
+        "memory_limit_scale": 1,
+        "checker": None,
+    }
+    unusual = [f"{key}={about[key]}" for key, value in usual.items() if about[key] != value]
     return ",".join([f"judge-{about['judge']}", *unusual])
-
-
-def _asdict(options: JudgeOptions) -> dict[str, Any]:
-    return {"sandbox": options.sandbox, "all_tests": options.all_tests}
 
 
 def _print_owed(owed: Counter[str]) -> None:

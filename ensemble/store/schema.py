@@ -5,6 +5,7 @@ brings an older file up to date; a reader, who may change nothing, sees one of f
 """
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from ensemble.store.records import StoreError
@@ -109,6 +110,9 @@ def prepare_for_writing(db: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} is a database, but no run's record: give another folder")
     if version < SCHEMA_VERSION:
         db.executescript(f"BEGIN IMMEDIATE; {_STEPS[version]} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        if version:
+            with suppress(sqlite3.OperationalError):  # a disk that has no room to make the file smaller
+                db.execute("VACUUM")
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

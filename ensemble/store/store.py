@@ -47,8 +47,10 @@ class Store:
         StoreLostError: its folder cannot be written.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, create: bool = True) -> None:
         self.path = path
+        if not (create or path.is_file()):
+            raise StoreError(f"{path.parent} holds no run: name the folder of one, or begin one with `alphamix run`")
         self._cells: dict[int, tuple[str, str]] = {}
         with ExitStack() as opening:
             self._db = (open_for_reading if read_only else open_for_writing)(path, opening)

@@ -14,7 +14,7 @@ from policies.types import Completion
 POLICIES, PROBLEMS, DRAWS = 4, 100, 250
 NUM_SLOTS = POLICIES * PROBLEMS * DRAWS
 STEPS_PER_SLOT = 100
-"""Most instructions of SQLite's virtual machine that may go into one slot: one pass with a look-up or two takes a few dozen."""
+"""Most instructions of SQLite's virtual machine for one slot: a pass with a look-up or two takes a few dozen."""
 ABOUT = {"sampling.setting": '"reasoning"', **{f"policies.m{m}": "hash" for m in range(POLICIES)}}
 
 
