@@ -1,13 +1,18 @@
 """`alphamix status`: what a run has done and what it owes, also while it goes on."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from ensemble.store import STORE_NAME, Store
+
+_HASH = 12
+"""Digits of a hash that are shown."""
 
 
 @click.command("status")
@@ -29,8 +34,7 @@ def command(folder: Path, as_json: bool, sets: bool) -> None:
     elif sets:
         table = Table("verdicts", "graded", "current", "with")
         for one in verdict_sets:
-            options = ", ".join(f"{key} {value}" for key, value in one.about.items() if value is not None)
-            table.add_row(one.name, f"{one.graded:,}", "yes" if one.is_current else "", options)
+            table.add_row(one.name, f"{one.graded:,}", "yes" if one.is_current else "", _options(one.about))
         Console().print(table)
     else:
         table = Table("policy", *progress.columns)
@@ -39,3 +43,9 @@ def command(folder: Path, as_json: bool, sets: bool) -> None:
         Console().print(table)
         if len(verdict_sets) > 1:
             click.echo(f"{len(verdict_sets)} sets of verdicts: --sets lists them")
+
+
+def _options(about: Mapping[str, Any]) -> str:
+    """What a set was graded with, in short: hashes by their beginning, nothing that is as usual."""
+    unusual = {key: value for key, value in about.items() if value not in (None, False, 1)}
+    return ", ".join(f"{key} {(value[:_HASH] if key == 'problems' else value)}" for key, value in unusual.items())

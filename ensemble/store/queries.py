@@ -43,6 +43,10 @@ GRADED = (
     f"SELECT {_SLOT}, failure, description, {JUDGEMENT_COLUMNS} "
     "FROM verdicts CROSS JOIN slots USING (slot) CROSS JOIN judges USING (judge) WHERE verdict_set = ? ORDER BY slot"
 )
+JUDGES = (
+    "SELECT description FROM (SELECT judge, COUNT(*) AS verdicts FROM verdicts WHERE verdict_set = ? GROUP BY judge) "
+    "JOIN judges USING (judge) ORDER BY verdicts DESC, judge"
+)
 VERDICTS = (
     "SELECT slot, policy, problem, verdict, failure, completion_tokens, seconds "
     "FROM verdicts CROSS JOIN samples USING (slot) CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "

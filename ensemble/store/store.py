@@ -176,6 +176,10 @@ class Store:
             judgement, cause = judgement_of(row), None if failure is None else Failure(failure)
             yield Graded(self._slot(number, cell, index, seed), judgement, cause), description
 
+    def judges(self, verdict_set: str | None = None) -> list[str]:
+        """Descriptions of the judges of a set [the current], first the one that gave most of its verdicts."""
+        return [judge for (judge,) in self._db.execute(queries.JUDGES, (self._set(verdict_set),))]
+
     def verdict_sets(self) -> list[VerdictSet]:
         """All sets of verdicts, the run's own first."""
         return [
