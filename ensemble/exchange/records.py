@@ -47,7 +47,7 @@ VERDICT_COLUMNS: Columns = {
     "passed_tests": ["bool"],
     "judge": "string",  # JSON
 }
-_Count = Annotated[int, Field(ge=0, strict=True)]
+_Count = Annotated[int, Field(ge=0, lt=2**63, strict=True)]  # what SQLite can hold
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -84,7 +84,7 @@ class _Record(BaseModel):
 
     problem_id: Annotated[str, Field(strict=True)]
     policy: Annotated[str, Field(strict=True)]
-    index: Annotated[int, Field(strict=True)]
+    index: _Count
 
 
 class Usage(BaseModel):
@@ -161,6 +161,9 @@ class VerdictRecord(_Record):
             raise ValueError(f"{self.tests_passed} tests passed of {self.num_tests}")
         if self.verdict is Verdict.AC and (self.failure is not None or self.tests_passed < self.num_tests):
             raise ValueError("AC, but not all tests passed")
+        self.message.encode()  # half a surrogate pair is a ValueError
+        if isinstance(self.judge, str) and not isinstance(json.loads(self.judge), dict):
+            raise ValueError(f"judge is {self.judge}, not a JSON object")
         return self
 
     def graded(self, slot: Slot, finish_reason: str) -> Graded:

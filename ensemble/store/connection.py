@@ -55,9 +55,12 @@ def open_for_reading(path: Path, resources: ExitStack) -> sqlite3.Connection:
             db.execute("SELECT COUNT(*) FROM sqlite_master")
         except sqlite3.OperationalError:
             # A reader needs files beside the record for its locks, and here it may not make them.
-            log = path.with_name(path.name + "-wal")
-            if not path.is_file() or (log.exists() and log.stat().st_size):
-                raise
+            log = path.with_name(f"{path.name}-wal")
+            if log.exists() and log.stat().st_size:
+                raise StoreError(
+                    f"{path} was cut off, and cannot be made whole in a folder that cannot be written: copy it, "
+                    f"together with {log.name}, to a folder of yours"
+                ) from None
             db = resources.enter_context(closing(_connect(path, "mode=ro&immutable=1")))
         prepare_for_reading(db, path)
         return db

@@ -96,7 +96,10 @@ class Store:
 
     def find(self, policy: str, problem: str, index: int) -> Slot | None:
         """The slot of this name, if it is planned."""
-        rows = self._db.execute(queries.FIND, (policy, problem, index))
+        try:
+            rows = self._db.execute(queries.FIND, (policy, problem, index))
+        except UnicodeEncodeError:  # half a surrogate pair, which no name in a record holds
+            return None
         return next((self._slot(*row) for row in rows), None)
 
     def slots(self, policy: str) -> list[Slot]:

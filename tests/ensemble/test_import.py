@@ -127,6 +127,11 @@ def test_what_nobody_knows_stays_unknown(store, tmp_path):
         ({**LINE, "completion": "", "finish_reason": "eos"}, "finish_reason: Input should be 'stop' or 'length'"),
         ({**LINE, "completion": "", "usage": {"completion_tokens": -1}}, "usage.completion_tokens"),
         ({**LINE, "index": 1, "completion": "another"}, "is there already, with another text"),
+        ({**LINE, "index": 2**63, "completion": ""}, "index: Input should be less than"),
+        ({**LINE, "index": -1, "completion": ""}, "index: Input should be greater than"),
+        ({**LINE, "completion": "", "usage": {"prompt_tokens": 2**63}}, "usage.prompt_tokens"),
+        ({**LINE, "completion": "", "seconds": float("nan")}, "seconds: Input should be"),
+        ({**LINE, "policy": "\ud800", "completion": ""}, "is not in the plan"),
         ([], "Input should be a valid dictionary"),
     ],
 )
@@ -148,6 +153,9 @@ def test_a_sample_that_does_not_fit_is_refused_with_its_line(store, tmp_path, re
         ({**VERDICT, "num_tests": 0, "tests_passed": 0}, "num_tests"),
         ({**VERDICT, "index": 1, "verdict": "RE"}, "has a verdict already, WA and not RE"),
         ({**LINE, "verdict": "WA"}, "tests_passed: Field required"),
+        ({**VERDICT, "message": "\ud800"}, "can't encode character"),
+        ({**VERDICT, "judge": "[3]"}, "judge is [3], not a JSON object"),
+        ({**VERDICT, "judge": "version 3"}, "Value error, "),
     ],
 )
 def test_a_verdict_that_does_not_fit_is_refused_with_its_line(store, tmp_path, record, reason):
