@@ -140,3 +140,17 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(folder, arguments):
     with pytest.raises(SystemExit, match="2"):
         regrade(folder, *arguments)
     assert sets(folder) == {RUN_SET: (8, True)}
+
+
+def test_the_sets_are_listed_with_what_is_unusual_about_them(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    regrade(folder, "--time-limit-scale", "30")
+    capsys.readouterr()
+    main(["status", str(folder)])
+    assert "2 sets of verdicts: --sets lists them" in capsys.readouterr().out
+    main(["status", str(folder), "--sets"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "time_limit_scale=30" in line]
+    assert "sandbox strict, time_limit_scale 30" in line
+    assert "memory_limit_scale" not in line
+    main(["export", str(folder), "-o", str(folder / "out"), "--format", "parquet"])
+    assert read_outcomes(folder / "out" / "outcomes.parquet").num_correct_MP.tolist() == [[2, 2]]
