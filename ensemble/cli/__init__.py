@@ -2,6 +2,7 @@
 
 import sqlite3
 import sys
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -16,6 +17,8 @@ COMMANDS = {
     "resume": "Go on with the run in a folder.",
     "status": "Show what a run has done and what it owes.",
     "report": "Analyse a finished run again.",
+    "regrade": "Grade a run's samples anew, with other limits or checkers.",
+    "import": "Put samples and verdicts from files into a run's folder.",
     "export": "Write a run's samples, verdicts and outcomes as files.",
     "grade": "Judge a file of samples; write a file of verdicts.",
     "mix": "Choose the best α-mixture from outcomes, and say what it honestly gains.",
@@ -25,12 +28,19 @@ COMMANDS = {
     "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",
 }
+
+
+def _module(name: str) -> str:
+    """Name the module of a command as Python lets modules be named."""
+    return name.replace("-", "_") + ("_" if iskeyword(name) else "")
+
+
 _USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
 
 
 @click.group(
     cls=LazyGroup,
-    lazy={name: Lazy(f"ensemble.cli.{name.replace('-', '_')}", "command", what) for name, what in COMMANDS.items()},
+    lazy={name: Lazy(f"ensemble.cli.{_module(name)}", "command", what) for name, what in COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="alphamix")

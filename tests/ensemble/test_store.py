@@ -1,14 +1,12 @@
 """The record of a run: planned once, each slot whole or not at all, one writer."""
 
 import json
-import sqlite3
-from contextlib import closing
 
 import pytest
 
 from ensemble.exchange import export
 from ensemble.sample_file import SampleKey
-from ensemble.store import SCHEMA_VERSION, Graded, Sample, Slot, Store, StoreError
+from ensemble.store import Graded, Sample, Slot, Store, StoreError
 from ensemble.verdict_file import VerdictFile
 from grading.types import Failure, Judgement, Verdict
 from policies.types import Completion
@@ -49,6 +47,7 @@ def test_verdicts_are_stamped_with_their_judge(store):
     store.add_verdicts([Graded(SLOTS[0], judgement, None)], "strict")
     store.add_verdicts([Graded(SLOTS[1], judgement, None)], "weak")
     assert [judge for _, judge in store.graded()] == ["strict", "weak"]
+    assert store.judges() == ["strict", "weak"]
     assert store.progress().loc["low"].tolist() == [4, 2, 2, 14]
 
 
@@ -86,31 +85,6 @@ def test_an_export_holds_the_lines_that_grading_writes(store, tmp_path):
     assert [line.get("passed_tests") for line in lines] == [[True, True, True], [False, True, False], None]
     samples = (tmp_path / "exported" / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["completion"] for line in samples] == [COMPLETION.text] * 3
-
-
-def test_an_older_record_is_brought_up_to_date_with_all_that_it_holds(store, tmp_path):
-    fill(store)
-    store.close()
-    path = tmp_path / "run.sqlite"
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            "ALTER TABLE verdicts DROP COLUMN forgeable; ALTER TABLE verdicts DROP COLUMN passed_tests; "
-            "PRAGMA user_version=1;"
-        )
-    with pytest.raises(StoreError, match=r"older alphamix \(format 1\): `alphamix report .*` brings it up to date"):
-        Store(path, read_only=True)
-    Store(path).close()
-    with Store(path, read_only=True) as renewed:
-        assert [
-            (one.judgement.verdict, one.judgement.message, one.judgement.passed_tests) for one, _ in renewed.graded()
-        ] == [(judgement.verdict, judgement.message, None) for judgement in JUDGEMENTS]
-
-
-def test_a_newer_record_is_left_alone(store, tmp_path):
-    store._db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-    store.close()
-    with pytest.raises(StoreError, match="newer alphamix"):
-        Store(tmp_path / "run.sqlite")
 
 
 def test_a_group_of_samples_is_stored_whole_or_not_at_all(store):

@@ -10,10 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from ensemble.store import STORE_NAME, Store
+from ensemble.store import STORE_NAME, Store, StoreError
 
 pytest.importorskip("torch")
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
@@ -50,7 +49,7 @@ def samples(folder: Path) -> list[tuple[object, str]]:
 def num_sampled(folder: Path) -> int:
     if not (folder / STORE_NAME).exists():
         return 0
-    with suppress(pd.errors.DatabaseError), Store(folder / STORE_NAME, read_only=True) as store:
+    with suppress(StoreError), Store(folder / STORE_NAME, read_only=True) as store:
         return int(store.progress()["sampled"].sum())
     return 0  # the tables are not there yet
 

@@ -1,0 +1,44 @@
+"""From a run's record to files: all of them of one moment, also while the run goes on."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from ensemble.exchange.counting import count_outcomes
+from ensemble.exchange.files import write_records
+from ensemble.exchange.records import SAMPLE_COLUMNS, VERDICT_COLUMNS, sample_record, verdict_record
+from ensemble.outcomes_file import write_outcomes
+from ensemble.store import Store
+
+Format = Literal["jsonl", "parquet"]
+
+
+def export(
+    store: Store, folder: Path, level: float = 1.0, *, form: Format = "jsonl", verdict_set: str | None = None
+) -> list[Path]:
+    """Write files of samples, verdicts and outcomes in place of such files; return their paths.
+
+    Args:
+        store: of a run.
+        folder: where to; it is made.
+        level: coverage level that outcomes are counted at (`count_outcomes`); verdicts are those of all tests.
+        form: `jsonl` (outcomes in CSV), or `parquet` for all three.
+        verdict_set: the verdicts that are written and counted [the current].
+
+    Raises:
+        StoreError, OutcomesError, GradingError: as `count_outcomes`.
+        ExchangeError: Parquet cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = "parquet" if form == "parquet" else "csv"
+    samples, verdicts = (folder / f"{name}.{form}" for name in ("samples", "verdicts"))
+    outcomes = folder / f"outcomes.{table}"
+    with store.snapshot():
+        about = store.about()
+        write_records(samples, (sample_record(sample, about) for sample in store.samples()), SAMPLE_COLUMNS)
+        lines = (verdict_record(*graded) for graded in store.graded(verdict_set))
+        if form == "parquet":  # descriptions of judges differ in their keys
+            lines = ({**line, "judge": json.dumps(line["judge"])} for line in lines)
+        write_records(verdicts, lines, VERDICT_COLUMNS)
+        write_outcomes(count_outcomes(store, level, verdict_set), outcomes)
+    return [samples, verdicts, outcomes]

@@ -1,0 +1,23 @@
+"""The record of one run, in one SQLite file: every planned slot, its sample, its verdicts.
+
+`store` is what others use, `records` what goes in and comes out, `schema` the tables and older formats,
+`connection` the file and its lock. Nothing here samples, grades or analyses.
+"""
+
+from ensemble.store.connection import StoreLostError
+from ensemble.store.records import Graded, Sample, Slot, StoreError, VerdictSet
+from ensemble.store.schema import RUN_SET, SCHEMA_VERSION
+from ensemble.store.store import STORE_NAME, Store
+
+__all__ = [
+    "RUN_SET",
+    "SCHEMA_VERSION",
+    "STORE_NAME",
+    "Graded",
+    "Sample",
+    "Slot",
+    "Store",
+    "StoreError",
+    "StoreLostError",
+    "VerdictSet",
+]

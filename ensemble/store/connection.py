@@ -1,0 +1,142 @@
+"""The file of a run's record: who may write it, how it is opened where nothing may be written, and transactions.
+
+One process writes at a time, by a lock that the kernel lets go of however it ends; any number read meanwhile. A
+transaction is on disk whole or not at all; what a full disk refuses is one error that takes nothing back.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+from ensemble.store.records import StoreError
+from ensemble.store.schema import prepare_for_reading, prepare_for_writing
+
+_REFUSED_BY_THE_DISK = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+class StoreLostError(OSError):
+    """Nothing can be written any more (a full disk, say); what was written before is kept."""
+
+
+def open_for_writing(path: Path, resources: ExitStack) -> sqlite3.Connection:
+    """Open a record, made or brought up to date where needed. It stays open, and locked, until `resources` closes.
+
+    Raises:
+        StoreError: another process writes it, or it is no record.
+        StoreLostError: the folder cannot be written.
+    """
+    resources.enter_context(_sole_writer(path))
+    with _errors_named(path):
+        db = resources.enter_context(closing(_connect(path, "mode=rwc")))
+        with _refusals_named(path):
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")  # a power cut may take the last commits back; a kill takes none
+            prepare_for_writing(db, path)
+            db.execute("PRAGMA foreign_keys=ON")
+        return db
+
+
+def open_for_reading(path: Path, resources: ExitStack) -> sqlite3.Connection:
+    """Open a record that may not be changed here, perhaps while another process writes it. Threads may share it.
+
+    Raises StoreError.
+    """
+    with _errors_named(path):
+        db = resources.enter_context(closing(_connect(path, "mode=ro")))
+        try:
+            db.execute("SELECT COUNT(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            # A reader needs files beside the record for its locks, and here it may not make them.
+            log = path.with_name(f"{path.name}-wal")
+            if log.exists() and log.stat().st_size:
+                raise StoreError(
+                    f"{path} was cut off, and cannot be made whole in a folder that cannot be written: copy it, "
+                    f"together with {log.name}, to a folder of yours"
+                ) from None
+            db = resources.enter_context(closing(_connect(path, "mode=ro&immutable=1")))
+        prepare_for_reading(db, path)
+        return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, path: Path) -> Generator[None]:
+    """Do all writes of a block, or none; inside another such block they are part of that.
+
+    Raises StoreLostError where the disk refuses.
+    """
+    if db.in_transaction:
+        yield
+        return
+    with _refusals_named(path):
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:  # a full disk may have ended it already
+                with suppress(sqlite3.OperationalError):
+                    db.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def snapshot(db: sqlite3.Connection) -> Generator[None]:
+    """Read the same state throughout a block, whatever others write meanwhile."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("COMMIT")
+
+
+def _connect(path: Path, query: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?{query}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread="mode=ro" not in query)
+
+
+@contextmanager
+def _errors_named(path: Path) -> Generator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{path} cannot be opened as a run's record ({error}): name a run's folder, or remove the file "
+            "if it is damaged"
+        ) from error
+
+
+@contextmanager
+def _refusals_named(path: Path) -> Generator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _REFUSED_BY_THE_DISK:
+            raise
+        raise StoreLostError(f"{path} cannot be written ({error}); what it holds is kept") from error
+
+
+@contextmanager
+def _sole_writer(path: Path) -> Generator[None]:
+    """Hold a lock that the kernel lets go of however this process ends."""
+    try:
+        file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise StoreLostError(f"{path.parent} cannot be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"another process is working on {path.parent}: wait for it, or give another --output-dir"
+            ) from None
+        yield
+    finally:
+        os.close(file)

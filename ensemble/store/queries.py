@@ -1,0 +1,88 @@
+"""What a run's record is asked, in SQL.
+
+Each query reads a table in the order of its key, and only the tables it needs: texts only where samples are read.
+`CROSS JOIN` fixes the order of the tables, as SQLite documents.
+"""
+
+import sqlite3
+from functools import cache
+
+import pandas as pd
+
+from ensemble.outcomes import FAILURES
+from ensemble.store.records import JUDGEMENT_COLUMNS, SAMPLE_COLUMNS
+from grading.coverage import tests_required
+from grading.types import Verdict
+
+CELLS = "SELECT cell, policy, problem FROM cells"
+_SLOT = "slot, cell, sample_index, seed"
+SLOTS = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? ORDER BY slot"
+FIND = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? AND problem = ? AND sample_index = ?"
+_UNSAMPLED = (
+    "FROM cells CROSS JOIN slots USING (cell) "
+    "WHERE policy = ? AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.slot = slots.slot)"
+)
+OWED = f"SELECT slot {_UNSAMPLED}"
+OWED_SLOTS = f"SELECT {_SLOT} {_UNSAMPLED} ORDER BY slot"
+
+_SAMPLE = (
+    f"SELECT {_SLOT}, text, {SAMPLE_COLUMNS} FROM samples CROSS JOIN slots USING (slot) CROSS JOIN texts USING (slot) "
+)
+_NO_VERDICT = "NOT EXISTS (SELECT 1 FROM verdicts WHERE verdict_set = ? AND verdicts.slot = samples.slot)"
+SAMPLE = f"{_SAMPLE} WHERE samples.slot = ?"
+SAMPLES = f"{_SAMPLE} WHERE samples.slot > ? ORDER BY samples.slot LIMIT ?"
+UNGRADED = f"{_SAMPLE} WHERE samples.slot > ? AND {_NO_VERDICT} ORDER BY samples.slot LIMIT ?"
+SAMPLES_OF = f"{_SAMPLE} WHERE samples.slot IN (SELECT value FROM json_each(?))"
+UNGRADED_NUMBERS = (
+    "SELECT slot FROM samples CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    f"WHERE {_NO_VERDICT} ORDER BY problem, slot"
+)
+
+VERDICT = f"SELECT {JUDGEMENT_COLUMNS} FROM verdicts WHERE verdict_set = ? AND slot = ?"
+GRADED = (
+    f"SELECT {_SLOT}, failure, description, {JUDGEMENT_COLUMNS} "
+    "FROM verdicts CROSS JOIN slots USING (slot) CROSS JOIN judges USING (judge) WHERE verdict_set = ? ORDER BY slot"
+)
+JUDGES = (
+    "SELECT description FROM (SELECT judge, COUNT(*) AS verdicts FROM verdicts WHERE verdict_set = ? GROUP BY judge) "
+    "JOIN judges USING (judge) ORDER BY verdicts DESC, judge"
+)
+VERDICTS = (
+    "SELECT slot, policy, problem, verdict, failure, completion_tokens, seconds "
+    "FROM verdicts CROSS JOIN samples USING (slot) CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    "WHERE verdict_set = ? ORDER BY slot"
+)
+VERDICT_SETS = (
+    "SELECT name, about, created, (SELECT COUNT(*) FROM verdicts WHERE verdicts.verdict_set = sets.verdict_set), "
+    "is_current FROM verdict_sets AS sets ORDER BY verdict_set"
+)
+PROGRESS = (
+    "SELECT policy, SUM(planned) AS planned, SUM(sampled) AS sampled, SUM(graded) AS graded, SUM(tokens) AS tokens "
+    "FROM (SELECT cell, COUNT(*) AS planned, COUNT(samples.slot) AS sampled, COUNT(verdicts.slot) AS graded, "
+    "COALESCE(SUM(completion_tokens), 0) AS tokens "
+    "FROM slots LEFT JOIN samples USING (slot) "
+    "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
+    "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
+)
+_ACCEPTED = f"(verdict = '{Verdict.AC}' OR (:below_1 AND tests_passed >= tests_required(num_tests)))"
+_TALLY = (
+    "SELECT policy, problem, counts.* FROM (SELECT cell, COUNT(*) AS n, SUM(accepted) AS c, "
+    + "".join(f"COUNT(*) FILTER (WHERE failure = '{failure}' AND NOT accepted) AS {failure}, " for failure in FAILURES)
+    + "AVG(completion_tokens) AS tokens, AVG(seconds) AS seconds "
+    f"FROM (SELECT slot, failure, {_ACCEPTED} AS accepted FROM verdicts WHERE verdict_set = :verdict_set) "
+    "CROSS JOIN samples USING (slot) CROSS JOIN slots USING (slot) GROUP BY cell) AS counts "
+    "JOIN cells USING (cell) ORDER BY cell"
+)
+
+
+def tally(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFrame:
+    """Count verdicts per cell; see `Store.tally`."""
+    tests_required(level, 1)  # an error inside SQL would lose its message
+
+    @cache
+    def required(num_tests: int) -> int:
+        return tests_required(level, num_tests)
+
+    db.create_function("tests_required", 1, required, deterministic=True)
+    table = pd.read_sql_query(_TALLY, db, params={"below_1": level != 1.0, "verdict_set": verdict_set})
+    return table.drop(columns="cell")

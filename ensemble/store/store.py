@@ -1,0 +1,277 @@
+"""One run's record, as everything else uses it.
+
+What was asked for is on disk before it is asked for: slots are planned first, and what is missing is owed. Every
+write is one transaction, so a run killed at any moment has each sample whole or not at all. Samples are read a page
+at a time, so that writes may come between. What the run itself does concerns its own set of verdicts; what is
+counted from a run concerns the current set (`VerdictSet`).
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from ensemble.store import queries
+from ensemble.store.connection import open_for_reading, open_for_writing, snapshot, transaction
+from ensemble.store.records import (
+    JUDGEMENT_COLUMNS,
+    Graded,
+    Sample,
+    Slot,
+    StoreError,
+    VerdictSet,
+    compress,
+    judgement_of,
+    judgement_row,
+    sample_of,
+    sample_row,
+)
+from ensemble.store.schema import RUN_SET
+from grading.types import Failure, Judgement
+
+STORE_NAME = "run.sqlite"
+"""The record of a run inside its folder."""
+_PAGE = 256
+"""Samples that are read at once."""
+
+
+class Store:
+    """One run's record. Open it for writing in one process, and use it in one thread; others may read.
+
+    Raises:
+        StoreError: another process writes it; its format is newer; it is no record.
+        StoreLostError: its folder cannot be written.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, create: bool = True) -> None:
+        self.path = path
+        if not (create or path.is_file()):
+            raise StoreError(f"{path.parent} holds no run: name the folder of one, or begin one with `alphamix run`")
+        self._cells: dict[int, tuple[str, str]] = {}
+        with ExitStack() as opening:
+            self._db = (open_for_reading if read_only else open_for_writing)(path, opening)
+            self._resources = opening.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let other processes in. Safe to call twice."""
+        self._resources.close()
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Read the same state throughout a block, whatever another process writes meanwhile."""
+        return snapshot(self._db)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Do all writes of a block, or none."""
+        return transaction(self._db, self.path)
+
+    # The plan
+
+    def about(self) -> dict[str, str]:
+        """What the plan was made from, as given to `plan`; empty before that."""
+        return dict(self._db.execute("SELECT key, value FROM about"))
+
+    def plan(self, slots: Iterable[Slot], about: Mapping[str, str]) -> None:
+        """Write down every slot, once and for all."""
+        with self.transaction():
+            self._db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+            cells: dict[tuple[str, str], int] = {}
+            self._db.executemany("INSERT INTO slots VALUES (?, ?, ?, ?)", _slot_rows(slots, cells))
+            self._db.executemany(
+                "INSERT INTO cells VALUES (?, ?, ?)", ((number, *names) for names, number in cells.items())
+            )
+
+    def cells(self) -> list[tuple[str, str]]:
+        """Every policy and problem that samples are planned of, in order."""
+        return [(policy, problem) for _, policy, problem in self._db.execute(f"{queries.CELLS} ORDER BY cell")]
+
+    def find(self, policy: str, problem: str, index: int) -> Slot | None:
+        """The slot of this name, if it is planned."""
+        try:
+            rows = self._db.execute(queries.FIND, (policy, problem, index))
+        except UnicodeEncodeError:  # half a surrogate pair, which no name in a record holds
+            return None
+        return next((self._slot(*row) for row in rows), None)
+
+    def slots(self, policy: str) -> list[Slot]:
+        """All planned slots of a policy, in order."""
+        return list(self._slots(queries.SLOTS, policy))
+
+    def owed_slots(self, policy: str) -> Iterator[Slot]:
+        """Slots of a policy that have no sample yet, in order. Write nothing before the last has come."""
+        return self._slots(queries.OWED_SLOTS, policy)
+
+    def owed(self, policy: str) -> set[int]:
+        """Numbers of the slots of a policy that have no sample yet."""
+        return {slot for (slot,) in self._db.execute(queries.OWED, (policy,))}
+
+    # Samples
+
+    def add_samples(self, samples: Sequence[Sample]) -> None:
+        """Store samples, all of them or none. A slot that already has one keeps it."""
+        texts = [(sample.slot.number, compress(sample.completion.text)) for sample in samples]
+        rows = [(sample.slot.number, *sample_row(sample)) for sample in samples]
+        with self.transaction():
+            self._db.executemany(f"INSERT INTO samples VALUES ({_places(7)}) ON CONFLICT DO NOTHING", rows)
+            self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", texts)
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples, in the order of the plan."""
+        return self._pages(queries.SAMPLES)
+
+    def sample(self, slot: Slot) -> Sample | None:
+        """The sample in a slot, if it is there."""
+        return next(map(self._sample, self._db.execute(queries.SAMPLE, (slot.number,))), None)
+
+    def samples_of(self, numbers: Sequence[int]) -> Iterator[Sample]:
+        """The samples in these slots, in this order."""
+        for start in range(0, len(numbers), _PAGE):
+            page = numbers[start : start + _PAGE]
+            rows = self._db.execute(queries.SAMPLES_OF, (json.dumps(page),)).fetchall()
+            found = {row[0]: row for row in rows}
+            yield from (self._sample(found[number]) for number in page)
+
+    # Verdicts
+
+    def ungraded(self, verdict_set: str = RUN_SET) -> Iterator[Sample]:
+        """Samples that have no verdict in a set yet, in the order of the plan."""
+        return self._pages(queries.UNGRADED, self._set(verdict_set))
+
+    def ungraded_numbers(self, verdict_set: str = RUN_SET) -> list[int]:
+        """Slots whose samples have no verdict in a set yet, those of one problem together."""
+        rows = self._db.execute(queries.UNGRADED_NUMBERS, (self._set(verdict_set),))
+        return [number for (number,) in rows]
+
+    def add_verdicts(self, graded: Sequence[Graded], judge: str, verdict_set: str = RUN_SET) -> None:
+        """Store verdicts in a set, all of them or none, stamped with a description of the judge.
+
+        A slot that already has a verdict in the set keeps it.
+        """
+        number = self._set(verdict_set)
+        with self.transaction():
+            self._db.execute("INSERT OR IGNORE INTO judges (description) VALUES (?)", (judge,))
+            (judge_number,) = self._db.execute("SELECT judge FROM judges WHERE description = ?", (judge,)).fetchone()
+            self._db.executemany(
+                f"INSERT INTO verdicts (verdict_set, slot, {JUDGEMENT_COLUMNS}, failure, judge) "
+                f"VALUES ({_places(13)}) ON CONFLICT DO NOTHING",
+                [(number, one.slot.number, *judgement_row(one.judgement), one.failure, judge_number) for one in graded],
+            )
+
+    def verdict(self, slot: Slot, verdict_set: str | None = None) -> Judgement | None:
+        """What a set [the current] says of the sample in a slot, if it does."""
+        rows = self._db.execute(queries.VERDICT, (self._set(verdict_set), slot.number))
+        return next(map(judgement_of, rows), None)
+
+    def graded(self, verdict_set: str | None = None) -> Iterator[tuple[Graded, str]]:
+        """All verdicts of a set [the current], in the order of the plan, each with the description of its judge."""
+        for number, cell, index, seed, failure, description, *row in self._db.execute(
+            queries.GRADED, (self._set(verdict_set),)
+        ):
+            judgement, cause = judgement_of(row), None if failure is None else Failure(failure)
+            yield Graded(self._slot(number, cell, index, seed), judgement, cause), description
+
+    def judges(self, verdict_set: str | None = None) -> list[str]:
+        """Descriptions of the judges of a set [the current], first the one that gave most of its verdicts."""
+        return [judge for (judge,) in self._db.execute(queries.JUDGES, (self._set(verdict_set),))]
+
+    def verdict_sets(self) -> list[VerdictSet]:
+        """All sets of verdicts, the run's own first."""
+        return [
+            VerdictSet(name, json.loads(about), created, graded, bool(is_current))
+            for name, about, created, graded, is_current in self._db.execute(queries.VERDICT_SETS)
+        ]
+
+    def add_verdict_set(self, name: str, about: Mapping[str, Any]) -> None:
+        """Begin a set of verdicts, or make sure that the one of this name is graded with the very same.
+
+        Raises StoreError where it is not: the message says what differs.
+        """
+        known = {one.name: one.about for one in self.verdict_sets()}
+        if name not in known:
+            with self.transaction():
+                self._db.execute(
+                    "INSERT INTO verdict_sets (name, about, created, is_current) VALUES (?, ?, ?, 0)",
+                    (name, json.dumps(about), time.time()),
+                )
+            return
+        before = known[name]
+        differs = [key for key in {**before, **about} if before.get(key) != about.get(key)]
+        if differs:
+            changes = ", ".join(f"{key} {before.get(key)!r}, now {about.get(key)!r}" for key in differs)
+            raise StoreError(f"the verdicts {name!r} were begun with other options ({changes}): give another --set")
+
+    def use_verdict_set(self, name: str) -> None:
+        """Make a set the current one."""
+        number = self._set(name)
+        with self.transaction():
+            self._db.execute("UPDATE verdict_sets SET is_current = 0 WHERE is_current")
+            self._db.execute("UPDATE verdict_sets SET is_current = 1 WHERE verdict_set = ?", (number,))
+
+    # Counts
+
+    def verdicts(self, verdict_set: str | None = None) -> pd.DataFrame:
+        """One row per verdict of a set [the current], in the order of the plan, with the sample's cost."""
+        return pd.read_sql_query(queries.VERDICTS, self._db, params=(self._set(verdict_set),))
+
+    def tally(self, level: float = 1.0, verdict_set: str | None = None) -> pd.DataFrame:
+        """Count verdicts of a set [the current] per policy and problem, in the order of the plan.
+
+        Columns: `policy`, `problem`, `n`, `c`, one per failure class, and means per sample of `tokens` and `seconds`.
+        A sample counts in c if it clears the coverage level, and in its failure class otherwise.
+
+        Raises GradingError where the level is not above 0 and at most 1.
+        """
+        return queries.tally(self._db, level, self._set(verdict_set))
+
+    def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
+        """Per policy: slots planned, sampled and graded (in a set), completion tokens so far."""
+        return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
+
+    # How rows become records
+
+    def _slots(self, query: str, policy: str) -> Iterator[Slot]:
+        return (self._slot(*row) for row in self._db.execute(query, (policy,)))
+
+    def _pages(self, query: str, *parameters: int) -> Iterator[Sample]:
+        last = -(2**63)
+        while page := self._db.execute(query, (last, *parameters, _PAGE)).fetchall():
+            yield from map(self._sample, page)
+            last = page[-1][0]
+
+    def _sample(self, row: Sequence[Any]) -> Sample:
+        number, cell, index, seed, text, *rest = row
+        return sample_of(self._slot(number, cell, index, seed), rest, text)
+
+    def _slot(self, number: int, cell: int, index: int, seed: int) -> Slot:
+        if not self._cells:  # names are read once and shared by all slots
+            self._cells = {cell: (policy, problem) for cell, policy, problem in self._db.execute(queries.CELLS)}
+        return Slot(number, *self._cells[cell], index, seed)
+
+    def _set(self, name: str | None) -> int:
+        """Number of a set of verdicts; of the current one without a name."""
+        numbers: dict[str, int] = {}
+        for number, known, is_current in self._db.execute("SELECT verdict_set, name, is_current FROM verdict_sets"):
+            numbers[known] = number
+            if known == name or (name is None and is_current):
+                return number
+        raise StoreError(f"{self.path} has no verdicts named {name!r}: name one of {', '.join(numbers)}")
+
+
+def _slot_rows(slots: Iterable[Slot], cells: dict[tuple[str, str], int]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the rows of slots, and number their cells in passing."""
+    for slot in slots:
+        cell = cells.setdefault((slot.policy, slot.problem), len(cells))
+        yield slot.number, cell, slot.index, slot.seed
+
+
+def _places(count: int) -> str:
+    return ", ".join("?" * count)
