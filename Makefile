@@ -31,6 +31,7 @@ format: $(READY)  ## what `check` would complain of and a machine can mend
 bench: $(READY)  ## ratios against named peers or limits, see docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/numerics.py
+	$(BIN)/python benchmarks/store.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alphamix needs Python 3.11 or newer: make PYTHON=python3.12 …")'

@@ -61,9 +61,26 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
             return Result(analysis, owed)
 
 
-def report(store: Store, inputs: Inputs, folder: Path, judge: Mapping[str, Any]) -> Analysis:
-    """Count outcomes, analyse them, and write tables, claims, figures and the page."""
-    outcomes = count_outcomes(store)
+def report(
+    store: Store,
+    inputs: Inputs,
+    folder: Path,
+    judge: Mapping[str, Any],
+    verdict_set: str | None = None,
+    level: float = 1.0,
+) -> Analysis:
+    """Count outcomes, analyse them, and write tables, claims, figures and the page into a folder.
+
+    Args:
+        store: the run's record.
+        inputs: what the run was about.
+        folder: made where it is missing.
+        judge: how verdicts came about.
+        verdict_set: which verdicts; None for the current ones.
+        level: coverage level at which a sample counts as accepted.
+    """
+    folder.mkdir(exist_ok=True)
+    outcomes = count_outcomes(store, level, verdict_set=verdict_set)
     experiment, registry = inputs.experiment, inputs.registry
     alphas = {name: registry.alpha(name) for name in registry.names}
     forgeable = [problem.id for problem in inputs.problems if problem.is_forgeable]
