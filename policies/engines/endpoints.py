@@ -9,6 +9,8 @@ import math
 import re
 from collections.abc import Sequence
 
+import openai
+
 from policies.engines.client import Client
 from policies.engines.concurrency import Level
 from policies.engines.failures import ERRORS, classify, overloaded, pause
@@ -17,6 +19,8 @@ _FAILURES_TO_LEAVE_OUT = 5
 """In a row."""
 _TRIALS = 5
 """In vain, each after twice the pause, until a server counts as gone."""
+_GIVEN_UP = 10
+"""Requests in a row that were given up, with no answer since they were sent: then a server counts as gone, too."""
 _BAD_GROUPS = 3
 """Requests for several choices, in a row, that brought one or none: then choices are asked for one by one."""
 _SECONDS_BETWEEN_METRICS = 1.0
@@ -37,6 +41,8 @@ class Endpoint:
         self._failures = 0
         self._bad_groups = 0
         self._trials = 0
+        self._given_up = 0
+        self._answered_at = -math.inf
         self._left_out_since = self._closed_until = -math.inf
 
     @property
@@ -47,7 +53,7 @@ class Endpoint:
     @property
     def is_gone(self) -> bool:
         """Whether trying it was in vain."""
-        return self._trials >= _TRIALS
+        return self._trials >= _TRIALS or self._given_up >= _GIVEN_UP
 
     @property
     def load(self) -> float:
@@ -79,7 +85,7 @@ class Endpoint:
 
     def answered(self, samples: int, now: float) -> None:
         """Count an answer, of any kind."""
-        self._failures = self._trials = 0
+        self._is_there(now)
         self.level.finished(samples, self.in_flight, now)
 
     def failed(self, error: Exception, sent: float, now: float) -> None:
@@ -88,9 +94,10 @@ class Endpoint:
         if overloaded(error):
             self.level.refused(sent, now)
         cause, _ = classify(error)
-        if cause in ("rejected", "malformed", "rate_limit"):
-            self._failures = self._trials = 0
-            return
+        if cause in ("rejected", "malformed"):
+            self._is_there(now)
+        if cause not in ("connection", "server") and not isinstance(error, openai.APITimeoutError):
+            return  # a late answer may be the request's fault: a connection that was never made is not
         if self.is_left_out:
             if sent < self._left_out_since:  # it was under way when others failed
                 return
@@ -101,11 +108,20 @@ class Endpoint:
         if self.is_left_out:
             self.close_until(now + pause(self._trials + 1))
 
+    def gave_up(self, sent: float) -> None:
+        """Count a request that was repeated in vain since it was first sent."""
+        if sent > self._answered_at:
+            self._given_up += 1
+
     def brought_choices(self, *, several: bool) -> None:
         """Learn from a request for several choices: whether more than one came."""
         self._bad_groups = 0 if several else self._bad_groups + 1
         if self._bad_groups >= _BAD_GROUPS:
             self.choices = 1
+
+    def _is_there(self, now: float) -> None:
+        self._failures = self._trials = self._given_up = 0
+        self._answered_at = now
 
     async def watch_queue(self, changed: asyncio.Event) -> None:
         """Read vLLM's metrics again and again; a server that has none is left alone."""

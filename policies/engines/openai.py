@@ -191,6 +191,8 @@ class OpenAIEngine:
                 if await self._may_ask_again(ask, endpoint, error):
                     again.append(replace(ask, attempt=ask.attempt + 1))
                 else:
+                    if ask.attempt > 1:
+                        endpoint.gave_up(self._deadline(ask) - self._options.deadline_s)
                     give_up(ask, endpoint.client.failure(error))
             finally:
                 endpoints.give_back(endpoint, places)
