@@ -5,7 +5,8 @@ Knows policies by name and problems by statement; never hears of verdicts.
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import overload
 
 from ensemble.experiment import SamplingSection
@@ -43,17 +44,47 @@ def sample_owed(
     again and gets the same samples as a run that was not. Other engines are asked only for what is owed, and each
     answer is a group, since it may have cost money; they take neighbours together as they see fit (`choices`).
     """
-    slots, owed = store.slots(policy), store.owed(policy)
+    owed = store.owed(policy)
     if engine.reproducible:
+        slots = Slots(policy, store.slots(policy))
         for start in range(0, len(slots), section.batch_size):
             batch = slots[start : start + section.batch_size]
             if any(slot.number in owed for slot in batch):
                 yield [one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed]
     else:
-        slots = [slot for slot in slots if slot.number in owed]
+        slots = Slots(policy, (slot for slot in store.slots(policy) if slot.number in owed))
         del owed
         for one in _ask(engine, slots, problems, section):
             yield [one]
+
+
+class Slots(Sequence[Slot]):
+    """Slots of one policy, in 28 bytes each."""
+
+    def __init__(self, policy: str, slots: Iterable[Slot]) -> None:
+        self._policy = policy
+        self._problems: dict[str, int] = {}
+        self._numbers, self._seeds = array("q"), array("q")
+        self._problem_numbers, self._indices = array("i"), array("q")
+        for slot in slots:
+            self._numbers.append(slot.number)
+            self._problem_numbers.append(self._problems.setdefault(slot.problem, len(self._problems)))
+            self._indices.append(slot.index)
+            self._seeds.append(slot.seed)
+        self._names = list(self._problems)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Slot: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Slot]: ...
+    def __getitem__(self, index: int | slice) -> Slot | list[Slot]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        problem = self._names[self._problem_numbers[index]]
+        return Slot(self._numbers[index], self._policy, problem, self._indices[index], self._seeds[index])
 
 
 def slot_of(result: Sampled) -> Slot:
