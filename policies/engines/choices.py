@@ -77,6 +77,12 @@ def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int
     return found
 
 
+def deadline_of(ask: Ask) -> float:
+    """Time of the event loop by which an ask that was sent must be answered."""
+    assert ask.deadline is not None
+    return ask.deadline
+
+
 def all_alike(found: Sequence[Completion | EngineFailure], request: Request) -> bool:
     """Whether choices look like one sample, copied: several that are equal though they were drawn at random."""
     texts = [one.text for one in found if isinstance(one, Completion)]

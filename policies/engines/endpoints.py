@@ -48,11 +48,11 @@ class Endpoint:
     @property
     def is_left_out(self) -> bool:
         """Whether it failed so often that it is only tried now and then."""
-        return self._failures >= _FAILURES_TO_LEAVE_OUT
+        return self._failures >= _FAILURES_TO_LEAVE_OUT or self._given_up >= _GIVEN_UP
 
     @property
     def is_gone(self) -> bool:
-        """Whether trying it was in vain."""
+        """Whether trying it was in vain. It is still tried now and then, but nothing waits for it."""
         return self._trials >= _TRIALS or self._given_up >= _GIVEN_UP
 
     @property

@@ -1,37 +1,30 @@
 """The engine for any OpenAI-compatible URL, or several of one model: many requests in flight, each with its own seed.
 
-`client` asks once, `endpoints` knows the servers, `choices` what one request may ask for at once; what is asked again,
-and when, is decided here and in `failures`, and nowhere else. Whatever still goes wrong becomes an `EngineFailure`
-with a cause, never an answer. `inspect` and `describe` are for `policies.check`: they return what the server says as it
-is, so that a fault of it can be named.
+`client` asks once, `endpoints` knows the servers, `dispatch` says what is asked where and when, and what again. Here
+answers become outcomes, and a request for several choices is held to what it promises. Whatever goes wrong becomes an
+`EngineFailure` with a cause, never an answer. `inspect` and `describe` are for `policies.check`: they return what the
+server says as it is, so that a fault of it can be named.
 """
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing, suppress
-from dataclasses import replace
+from contextlib import aclosing
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
 from policies.engines import EngineOptions
 from policies.engines.answers import ServerAnswer
-from policies.engines.choices import Ask, all_alike, asks, outcomes
+from policies.engines.choices import Ask, all_alike, asks, deadline_of, outcomes
 from policies.engines.client import Client
+from policies.engines.dispatch import Attempt, Dispatch
 from policies.engines.endpoints import Endpoint, Endpoints
-from policies.engines.failures import ERRORS, classify, wait_before_retry
+from policies.engines.failures import ERRORS, classify
 from policies.types import Completion, Delta, EngineFailure, PolicyError, Reply, Request
 
 T = TypeVar("T")
 _Put: TypeAlias = Callable[[T], None]
-_Attempt: TypeAlias = Callable[[Ask, Endpoint, _Put[T]], Awaitable[Sequence[Ask]]]
-"""Asks one server once, puts what came, and returns what is to be asked again. Raises one of `ERRORS`."""
-
-_MOST_UNTAKEN = 4096
-"""Results that lie ready: then nothing more is asked until they are taken, so that memory does not grow."""
-_SECONDS_BETWEEN_LOOKS = 0.02
 
 
 class OpenAIEngine:
@@ -61,6 +54,7 @@ class OpenAIEngine:
         self._thread.start()
         clients = [Client(one, model, api_key, extra_body or {}, options) for one in urls]
         self._endpoints = Endpoints([Endpoint(one, options.concurrency, options.choices) for one in clients])
+        self._dispatch = Dispatch(self._endpoints, options)
 
     def describe(self) -> dict[str, Any] | EngineFailure:
         """What the (first) server says about the model: its entry in `models`, if any, and vLLM's `version`."""
@@ -94,7 +88,7 @@ class OpenAIEngine:
 
         async def attempt(ask: Ask, endpoint: Endpoint, put: _Put[Delta]) -> Sequence[Ask]:
             (request,), answer, began, begun = ask.requests, ServerAnswer(), self._loop.time(), False
-            pieces = endpoint.client.pieces(answer, request, 1, self._deadline(ask))
+            pieces = endpoint.client.pieces(answer, request, 1, deadline_of(ask))
             try:
                 async with aclosing(pieces) as coming:
                     async for piece in coming:
@@ -133,7 +127,7 @@ class OpenAIEngine:
         self,
         requests: Sequence[Request],
         most_together: int,
-        attempt: _Attempt[T],
+        attempt: Attempt[T],
         failed: Callable[[int, EngineFailure], T],
     ) -> Iterator[T]:
         """Answer all requests on the loop, and hand over what comes as it comes."""
@@ -146,7 +140,7 @@ class OpenAIEngine:
                         group.create_task(endpoint.watch_queue(self._endpoints.changed))
                         for endpoint in self._endpoints.all
                     ]
-                    await self._answer(asks(requests, most_together), attempt, failed, results)
+                    await self._dispatch.answer(asks(requests, most_together), attempt, failed, results)
                     for task in watching:
                         task.cancel()
             finally:
@@ -165,68 +159,6 @@ class OpenAIEngine:
         if self._loop.is_closed():
             raise PolicyError("the engine is closed: open the policy again.")
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
-
-    async def _answer(
-        self,
-        waiting: Iterator[Ask],
-        attempt: _Attempt[T],
-        failed: Callable[[int, EngineFailure], T],
-        results: "SimpleQueue[T | None]",
-    ) -> None:
-        """Send everything, as places become free, until each request has its outcome."""
-        endpoints, changed = self._endpoints, self._endpoints.changed
-        again: deque[Ask] = deque()
-        running: set[asyncio.Task[None]] = set()
-
-        def give_up(ask: Ask, failure: EngineFailure) -> None:
-            for index in range(ask.index, ask.index + len(ask.requests)):
-                results.put(failed(index, failure))
-
-        async def once(ask: Ask, endpoint: Endpoint, places: int) -> None:
-            sent = self._loop.time()
-            try:
-                again.extend(await attempt(ask, endpoint, results.put))
-            except ERRORS as error:
-                endpoint.failed(error, sent, self._loop.time())
-                if await self._may_ask_again(ask, endpoint, error):
-                    again.append(replace(ask, attempt=ask.attempt + 1))
-                else:
-                    if ask.attempt > 1:
-                        endpoint.gave_up(self._deadline(ask) - self._options.deadline_s)
-                    give_up(ask, endpoint.client.failure(error))
-            finally:
-                endpoints.give_back(endpoint, places)
-
-        async with asyncio.TaskGroup() as group:
-            while True:
-                changed.clear()
-                while results.qsize() > _MOST_UNTAKEN:
-                    await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-                ask = again.popleft() if again else next(waiting, None)
-                if ask is None:
-                    if not running:
-                        return
-                    await changed.wait()
-                    continue
-                now = self._loop.time()
-                if endpoints.are_gone:
-                    give_up(ask, self._gone())
-                elif (place := endpoints.take(len(ask.requests), now)) is not None:
-                    endpoint, places = place
-                    if places < len(ask.requests):
-                        again.appendleft(ask.part(places))
-                    first = ask.part(0, places)
-                    if first.deadline is None:
-                        first = replace(first, deadline=now + self._options.deadline_s)
-                    task = group.create_task(once(first, endpoint, places))
-                    running.add(task)
-                    task.add_done_callback(running.discard)
-                    task.add_done_callback(lambda _: changed.set())
-                else:
-                    again.appendleft(ask)
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(endpoints.seconds_closed(now)):
-                            await changed.wait()
 
     async def _sample(self, ask: Ask, endpoint: Endpoint, put: _Put[Reply]) -> Sequence[Ask]:
         """Ask for all of an ask's samples in one request. What did not come of it is still to be asked."""
@@ -278,7 +210,7 @@ class OpenAIEngine:
         return {first: found[first]}
 
     async def _whole(self, ask: Ask, endpoint: Endpoint, n: int) -> ServerAnswer:
-        answer = await endpoint.client.whole(ask.requests[0], n, self._deadline(ask))
+        answer = await endpoint.client.whole(ask.requests[0], n, deadline_of(ask))
         endpoint.answered(n, self._loop.time())
         return answer
 
@@ -289,27 +221,3 @@ class OpenAIEngine:
         if not found:
             return {0: EngineFailure("malformed", f"{endpoint.client.url} sent no choice: see the server's log.")}
         return found
-
-    async def _may_ask_again(self, ask: Ask, endpoint: Endpoint, error: Exception) -> bool:
-        """Wait as long as it takes until a request may be repeated, here or at another server; False if it may not."""
-        wait = wait_before_retry(error, ask.attempt)
-        if wait is None or ask.attempt > self._options.max_retries:
-            return False
-        now = self._loop.time()
-        if self._endpoints.other_is_up(endpoint, now):
-            endpoint.close_until(now + min(wait, self._options.deadline_s))
-            return now < self._deadline(ask)
-        if now + wait >= self._deadline(ask):
-            return False
-        await asyncio.sleep(wait)
-        return True
-
-    def _gone(self) -> EngineFailure:
-        """Why no server is asked any more."""
-        endpoint = self._endpoints.all[0]
-        assert endpoint.last_failure is not None
-        return endpoint.client.failure(endpoint.last_failure)
-
-    def _deadline(self, ask: Ask) -> float:
-        assert ask.deadline is not None  # set when it was first sent
-        return ask.deadline

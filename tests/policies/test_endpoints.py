@@ -140,6 +140,21 @@ def test_when_none_is_left_all_fails_soon(serve: Callable[..., Server], monkeypa
     assert first.asked + second.asked <= 100
 
 
+def test_an_engine_whose_server_was_gone_recovers(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "_FIRST_WAIT_S", 0.01)
+    server = serve(status=500)
+    engine = OpenAIEngine(server.url, "m", None, EngineOptions(choices=1))
+    requests = [Request("hello", seed, SamplingParameters()) for seed in range(200)]
+    assert not any(map(is_answered, engine.sample(requests)))
+    server.status = 200
+    while not any(map(is_answered, engine.sample(requests))):
+        time.sleep(0.01)
+    assert all(map(is_answered, engine.sample(requests)))
+    engine.close()
+
+
 def test_the_level_grows_where_nothing_waits_and_not_where_much_does(serve: Callable[..., Server]) -> None:
     idle, busy = serve(seconds=0.2, waiting=0), serve(seconds=0.2, waiting=1000)
     assert all(map(is_answered, ask([idle], 600)))
