@@ -60,7 +60,9 @@ class SamplingSection(_Section):
     batch_size: Annotated[int, Field(ge=1)] = _ENGINE.batch_size
     """Rows of one batch of an embedded engine."""
     concurrency: Annotated[int, Field(ge=1)] = _ENGINE.concurrency
-    """Requests in flight to a URL."""
+    """Samples in flight to a URL, at most: the level between is found."""
+    choices: Annotated[int, Field(ge=1)] = _ENGINE.choices
+    """Samples of one prompt that are asked of a URL in one request, at most; 1 asks one by one."""
     first_byte_timeout_s: Annotated[float, Field(gt=0)] = _ENGINE.first_byte_timeout_s
     """Silence of a URL before its answer begins, in each attempt; a whole answer comes at once."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = _ENGINE.idle_timeout_s

@@ -1,27 +1,38 @@
 """Filling a plan: sample what is owed, and grade it meanwhile.
 
-Sampling runs in this thread, grading in the judge's; between them stands one queue. Only this thread writes to the
-store. Whatever fails on our side is counted by cause and stays owed.
+Policies behind URLs are sampled side by side, those that need this machine's memory one after the other; grading runs
+in the judge's threads. All of them fill one queue, and this thread alone writes to the store, so what is finished is
+kept however long something else takes. Whatever fails on our side is counted by cause and stays owed.
 """
 
 import json
 import queue
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from typing import Protocol
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, TypeAlias
 
 from ensemble.inputs import Inputs
-from ensemble.sampling import sample_owed
+from ensemble.lanes import LaneEnded, Lanes
+from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.extract import extract_program
 from grading.judge import Judge
 from grading.types import Judgement, Verdict, failure_of
 from policies.engines import EngineOptions
+from policies.types import PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
-"""A policy that fails so often with no success between is set aside, so that the others can finish."""
+"""A policy that fails so often with no success between (and twice for each that may be in flight) is set aside."""
+
+_MOST_AHEAD = 1024
+"""Groups of samples that are not stored yet; then sampling waits."""
+
+_MOST_AT_THE_JUDGE = 4096
+"""Samples that wait for their verdicts in memory; what is beyond is read again from the store when its turn comes."""
 
 
 class Monitor(Protocol):
@@ -44,6 +55,41 @@ class Monitor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A policy's turn has come."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Samples and failures that came together."""
+
+    policy: str
+    results: list[Sampled]
+
+
+@dataclass(frozen=True, slots=True)
+class _SetAside:
+    """A policy is asked no further, and why."""
+
+    policy: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """The judge is done with a sample."""
+
+    sample: Sample
+    judgement: Future[Judgement]
+
+
+_FromLane: TypeAlias = _Begun | _Asked | _SetAside
+_Event: TypeAlias = _FromLane | LaneEnded | _Judged
+
+
 class Filling:
     """One pass over everything that a run owes."""
 
@@ -54,82 +100,155 @@ class Filling:
         self._judge_description = json.dumps(judge.describe())
         self._monitor = monitor
         self._problems = {problem.id: problem for problem in inputs.problems}
-        self._judged: queue.SimpleQueue[tuple[Sample, Future[Judgement]]] = queue.SimpleQueue()
-        self._waiting = 0
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._at_judge: set[int] = set()
+        self._failed_at_judge: set[int] = set()
+        self._ungraded_in_store = True
+        """Whether samples may be there that have no verdict and are not at the judge."""
+        self._lanes_running = 0
+        self._causes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """Failures of each policy's engine."""
+        self._set_aside: dict[str, str] = {}
         self._owed: Counter[str] = Counter()
 
     def fill(self) -> Counter[str]:
-        """Sample and grade; return what is still owed, counted by cause.
-
-        Raises:
-            PolicyError: a policy cannot be opened.
-        """
+        """Sample and grade; return what is still owed, counted by cause."""
         progress = self._store.progress()
         self._monitor.begin(*(int(progress[column].sum()) for column in ("planned", "sampled", "graded")))
-        for sample in list(self._store.ungraded()):
-            self._submit(sample)
-        for policy in self._inputs.registry.names:
-            if self._store.owed(policy):
-                self._sample(policy)
-        while self._waiting:
-            self._collect(wait=True)
+        with Lanes[_FromLane](self._events.put, _MOST_AHEAD) as lanes:
+            for policies in self._side_by_side():
+                lanes.start(self._sample_each(policies))
+                self._lanes_running += 1
+            while True:
+                self._submit_from_store()
+                if not self._lanes_running and not self._at_judge:
+                    break
+                self._take(lanes)
+        self._count_owed_samples()
         return self._owed
 
-    def _sample(self, policy: str) -> None:
+    def _side_by_side(self) -> list[list[str]]:
+        """Policies that owe samples, as they can be sampled at once: those in one list share a machine."""
+        registry = self._inputs.registry
+        owing = [name for name in registry.names if self._store.owed(name)]
+        local = [name for name in owing if not registry.is_remote(name)]
+        return [[name] for name in owing if registry.is_remote(name)] + ([local] if local else [])
+
+    def _sample_each(self, policies: Sequence[str]) -> Generator[_FromLane]:
+        """Ask policies for what they owe, one after the other, in a thread of a lane."""
+        for policy in policies:
+            yield _Begun(policy)
+            try:
+                yield from self._sample(policy)
+            except PolicyError as error:
+                yield _SetAside(policy, f"cannot be sampled: {error}")
+
+    def _sample(self, policy: str) -> Generator[_FromLane]:
         """Ask one policy for what it owes, unless it fails again and again."""
         section = self._inputs.experiment.sampling
         options = EngineOptions(
             batch_size=section.batch_size,
             concurrency=section.concurrency,
+            choices=section.choices,
             first_byte_timeout_s=section.first_byte_timeout_s,
             idle_timeout_s=section.idle_timeout_s,
             deadline_s=section.deadline_s,
         )
-        self._monitor.policy(policy)
-        causes: Counter[str] = Counter()
+        most_failures = max(_MAX_FAILURES_IN_A_ROW, 2 * section.concurrency)
         failures_in_a_row = 0
         with (
+            Store(self._store.path, read_only=True) as store,  # a connection is of one thread
             closing(self._inputs.registry.open(policy, options)) as engine,
-            closing(sample_owed(self._store, policy, engine, self._problems, section)) as groups,
+            closing(sample_owed(store, policy, engine, self._problems, section)) as groups,
         ):
             for group in groups:
+                yield _Asked(policy, group)
                 for result in group:
-                    if isinstance(result, Sample):
-                        failures_in_a_row = 0
-                        self._monitor.sampled(1, result.completion.completion_tokens)
-                        self._submit(result)
-                    else:
-                        failures_in_a_row += 1
-                        _, failure = result
-                        causes[f"{failure.cause}: {failure.message}"] += 1
-                self._collect(wait=False)
-                if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
-                    break
-        never_asked = len(self._store.owed(policy)) - causes.total()
-        if never_asked:
-            causes[f"set aside after {failures_in_a_row} failures in a row"] = never_asked
-        self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
+                    failures_in_a_row = 0 if isinstance(result, Sample) else failures_in_a_row + 1
+                if failures_in_a_row >= most_failures:
+                    yield _SetAside(policy, f"set aside after {failures_in_a_row} failures in a row")
+                    return
+
+    def _take(self, lanes: Lanes[_FromLane]) -> None:
+        """Wait for something to happen, and see to all that has happened, with one write for all samples."""
+        events = [self._events.get()]
+        while not self._events.empty():
+            events.append(self._events.get())
+        samples: list[Sample] = []
+        judged: list[_Judged] = []
+        for event in events:
+            match event:
+                case _Judged():
+                    judged.append(event)
+                    continue
+                case LaneEnded(error):
+                    self._lanes_running -= 1
+                    if error is not None:
+                        raise error
+                    continue
+                case _Begun(policy):
+                    self._monitor.policy(policy)
+                case _SetAside(policy, cause):
+                    self._set_aside[policy] = cause
+                case _Asked(policy, results):
+                    for result in results:
+                        if isinstance(result, Sample):
+                            samples.append(result)
+                        else:
+                            _, failure = result
+                            self._causes[policy][f"{failure.cause}: {failure.message}"] += 1
+            lanes.taken()
+        self._keep_samples(samples)
+        self._keep_verdicts(judged)
+
+    def _keep_samples(self, samples: list[Sample]) -> None:
+        if not samples:
+            return
+        self._store.add_samples(samples)
+        self._monitor.sampled(len(samples), sum(sample.completion.completion_tokens for sample in samples))
+        for sample in samples:
+            if len(self._at_judge) < _MOST_AT_THE_JUDGE:
+                self._submit(sample)
+            else:
+                self._ungraded_in_store = True
+
+    def _keep_verdicts(self, judged: list[_Judged]) -> None:
+        graded: list[Graded] = []
+        for one in judged:
+            slot, judgement = one.sample.slot, one.judgement.result()
+            self._at_judge.discard(slot.number)
+            if judgement.verdict is Verdict.IE:
+                self._failed_at_judge.add(slot.number)
+                self._owed[f"judge: {judgement.message}"] += 1
+            else:
+                failure = failure_of(judgement.verdict, one.sample.completion.finish_reason)
+                graded.append(Graded(slot, judgement, failure))
+        if graded:
+            self._store.add_verdicts(graded, self._judge_description)
+            self._monitor.graded([one.judgement.verdict for one in graded])
+
+    def _submit_from_store(self) -> None:
+        """Bring samples to the judge that were stored without one, once there is room for many."""
+        room = _MOST_AT_THE_JUDGE - len(self._at_judge)
+        if not self._ungraded_in_store or room < _MOST_AT_THE_JUDGE / 2:
+            return
+        known = self._at_judge | self._failed_at_judge
+        waiting = list(islice((one for one in self._store.ungraded() if one.slot.number not in known), room))
+        self._ungraded_in_store = len(waiting) == room
+        for sample in waiting:
+            self._submit(sample)
 
     def _submit(self, sample: Sample) -> None:
         problem = self._problems[sample.slot.problem]
         future = self._judge.submit(problem, extract_program(sample.completion.text, problem.prologue))
-        self._waiting += 1
-        future.add_done_callback(lambda done: self._judged.put((sample, done)))
+        self._at_judge.add(sample.slot.number)
+        future.add_done_callback(lambda done: self._events.put(_Judged(sample, done)))
 
-    def _collect(self, *, wait: bool) -> None:
-        """Store the verdicts that have come; `wait` for at least one."""
-        finished = [self._judged.get()] if wait else []
-        while not self._judged.empty():
-            finished.append(self._judged.get())
-        graded: list[Graded] = []
-        for sample, future in finished:
-            self._waiting -= 1
-            judgement = future.result()
-            if judgement.verdict is Verdict.IE:
-                self._owed[f"judge: {judgement.message}"] += 1
-            else:
-                failure = failure_of(judgement.verdict, sample.completion.finish_reason)
-                graded.append(Graded(sample.slot, judgement, failure))
-        if graded:
-            self._store.add_verdicts(graded, self._judge_description)
-            self._monitor.graded([one.judgement.verdict for one in graded])
+    def _count_owed_samples(self) -> None:
+        """Count every slot that has no sample under one cause."""
+        for policy in self._inputs.registry.names:
+            causes = self._causes[policy]
+            never_asked = len(self._store.owed(policy)) - causes.total()
+            if never_asked:
+                causes[self._set_aside.get(policy, "not asked")] += never_asked
+            self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})

@@ -33,7 +33,10 @@ class Inputs:
         }
 
 
-_SAMPLES_DO_NOT_DEPEND_ON = {"concurrency", "samples", "first_byte_timeout_s", "idle_timeout_s", "deadline_s"}
+_SAMPLES_DO_NOT_DEPEND_ON = {
+    *("concurrency", "choices", "samples"),
+    *("first_byte_timeout_s", "idle_timeout_s", "deadline_s"),
+}
 
 
 def read_inputs(experiment: Experiment) -> Inputs:

@@ -5,13 +5,15 @@ Knows policies by name and problems by statement; never hears of verdicts.
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import overload
 
 from ensemble.experiment import SamplingSection
 from ensemble.settings import reasoning
 from ensemble.store import Sample, Slot, Store
 from grading.types import Problem
-from policies.types import Completion, Engine, EngineFailure, Request, SamplingParameters
+from policies.types import Completion, Engine, EngineFailure, Prompt, Request, SamplingParameters
 
 Sampled = Sample | tuple[Slot, EngineFailure]
 """What became of a slot; after a failure it is still owed."""
@@ -36,33 +38,65 @@ def plan_slots(policies: Sequence[str], problems: Sequence[Problem], samples: in
 def sample_owed(
     store: Store, policy: str, engine: Engine, problems: Mapping[str, Problem], section: SamplingSection
 ) -> Generator[list[Sampled]]:
-    """Ask for all samples that a policy owes, store what comes, and yield it in groups as it comes.
+    """Ask for all samples that a policy owes, and yield them as they come, in groups that are to be stored whole.
 
-    An engine that is reproducible gets the very batches of the plan, and a batch is stored whole: a run that was cut
-    off asks for the cut batch again and gets the same samples as a run that was not. Other engines are asked only
-    for what is owed, and each answer is stored at once, since it may have cost money.
+    An engine that is reproducible gets the very batches of the plan: a run that was cut off asks for the cut batch
+    again and gets the same samples as a run that was not. Other engines are asked only for what is owed, and each
+    answer is a group, since it may have cost money; they take neighbours together as they see fit (`choices`).
     """
-    slots, owed = store.slots(policy), store.owed(policy)
+    owed = store.owed(policy)
     if engine.reproducible:
-        size = section.batch_size
-        batches = [slots[start : start + size] for start in range(0, len(slots), size)]
-        for batch in batches:
+        slots = Slots(policy, store.slots(policy))
+        for start in range(0, len(slots), section.batch_size):
+            batch = slots[start : start + section.batch_size]
             if any(slot.number in owed for slot in batch):
-                group = [result for result in _ask(engine, batch, problems, section) if _slot(result).number in owed]
-                yield _stored(store, group)
+                yield [one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed]
     else:
-        for result in _ask(engine, [slot for slot in slots if slot.number in owed], problems, section):
-            yield _stored(store, [result])
+        slots = Slots(policy, (slot for slot in store.slots(policy) if slot.number in owed))
+        del owed
+        for one in _ask(engine, slots, problems, section):
+            yield [one]
+
+
+class Slots(Sequence[Slot]):
+    """Slots of one policy, in 28 bytes each."""
+
+    def __init__(self, policy: str, slots: Iterable[Slot]) -> None:
+        self._policy = policy
+        self._problems: dict[str, int] = {}
+        self._numbers, self._seeds = array("q"), array("q")
+        self._problem_numbers, self._indices = array("i"), array("q")
+        for slot in slots:
+            self._numbers.append(slot.number)
+            self._problem_numbers.append(self._problems.setdefault(slot.problem, len(self._problems)))
+            self._indices.append(slot.index)
+            self._seeds.append(slot.seed)
+        self._names = list(self._problems)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Slot: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Slot]: ...
+    def __getitem__(self, index: int | slice) -> Slot | list[Slot]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        problem = self._names[self._problem_numbers[index]]
+        return Slot(self._numbers[index], self._policy, problem, self._indices[index], self._seeds[index])
+
+
+def slot_of(result: Sampled) -> Slot:
+    """The slot that a result is for."""
+    return result.slot if isinstance(result, Sample) else result[0]
 
 
 def _ask(
     engine: Engine, slots: Sequence[Slot], problems: Mapping[str, Problem], section: SamplingSection
 ) -> Iterator[Sampled]:
-    parameters = SamplingParameters(section.temperature, section.top_p, section.max_tokens, tuple(section.stop))
-    requests = [
-        Request(reasoning.messages(problems[slot.problem], section.prompt), slot.seed, parameters) for slot in slots
-    ]
-    for reply in engine.sample(requests):
+    requests = _Requests(slots, problems, section)
+    for reply in engine.sample(list(requests) if engine.reproducible else requests):
         slot = slots[reply.index]
         match reply.outcome:
             case Completion() as completion:
@@ -71,10 +105,31 @@ def _ask(
                 yield slot, failure
 
 
-def _stored(store: Store, group: list[Sampled]) -> list[Sampled]:
-    store.add_samples([result for result in group if isinstance(result, Sample)])
-    return group
+class _Requests(Sequence[Request]):
+    """The requests for slots, each made when it is looked at: a million of them take no room."""
 
+    def __init__(self, slots: Sequence[Slot], problems: Mapping[str, Problem], section: SamplingSection) -> None:
+        self._slots = slots
+        self._problems = problems
+        self._prompt = section.prompt
+        self._parameters = SamplingParameters(
+            section.temperature, section.top_p, section.max_tokens, tuple(section.stop)
+        )
+        self._last: tuple[str, Prompt] = ("", "")
 
-def _slot(result: Sampled) -> Slot:
-    return result.slot if isinstance(result, Sample) else result[0]
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Request]: ...
+    def __getitem__(self, index: int | slice) -> Request | list[Request]:
+        if isinstance(index, slice):
+            return [self._request(slot) for slot in self._slots[index]]
+        return self._request(self._slots[index])
+
+    def _request(self, slot: Slot) -> Request:
+        if self._last[0] != slot.problem:
+            self._last = slot.problem, reasoning.messages(self._problems[slot.problem], self._prompt)
+        return Request(self._last[1], slot.seed, self._parameters)

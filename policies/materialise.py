@@ -214,7 +214,8 @@ class Materialiser:
         if isinstance(recipe, Checkpoint):
             return weights.fingerprint(self._entry(name, recipe))
         if isinstance(recipe, Remote):
-            return _sha256({"url": recipe.url, "model": recipe.model})
+            url = recipe.url if isinstance(recipe.url, str) else sorted(recipe.url)
+            return _sha256({"url": url, "model": recipe.model})
         base = adapter_base(self._recipes, name)
         if base is not None:
             adapter = self._adapter_fingerprint(name)
@@ -258,5 +259,5 @@ def _floats(shares: Mapping[str, Fraction]) -> tuple[float, ...]:
     return tuple(map(float, shares.values()))
 
 
-def _sha256(content: Mapping[str, str]) -> str:
+def _sha256(content: Mapping[str, str | list[str]]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -88,7 +88,8 @@ def _recipe(name: str, table: tables.PolicyTable, path: Path, known: Set[str]) -
     if table.logits is not None:
         return Logits(table.logits.low, table.logits.high, table.logits.alpha + 0.0)
     if table.url is not None and table.model is not None:
-        return Remote(table.url, table.model, table.api_key_env)
+        url = table.url if isinstance(table.url, str) else tuple(table.url)
+        return Remote(url, table.model, table.api_key_env)
     assert table.checkpoint is not None
     return Checkpoint(source(table.checkpoint, path.parent))
 
@@ -179,7 +180,8 @@ def _policy_table(recipe: Recipe, relative_to: Path) -> dict[str, Any]:
         case Logits():
             return {"logits": asdict(recipe)}
         case Remote():
-            return {key: value for key, value in asdict(recipe).items() if value is not None}
+            given = {key: value for key, value in asdict(recipe).items() if value is not None}
+            return given | ({} if isinstance(recipe.url, str) else {"url": list(recipe.url)})
 
 
 def _engine_table(engine: EngineTable, relative_to: Path) -> dict[str, Any]:

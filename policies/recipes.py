@@ -119,7 +119,8 @@ class Logits(Line):
 class Remote:
     """A model behind an OpenAI-compatible URL."""
 
-    url: str
+    url: str | tuple[str, ...]
+    """Several serve the same model, and share the work."""
     model: str
     api_key_env: str | None
     """Name of the variable that holds the key."""

@@ -6,7 +6,7 @@ A contract, see `docs/policies.md`. What tables say of each other is checked by 
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from policies.recipes import EngineName, Logits, Merge, Method, Norms, Serve
 
@@ -61,6 +61,17 @@ class TrajectoryTable(_Table):
     norms: Norms = "extrapolate"
 
 
+def _urls(given: str | list[str]) -> str | list[str]:
+    """One URL, or several different ones of one model."""
+    urls = [given] if isinstance(given, str) else given
+    if not urls or len(set(urls)) < len(urls):
+        raise ValueError("a list of URLs names each once; write at least one")
+    for url in urls:
+        if not re.match(r"https?://", url):
+            raise ValueError(f"{url!r} is no URL of a server; write http://… or https://…")
+    return given
+
+
 class PolicyTable(_Table):
     """One policy: keys of exactly one kind."""
 
@@ -71,7 +82,7 @@ class PolicyTable(_Table):
     adapter: Text | None = None
     base: str | None = None
     logits: LineTable | None = None
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    url: Annotated[str | list[str], AfterValidator(_urls)] | None = None
     model: str | None = None
     api_key_env: str | None = None
 

@@ -28,8 +28,10 @@ class EngineOptions:
     """Rows of one embedded batch."""
     device: str | None = None
     """Where an embedded model runs; None takes the GPU if there is one."""
-    concurrency: int = 64
-    """Requests in flight to one URL."""
+    concurrency: int = 512
+    """Samples in flight to one URL, at most: how many there are is found out (`concurrency`)."""
+    choices: int = 16
+    """Samples of one prompt that are asked for in one request to a URL (`n`), at most."""
     first_byte_timeout_s: float = 600.0
     """Seconds that a URL may be silent before the first byte, in each attempt. An answer that is not streamed comes
     all at once: it must be whole by then."""

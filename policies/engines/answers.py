@@ -53,7 +53,11 @@ def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
     answer.system_fingerprint = body.get("system_fingerprint") or answer.system_fingerprint
     first = ""
     for position, choice in enumerate(body["choices"] or ()):  # the last chunk of a stream has usage alone
-        index = choice.get("index", position)
+        index: Any = choice.get("index", position)
+        if not isinstance(index, int):
+            raise ValueError(f"a choice of the index {index!r}")
+        if part == "message" and index in answer.texts:
+            raise ValueError(f"two choices of the index {index}")
         # A server may say nothing at all and yet finish: an empty answer is then an answer.
         piece = (choice["text"] if "text" in choice else (choice.get(part) or {}).get("content")) or ""
         piece.encode()  # half a character, escaped in JSON, is no text

@@ -67,7 +67,18 @@ def wait_before_retry(error: Exception, attempt: int) -> float | None:
     told = _retry_after(error)
     if told is not None:
         return told
-    return random.uniform(0.5, 1) * min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+    return random.uniform(0.5, 1) * pause(attempt)
+
+
+def pause(attempt: int) -> float:
+    """Seconds to leave a server alone after so many failures in a row, from 1: twice as long each time."""
+    return min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+
+
+def overloaded(error: Exception) -> bool:
+    """Whether the server says, or shows by being late, that it is asked for too much at once."""
+    busy = isinstance(error, openai.APIStatusError) and error.status_code in (429, 503)
+    return busy or classify(error)[0] == "timeout"
 
 
 def _retry_after(error: Exception) -> float | None:

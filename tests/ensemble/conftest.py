@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from grading.benchmarks import humaneval
+
+from .faults import Fault, send_json
 
 PROBLEMS = [
     {
@@ -53,6 +56,11 @@ class Server:
     seeds: list[tuple[str, str, int]] = field(default_factory=list)
     """Every request that came: model, prompt, seed."""
     url: str = ""
+    honours_n: bool = False
+    """Whether it sends n choices where they are asked for, choice i as for seed + i."""
+    fault: Callable[[int], Fault | None] = lambda number: None
+    """How the reply to the request of a number, from 0, is spoilt."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def honest_program(model: str, prompt: str, seed: int) -> str:
@@ -71,25 +79,30 @@ def server() -> Iterator[Server]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            request = (body["model"], body["messages"][-1]["content"], body["seed"])
-            served.seeds.append(request)
-            answer = served.answer(*request)
-            status = answer if isinstance(answer, int) else 200
-            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
-            usage = {"prompt_tokens": 5, "completion_tokens": 11, "total_tokens": 16}
-            reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
-            reply |= {"choices": [choice], "usage": usage} if status == 200 else {"error": {"message": "no"}}
-            content = json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            model, prompt, seed = body["model"], body["messages"][-1]["content"], body["seed"]
+            with served.lock:
+                number = len(served.seeds)
+                served.seeds.append((model, prompt, seed))
+            n = body.get("n", 1) if served.honours_n else 1
+            answers = [served.answer(model, prompt, seed + i) for i in range(n)]
+            if isinstance(answers[0], int):
+                send_json(self, {"error": {"message": "no"}}, answers[0])
+                return
+            choices = [
+                {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
+                for i, answer in enumerate(answers)
+            ]
+            usage = {"prompt_tokens": 5, "completion_tokens": 11 * n, "total_tokens": 5 + 11 * n}
+            reply = {"id": "1", "object": "chat.completion", "created": 0, "model": model}
+            fault = served.fault(number) or send_json
+            with suppress(OSError):  # the client may leave first
+                fault(self, reply | {"choices": choices, "usage": usage})
 
         def log_message(self, *_: object) -> None: ...
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True
+    httpd.handle_error = lambda *_: None  # connections that were reset on purpose
     thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
     thread.start()
     served.url = f"http://127.0.0.1:{httpd.server_port}/v1"

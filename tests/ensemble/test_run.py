@@ -178,7 +178,7 @@ def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_p
     assert slots_and_verdicts(tmp_path / "results" / "trial") == slots_and_verdicts(tmp_path / "undisturbed")
     # What was under way when the process died is asked again; nothing else is.
     repeated = len(server.seeds) - len(set(server.seeds)) - 24
-    assert repeated <= 2 * stopped
+    assert repeated <= 2 * 2 * stopped  # of each policy one in flight, and one that was answered but not yet stored
 
 
 def test_a_second_process_on_one_run_is_told_so(trial, tmp_path):

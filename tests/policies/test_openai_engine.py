@@ -139,7 +139,7 @@ def open_engine(server: Server) -> Iterator[Callable[..., OpenAIEngine]]:
     opened: list[OpenAIEngine] = []
 
     def open_one(url: str = "", api_key: str | None = None, **options: Any) -> OpenAIEngine:
-        settings: dict[str, Any] = {"max_retries": 0, "first_byte_timeout_s": 60.0}
+        settings: dict[str, Any] = {"max_retries": 0, "first_byte_timeout_s": 60.0, "choices": 1}
         opened.append(OpenAIEngine(url or server.url, "m", api_key, EngineOptions(**(settings | options))))
         return opened[-1]
 

@@ -111,6 +111,8 @@ ENDS = '[policies.a]\ncheckpoint = "./a"\n[policies.b]\ncheckpoint = "./b"\n'
         ('[policies.a]\nurl = "http://x"', "url and model go together"),
         ('[policies.a]\nurl = "ftp://x"\nmodel = "m"', "policies.a.url of"),
         ('[policies.a]\ncheckpoint = "x"\napi_key_env = "K"', "api_key_env goes with a url"),
+        ('[policies.a]\nurl = []\nmodel = "m"', "policies.a.url of"),
+        ('[policies.a]\nurl = ["http://x", "http://x"]\nmodel = "m"', "names each once"),
         ('[policies.a]\ncheckpont = "x"', "unknown key 'checkpont' in [policies.a]"),
         ('[polices.a]\ncheckpoint = "x"', "did you mean 'policies'?"),
         ('[policies.a]\ncheckpoint = "x"\n[policies.a]\ncheckpoint = "y"', "is not valid TOML"),
@@ -341,3 +343,15 @@ def test_any_affine_combination_is_made_once(tmp_path: Path, family: Path, cache
     again = Registry.load(tmp_path / "again.toml")
     assert again.materialise("sum").stat().st_ino == made
     assert again.fingerprint("soup") == registry.fingerprint("soup")
+
+
+def test_one_policy_may_have_several_urls(tmp_path: Path) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text('[policies.r]\nurl = ["http://b/v1", "http://a/v1"]\nmodel = "m"\n')
+    registry = Registry.load(path)
+    written = registry.to_toml(tmp_path)
+    assert written["policies"]["r"] == {"url": ["http://b/v1", "http://a/v1"], "model": "m"}
+    path.write_text('[policies.r]\nurl = ["http://a/v1", "http://b/v1"]\nmodel = "m"\n')
+    assert Registry.load(path).fingerprint("r") == registry.fingerprint("r")
+    path.write_text('[policies.r]\nurl = "http://a/v1"\nmodel = "m"\n')
+    assert Registry.load(path).fingerprint("r") != registry.fingerprint("r")

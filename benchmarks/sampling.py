@@ -1,0 +1,161 @@
+"""Sampling from a URL, against the same requests sent by a bare asyncio loop to the same server: `python sampling.py`.
+
+The server answers at once, in a process and on a core of its own; the client has another. Both sides ask one sample per
+request with the official client on aiohttp. Rates are compared in pairs, ours and the bare loop in turn; the cost of a
+sample and the memory are of a whole run (engine, store, grading by a judge that accepts everything) with n = 50.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from ensemble.experiment import load
+from ensemble.filling import Filling
+from ensemble.inputs import read_inputs
+from ensemble.sampling import plan_slots
+from ensemble.store import STORE_NAME, Store
+from grading.types import Judgement, Verdict
+from policies.engines import EngineOptions
+from policies.engines.openai import OpenAIEngine
+from policies.types import Completion, Request, SamplingParameters
+
+_PAIRS = 5
+_MESSAGES: Any = [{"role": "user", "content": "Print the sum. " * 20}]
+_SMALL, _LARGE = 10_000, 50_000
+"""Samples of the two runs whose memory is compared."""
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """URL of the server, on the last core; this process keeps to the first."""
+    *_, last = cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[0]})
+    command = [sys.executable, str(Path(__file__).with_name("sampling_server.py")), str(last)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def bare(url: str, samples: int, in_flight: int) -> None:
+    """What anyone would write: so many workers that ask one after the other."""
+
+    async def main() -> None:
+        client = openai.AsyncOpenAI(base_url=url, api_key="none", http_client=openai.DefaultAioHttpClient())
+        seeds = iter(range(samples))
+
+        async def worker() -> None:
+            for seed in seeds:
+                reply = await client.chat.completions.create(
+                    model="m", messages=_MESSAGES, seed=seed, temperature=1.0, top_p=1.0, max_tokens=512
+                )
+                assert reply.choices[0].message.content
+
+        await asyncio.gather(*(worker() for _ in range(in_flight)))
+        await client.close()
+
+    asyncio.run(main())
+
+
+def ours(url: str, samples: int, in_flight: int) -> None:
+    """The same requests through the engine."""
+    engine = OpenAIEngine(url, "m", None, EngineOptions(concurrency=in_flight, choices=1))
+    parameters = SamplingParameters(1.0, 1.0, 512)
+    requests = [Request(_MESSAGES, seed, parameters) for seed in range(samples)]
+    assert all(isinstance(reply.outcome, Completion) for reply in engine.sample(requests))
+    engine.close()
+
+
+def rate(ask: Any, *arguments: Any) -> float:
+    """Samples per second."""
+    begun = time.perf_counter()
+    ask(*arguments)
+    return arguments[1] / (time.perf_counter() - begun)
+
+
+class _Judge:
+    def submit(self, problem: Any, program: Any) -> "Future[Judgement]":
+        future: Future[Judgement] = Future()
+        future.set_result(Judgement(Verdict.AC, 1, 1, None, 0.0, 0.0, ""))
+        return future
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def whole_run(url: str, samples: int, choices: int) -> tuple[float, float]:
+    """CPU milliseconds per sample and peak memory in MB of a run of one policy with 500 samples per problem."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        problems = (
+            {"id": f"p{i}", "statement": "Print the sum. " * 20, "tests": [{"input": "", "output": ""}]}
+            for i in range(samples // 500)
+        )
+        (root / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+        (root / "policies.toml").write_text(f'[policies.m]\nurl = "{url}"\nmodel = "m"\n')
+        (root / "trial.toml").write_text(
+            'name = "trial"\n[problems]\nfile = "problems.jsonl"\n[policies]\nfile = "policies.toml"\n'
+            f"[sampling]\nchoices = {choices}\n[budget]\nsamples = 500\n"
+        )
+        inputs = read_inputs(load(root / "trial.toml"))
+        with Store(root / STORE_NAME) as store:
+            store.plan(plan_slots(["m"], inputs.problems, 500, 0), {"made": "here"})
+            judge: Any = _Judge()
+            monitor: Any = _Silent()
+            begun_s = time.process_time()
+            assert not Filling(store, inputs, judge, monitor).fill()
+            cpu_s = time.process_time() - begun_s
+    return 1000 * cpu_s / samples, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _apart(url: str, samples: int, choices: int) -> tuple[float, float]:
+    """`whole_run` in a process of its own, whose memory is its own."""
+    command = [sys.executable, __file__, url, str(samples), str(choices)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    return float(told[0]), float(told[1])
+
+
+def main() -> None:
+    """Print all figures as a table."""
+    with server() as url:
+        print("| what | ours | bare loop | result | target |\n|---|---|---|---|---|")
+        for in_flight, samples in ((1, 1000), (32, 3000), (256, 3000)):
+            pairs = [(rate(ours, url, samples, in_flight), rate(bare, url, samples, in_flight)) for _ in range(_PAIRS)]
+            ratio = statistics.median(mine / other for mine, other in pairs)
+            best = [max(column) for column in zip(*pairs, strict=True)]
+            rates = " | ".join(f"{value:,.0f}" for value in best)
+            print(f"| samples per second, {in_flight} in flight | {rates} | {ratio:.2f} | ≥ 0.95 |")
+        cost, small = min(_apart(url, _SMALL, 50) for _ in range(3))
+        _, large = _apart(url, _LARGE, 50)
+        print(f"| own CPU per sample, whole run, n = 50 | {cost:.3f} ms | | | ≤ 0.3 ms |")
+        growth = 1e6 * (large - small) / (_LARGE - _SMALL)
+        peaks = f"{small:.0f} and {large:.0f} MB"
+        print(f"| peak memory, {_SMALL:,} and {_LARGE:,} samples | {peaks} | | {growth:.0f} bytes each | flat |")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(*whole_run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    else:
+        main()

@@ -1,0 +1,143 @@
+"""From a plan to requests: which slots there are, which are asked for, and in which batches."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from ensemble.experiment import SamplingSection
+from ensemble.lanes import LaneEnded, Lanes
+from ensemble.sampling import Slots, plan_slots, sample_owed
+from ensemble.store import STORE_NAME, Sample, Slot, Store
+from grading.types import Problem
+from policies.engines.scripted import ScriptedEngine
+from policies.types import Completion, EngineFailure, Reply, Request
+
+TEST = {"input": "", "output": ""}
+PROBLEMS = [Problem.model_validate({"id": f"p{i}", "statement": f"Do {i}.", "tests": [TEST]}) for i in range(3)]
+BY_ID = {problem.id: problem for problem in PROBLEMS}
+SECTION = SamplingSection(batch_size=4, prompt="{statement}")
+
+
+class Engine(ScriptedEngine):
+    """Keeps the batches that it is asked for."""
+
+    def __init__(self, *, reproducible: bool, fails: frozenset[int] = frozenset()) -> None:
+        super().__init__(self.complete, reproducible=reproducible)
+        self.batches: list[list[int]] = []
+        self.fails = fails
+
+    def complete(self, request: Request) -> Completion | EngineFailure:
+        if request.seed in self.fails:
+            return EngineFailure("server", "no")
+        return Completion(f"{request.prompt} {request.seed}", "stop", 1, 1, 0.0)
+
+    def sample(self, requests: Sequence[Request]):  # type: ignore[override]
+        self.batches.append([request.seed for request in requests])
+        for index in reversed(range(len(requests))):  # replies may come in any order
+            yield Reply(index, self.complete(requests[index]))
+
+
+@pytest.fixture
+def slots() -> list[Slot]:
+    return list(plan_slots(["a", "b"], PROBLEMS, 5, seed=1))
+
+
+@pytest.fixture
+def path(tmp_path: Path, slots: list[Slot]) -> Path:
+    with Store(tmp_path / STORE_NAME) as store:
+        store.plan(slots, {"made": "here"})
+    return tmp_path / STORE_NAME
+
+
+def test_every_slot_has_a_seed_of_its_own_and_neighbours_follow_each_other(slots: list[Slot]) -> None:
+    assert [slot.number for slot in slots] == list(range(30))
+    assert len({slot.seed for slot in slots}) == 30
+    for before, slot in pairwise(slots):
+        if (before.policy, before.problem) == (slot.policy, slot.problem):
+            assert slot.seed == before.seed + 1
+
+
+def test_slots_in_little_room_are_the_slots(slots: list[Slot]) -> None:
+    table = Slots("a", slots[:15])
+    assert list(table) == slots[:15]
+    assert table[4:9] == slots[4:9]
+    assert table[-1] == slots[14]
+
+
+def test_each_reply_goes_to_its_slot(path: Path, slots: list[Slot]) -> None:
+    with Store(path) as store:
+        engine = Engine(reproducible=False)
+        groups = list(sample_owed(store, "a", engine, BY_ID, SECTION))
+    found = [one for group in groups for one in group if isinstance(one, Sample)]
+    assert all(len(group) == 1 for group in groups)
+    assert sorted(sample.slot.number for sample in found) == list(range(15))
+    assert all(sample.completion.text.endswith(f" {sample.slot.seed}") for sample in found)
+    assert engine.batches == [[slot.seed for slot in slots[:15]]]
+
+
+def test_only_what_is_owed_is_asked_for(path: Path, slots: list[Slot]) -> None:
+    done = {0, 1, 7, 14}
+    with Store(path) as store:
+        store.add_samples([Sample(slots[i], Completion("done", "stop", 1, 1, 0.0), 0.0) for i in done])
+        engine = Engine(reproducible=False)
+        list(sample_owed(store, "a", engine, BY_ID, SECTION))
+    assert engine.batches == [[slot.seed for slot in slots[:15] if slot.number not in done]]
+
+
+def test_a_reproducible_engine_gets_the_very_batches_of_the_plan(path: Path, slots: list[Slot]) -> None:
+    with Store(path) as store:
+        store.add_samples([Sample(slots[i], Completion("done", "stop", 1, 1, 0.0), 0.0) for i in (0, 1, 2, 3, 5)])
+        engine = Engine(reproducible=True)
+        groups = list(sample_owed(store, "a", engine, BY_ID, SECTION))
+    seeds = [slot.seed for slot in slots[:15]]
+    assert engine.batches == [seeds[4:8], seeds[8:12], seeds[12:]]
+    numbers = [sorted(one.slot.number for one in group if isinstance(one, Sample)) for group in groups]
+    assert numbers == [[4, 6, 7], [8, 9, 10, 11], [12, 13, 14]]
+
+
+def test_a_failure_names_its_slot(path: Path, slots: list[Slot]) -> None:
+    with Store(path) as store:
+        engine = Engine(reproducible=False, fails=frozenset({slots[3].seed}))
+        groups = list(sample_owed(store, "a", engine, BY_ID, SECTION))
+    failed = [one for group in groups for one in group if not isinstance(one, Sample)]
+    assert failed == [(slots[3], EngineFailure("server", "no"))]
+
+
+def test_lanes_end_alone_and_a_broken_one_says_why() -> None:
+    taken: list[int | LaneEnded] = []
+
+    def counting(upto: int):
+        yield from range(upto)
+        raise ValueError("broken")
+
+    with Lanes[int](taken.append, ahead=100) as lanes:
+        lanes.start(i for i in range(10))
+        lanes.start(counting(5))
+        while sum(isinstance(one, LaneEnded) for one in taken) < 2:
+            pass
+    assert sorted(one for one in taken if not isinstance(one, LaneEnded)) == sorted([*range(10), *range(5)])
+    assert sorted(str(one.error) for one in taken if isinstance(one, LaneEnded)) == ["None", "broken"]
+
+
+def test_a_lane_that_is_far_ahead_waits_and_can_be_stopped() -> None:
+    taken: list[int | LaneEnded] = []
+    closed: list[bool] = []
+
+    def endless():
+        try:
+            yield from iter(int, 1)
+        finally:
+            closed.append(True)
+
+    with Lanes[int](taken.append, ahead=3) as lanes:
+        lanes.start(endless())
+        while len(taken) < 3:
+            pass
+        lanes.taken()
+        while len(taken) < 4:
+            pass
+        assert len(taken) == 4
+    assert taken[4:] == [LaneEnded(None)]
+    assert closed == [True]
