@@ -44,17 +44,15 @@ def sample_owed(
     again and gets the same samples as a run that was not. Other engines are asked only for what is owed, and each
     answer is a group, since it may have cost money; they take neighbours together as they see fit (`choices`).
     """
-    owed = store.owed(policy)
     if engine.reproducible:
+        owed = store.owed(policy)
         slots = Slots(policy, store.slots(policy))
         for start in range(0, len(slots), section.batch_size):
             batch = slots[start : start + section.batch_size]
             if any(slot.number in owed for slot in batch):
                 yield [one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed]
     else:
-        slots = Slots(policy, (slot for slot in store.slots(policy) if slot.number in owed))
-        del owed
-        for one in _ask(engine, slots, problems, section):
+        for one in _ask(engine, Slots(policy, store.owed_slots(policy)), problems, section):
             yield [one]
 
 
