@@ -19,9 +19,9 @@ from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
-from grading.extract import extract_program, guess_language
+from grading.extract import program_of
 from grading.judge import Judge
-from grading.types import Judgement, Problem, Program, Verdict, failure_of
+from grading.types import Judgement, Verdict, failure_of
 from policies.engines import EngineOptions
 from policies.types import PolicyError
 
@@ -240,7 +240,8 @@ class Filling:
 
     def _submit(self, sample: Sample) -> None:
         problem = self._problems[sample.slot.problem]
-        future = self._judge.submit(problem, _program(sample, problem))
+        program = program_of(sample.completion.text, problem.prologue, is_code=sample.is_code)
+        future = self._judge.submit(problem, program)
         self._at_judge.add(sample.slot.number)
         future.add_done_callback(lambda done: self._events.put(_Judged(sample, done)))
 
@@ -252,9 +253,3 @@ class Filling:
             if never_asked:
                 causes[self._set_aside.get(policy, "not asked")] += never_asked
             self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
-
-
-def _program(sample: Sample, problem: Problem) -> Program | None:
-    """What is judged: code that was imported as such, or the program in a completion; None where there is none."""
-    text = sample.completion.text
-    return Program(text, guess_language(text)) if sample.is_code else extract_program(text, problem.prologue)

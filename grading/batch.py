@@ -21,9 +21,9 @@ from joblib import Parallel, cpu_count, delayed
 from grading.audit import Audit
 from grading.backends import open_backend
 from grading.errors import GradingError
-from grading.extract import extract_program, guess_language
+from grading.extract import program_of
 from grading.judge import Judge
-from grading.types import Judgement, Problem, Program, Verdict
+from grading.types import Judgement, Problem, Verdict
 
 _MAX_CHUNK = 16
 _CHUNKS_PER_WORKER = 8
@@ -172,7 +172,10 @@ def _judge_chunk(
     """
     judge, unpickled = _own_judge(options), _unpickle(problem)
     before = judge.audit
-    futures = [judge.submit(unpickled, _program(submission, unpickled)) for submission in submissions]
+    futures = [
+        judge.submit(unpickled, program_of(submission.text, unpickled.prologue, is_code=submission.is_code))
+        for submission in submissions
+    ]
     about = judge.describe()
     judged = [
         Judged(submission.number, future.result(), about)
@@ -192,12 +195,6 @@ def _news(before: Audit, now: Audit) -> Audit:
     """Return what an audit found since `before`."""
     examples = now.examples[len(before.examples) :]
     return Audit(now.audited - before.audited, now.disagreed - before.disagreed, examples)
-
-
-def _program(submission: Submission, problem: Problem) -> Program | None:
-    if submission.is_code:
-        return Program(submission.text, guess_language(submission.text))
-    return extract_program(submission.text, problem.prologue)
 
 
 @lru_cache(maxsize=8)

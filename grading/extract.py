@@ -94,6 +94,11 @@ def _unindent(lines: list[str], indent: str) -> str:
     return "".join(line.removeprefix(indent) + "\n" for line in lines)
 
 
+def program_of(text: str, prologue: str | None, *, is_code: bool) -> Program | None:
+    """Take a text that is a program as it is, else the program in a completion (`extract_program`)."""
+    return Program(text, guess_language(text)) if is_code else extract_program(text, prologue)
+
+
 def guess_language(code: str) -> Language:
     """Take code that includes a header for C++, all other for Python."""
     return "cpp" if _INCLUDE.search(code) else "python"
