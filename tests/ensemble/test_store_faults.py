@@ -34,6 +34,11 @@ def text(slot):
     return f"# {slot.number}\n" + random.Random(slot.number).randbytes(300).hex()
 
 
+def say(word):
+    """Print a line whole or not at all: `print` without a buffer writes its end apart, and may be killed between."""
+    os.write(1, f"{word}\n".encode())
+
+
 def sample(slot):
     return Sample(slot, Completion(text(slot), "stop", 5, 7, 0.5), 1.0)
 
@@ -43,12 +48,12 @@ def write(folder):
     with Store(folder / STORE_NAME) as store:
         if not store.about():
             store.plan(SLOTS, ABOUT)
-        print("begun", flush=True)
+        say("begun")
         owed = list(store.owed_slots("low"))
         for first in range(0, len(owed), BATCH):
             batch = owed[first : first + BATCH]
             store.add_samples([sample(slot) for slot in batch])
-            print("stored", flush=True)
+            say("stored")
             store.add_verdicts([Graded(slot, ACCEPTED, None) for slot in batch], "{}")
         lost = store.ungraded_numbers()  # to a kill between both
         store.add_verdicts([Graded(SLOTS[number], ACCEPTED, None) for number in lost], "{}")
@@ -59,12 +64,12 @@ def write_again_and_again(folder):
     for _ in sys.stdin:
         child = os.fork()
         if not child:
-            print(os.getpid(), flush=True)
+            say(os.getpid())
             write(folder)
-            print("done", flush=True)
+            say("done")
             signal.pause()
         os.waitpid(child, 0)
-        print("ended", flush=True)
+        say("ended")
 
 
 def check(folder):
