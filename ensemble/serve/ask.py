@@ -19,7 +19,7 @@ Fields = dict[str, Raw]
 
 T = TypeVar("T")
 
-NULL = b"null"
+NULL = Raw(b"null")
 
 encode = msgspec.json.Encoder().encode
 """Write JSON; `Raw` values as they are."""

@@ -116,7 +116,7 @@ class WithKeys:
         """Pass on who has a key."""
         if self._credentials and scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
             kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            given = f"{kind.lower()} {key.strip()}".encode()
+            given = f"{kind.lower()} {key.strip()}".encode("latin-1")
             # All are compared, each in constant time: how long it takes tells nothing about a key.
             if not sum(hmac.compare_digest(given, credential) for credential in self._credentials):
                 error = unauthorized()

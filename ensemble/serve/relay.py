@@ -5,6 +5,7 @@ and names of the upstream. Whether an answer has the right form, and who is aske
 """
 
 import asyncio
+import io
 import logging
 import re
 from collections.abc import AsyncGenerator
@@ -25,6 +26,8 @@ LONGEST_ANSWER = 256 * 2**20
 """Bytes of an answer that is not streamed."""
 LONGEST_EVENT = 16 * 2**20
 """Bytes of one event of a stream."""
+_AT_ONCE = 2**20
+"""Bytes of a body that are written in one go; more would hold up all others."""
 _LONGEST_ERROR = 64 * 2**10
 _DONE = b"[DONE]"
 _END_TIMEOUT_S = 1.0
@@ -161,8 +164,9 @@ class Relay:
     async def _head(self, path: Path, body: bytes, limit: float) -> aiohttp.ClientResponse:
         try:
             async with asyncio.timeout_at(limit):
+                data = body if len(body) <= _AT_ONCE else io.BytesIO(body)
                 return await self._opened().post(
-                    self._urls[path], data=body, headers=self._headers, allow_redirects=False
+                    self._urls[path], data=data, headers=self._headers, allow_redirects=False
                 )
         except TimeoutError as error:
             log.error("the policy %r at %s: time-out", self._policy, self._target.url)
