@@ -75,9 +75,9 @@ def read_ask(path: Path, raw: bytes) -> Ask:
         raise invalid("the body must be a JSON object: send one") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise invalid(f"the body is not JSON: {error}; send a JSON object") from None
-    n = _read(fields, "n", int) or 1
-    if _read(fields, "n", int) == 0 or n < 0:
-        raise invalid(f"the parameter 'n' is wrong: send 1 or more (got {bytes(fields['n']).decode()})", param="n")
+    n = _read(fields, "n", int)
+    if n is not None and n < 1:
+        raise invalid(f"the parameter 'n' is wrong: send 1 or more (got {n})", param="n")
     model = _read(fields, "model", str)
     if model is None:
         raise invalid("the parameter 'model' is missing: send the name of a policy or ensemble", param="model")
@@ -86,7 +86,7 @@ def read_ask(path: Path, raw: bytes) -> Ask:
         path=path,
         fields=fields,
         model=model,
-        n=n,
+        n=1 if n is None else n,
         num_prompts=_num_prompts(fields) if path == "completions" else 1,
         seed=_read(fields, "seed", int),
         stream=bool(_read(fields, "stream", bool)),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -281,3 +282,26 @@ def test_a_large_body_and_a_large_answer_arrive_whole(
     answer = httpx.post(f"{serving(registry)}/chat/completions", json=ask, timeout=WAIT_S)
     assert answer.json()["choices"][0]["message"]["content"] == text
     assert upstreams["low"].asked()[0]["messages"][0]["content"] == text
+
+
+def test_a_server_that_our_engine_starts_is_relayed_too(
+    upstreams: dict[str, FakeUpstream], tmp_path: Path, client_of: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "vllm.toml"
+    file.write_text('[engine]\nname = "vllm"\n[policies.own]\ncheckpoint = "org/model"\n')
+    opened: list[str] = []
+
+    def start(_: Registry, name: str, options: object) -> Any:
+        opened.append(name)
+        return SimpleNamespace(server=SimpleNamespace(url=upstreams["low"].url, api_key=KEY), model="own")
+
+    monkeypatch.setattr(Registry, "open", start)
+    client = client_of(Registry.load(file))
+    assert [model.id for model in client.models.list()] == ["own"]
+    assert not opened
+    answers = [client.chat.completions.create(model="own", logprobs=True, **ASK) for _ in range(2)]
+    assert [answer.choices[0].message.content for answer in answers] == ["low 0"] * 2
+    assert len(list(client.chat.completions.create(model="own", stream=True, **ASK))) == 3
+    assert opened == ["own"]
+    assert upstreams["low"].headers[0]["authorization"] == f"Bearer {KEY}"
+    assert upstreams["low"].asked()[0]["model"] == "own"
