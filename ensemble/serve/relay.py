@@ -30,6 +30,8 @@ _AT_ONCE = 2**20
 """Bytes of a body that are written in one go; more would hold up all others."""
 _LONGEST_ERROR = 64 * 2**10
 _DONE = b"[DONE]"
+_LONGEST_WAIT_S = 3600.0
+"""That a client is told, whatever the upstream says."""
 _END_TIMEOUT_S = 1.0
 """For the end of a stream after its last event: a connection that has it can be used again."""
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"]+")
@@ -218,7 +220,7 @@ class Relay:
         log.warning("the policy %r at %s answers %d: %s", self._policy, self._target.url, status, said[:1000])
         if status == 429:
             wait = response.headers.get("retry-after", "")
-            return rate_limited(self._policy, float(wait) if wait.isdecimal() else 1.0)
+            return rate_limited(self._policy, min(float(wait), _LONGEST_WAIT_S) if wait.isdecimal() else 1.0)
         if status in (400, 413, 422):
             return self._told(status, said)
         if status in (401, 403, 404):

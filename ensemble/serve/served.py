@@ -96,7 +96,8 @@ class ServedPolicy:
                 self.breaker.fail()
             else:
                 self.breaker.succeed()
-            self._outcomes[error.code or "rejected"] += 1
+            # What is wrong with a request is told in words of the upstream: no label of a metric.
+            self._outcomes[error.code if error.is_mendable and error.code else "rejected"] += 1
             raise
         except Exception:
             self.breaker.fail()
