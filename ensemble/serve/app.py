@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ensemble.serve.answers import JSON, Origin, encode, model_object
 from ensemble.serve.ask import Path, read_ask
-from ensemble.serve.backends import Served, backend
+from ensemble.serve.backends import Backends, Served
 from ensemble.serve.breaker import Breaker, BreakerOptions
 from ensemble.serve.dispatch import Dispatcher
 from ensemble.serve.errors import ApiError, invalid, unknown_model
@@ -79,7 +79,7 @@ def create_app(served: Served, options: ServeOptions | None = None) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
-        await asyncio.gather(*(policy.close() for policy in gateway.policies.values()))
+        await gateway.close()
 
     app = Starlette(
         routes=[
@@ -104,7 +104,8 @@ class Gateway:
     def __init__(self, served: Served, options: ServeOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        self.policies = {name: self._served(served, Origin(name, served.alpha(name))) for name in served.names}
+        self._backends = Backends(served, options.engine, options.timeouts)
+        self.policies = {name: self._served(Origin(name, served.alpha(name))) for name in served.names}
         self.dispatcher = Dispatcher(self.policies, served.mixtures)
         self._created = int(time.time())
         self._described: tuple[float, Mapping[str, JSON]] = (-_DESCRIPTION_LIFE_S, {})
@@ -139,11 +140,13 @@ class Gateway:
             raise unknown_model(name, self.dispatcher.weights)
         return json_response(self._model(name, await self._told()))
 
-    def _served(self, served: Served, origin: Origin) -> ServedPolicy:
-        options = self.options
-        breaker = Breaker(options.breaker, time.monotonic)
-        answers = backend(served, origin, options.engine, options.timeouts)
-        return ServedPolicy(origin, answers, breaker, options.limits.in_flight, self.metrics)
+    async def close(self) -> None:
+        """Close connections, and engines when what is under way has ended."""
+        await asyncio.gather(*(policy.close() for policy in self.policies.values()), self._backends.close())
+
+    def _served(self, origin: Origin) -> ServedPolicy:
+        breaker = Breaker(self.options.breaker, time.monotonic)
+        return ServedPolicy(origin, self._backends.of(origin), breaker, self.options.limits.in_flight, self.metrics)
 
     async def _told(self) -> Mapping[str, JSON]:
         """What upstreams say about the models behind the policies: context length and fingerprint."""

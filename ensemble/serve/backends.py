@@ -61,11 +61,13 @@ class _OnServer(Protocol):
 class Started:
     """A policy on a server that is started when it is first asked; relayed from then on."""
 
-    def __init__(self, policy: str, open_engine: Callable[[], Engine], timeouts: Timeouts) -> None:
+    def __init__(
+        self, policy: str, open_engine: Callable[[], Engine], timeouts: Timeouts, starting: asyncio.Lock
+    ) -> None:
         self._policy = policy
         self._open_engine = open_engine
         self._timeouts = timeouts
-        self._starting = asyncio.Lock()
+        self._starting = starting
         self._relay: Relay | None = None
 
     async def whole(self, ask: Ask, part: Part) -> bytes:
@@ -87,28 +89,55 @@ class Started:
             await self._relay.close()
 
     async def _started(self) -> Relay:
+        if self._relay is not None:
+            return self._relay
         async with self._starting:
             if self._relay is None:
-                try:
-                    engine = await asyncio.to_thread(self._open_engine)
-                except (PolicyError, OSError) as error:
-                    log.error("the policy %r could not be loaded: %s", self._policy, error)
-                    raise not_opened(self._policy) from error
-                assert isinstance(engine, _OnServer)
-                target = Target(engine.server.url, engine.model, engine.server.api_key)
-                self._relay = Relay(self._policy, target, self._timeouts)
+                self._relay = Relay(self._policy, await self._start(), self._timeouts)
             return self._relay
 
+    async def _start(self) -> Target:
+        try:
+            engine = await asyncio.to_thread(self._open_engine)
+        except (PolicyError, OSError) as error:
+            log.error("the policy %r could not be loaded: %s", self._policy, error)
+            raise not_opened(self._policy) from error
+        assert isinstance(engine, _OnServer)
+        return Target(engine.server.url, engine.model, engine.server.api_key)
 
-def backend(served: Served, origin: Origin, options: EngineOptions, timeouts: Timeouts) -> Backend:
-    """Make the backend of a policy. Nothing is opened before it is asked."""
-    name = origin.name
-    if isinstance(served, Registry):
-        if (target := _target(served, name)) is not None:
-            return Relay(name, target, timeouts)
-        if served.engine.name == "vllm" and served.engine.serve != "switch" and "logits" not in _written(served, name):
-            return Started(name, lambda: served.open(name, options), timeouts)
-    return Embedded(origin, Upstreams([name], lambda policy: served.open(policy, options)))
+
+class Backends:
+    """Makes the backends of all policies. Nothing is opened before it is asked."""
+
+    def __init__(self, served: Served, options: EngineOptions, timeouts: Timeouts) -> None:
+        self._served = served
+        self._options = options
+        self._timeouts = timeouts
+        self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
+        self._upstreams = Upstreams(served.names, self._open)  # one for all: loaders must not run side by side
+
+    def of(self, origin: Origin) -> Backend:
+        """Make the backend of a policy."""
+        name, served = origin.name, self._served
+        if isinstance(served, Registry):
+            if (target := _target(served, name)) is not None:
+                return Relay(name, target, self._timeouts)
+            if _is_relayable(served, name):
+                return Started(name, lambda: self._open(name), self._timeouts, self._starting)
+        return Embedded(origin, self._upstreams)
+
+    async def close(self) -> None:
+        """Close the engines in this process when what is under way has ended."""
+        await self._upstreams.close()
+
+    def _open(self, policy: str) -> Engine:
+        return self._served.open(policy, self._options)
+
+
+def _is_relayable(registry: Registry, name: str) -> bool:
+    """Whether the server that our engine starts for a policy takes requests as they stand."""
+    engine = registry.engine
+    return engine.name == "vllm" and engine.serve != "switch" and "logits" not in _written(registry, name)
 
 
 def _target(registry: Registry, name: str) -> Target | None:

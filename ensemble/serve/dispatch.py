@@ -65,7 +65,7 @@ class Dispatcher:
         Raises:
             ApiError: a choice cannot be had.
         """
-        answered = await self._wholes(ask, parts, frozenset())
+        answered = await self._wholes(ask, parts, set())
         bodies = [body for _, (body,) in answered]
         body = bodies[0] if len(bodies) == 1 else merged(bodies)
         body.fields |= self._head(ask)
@@ -77,7 +77,7 @@ class Dispatcher:
         Raises:
             ApiError: there is none.
         """
-        stream = self._streams(ask, parts, frozenset())
+        stream = self._streams(ask, parts, set())
         try:
             first = await anext(stream)
         except BaseException:
@@ -120,7 +120,7 @@ class Dispatcher:
             events += _event(body.as_bytes())
         return bytes(events)
 
-    async def _wholes(self, ask: Ask, parts: Sequence[Part], failed: frozenset[str]) -> list[_Answered]:
+    async def _wholes(self, ask: Ask, parts: Sequence[Part], failed: set[str]) -> list[_Answered]:
         if len(parts) == 1:
             return await self._whole(ask, parts[0], failed)
         try:
@@ -130,20 +130,20 @@ class Dispatcher:
             raise errors.exceptions[0] from None
         return [answered for task in tasks for answered in task.result()]
 
-    async def _whole(self, ask: Ask, part: Part, failed: frozenset[str]) -> list[_Answered]:
+    async def _whole(self, ask: Ask, part: Part, failed: set[str]) -> list[_Answered]:
         try:
             return [(part, [await self.policies[part.policy].whole(ask, part)])]
         except ApiError as error:
             others = self._others(ask, part, failed, error)
-        return await self._wholes(ask, others, failed | {part.policy})
+        return await self._wholes(ask, others, failed)
 
-    async def _streams(self, ask: Ask, parts: Sequence[Part], failed: frozenset[str]) -> AsyncGenerator[_Answered]:
+    async def _streams(self, ask: Ask, parts: Sequence[Part], failed: set[str]) -> AsyncGenerator[_Answered]:
         streams = [self._stream(ask, part, failed) for part in parts]
         async with aclosing(streams[0] if len(streams) == 1 else interleaved(streams)) as stream:
             async for answered in stream:
                 yield answered
 
-    async def _stream(self, ask: Ask, part: Part, failed: frozenset[str]) -> AsyncGenerator[_Answered]:
+    async def _stream(self, ask: Ask, part: Part, failed: set[str]) -> AsyncGenerator[_Answered]:
         has_begun = False
         try:
             async with aclosing(self.policies[part.policy].stream(ask, part)) as chunks:
@@ -155,13 +155,14 @@ class Dispatcher:
             if has_begun:
                 raise
             others = self._others(ask, part, failed, error)
-        async with aclosing(self._streams(ask, others, failed | {part.policy})) as stream:
+        async with aclosing(self._streams(ask, others, failed)) as stream:
             async for answered in stream:
                 yield answered
 
-    def _others(self, ask: Ask, part: Part, failed: frozenset[str], error: ApiError) -> list[Part]:
-        """Split a part that failed over who is left in its ensemble; raise the error where that cannot help."""
-        left = {name: weight for name, weight in self.weights[ask.model].items() if name not in failed | {part.policy}}
+    def _others(self, ask: Ask, part: Part, failed: set[str], error: ApiError) -> list[Part]:
+        """Split a part that failed over those of its ensemble that have not failed this request; raise if none can."""
+        failed.add(part.policy)
+        left = {name: weight for name, weight in self.weights[ask.model].items() if name not in failed}
         if not error.is_mendable or ask.model not in self._mixtures or not any(left.values()):
             raise error
         return split(self._available(left), part.n, self._turns[ask.model], part.first)

@@ -69,8 +69,7 @@ class Embedded:
         return {}
 
     async def close(self) -> None:
-        """Close the engine when what is under way has ended."""
-        await self._upstreams.close()
+        """Do nothing: engines are closed all together, by whoever made them."""
 
     def _start(self, ask: Ask, part: Part) -> tuple[Body, Answer, Call, int]:
         kind, dialect = KINDS[ask.path]
