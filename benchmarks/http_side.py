@@ -56,8 +56,8 @@ class _Upstream(asyncio.Protocol):
 
     async def _stream(self) -> None:
         self._transport.write(_STREAM_HEAD)
-        for _ in range(CHUNKS):
-            self._transport.write(_CHUNK)
+        for chunk in _CHUNKS:
+            self._transport.write(chunk)
             await asyncio.sleep(0)  # each chunk is a write of its own, as a policy's tokens are
         self._transport.write(_STREAM_END)
 
@@ -100,13 +100,13 @@ def _event(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-def _chunk(reason: str | None) -> bytes:
-    choice = _choice(delta={"content": "token "}, finish_reason=reason)
+def _chunk(text: str, reason: str | None) -> bytes:
+    choice = _choice(delta={"content": text}, finish_reason=reason)
     return _event(json.dumps({**_HEAD, "object": "chat.completion.chunk", "choices": [choice]}).encode())
 
 
-_CHUNK = _chunk(None)
-_STREAM_END = _chunk("stop") + _event(b"[DONE]") + b"0\r\n\r\n"
+_CHUNKS = [_chunk(f"token {index} ", None) for index in range(CHUNKS)]
+_STREAM_END = _chunk("", "stop") + _event(b"[DONE]") + b"0\r\n\r\n"
 
 
 async def load(arguments: argparse.Namespace) -> None:
@@ -124,6 +124,8 @@ async def load(arguments: argparse.Namespace) -> None:
         await loop.create_connection(lambda: _Client(load), "127.0.0.1", arguments.port)
     await load.done.wait()
     seconds = time.perf_counter() - started
+    if load.fault:
+        raise SystemExit(f"an error is no answer: {load.fault!r}")
     latencies = sorted(load.latencies_s)
     print(
         json.dumps(
@@ -141,7 +143,8 @@ class _Load:
         self.request = request
         self.left = requests
         self.under_way = 0
-        self.end = b"[DONE]" if is_stream else None
+        self.end = b"[DONE]" if is_stream else b""
+        self.fault = b""
         self.latencies_s: list[float] = []
         self.done = asyncio.Event()
 
@@ -158,8 +161,10 @@ class _Client(asyncio.Protocol):
         self._read += data
         if not self._is_whole():
             return
-        if not self._read.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"an error is no answer: {bytes(self._read[:1000])!r}")
+        if not self._read.startswith(b"HTTP/1.1 200") or self._load.end not in self._read[-400:]:
+            self._load.fault = bytes(self._read[:1000])
+            self._load.done.set()
+            return
         self._load.latencies_s.append(time.perf_counter() - self._started)
         self._load.under_way -= 1
         self._ask()
@@ -183,7 +188,7 @@ class _Client(asyncio.Protocol):
         size = _content_length(bytes(head))
         if size is not None:
             return len(rest) >= size
-        return self._read.endswith(b"0\r\n\r\n") and (self._load.end is None or self._load.end in self._read[-400:])
+        return self._read.endswith(b"0\r\n\r\n")
 
 
 if __name__ == "__main__":

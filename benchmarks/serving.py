@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--peers", type=Path, default=None)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--slow-share", type=float, default=0.03, help="Share of the requests that LiteLLM gets.")
+    parser.add_argument("--slow-share", type=float, default=0.01, help="Share of the requests that LiteLLM gets.")
     arguments = parser.parse_args()
     with upstream() as port, tempfile.TemporaryDirectory() as folder:
         direct = [measured(port, load, None) for load in LOADS]
@@ -88,12 +88,13 @@ def main() -> None:
                     for _ in range(arguments.rounds)
                 ]
             rows[proxy.name] = [_median(results) for results in zip(*rounds, strict=True)]
+            print(f"{proxy.name} is done", file=sys.stderr)
         print(table(rows))
 
 
 def proxies(folder: Path, url: str, peers: Path | None) -> Iterator[Proxy]:
     """Ours, alone and as an ensemble of two that are the same, and the peers that are there."""
-    for name, text, model in (("alphamix", _OURS, "policy"), ("alphamix, ensemble", _PAIR, "both")):
+    for name, text, model in (("alphamix", _OURS, "policy"), ("alphamix, two policies", _PAIR, "both")):
         file = folder / f"{model}.toml"
         file.write_text(text.format(url=url))
         command = (sys.executable, "-m", "ensemble.cli", "serve", str(file), "--port", "{port}")
@@ -163,7 +164,7 @@ def measured(port: int, load: Load, process: int | None, model: str = "policy", 
     command += ["--connections", str(load.connections), "--requests", str(requests)]
     command += ["--stream"] if load.is_stream else []
     before_s = 0.0 if process is None else used_s(process)
-    told: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=600).stdout)
+    told: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=600).stdout)
     spent_s = 0.0 if process is None else used_s(process) - before_s
     per_request = CHUNKS + 1 if load.is_stream else 1
     return {**told, "per_second": told["per_second"] * per_request, "cpu_ms": 1000 * spent_s / requests / per_request}

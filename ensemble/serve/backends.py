@@ -7,6 +7,7 @@ weights are switched, or whose logits are mixed, take no request as it stands: t
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -76,8 +77,9 @@ class Started:
 
     async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
         """As a `Relay`."""
-        async for events in (await self._started()).stream(ask, part):
-            yield events
+        async with aclosing((await self._started()).stream(ask, part)) as batches:
+            async for events in batches:
+                yield events
 
     async def describe(self) -> dict[str, Any]:
         """What the server says about the model; a server is not started for that."""
