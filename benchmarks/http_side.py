@@ -31,7 +31,7 @@ def main() -> None:
 
 async def upstream() -> None:
     """Answer everything at once, streamed or not, until killed."""
-    server = await asyncio.get_running_loop().create_server(_Upstream, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(_Upstream, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -44,6 +44,7 @@ def serve(
             host=host,
             port=port,
             log_level="info",
+            loop="asyncio",  # uvloop is no faster here, and accepts one connection per round: a burst of them starves
             access_log=False,
             server_header=False,
             proxy_headers=False,
