@@ -1,8 +1,8 @@
 """`alphamix serve` against other proxies: one fast fake upstream, one load, and in turn each proxy between them.
 
 Peers live in an environment of their own: `python benchmarks/serving.py --peers FOLDER/bin` looks for `litellm` and
-`smg` there and leaves out what is missing; both ends need uvloop. Two numbers count: ratios within one run, and CPU per request; on a
-machine with two cores the upstream and the load take their share of what a proxy could use.
+`smg` there and leaves out what is missing. Both ends need uvloop. Read the ratios within one run, and the CPU of a
+request: on a machine with two cores the upstream and the load take their share of what a proxy could use.
 """
 
 import argparse

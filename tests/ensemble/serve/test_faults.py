@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +27,7 @@ from .upstreams import Behaviour, FakeUpstream, hangs, hangs_up, says, status, s
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 WAIT_S = 60
-SHORT = Timeouts(connect_s=5, first_byte_s=0.3, idle_s=0.3, total_s=20)
+SHORT = Timeouts(connect_s=5, first_byte_s=1.5, idle_s=1.5, total_s=60)
 NEVER_OPEN = BreakerOptions(failures=10**6)
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
 
@@ -182,7 +183,7 @@ def test_where_all_fail_the_client_is_told(upstreams: dict[str, FakeUpstream], c
 def test_who_fails_again_and_again_is_left_alone_and_tried_again(
     upstreams: dict[str, FakeUpstream], registry: Registry, client_of: Callable[..., OpenAI]
 ) -> None:
-    breaker = BreakerOptions(failures=2, first_pause_s=0.5)
+    breaker = BreakerOptions(failures=2, first_pause_s=2)
     client = client_of(registry, ServeOptions(breaker=breaker))
     root = str(client.base_url).removesuffix("/v1/")
     upstreams["low"].behaviour = status(500)
@@ -193,12 +194,12 @@ def test_who_fails_again_and_again_is_left_alone_and_tried_again(
     with pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(model="low", **ASK)
     assert (raised.value.status_code, raised.value.code) == (503, "policy_unavailable")
-    assert raised.value.response.headers["retry-after"] == "1"
+    assert raised.value.response.headers["retry-after"] in ("1", "2")
     assert len(upstreams["low"].bodies) == asked
     assert httpx.get(f"{root}/ready", timeout=WAIT_S).json()["out_of_service"] == ["low"]
     assert 'out_of_service{policy="low"} 1.0' in httpx.get(f"{root}/metrics", timeout=WAIT_S).text
     upstreams["low"].behaviour = well
-    threading.Event().wait(0.6)
+    time.sleep(2.1)
     assert client.chat.completions.create(model="low", **ASK).choices[0].message.content == "low 0"
     assert httpx.get(f"{root}/ready", timeout=WAIT_S).json()["out_of_service"] == []
 
