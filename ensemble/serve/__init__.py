@@ -1,5 +1,6 @@
-"""The ensemble behind an OpenAI-compatible endpoint; start with `app.serve`.
+"""The ensemble behind an OpenAI-compatible endpoint; start with `server.serve`.
 
-`bodies` (what clients ask) → `route` (who answers which choice) → `upstream` (the engines) → `answers` (what
-clients get). `app` joins them, `http` carries them, `errors` says what went wrong.
+`ask` (what a client wants) → `route` (who answers which choice) → `dispatch` (whole ensembles, failover) → `served`
+(one policy: form, limits, `breaker`) → `relay` (a URL) or `embedded` (an engine: `bodies`, `upstream`, `answers`).
+`wire` marks and merges answers as bytes, `app` joins all, `http` carries it, `errors` says what went wrong.
 """

@@ -13,9 +13,6 @@ from policies.types import Completion, Delta
 
 JSON = dict[str, Any]
 
-DONE = b"data: [DONE]\n\n"
-"""The last event of a stream that went well."""
-
 
 class Origin(NamedTuple):
     """The policy that a choice came from."""
@@ -154,8 +151,3 @@ def model_object(name: str, created: int, extension: JSON) -> JSON:
 def encode(value: JSON) -> bytes:
     """Write JSON in ASCII, so that no text a model writes can break a body or an event."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-
-
-def event(value: JSON) -> bytes:
-    """Write one server-sent event."""
-    return b"data: " + encode(value) + b"\n\n"

@@ -1,229 +1,220 @@
 """The OpenAI-compatible door: any client talks to a policy, or to an ensemble of them, as to one model.
 
-Routes: `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/health`. An ensemble answers n choices by
-splitting n over its policies as its mixture's weights say, and moves on with every request. A `seed` fixes
-what a policy draws, not whose turn it is: for answers that can be repeated, ask a policy by its own name.
+Routes: `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/health`, `/ready`, `/metrics`, `/version`. An
+ensemble answers n choices by splitting n over its policies as its mixture's weights say, and moves on with every
+request; one choice sticks to its conversation where `user` or the header `x-alphamix-session` names one. A `seed`
+fixes what a policy draws, not whose turn it is: for answers that can be repeated, ask a policy by its own name.
 
-Not here: keys, metrics, failover (an engine that fails fails the request), best-of, tools, log-probabilities.
+Not here: best-of, and any α on request.
 """
 
-import secrets
+import asyncio
 import time
-import uuid
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
-from urllib.parse import quote
+from dataclasses import dataclass, field
+from importlib import metadata
 
-import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ensemble.serve.answers import (
-    DONE,
-    JSON,
-    Answer,
-    ChatDialect,
-    CompletionDialect,
-    Dialect,
-    Origin,
-    event,
-    model_object,
-)
-from ensemble.serve.bodies import Body, ChatBody, CompletionBody, read_body
+from ensemble.serve.answers import JSON, Origin, encode, model_object
+from ensemble.serve.ask import Path, read_ask
+from ensemble.serve.backends import Backends, Served
+from ensemble.serve.breaker import Breaker, BreakerOptions
+from ensemble.serve.dispatch import Dispatcher
 from ensemble.serve.errors import ApiError, invalid, unknown_model
-from ensemble.serve.http import EXCEPTION_HANDLERS, EventStream, json_response, read_limited, unless_left
-from ensemble.serve.route import seed_of_choice, split_choices
-from ensemble.serve.upstream import Assigned, Call, Upstreams, collect
+from ensemble.serve.http import (
+    EXCEPTION_HANDLERS,
+    UnlessLeft,
+    WithKeys,
+    json_response,
+    read_limited,
+    send_body,
+    send_events,
+)
+from ensemble.serve.metrics import CONTENT_TYPE, Metrics
+from ensemble.serve.relay import Timeouts
+from ensemble.serve.served import ServedPolicy
 from policies.engines import EngineOptions
-from policies.registry import Registry
-from policies.types import Completion, Engine, Request
 
-
-class Served(Protocol):
-    """What the server needs of a `policies.registry.Registry`."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The policies."""
-        ...
-
-    @property
-    def mixtures(self) -> Mapping[str, Mapping[str, float]]:
-        """The ensembles: weights over policies."""
-        ...
-
-    def alpha(self, name: str) -> float | None:
-        """Give the α of a policy that is a merge."""
-        ...
-
-    def open(self, name: str, options: EngineOptions) -> Engine:
-        """Open the engine of a policy."""
-        ...
+_LONGEST_REQUEST_ID = 128
+_DESCRIPTION_LIFE_S = 60.0
+"""How long what an upstream says about its model is believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may ask for."""
+    """What clients may ask for."""
 
     choices: int = 128
-    """n, for each of its prompts."""
+    """n, for all prompts of a request."""
     body_bytes: int = 8 * 2**20
+    in_flight: int = 1024
+    """Requests to one policy, at once."""
 
 
-def serve(registry_path: Path, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve the policies and mixtures of a policies file until interrupted.
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How to serve."""
 
-    Raises:
-        PolicyError: the file, or a policy in it, is not as it should be.
-    """
-    with Registry.load(registry_path) as registry:
-        registry.check()
-        # Streams that are still open are cut a few seconds after Ctrl-C.
-        uvicorn.run(create_app(registry), host=host, port=port, log_level="info", timeout_graceful_shutdown=5)
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    breaker: BreakerOptions = field(default_factory=BreakerOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    """API keys of clients; without any, all are served."""
 
 
-def create_app(registry: Served, options: EngineOptions | None = None, limits: Limits | None = None) -> Starlette:
+def create_app(served: Served, options: ServeOptions | None = None) -> ASGIApp:
     """Make the application. Engines are opened when first needed and closed at shutdown."""
-    gateway = Gateway(registry, options or EngineOptions(), limits or Limits())
+    options = options or ServeOptions()
+    gateway = Gateway(served, options)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
-        await gateway.upstreams.close()
+        await gateway.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
+            Route("/v1/chat/completions", Completions(gateway, "chat/completions"), methods=["POST"]),
+            Route("/v1/completions", Completions(gateway, "completions"), methods=["POST"]),
             Route("/health", gateway.health, methods=["GET"]),
+            Route("/ready", gateway.ready, methods=["GET"]),
+            Route("/metrics", gateway.metrics_text, methods=["GET"]),
+            Route("/version", gateway.version, methods=["GET"]),
             Route("/v1/models", gateway.models, methods=["GET"]),
             Route("/v1/models/{model:path}", gateway.model, methods=["GET"]),
-            Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
-            Route("/v1/completions", gateway.completions, methods=["POST"]),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
+    return WithKeys(app, options.keys)
 
 
 class Gateway:
-    """Joins bodies, routes, upstreams and answers; holds whose turn it is."""
+    """Joins policies, their ensembles and what is known of them."""
 
-    def __init__(self, registry: Served, options: EngineOptions, limits: Limits) -> None:
-        self.upstreams = Upstreams(registry.names, lambda name: registry.open(name, options))
-        self._origins = {name: Origin(name, registry.alpha(name)) for name in registry.names}
-        self._weights: dict[str, Mapping[str, float]] = {name: {name: 1.0} for name in registry.names}
-        self._weights.update(registry.mixtures)
-        self._turns = Counter[str]()
-        self._limits = limits
+    def __init__(self, served: Served, options: ServeOptions) -> None:
+        self.options = options
+        self.metrics = Metrics()
+        self._backends = Backends(served, options.engine, options.timeouts)
+        self.policies = {name: self._served(Origin(name, served.alpha(name))) for name in served.names}
+        self.dispatcher = Dispatcher(self.policies, served.mixtures)
         self._created = int(time.time())
+        self._described: tuple[float, Mapping[str, JSON]] = (-_DESCRIPTION_LIFE_S, {})
 
     async def health(self, _: HttpRequest) -> Response:
         """Say that the server runs; no engine is touched."""
         return json_response({"status": "ok"})
 
+    async def ready(self, _: HttpRequest) -> Response:
+        """Say whether any policy would take a request, and which are out of service."""
+        out = [name for name, policy in self.policies.items() if not policy.is_available]
+        is_ready = len(out) < len(self.policies)
+        return json_response({"ready": is_ready, "out_of_service": out}, 200 if is_ready else 503)
+
+    async def metrics_text(self, _: HttpRequest) -> Response:
+        """Give the metrics."""
+        return Response(self.metrics.as_text(), media_type=CONTENT_TYPE)
+
+    async def version(self, _: HttpRequest) -> Response:
+        """Give the version, in the form that vLLM gives its own."""
+        return json_response({"version": metadata.version("alphamix")})
+
     async def models(self, _: HttpRequest) -> Response:
-        """List each policy and each mixture."""
-        return json_response({"object": "list", "data": [self._model(name) for name in self._weights]})
+        """List each policy and each ensemble."""
+        told = await self._told()
+        return json_response({"object": "list", "data": [self._model(name, told) for name in self.dispatcher.weights]})
 
     async def model(self, http: HttpRequest) -> Response:
-        """Show one policy or mixture."""
-        return json_response(self._model(http.path_params["model"]))
+        """Show one policy or ensemble."""
+        name = http.path_params["model"]
+        if name not in self.dispatcher.weights:
+            raise unknown_model(name, self.dispatcher.weights)
+        return json_response(self._model(name, await self._told()))
 
-    async def chat_completions(self, http: HttpRequest) -> Response:
-        """Answer a chat."""
-        return await self._answer(http, ChatBody, ChatDialect())
+    async def close(self) -> None:
+        """Close connections, and engines when what is under way has ended."""
+        await asyncio.gather(*(policy.close() for policy in self.policies.values()), self._backends.close())
 
-    async def completions(self, http: HttpRequest) -> Response:
-        """Continue texts."""
-        return await self._answer(http, CompletionBody, CompletionDialect())
+    def _served(self, origin: Origin) -> ServedPolicy:
+        breaker = Breaker(self.options.breaker, time.monotonic)
+        return ServedPolicy(origin, self._backends.of(origin), breaker, self.options.limits.in_flight, self.metrics)
 
-    async def _answer(self, http: HttpRequest, kind: type[Body], dialect: Dialect) -> Response:
-        body = read_body(kind, await read_limited(http, self._limits.body_bytes))
-        choices = self._assign(body)
-        answer = Answer(
-            dialect=dialect,
-            id=dialect.id_prefix + uuid.uuid4().hex,
-            created=int(time.time()),
-            model=body.model,
-            origins=[self._origins[policy] for policy, _ in choices],
-            choices_per_prompt=body.n,
-        )
-        headers = _origin_headers(answer.origins)
-        call = self.upstreams.start(choices)
+    async def _told(self) -> Mapping[str, JSON]:
+        """What upstreams say about the models behind the policies: context length and fingerprint."""
+        read_at, told = self._described
+        if time.monotonic() - read_at > _DESCRIPTION_LIFE_S or not told:
+            answers = await asyncio.gather(*(policy.describe() for policy in self.policies.values()))
+            told = {
+                name: {key: answer[key] for key in ("max_model_len", "fingerprint") if answer.get(key) is not None}
+                for name, answer in zip(self.policies, answers, strict=True)
+            }
+            self._described = time.monotonic(), told
+        return told
+
+    def _model(self, name: str, told: Mapping[str, JSON]) -> JSON:
+        weights = self.dispatcher.weights[name]
+        if weights == {name: 1.0}:
+            return model_object(name, self._created, {"alpha": self.policies[name].origin.alpha, **told[name]})
+        lengths = [told[policy].get("max_model_len") for policy, weight in weights.items() if weight]
+        shortest = min((length for length in lengths if isinstance(length, int)), default=None)
+        known = {} if shortest is None or None in lengths else {"max_model_len": shortest}
+        return model_object(name, self._created, {"mixture": {**weights}, **known})
+
+
+class Completions:
+    """One of the two completion routes, as plain ASGI: each request passes here."""
+
+    def __init__(self, gateway: Gateway, path: Path) -> None:
+        self._gateway = gateway
+        self._path: Path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        echoed = _echoed(headers)
+        model, status = "", 200
         try:
-            if not body.stream:
-                completions = await unless_left(http, collect(call, len(choices)))
-                return json_response(answer.whole(completions), headers=headers)
-            # Headers wait for the first token, so that an engine that fails before it is told by the status.
-            await unless_left(http, call.begin())
-        except BaseException:
-            call.leave()
-            raise
-        events = _events(answer, call, include_usage=body.stream_options.include_usage)
-        return EventStream(events, ended=call.leave, headers=headers)
+            model = await self._answer(headers, receive, send, echoed)
+        except ApiError as error:
+            status = error.status
+            await send_body(send, status, encode(error.as_json()), {**error.headers, **echoed})
+        except ClientDisconnect:
+            status = 499
+        self._gateway.metrics.answered(model, status, time.perf_counter() - started)
 
-    def _assign(self, body: Body) -> list[Assigned]:
-        weights = self._weights_of(body.model)
-        prompts = body.prompts()
-        if body.n * len(prompts) > self._limits.choices:
+    async def _answer(self, headers: Headers, receive: Receive, send: Send, echoed: Mapping[str, str]) -> str:
+        gateway, options = self._gateway, self._gateway.options
+        timeouts, limits = options.timeouts, options.limits
+        ask = read_ask(self._path, await read_limited(receive, limits.body_bytes, timeouts.idle_s))
+        if ask.num_choices > limits.choices:
             message = (
-                f"n = {body.n} for {len(prompts)} prompt(s) is more than the {self._limits.choices} choices "
+                f"n = {ask.n} for {ask.num_prompts} prompt(s) is more than the {limits.choices} choices "
                 "that one request may ask for; send several requests"
             )
             raise invalid(message, param="n")
-        seed = secrets.randbits(63) if body.seed is None else body.seed
-        parameters = body.parameters()
-        choices: list[Assigned] = []
-        for prompt in prompts:
-            for policy in split_choices(weights, body.n, self._turns[body.model]):
-                request = Request(prompt, seed_of_choice(seed, len(choices)), parameters)
-                choices.append(Assigned(policy, request))
-            self._turns[body.model] += 1
-        return choices
-
-    def _weights_of(self, model: str) -> Mapping[str, float]:
-        if model not in self._weights:
-            raise unknown_model(model, self._weights)
-        return self._weights[model]
-
-    def _model(self, name: str) -> JSON:
-        weights = self._weights_of(name)
-        extension: JSON = (
-            {"mixture": {**weights}} if name not in self._origins else {"alpha": self._origins[name].alpha}
-        )
-        return model_object(name, self._created, extension)
+        parts = gateway.dispatcher.plan(ask, headers.get("x-alphamix-session") or ask.user)
+        if not ask.stream:
+            async with UnlessLeft(receive):
+                body, named = await gateway.dispatcher.whole(ask, parts)
+            await send_body(send, 200, body, {**named, **echoed})
+            return ask.model
+        # Headers wait for the first chunk, so that a policy that fails before it is told by the status.
+        async with UnlessLeft(receive):
+            events, named = await gateway.dispatcher.begin(ask, parts)
+        await send_events(send, receive, events, {**named, **echoed}, timeouts.idle_s)
+        return ask.model
 
 
-async def _events(answer: Answer, call: Call, *, include_usage: bool) -> AsyncIterator[bytes]:
-    opened: set[int] = set()
-    whole: dict[int, Completion] = {}
-    try:
-        async for delta in call:
-            opening = answer.opening_chunk(delta.index)
-            if opening is not None and delta.index not in opened:
-                opened.add(delta.index)
-                yield event(opening)
-            if isinstance(delta.outcome, Completion):
-                whole[delta.index] = delta.outcome
-            if (chunk := answer.chunk(delta)) is not None:
-                yield event(chunk)
-    except ApiError as error:  # the status is sent already: clients look for an error event
-        yield event(error.as_json())
-        return
-    if include_usage:
-        yield event(answer.usage_chunk([whole[index] for index in sorted(whole)]))
-    yield DONE
-
-
-def _origin_headers(origins: Sequence[Origin]) -> dict[str, str]:
-    """Name the policy where one alone answers."""
-    if len(set(origins)) > 1:
-        return {}
-    name, alpha = origins[0]
-    headers = {"x-alphamix-policy": quote(name, safe="@+/ ")}
-    return headers if alpha is None else {**headers, "x-alphamix-alpha": str(alpha)}
+def _echoed(headers: Headers) -> dict[str, str]:
+    given = headers.get("x-request-id", "")
+    return {"x-request-id": given} if given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID else {}

@@ -4,6 +4,7 @@ The object is `{"error": {"message", "type", "param", "code"}}`. A client gets c
 engine said word for word (it may name addresses) goes to the log alone.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +18,14 @@ class ApiError(Exception):
     """A request that is answered with an error object instead of choices."""
 
     def __init__(
-        self, status: int, message: str, *, kind: str, param: str | None = None, code: str | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -25,6 +33,22 @@ class ApiError(Exception):
         self.kind = kind
         self.param = param
         self.code = code
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether whoever was asked has failed, not the request."""
+        return self.status >= 500
+
+    @property
+    def is_mendable(self) -> bool:
+        """Whether another policy may answer the same request."""
+        return self.is_fault or self.status == 429
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Give the headers that go with it."""
+        return {} if self.retry_after_s is None else {"retry-after": str(max(1, math.ceil(self.retry_after_s)))}
 
     def as_json(self) -> dict[str, Any]:
         """Give the body that OpenAI clients read."""
@@ -48,6 +72,12 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, message, kind="invalid_request_error", code="request_too_large")
 
 
+def too_slow(timeout_s: float) -> ApiError:
+    """408: the body does not come."""
+    message = f"the request body did not come within {timeout_s:g} s: send it at once"
+    return ApiError(408, message, kind="invalid_request_error", code="request_timeout")
+
+
 def engine_failed(policy: str, failure: EngineFailure) -> ApiError:
     """503 where another try may help, 400 where none will before the request is changed, else 502."""
     if failure.cause in PASSING_CAUSES:
@@ -67,6 +97,48 @@ def not_opened(policy: str) -> ApiError:
     """503: a policy that is listed cannot be loaded."""
     message = f"the policy {policy!r} could not be loaded; the server's log says why"
     return ApiError(503, message, kind="server_error", code="policy_unavailable")
+
+
+def unauthorized() -> ApiError:
+    """401: no key, or a wrong one."""
+    message = "the API key is missing or wrong: send 'Authorization: Bearer …' with a key of this server"
+    return ApiError(401, message, kind="authentication_error", code="invalid_api_key")
+
+
+def busy(policy: str, limit: int) -> ApiError:
+    """429: no more requests are taken for a policy."""
+    message = f"the policy {policy!r} has {limit} requests under way, its limit: try again later"
+    return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=1)
+
+
+def rate_limited(policy: str, retry_after_s: float) -> ApiError:
+    """429: the server of a policy takes no more for now."""
+    message = f"the policy {policy!r} is at its limit: try again later"
+    return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=retry_after_s)
+
+
+def out_of_service(policy: str, retry_after_s: float) -> ApiError:
+    """503: a policy has failed too often of late and is given a rest."""
+    message = f"the policy {policy!r} has failed repeatedly and is out of service: try again later, or ask another"
+    return ApiError(503, message, kind="server_error", code="policy_unavailable", retry_after_s=retry_after_s)
+
+
+def timed_out(policy: str, limit: str) -> ApiError:
+    """504: a policy was silent for too long."""
+    message = f"the policy {policy!r} gave {limit}: ask for fewer tokens, or try again later"
+    return ApiError(504, message, kind="server_error", code="timeout")
+
+
+def broken(policy: str, cause: str) -> ApiError:
+    """502: the server of a policy cannot be used as it is; its log, or this server's, says why."""
+    message = f"the policy {policy!r} failed to answer ({cause}); the server's log says why"
+    return ApiError(502, message, kind="server_error", code=cause)
+
+
+def not_reached(policy: str) -> ApiError:
+    """503: the server of a policy does not answer at all."""
+    message = f"the policy {policy!r} is not reachable now (connection); try again later"
+    return ApiError(503, message, kind="server_error", code="connection")
 
 
 def internal() -> ApiError:

@@ -5,19 +5,43 @@ A single policy is a mixture of one. Health, retries and failover are no busines
 
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ensemble.allocation import rotated
 
 
-def split_choices(weights: Mapping[str, float], n: int, turn: int) -> list[str]:
-    """Name the policy of each of n choices, in blocks that follow the order of the mixture.
+class Part(NamedTuple):
+    """Choices `first`, …, `first + n - 1` of each prompt, which one policy answers."""
+
+    policy: str
+    first: int
+    n: int
+
+    def place(self, index: int, choices_per_prompt: int) -> int:
+        """Give the index in the client's answer of choice `index` of this part, over all prompts."""
+        prompt, choice = divmod(index, self.n)
+        return prompt * choices_per_prompt + self.first + choice
+
+
+def split(weights: Mapping[str, float], n: int, turn: int, first: int = 0) -> list[Part]:
+    """Split n choices, of which the first has the index `first`, in blocks that follow the order of the mixture.
 
     Each turn gives a policy the floor or the ceiling of its share; over all turns its mean is the share.
 
     Raises:
         ValueError: as `ensemble.allocation.rotated`.
     """
-    return [policy for policy, count in rotated(weights, n, turn).items() for _ in range(count)]
+    parts: list[Part] = []
+    for policy, count in rotated(weights, n, turn).items():
+        if count:
+            parts.append(Part(policy, first, count))
+            first += count
+    return parts
+
+
+def turn_of(session: str) -> int:
+    """Give a conversation the same turn every time: over many conversations, shares equal the weights."""
+    return int.from_bytes(hashlib.sha256(session.encode(errors="surrogatepass")).digest()[:8])
 
 
 def seed_of_choice(seed: int, choice: int) -> int:

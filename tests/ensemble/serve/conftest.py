@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from openai import OpenAI
 
-from ensemble.serve.app import Limits, create_app
+from ensemble.serve.app import Limits, ServeOptions, create_app
 from policies.engines import EngineOptions
 from policies.engines.scripted import ScriptedEngine
 from policies.types import Completion, Delta, Engine, EngineFailure, Request
@@ -86,12 +86,14 @@ class FakeRegistry:
 
 
 @contextmanager
-def running(registry: FakeRegistry, limits: Limits | None = None) -> Iterator[str]:
+def running(registry: FakeRegistry, options: ServeOptions | Limits | None = None) -> Iterator[str]:
     """Serve on a free port of this machine; gives the base URL."""
     # asyncio turns the delays of small packets off only where it sees that a socket is TCP.
+    if isinstance(options, Limits):
+        options = ServeOptions(limits=options)
     with socket.socket(proto=socket.IPPROTO_TCP) as door:
         door.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(registry, limits=limits), log_level="error", timeout_graceful_shutdown=10)
+        config = uvicorn.Config(create_app(registry, options), log_level="error", timeout_graceful_shutdown=10)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()
@@ -124,7 +126,7 @@ def fake_registry() -> type[FakeRegistry]:
 def serving() -> Iterator[Callable[..., str]]:
     """Start servers for registries; they stop with the test."""
     with ExitStack() as stack:
-        yield lambda registry, limits=None: stack.enter_context(running(registry, limits))
+        yield lambda registry, options=None: stack.enter_context(running(registry, options))
 
 
 @pytest.fixture
@@ -132,8 +134,8 @@ def client_of(serving: Callable[..., str]) -> Iterator[Callable[..., OpenAI]]:
     """Start servers for registries and give the official client of each."""
     with ExitStack() as stack:
 
-        def start(registry: FakeRegistry, limits: Limits | None = None, **options: Any) -> OpenAI:
-            options = {"max_retries": 0, "timeout": 120, **options}
-            return stack.enter_context(OpenAI(base_url=serving(registry, limits), api_key="none", **options))
+        def start(registry: FakeRegistry, served: ServeOptions | Limits | None = None, **options: Any) -> OpenAI:
+            options = {"max_retries": 0, "timeout": 120, "api_key": "none", **options}
+            return stack.enter_context(OpenAI(base_url=serving(registry, served), **options))
 
         yield start

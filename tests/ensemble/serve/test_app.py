@@ -345,5 +345,5 @@ def test_text_that_breaks_json_or_events_arrives_unharmed(
 
 
 def test_serving_imports_no_torch() -> None:
-    look = "import sys, ensemble.serve.app; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    look = "import sys, ensemble.serve.server; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "[]"

@@ -1,14 +1,20 @@
 from collections import Counter
+from collections.abc import Mapping
 from math import ceil, floor
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.route import seed_of_choice, split_choices
+from ensemble.serve.route import Part, seed_of_choice, split, turn_of
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 20), min_size=1).filter(
     lambda weights: any(weights.values())
 )
+
+
+def split_choices(weights: Mapping[str, float], n: int, turn: int) -> list[str]:
+    """The policy of each choice."""
+    return [part.policy for part in split(weights, n, turn) for _ in range(part.n)]
 
 
 def test_a_policy_alone_answers_everything() -> None:
@@ -42,3 +48,23 @@ def test_neighbouring_requests_share_no_seed() -> None:
     seeds = {seed_of_choice(seed, choice) for seed in range(100) for choice in range(128)}
     assert len(seeds) == 100 * 128
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@settings(deadline=None)
+@given(WEIGHTS, st.integers(1, 40), st.integers(0, 10**9), st.integers(1, 4))
+def test_every_choice_of_every_prompt_has_one_place(weights: dict[str, int], n: int, turn: int, prompts: int) -> None:
+    parts = split(weights, n, turn)
+    places = [part.place(index, n) for part in parts for index in range(part.n * prompts)]
+    assert sorted(places) == list(range(n * prompts))
+
+
+def test_a_part_that_is_split_again_keeps_its_places() -> None:
+    assert split({"a": 1, "b": 1}, 4, turn=0, first=6) == [Part("a", 6, 2), Part("b", 8, 2)]
+
+
+def test_a_session_stays_and_many_sessions_share_as_the_weights_say() -> None:
+    weights = {"a": 3, "b": 1}
+    first = [split(weights, 1, turn_of(f"user {i}"))[0].policy for i in range(2000)]
+    again = [split(weights, 1, turn_of(f"user {i}"))[0].policy for i in range(2000)]
+    assert first == again
+    assert abs(first.count("a") - 1500) < 80  # 4 standard deviations

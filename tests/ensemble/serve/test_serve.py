@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from ensemble.serve.app import serve
+from ensemble.serve.server import serve
 from policies.types import PolicyError
 
 POLICIES = """
@@ -18,7 +18,7 @@ POLICIES = """
 url = "{url}"
 model = "near"
 """
-START = "import sys, pathlib, ensemble.serve.app as app; app.serve(pathlib.Path(sys.argv[1]), port=0)"
+START = "import sys, pathlib, ensemble.serve.server as server; server.serve(pathlib.Path(sys.argv[1]), port=0)"
 
 
 def test_a_policy_behind_a_url_is_served_until_interrupted(

@@ -1,0 +1,155 @@
+"""Which backend answers for which policy of a registry: a relay wherever there is a URL, else an engine of ours.
+
+Relayed are policies behind a URL and those that our vLLM servers run under a name of their own. Servers whose
+weights are switched, or whose logits are mixed, take no request as it stands: they stay behind their engine.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ensemble.serve.answers import Origin
+from ensemble.serve.ask import Ask
+from ensemble.serve.embedded import Embedded
+from ensemble.serve.errors import not_opened
+from ensemble.serve.relay import Relay, Target, Timeouts, log
+from ensemble.serve.route import Part
+from ensemble.serve.served import Backend
+from ensemble.serve.upstream import Upstreams
+from policies.engines import EngineOptions
+from policies.registry import Registry
+from policies.types import Engine, PolicyError
+
+
+class Served(Protocol):
+    """What the server needs of a `policies.registry.Registry`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The policies."""
+        ...
+
+    @property
+    def mixtures(self) -> Mapping[str, Mapping[str, float]]:
+        """The ensembles: weights over policies."""
+        ...
+
+    def alpha(self, name: str) -> float | None:
+        """Give the α of a policy that is a merge."""
+        ...
+
+    def open(self, name: str, options: EngineOptions) -> Engine:
+        """Open the engine of a policy."""
+        ...
+
+
+class _Address(Protocol):
+    url: str
+    api_key: str
+
+
+@runtime_checkable
+class _OnServer(Protocol):
+    """An engine on a server of ours."""
+
+    server: _Address
+    model: str
+
+
+class Started:
+    """A policy on a server that is started when it is first asked; relayed from then on."""
+
+    def __init__(
+        self, policy: str, open_engine: Callable[[], Engine], timeouts: Timeouts, starting: asyncio.Lock
+    ) -> None:
+        self._policy = policy
+        self._open_engine = open_engine
+        self._timeouts = timeouts
+        self._starting = starting
+        self._relay: Relay | None = None
+
+    async def whole(self, ask: Ask, part: Part) -> bytes:
+        """As a `Relay`."""
+        return await (await self._started()).whole(ask, part)
+
+    async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
+        """As a `Relay`."""
+        async with aclosing((await self._started()).stream(ask, part)) as batches:
+            async for events in batches:
+                yield events
+
+    async def describe(self) -> dict[str, Any]:
+        """What the server says about the model; a server is not started for that."""
+        return {} if self._relay is None else await self._relay.describe()
+
+    async def close(self) -> None:
+        """Close the connections. The server is its registry's to stop."""
+        if self._relay is not None:
+            await self._relay.close()
+
+    async def _started(self) -> Relay:
+        if self._relay is not None:
+            return self._relay
+        async with self._starting:
+            if self._relay is None:
+                self._relay = Relay(self._policy, await self._start(), self._timeouts)
+            return self._relay
+
+    async def _start(self) -> Target:
+        try:
+            engine = await asyncio.to_thread(self._open_engine)
+        except (PolicyError, OSError) as error:
+            log.error("the policy %r could not be loaded: %s", self._policy, error)
+            raise not_opened(self._policy) from error
+        assert isinstance(engine, _OnServer)
+        return Target(engine.server.url, engine.model, engine.server.api_key)
+
+
+class Backends:
+    """Makes the backends of all policies. Nothing is opened before it is asked."""
+
+    def __init__(self, served: Served, options: EngineOptions, timeouts: Timeouts) -> None:
+        self._served = served
+        self._options = options
+        self._timeouts = timeouts
+        self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
+        self._upstreams = Upstreams(served.names, self._open)  # one for all: loaders must not run side by side
+
+    def of(self, origin: Origin) -> Backend:
+        """Make the backend of a policy."""
+        name, served = origin.name, self._served
+        if isinstance(served, Registry):
+            if (target := _target(served, name)) is not None:
+                return Relay(name, target, self._timeouts)
+            if _is_relayable(served, name):
+                return Started(name, lambda: self._open(name), self._timeouts, self._starting)
+        return Embedded(origin, self._upstreams)
+
+    async def close(self) -> None:
+        """Close the engines in this process when what is under way has ended."""
+        await self._upstreams.close()
+
+    def _open(self, policy: str) -> Engine:
+        return self._served.open(policy, self._options)
+
+
+def _is_relayable(registry: Registry, name: str) -> bool:
+    """Whether the server that our engine starts for a policy takes requests as they stand."""
+    engine = registry.engine
+    return engine.name == "vllm" and engine.serve != "switch" and "logits" not in _written(registry, name)
+
+
+def _target(registry: Registry, name: str) -> Target | None:
+    if not registry.is_remote(name):
+        return None
+    recipe = _written(registry, name)
+    key = recipe.get("api_key_env")
+    return Target(recipe["url"], recipe["model"], os.environ.get(key) if key else None)
+
+
+def _written(registry: Registry, name: str) -> Mapping[str, Any]:
+    """A policy's recipe as its file has it."""
+    return registry.to_toml(Path.cwd())["policies"][name]
