@@ -18,6 +18,8 @@ EXTRA_OF_MODULE = {
     "jinja2": "report",
     "starlette": "serve",
     "uvicorn": "serve",
+    "msgspec": "serve",
+    "prometheus_client": "serve",
     "sklearn": "explore",
     "pyarrow": "parquet",
 }
