@@ -364,7 +364,7 @@ def test_an_interrupted_command_says_so(folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "interrupted: the same command goes on" in error
+    assert "interrupted: run the same command again" in error
 
 
 def test_the_doctor_tells_what_grading_will_do(capsys: pytest.CaptureFixture[str]) -> None:
