@@ -24,7 +24,8 @@ VllmServer(LOW, "low", options("servers"))
 
 def test_requests_are_answered_with_usage_and_known_finish_reasons(engine: VllmEngine) -> None:
     short = complete(engine, requests(4, max_tokens=3))
-    assert {(c.finish_reason, c.completion_tokens) for c in short} == {("length", 3)}
+    assert {c.finish_reason for c in short} == {"length"}
+    assert sum(c.completion_tokens for c in short) == 4 * 3  # of choices of one request only the sum is known
     whole = complete(engine, requests(4, max_tokens=300))
     assert {c.finish_reason for c in whole} == {"stop"}
     assert all(c.text.startswith("```python") and c.completion_tokens > 3 for c in whole)
