@@ -38,6 +38,13 @@ def slots_and_verdicts(folder: Path) -> tuple[dict[int, tuple[str, int]], dict[i
         return samples, dict(zip(table["slot"], table["verdict"], strict=True))
 
 
+def stored_requests(folder: Path) -> set[tuple[str, str, int]]:
+    """Model, prompt and seed of each stored sample, as the server counts them."""
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        slots = [sample.slot for sample in store.samples()]
+    return {(slot.policy, f"Multiply by {slot.problem.removeprefix('times-')}.", slot.seed) for slot in slots}
+
+
 def test_a_run_writes_what_the_contract_says(trial, server, tmp_path):
     done = alphamix("run", trial, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -160,7 +167,8 @@ def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_p
     server.answer = slow
     command = [sys.executable, "-m", "ensemble.cli", "run", str(trial), "-q", "--set", "sampling.concurrency=1"]
     rng = random.Random(kind)
-    stopped = 0
+    stops: list[tuple[int, set[tuple[str, str, int]]]] = []
+    """What was asked for, and what was stored, when each process ended."""
     for _ in range(40):
         asked = len(server.seeds)
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -172,13 +180,13 @@ def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_p
         if code == 0:
             break
         assert code == (130 if kind == signal.SIGINT else -signal.SIGKILL)
-        stopped += 1
+        stops.append((len(server.seeds), stored_requests(tmp_path / "results" / "trial")))
     assert code == 0
-    assert stopped >= 2
+    assert len(stops) >= 2
     assert slots_and_verdicts(tmp_path / "results" / "trial") == slots_and_verdicts(tmp_path / "undisturbed")
-    # What was under way when the process died is asked again; nothing else is.
-    repeated = len(server.seeds) - len(set(server.seeds)) - 24
-    assert repeated <= 2 * 2 * stopped  # of each policy one in flight, and one that was answered but not yet stored
+    assert stored_requests(tmp_path / "results" / "trial") == set(server.seeds)
+    # What was under way when a process ended is asked again; what was stored is not.
+    assert not any(stored & set(server.seeds[asked:]) for asked, stored in stops)
 
 
 def test_a_second_process_on_one_run_is_told_so(trial, tmp_path):
