@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.experiment import SamplingSection
 from ensemble.lanes import LaneEnded, Lanes
 from ensemble.sampling import Slots, plan_slots, sample_owed
+from ensemble.sections import SamplingSection
 from ensemble.store import STORE_NAME, Sample, Slot, Store
 from grading.types import Problem
 from policies.engines.scripted import ScriptedEngine
