@@ -122,7 +122,7 @@ def known_arms(inputs: Inputs, store: Store | None = None) -> Arms | None:
 
 
 def check(inputs: Inputs) -> None:
-    """Refuse limits of the whole run that cannot hold what is sure to be drawn.
+    """Refuse a budget that does not pay for an arm, or limits of the run that cannot hold what is sure to be drawn.
 
     Raises:
         ExperimentError: with the numbers.
@@ -132,6 +132,7 @@ def check(inputs: Inputs) -> None:
     if arms is not None:
         fixed_M = arms.fixed_M(inputs.experiment.allocation.pilot, inputs.experiment.sampling.samples or 0)
         samples, least = int(fixed_M.sum()) * problems, float(fixed_M @ arms.budget.cost_M) * problems
+        _first_steps(inputs, arms)
     else:
         samples, least = inputs.experiment.allocation.pilot * len(inputs.registry.names) * problems, 0.0
     for currency, limit in budget.run.limits.items():
@@ -142,6 +143,15 @@ def check(inputs: Inputs) -> None:
                 f"{budget.amount:g} each take {needed:g} for the arms {', '.join(inputs.experiment.allocation.arms)}: "
                 "raise it, lower the budget, or name fewer arms"
             )
+
+
+def _first_steps(inputs: Inputs, arms: Arms) -> None:
+    start = Tally.empty(len(inputs.problems), arms.members_budget)
+    for name, strategy in arms.adaptive.items():
+        try:
+            strategy.ask(start)
+        except AdaptiveError as error:
+            raise ExperimentError(f"allocation.arms names {name!r}: {error}") from error
 
 
 def extend(store: Store, inputs: Inputs) -> bool:

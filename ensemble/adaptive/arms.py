@@ -47,10 +47,9 @@ def play_arm(
                 f"an adaptive arm asks for {int((needed_MP - draws.held_MP).clip(0).sum())} samples that were not "
                 "drawn: go on with the run by `alphamix resume`"
             ) from None
-        return _arm(
-            outcomes.policies, tally.num_samples_MP.mean(axis=1), tally.solved_P * 1.0, tally.spent_P, resampling
-        )
-    solved_P: Floats = replays.solved_RP.mean(axis=0, dtype=np.float64)
+        drawn_M, solved_P = tally.num_samples_MP.mean(axis=1), tally.solved_P.astype(np.float64)
+        return _arm(outcomes.policies, drawn_M, solved_P, tally.spent_P, resampling)
+    solved_P: Floats = replays.solved_RP.astype(np.float64).mean(axis=0)
     num_samples_M: Floats = replays.num_samples_RM.mean(axis=0)
     cost_P: Floats = replays.cost_RP.mean(axis=0)
     return _arm(outcomes.policies, num_samples_M, solved_P, cost_P, resampling)

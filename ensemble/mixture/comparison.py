@@ -112,7 +112,11 @@ def compare(
         **({"equal": Split.equal(outcomes.policies, budget)} if splits is None else splits),
         "best_single": BestSingle(budget),
     }
-    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty, choice)
+    if is_pilot:
+        del rules["mixture"]
+    arms, undefined = _arms(outcomes, rules, honesty, choice)
+    if is_pilot:
+        undefined = {"mixture": _PILOT, **undefined} if arms else {"every honest figure": _PILOT}
     arms |= played or {}
     return Comparison(
         budget=budget,
@@ -168,7 +172,7 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
     return Budget(min(float(needed), affordable), cost_M, currency)
 
 
-_PILOT = {"every honest figure": "a pilot's samples choose, but are too few to score what they chose"}
+_PILOT = "a pilot's samples choose, but are too few to score what they chose"
 
 
 def _arms(

@@ -16,7 +16,7 @@ from ensemble.intervals import Estimate, Resampling, means_over_problems
 from ensemble.mixture.arms import Arm, BestSingle, Split
 from ensemble.mixture.comparison import Comparison, Honesty, compare, equal_gains
 from ensemble.mixture.crossfit import CrossFit, Division
-from ensemble.mixture.search import Budget, Currency
+from ensemble.mixture.search import Budget, BudgetError, Currency
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import coverage, pass_at_k
 from ensemble.sections import AnalysisSection
@@ -111,12 +111,15 @@ def analyse(
         forgeable: problems whose acceptance a program could forge.
 
     Raises:
-        BudgetError: no mixture meets the budget.
+        BudgetError: the budget pays for no sample.
         OutcomesError: n depends on what was drawn.
     """
     resampling = section.resampling
     honesty = Honesty(_crossfits(section), resampling)
-    comparison = compare(outcomes, budget, honesty, splits, played=played)
+    try:
+        comparison = compare(outcomes, budget, honesty, splits, played=played)
+    except BudgetError:  # no arm drew so much of so many policies that a mixture of them could be scored
+        comparison = compare(outcomes, budget, honesty, splits, played=played, is_pilot=True)
     return Analysis(
         outcomes=outcomes,
         budget=budget,
