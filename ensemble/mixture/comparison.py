@@ -196,7 +196,7 @@ def _figures(arm: Arm, honesty: Honesty) -> Figures:
     honest: dict[Division, Estimate] = {}
     for by, values in arm.honest.items():
         honest[by] = student_interval(values.covered_P, values.resampled_R, honesty.resampling, lowest=0)
-    return Figures(mean_over_problems(arm.naive_P, honesty.resampling), honest)
+    return Figures(mean_over_problems(arm.naive_P, honesty.resampling, lowest=0), honest)
 
 
 def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, Figures]:
