@@ -117,7 +117,8 @@ def compare(
     arms, undefined = _arms(outcomes, rules, honesty, choice)
     if is_pilot:
         undefined = {"mixture": _PILOT, **undefined} if arms else {"every honest figure": _PILOT}
-    arms |= played or {}
+    single = {name: arms.pop(name) for name in ["best_single"] if name in arms}
+    arms |= {**(played or {}), **single}
     return Comparison(
         budget=budget,
         choice=choice,
