@@ -5,7 +5,7 @@ ensemble answers n choices by splitting n over its policies as its mixture's wei
 request; one choice sticks to its conversation where `user` or the header `x-alphamix-session` names one. A `seed`
 fixes what a policy draws, not whose turn it is: for answers that can be repeated, ask a policy by its own name.
 
-Not here: best-of, and any α on request.
+With `ensemble` in its body, a request is answered by the best of a budget (`best_of`). Not here: any α on request.
 """
 
 import asyncio
@@ -24,8 +24,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ensemble.serve.answers import JSON, Origin, encode, model_object
-from ensemble.serve.ask import Path, read_ask
+from ensemble.serve.ask import Ask, Path, read_ask
 from ensemble.serve.backends import Backends, Served
+from ensemble.serve.best_of import Searches
+from ensemble.serve.best_of_ask import BestOf, BestOfLimits, read_best_of
 from ensemble.serve.breaker import Breaker, BreakerOptions
 from ensemble.serve.dispatch import Dispatcher
 from ensemble.serve.errors import ApiError, invalid, unknown_model
@@ -38,6 +40,7 @@ from ensemble.serve.http import (
     send_body,
     send_events,
 )
+from ensemble.serve.judging import Judging
 from ensemble.serve.metrics import CONTENT_TYPE, Metrics
 from ensemble.serve.relay import Timeouts
 from ensemble.serve.served import ServedPolicy
@@ -67,6 +70,9 @@ class ServeOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     breaker: BreakerOptions = field(default_factory=BreakerOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    best_of: BestOfLimits = field(default_factory=BestOfLimits)
+    judge_workers: int = 1
+    """Programs that are judged at once; 0 refuses best-of."""
     keys: tuple[str, ...] = field(default=(), repr=False)
     """API keys of clients; without any, all are served."""
 
@@ -107,6 +113,8 @@ class Gateway:
         self._backends = Backends(served, options.engine, options.timeouts)
         self.policies = {name: self._served(Origin(name, served.alpha(name))) for name in served.names}
         self.dispatcher = Dispatcher(self.policies, served.mixtures)
+        self.judging = Judging(options.judge_workers, self.metrics.verdicts)
+        self.searches = Searches(self.dispatcher, self.judging, self.metrics, options.best_of, options.timeouts.total_s)
         self._created = int(time.time())
         self._described: tuple[float, Mapping[str, JSON]] = (-_DESCRIPTION_LIFE_S, {})
 
@@ -142,7 +150,8 @@ class Gateway:
 
     async def close(self) -> None:
         """Close connections, and engines when what is under way has ended."""
-        await asyncio.gather(*(policy.close() for policy in self.policies.values()), self._backends.close())
+        backends = [*self.policies.values(), self._backends, self.judging]
+        await asyncio.gather(*(backend.close() for backend in backends))
 
     def _served(self, origin: Origin) -> ServedPolicy:
         breaker = Breaker(self.options.breaker, time.monotonic)
@@ -202,6 +211,9 @@ class Completions:
                 "that one request may ask for; send several requests"
             )
             raise invalid(message, param="n")
+        ask, wanted = read_best_of(ask, options.best_of)
+        if wanted is not None:
+            return await self._best_of(ask, wanted, receive, send, echoed)
         parts = gateway.dispatcher.plan(ask, headers.get("x-alphamix-session") or ask.user)
         if not ask.stream:
             async with UnlessLeft(receive):
@@ -212,6 +224,18 @@ class Completions:
         async with UnlessLeft(receive):
             events, named = await gateway.dispatcher.begin(ask, parts)
         await send_events(send, receive, events, {**named, **echoed}, timeouts.idle_s)
+        return ask.model
+
+    async def _best_of(self, ask: Ask, wanted: BestOf, receive: Receive, send: Send, echoed: Mapping[str, str]) -> str:
+        searches = self._gateway.searches
+        if not ask.stream:
+            async with UnlessLeft(receive):
+                body, named = await searches.whole(ask, wanted)
+            await send_body(send, 200, body, {**named, **echoed})
+            return ask.model
+        async with UnlessLeft(receive):
+            events = await searches.begin(ask, wanted)
+        await send_events(send, receive, events, echoed, self._gateway.options.timeouts.idle_s)
         return ask.model
 
 
