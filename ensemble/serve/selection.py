@@ -4,8 +4,9 @@ Votes look at outputs, never at text. A program agrees with another on an input 
 the same; one that failed there agrees with nobody.
 
 `majority`: with how many others a program agrees on every input. Where "the same" is an equivalence, as for all
-checkers but those with a tolerance, the winner is of the largest cluster of behaviours, as in AlphaCode (Li et al. 2022,
-arXiv:2203.07814, "clustering"), and minimises the execution-based Bayes risk of Shi et al. (2022, arXiv:2204.11454).
+checkers but those with a tolerance, the winner is of the largest cluster of behaviours, as in AlphaCode (Li et al.
+2022, arXiv:2203.07814, "clustering"), and minimises the execution-based Bayes risk of Shi et al. (2022,
+arXiv:2204.11454).
 `agreement`: the same risk with a softer loss, which counts each input for itself: the sum over inputs of how many
 others agree there.
 """
