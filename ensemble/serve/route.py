@@ -6,6 +6,7 @@ A single policy is a mixture of one. Health, retries and failover are no busines
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from ensemble.allocation import GOLDEN_RATIO, rotated
@@ -48,7 +49,7 @@ def dealt(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
         ValueError: as `ensemble.allocation.rotated`.
     """
     counts = {policy: count for policy, count in rotated(weights, budget, turn).items() if count}
-    phases = {policy: (turn + place) * GOLDEN_RATIO % 1 for place, policy in enumerate(counts)}
+    phases = {policy: (turn * GOLDEN_RATIO + Fraction(place, len(counts))) % 1 for place, policy in enumerate(counts)}
     draws = [(((index + phases[policy]) / count), policy) for policy, count in counts.items() for index in range(count)]
     return [policy for _, policy in sorted(draws, key=lambda draw: draw[0])]
 
