@@ -133,9 +133,11 @@ def test_any_coming_and_going(seed: int) -> None:
             nonlocal done
             async with turns.of(policy):
                 inside.append(policy)
-                assert len(set(inside)) == 1
-                await asyncio.sleep(rng.random() * 0.003)
-                inside.remove(policy)
+                try:
+                    assert len(set(inside)) == 1
+                    await asyncio.sleep(rng.random() * 0.003)
+                finally:
+                    inside.remove(policy)
             done += 1
 
         tasks: list[asyncio.Task[None]] = []
