@@ -18,7 +18,7 @@ from msgspec import Raw
 from ensemble.serve.ask import NULL, Ask, Fields, encode
 from ensemble.serve.best_of_ask import BestOf, BestOfLimits
 from ensemble.serve.dispatch import Dispatcher, event
-from ensemble.serve.errors import ApiError, internal, too_many, unknown_model
+from ensemble.serve.errors import ApiError, internal, too_many
 from ensemble.serve.judging import Judging
 from ensemble.serve.metrics import Metrics
 from ensemble.serve.route import Part
@@ -92,8 +92,6 @@ class Searches:
             await asyncio.gather(answer, return_exceptions=True)
 
     async def _answer(self, ask: Ask, wanted: BestOf) -> tuple[Body, dict[str, str]]:
-        if ask.model not in self._dispatcher.weights:
-            raise unknown_model(ask.model, self._dispatcher.weights)
         if self._under_way >= self._limits.requests:
             raise too_many(self._limits.requests)
         self._under_way += 1

@@ -49,9 +49,7 @@ class Dispatcher:
         Raises:
             ApiError: 404, there is no such model.
         """
-        weights = self.weights.get(ask.model)
-        if weights is None:
-            raise unknown_model(ask.model, self.weights)
+        weights = self._weights_of(ask.model)
         if ask.model not in self._mixtures:
             return [Part(ask.model, 0, ask.n)]
         if ask.n == 1 and session is not None:
@@ -77,9 +75,7 @@ class Dispatcher:
         Raises:
             ApiError: 404, there is no such model.
         """
-        weights = self.weights.get(model)
-        if weights is None:
-            raise unknown_model(model, self.weights)
+        weights = self._weights_of(model)
         self._turns[model] += 1
         return dealt(self._available(weights), budget, self._turns[model] - 1)
 
@@ -179,10 +175,17 @@ class Dispatcher:
             async for answered in stream:
                 yield answered
 
+    def _weights_of(self, model: str) -> Mapping[str, float]:
+        if model in self.weights:
+            return self.weights[model]
+        if model in self.policies:  # at an α that is not listed
+            return {model: 1.0}
+        raise unknown_model(model, self.weights)
+
     def _others(self, ask: Ask, part: Part, failed: set[str], error: ApiError) -> list[Part]:
         """Split a part that failed over those of its ensemble that have not failed this request; raise if none can."""
         failed.add(part.policy)
-        left = {name: weight for name, weight in self.weights[ask.model].items() if name not in failed}
+        left = {name: weight for name, weight in self._weights_of(ask.model).items() if name not in failed}
         if not error.is_mendable or ask.model not in self._mixtures or not any(left.values()):
             raise error
         return split(self._available(left), part.n, self._turns[ask.model], part.first)

@@ -147,6 +147,12 @@ def too_many(limit: int) -> ApiError:
     return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=1)
 
 
+def too_many_alphas(policy: str, reason: str, others: Iterable[str]) -> ApiError:
+    """429: no more policies at an α of their own."""
+    message = f"{policy!r} is not made now, since {reason}: ask for one of {', '.join(others)}, or try again later"
+    return ApiError(429, message, kind="rate_limit_error", param="model", code="rate_limit", retry_after_s=10)
+
+
 def too_long(timeout_s: float) -> ApiError:
     """504: time was out before any choice was drawn and judged."""
     message = (

@@ -52,6 +52,10 @@ class Metrics(Collector):
         """Read the state of a policy whenever metrics are asked for."""
         self._gauges[policy] = (in_flight, is_out)
 
+    def unwatch(self, policy: str) -> None:
+        """Read it no more; what was counted stays."""
+        del self._gauges[policy]
+
     def as_text(self) -> bytes:
         """Write all down in Prometheus' text format."""
         return generate_latest(self._registry)
