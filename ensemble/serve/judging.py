@@ -15,8 +15,8 @@ from grading.errors import GradingError
 from grading.judge import Judge
 from grading.types import Judgement, Problem, Program, Verdict
 
-ANSWER_BYTES = 256 * 2**10
-"""What a program may answer to all inputs together, where answers are kept."""
+ANSWER_BYTES = 64 * 2**10
+"""What a program may answer to all inputs together, where answers are kept: with a tolerance, all are compared."""
 _AT_ONCE_PER_WORKER = 4
 """Programs in the judge at once: those that idle give way to others there."""
 
@@ -31,7 +31,8 @@ class Judging:
         self._workers = workers
         self._judge: Judge | None = None
         self._making = asyncio.Lock()
-        self._room = asyncio.Semaphore(max(1, workers) * _AT_ONCE_PER_WORKER)
+        self.at_once = max(1, workers) * _AT_ONCE_PER_WORKER
+        self._room = asyncio.Semaphore(self.at_once)
 
     async def check(self) -> None:
         """Make the judge, unless that is done.

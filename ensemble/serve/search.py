@@ -73,6 +73,8 @@ class Search:
         self.stopped = "budget"
         """What ended the search: `passed`, `budget` or `deadline`."""
         self._votes: dict[int, int] = {}
+        self._lane = asyncio.Semaphore(judging.at_once)
+        """No more of one search stand in line: so several take turns."""
         self._num_asked = 0
         self._num_failed = 0
         self._errors: list[ApiError] = []
@@ -181,10 +183,13 @@ class Search:
     async def _examined(self, program: Program | None, *, is_run: bool) -> Judgement:
         """Judge a program, or run it; equal ones once."""
         if (program, is_run) not in self._examinations:
-            examine = self._judging.run if is_run else self._judging.judge
-            task = asyncio.create_task(examine(self._wanted.problem, program))
-            self._examinations[program, is_run] = task
+            self._examinations[program, is_run] = asyncio.create_task(self._examine(program, is_run=is_run))
         return await asyncio.shield(self._examinations[program, is_run])
+
+    async def _examine(self, program: Program | None, *, is_run: bool) -> Judgement:
+        examine = self._judging.run if is_run else self._judging.judge
+        async with self._lane:
+            return await examine(self._wanted.problem, program)
 
     async def _run_tied(self) -> None:
         """Run the programs between which tests do not decide, so that their answers can."""

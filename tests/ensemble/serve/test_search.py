@@ -55,6 +55,8 @@ class FakeDispatcher:
 class FakeJudging:
     """The fate of a program is that of its number."""
 
+    at_once = 4
+
     def __init__(self, fates: list[Verdict | None]) -> None:
         self._fates = fates
 
@@ -206,6 +208,40 @@ def test_what_waits_for_the_judge_can_be_cancelled(monkeypatch: pytest.MonkeyPat
         assert verdicts == {"AC": 2}
 
     asyncio.run(run())
+
+
+def test_searches_take_turns_at_the_judge() -> None:
+    order: list[str] = []
+    room = asyncio.Semaphore(1)
+
+    class Slow(FakeJudging):
+        at_once = 1
+
+        def __init__(self, name: str) -> None:
+            super().__init__([Verdict.WA] * 8)
+            self._name = name
+
+        async def run(self, problem: Problem, program: Program | None) -> Judgement:
+            async with room:
+                order.append(self._name)
+                await asyncio.sleep(0.001)
+                return await super().run(problem, program)
+
+    async def search(name: str) -> None:
+        ask, wanted = asked(8, "majority")
+        dispatcher, judging = cast("Dispatcher", FakeDispatcher([Verdict.WA] * 8)), cast("Judging", Slow(name))
+        await Search(dispatcher, judging, ask, wanted, 1).run(60)
+
+    async def run() -> None:
+        first = asyncio.create_task(search("a"))
+        while not order:
+            await asyncio.sleep(0)
+        await asyncio.gather(first, search("b"))
+
+    asyncio.run(run())
+    assert sorted(order) == ["a"] * 8 + ["b"] * 8
+    assert "b" in order[:6]
+    assert "aaa" not in "".join(order)[order.index("b") : 14]
 
 
 def test_calls_of_tools_get_places_in_a_stream() -> None:
