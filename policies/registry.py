@@ -123,6 +123,11 @@ class Registry:
         is_pair = isinstance(self._recipe(name), Logits)
         return self.engine.name == "vllm" and self.engine.serve == "servers" and not is_pair
 
+    @property
+    def is_switched(self) -> bool:
+        """Whether one server is switched between all policies with weights here."""
+        return self.engine.serve == "switch"
+
     def is_made(self, name: str) -> bool:
         """Say whether a checkpoint of its own is written to disk before a policy is run."""
         is_whole = self.engine.name == "transformers" or self.needs_server(name)
