@@ -2,5 +2,6 @@
 
 `ask` (what a client wants) → `route` (who answers which choice) → `dispatch` (whole ensembles, failover) → `served`
 (one policy: form, limits, `breaker`) → `relay` (a URL) or `embedded` (an engine: `bodies`, `upstream`, `answers`).
-`wire` marks and merges answers as bytes, `app` joins all, `http` carries it, `errors` says what went wrong.
+`wire` marks and merges answers as bytes, `app` joins all, `http` carries it, `errors` says what went wrong, `sources`
+reads what is to be served.
 """

@@ -104,7 +104,7 @@ class Gateway:
     def __init__(self, served: Served, options: ServeOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        self._backends = Backends(served, options.engine, options.timeouts)
+        self._backends = Backends(served, options.engine, options.timeouts, options.breaker)
         self.policies = {name: self._served(Origin(name, served.alpha(name))) for name in served.names}
         self.dispatcher = Dispatcher(self.policies, served.mixtures)
         self._created = int(time.time())

@@ -8,18 +8,20 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ensemble.serve.answers import Origin
 from ensemble.serve.ask import Ask
+from ensemble.serve.breaker import BreakerOptions
 from ensemble.serve.embedded import Embedded
 from ensemble.serve.errors import not_opened
 from ensemble.serve.relay import Relay, Target, Timeouts, log
 from ensemble.serve.route import Part
 from ensemble.serve.served import Backend
+from ensemble.serve.shared import Shared
 from ensemble.serve.upstream import Upstreams
 from policies.engines import EngineOptions
+from policies.recipes import Remote
 from policies.registry import Registry
 from policies.types import Engine, PolicyError
 
@@ -111,10 +113,11 @@ class Started:
 class Backends:
     """Makes the backends of all policies. Nothing is opened before it is asked."""
 
-    def __init__(self, served: Served, options: EngineOptions, timeouts: Timeouts) -> None:
+    def __init__(self, served: Served, options: EngineOptions, timeouts: Timeouts, breaker: BreakerOptions) -> None:
         self._served = served
         self._options = options
         self._timeouts = timeouts
+        self._breaker = breaker
         self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
         self._upstreams = Upstreams(served.names, self._open)  # one for all: loaders must not run side by side
 
@@ -122,8 +125,9 @@ class Backends:
         """Make the backend of a policy."""
         name, served = origin.name, self._served
         if isinstance(served, Registry):
-            if (target := _target(served, name)) is not None:
-                return Relay(name, target, self._timeouts)
+            if (remote := served.remote(name)) is not None:
+                relays = [Relay(name, target, self._timeouts) for target in _targets(remote)]
+                return relays[0] if len(relays) == 1 else Shared(relays, self._breaker)
             if _is_relayable(served, name):
                 return Started(name, lambda: self._open(name), self._timeouts, self._starting)
         return Embedded(origin, self._upstreams)
@@ -139,17 +143,9 @@ class Backends:
 def _is_relayable(registry: Registry, name: str) -> bool:
     """Whether the server that our engine starts for a policy takes requests as they stand."""
     engine = registry.engine
-    return engine.name == "vllm" and engine.serve != "switch" and "logits" not in _written(registry, name)
+    return engine.name == "vllm" and engine.serve != "switch" and not registry.mixes_logits(name)
 
 
-def _target(registry: Registry, name: str) -> Target | None:
-    if not registry.is_remote(name):
-        return None
-    recipe = _written(registry, name)
-    key = recipe.get("api_key_env")
-    return Target(recipe["url"], recipe["model"], os.environ.get(key) if key else None)
-
-
-def _written(registry: Registry, name: str) -> Mapping[str, Any]:
-    """A policy's recipe as its file has it."""
-    return registry.to_toml(Path.cwd())["policies"][name]
+def _targets(remote: Remote) -> list[Target]:
+    key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
+    return [Target(url, remote.model, key) for url in ([remote.url] if isinstance(remote.url, str) else remote.url)]
