@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
+# Commands for a newcomer: `make demo`, `make demo-serve` and `make test`. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,10 +7,13 @@ PACKAGES := policies grading ensemble
 VLLM_BIN := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
 
-.PHONY: demo test test-vllm check format bench clean
+.PHONY: demo demo-serve test test-vllm check format bench clean
 
 demo: $(READY)  ## make policies from the ladder's checkpoints, sample, grade, report
 	$(BIN)/alphamix run examples/ladder/quickstart.toml
+
+demo-serve: $(READY)  ## serve the ladder's ensemble, and ask it with the openai client
+	$(BIN)/python examples/ladder/serve.py
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
