@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from ensemble.serve.app import Limits, ServeOptions
-from ensemble.serve.relay import Timeouts
 from ensemble.serve.server import read_keys, serve
+from ensemble.serve.timeouts import Timeouts
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 

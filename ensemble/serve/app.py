@@ -39,8 +39,8 @@ from ensemble.serve.http import (
     send_events,
 )
 from ensemble.serve.metrics import CONTENT_TYPE, Metrics
-from ensemble.serve.relay import Timeouts
 from ensemble.serve.served import ServedPolicy
+from ensemble.serve.timeouts import Timeouts
 from policies.engines import EngineOptions
 
 _LONGEST_REQUEST_ID = 128

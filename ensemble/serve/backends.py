@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from ensemble.serve.answers import Origin
@@ -15,10 +16,11 @@ from ensemble.serve.ask import Ask
 from ensemble.serve.breaker import BreakerOptions
 from ensemble.serve.embedded import Embedded
 from ensemble.serve.errors import not_opened
-from ensemble.serve.relay import Relay, Target, Timeouts, log
+from ensemble.serve.relay import Relay, Target, log
 from ensemble.serve.route import Part
 from ensemble.serve.served import Backend
 from ensemble.serve.shared import Shared
+from ensemble.serve.timeouts import Timeouts
 from ensemble.serve.upstream import Upstreams
 from policies.engines import EngineOptions
 from policies.recipes import Remote
@@ -115,7 +117,13 @@ class Backends:
 
     def __init__(self, served: Served, options: EngineOptions, timeouts: Timeouts, breaker: BreakerOptions) -> None:
         self._served = served
-        self._options = options
+        # Engines that ask servers keep the same time-outs as relays do.
+        self._options = replace(
+            options,
+            first_byte_timeout_s=timeouts.first_byte_s,
+            idle_timeout_s=timeouts.idle_s,
+            deadline_s=timeouts.total_s,
+        )
         self._timeouts = timeouts
         self._breaker = breaker
         self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
@@ -130,7 +138,7 @@ class Backends:
                 return relays[0] if len(relays) == 1 else Shared(relays, self._breaker)
             if _is_relayable(served, name):
                 return Started(name, lambda: self._open(name), self._timeouts, self._starting)
-        return Embedded(origin, self._upstreams)
+        return Embedded(origin, self._upstreams, self._timeouts)
 
     async def close(self) -> None:
         """Close the engines in this process when what is under way has ended."""

@@ -16,7 +16,7 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 from ensemble.serve.app import ServeOptions
-from ensemble.serve.relay import Timeouts
+from ensemble.serve.timeouts import Timeouts
 from policies.registry import Registry
 
 from .upstreams import CALL, FakeUpstream, endless, hangs, says, status, stream_then, well
