@@ -18,7 +18,7 @@ from policies.types import Delta, Request
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 WAIT_S = 60
 SHORT = ServeOptions(
-    timeouts=Timeouts(first_byte_s=0.5, idle_s=0.5, total_s=60),
+    timeouts=Timeouts(first_byte_s=1, idle_s=1, total_s=60),
     breaker=BreakerOptions(failures=2, first_pause_s=600, longest_pause_s=600),
 )
 NEVER_OPEN = ServeOptions(timeouts=SHORT.timeouts, breaker=BreakerOptions(failures=10**6))
