@@ -1,4 +1,4 @@
-"""As much of an OpenAI-compatible server as a soak needs, from the standard library alone: quick to start, to be killed.
+"""As much of an OpenAI-compatible server as a soak needs, from the standard library alone: it starts at once.
 
 python soak_upstream.py NAME PORT
 """

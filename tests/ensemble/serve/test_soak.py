@@ -41,11 +41,12 @@ class Killable:
         command = [sys.executable, "-S", "-E", str(Path(__file__).with_name("soak_upstream.py")), self.name]
         self._process = subprocess.Popen([*command, str(self.port)], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
+        with self._process.stdout as told:
+            self.port = int(told.readline())
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
 
 @pytest.fixture
