@@ -1,6 +1,7 @@
 """Runs the application until it is told to stop. Thin: all else is elsewhere."""
 
 import os
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ensemble.serve.app import ServeOptions, create_app
 from ensemble.serve.sources import load_served
 
 _KEEP_ALIVE_S = 75
+_OPEN_FILES = 65536
 
 
 def serve(
@@ -30,6 +32,7 @@ def serve(
         PolicyError: the file, or a policy in it, is not as it should be.
         EnsembleError: an experiment or a mixture is not.
     """
+    _allow_many_connections()
     with load_served(source, mixture_paths) as registry:
         registry.check()
         uvicorn.run(
@@ -44,6 +47,14 @@ def serve(
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=drain_s,
         )
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit of open files, often 1,024: a stream takes two, one to the client and one to the policy."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def read_keys(variables: Sequence[str]) -> tuple[str, ...]:
