@@ -15,7 +15,7 @@ from ensemble.serve.answers import Origin
 from ensemble.serve.ask import Ask
 from ensemble.serve.breaker import BreakerOptions
 from ensemble.serve.embedded import Embedded
-from ensemble.serve.errors import not_opened
+from ensemble.serve.errors import ApiError, not_opened
 from ensemble.serve.relay import Relay, Target, log
 from ensemble.serve.route import Part
 from ensemble.serve.served import Backend
@@ -62,9 +62,14 @@ class _OnServer(Protocol):
     server: _Address
     model: str
 
+    def close(self) -> None: ...
+
 
 class Started:
-    """A policy on a server that is started when it is first asked; relayed from then on."""
+    """A policy on a server that is started when it is first asked; relayed from then on.
+
+    Where the server is found dead, the next request starts another; how often that is tried is the breaker's to say.
+    """
 
     def __init__(
         self, policy: str, open_engine: Callable[[], Engine], timeouts: Timeouts, starting: asyncio.Lock
@@ -73,17 +78,28 @@ class Started:
         self._open_engine = open_engine
         self._timeouts = timeouts
         self._starting = starting
+        self._engine: _OnServer | None = None
         self._relay: Relay | None = None
 
     async def whole(self, ask: Ask, part: Part) -> bytes:
         """As a `Relay`."""
-        return await (await self._started()).whole(ask, part)
+        relay = await self._started()
+        try:
+            return await relay.whole(ask, part)
+        except ApiError as error:
+            await self._drop_if_dead(relay, error)
+            raise
 
     async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
         """As a `Relay`."""
-        async with aclosing((await self._started()).stream(ask, part)) as batches:
-            async for events in batches:
-                yield events
+        relay = await self._started()
+        try:
+            async with aclosing(relay.stream(ask, part)) as batches:
+                async for events in batches:
+                    yield events
+        except ApiError as error:
+            await self._drop_if_dead(relay, error)
+            raise
 
     async def describe(self) -> dict[str, Any]:
         """What the server says about the model; a server is not started for that."""
@@ -109,7 +125,18 @@ class Started:
             log.error("the policy %r could not be loaded: %s", self._policy, error)
             raise not_opened(self._policy) from error
         assert isinstance(engine, _OnServer)
+        self._engine = engine
         return Target(engine.server.url, engine.model, engine.server.api_key)
+
+    async def _drop_if_dead(self, relay: Relay, error: ApiError) -> None:
+        if error.code != "connection" or await relay.describe():
+            return
+        async with self._starting:
+            if self._relay is relay and self._engine is not None:
+                log.error("the server of policy %r is gone: the next request starts another", self._policy)
+                self._relay = None
+                await asyncio.to_thread(self._engine.close)
+                await relay.close()
 
 
 class Backends:
