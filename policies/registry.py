@@ -170,7 +170,16 @@ class Registry:
 
     def is_remote(self, name: str) -> bool:
         """Say whether a policy is a model behind a URL, whose weights are not here."""
-        return isinstance(self._recipe(name), Remote)
+        return self.remote(name) is not None
+
+    def remote(self, name: str) -> Remote | None:
+        """Where a policy is that is a model behind a URL; None where its weights are here."""
+        recipe = self._recipe(name)
+        return recipe if isinstance(recipe, Remote) else None
+
+    def mixes_logits(self, name: str) -> bool:
+        """Say whether a policy mixes the logits of two others, token by token."""
+        return isinstance(self._recipe(name), Logits)
 
     def family(self) -> dict[str, Member]:
         """What each listed policy with weights is made of, by name; `Affine` wherever it can be.

@@ -8,14 +8,14 @@ import click
 from ensemble.serve.alphas import AlphaLimits
 from ensemble.serve.app import Limits, ServeOptions
 from ensemble.serve.best_of_ask import BestOfLimits
-from ensemble.serve.relay import Timeouts
 from ensemble.serve.server import read_keys, serve
+from ensemble.serve.timeouts import Timeouts
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command("serve", context_settings={"show_default": True})
-@click.argument("policies_file", metavar="POLICIES", type=click.Path(path_type=Path))
+@click.argument("source", metavar="EXPERIMENT|POLICIES", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option(
@@ -24,7 +24,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What 'alphamix mix --json' prints, served under the file's name; may be repeated.",
+    help="What 'alphamix mix --json' prints, or a finished run's folder; may be repeated.",
 )
 @click.option(
     "--api-key-env",
@@ -45,7 +45,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--total-timeout", default=Timeouts().total_s, type=_POSITIVE, help="Seconds, of an answer.")
 @click.option("--drain", default=30, type=click.IntRange(min=0), help="Seconds for what is under way at SIGTERM.")
 def command(
-    policies_file: Path,
+    source: Path,
     host: str,
     port: int,
     mixtures: tuple[Path, ...],
@@ -62,7 +62,10 @@ def command(
     total_timeout: float,
     drain: int,
 ) -> None:
-    """Serve the policies and mixtures of POLICIES (a TOML file) to any OpenAI client."""
+    """Serve the policies and mixtures of a TOML file to any OpenAI client.
+
+    An experiment's allocation is served as one model under the experiment's name.
+    """
     keys = read_keys(key_variables)
     if not keys and not _is_loopback(host):
         click.echo(f"no --api-key-env is given: whoever reaches {host}:{port} can use these policies", err=True)
@@ -74,7 +77,7 @@ def command(
         judge_workers=judge_workers,
         keys=keys,
     )
-    serve(policies_file, host, port, options=options, mixture_paths=mixtures, drain_s=drain)
+    serve(source, host, port, options=options, mixture_paths=mixtures, drain_s=drain)
 
 
 def _is_loopback(host: str) -> bool:

@@ -44,8 +44,8 @@ from ensemble.serve.http import (
 )
 from ensemble.serve.judging import Judging
 from ensemble.serve.metrics import CONTENT_TYPE, Metrics
-from ensemble.serve.relay import Timeouts
 from ensemble.serve.served import Backend, ServedPolicy
+from ensemble.serve.timeouts import Timeouts
 from ensemble.serve.turns import Turns
 from policies.engines import EngineOptions
 
@@ -116,7 +116,7 @@ class Gateway:
         self.options = options
         self.metrics = Metrics()
         self._turns = Turns(options.alphas.patience_s, time.monotonic)
-        self._backends = Backends(served, options.engine, options.timeouts, self._turns)
+        self._backends = Backends(served, options.engine, options.timeouts, options.breaker, self._turns)
         origins = [Origin(name, served.alpha(name)) for name in served.names]
         self.policies = {origin.name: self._served(origin, self._backends.of(origin)) for origin in origins}
         self.dispatcher = Dispatcher(self.policies, served.mixtures)

@@ -111,6 +111,12 @@ def busy(policy: str, limit: int) -> ApiError:
     return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=1)
 
 
+def in_line(policy: str, waited_s: float) -> ApiError:
+    """429: an engine works, but has had others to answer for too long."""
+    message = f"the policy {policy!r} has had others to answer for {waited_s:g} s: try again later"
+    return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=10)
+
+
 def rate_limited(policy: str, retry_after_s: float) -> ApiError:
     """429: the server of a policy takes no more for now."""
     message = f"the policy {policy!r} is at its limit: try again later"
