@@ -251,7 +251,7 @@ def _whole(cost: Cost, resources: Resources) -> Cost:
 
 def _cells(store: Store) -> tuple[dict[str, pd.DataFrame], float]:
     """Means of each problem by policy, and the bytes that a sample takes beside its text."""
-    cells = store.costs()
+    cells = store.cell_costs()
     if cells.empty:
         raise CostError(f"{store.path.parent} has no samples yet: measure on a run that has some")
     text_bytes = float((cells["text_bytes"] * cells["n"]).sum())

@@ -52,7 +52,7 @@ def command(
         raise click.UsageError("--like-gpus divides the throughput of the run: leave it out with --tokens-per-second")
     with Store(folder / STORE_NAME, read_only=True, create=False) as store, store.snapshot():
         rates, of_policy = pooled(store), rates_of(store)
-        cells = store.costs()
+        cells = store.cell_costs()
     counted = cells["problem"].nunique(), len(of_policy), round(float(cells["n"].mean()))
     size = problems or counted[0], policies or counted[1], samples or counted[2]
     resources = Resources(tokens, tokens_per_second, like_gpus, gpus, grading_workers)

@@ -64,7 +64,7 @@ PROGRESS = (
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
 )
-COSTS = (
+CELL_COSTS = (
     "SELECT policy, problem, costs.* FROM (SELECT cell, COUNT(*) AS n, AVG(prompt_tokens) AS prompt_tokens, "
     "AVG(completion_tokens) AS completion_tokens, AVG(seconds) AS seconds, AVG(LENGTH(text)) AS text_bytes, "
     "AVG(cpu_s) AS cpu_s FROM samples CROSS JOIN slots USING (slot) CROSS JOIN texts USING (slot) "

@@ -236,13 +236,13 @@ class Store:
         """Per policy: slots planned, sampled and graded (in a set), completion tokens so far."""
         return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
 
-    def costs(self, verdict_set: str | None = None) -> pd.DataFrame:
+    def cell_costs(self, verdict_set: str | None = None) -> pd.DataFrame:
         """What samples took, per policy and problem that has any, in the order of the plan.
 
         Columns: `policy`, `problem`, `n` samples, and means over those that tell it of `prompt_tokens`,
         `completion_tokens`, `seconds`, `text_bytes` (compressed) and `cpu_s` (of the current verdicts, or a set's).
         """
-        table = pd.read_sql_query(queries.COSTS, self._db, params=(self._set(verdict_set),))
+        table = pd.read_sql_query(queries.CELL_COSTS, self._db, params=(self._set(verdict_set),))
         return table.drop(columns="cell")
 
     def times(self, policy: str | None = None) -> pd.DataFrame:

@@ -184,7 +184,7 @@ def test_a_real_run_is_foretold_by_a_smaller_one(runs: list[Path]) -> None:
         foretold = cost.estimate_run(26, {"low": 156, "high": 156}, cost.rates_of(store))
         recorded_cpu_s = cost.pooled(store).grading_cpu_s.predict(26, 2)
     with Store(whole / STORE_NAME, read_only=True) as store:
-        cells, size = store.costs(), store.size()
+        cells, size = store.cell_costs(), store.size()
     assert foretold.samples == cells["n"].sum() == 312
     came = {
         "prompt_tokens": 6 * cells["prompt_tokens"].sum(),

@@ -1,0 +1,202 @@
+"""A run from end to end: a real vLLM server samples on one core, and the judge grades meanwhile on another.
+
+`python end_to_end.py` writes `docs/benchmarks_end_to_end.md`. vLLM has an environment of its own, `.venv-vllm`, which
+`make test-vllm` makes.
+
+A run is as quick as the slower of the two, if that one is never idle. Each side, the server and all below it, and this
+process (client, store, judge) with its sandboxes, has a core of its own. Its CPU time is read from /proc. On a machine
+with other work it cannot have its whole core, so a watcher also looks every 20 ms whether any thread of a side runs or
+waits for a core: a side is busy if one does.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ensemble.experiment import load
+from ensemble.filling import Filling
+from ensemble.inputs import read_inputs
+from ensemble.sampling import plan_slots
+from ensemble.store import STORE_NAME, Store
+from grading.judge import Judge
+from policies.engines.vllm_server import VllmOptions, VllmServer
+
+_ROOT = Path(__file__).parents[1]
+_LADDER = _ROOT / "examples" / "ladder"
+_PAGE = _ROOT / "docs" / "benchmarks_end_to_end.md"
+_HEAD = """# A run from end to end
+
+Made by `python benchmarks/end_to_end.py` on {day}: {cores} cores, {machine}, Python {python}, vLLM {vllm} on a CPU. The
+ladder's {problems} problems × {samples} samples of one policy; the server has one core, all of alphamix and the
+programs under judgement another. *CPU*: of the server, or of alphamix with its sandboxes, as a share of the wall time.
+*Busy*: share of the moments, every 20 ms, at which one of its threads ran or waited for its core (other work on the
+machine takes CPU time from a side, but does not make it idle). The last samples are graded when no more are asked for,
+so neither can reach 100 %.
+
+| run | samples | wall | samples / s | tokens / s | server: CPU, busy | ours: CPU, busy | the slower is busy | target |
+|---|---|---|---|---|---|---|---|---|
+"""
+_INTERPRETER = _ROOT / ".venv-vllm" / "bin" / "python"
+_TICKS = os.sysconf("SC_CLK_TCK")
+_LOOK_S = 0.02
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side of a run used, in shares of the wall time."""
+
+    cpu: float
+    busy: float
+
+    def __str__(self) -> str:
+        return f"{self.cpu:.0%}, {self.busy:.0%}"
+
+
+def processes() -> dict[int, tuple[int, str, float]]:
+    """Parent, state and CPU seconds (with those of children that were waited for) of every process."""
+    found: dict[int, tuple[int, str, float]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        found[int(folder.name)] = int(fields[1]), fields[0], sum(map(int, fields[11:15])) / _TICKS
+    return found
+
+
+def tree(root: int, known: dict[int, tuple[int, str, float]], without: set[int]) -> set[int]:
+    """A process and all below it, but for some and what is below these."""
+    found = {root}
+    while below := {one for one, (parent, *_) in known.items() if parent in found} - found - without:
+        found |= below
+    return found
+
+
+def watch(server: int, client: int) -> None:
+    """Look at both sides until the standard input ends; print the number of looks, and of those with each side busy."""
+    looks, busy = 0, {server: 0, client: 0}
+    os.set_blocking(0, False)
+    while sys.stdin.buffer.read(1) is None:
+        known = processes()
+        servers = tree(server, known, set())
+        looks += 1
+        busy[server] += _any_runs(servers)
+        busy[client] += _any_runs(tree(client, known, servers | {os.getpid()}))
+        time.sleep(_LOOK_S)
+    print(looks, busy[server], busy[client])
+
+
+def _any_runs(family: set[int]) -> bool:
+    for process in family:
+        try:
+            tasks = list(Path(f"/proc/{process}/task").iterdir())
+            if any((task / "stat").read_text().rpartition(")")[2].split()[0] == "R" for task in tasks):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@contextmanager
+def server(core: int) -> Iterator[tuple[VllmServer, int]]:
+    """A server of the ladder's `high` on one core, and the process at the top of its tree."""
+    allowed = os.sched_getaffinity(0)
+    before = {one for one, (parent, *_) in processes().items() if parent == os.getpid()}
+    os.sched_setaffinity(0, {core})
+    options = VllmOptions(
+        interpreter=str(_INTERPRETER),
+        arguments=("--enforce-eager",),
+        environment={"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
+    )
+    started = VllmServer(_LADDER / "checkpoints" / "high", "high", options)
+    os.sched_setaffinity(0, allowed - {core} or allowed)
+    (guard,) = {one for one, (parent, *_) in processes().items() if parent == os.getpid()} - before
+    try:
+        yield started, guard
+    finally:
+        started.close()
+
+
+def measure(served: VllmServer, guard: int, temperature: float, samples: int) -> list[str]:
+    """Fill one run, and watch; the cells of a row."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        os.environ["END_TO_END_KEY"] = served.api_key
+        (root / "policies.toml").write_text(
+            f'[policies.high]\nurl = "{served.url}"\nmodel = "high"\napi_key_env = "END_TO_END_KEY"\n'
+        )
+        (root / "trial.toml").write_text(
+            f'name = "trial"\n[problems]\nfile = "{_LADDER / "problems.jsonl"}"\n[policies]\nfile = "policies.toml"\n'
+            f'[sampling]\nprompt = "{{statement}}"\ntemperature = {temperature}\nmax_tokens = 192\n'
+            f"[budget]\nsamples = {samples}\n"
+        )
+        inputs = read_inputs(load(root / "trial.toml"))
+        with inputs.registry, Judge(workers=1) as judge, Store(root / STORE_NAME) as store:
+            store.plan(plan_slots(["high"], inputs.problems, samples, 0), {"made": "here"})
+            monitor: Any = _Silent()
+            command = [sys.executable, __file__, "watch", str(guard), str(os.getpid())]
+            watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            before_s, begun = _cpu_s(guard, watcher.pid), time.monotonic()
+            owed = Filling(store, inputs, judge, monitor).fill()
+            wall_s, after_s = time.monotonic() - begun, _cpu_s(guard, watcher.pid)
+            looks, *busy = map(int, watcher.communicate()[0].split())
+            assert not owed, owed
+            progress = store.progress()
+    sides = [
+        Side((after - before) / wall_s, share / looks)
+        for before, after, share in zip(before_s, after_s, busy, strict=True)
+    ]
+    count, tokens = int(progress["graded"].sum()), int(progress["tokens"].sum())
+    rates = [f"{count:,}", f"{wall_s:.0f} s", f"{count / wall_s:.0f}", f"{tokens / wall_s:,.0f}"]
+    return [f"temperature {temperature:g}", *rates, *map(str, sides), f"{max(one.busy for one in sides):.0%}", "≥ 90 %"]
+
+
+def _cpu_s(guard: int, watcher: int) -> list[float]:
+    known = processes()
+    servers = tree(guard, known, set())
+    ours = tree(os.getpid(), known, servers | {watcher})
+    return [sum(known[one][2] for one in family if one in known) for family in (servers, ours)]
+
+
+def main() -> None:
+    """Print and write the table."""
+    samples = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    first, *_ = sorted(os.sched_getaffinity(0))
+    with server(first) as (served, guard):
+        measure(served, guard, 1.0, 8)  # it has warmed up when the clock starts
+        rows = [measure(served, guard, temperature, samples) for temperature in (1.0, 2.0)]
+        version = json.loads(served._ask("/version"))["version"]
+    head = _HEAD.format(
+        day=date.today().isoformat(),
+        cores=os.cpu_count(),
+        machine=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        vllm=version,
+        problems=sum(1 for _ in (_LADDER / "problems.jsonl").open()),
+        samples=samples,
+    )
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    _PAGE.write_text(head + table, encoding="utf-8")
+    print(head + table)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["watch"]:
+        watch(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        main()
