@@ -128,6 +128,9 @@ def server(core: int) -> Iterator[tuple[VllmServer, int]]:
     (guard,) = {one for one, (parent, *_) in processes().items() if parent == os.getpid()} - before
     try:
         yield started, guard
+    except AssertionError:
+        print(started.log.read_text(errors="replace")[-10_000:])
+        raise
     finally:
         started.close()
 

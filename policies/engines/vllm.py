@@ -62,7 +62,9 @@ class VllmEngine:
         self.server = server
         self.model = model
         """The name that the server knows the policy by."""
-        self._engine = OpenAIEngine(server.url, model, server.api_key, options, extra_body=extra_body)
+        self._engine = OpenAIEngine(
+            server.url, model, server.api_key, options, extra_body=extra_body, lists_tokens=True
+        )
         self._turn = turn
         self._on_close = on_close
 
