@@ -120,7 +120,7 @@ def server(core: int) -> Iterator[tuple[VllmServer, int]]:
     os.sched_setaffinity(0, {core})
     options = VllmOptions(
         interpreter=str(_INTERPRETER),
-        arguments=("--enforce-eager",),
+        arguments=("--enforce-eager", "--max-num-batched-tokens", "16384"),  # no prompt in pieces: see docs/policies.md
         environment={"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
     )
     started = VllmServer(_LADDER / "checkpoints" / "high", "high", options)

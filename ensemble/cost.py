@@ -31,9 +31,9 @@ from ensemble.errors import EnsembleError
 from ensemble.pass_at_k import Floats
 from ensemble.store import Store
 
-JUDGE_FACTOR = 1.6
+JUDGE_FACTOR = 2.1
 """CPU seconds of grading for each that is recorded of a program: failures are confirmed, some acceptances audited."""
-JUDGE_OVERHEAD_S = 0.002
+JUDGE_OVERHEAD_S = 0.0014
 """CPU seconds of grading beside the program itself. Both were fitted by `benchmarks/cost.py`."""
 
 _LEVEL = 0.95
