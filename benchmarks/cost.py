@@ -1,24 +1,34 @@
 """What grading costs beside what is recorded of it: `python cost.py` fits the two constants of `ensemble.cost`.
 
+`python cost.py FOLDER` tells instead what a token of text takes, by the tokenizer of the checkpoint in a folder.
+
 The record has the CPU seconds of the program that decided a verdict. The judge also forks, feeds and compares, confirms
 failures in a fresh process, and examines a share of the acceptances twice. Here the mixed workload is graded kind by
 kind, with programs that spin into their limit besides; CPU seconds of all processes are held against those recorded,
 and a line with no negative coefficient is fitted to the means of the kinds, weighted alike in relative terms.
 """
 
+import os
+import random
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from measure import cpu_s, one_core
 from scipy.optimize import nnls
+from transformers import AutoTokenizer
 from workload import Sample, mixed, trivial
 
 from ensemble.cost import JUDGE_FACTOR, JUDGE_OVERHEAD_S
+from ensemble.store.records import compress
 from grading.judge import Judge
 from grading.types import Program, Verdict
 
 _SPINS = 20
+_TEXT = 50_000
+"""Characters."""
 
 
 def kinds() -> dict[str, list[Sample]]:
@@ -50,6 +60,22 @@ def measure(samples: Sequence[Sample]) -> tuple[float, float]:
     return sum(recorded) / len(samples), whole / len(samples)
 
 
+def bytes_per_token(checkpoint: str) -> None:
+    """Print what tokens of code and of prose take on disk, in texts of about the length of a long answer."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    library, pages = Path(os.__file__).parent.glob("*.py"), (Path(__file__).parents[1] / "docs").glob("*.md")
+    rng = random.Random(0)
+    for name, paths in (("the standard library's sources", library), ("this project's pages", pages)):
+        text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(paths))
+        starts = [rng.randrange(len(text) - _TEXT) for _ in range(20)]
+        pieces = [text[start : start + _TEXT] for start in starts]
+        tokens = sum(len(tokenizer(piece)["input_ids"]) for piece in pieces)
+        stored = sum(len(compress(piece)) for piece in pieces)
+        print(
+            f"{name}: {tokens / len(pieces):,.0f} tokens in {_TEXT:,} characters, {stored / tokens:.2f} bytes a token"
+        )
+
+
 def main() -> None:
     """Print the kinds, what the fit says, and what `ensemble.cost` has."""
     print("| kind | programs | recorded | all | by ensemble.cost |\n|---|---|---|---|---|")
@@ -69,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    bytes_per_token(sys.argv[1]) if len(sys.argv) > 1 else main()

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -49,11 +49,22 @@ so neither can reach 100 %.
 _INTERPRETER = _ROOT / ".venv-vllm" / "bin" / "python"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LOOK_S = 0.02
+_IDLE_S = 5.0
 
 
 class _Silent:
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is sampled, and how often each test is given, which makes grading dearer."""
+
+    name: str
+    samples: int
+    temperature: float
+    each_test: int = 1
 
 
 @dataclass(frozen=True)
@@ -135,38 +146,47 @@ def server(core: int) -> Iterator[tuple[VllmServer, int]]:
         started.close()
 
 
-def measure(served: VllmServer, guard: int, temperature: float, samples: int) -> list[str]:
+def watched(guard: int, work: Callable[[], object]) -> tuple[float, list[Side]]:
+    """Wall seconds of some work, and what the server and this process used meanwhile."""
+    command = [sys.executable, __file__, "watch", str(guard), str(os.getpid())]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    before_s, begun = _cpu_s(guard, watcher.pid), time.monotonic()
+    try:
+        work()
+        wall_s, after_s = time.monotonic() - begun, _cpu_s(guard, watcher.pid)
+    finally:
+        looks, *busy = map(int, watcher.communicate()[0].split())
+    sides = zip(before_s, after_s, busy, strict=True)
+    return wall_s, [Side((after - before) / wall_s, share / looks) for before, after, share in sides]
+
+
+def measure(served: VllmServer, guard: int, run: Run) -> list[str]:
     """Fill one run, and watch; the cells of a row."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["END_TO_END_KEY"] = served.api_key
+        lines = map(json.loads, (_LADDER / "problems.jsonl").read_text().splitlines())
+        problems = [one | {"tests": [test for test in one["tests"] for _ in range(run.each_test)]} for one in lines]
+        (root / "problems.jsonl").write_text("".join(json.dumps(one) + "\n" for one in problems))
         (root / "policies.toml").write_text(
             f'[policies.high]\nurl = "{served.url}"\nmodel = "high"\napi_key_env = "END_TO_END_KEY"\n'
         )
         (root / "trial.toml").write_text(
-            f'name = "trial"\n[problems]\nfile = "{_LADDER / "problems.jsonl"}"\n[policies]\nfile = "policies.toml"\n'
-            f'[sampling]\nprompt = "{{statement}}"\ntemperature = {temperature}\nmax_tokens = 192\n'
-            f"[budget]\nsamples = {samples}\n"
+            'name = "trial"\n[problems]\nfile = "problems.jsonl"\n[policies]\nfile = "policies.toml"\n'
+            f'[sampling]\nprompt = "{{statement}}"\ntemperature = {run.temperature}\nmax_tokens = 192\n'
+            f"[budget]\nsamples = {run.samples}\n"
         )
         inputs = read_inputs(load(root / "trial.toml"))
         with inputs.registry, Judge(workers=1) as judge, Store(root / STORE_NAME) as store:
-            store.plan(plan_slots(["high"], inputs.problems, samples, 0), {"made": "here"})
+            store.plan(plan_slots(["high"], inputs.problems, run.samples, 0), {"made": "here"})
             monitor: Any = _Silent()
-            command = [sys.executable, __file__, "watch", str(guard), str(os.getpid())]
-            watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            before_s, begun = _cpu_s(guard, watcher.pid), time.monotonic()
-            owed = Filling(store, inputs, judge, monitor).fill()
-            wall_s, after_s = time.monotonic() - begun, _cpu_s(guard, watcher.pid)
-            looks, *busy = map(int, watcher.communicate()[0].split())
-            assert not owed, owed
+            filling = Filling(store, inputs, judge, monitor)
+            wall_s, sides = watched(guard, filling.fill)
             progress = store.progress()
-    sides = [
-        Side((after - before) / wall_s, share / looks)
-        for before, after, share in zip(before_s, after_s, busy, strict=True)
-    ]
-    count, tokens = int(progress["graded"].sum()), int(progress["tokens"].sum())
+            count, tokens = int(progress["graded"].sum()), int(progress["tokens"].sum())
+            assert count == progress["planned"].sum(), "something is owed"
     rates = [f"{count:,}", f"{wall_s:.0f} s", f"{count / wall_s:.0f}", f"{tokens / wall_s:,.0f}"]
-    return [f"temperature {temperature:g}", *rates, *map(str, sides), f"{max(one.busy for one in sides):.0%}", "≥ 90 %"]
+    return [run.name, *rates, *map(str, sides), f"{max(one.busy for one in sides):.0%}", "≥ 90 %"]
 
 
 def _cpu_s(guard: int, watcher: int) -> list[float]:
@@ -179,10 +199,17 @@ def _cpu_s(guard: int, watcher: int) -> list[float]:
 def main() -> None:
     """Print and write the table."""
     samples = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    runs = [
+        Run("temperature 1", samples, 1.0),
+        Run("temperature 2", samples, 2.0),
+        Run("temperature 1, every test eight times", samples, 1.0, 8),
+    ]
     first, *_ = sorted(os.sched_getaffinity(0))
     with server(first) as (served, guard):
-        measure(served, guard, 1.0, 8)  # it has warmed up when the clock starts
-        rows = [measure(served, guard, temperature, samples) for temperature in (1.0, 2.0)]
+        measure(served, guard, Run("warm up", 8, 1.0))
+        rows = [measure(served, guard, run) for run in runs]
+        idle_s, idle = watched(guard, lambda: time.sleep(_IDLE_S))
+        rows.append(["nothing, as a control", "0", f"{idle_s:.0f} s", "", "", *map(str, idle), "", ""])
         version = json.loads(served._ask("/version"))["version"]
     head = _HEAD.format(
         day=date.today().isoformat(),

@@ -7,7 +7,8 @@
   in which at least one request was under way, waits between two sittings left out, by its number of engines) or given.
   It counts completion tokens: reading the prompts is in it, as long as prompts and answers keep their proportion.
 - disk = an empty record + S · (bytes of a row + compressed bytes of a text). Where tokens are given, texts grow in
-  proportion to them. Long texts compress better than short ones, so a run of longer answers is at most so large.
+  proportion to them, unless the bytes of a token are given, too. Long texts compress better than short ones, so a run
+  of longer answers is at most so large.
 - grading CPU hours = S · (`JUDGE_FACTOR` · CPU seconds of the program as recorded + `JUDGE_OVERHEAD_S`). Programs are
   taken to be all different; a program that comes again at a problem is not run again.
 - wall hours = the longer of sampling (engine hours / engines) and grading (CPU hours / workers), which overlap.
@@ -121,6 +122,8 @@ class Resources:
 
     tokens: float | None = None
     """Completion tokens of a sample, where they are not as in the run that was measured."""
+    bytes_per_token: float | None = None
+    """What the text of a token takes, compressed, where it is not as in the run that was measured."""
     tokens_per_s: float | None = None
     """Completion tokens per second of one engine or GPU, where it is not that of the run that was measured."""
     measured_engines: int = 1
@@ -199,6 +202,8 @@ def _part(samples: int, problems: int, policies: int | None, rates: Rates, resou
         longer = resources.tokens / rates.completion_tokens.mean if rates.completion_tokens.mean else nan
         text_bytes = text_bytes.times(longer) if text_bytes is not None and isfinite(longer) else None
         tokens = Range(*(3 * [resources.tokens * samples]))
+    if resources.bytes_per_token is not None:
+        text_bytes = tokens.times(resources.bytes_per_token) if tokens else None
     cpu_s = total(rates.grading_cpu_s)
     throughput = _throughput(rates, resources)
     return Cost(

@@ -24,6 +24,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--policies", type=_COUNT, help="[as in the run]")
 @click.option("--samples", type=_COUNT, help="Per problem and policy [as in the run].")
 @click.option("--tokens", type=Finite(0, min_open=True), help="Completion tokens of a sample [as in the run].")
+@click.option("--bytes-per-token", type=Finite(0, min_open=True), help="Of a token's text, compressed [as in the run].")
 @click.option(
     "--tokens-per-second", type=Finite(0, min_open=True), help="Completion tokens of one GPU [as in the run]."
 )
@@ -37,6 +38,7 @@ def command(
     policies: int | None,
     samples: int | None,
     tokens: float | None,
+    bytes_per_token: float | None,
     tokens_per_second: float | None,
     like_gpus: int,
     gpus: int,
@@ -55,7 +57,7 @@ def command(
         cells = store.cell_costs()
     counted = cells["problem"].nunique(), len(of_policy), round(float(cells["n"].mean()))
     size = problems or counted[0], policies or counted[1], samples or counted[2]
-    resources = Resources(tokens, tokens_per_second, like_gpus, gpus, grading_workers)
+    resources = Resources(tokens, bytes_per_token, tokens_per_second, like_gpus, gpus, grading_workers)
     cost = estimate(*size, rates, resources)
     _refuse_the_unknown(cost, rates, folder)
     if as_json:
@@ -116,7 +118,7 @@ def _assumptions(rates: Rates, resources: Resources) -> str:
     return (
         f"{_number(speed)} tokens per second of a GPU ({source}); {resources.engines} GPUs sample, while "
         f"{resources.workers} cores grade; programs all different"
-        + ("." if resources.tokens is None else "; texts as long as tokens are many.")
+        + ("." if resources.tokens is None or resources.bytes_per_token else "; texts as long as tokens are many.")
     )
 
 

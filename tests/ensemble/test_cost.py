@@ -93,6 +93,9 @@ def test_a_plan_is_rates_times_samples(folder: Path) -> None:
     assert given_tokens.disk_bytes.mean - cost._EMPTY_RECORD_BYTES == pytest.approx(
         60 * (both.row_bytes + both.text_bytes.mean * 1000 / 50)
     )
+    dense = cost.estimate(3, 5, 4, both, Resources(tokens=1000, bytes_per_token=1.5))
+    assert dense.disk_bytes is not None
+    assert dense.disk_bytes.mean == pytest.approx(cost._EMPTY_RECORD_BYTES + 60 * (both.row_bytes + 1500))
     as_is = cost.estimate(3, 5, 4, both)
     twice = cost.estimate(3, 5, 4, both, Resources(measured_engines=2))
     assert twice.engine_hours is not None
