@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeAlias
 
+from ensemble.allowance import UNLIMITED, Allowance
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
+from ensemble.mixture.search import Currency
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.extract import program_of
@@ -27,6 +29,9 @@ from policies.types import PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """A policy that fails so often with no success between (and twice for each that may be in flight) is set aside."""
+
+_FIRST_BY_TIME = 32
+"""Samples that a limit in seconds is taken to pay for until it is known how long one takes."""
 
 _MOST_AHEAD = 1024
 """Groups of samples that are not stored yet; then sampling waits."""
@@ -100,6 +105,7 @@ class Filling:
         self._judge_description = json.dumps(judge.describe())
         self._monitor = monitor
         self._problems = {problem.id: problem for problem in inputs.problems}
+        self._allowance = _allowance(store, inputs)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._at_judge: set[int] = set()
         self._failed_at_judge: set[int] = set()
@@ -160,7 +166,7 @@ class Filling:
         with (
             Store(self._store.path, read_only=True) as store,  # a connection is of one thread
             closing(self._inputs.registry.open(policy, options)) as engine,
-            closing(sample_owed(store, policy, engine, self._problems, section)) as groups,
+            closing(sample_owed(store, policy, engine, self._problems, section, self._allowance)) as groups,
         ):
             for group in groups:
                 yield _Asked(policy, group)
@@ -169,6 +175,8 @@ class Filling:
                 if failures_in_a_row >= most_failures:
                     yield _SetAside(policy, f"set aside after {failures_in_a_row} failures in a row")
                     return
+        if spent := self._allowance.exhausted():  # nothing is owed for it where the policy came to its end
+            yield _SetAside(policy, f"not asked, since {spent}")
 
     def _take(self, lanes: Lanes[_FromLane]) -> None:
         """Wait for something to happen, and see to all that has happened, with one write for all samples."""
@@ -262,3 +270,13 @@ class Filling:
         return Counter(
             {str(policy): int(count) for policy, count in (progress["planned"] - progress["sampled"]).items()}
         )
+
+
+def _allowance(store: Store, inputs: Inputs) -> Allowance:
+    """What the whole run may still spend; a sample is taken to cost the most it can until one is known."""
+    limits = inputs.experiment.budget.run.limits
+    if not limits:
+        return UNLIMITED
+    most_s = limits.get("seconds", 0.0) / _FIRST_BY_TIME
+    at_first: dict[Currency, float] = {"samples": 1, "tokens": inputs.experiment.sampling.max_tokens, "seconds": most_s}
+    return Allowance(limits, store.spent(), at_first)

@@ -1,16 +1,20 @@
 """From a plan to requests: which slots there are, which are asked for, and in which batches."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from ensemble.experiment import SamplingSection
 from ensemble.lanes import LaneEnded, Lanes
+from ensemble.pass_at_k import Ints
 from ensemble.sampling import Slots, plan_slots, sample_owed
+from ensemble.sections import SamplingSection
 from ensemble.store import STORE_NAME, Sample, Slot, Store
 from grading.types import Problem
 from policies.engines.scripted import ScriptedEngine
@@ -159,3 +163,17 @@ def test_a_lane_that_is_far_ahead_waits_and_can_be_stopped() -> None:
         assert len(taken) == 4
     assert taken[4:] == [LaneEnded(None)]
     assert closed == [True]
+
+
+@settings(deadline=None)
+@given(st.lists(arrays(np.int64, (2, 3), elements=st.integers(0, 6)), min_size=1, max_size=4))
+def test_a_plan_in_several_steps_is_that_in_one(steps: list[Ints]) -> None:
+    planned, number = np.zeros((2, 3), np.int64), 0
+    slots: list[Slot] = []
+    for wanted in steps:
+        end = np.maximum(planned, wanted)
+        new = list(plan_slots(["a", "b"], PROBLEMS, end, 1, planned=planned, first_number=number))
+        slots, planned, number = [*slots, *new], end, number + len(new)
+    assert [slot.number for slot in slots] == list(range(len(slots)))
+    at_once = plan_slots(["a", "b"], PROBLEMS, planned, 1)
+    assert {replace(slot, number=0) for slot in slots} == {replace(slot, number=0) for slot in at_once}
