@@ -6,6 +6,7 @@ whose process was lost is sent again; after the third loss it is IE, so that its
 
 import json
 import pickle
+import threading
 from collections import OrderedDict
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 from grading.backends import open_pool
 from grading.batch import Backend, JudgeOptions, own_judge, unpickle_problem
+from grading.errors import GradingError
 from grading.types import Judgement, Problem, Program, Verdict
 
 _MAX_LOSSES = 3
@@ -29,6 +31,7 @@ class ClusterJudge:
 
     def __init__(self, options: JudgeOptions, backend: Backend) -> None:
         self._options = options
+        self._closing = threading.Event()
         self._pickled: OrderedDict[int, tuple[Problem, bytes]] = OrderedDict()
         with ExitStack() as opening:
             self._again = opening.enter_context(ThreadPoolExecutor(1))
@@ -53,7 +56,11 @@ class ClusterJudge:
         return self._about
 
     def close(self) -> None:
-        """End the processes that were started, or leave the cluster. Safe to call twice."""
+        """End the processes that were started, or leave the cluster. Safe to call twice.
+
+        What is not judged by then fails with GradingError.
+        """
+        self._closing.set()
         self._resources.close()
 
     def _send(self, problem: Problem, program: Program | None, answer: "Future[Judgement]", attempt: int) -> None:
@@ -66,6 +73,9 @@ class ClusterJudge:
                 answer.set_exception(error)
 
         def lost(error: BaseException) -> None:
+            if self._closing.is_set():
+                answer.set_exception(GradingError("the judge is closed: make a new one"))
+                return
             if attempt < _MAX_LOSSES:
                 self._again.submit(self._send, problem, program, answer, attempt + 1)  # not in the cluster's thread
                 return

@@ -13,6 +13,7 @@ from grading import cluster
 from grading.backends import BackendError
 from grading.batch import Backend, JudgeOptions
 from grading.cluster import ClusterJudge
+from grading.errors import GradingError
 from grading.types import Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
@@ -92,6 +93,18 @@ def test_a_program_that_loses_its_process_again_and_again_is_owed(
         assert judgement.verdict is Verdict.IE
         assert "its process was lost 3 times" in judgement.message
         assert gist(judge, problem, programs(2)) == ["WA", "AC"]
+
+
+@needs("distributed")
+def test_what_is_not_judged_when_it_closes_fails(problem: Problem) -> None:
+    judge = ClusterJudge(JudgeOptions(), Backend("dask", workers=1))
+    futures = [judge.submit(problem, program) for program in programs(40, "import time; time.sleep(0.1)")]
+    futures[0].result(60)
+    judge.close()
+    judge.close()
+    failed = [future for future in futures if future.exception(60) is not None]
+    assert failed
+    assert all(isinstance(future.exception(), GradingError) for future in failed)
 
 
 def die(*_: object) -> bytes:
