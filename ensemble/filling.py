@@ -136,7 +136,8 @@ class Filling:
     def _side_by_side(self) -> list[list[str]]:
         """Policies that owe samples, as they can be sampled at once: those in one list share a machine."""
         registry = self._inputs.registry
-        owing = [name for name in registry.names if self._store.owed(name)]
+        num_owed = self._num_owed()
+        owing = [name for name in registry.names if num_owed[name]]
         local = [name for name in owing if not registry.is_remote(name)]
         return [[name] for name in owing if registry.is_remote(name)] + ([local] if local else [])
 
@@ -255,12 +256,20 @@ class Filling:
 
     def _count_owed_samples(self) -> None:
         """Count every slot that has no sample under one cause."""
+        num_owed = self._num_owed()
         for policy in self._inputs.registry.names:
             causes = self._causes[policy]
-            never_asked = len(self._store.owed(policy)) - causes.total()
+            never_asked = num_owed[policy] - causes.total()
             if never_asked:
                 causes[self._set_aside.get(policy, "not asked")] += never_asked
             self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
+
+    def _num_owed(self) -> Counter[str]:
+        """Slots of each policy that have no sample."""
+        progress = self._store.progress()
+        return Counter(
+            {str(policy): int(count) for policy, count in (progress["planned"] - progress["sampled"]).items()}
+        )
 
 
 def _allowance(store: Store, inputs: Inputs) -> Allowance:

@@ -6,6 +6,7 @@ Knows policies by name and problems by statement; never hears of verdicts.
 import hashlib
 import time
 from array import array
+from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import overload
@@ -122,22 +123,31 @@ def _settled(results: Iterable[Sampled], allowance: Allowance, granted: int) -> 
 
 
 class Slots(Sequence[Slot]):
-    """Slots of one policy, in 28 bytes each."""
+    """Slots of one policy, kept as runs of neighbours: their numbers, indices and seeds count up together.
+
+    A million planned samples are as many runs as there are problems, or a few more where seeds begin anew at 2³¹.
+    """
 
     def __init__(self, policy: str, slots: Iterable[Slot]) -> None:
         self._policy = policy
-        self._problems: dict[str, int] = {}
-        self._numbers, self._seeds = array("q"), array("q")
-        self._problem_numbers, self._indices = array("i"), array("q")
+        self._problems: list[str] = []
+        """Of each run."""
+        self._places, self._numbers, self._indices, self._seeds = array("q"), array("q"), array("q"), array("q")
+        """Of each run's first slot; `places` in this sequence."""
+        self._length = 0
+        last: Slot | None = None
         for slot in slots:
-            self._numbers.append(slot.number)
-            self._problem_numbers.append(self._problems.setdefault(slot.problem, len(self._problems)))
-            self._indices.append(slot.index)
-            self._seeds.append(slot.seed)
-        self._names = list(self._problems)
+            if last is None or not _follows(last, slot):
+                self._problems.append(slot.problem)
+                self._places.append(self._length)
+                self._numbers.append(slot.number)
+                self._indices.append(slot.index)
+                self._seeds.append(slot.seed)
+            last = slot
+            self._length += 1
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> Slot: ...
@@ -146,8 +156,25 @@ class Slots(Sequence[Slot]):
     def __getitem__(self, index: int | slice) -> Slot | list[Slot]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        problem = self._names[self._problem_numbers[index]]
-        return Slot(self._numbers[index], self._policy, problem, self._indices[index], self._seeds[index])
+        place = range(self._length)[index]
+        run = bisect_right(self._places, place) - 1
+        more = place - self._places[run]
+        return Slot(
+            self._numbers[run] + more,
+            self._policy,
+            self._problems[run],
+            self._indices[run] + more,
+            self._seeds[run] + more,
+        )
+
+
+def _follows(last: Slot, slot: Slot) -> bool:
+    return (
+        slot.problem == last.problem
+        and slot.number == last.number + 1
+        and slot.index == last.index + 1
+        and slot.seed == last.seed + 1
+    )
 
 
 def slot_of(result: Sampled) -> Slot:

@@ -66,6 +66,18 @@ PROGRESS = (
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
 )
+CELL_COSTS = (
+    "SELECT policy, problem, costs.* FROM (SELECT cell, COUNT(*) AS n, AVG(prompt_tokens) AS prompt_tokens, "
+    "AVG(completion_tokens) AS completion_tokens, AVG(seconds) AS seconds, AVG(LENGTH(text)) AS text_bytes, "
+    "AVG(cpu_s) AS cpu_s FROM samples CROSS JOIN slots USING (slot) CROSS JOIN texts USING (slot) "
+    "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = samples.slot GROUP BY cell) AS costs "
+    "JOIN cells USING (cell) ORDER BY cell"
+)
+TIMES = (
+    "SELECT created, seconds, completion_tokens "
+    "FROM samples CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    "WHERE seconds NOTNULL AND completion_tokens NOTNULL AND (?1 IS NULL OR policy = ?1) ORDER BY created"
+)
 _ACCEPTED = f"(verdict = '{Verdict.AC}' OR (:below_1 AND tests_passed >= tests_required(num_tests)))"
 _TALLY = (
     "SELECT policy, problem, counts.* FROM (SELECT cell, COUNT(*) AS n, SUM(accepted) AS c, "

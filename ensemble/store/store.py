@@ -280,6 +280,26 @@ class Store:
         """Per policy: slots planned, sampled and graded (in a set), completion tokens so far."""
         return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
 
+    def cell_costs(self, verdict_set: str | None = None) -> pd.DataFrame:
+        """What samples took, per policy and problem that has any, in the order of the plan.
+
+        Columns: `policy`, `problem`, `n` samples, and means over those that tell it of `prompt_tokens`,
+        `completion_tokens`, `seconds`, `text_bytes` (compressed) and `cpu_s` (of the current verdicts, or a set's).
+        """
+        table = pd.read_sql_query(queries.CELL_COSTS, self._db, params=(self._set(verdict_set),))
+        return table.drop(columns="cell")
+
+    def times(self, policy: str | None = None) -> pd.DataFrame:
+        """When the samples (of one policy) came that tell `seconds` and `completion_tokens`; in order of `created`."""
+        return pd.read_sql_query(queries.TIMES, self._db, params=(policy,))
+
+    def size(self) -> int:
+        """Bytes of the record, as it is once all writes are merged into its file."""
+        (pages,), (page_bytes,) = (
+            self._db.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
+        )
+        return pages * page_bytes
+
     # How rows become records
 
     def _slots(self, query: str, policy: str) -> Iterator[Slot]:

@@ -63,7 +63,9 @@ class VllmEngine:
         self.model = model
         """The name that the server knows the policy by."""
         self.is_closed = False
-        self._engine = OpenAIEngine(server.url, model, server.api_key, options, extra_body=extra_body)
+        self._engine = OpenAIEngine(
+            server.url, model, server.api_key, options, extra_body=extra_body, lists_tokens=True
+        )
         self._turn = turn
         self._on_close = on_close
 

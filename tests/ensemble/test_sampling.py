@@ -72,6 +72,22 @@ def test_slots_in_little_room_are_the_slots(slots: list[Slot]) -> None:
     assert table[-1] == slots[14]
 
 
+@given(st.lists(st.integers(1, 4), max_size=20), st.sets(st.integers(0, 80)), st.integers(0, 90))
+def test_slots_with_holes_and_seeds_that_begin_anew_are_the_slots(sizes: list[int], holes: set[int], end: int) -> None:
+    slots: list[Slot] = []
+    for problem, size in enumerate(sizes):
+        for index in range(size):
+            slots.append(Slot(len(slots), "a", f"p{problem}", index, (2**31 - end + len(slots)) % 2**31))
+    owed = [slot for slot in slots if slot.number not in holes]
+    assert list(Slots("a", owed)) == owed
+
+
+def test_a_million_planned_slots_take_the_room_of_their_problems() -> None:
+    table = Slots("a", (Slot(i, "a", f"p{i // 1000}", i % 1000, i) for i in range(100_000)))
+    assert len(table) == 100_000
+    assert len(table._places) == 100
+
+
 def test_each_reply_goes_to_its_slot(path: Path, slots: list[Slot]) -> None:
     with Store(path) as store:
         engine = Engine(reproducible=False)
