@@ -13,17 +13,20 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
+
+import pandas as pd
 
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
+from ensemble.mixture.search import Currency
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.extract import program_of
 from grading.judge import Judge
 from grading.types import Judgement, Verdict, failure_of
 from policies.engines import EngineOptions
-from policies.types import PolicyError
+from policies.types import Completion, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """A policy that fails so often with no success between (and twice for each that may be in flight) is set aside."""
@@ -35,19 +38,49 @@ _MOST_AT_THE_JUDGE = 4096
 """Samples that wait for their verdicts in memory; what is beyond is read again from the store when its turn comes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What samples cost, in each currency of a budget."""
+
+    samples: int
+    tokens: int
+    """Of completions."""
+    seconds: float
+    """That engines took, as they tell of each sample."""
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.samples + other.samples, self.tokens + other.tokens, self.seconds + other.seconds)
+
+    def of(self, currency: Currency) -> float:
+        """The cost in one currency."""
+        return {"samples": self.samples, "tokens": self.tokens, "seconds": self.seconds}[currency]
+
+
+class Cap(NamedTuple):
+    """What a whole run may spend."""
+
+    total: float
+    currency: Currency
+
+
 class Monitor(Protocol):
     """Watches a run. Each call says what has just happened."""
 
-    def begin(self, planned: int, sampled: int, graded: int) -> None:
-        """Say how many slots there are, and how many were done before."""
+    def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
+        """Say what is planned and was done before, as `Store.progress` counts it, and what may be spent if that is
+        less than the plan. Said again when the plan has grown."""
         ...
 
-    def policy(self, name: str) -> None:
-        """Say whose turn it is."""
+    def began(self, policy: str) -> None:
+        """Say that a policy is asked from now on; several are at a time."""
         ...
 
-    def sampled(self, count: int, tokens: int) -> None:
-        """Count new samples and their completion tokens."""
+    def ended(self, policy: str) -> None:
+        """Say that a policy is asked no further, whether or not it still owes samples."""
+        ...
+
+    def sampled(self, policy: str, spent: Spent) -> None:
+        """Count new samples and what they cost."""
         ...
 
     def graded(self, verdicts: Sequence[Verdict]) -> None:
@@ -58,6 +91,13 @@ class Monitor(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """A policy's turn has come."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A policy's turn is over."""
 
     policy: str
 
@@ -86,7 +126,7 @@ class _Judged:
     judgement: Future[Judgement]
 
 
-_FromLane: TypeAlias = _Begun | _Asked | _SetAside
+_FromLane: TypeAlias = _Begun | _Asked | _SetAside | _Ended
 _Event: TypeAlias = _FromLane | LaneEnded | _Judged
 
 
@@ -113,8 +153,7 @@ class Filling:
 
     def fill(self) -> Counter[str]:
         """Sample and grade; return what is still owed, counted by cause."""
-        progress = self._store.progress()
-        self._monitor.begin(*(int(progress[column].sum()) for column in ("planned", "sampled", "graded")))
+        self._monitor.begin(self._store.progress())
         with Lanes[_FromLane](self._events.put, _MOST_AHEAD) as lanes:
             for policies in self._side_by_side():
                 lanes.start(self._sample_each(policies))
@@ -142,6 +181,7 @@ class Filling:
                 yield from self._sample(policy)
             except PolicyError as error:
                 yield _SetAside(policy, f"cannot be sampled: {error}")
+            yield _Ended(policy)
 
     def _sample(self, policy: str) -> Generator[_FromLane]:
         """Ask one policy for what it owes, unless it fails again and again."""
@@ -176,6 +216,7 @@ class Filling:
             events.append(self._events.get())
         samples: list[Sample] = []
         judged: list[_Judged] = []
+        over: list[str] = []
         for event in events:
             match event:
                 case _Judged():
@@ -187,7 +228,9 @@ class Filling:
                         raise error
                     continue
                 case _Begun(policy):
-                    self._monitor.policy(policy)
+                    self._monitor.began(policy)
+                case _Ended(policy):
+                    over.append(policy)
                 case _SetAside(policy, cause):
                     self._set_aside[policy] = cause
                 case _Asked(policy, results):
@@ -200,12 +243,15 @@ class Filling:
             lanes.taken()
         self._keep_samples(samples)
         self._keep_verdicts(judged)
+        for policy in over:  # after its last samples
+            self._monitor.ended(policy)
 
     def _keep_samples(self, samples: list[Sample]) -> None:
         if not samples:
             return
         self._store.add_samples(samples)
-        self._monitor.sampled(len(samples), sum(sample.completion.completion_tokens for sample in samples))
+        for policy, costs in _costs(samples).items():
+            self._monitor.sampled(policy, costs)
         for sample in samples:
             if len(self._at_judge) < _MOST_AT_THE_JUDGE:
                 self._submit(sample)
@@ -253,3 +299,14 @@ class Filling:
             if never_asked:
                 causes[self._set_aside.get(policy, "not asked")] += never_asked
             self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
+
+
+def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:
+    """What samples cost, by policy."""
+    found: defaultdict[str, list[Completion]] = defaultdict(list)
+    for sample in samples:
+        found[sample.slot.policy].append(sample.completion)
+    return {
+        policy: Spent(len(some), sum(one.completion_tokens for one in some), sum(one.seconds for one in some))
+        for policy, some in found.items()
+    }

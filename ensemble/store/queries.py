@@ -57,9 +57,10 @@ VERDICT_SETS = (
     "is_current FROM verdict_sets AS sets ORDER BY verdict_set"
 )
 PROGRESS = (
-    "SELECT policy, SUM(planned) AS planned, SUM(sampled) AS sampled, SUM(graded) AS graded, SUM(tokens) AS tokens "
+    "SELECT policy, SUM(planned) AS planned, SUM(sampled) AS sampled, SUM(graded) AS graded, SUM(tokens) AS tokens, "
+    "SUM(seconds) AS seconds "
     "FROM (SELECT cell, COUNT(*) AS planned, COUNT(samples.slot) AS sampled, COUNT(verdicts.slot) AS graded, "
-    "COALESCE(SUM(completion_tokens), 0) AS tokens "
+    "COALESCE(SUM(completion_tokens), 0) AS tokens, COALESCE(SUM(seconds), 0.0) AS seconds "
     "FROM slots LEFT JOIN samples USING (slot) "
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"

@@ -233,7 +233,7 @@ class Store:
         return queries.tally(self._db, level, self._set(verdict_set))
 
     def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
-        """Per policy: slots planned, sampled and graded (in a set), completion tokens so far."""
+        """Per policy: slots planned, sampled and graded (in a set), completion tokens and seconds of engines so far."""
         return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
 
     # How rows become records
