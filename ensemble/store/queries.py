@@ -65,6 +65,21 @@ PROGRESS = (
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
 )
+RECENT = (
+    "SELECT policy, SUM(samples), SUM(tokens), MIN(began), MAX(last), SUM(counted) "
+    "FROM (SELECT cell, COUNT(*) FILTER (WHERE created >= :since) AS samples, "
+    "COALESCE(SUM(completion_tokens) FILTER (WHERE created >= :since), 0) AS tokens, "
+    "MIN(created - COALESCE(seconds, 0)) FILTER (WHERE created >= :since) AS began, "
+    "MAX(created) AS last, COUNT(completion_tokens) AS counted "
+    "FROM samples CROSS JOIN slots USING (slot) GROUP BY cell) "
+    "JOIN cells USING (cell) GROUP BY policy"
+)
+VERDICT_COUNTS = (
+    "SELECT policy, verdict, SUM(count) AS count "
+    "FROM (SELECT cell, verdict, COUNT(*) AS count FROM verdicts CROSS JOIN slots USING (slot) "
+    "WHERE verdict_set = ? GROUP BY cell, verdict) "
+    "JOIN cells USING (cell) GROUP BY policy, verdict"
+)
 _ACCEPTED = f"(verdict = '{Verdict.AC}' OR (:below_1 AND tests_passed >= tests_required(num_tests)))"
 _TALLY = (
     "SELECT policy, problem, counts.* FROM (SELECT cell, COUNT(*) AS n, SUM(accepted) AS c, "

@@ -96,7 +96,7 @@ def check_content(store):
     assert store.verdicts()["slot"].tolist() == list(range(9))
     progress = store.progress()
     assert progress.index.tolist() == ["low", "high"]
-    assert progress.to_numpy().tolist() == [[6, 6, 6, 42], [6, 4, 3, 28]]
+    assert progress.to_numpy().tolist() == [[6, 6, 6, 42, 3.0], [6, 4, 3, 28, 2.0]]
     (verdict_set,) = store.verdict_sets()
     assert (verdict_set.name, verdict_set.graded, verdict_set.is_current) == (RUN_SET, 9, True)
 
