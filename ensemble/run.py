@@ -17,8 +17,8 @@ import tomli_w
 
 from ensemble.claims import content
 from ensemble.exchange import count_outcomes
-from ensemble.experiment import ExperimentError
 from ensemble.filling import Filling, Monitor
+from ensemble.identity import check_unchanged, identity_to_keep
 from ensemble.inputs import Inputs
 from ensemble.outcomes_file import write_outcomes
 from ensemble.report import figures, page
@@ -51,11 +51,10 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
     with inputs.registry, Judge(workers=workers, sandbox=grading.sandbox) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
-            identity = inputs.identity()
-            _plan(store, inputs, identity)
+            _plan(store, inputs)
             _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
             _write_toml(folder / "experiment.toml", _relocated(inputs, folder))
-            _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
+            _write_json(folder / "manifest.json", _manifest(inputs.identity(), judge.describe()))
             owed = Filling(store, inputs, judge, monitor).fill()
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
@@ -94,24 +93,14 @@ def report(
     return analysis
 
 
-def _plan(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:
+def _plan(store: Store, inputs: Inputs) -> None:
     """Write down all slots, or make sure that those in the store are of this very experiment."""
-    planned = store.about()
-    if not planned:
-        experiment, names = inputs.experiment, inputs.registry.names
-        slots = plan_slots(names, inputs.problems, experiment.samples_per_cell, experiment.sampling.seed)
-        store.plan(slots, identity)
+    if store.about():
+        check_unchanged(store, inputs)
         return
-    changed = [key for key in {**planned, **identity} if planned.get(key) != identity.get(key)]
-    if changed:
-        raise ExperimentError(
-            f"{store.path.parent} holds a run of something else ({', '.join(map(_change, changed))} differs): "
-            "give another --output-dir, or remove that folder to start over"
-        )
-
-
-def _change(key: str) -> str:
-    return key.replace("policies.", "policy ", 1)
+    experiment, names = inputs.experiment, inputs.registry.names
+    slots = plan_slots(names, inputs.problems, experiment.samples_per_cell, experiment.sampling.seed)
+    store.plan(slots, identity_to_keep(inputs))
 
 
 def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:

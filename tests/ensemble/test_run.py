@@ -202,7 +202,7 @@ def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     other = alphamix("run", trial, "--set", "sampling.temperature=0.5", cwd=tmp_path)
     assert other.returncode == 2
-    assert "sampling.temperature differs" in other.stderr
+    assert "(sampling.temperature was 1.0, is 0.5)" in other.stderr
 
 
 @pytest.mark.parametrize(
