@@ -19,7 +19,7 @@ def command(folder: Path, as_json: bool, quiet: bool) -> None:
     kept = folder / "experiment.toml"
     if not kept.is_file():
         raise experiment.ExperimentError(
-            f"{folder} holds no {kept.name}, so no run that has begun: name the folder of one, or give its experiment to "
+            f"{folder} holds no {kept.name}, so no run that has begun: name the folder of one, or begin it with "
             "`alphamix run`"
         )
     settings = experiment.load(kept, environment=os.environ)

@@ -79,7 +79,7 @@ def problems(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
             "3 problems then, 5 now, problem 'new-0' and 1 more are new",
         ),
         (problems(lambda some: some.reverse()), "the problems are in another order"),
-        (replace("policies.toml", 'model = "odd"', 'model = "2"'), """policy 'odd' differs: model was "odd", is "2\""""),
+        (replace("policies.toml", 'model = "odd"', 'model = "2"'), 'differs: model was "odd", is "2"'),
         (replace("policies.toml", "policies.odd", "policies.third"), "policy 'odd' is missing; policy 'third' is new"),
         (replace("trial.toml", "samples = 4", "samples = 8"), "samples was 4, is 8"),
         (replace("trial.toml", "[budget]", "temperature = 0.5\n[budget]"), "sampling.temperature was 1.0, is 0.5"),
@@ -176,3 +176,9 @@ def test_a_run_that_another_process_works_on_is_left_alone(
     with Store(planned / STORE_NAME):
         line = refused(capsys, command, *arguments.get(command, [planned]))
     assert f"another process is working on {planned}: wait for it" in line
+
+
+def test_a_file_is_no_folder_to_export_to(trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for output in (trial, trial / "below"):
+        assert f"{output} cannot be a folder" in refused(capsys, "export", planned, "-o", output)
+    assert trial.read_text().startswith("name")
