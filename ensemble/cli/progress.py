@@ -21,6 +21,7 @@ from grading.types import Verdict
 
 _WIDTH_OF_NUMBERS = 62
 """Columns that all but the names take."""
+_NARROWEST_NAME = 8
 _LINES_BESIDE_POLICIES = 7
 _MOST_NAMED = 4
 """Policies in one line of a log."""
@@ -108,42 +109,32 @@ class RunProgress(Display):
         if not self._policies:
             return Text("getting ready")
         now = self.clock()
-        under_way = self._in_state("under way")
-        shown = dict(list(under_way.items())[: max(1, self.console.height - _LINES_BESIDE_POLICIES)])
-        width = max(8, min(max(map(len, [*shown, "policy"])), self.console.width - _WIDTH_OF_NUMBERS))
+        under_way = list(self._in_state("under way").items())
+        shown = under_way[: max(1, self.console.height - _LINES_BESIDE_POLICIES)]
+        lines = [self._others(len(shown)), self._grading.shares(), self._bill()]
+        return Group(
+            self._table(shown, now), *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line)
+        )
+
+    def _table(self, shown: Sequence[tuple[str, _Policy]], now: float) -> Table:
+        longest = max(len(name) for name in ("policy", *dict(shown)))
+        width = max(_NARROWEST_NAME, min(longest, self.console.width - _WIDTH_OF_NUMBERS))
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("policy", width=width, no_wrap=True)
         table.add_column("", width=BAR_WIDTH)
         for name in ("done", "owed", "samples/s", "tokens/s", "left"):
             table.add_column(name, justify="right", no_wrap=True)
-        for name, one in shown.items():
+        for name, one in shown:
             left = time_left([Pace(one.owed, one.samples.per_second(now))])
-            rates = [rate(each.per_second(now)) for each in (one.samples, one.tokens)]
-            numbers = [*rates, duration(left)] if one.has_answered else ["starting", "", ""]
+            numbers = [*_rates(one, now), duration(left)] if one.has_answered else ["starting", "", ""]
             table.add_row(Text(shortened(name, width)), bar(one.sampled, one.planned), *_counts(one), *numbers)
         everything = self._everything()
-        rates = [rate(each.per_second(now)) for each in (self._samples, self._tokens)]
-        table.add_row(
-            "all",
-            bar(everything.sampled, everything.planned),
-            *_counts(everything),
-            *rates,
-            duration(self._time_left(now)),
-            style="bold",
-        )
-        grading = self._grading
-        pace = grading.pace(now)
-        counts = [f"{grading.graded:,}", f"{pace.owed:,}"]
-        table.add_row(
-            "graded",
-            bar(grading.graded, grading.planned),
-            *counts,
-            rate(pace.per_second),
-            "",
-            duration(time_left([pace])),
-        )
-        lines = [self._others(len(shown)), grading.shares(), self._bill()]
-        return Group(table, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line))
+        numbers = [*_rates(everything, now), duration(self._time_left(now))] if everything.owed else []
+        table.add_row("all", bar(everything.sampled, everything.planned), *_counts(everything), *numbers, style="bold")
+        graded, pace = self._grading.graded, self._grading.pace(now)
+        numbers = [rate(pace.per_second), "", duration(time_left([pace]))] if pace.owed else ["reporting"]
+        table.add_row("graded", bar(graded, self._grading.planned), f"{graded:,}", f"{pace.owed:,}", *numbers)
+        return table
 
     def line(self) -> str:
         """How far the run is, and how fast each policy under way."""
@@ -212,3 +203,7 @@ class RunProgress(Display):
 
 def _counts(one: _Policy) -> list[str]:
     return [f"{one.sampled:,}", f"{one.owed:,}"]
+
+
+def _rates(one: _Policy, now: float) -> list[str]:
+    return [rate(each.per_second(now)) for each in (one.samples, one.tokens)]

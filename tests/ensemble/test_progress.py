@@ -109,6 +109,13 @@ def test_what_has_ended_is_counted_and_what_begins_says_so():
     assert "1 done, 1 waiting, 1 stopped with samples owed" in picture(shown)
 
 
+def test_when_all_is_graded_the_report_is_made():
+    shown = RunProgress(console(), quiet=False, clock=Clock())
+    shown.begin(progress_of(["even"], planned=10, sampled=10))
+    assert row(shown, "all") == ["10", "0"]
+    assert row(shown, "graded") == ["10", "0", "reporting"]
+
+
 def test_forty_policies_with_long_names_stay_on_the_screen():
     names = [f"a-policy-whose-name-somebody-made-very-long-indeed@{i:+.2f}" for i in range(40)]
     shown = RunProgress(console(height=24), quiet=False, clock=Clock())
