@@ -13,13 +13,11 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeAlias
-
-import pandas as pd
+from typing import TypeAlias
 
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
-from ensemble.mixture.search import Currency
+from ensemble.monitor import Monitor, Spent
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.extract import program_of
@@ -36,56 +34,6 @@ _MOST_AHEAD = 1024
 
 _MOST_AT_THE_JUDGE = 4096
 """Samples that wait for their verdicts in memory; what is beyond is read again from the store when its turn comes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What samples cost, in each currency of a budget."""
-
-    samples: int
-    tokens: int
-    """Of completions."""
-    seconds: float
-    """That engines took, as they tell of each sample."""
-
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(self.samples + other.samples, self.tokens + other.tokens, self.seconds + other.seconds)
-
-    def of(self, currency: Currency) -> float:
-        """The cost in one currency."""
-        return {"samples": self.samples, "tokens": self.tokens, "seconds": self.seconds}[currency]
-
-
-class Cap(NamedTuple):
-    """What a whole run may spend."""
-
-    total: float
-    currency: Currency
-
-
-class Monitor(Protocol):
-    """Watches a run. Each call says what has just happened."""
-
-    def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
-        """Say what is planned and was done before, as `Store.progress` counts it, and what may be spent if that is
-        less than the plan. Said again when the plan has grown."""
-        ...
-
-    def began(self, policy: str) -> None:
-        """Say that a policy is asked from now on; several are at a time."""
-        ...
-
-    def ended(self, policy: str) -> None:
-        """Say that a policy is asked no further, whether or not it still owes samples."""
-        ...
-
-    def sampled(self, policy: str, spent: Spent) -> None:
-        """Count new samples and what they cost."""
-        ...
-
-    def graded(self, verdicts: Sequence[Verdict]) -> None:
-        """Count new verdicts."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

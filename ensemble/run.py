@@ -17,9 +17,10 @@ import tomli_w
 
 from ensemble.claims import content
 from ensemble.exchange import count_outcomes
-from ensemble.filling import Filling, Monitor
+from ensemble.filling import Filling
 from ensemble.identity import check_unchanged, identity_to_keep
 from ensemble.inputs import Inputs
+from ensemble.monitor import Monitor
 from ensemble.outcomes_file import write_outcomes
 from ensemble.report import figures, page
 from ensemble.report.analyse import Analysis, analyse, summary

@@ -16,7 +16,7 @@ from rich.text import Text
 from ensemble.cli.display import Display
 from ensemble.cli.grading_progress import BAR_WIDTH, GradingTally, bar
 from ensemble.cli.pace import Pace, RecentRate, duration, rate, shortened, time_left
-from ensemble.filling import Cap, Spent
+from ensemble.monitor import Cap, Spent
 from grading.types import Verdict
 
 _WIDTH_OF_NUMBERS = 62
@@ -44,7 +44,7 @@ class _Policy:
 
 
 class RunProgress(Display):
-    """Shows a run as it goes; see `filling.Monitor`."""
+    """Shows a run as it goes; see `monitor.Monitor`."""
 
     def __init__(self, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(console, quiet=quiet, clock=clock)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from ensemble.experiment import load
-from ensemble.filling import Filling, Spent
+from ensemble.filling import Filling
 from ensemble.inputs import Inputs, read_inputs
+from ensemble.monitor import Spent
 from ensemble.sampling import plan_slots
 from ensemble.store import STORE_NAME, Store
 from grading.types import Judgement, Verdict

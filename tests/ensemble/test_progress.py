@@ -11,7 +11,7 @@ from ensemble.cli.display import Display
 from ensemble.cli.grading_progress import GradingProgress
 from ensemble.cli.pace import Pace, RecentRate, duration, shortened, time_left
 from ensemble.cli.progress import RunProgress
-from ensemble.filling import Cap, Spent
+from ensemble.monitor import Cap, Spent
 from grading.types import Verdict
 
 
