@@ -18,7 +18,7 @@ import tomli_w
 from ensemble.claims import content
 from ensemble.exchange import count_outcomes
 from ensemble.filling import Filling
-from ensemble.identity import check_unchanged, identity_to_keep
+from ensemble.identity import check_unchanged, problem_hashes
 from ensemble.inputs import Inputs
 from ensemble.monitor import Monitor
 from ensemble.outcomes_file import write_outcomes
@@ -52,10 +52,11 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
     with inputs.registry, Judge(workers=workers, sandbox=grading.sandbox) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
-            _plan(store, inputs)
+            identity = inputs.identity()
+            _plan(store, inputs, identity)
             _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
             _write_toml(folder / "experiment.toml", _relocated(inputs, folder))
-            _write_json(folder / "manifest.json", _manifest(inputs.identity(), judge.describe()))
+            _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
             owed = Filling(store, inputs, judge, monitor).fill()
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
@@ -94,14 +95,14 @@ def report(
     return analysis
 
 
-def _plan(store: Store, inputs: Inputs) -> None:
+def _plan(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:
     """Write down all slots, or make sure that those in the store are of this very experiment."""
     if store.about():
-        check_unchanged(store, inputs)
+        check_unchanged(store, inputs, identity)
         return
     experiment, names = inputs.experiment, inputs.registry.names
     slots = plan_slots(names, inputs.problems, experiment.samples_per_cell, experiment.sampling.seed)
-    store.plan(slots, identity_to_keep(inputs))
+    store.plan(slots, identity | problem_hashes(inputs.problems))
 
 
 def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
