@@ -25,18 +25,23 @@ _LONGEST = 60
 """Characters of a value that are shown."""
 
 
-def identity_to_keep(inputs: Inputs) -> dict[str, str]:
-    """What a plan is made from, as it is kept with it."""
-    return inputs.identity() | {_PROBLEMS: json.dumps(_hashes(inputs.problems))}
+def problem_hashes(problems: Sequence[Problem]) -> dict[str, str]:
+    """What is kept with a plan beside `Inputs.identity`, so that a problem that has changed can be named."""
+    return {_PROBLEMS: json.dumps(_hashes(problems))}
 
 
-def check_unchanged(store: Store, inputs: Inputs) -> None:
+def check_unchanged(store: Store, inputs: Inputs, now: Mapping[str, str]) -> None:
     """Refuse to go on with a run whose plan was made from something else.
+
+    Args:
+        store: the run's record, with a plan.
+        inputs: what it is to be gone on with.
+        now: their identity.
 
     Raises:
         ExperimentError: names each thing that changed, with its value then and now where that is short.
     """
-    planned, now = store.about(), inputs.identity()
+    planned = store.about()
     before = planned.pop(_PROBLEMS, None)
     keys = [key for key in {**planned, **now} if planned.get(key) != now.get(key)]
     if not keys:

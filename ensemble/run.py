@@ -20,7 +20,7 @@ from ensemble.claims import content
 from ensemble.exchange import count_outcomes
 from ensemble.experiment import ExperimentError
 from ensemble.filling import Filling
-from ensemble.identity import check_unchanged, identity_to_keep
+from ensemble.identity import check_unchanged, problem_hashes
 from ensemble.inputs import Inputs
 from ensemble.monitor import Monitor
 from ensemble.outcomes_file import write_outcomes
@@ -52,10 +52,11 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
     with inputs.registry, Judge(workers=grading.num_workers, sandbox=grading.sandbox) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
-            _check_identity(store, inputs)
+            identity = inputs.identity()
+            _check_identity(store, inputs, identity)
             _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
             _write_toml(folder / "experiment.toml", _relocated(inputs, folder))
-            _write_json(folder / "manifest.json", _manifest(inputs.identity(), judge.describe()))
+            _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
             owed = _fill(store, inputs, judge, monitor)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
@@ -102,12 +103,12 @@ def report(
     return analysis
 
 
-def _check_identity(store: Store, inputs: Inputs) -> None:
+def _check_identity(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:
     """Make sure that what the record holds is of this very experiment; its budget and its arms may grow."""
     if store.about():
-        check_unchanged(store, inputs)
+        check_unchanged(store, inputs, identity)
     else:
-        store.plan([], identity_to_keep(inputs))
+        store.plan([], identity | problem_hashes(inputs.problems))
 
 
 def _fill(store: Store, inputs: Inputs, judge: Judge, monitor: Monitor) -> Counter[str]:

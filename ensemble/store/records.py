@@ -123,8 +123,8 @@ def sample_of(slot: Slot, row: Sequence[Any], text: bytes) -> Sample:
 
 
 def judgement_row(judgement: Judgement) -> tuple[Any, ...]:
-    """Return `JUDGEMENT_COLUMNS` of a judgement."""
-    *plain, passed_tests = astuple(judgement)
+    """Return `JUDGEMENT_COLUMNS` of a judgement; answers are kept only by whoever asks for them."""
+    *plain, passed_tests, _answers = astuple(judgement)
     return *plain, None if passed_tests is None else json.dumps(passed_tests)
 
 

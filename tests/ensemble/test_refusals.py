@@ -13,7 +13,7 @@ import tomli_w
 
 from ensemble.cli import main
 from ensemble.experiment import load
-from ensemble.identity import identity_to_keep
+from ensemble.identity import problem_hashes
 from ensemble.inputs import read_inputs
 from ensemble.sampling import plan_slots
 from ensemble.store import STORE_NAME, Store
@@ -35,7 +35,8 @@ def plan(trial: Path) -> Path:
     folder.mkdir(parents=True)
     inputs = read_inputs(load(trial))
     with Store(folder / STORE_NAME) as store:
-        store.plan(plan_slots(inputs.registry.names, inputs.problems, 4, 0), identity_to_keep(inputs))
+        slots = plan_slots(inputs.registry.names, inputs.problems, 4, 0)
+        store.plan(slots, inputs.identity() | problem_hashes(inputs.problems))
     (folder / "policies.toml").write_text(tomli_w.dumps(inputs.registry.to_toml(folder)))
     return folder
 
