@@ -24,7 +24,10 @@ from ensemble.inputs import Inputs
 from ensemble.outcomes_file import write_outcomes
 from ensemble.report import figures, page
 from ensemble.report.analyse import Analysis, analyse, summary
+from ensemble.sections import GradingSection
 from ensemble.store import RUN_SET, STORE_NAME, Store
+from grading.batch import Backend, JudgeOptions
+from grading.cluster import ClusterJudge
 from grading.judge import Judge
 from grading.types import FAILURE_MAPPING_NAME
 
@@ -46,10 +49,7 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
         PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged safely here.
     """
     plan.check(inputs)
-    grading = inputs.experiment.grading
-    # One core is left to sampling: an embedded engine uses one thread.
-    workers = grading.workers or max(1, (os.cpu_count() or 1) - 1)
-    with inputs.registry, Judge(workers=workers, sandbox=grading.sandbox) as judge:
+    with inputs.registry, _judge(inputs.experiment.grading) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
             identity = inputs.identity()
@@ -60,6 +60,13 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
             owed = _fill(store, inputs, judge, monitor)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
+
+
+def _judge(grading: GradingSection) -> Judge | ClusterJudge:
+    if grading.backend != "here":
+        return ClusterJudge(JudgeOptions(grading.sandbox), Backend(grading.backend, grading.workers, grading.address))
+    # One core is left to sampling: an embedded engine uses one thread.
+    return Judge(workers=grading.workers or max(1, (os.cpu_count() or 1) - 1), sandbox=grading.sandbox)
 
 
 def report(
@@ -117,7 +124,7 @@ def _check_identity(store: Store, identity: dict[str, str]) -> None:
         )
 
 
-def _fill(store: Store, inputs: Inputs, judge: Judge, monitor: Monitor) -> Counter[str]:
+def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, monitor: Monitor) -> Counter[str]:
     """Draw what is owed, stage after stage; return what is still owed, counted by cause."""
     while True:
         owed = Filling(store, inputs, judge, monitor).fill()
