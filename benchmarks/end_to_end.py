@@ -23,6 +23,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import busy
+from busy import processes, tree
+
 from ensemble.experiment import load
 from ensemble.filling import Filling
 from ensemble.inputs import read_inputs
@@ -41,14 +44,12 @@ ladder's {problems} problems × {samples} samples of one policy; the server has 
 programs under judgement another. *CPU*: of the server, or of alphamix with its sandboxes, as a share of the wall time.
 *Busy*: share of the moments, every 20 ms, at which one of its threads ran or waited for its core (other work on the
 machine takes CPU time from a side, but does not make it idle). The last samples are graded when no more are asked for,
-so neither can reach 100 %.
+so neither can reach 100 %. The load average was {load:.0f} at the end: the rates are of a machine that is shared.
 
 | run | samples | wall | samples / s | tokens / s | server: CPU, busy | ours: CPU, busy | the slower is busy | target |
 |---|---|---|---|---|---|---|---|---|
 """
 _INTERPRETER = _ROOT / ".venv-vllm" / "bin" / "python"
-_TICKS = os.sysconf("SC_CLK_TCK")
-_LOOK_S = 0.02
 _IDLE_S = 5.0
 
 
@@ -78,51 +79,6 @@ class Side:
         return f"{self.cpu:.0%}, {self.busy:.0%}"
 
 
-def processes() -> dict[int, tuple[int, str, float]]:
-    """Parent, state and CPU seconds (with those of children that were waited for) of every process."""
-    found: dict[int, tuple[int, str, float]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        found[int(folder.name)] = int(fields[1]), fields[0], sum(map(int, fields[11:15])) / _TICKS
-    return found
-
-
-def tree(root: int, known: dict[int, tuple[int, str, float]], without: set[int]) -> set[int]:
-    """A process and all below it, but for some and what is below these."""
-    found = {root}
-    while below := {one for one, (parent, *_) in known.items() if parent in found} - found - without:
-        found |= below
-    return found
-
-
-def watch(server: int, client: int) -> None:
-    """Look at both sides until the standard input ends; print the number of looks, and of those with each side busy."""
-    looks, busy = 0, {server: 0, client: 0}
-    os.set_blocking(0, False)
-    while sys.stdin.buffer.read(1) is None:
-        known = processes()
-        servers = tree(server, known, set())
-        looks += 1
-        busy[server] += _any_runs(servers)
-        busy[client] += _any_runs(tree(client, known, servers | {os.getpid()}))
-        time.sleep(_LOOK_S)
-    print(looks, busy[server], busy[client])
-
-
-def _any_runs(family: set[int]) -> bool:
-    for process in family:
-        try:
-            tasks = list(Path(f"/proc/{process}/task").iterdir())
-            if any((task / "stat").read_text().rpartition(")")[2].split()[0] == "R" for task in tasks):
-                return True
-        except OSError:
-            continue
-    return False
-
-
 @contextmanager
 def server(core: int) -> Iterator[tuple[VllmServer, int]]:
     """A server of the ladder's `high` on one core, and the process at the top of its tree."""
@@ -148,15 +104,17 @@ def server(core: int) -> Iterator[tuple[VllmServer, int]]:
 
 def watched(guard: int, work: Callable[[], object]) -> tuple[float, list[Side]]:
     """Wall seconds of some work, and what the server and this process used meanwhile."""
-    command = [sys.executable, __file__, "watch", str(guard), str(os.getpid())]
+    command = [sys.executable, "-I", busy.__file__, str(guard), str(os.getpid())]
     watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert watcher.stdout is not None
+    watcher.stdout.readline()  # it looks
     before_s, begun = _cpu_s(guard, watcher.pid), time.monotonic()
     try:
         work()
         wall_s, after_s = time.monotonic() - begun, _cpu_s(guard, watcher.pid)
     finally:
-        looks, *busy = map(int, watcher.communicate()[0].split())
-    sides = zip(before_s, after_s, busy, strict=True)
+        looks, *looks_busy = map(int, watcher.communicate()[0].split())
+    sides = zip(before_s, after_s, looks_busy, strict=True)
     return wall_s, [Side((after - before) / wall_s, share / looks) for before, after, share in sides]
 
 
@@ -186,7 +144,9 @@ def measure(served: VllmServer, guard: int, run: Run) -> list[str]:
             count, tokens = int(progress["graded"].sum()), int(progress["tokens"].sum())
             assert count == progress["planned"].sum(), "something is owed"
     rates = [f"{count:,}", f"{wall_s:.0f} s", f"{count / wall_s:.0f}", f"{tokens / wall_s:,.0f}"]
-    return [run.name, *rates, *map(str, sides), f"{max(one.busy for one in sides):.0%}", "≥ 90 %"]
+    row = [run.name, *rates, *map(str, sides), f"{max(one.busy for one in sides):.0%}", "≥ 90 %"]
+    print(*row, sep=" | ", flush=True)
+    return row
 
 
 def _cpu_s(guard: int, watcher: int) -> list[float]:
@@ -207,9 +167,10 @@ def main() -> None:
     first, *_ = sorted(os.sched_getaffinity(0))
     with server(first) as (served, guard):
         measure(served, guard, Run("warm up", 8, 1.0))
-        rows = [measure(served, guard, run) for run in runs]
         idle_s, idle = watched(guard, lambda: time.sleep(_IDLE_S))
-        rows.append(["nothing, as a control", "0", f"{idle_s:.0f} s", "", "", *map(str, idle), "", ""])
+        rows = [["nothing, as a control", "0", f"{idle_s:.0f} s", "", "", *map(str, idle), "", ""]]
+        print(*rows[0], sep=" | ", flush=True)
+        rows += [measure(served, guard, run) for run in runs]
         version = json.loads(served._ask("/version"))["version"]
     head = _HEAD.format(
         day=date.today().isoformat(),
@@ -219,6 +180,7 @@ def main() -> None:
         vllm=version,
         problems=sum(1 for _ in (_LADDER / "problems.jsonl").open()),
         samples=samples,
+        load=os.getloadavg()[0],
     )
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     _PAGE.write_text(head + table, encoding="utf-8")
@@ -226,7 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["watch"]:
-        watch(int(sys.argv[2]), int(sys.argv[3]))
-    else:
-        main()
+    main()

@@ -50,15 +50,20 @@ def read_inputs(experiment: Experiment) -> Inputs:
     """
     registry = Registry.load(experiment.policies.file).select(experiment.policies.use)
     problems = load_problems(experiment.problems.file)[: experiment.problems.limit]
-    members = _members(experiment, registry)
+    members = members_of(experiment, registry)
     weights = {name: _shares(name, table, registry) for name, table in experiment.allocation.weights.items()}
     _check_costs(experiment, registry)
     registry.check()
     return Inputs(experiment, registry, problems, members, weights)
 
 
-def _members(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
-    """Policies of the equal split; a sweep's name stands for all its members."""
+def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
+    """List the policies of the equal split; a sweep's name stands for all its members.
+
+    Raises:
+        ExperimentError: the budget is less than one sample for each.
+        PolicyError: one is unknown.
+    """
     named = experiment.allocation.policies
     members = registry.names if named is None else [one for name in named for one in registry.select([name]).names]
     members = tuple(dict.fromkeys(members))

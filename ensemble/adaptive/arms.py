@@ -62,5 +62,10 @@ def _arm(
     honest = Honest(solved_P, solved_R)
     allocation = {policy: float(k) for policy, k in zip(policies, num_samples_M, strict=True) if k}
     return Arm(
-        allocation, solved_P, solved_R, dict.fromkeys(DIVISIONS, honest), {}, mean_over_problems(cost_P, resampling)
+        allocation,
+        solved_P,
+        solved_R,
+        dict.fromkeys(DIVISIONS, honest),
+        {},
+        mean_over_problems(cost_P, resampling, -np.inf),
     )

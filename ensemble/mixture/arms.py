@@ -134,7 +134,9 @@ class BestSingle:
                 "be scored: draw more, or lower the budget"
             )
         covered_M = self.merit(outcomes, np.diag(k_M)).sum(axis=1)
-        best = int(np.where(k_M > 0, covered_M, -1).argmax())  # where nothing is covered, not one that is not drawn
+        best = int(
+            np.where(k_M > 0, np.round(covered_M, 12), -1).argmax()
+        )  # where nothing is covered, not one that is not drawn
         return np.where(np.arange(len(k_M)) == best, k_M, 0)
 
     def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:

@@ -117,7 +117,8 @@ def compare(
     arms, undefined = _arms(outcomes, rules, honesty, choice)
     if is_pilot:
         undefined = {"mixture": _PILOT, **undefined} if arms else {"every honest figure": _PILOT}
-    arms |= played or {}
+    single = {name: arms.pop(name) for name in ["best_single"] if name in arms}
+    arms |= {**(played or {}), **single}
     return Comparison(
         budget=budget,
         choice=choice,
@@ -196,7 +197,7 @@ def _figures(arm: Arm, honesty: Honesty) -> Figures:
     honest: dict[Division, Estimate] = {}
     for by, values in arm.honest.items():
         honest[by] = student_interval(values.covered_P, values.resampled_R, honesty.resampling, lowest=0)
-    return Figures(mean_over_problems(arm.naive_P, honesty.resampling), honest)
+    return Figures(mean_over_problems(arm.naive_P, honesty.resampling, lowest=0), honest)
 
 
 def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, Figures]:

@@ -233,7 +233,7 @@ def _pass_at_k(
         defined_M = outcomes.num_samples_MP.min(axis=1) >= k
         rows = np.flatnonzero(defined_M)
         counts = outcomes.num_samples_MP[rows], outcomes.num_correct_MP[rows]
-        known = iter(means_over_problems(pass_at_k(*counts, k), resampling) if len(rows) else [])
+        known = iter(means_over_problems(pass_at_k(*counts, k), resampling, lowest=0) if len(rows) else [])
         for policy, is_defined in zip(outcomes.policies, defined_M, strict=True):
             estimates[policy][k] = next(known) if is_defined else None
     return estimates

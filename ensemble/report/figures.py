@@ -137,11 +137,11 @@ def draw_coverage(analysis: Analysis) -> Figure:
             label=policy,
         )
     splits = [name for name in analysis.curves if name not in analysis.outcomes.policies]
-    for name, marker in zip(splits, cycle("osD^v"), strict=False):
+    for name, (marker, dashes) in zip(splits, cycle(zip("osD^", ("-", "--", ":", "-."), strict=True)), strict=False):
         curve = analysis.curves[name]
         label = "ensemble, equal split" if name == "equal" else name
         shares = [100 * value for value in curve.values()]
-        axes.plot(list(curve), shares, f"{marker}-", color="black", linewidth=2.0, markersize=4, label=label)
+        axes.plot(list(curve), shares, f"{marker}{dashes}", color="black", linewidth=2.0, markersize=4, label=label)
     for name, marker in zip(_adaptive(analysis), cycle("*PX"), strict=False):
         spent = analysis.comparison.arms[name].cost
         covered = analysis.comparison.coverage[name].naive.value

@@ -73,7 +73,7 @@ def read_ask(path: Path, raw: bytes) -> Ask:
         fields = _read_fields(raw)
     except msgspec.ValidationError:
         raise invalid("the body must be a JSON object: send one") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(f"the body is not JSON: {error}; send a JSON object") from None
     n = _read(fields, "n", int)
     if n is not None and n < 1:
@@ -124,5 +124,5 @@ def read_object(raw: bytes | Raw) -> Fields:
     """
     try:
         return _read_fields(raw)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ApiError(502, "an answer is no JSON object", kind="server_error", code="malformed") from None

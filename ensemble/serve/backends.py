@@ -6,20 +6,26 @@ weights are switched, or whose logits are mixed, take no request as it stands: t
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from ensemble.serve.answers import Origin
 from ensemble.serve.ask import Ask
+from ensemble.serve.breaker import BreakerOptions
 from ensemble.serve.embedded import Embedded
-from ensemble.serve.errors import not_opened
-from ensemble.serve.relay import Relay, Target, Timeouts, log
+from ensemble.serve.errors import ApiError, not_opened
+from ensemble.serve.relay import Relay, Target, log
 from ensemble.serve.route import Part
 from ensemble.serve.served import Backend
+from ensemble.serve.shared import Shared
+from ensemble.serve.timeouts import Timeouts
+from ensemble.serve.turns import Turns
 from ensemble.serve.upstream import Upstreams
 from policies.engines import EngineOptions
+from policies.recipes import Remote
 from policies.registry import Registry
 from policies.types import Engine, PolicyError
 
@@ -46,6 +52,16 @@ class Served(Protocol):
         ...
 
 
+@runtime_checkable
+class Switched(Protocol):
+    """Policies that may be on one server which is switched between them."""
+
+    @property
+    def is_switched(self) -> bool:
+        """Whether they are."""
+        ...
+
+
 class _Address(Protocol):
     url: str
     api_key: str
@@ -58,9 +74,14 @@ class _OnServer(Protocol):
     server: _Address
     model: str
 
+    def close(self) -> None: ...
+
 
 class Started:
-    """A policy on a server that is started when it is first asked; relayed from then on."""
+    """A policy on a server that is started when it is first asked; relayed from then on.
+
+    Where the server is found dead, the next request starts another; how often that is tried is the breaker's to say.
+    """
 
     def __init__(
         self, policy: str, open_engine: Callable[[], Engine], timeouts: Timeouts, starting: asyncio.Lock
@@ -69,17 +90,28 @@ class Started:
         self._open_engine = open_engine
         self._timeouts = timeouts
         self._starting = starting
+        self._engine: _OnServer | None = None
         self._relay: Relay | None = None
 
     async def whole(self, ask: Ask, part: Part) -> bytes:
         """As a `Relay`."""
-        return await (await self._started()).whole(ask, part)
+        relay = await self._started()
+        try:
+            return await relay.whole(ask, part)
+        except ApiError as error:
+            await self._drop_if_dead(relay, error)
+            raise
 
     async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
         """As a `Relay`."""
-        async with aclosing((await self._started()).stream(ask, part)) as batches:
-            async for events in batches:
-                yield events
+        relay = await self._started()
+        try:
+            async with aclosing(relay.stream(ask, part)) as batches:
+                async for events in batches:
+                    yield events
+        except ApiError as error:
+            await self._drop_if_dead(relay, error)
+            raise
 
     async def describe(self) -> dict[str, Any]:
         """What the server says about the model; a server is not started for that."""
@@ -105,51 +137,112 @@ class Started:
             log.error("the policy %r could not be loaded: %s", self._policy, error)
             raise not_opened(self._policy) from error
         assert isinstance(engine, _OnServer)
+        self._engine = engine
         return Target(engine.server.url, engine.model, engine.server.api_key)
+
+    async def _drop_if_dead(self, relay: Relay, error: ApiError) -> None:
+        if error.code != "connection" or await relay.describe():
+            return
+        async with self._starting:
+            if self._relay is relay and self._engine is not None:
+                log.error("the server of policy %r is gone: the next request starts another", self._policy)
+                self._relay = None
+                await asyncio.to_thread(self._engine.close)
+                await relay.close()
+
+
+class InTurn:
+    """A policy on a server that serves one policy at a time; it asks when the turn is its own."""
+
+    def __init__(self, policy: str, backend: Backend, turns: Turns) -> None:
+        self._policy = policy
+        self._backend = backend
+        self._turns = turns
+        self.describe = backend.describe
+        self.close = backend.close
+
+    async def whole(self, ask: Ask, part: Part) -> bytes:
+        """As the backend."""
+        async with self._turns.of(self._policy):
+            return await self._backend.whole(ask, part)
+
+    async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
+        """As the backend."""
+        async with self._turns.of(self._policy), aclosing(self._backend.stream(ask, part)) as batches:
+            async for events in batches:
+                yield events
+
+
+class OnItsOwn(Embedded):
+    """A policy whose engine can be closed while others go on."""
+
+    def __init__(self, origin: Origin, upstreams: Upstreams, timeouts: Timeouts) -> None:
+        super().__init__(origin, upstreams, timeouts)
+        self._own = upstreams
+
+    async def close(self) -> None:
+        """Close the engine when what is under way has ended."""
+        await self._own.close()
 
 
 class Backends:
     """Makes the backends of all policies. Nothing is opened before it is asked."""
 
-    def __init__(self, served: Served, options: EngineOptions, timeouts: Timeouts) -> None:
+    def __init__(
+        self, served: Served, options: EngineOptions, timeouts: Timeouts, breaker: BreakerOptions, turns: Turns
+    ) -> None:
+        self._turns = turns
+        self._loading = threading.Lock()  # loaders must not run side by side
         self._served = served
-        self._options = options
+        # Engines that ask servers keep the same time-outs as relays do.
+        self._options = replace(
+            options,
+            first_byte_timeout_s=timeouts.first_byte_s,
+            idle_timeout_s=timeouts.idle_s,
+            deadline_s=timeouts.total_s,
+        )
         self._timeouts = timeouts
+        self._breaker = breaker
         self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
-        self._upstreams = Upstreams(served.names, self._open)  # one for all: loaders must not run side by side
+        self._upstreams = Upstreams(served.names, self._open)
 
     def of(self, origin: Origin) -> Backend:
         """Make the backend of a policy."""
         name, served = origin.name, self._served
         if isinstance(served, Registry):
-            if (target := _target(served, name)) is not None:
-                return Relay(name, target, self._timeouts)
+            if (remote := served.remote(name)) is not None:
+                relays = [Relay(name, target, self._timeouts) for target in _targets(remote)]
+                return relays[0] if len(relays) == 1 else Shared(relays, self._breaker)
             if _is_relayable(served, name):
                 return Started(name, lambda: self._open(name), self._timeouts, self._starting)
-        return Embedded(origin, self._upstreams)
+        return self._in_turn(name, Embedded(origin, self._upstreams, self._timeouts))
+
+    def at_alpha(self, origin: Origin) -> Backend:
+        """Make the backend of a policy that is not listed, to be closed by itself."""
+        name, served = origin.name, self._served
+        if isinstance(served, Registry) and served.engine.serve == "adapters":
+            return Started(name, lambda: self._open(name), self._timeouts, self._starting)
+        return self._in_turn(name, OnItsOwn(origin, Upstreams([name], self._open), self._timeouts))
+
+    def _in_turn(self, name: str, backend: Backend) -> Backend:
+        is_switched = isinstance(self._served, Switched) and self._served.is_switched
+        return InTurn(name, backend, self._turns) if is_switched else backend
 
     async def close(self) -> None:
         """Close the engines in this process when what is under way has ended."""
         await self._upstreams.close()
 
     def _open(self, policy: str) -> Engine:
-        return self._served.open(policy, self._options)
+        with self._loading:
+            return self._served.open(policy, self._options)
 
 
 def _is_relayable(registry: Registry, name: str) -> bool:
     """Whether the server that our engine starts for a policy takes requests as they stand."""
     engine = registry.engine
-    return engine.name == "vllm" and engine.serve != "switch" and "logits" not in _written(registry, name)
+    return engine.name == "vllm" and engine.serve != "switch" and not registry.mixes_logits(name)
 
 
-def _target(registry: Registry, name: str) -> Target | None:
-    if not registry.is_remote(name):
-        return None
-    recipe = _written(registry, name)
-    key = recipe.get("api_key_env")
-    return Target(recipe["url"], recipe["model"], os.environ.get(key) if key else None)
-
-
-def _written(registry: Registry, name: str) -> Mapping[str, Any]:
-    """A policy's recipe as its file has it."""
-    return registry.to_toml(Path.cwd())["policies"][name]
+def _targets(remote: Remote) -> list[Target]:
+    key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
+    return [Target(url, remote.model, key) for url in ([remote.url] if isinstance(remote.url, str) else remote.url)]

@@ -20,6 +20,7 @@ from yarl import URL
 from ensemble.serve.ask import Ask, Path
 from ensemble.serve.errors import ApiError, broken, invalid, not_reached, rate_limited, timed_out
 from ensemble.serve.route import Part
+from ensemble.serve.timeouts import Timeouts
 from policies.engines.answers import event_data
 
 LONGEST_ANSWER = 256 * 2**20
@@ -47,18 +48,6 @@ class Target:
     """Base of the OpenAI-compatible API."""
     model: str
     api_key: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long an upstream may be silent, in seconds."""
-
-    connect_s: float = 10.0
-    first_byte_s: float = 600.0
-    """An answer that is not streamed comes all at once: it must be whole by then."""
-    idle_s: float = 60.0
-    """Between one byte and the next; also how long a client may refuse to take what is there."""
-    total_s: float = 1800.0
 
 
 class Relay:

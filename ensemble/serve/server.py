@@ -1,23 +1,22 @@
-"""Runs the application until it is told to stop; reads what it is to serve. Thin: all else is elsewhere."""
+"""Runs the application until it is told to stop. Thin: all else is elsewhere."""
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import uvicorn
 
 from ensemble.errors import EnsembleError
 from ensemble.serve.app import ServeOptions, create_app
-from policies.config import nearest
-from policies.registry import Registry
+from ensemble.serve.sources import load_served
 
 _KEEP_ALIVE_S = 75
+_OPEN_FILES = 65536
 
 
 def serve(
-    registry_path: Path,
+    source: Path,
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
@@ -25,19 +24,16 @@ def serve(
     mixture_paths: Sequence[Path] = (),
     drain_s: int = 30,
 ) -> None:
-    """Serve the policies and mixtures of a policies file until SIGTERM or Ctrl-C.
+    """Serve the policies and mixtures of a policies file, or an experiment's, until SIGTERM or Ctrl-C.
 
     What is under way then has `drain_s` seconds to end; nothing new is taken.
 
     Raises:
         PolicyError: the file, or a policy in it, is not as it should be.
-        EnsembleError: a mixture is not.
+        EnsembleError: an experiment or a mixture is not.
     """
-    with Registry.load(registry_path) as registry:
-        for path in mixture_paths:
-            if path.stem in registry.names:
-                raise EnsembleError(f"{path} has the name of the policy {path.stem!r}: give the file another name.")
-            registry.mixtures[path.stem] = read_mixture(path, registry.names)
+    _allow_many_connections()
+    with load_served(source, mixture_paths) as registry:
         registry.check()
         uvicorn.run(
             create_app(registry, options),
@@ -53,28 +49,12 @@ def serve(
         )
 
 
-def read_mixture(path: Path, policies: Sequence[str]) -> dict[str, float]:
-    """Read what `alphamix mix --json` prints: its `allocation` becomes weights.
-
-    Raises:
-        EnsembleError: it is not that, or names a policy that is not served.
-    """
-    try:
-        allocation = json.loads(path.read_text(encoding="utf-8"))["allocation"]
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        raise EnsembleError(f"{path} holds no mixture ({error!r}): give what 'alphamix mix --json' prints.") from error
-    if not isinstance(allocation, Mapping) or not allocation:
-        raise EnsembleError(f"the allocation of {path} is {allocation!r}: give counts by policy.")
-    weights: dict[str, float] = {}
-    for policy, count in cast("Mapping[str, Any]", allocation).items():
-        if policy not in policies:
-            raise EnsembleError(f"{path} mixes the unknown policy {policy!r}: {nearest(policy, policies)}")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise EnsembleError(f"{path} gives {policy!r} the count {count!r}: give a whole number, 0 or more.")
-        weights[policy] = count
-    if not any(weights.values()):
-        raise EnsembleError(f"the allocation of {path} gives nobody a sample: give one policy 1 or more.")
-    return weights
+def _allow_many_connections() -> None:
+    """Raise the limit of open files, often 1,024: a stream takes two, one to the client and one to the policy."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def read_keys(variables: Sequence[str]) -> tuple[str, ...]:

@@ -3,14 +3,16 @@
 Each policy has one worker thread, and no other thread touches its engine; requests for one policy wait in
 line. An engine is opened by the first request that needs it and closed at shutdown. What it says reaches the
 event loop through a bounded call: a slow client slows its engine, and one that has left stops it at its next
-token. No HTTP and no JSON here.
+token. Nothing stops an engine that hangs: whoever waits for it decides how long (`embedded`), and the process does not
+wait for it to end. No HTTP and no JSON here.
 """
 
 import asyncio
 import logging
+import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +24,9 @@ CHANNEL_CAPACITY = 256
 """Deltas that may wait for a client."""
 PATIENCE_S = 60.0
 """How long an engine waits for a client that has stopped to read, before the client counts as gone."""
+
+CLOSE_S = 10.0
+"""How long the server waits at its end for an engine that still works."""
 
 log = logging.getLogger("alphamix.serve")
 
@@ -45,15 +50,9 @@ class Call:
         self._room = threading.Semaphore(capacity)
         self._patience_s = patience_s
         self._left = threading.Event()
+        self.begun = False
+        """Whether an engine has turned to it; until then it waits in line."""
         self._unfinished = choices
-        self._waiting: Delta | ApiError | None = None
-
-    async def begin(self) -> None:
-        """Wait for the first delta, which stays to be iterated; raise at once if there will be none."""
-        if self._waiting is None:
-            self._waiting = await self._arrived.get()
-        if isinstance(self._waiting, ApiError):
-            raise self._waiting
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self
@@ -61,7 +60,7 @@ class Call:
     async def __anext__(self) -> Delta:
         if not self._unfinished:
             raise StopAsyncIteration
-        arrived, self._waiting = self._waiting or await self._arrived.get(), None
+        arrived = await self._arrived.get()
         if isinstance(arrived, ApiError):
             raise arrived
         self._room.release()
@@ -105,28 +104,44 @@ class Upstream:
 
     def __init__(self, policy: str, open_engine: Callable[[], Engine]) -> None:
         self.policy = policy
+        self.last_sign_s = time.monotonic()
+        """When the engine was last seen to work."""
         self._open_engine = open_engine
         self._engine: Engine | None = None
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"policy-{policy}")
+        self._line: queue.SimpleQueue[tuple[Mapping[int, Request], Call] | None] = queue.SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name=f"policy-{policy}", daemon=True)
 
     def start(self, requests: Mapping[int, Request], call: Call) -> None:
         """Begin to answer the requests (by choice index) into the call, after those already in line."""
-        self._worker.submit(self._answer, requests, call)
+        if self._worker.ident is None:
+            self._worker.start()
+        self._line.put((requests, call))
 
-    async def close(self) -> None:
-        """Close the engine when what is under way has ended."""
-        self._worker.submit(self._close_engine)
-        await asyncio.to_thread(self._worker.shutdown)
+    async def close(self, patience_s: float) -> None:
+        """Close the engine when what is under way has ended; leave it as it is where that takes too long."""
+        self._line.put(None)
+        if self._worker.ident is not None:
+            await asyncio.to_thread(self._worker.join, patience_s)
+            if self._worker.is_alive():
+                log.error("the engine of policy %r hangs: it is not closed", self.policy)
+
+    def _work(self) -> None:
+        while (item := self._line.get()) is not None:
+            self._answer(*item)
+        if self._engine is not None:
+            self._engine.close()
 
     def _answer(self, requests: Mapping[int, Request], call: Call) -> None:
+        self.last_sign_s = time.monotonic()
         try:
             if not call.left:
+                call.begun = True
                 self._stream(requests, call)
         except ApiError as error:
             call.fail(error)
         except PolicyError as error:  # the policy cannot take this request: no chat template, for one
             call.fail(invalid(str(error)))
-        except Exception:
+        except BaseException:  # even one that means to end this thread: there is no other
             log.exception("the engine of policy %r broke", self.policy)
             call.fail(internal())
 
@@ -136,6 +151,7 @@ class Upstream:
         deltas = self._opened().stream(list(requests.values()))
         try:
             for delta in deltas:
+                self.last_sign_s = time.monotonic()
                 choice = choices[delta.index]
                 if isinstance(delta.outcome, EngineFailure):
                     raise self._failed(delta.outcome)
@@ -162,11 +178,6 @@ class Upstream:
     def _failed(self, failure: EngineFailure) -> ApiError:
         log.error("the policy %r failed (%s): %s", self.policy, failure.cause, failure.message)
         return engine_failed(self.policy, failure)
-
-    def _close_engine(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
 
 
 class Upstreams:
@@ -201,19 +212,23 @@ class Upstreams:
         with self._opening:
             return self._open_engine(policy)
 
+    def is_silent(self, policy: str, for_s: float) -> bool:
+        """Say whether an engine has not been seen to work for some time."""
+        return time.monotonic() - self._upstreams[policy].last_sign_s >= for_s
+
     async def close(self) -> None:
-        """Close every engine that was opened."""
-        await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
+        """Close every engine that was opened, but those that hang."""
+        await asyncio.gather(*(upstream.close(CLOSE_S) for upstream in self._upstreams.values()))
 
 
-async def collect(call: Call, choices: int) -> list[Completion]:
+async def collect(deltas: AsyncIterator[Delta], choices: int) -> list[Completion]:
     """Wait until every choice is whole.
 
     Raises:
         ApiError: an engine failed, broke or could not be opened.
     """
     whole: dict[int, Completion] = {}
-    async for delta in call:
+    async for delta in deltas:
         if isinstance(delta.outcome, Completion):
             whole[delta.index] = delta.outcome
     return [whole[index] for index in range(choices)]

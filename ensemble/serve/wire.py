@@ -16,6 +16,7 @@ from ensemble.serve.errors import ApiError
 from ensemble.serve.route import Part
 
 _read_choices = msgspec.json.Decoder(list[Fields]).decode
+_read_usage = msgspec.json.Decoder(dict[str, Any]).decode
 _read_index = msgspec.json.Decoder(int).decode
 
 
@@ -31,7 +32,10 @@ class Body:
     def usage(self) -> dict[str, Any] | None:
         """What was spent, where the server tells."""
         raw = self.fields.get("usage")
-        return None if raw is None or raw == NULL else cast("dict[str, Any]", msgspec.json.decode(raw))
+        try:
+            return None if raw is None or raw == NULL else _read_usage(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
 
     def as_bytes(self) -> bytes:
         """Write it down."""
@@ -88,7 +92,7 @@ class Marking:
             raw = fields["choices"]
             choices = [] if raw == NULL else _read_choices(raw)
             return Body(fields, [self._marked(position, choice) for position, choice in enumerate(choices)])
-        except (msgspec.MsgspecError, RecursionError, IndexError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError):
             raise _malformed("an answer's choices are not as they should be") from None
 
     def _marked(self, position: int, choice: Fields) -> tuple[int, Fields]:

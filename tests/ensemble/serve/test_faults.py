@@ -20,7 +20,7 @@ from openai import OpenAI
 
 from ensemble.serve.app import ServeOptions
 from ensemble.serve.breaker import BreakerOptions
-from ensemble.serve.relay import Timeouts
+from ensemble.serve.timeouts import Timeouts
 from policies.registry import Registry
 
 from .upstreams import Behaviour, FakeUpstream, hangs, hangs_up, says, status, stream_then, well

@@ -12,6 +12,22 @@ pytest.importorskip("torch", reason="embedded policies need alphamix[local]")
 from policies.registry import Registry
 
 LADDER = Path(__file__).parents[3] / "examples" / "ladder"
+PAIRS = """
+[policies.low]
+checkpoint = "{folder}/low"
+
+[policies.high]
+checkpoint = "{folder}/high"
+
+[policies.plain]
+logits = {{ low = "low", high = "high", alpha = 0.0 }}
+
+[policies.sharper]
+logits = {{ low = "low", high = "high", alpha = 1.5 }}
+
+[mixtures.pairs]
+weights = {{ plain = 1, sharper = 1 }}
+"""
 ASK: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Given n and an array, print the largest element."}],
     "max_tokens": 24,
@@ -19,10 +35,14 @@ ASK: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def client(client_of: Callable[..., OpenAI], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenAI:
+@pytest.fixture(autouse=True)
+def _checkpoints() -> None:
     if not (LADDER / "checkpoints" / "high").is_dir():
         pytest.skip("the ladder's checkpoints are not here: make them with examples/ladder/train.py")
+
+
+@pytest.fixture
+def client(client_of: Callable[..., OpenAI], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenAI:
     monkeypatch.setenv("ALPHAMIX_CACHE", str(tmp_path))
     return client_of(Registry.load(LADDER / "policies.toml"))
 
@@ -45,3 +65,19 @@ def test_a_stream_says_what_the_whole_answer_says(client: OpenAI) -> None:
         pieces += 1
     assert streamed == {choice.index: choice.message.content for choice in whole.choices}
     assert pieces > 6
+
+
+def test_pairs_whose_logits_are_mixed_answer_at_their_own_alpha(
+    client_of: Callable[..., OpenAI], tmp_path: Path
+) -> None:
+    file = tmp_path / "pairs.toml"
+    file.write_text(PAIRS.format(folder=LADDER / "checkpoints"))
+    client = client_of(Registry.load(file))
+    ask = {**ASK, "temperature": 0, "max_tokens": 60}
+    (low,) = client.chat.completions.create(model="low", **ask).choices
+    plain, sharper = client.chat.completions.create(model="pairs", n=2, **ask).choices
+    assert [choice.policy for choice in (plain, sharper)] == [
+        {"name": "plain", "alpha": 0.0},
+        {"name": "sharper", "alpha": 1.5},
+    ]
+    assert plain.message.content == low.message.content != sharper.message.content

@@ -293,7 +293,8 @@ def test_a_server_that_our_engine_starts_is_relayed_too(
 
     def start(_: Registry, name: str, options: object) -> Any:
         opened.append(name)
-        return SimpleNamespace(server=SimpleNamespace(url=upstreams["low"].url, api_key=KEY), model="own")
+        server = SimpleNamespace(url=upstreams["low"].url, api_key=KEY)
+        return SimpleNamespace(server=server, model="own", close=lambda: None)
 
     monkeypatch.setattr(Registry, "open", start)
     client = client_of(Registry.load(file))
@@ -305,3 +306,35 @@ def test_a_server_that_our_engine_starts_is_relayed_too(
     assert opened == ["own"]
     assert upstreams["low"].headers[0]["authorization"] == f"Bearer {KEY}"
     assert upstreams["low"].asked()[0]["model"] == "own"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_of_ours_that_has_died_is_started_again(
+    tmp_path: Path, client_of: Start, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    file = tmp_path / "vllm.toml"
+    file.write_text('[engine]\nname = "vllm"\n[policies.own]\ncheckpoint = "org/model"\n')
+    closed: list[str] = []
+    with ExitStack() as first, FakeUpstream("second").running() as second:
+        urls = iter([first.enter_context(FakeUpstream("first").running()).url, second.url])
+
+        def start(*_: object) -> Any:
+            url = next(urls)
+            server = SimpleNamespace(url=url, api_key=KEY)
+            return SimpleNamespace(server=server, model="secret-model", close=lambda: closed.append(url))
+
+        def ask() -> str:
+            if not stream:
+                return client.chat.completions.create(model="own", **ASK).choices[0].message.content or ""
+            chunks = client.chat.completions.create(model="own", stream=True, **ASK)
+            return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+        monkeypatch.setattr(Registry, "open", start)
+        client = client_of(Registry.load(file))
+        assert ask().startswith("first ")
+        first.close()
+        with pytest.raises(openai.InternalServerError) as raised:
+            ask()
+        assert raised.value.code == "connection"
+        assert len(closed) == 1
+        assert ask().startswith("second ")

@@ -1,4 +1,4 @@
-"""What `alphamix serve` reads before it serves: mixtures and keys."""
+"""What `alphamix serve` hands over before it serves, and keys."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from ensemble.cli.serve import command
 from ensemble.errors import EnsembleError
 from ensemble.serve import server
 from ensemble.serve.app import ServeOptions
-from ensemble.serve.server import read_keys, read_mixture
+from ensemble.serve.server import read_keys
 from policies.registry import Registry
 
 POLICIES = '[policies.low]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
@@ -22,29 +22,6 @@ def mixture(folder: Path, value: Any) -> Path:
     file = folder / "mixture.json"
     file.write_text(json.dumps(value))
     return file
-
-
-def test_an_allocation_becomes_weights(tmp_path: Path) -> None:
-    file = mixture(tmp_path, {"budget": 4, "allocation": {"high": 3, "low": 0}})
-    assert read_mixture(file, ["low", "high"]) == {"high": 3, "low": 0}
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ({}, "alphamix mix --json"),
-        ([], "alphamix mix --json"),
-        ({"allocation": {}}, "counts by policy"),
-        ({"allocation": {"hihg": 1}}, "did you mean 'high'"),
-        ({"allocation": {"high": 1.5}}, "whole number"),
-        ({"allocation": {"high": -1}}, "whole number"),
-        ({"allocation": {"high": True}}, "whole number"),
-        ({"allocation": {"high": 0}}, "nobody"),
-    ],
-)
-def test_what_is_no_mixture_is_refused(tmp_path: Path, value: Any, message: str) -> None:
-    with pytest.raises(EnsembleError, match=message):
-        read_mixture(mixture(tmp_path, value), ["low", "high"])
 
 
 def test_keys_come_by_the_names_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,11 +57,3 @@ def test_serving_the_world_without_a_key_is_remarked(tmp_path: Path, monkeypatch
     monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: None)
     result = CliRunner().invoke(command, [str(file), "--host", "0.0.0.0"], catch_exceptions=False)
     assert "no --api-key-env is given" in result.output
-
-
-def test_a_mixture_may_not_hide_a_policy(tmp_path: Path) -> None:
-    file = tmp_path / "policies.toml"
-    file.write_text(POLICIES)
-    path = mixture(tmp_path, {"allocation": {"low": 1}}).rename(tmp_path / "low.json")
-    with pytest.raises(EnsembleError, match="another name"):
-        server.serve(file, mixture_paths=[path])

@@ -47,12 +47,26 @@ def test_a_stream_must_bring_every_choice_to_its_end() -> None:
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode) | st.binary(max_size=3).map(b'{"%b": 0}'.__mod__))
 def test_garbage_is_an_error_of_the_policy(data: bytes) -> None:
     for read in (marking().whole, marking().chunk):
         with pytest.raises(ApiError) as raised:
             read(data)
         assert raised.value.is_fault
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"\xff": 1}', b'{"choices": [{"\xff": 1}]}', b'{"choices": [{"index": 0, "text": "", "\xff": 1}]}']
+)
+def test_bytes_that_are_no_text_are_an_error_of_the_policy(data: bytes) -> None:
+    with pytest.raises(ApiError):
+        marking().whole(data)
+
+
+@pytest.mark.parametrize("usage", [b"null", b"5", b"[]", b'{"x": "\xff"}', b'"\xff"'])
+def test_usage_that_cannot_be_read_is_untold(usage: bytes) -> None:
+    body = marking().whole(b'{"choices": [{"index": 0, "text": ""}], "usage": %s}' % usage)
+    assert json.loads(merged([body, body]).as_bytes())["usage"] is None
 
 
 @pytest.mark.parametrize("index", ["-1", "1", "1.0", "true", '"0"', "null", "99999999999999999999999"])

@@ -16,6 +16,13 @@ USAGE = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13, "promp
 EXTRAS = {"system_fingerprint": "fp", "kv_transfer_params": None, "big": 123456789012345678901234567890}
 
 
+CALL: dict[str, Any] = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "run", "arguments": '{"code": "print(1)"}'},
+}
+
+
 class FakeUpstream:
     """An OpenAI-compatible server; `behaviour` may be changed at any time."""
 
@@ -99,8 +106,9 @@ def choices_of(name: str, body: dict[str, Any]) -> list[dict[str, Any]]:
                 if "messages" in body
                 else {"text": f"{name} {index}"}
             ),
+            **({"message": {"role": "assistant", "content": None, "tool_calls": [CALL]}} if body.get("tools") else {}),
             "logprobs": logprobs if body.get("logprobs") else None,
-            "finish_reason": "stop",
+            "finish_reason": "tool_calls" if body.get("tools") else "stop",
             "stop_reason": None,
         }
         for index in range(count)
@@ -118,6 +126,10 @@ def chunks_of(name: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     kind = "chat.completion.chunk" if "messages" in body else "text_completion"
     head = {"id": f"cmpl-{name}", "object": kind, "created": 1, "model": body["model"]}
     indices = range(len(choices_of(name, body)))
+    for delta, reason in tool_deltas() if body.get("tools") else ():
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+    if body.get("tools"):
+        return
     for step, text in enumerate([f"{name} ", "goes ", "on"]):
         for index in indices:
             piece = {"delta": {"content": text}} if "messages" in body else {"text": text}
@@ -125,6 +137,17 @@ def chunks_of(name: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {**head, "choices": [{"index": index, **piece, "logprobs": None, "finish_reason": reason}]}
     if (body.get("stream_options") or {}).get("include_usage"):
         yield {**head, "choices": [], "usage": USAGE}
+
+
+def tool_deltas() -> Iterator[tuple[dict[str, Any], str | None]]:
+    """One tool call as servers stream it: its name first, then its arguments in pieces."""
+    function = CALL["function"]
+    head = {"index": 0, "id": CALL["id"], "type": "function", "function": {"name": function["name"], "arguments": ""}}
+    yield {"role": "assistant", "content": None, "tool_calls": [head]}, None
+    for start in range(0, len(function["arguments"]), 7):
+        piece = function["arguments"][start : start + 7]
+        yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None
+    yield {}, "tool_calls"
 
 
 async def events(request: web.Request, parts: AsyncIterator[bytes]) -> web.StreamResponse:
@@ -166,6 +189,18 @@ def says(text: bytes, kind: str = "application/json") -> Behaviour:
 async def hangs(*_: Any) -> web.StreamResponse:
     await asyncio.sleep(600)
     raise AssertionError
+
+
+async def endless(upstream: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """A stream that goes on for as long as somebody listens."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        first = next(chunks_of(upstream.name, body))
+        while True:
+            yield b"data: " + json.dumps(first).encode() + b"\n\n"
+            await asyncio.sleep(0.01)
+
+    return await events(request, parts())
 
 
 async def hangs_up(_: FakeUpstream, request: web.Request, __: Any) -> web.StreamResponse:

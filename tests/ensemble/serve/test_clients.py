@@ -1,0 +1,126 @@
+"""What the official clients make of an ensemble: tools in Python, and everything in Node.
+
+`make test` installs the Node client where there is npm; without it, or without node, that test is skipped.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from pydantic import BaseModel
+
+from ensemble.serve.app import ServeOptions
+from ensemble.serve.timeouts import Timeouts
+from policies.registry import Registry
+
+from .upstreams import CALL, FakeUpstream, endless, hangs, says, status, stream_then, well
+
+NODE = Path(__file__).with_name("node")
+ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "run", "parameters": {"type": "object"}}}]
+BEHAVIOURS = {
+    "low": well,
+    "high": well,
+    "endless": endless,
+    "silent": hangs,
+    "failing": status(500),
+    "breaking": stream_then(b""),
+    "limited": status(429),
+}
+
+
+@pytest.fixture
+def upstreams() -> Iterator[dict[str, FakeUpstream]]:
+    with ExitStack() as stack:
+        started = {name: FakeUpstream(name, how) for name, how in BEHAVIOURS.items()}
+        yield {name: stack.enter_context(fake.running()) for name, fake in started.items()}
+
+
+@pytest.fixture
+def registry(upstreams: Mapping[str, FakeUpstream], tmp_path: Path) -> Registry:
+    lines = [f'[policies.{name}]\nurl = "{fake.url}"\nmodel = "m"\n' for name, fake in upstreams.items()]
+    file = tmp_path / "policies.toml"
+    file.write_text("\n".join([*lines, "[mixtures.both]\nweights = { low = 1, high = 3 }"]))
+    return Registry.load(file)
+
+
+@pytest.fixture
+def client(registry: Registry, client_of: Callable[..., OpenAI]) -> OpenAI:
+    return client_of(registry)
+
+
+def test_a_tool_is_called_and_told_what_came_of_it(client: OpenAI, upstreams: Mapping[str, FakeUpstream]) -> None:
+    (choice,) = client.chat.completions.create(model="low", tools=TOOLS, tool_choice="auto", **ASK).choices
+    assert choice.finish_reason == "tool_calls"
+    (call,) = choice.message.tool_calls or []
+    assert call.model_dump(exclude_none=True) == CALL
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": "1"}
+    client.chat.completions.create(model="low", messages=[*ASK["messages"], choice.message, result])
+    first, second = upstreams["low"].asked()
+    assert (first["tools"], first["tool_choice"]) == (TOOLS, "auto")
+    assert second["messages"][1]["tool_calls"] == [CALL]
+    assert second["messages"][2] == result
+
+
+@pytest.mark.parametrize("model", ["low", "both"])
+def test_a_tool_call_is_streamed_in_pieces(client: OpenAI, model: str) -> None:
+    with client.chat.completions.stream(model=model, tools=TOOLS, **ASK) as stream:
+        (choice,) = stream.get_final_completion().choices
+    (call,) = choice.message.tool_calls or []
+    assert (call.id, call.function.name, call.function.arguments) == ("call_1", "run", CALL["function"]["arguments"])
+    assert choice.finish_reason == "tool_calls"
+
+
+def test_a_schema_is_passed_on_and_its_answer_parsed(client: OpenAI, upstreams: Mapping[str, FakeUpstream]) -> None:
+    class Found(BaseModel):
+        number: int
+
+    message = {"role": "assistant", "content": '{"number": 7}', "reasoning": "six and one"}
+    answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    upstreams["low"].behaviour = says(json.dumps(answer).encode())
+    (choice,) = client.chat.completions.parse(model="low", response_format=Found, **ASK).choices
+    assert choice.message.parsed == Found(number=7)
+    assert (choice.message.model_extra or {})["reasoning"] == "six and one"
+    assert upstreams["low"].asked()[0]["response_format"]["json_schema"]["strict"] is True
+
+
+@pytest.fixture
+def told_by_node(registry: Registry, upstreams: Mapping[str, FakeUpstream], serving: Callable[..., str]) -> Any:
+    if shutil.which("node") is None or not (NODE / "node_modules" / "openai").is_dir():
+        pytest.skip("needs node and its openai client: make tests/ensemble/serve/node/node_modules")
+    upstreams["breaking"].go_on.set()
+    url = serving(registry, ServeOptions(timeouts=Timeouts(idle_s=30)))
+    command = ["node", str(NODE / "client.mjs"), url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_official_client_for_node(told_by_node: Any, upstreams: Mapping[str, FakeUpstream]) -> None:
+    told = told_by_node
+    assert told["models"] == [*BEHAVIOURS, "both"]
+    assert told["whole"] == [[0, "low 0", "low"], [1, "high 0", "high"], [2, "high 1", "high"], [3, "high 2", "high"]]
+    assert (told["split"], told["usage"], told["logprob"]) == ("low=1, high=3", 26, -0.1234567890123456)
+    streamed = told["streamed"]
+    assert streamed["policies"] == {"0": "low", "1": "high", "2": "high", "3": "high"}
+    assert streamed["texts"] == {index: f"{name} goes on" for index, name in streamed["policies"].items()}
+    assert set(streamed["ends"].values()) == {"stop"}
+    assert streamed["usage"]["total_tokens"] == 26
+    assert told["completion"] == [[index, f"low {index}"] for index in range(4)]
+    assert told["called"] == [CALL]
+    assert told["calledInPieces"] == [CALL]
+    assert told["unknown"] == {"kind": "NotFoundError", "status": 404, "code": "model_not_found"}
+    assert (told["wrong"]["kind"], told["wrong"]["status"]) == ("BadRequestError", 400)
+    assert told["failed"] == {"kind": "InternalServerError", "status": 502, "code": "server"}
+    assert (told["brokenOff"]["kind"], told["brokenOff"]["code"]) == ("APIError", "malformed")
+    assert told["limited"] == {"kind": "RateLimitError", "status": 429, "code": "rate_limit"}
+    assert told["cancelled"] >= 2
+    assert told["givenUp"]["kind"] == "APIUserAbortError"
+    assert upstreams["endless"].left.wait(60)
+    assert upstreams["silent"].left.wait(60)

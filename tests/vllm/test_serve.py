@@ -1,0 +1,145 @@
+"""The endpoint before real vLLM servers: relayed as they stand, started when first asked, and switched between α."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from ensemble.serve.app import ServeOptions
+from policies.engines.vllm import VllmEngine
+from policies.registry import Registry
+from tests.ensemble.serve.conftest import running
+from tests.vllm.conftest import CHAT, HIGH, LOW
+
+ASK: dict[str, Any] = {"messages": CHAT, "max_tokens": 60}
+RELAYED = """
+[policies.far]
+url = "{url}"
+model = "{model}"
+api_key_env = "VLLM_KEY"
+
+[policies.twin]
+url = "{url}"
+model = "{model}"
+api_key_env = "VLLM_KEY"
+
+[mixtures.both]
+weights = {{ far = 1, twin = 3 }}
+"""
+STARTED = f"""
+[engine]
+name = "vllm"
+
+[policies.own]
+checkpoint = "{LOW}"
+"""
+SWITCHED = f"""
+[engine]
+name = "vllm"
+serve = "switch"
+arguments = ["--enforce-eager"]
+
+[policies.low]
+checkpoint = "{LOW}"
+
+[policies.high]
+checkpoint = "{HIGH}"
+
+[sweeps.coverage]
+merge = {{ low = "low", high = "high" }}
+alphas = [0.5, 1.5]
+
+[mixtures.line]
+weights = {{ low = 1, high = 1, "coverage@+0.50" = 1, "coverage@+1.50" = 1 }}
+"""
+
+
+@contextmanager
+def client_of(registry: Registry) -> Iterator[OpenAI]:
+    with running(registry, ServeOptions()) as url, OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def client(engine: VllmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAI]:
+    """Two policies that are relayed to one server, and their mixture."""
+    monkeypatch.setenv("VLLM_KEY", engine.server.api_key)
+    file = tmp_path / "policies.toml"
+    file.write_text(RELAYED.format(url=engine.server.url, model=engine.model))
+    with client_of(Registry.load(file)) as client:
+        yield client
+
+
+def test_an_answer_is_the_servers_own(client: OpenAI, engine: VllmEngine) -> None:
+    body = {**ASK, "n": 3, "seed": 7, "logprobs": True, "top_logprobs": 2, "min_tokens": 5, "top_k": 20}
+    direct = engine.server.post("/v1/chat/completions", {**body, "model": engine.model})
+    extra = {key: body.pop(key) for key in ("min_tokens", "top_k")}
+    served = client.chat.completions.create(model="far", extra_body=extra, **body)
+    for choice, theirs in zip(served.choices, direct["choices"], strict=True):
+        assert choice.message.content == theirs["message"]["content"]
+        assert choice.logprobs is not None
+        assert choice.logprobs.content is not None
+        assert [token.logprob for token in choice.logprobs.content] == pytest.approx(
+            [token["logprob"] for token in theirs["logprobs"]["content"]]
+        )
+    assert served.usage is not None
+    assert served.usage.total_tokens == direct["usage"]["total_tokens"]
+
+
+def test_a_streamed_ensemble_says_what_the_whole_one_says(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "both", "n": 4, "seed": 7, "temperature": 0.05, **ASK}
+    whole = client.chat.completions.create(**asked)
+    texts, policies, total = dict.fromkeys(range(4), ""), {}, None
+    options: Any = {"include_usage": True}
+    for chunk in client.chat.completions.create(stream=True, stream_options=options, **asked):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            policies[choice.index] = (choice.model_extra or {})["policy"]["name"]
+        total = chunk.usage or total
+    assert texts == {choice.index: choice.message.content for choice in whole.choices}
+    assert sorted(policies.values()) == ["far", "twin", "twin", "twin"]
+    assert whole.usage is not None
+    assert total is not None
+    assert total.total_tokens == whole.usage.total_tokens
+
+
+def test_models_and_refusals_are_passed_on(client: OpenAI, engine: VllmEngine) -> None:
+    lengths = {model.id: (model.model_extra or {})["max_model_len"] for model in client.models.list()}
+    assert set(lengths) == {"far", "twin", "both"}
+    assert len(set(lengths.values())) == 1
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.chat.completions.create(model="far", messages=CHAT, max_tokens=10**6)
+    assert str(lengths["far"]) in raised.value.message
+    assert engine.server.url not in raised.value.message
+
+
+def test_a_server_of_ours_is_found_when_it_is_first_asked(
+    engine: VllmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Registry, "open", lambda *_: engine)
+    file = tmp_path / "policies.toml"
+    file.write_text(STARTED)
+    with client_of(Registry.load(file)) as client:
+        (choice,) = client.chat.completions.create(model="own", logprobs=True, **ASK).choices
+        assert choice.logprobs is not None
+        assert choice.message.content
+
+
+def test_one_server_whose_weights_are_switched_answers_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("ALPHAMIX_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "policies.toml"
+    file.write_text(SWITCHED)
+    with Registry.load(file) as registry, client_of(registry) as client:
+        whole = client.chat.completions.create(model="line", n=8, temperature=0, **ASK)
+        alphas = [(choice.model_extra or {})["policy"]["alpha"] for choice in whole.choices]
+        assert sorted(alphas) == [0, 0, 0.5, 0.5, 1, 1, 1.5, 1.5]
+        texts = dict(zip(alphas, (choice.message.content for choice in whole.choices), strict=True))
+        assert len(set(texts.values())) > 1
+        for model, alpha in {"coverage@+1.50": 1.5, "low": 0.0}.items():
+            streamed = client.chat.completions.create(model=model, temperature=0, stream=True, **ASK)
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == texts[alpha]
