@@ -49,7 +49,8 @@ _HEAD = """# Benchmarks of sampling from a URL
 Made by `python benchmarks/sampling.py` on {day}: {cores} cores, {machine}, Python {python}. The server answers at once,
 on a core of its own; the client has another. Samples per second: median ratio of {pairs} pairs, ours and the bare
 loop in turn, one sample per request; the best of each side is shown. CPU and memory are of whole runs (engine, store, a
-judge that accepts everything) with n = 50, each in a process of its own; CPU is the best of {rounds}.
+judge that accepts everything) with n = 50, each in a process of its own; CPU is the best of {rounds}. The load average
+was {load:.0f} at the end: where that is more than two, the machine is shared, and ratios favour the side with more threads.
 
 | what | ours | bare loop | result | target |
 |---|---|---|---|---|
@@ -173,6 +174,7 @@ def rows() -> Iterator[Row]:
 
 def main() -> None:
     """Print and write the table."""
+    table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows())
     head = _HEAD.format(
         day=date.today().isoformat(),
         cores=os.cpu_count(),
@@ -180,8 +182,8 @@ def main() -> None:
         python=platform.python_version(),
         pairs=_PAIRS,
         rounds=_ROUNDS,
+        load=os.getloadavg()[0],
     )
-    table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows())
     _PAGE.write_text(head + table, encoding="utf-8")
     print(head + table)
 
