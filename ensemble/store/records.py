@@ -110,8 +110,8 @@ def sample_of(slot: Slot, row: Sequence[Any], text: bytes) -> Sample:
 
 
 def judgement_row(judgement: Judgement) -> tuple[Any, ...]:
-    """Return `JUDGEMENT_COLUMNS` of a judgement."""
-    *plain, passed_tests = astuple(judgement)
+    """Return `JUDGEMENT_COLUMNS` of a judgement: all but its answers, which no run asks for."""
+    *plain, passed_tests, _ = astuple(judgement)
     return *plain, None if passed_tests is None else json.dumps(passed_tests)
 
 
