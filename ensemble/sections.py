@@ -3,6 +3,7 @@
 What one section alone can tell is checked here; what takes several, in `experiment`.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -134,6 +135,11 @@ class GradingSection(Section):
     workers: Annotated[int, Field(ge=1)] | None = None
     """Programs judged at once; one core is left to sampling when left out."""
     sandbox: Literal["strict", "weak"] = "strict"
+
+    @property
+    def num_workers(self) -> int:
+        """Programs judged at once. One core is left to sampling: an embedded engine uses one thread."""
+        return self.workers or max(1, (os.cpu_count() or 1) - 1)
 
 
 class AnalysisSection(Section):
