@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 
 from ensemble.mixture.search import Currency
+from ensemble.monitor import Cap
 
 _FEW = 64
 """Samples that are granted at once when no more are affordable; to halve on would only keep engines waiting."""
@@ -61,13 +62,20 @@ class Allowance:
             self._spent["seconds"] += seconds
             self._changed.notify_all()
 
-    def exhausted(self) -> str | None:
-        """What is nearest to being spent, as a cause; None without a limit."""
+    def cap(self) -> Cap | None:
+        """The limit that is nearest to being met; None without any."""
         if not self._limits:
             return None
         with self._changed:
             currency = max(self._limits, key=lambda one: self._spent[one] / self._limits[one])
-            return f"budget.run.{currency} = {self._limits[currency]:g} is spent ({self._spent[currency]:,.6g} so far)"
+            return Cap(self._limits[currency], currency)
+
+    def exhausted(self) -> str | None:
+        """What is spent, as a cause; None without a limit."""
+        cap = self.cap()
+        if cap is None:
+            return None
+        return f"budget.run.{cap.currency} = {cap.total:g} is spent ({self._spent[cap.currency]:,.6g} so far)"
 
     def _affordable(self) -> int:
         return min(self._affordable_in(currency) for currency in self._limits)

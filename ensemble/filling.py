@@ -13,12 +13,13 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from ensemble.allowance import UNLIMITED, Allowance
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
 from ensemble.mixture.search import Currency
+from ensemble.monitor import Monitor, Spent
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.cluster import ClusterJudge
@@ -26,7 +27,7 @@ from grading.extract import program_of
 from grading.judge import Judge
 from grading.types import Judgement, Verdict, failure_of
 from policies.engines import EngineOptions
-from policies.types import PolicyError
+from policies.types import Completion, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """A policy that fails so often with no success between (and twice for each that may be in flight) is set aside."""
@@ -41,29 +42,16 @@ _MOST_AT_THE_JUDGE = 4096
 """Samples that wait for their verdicts in memory; what is beyond is read again from the store when its turn comes."""
 
 
-class Monitor(Protocol):
-    """Watches a run. Each call says what has just happened."""
-
-    def begin(self, planned: int, sampled: int, graded: int) -> None:
-        """Say how many slots there are, and how many were done before."""
-        ...
-
-    def policy(self, name: str) -> None:
-        """Say whose turn it is."""
-        ...
-
-    def sampled(self, count: int, tokens: int) -> None:
-        """Count new samples and their completion tokens."""
-        ...
-
-    def graded(self, verdicts: Sequence[Verdict]) -> None:
-        """Count new verdicts."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """A policy's turn has come."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A policy's turn is over."""
 
     policy: str
 
@@ -92,7 +80,7 @@ class _Judged:
     judgement: Future[Judgement]
 
 
-_FromLane: TypeAlias = _Begun | _Asked | _SetAside
+_FromLane: TypeAlias = _Begun | _Asked | _SetAside | _Ended
 _Event: TypeAlias = _FromLane | LaneEnded | _Judged
 
 
@@ -120,8 +108,7 @@ class Filling:
 
     def fill(self) -> Counter[str]:
         """Sample and grade; return what is still owed, counted by cause."""
-        progress = self._store.progress()
-        self._monitor.begin(*(int(progress[column].sum()) for column in ("planned", "sampled", "graded")))
+        self._monitor.begin(self._store.progress(), self._allowance.cap())
         with Lanes[_FromLane](self._events.put, _MOST_AHEAD) as lanes:
             for policies in self._side_by_side():
                 lanes.start(self._sample_each(policies))
@@ -150,6 +137,7 @@ class Filling:
                 yield from self._sample(policy)
             except PolicyError as error:
                 yield _SetAside(policy, f"cannot be sampled: {error}")
+            yield _Ended(policy)
 
     def _sample(self, policy: str) -> Generator[_FromLane]:
         """Ask one policy for what it owes, unless it fails again and again."""
@@ -186,6 +174,7 @@ class Filling:
             events.append(self._events.get())
         samples: list[Sample] = []
         judged: list[_Judged] = []
+        over: list[str] = []
         for event in events:
             match event:
                 case _Judged():
@@ -197,7 +186,9 @@ class Filling:
                         raise error
                     continue
                 case _Begun(policy):
-                    self._monitor.policy(policy)
+                    self._monitor.began(policy)
+                case _Ended(policy):
+                    over.append(policy)
                 case _SetAside(policy, cause):
                     self._set_aside[policy] = cause
                 case _Asked(policy, results):
@@ -210,12 +201,15 @@ class Filling:
             lanes.taken()
         self._keep_samples(samples)
         self._keep_verdicts(judged)
+        for policy in over:  # after its last samples
+            self._monitor.ended(policy)
 
     def _keep_samples(self, samples: list[Sample]) -> None:
         if not samples:
             return
         self._store.add_samples(samples)
-        self._monitor.sampled(len(samples), sum(sample.completion.completion_tokens for sample in samples))
+        for policy, costs in _costs(samples).items():
+            self._monitor.sampled(policy, costs)
         for sample in samples:
             if len(self._at_judge) < _MOST_AT_THE_JUDGE:
                 self._submit(sample)
@@ -281,3 +275,14 @@ def _allowance(store: Store, inputs: Inputs) -> Allowance:
     most_s = limits.get("seconds", 0.0) / _FIRST_BY_TIME
     at_first: dict[Currency, float] = {"samples": 1, "tokens": inputs.experiment.sampling.max_tokens, "seconds": most_s}
     return Allowance(limits, store.spent(), at_first)
+
+
+def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:
+    """What samples cost, by policy."""
+    found: defaultdict[str, list[Completion]] = defaultdict(list)
+    for sample in samples:
+        found[sample.slot.policy].append(sample.completion)
+    return {
+        policy: Spent(len(some), sum(one.completion_tokens for one in some), sum(one.seconds for one in some))
+        for policy, some in found.items()
+    }

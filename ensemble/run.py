@@ -19,8 +19,10 @@ from ensemble import plan
 from ensemble.claims import content
 from ensemble.exchange import count_outcomes
 from ensemble.experiment import ExperimentError
-from ensemble.filling import Filling, Monitor
+from ensemble.filling import Filling
+from ensemble.identity import check_unchanged, identity_to_keep
 from ensemble.inputs import Inputs
+from ensemble.monitor import Monitor
 from ensemble.outcomes_file import write_outcomes
 from ensemble.report import figures, page
 from ensemble.report.analyse import Analysis, analyse, summary
@@ -52,11 +54,10 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
     with inputs.registry, _judge(inputs.experiment.grading) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
-            identity = inputs.identity()
-            _check_identity(store, identity)
+            _check_identity(store, inputs)
             _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
             _write_toml(folder / "experiment.toml", _relocated(inputs, folder))
-            _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
+            _write_json(folder / "manifest.json", _manifest(inputs.identity(), judge.describe()))
             owed = _fill(store, inputs, judge, monitor)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
@@ -65,8 +66,7 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
 def _judge(grading: GradingSection) -> Judge | ClusterJudge:
     if grading.backend != "here":
         return ClusterJudge(JudgeOptions(grading.sandbox), Backend(grading.backend, grading.workers, grading.address))
-    # One core is left to sampling: an embedded engine uses one thread.
-    return Judge(workers=grading.workers or max(1, (os.cpu_count() or 1) - 1), sandbox=grading.sandbox)
+    return Judge(workers=grading.num_workers, sandbox=grading.sandbox)
 
 
 def report(
@@ -110,18 +110,12 @@ def report(
     return analysis
 
 
-def _check_identity(store: Store, identity: dict[str, str]) -> None:
+def _check_identity(store: Store, inputs: Inputs) -> None:
     """Make sure that what the record holds is of this very experiment; its budget and its arms may grow."""
-    planned = store.about()
-    if not planned:
-        store.plan([], identity)
-        return
-    changed = [key for key in {**planned, **identity} if planned.get(key) != identity.get(key)]
-    if changed:
-        raise ExperimentError(
-            f"{store.path.parent} holds a run of something else ({', '.join(map(_change, changed))} differs): "
-            "give another --output-dir, or remove that folder to start over"
-        )
+    if store.about():
+        check_unchanged(store, inputs)
+    else:
+        store.plan([], identity_to_keep(inputs))
 
 
 def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, monitor: Monitor) -> Counter[str]:
@@ -130,10 +124,6 @@ def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, monitor: Mo
         owed = Filling(store, inputs, judge, monitor).fill()
         if owed or not plan.extend(store, inputs):
             return owed
-
-
-def _change(key: str) -> str:
-    return key.replace("policies.", "policy ", 1)
 
 
 def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 What one section alone can tell is checked here; what takes several, in `experiment`.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -138,6 +139,11 @@ class GradingSection(Section):
     """On this machine, or on a cluster; `workers` are then those of a local one."""
     address: str | None = None
     """Of the Dask scheduler or the Ray cluster; a local one when left out."""
+
+    @property
+    def num_workers(self) -> int:
+        """Programs judged at once. One core is left to sampling: an embedded engine uses one thread."""
+        return self.workers or max(1, (os.cpu_count() or 1) - 1)
 
 
 class AnalysisSection(Section):

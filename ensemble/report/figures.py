@@ -13,6 +13,7 @@ from ensemble.mixture.comparison import Figures
 from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
 from ensemble.report.tables import alpha_label, arm_label
+from ensemble.whole_files import appearing
 
 _STYLE: Any = {
     "font.size": 9,
@@ -46,7 +47,8 @@ def save_all(analysis: Analysis, folder: Path) -> list[Path]:
     for name, draw in drawings.items():
         with rc_context(_STYLE):
             path = folder / f"{name}.png"
-            draw(analysis).savefig(path, dpi=150, bbox_inches="tight")
+            with appearing(path) as beside:
+                draw(analysis).savefig(beside, dpi=150, bbox_inches="tight")
             paths.append(path)
     return paths
 

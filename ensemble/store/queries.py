@@ -59,9 +59,10 @@ VERDICT_SETS = (
     "is_current FROM verdict_sets AS sets ORDER BY verdict_set"
 )
 PROGRESS = (
-    "SELECT policy, SUM(planned) AS planned, SUM(sampled) AS sampled, SUM(graded) AS graded, SUM(tokens) AS tokens "
+    "SELECT policy, SUM(planned) AS planned, SUM(sampled) AS sampled, SUM(graded) AS graded, SUM(tokens) AS tokens, "
+    "SUM(seconds) AS seconds "
     "FROM (SELECT cell, COUNT(*) AS planned, COUNT(samples.slot) AS sampled, COUNT(verdicts.slot) AS graded, "
-    "COALESCE(SUM(completion_tokens), 0) AS tokens "
+    "COALESCE(SUM(completion_tokens), 0) AS tokens, COALESCE(SUM(seconds), 0.0) AS seconds "
     "FROM slots LEFT JOIN samples USING (slot) "
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
@@ -77,6 +78,21 @@ TIMES = (
     "SELECT created, seconds, completion_tokens "
     "FROM samples CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
     "WHERE seconds NOTNULL AND completion_tokens NOTNULL AND (?1 IS NULL OR policy = ?1) ORDER BY created"
+)
+RECENT = (
+    "SELECT policy, SUM(samples), SUM(tokens), MIN(began), MAX(last), SUM(counted) "
+    "FROM (SELECT cell, COUNT(*) FILTER (WHERE created >= :since) AS samples, "
+    "COALESCE(SUM(completion_tokens) FILTER (WHERE created >= :since), 0) AS tokens, "
+    "MIN(created - COALESCE(seconds, 0)) FILTER (WHERE created >= :since) AS began, "
+    "MAX(created) AS last, COUNT(completion_tokens) AS counted "
+    "FROM samples CROSS JOIN slots USING (slot) GROUP BY cell) "
+    "JOIN cells USING (cell) GROUP BY policy"
+)
+VERDICT_COUNTS = (
+    "SELECT policy, verdict, SUM(count) AS count "
+    "FROM (SELECT cell, verdict, COUNT(*) AS count FROM verdicts CROSS JOIN slots USING (slot) "
+    "WHERE verdict_set = ? GROUP BY cell, verdict) "
+    "JOIN cells USING (cell) GROUP BY policy, verdict"
 )
 _ACCEPTED = f"(verdict = '{Verdict.AC}' OR (:below_1 AND tests_passed >= tests_required(num_tests)))"
 _TALLY = (

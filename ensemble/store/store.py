@@ -8,6 +8,7 @@ counted from a run concerns the current set (`VerdictSet`).
 
 import json
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from ensemble.store.connection import open_for_reading, open_for_writing, snapsh
 from ensemble.store.records import (
     JUDGEMENT_COLUMNS,
     Graded,
+    Recent,
     Sample,
     Slot,
     StoreError,
@@ -32,7 +34,7 @@ from ensemble.store.records import (
     sample_row,
 )
 from ensemble.store.schema import RUN_SET
-from grading.types import Failure, Judgement
+from grading.types import Failure, Judgement, Verdict
 
 STORE_NAME = "run.sqlite"
 """The record of a run inside its folder."""
@@ -277,7 +279,7 @@ class Store:
         return {"samples": samples, "tokens": tokens, "seconds": seconds}
 
     def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
-        """Per policy: slots planned, sampled and graded (in a set), completion tokens so far."""
+        """Per policy: slots planned, sampled and graded (in a set), completion tokens and seconds of engines so far."""
         return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
 
     def cell_costs(self, verdict_set: str | None = None) -> pd.DataFrame:
@@ -299,6 +301,17 @@ class Store:
             self._db.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
         )
         return pages * page_bytes
+
+    def recent(self, since: float) -> dict[str, Recent]:
+        """What came since a time, in seconds since the epoch, of each policy that has samples."""
+        return {policy: Recent(*row) for policy, *row in self._db.execute(queries.RECENT, {"since": since})}
+
+    def verdict_counts(self, verdict_set: str = RUN_SET) -> dict[str, Counter[Verdict]]:
+        """How many verdicts of each kind a set has, per policy that has any."""
+        found: defaultdict[str, Counter[Verdict]] = defaultdict(Counter)
+        for policy, verdict, count in self._db.execute(queries.VERDICT_COUNTS, (self._set(verdict_set),)):
+            found[policy][Verdict(verdict)] = count
+        return dict(found)
 
     # How rows become records
 

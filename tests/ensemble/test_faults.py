@@ -14,6 +14,7 @@ import pytest
 from ensemble.experiment import load
 from ensemble.filling import Filling
 from ensemble.inputs import Inputs, read_inputs
+from ensemble.monitor import Spent
 from ensemble.sampling import plan_slots
 from ensemble.store import STORE_NAME, Store
 from grading.types import Judgement, Verdict
@@ -41,10 +42,11 @@ class Monitor:
     def __init__(self) -> None:
         self.num_sampled = 0
 
-    def begin(self, planned: int, sampled: int, graded: int) -> None: ...
-    def policy(self, name: str) -> None: ...
-    def sampled(self, count: int, tokens: int) -> None:
-        self.num_sampled += count
+    def begin(self, progress: object, cap: object = None) -> None: ...
+    def began(self, policy: str) -> None: ...
+    def ended(self, policy: str) -> None: ...
+    def sampled(self, policy: str, spent: Spent) -> None:
+        self.num_sampled += spent.samples
 
     def graded(self, verdicts: object) -> None: ...
 

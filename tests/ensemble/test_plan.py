@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from ensemble import plan, run
@@ -22,10 +23,12 @@ class Quiet:
     def __init__(self) -> None:
         self.planned: list[int] = []
 
-    def begin(self, planned: int, *_: Any) -> None:
-        self.planned.append(planned)
+    def begin(self, progress: pd.DataFrame, *_: Any) -> None:
+        self.planned.append(int(progress["planned"].sum()))
 
-    def policy(self, *_: Any) -> None: ...
+    def began(self, *_: Any) -> None: ...
+
+    def ended(self, *_: Any) -> None: ...
 
     def sampled(self, *_: Any) -> None: ...
 
