@@ -44,7 +44,7 @@ ladder's {problems} problems × {samples} samples of one policy; the server has 
 programs under judgement another. *CPU*: of the server, or of alphamix with its sandboxes, as a share of the wall time.
 *Busy*: share of the moments, every 20 ms, at which one of its threads ran or waited for its core (other work on the
 machine takes CPU time from a side, but does not make it idle). The last samples are graded when no more are asked for,
-so neither can reach 100 %.
+so neither can reach 100 %. The load average was {load:.0f} at the end: the rates are of a machine that is shared.
 
 | run | samples | wall | samples / s | tokens / s | server: CPU, busy | ours: CPU, busy | the slower is busy | target |
 |---|---|---|---|---|---|---|---|---|
@@ -180,6 +180,7 @@ def main() -> None:
         vllm=version,
         problems=sum(1 for _ in (_LADDER / "problems.jsonl").open()),
         samples=samples,
+        load=os.getloadavg()[0],
     )
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     _PAGE.write_text(head + table, encoding="utf-8")

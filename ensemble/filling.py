@@ -22,6 +22,7 @@ from ensemble.mixture.search import Currency
 from ensemble.monitor import Monitor, Spent
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
+from grading.cluster import ClusterJudge
 from grading.extract import program_of
 from grading.judge import Judge
 from grading.types import Judgement, Verdict, failure_of
@@ -86,7 +87,7 @@ _Event: TypeAlias = _FromLane | LaneEnded | _Judged
 class Filling:
     """One pass over everything that a run owes."""
 
-    def __init__(self, store: Store, inputs: Inputs, judge: Judge, monitor: Monitor) -> None:
+    def __init__(self, store: Store, inputs: Inputs, judge: Judge | ClusterJudge, monitor: Monitor) -> None:
         self._store = store
         self._inputs = inputs
         self._judge = judge

@@ -26,7 +26,10 @@ from ensemble.monitor import Monitor
 from ensemble.outcomes_file import write_outcomes
 from ensemble.report import figures, page
 from ensemble.report.analyse import Analysis, analyse, summary
+from ensemble.sections import GradingSection
 from ensemble.store import RUN_SET, STORE_NAME, Store
+from grading.batch import Backend, JudgeOptions
+from grading.cluster import ClusterJudge
 from grading.judge import Judge
 from grading.types import FAILURE_MAPPING_NAME
 
@@ -48,8 +51,7 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
         PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged safely here.
     """
     plan.check(inputs)
-    grading = inputs.experiment.grading
-    with inputs.registry, Judge(workers=grading.num_workers, sandbox=grading.sandbox) as judge:
+    with inputs.registry, _judge(inputs.experiment.grading) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
             identity = inputs.identity()
@@ -60,6 +62,12 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
             owed = _fill(store, inputs, judge, monitor)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
+
+
+def _judge(grading: GradingSection) -> Judge | ClusterJudge:
+    if grading.backend != "here":
+        return ClusterJudge(JudgeOptions(grading.sandbox), Backend(grading.backend, grading.workers, grading.address))
+    return Judge(workers=grading.num_workers, sandbox=grading.sandbox)
 
 
 def report(
@@ -111,7 +119,7 @@ def _check_identity(store: Store, inputs: Inputs, identity: dict[str, str]) -> N
         store.plan([], identity | problem_hashes(inputs.problems))
 
 
-def _fill(store: Store, inputs: Inputs, judge: Judge, monitor: Monitor) -> Counter[str]:
+def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, monitor: Monitor) -> Counter[str]:
     """Draw what is owed, stage after stage; return what is still owed, counted by cause."""
     while True:
         owed = Filling(store, inputs, judge, monitor).fill()

@@ -135,6 +135,10 @@ class GradingSection(Section):
     workers: Annotated[int, Field(ge=1)] | None = None
     """Programs judged at once; one core is left to sampling when left out."""
     sandbox: Literal["strict", "weak"] = "strict"
+    backend: Literal["here", "dask", "ray"] = "here"
+    """On this machine, or on a cluster; `workers` are then those of a local one."""
+    address: str | None = None
+    """Of the Dask scheduler or the Ray cluster; a local one when left out."""
 
     @property
     def num_workers(self) -> int:

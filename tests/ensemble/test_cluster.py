@@ -82,7 +82,7 @@ def trial(nodes: list[Node], trial: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         urls = [stack.enter_context(node.serving()) for node in nodes]
         (trial.parent / "policies.toml").write_text(f'[policies.even]\nurl = {json.dumps(urls)}\nmodel = "even"\n')
-        trial.write_text(trial.read_text().replace("samples = 4", "samples = 64\n[grading]\nworkers = 1"))
+        trial.write_text(trial.read_text().replace("samples = 4", "samples = 64"))
         yield trial
 
 
@@ -107,14 +107,22 @@ def test_servers_share_a_policy_and_a_dead_one_loses_nothing(trial: Path, nodes:
 def test_a_dask_cluster_grades_the_same_run_to_the_same_verdicts(trial: Path, tmp_path: Path) -> None:
     import distributed  # noqa: PLC0415 (optional)
 
-    folder = tmp_path / "run"
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     run(trial, folder)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
         main(["regrade", str(folder), "--set", "cluster", "--backend", "dask", "--address", address, "--quiet"])
+        main(["run", str(trial), "-o", str(elsewhere), "--quiet", *on_the_cluster(address)])
     with Store(folder / STORE_NAME, read_only=True) as store:
         here, there = (store.verdicts(name)[["slot", "verdict"]] for name in ("run", "cluster"))
         (current,) = [one.name for one in store.verdict_sets() if one.is_current]
     assert here.equals(there)
     assert Counter(here["verdict"]) == {"AC": 96, "WA": 96}
     assert current == "cluster"
+    with Store(elsewhere / STORE_NAME, read_only=True) as store:
+        assert store.verdicts()[["slot", "verdict"]].equals(here)
+
+
+def on_the_cluster(address: str) -> list[str]:
+    keys = {"grading.backend": "dask", "grading.address": address}
+    return [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
