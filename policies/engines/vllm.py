@@ -62,6 +62,8 @@ class VllmEngine:
         self.server = server
         self.model = model
         """The name that the server knows the policy by."""
+        self.extra_body = extra_body or {}
+        """What every request for the policy says besides."""
         self._engine = OpenAIEngine(server.url, model, server.api_key, options, extra_body=extra_body)
         self._turn = turn
         self._on_close = on_close
