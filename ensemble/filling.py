@@ -13,20 +13,26 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
+from ensemble.allowance import UNLIMITED, Allowance
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
+from ensemble.mixture.search import Currency
+from ensemble.monitor import Monitor, Spent
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.extract import program_of
 from grading.judge import Judge
 from grading.types import Judgement, Verdict, failure_of
 from policies.engines import EngineOptions
-from policies.types import PolicyError
+from policies.types import Completion, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """A policy that fails so often with no success between (and twice for each that may be in flight) is set aside."""
+
+_FIRST_BY_TIME = 32
+"""Samples that a limit in seconds is taken to pay for until it is known how long one takes."""
 
 _MOST_AHEAD = 1024
 """Groups of samples that are not stored yet; then sampling waits."""
@@ -35,29 +41,16 @@ _MOST_AT_THE_JUDGE = 4096
 """Samples that wait for their verdicts in memory; what is beyond is read again from the store when its turn comes."""
 
 
-class Monitor(Protocol):
-    """Watches a run. Each call says what has just happened."""
-
-    def begin(self, planned: int, sampled: int, graded: int) -> None:
-        """Say how many slots there are, and how many were done before."""
-        ...
-
-    def policy(self, name: str) -> None:
-        """Say whose turn it is."""
-        ...
-
-    def sampled(self, count: int, tokens: int) -> None:
-        """Count new samples and their completion tokens."""
-        ...
-
-    def graded(self, verdicts: Sequence[Verdict]) -> None:
-        """Count new verdicts."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """A policy's turn has come."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A policy's turn is over."""
 
     policy: str
 
@@ -86,7 +79,7 @@ class _Judged:
     judgement: Future[Judgement]
 
 
-_FromLane: TypeAlias = _Begun | _Asked | _SetAside
+_FromLane: TypeAlias = _Begun | _Asked | _SetAside | _Ended
 _Event: TypeAlias = _FromLane | LaneEnded | _Judged
 
 
@@ -100,6 +93,7 @@ class Filling:
         self._judge_description = json.dumps(judge.describe())
         self._monitor = monitor
         self._problems = {problem.id: problem for problem in inputs.problems}
+        self._allowance = _allowance(store, inputs)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._at_judge: set[int] = set()
         self._failed_at_judge: set[int] = set()
@@ -113,8 +107,7 @@ class Filling:
 
     def fill(self) -> Counter[str]:
         """Sample and grade; return what is still owed, counted by cause."""
-        progress = self._store.progress()
-        self._monitor.begin(*(int(progress[column].sum()) for column in ("planned", "sampled", "graded")))
+        self._monitor.begin(self._store.progress(), self._allowance.cap())
         with Lanes[_FromLane](self._events.put, _MOST_AHEAD) as lanes:
             for policies in self._side_by_side():
                 lanes.start(self._sample_each(policies))
@@ -130,7 +123,8 @@ class Filling:
     def _side_by_side(self) -> list[list[str]]:
         """Policies that owe samples, as they can be sampled at once: those in one list share a machine."""
         registry = self._inputs.registry
-        owing = [name for name in registry.names if self._store.owed(name)]
+        num_owed = self._num_owed()
+        owing = [name for name in registry.names if num_owed[name]]
         local = [name for name in owing if not registry.is_remote(name)]
         return [[name] for name in owing if registry.is_remote(name)] + ([local] if local else [])
 
@@ -142,6 +136,7 @@ class Filling:
                 yield from self._sample(policy)
             except PolicyError as error:
                 yield _SetAside(policy, f"cannot be sampled: {error}")
+            yield _Ended(policy)
 
     def _sample(self, policy: str) -> Generator[_FromLane]:
         """Ask one policy for what it owes, unless it fails again and again."""
@@ -159,7 +154,7 @@ class Filling:
         with (
             Store(self._store.path, read_only=True) as store,  # a connection is of one thread
             closing(self._inputs.registry.open(policy, options)) as engine,
-            closing(sample_owed(store, policy, engine, self._problems, section)) as groups,
+            closing(sample_owed(store, policy, engine, self._problems, section, self._allowance)) as groups,
         ):
             for group in groups:
                 yield _Asked(policy, group)
@@ -168,6 +163,8 @@ class Filling:
                 if failures_in_a_row >= most_failures:
                     yield _SetAside(policy, f"set aside after {failures_in_a_row} failures in a row")
                     return
+        if spent := self._allowance.exhausted():  # nothing is owed for it where the policy came to its end
+            yield _SetAside(policy, f"not asked, since {spent}")
 
     def _take(self, lanes: Lanes[_FromLane]) -> None:
         """Wait for something to happen, and see to all that has happened, with one write for all samples."""
@@ -176,6 +173,7 @@ class Filling:
             events.append(self._events.get())
         samples: list[Sample] = []
         judged: list[_Judged] = []
+        over: list[str] = []
         for event in events:
             match event:
                 case _Judged():
@@ -187,7 +185,9 @@ class Filling:
                         raise error
                     continue
                 case _Begun(policy):
-                    self._monitor.policy(policy)
+                    self._monitor.began(policy)
+                case _Ended(policy):
+                    over.append(policy)
                 case _SetAside(policy, cause):
                     self._set_aside[policy] = cause
                 case _Asked(policy, results):
@@ -200,12 +200,15 @@ class Filling:
             lanes.taken()
         self._keep_samples(samples)
         self._keep_verdicts(judged)
+        for policy in over:  # after its last samples
+            self._monitor.ended(policy)
 
     def _keep_samples(self, samples: list[Sample]) -> None:
         if not samples:
             return
         self._store.add_samples(samples)
-        self._monitor.sampled(len(samples), sum(sample.completion.completion_tokens for sample in samples))
+        for policy, costs in _costs(samples).items():
+            self._monitor.sampled(policy, costs)
         for sample in samples:
             if len(self._at_judge) < _MOST_AT_THE_JUDGE:
                 self._submit(sample)
@@ -247,9 +250,38 @@ class Filling:
 
     def _count_owed_samples(self) -> None:
         """Count every slot that has no sample under one cause."""
+        num_owed = self._num_owed()
         for policy in self._inputs.registry.names:
             causes = self._causes[policy]
-            never_asked = len(self._store.owed(policy)) - causes.total()
+            never_asked = num_owed[policy] - causes.total()
             if never_asked:
                 causes[self._set_aside.get(policy, "not asked")] += never_asked
             self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
+
+    def _num_owed(self) -> Counter[str]:
+        """Slots of each policy that have no sample."""
+        progress = self._store.progress()
+        return Counter(
+            {str(policy): int(count) for policy, count in (progress["planned"] - progress["sampled"]).items()}
+        )
+
+
+def _allowance(store: Store, inputs: Inputs) -> Allowance:
+    """What the whole run may still spend; a sample is taken to cost the most it can until one is known."""
+    limits = inputs.experiment.budget.run.limits
+    if not limits:
+        return UNLIMITED
+    most_s = limits.get("seconds", 0.0) / _FIRST_BY_TIME
+    at_first: dict[Currency, float] = {"samples": 1, "tokens": inputs.experiment.sampling.max_tokens, "seconds": most_s}
+    return Allowance(limits, store.spent(), at_first)
+
+
+def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:
+    """What samples cost, by policy."""
+    found: defaultdict[str, list[Completion]] = defaultdict(list)
+    for sample in samples:
+        found[sample.slot.policy].append(sample.completion)
+    return {
+        policy: Spent(len(some), sum(one.completion_tokens for one in some), sum(one.seconds for one in some))
+        for policy, some in found.items()
+    }

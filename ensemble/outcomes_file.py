@@ -16,6 +16,7 @@ import pandas as pd
 
 from ensemble.outcomes import FAILURES, Outcomes, OutcomesError
 from ensemble.pass_at_k import Floats, Ints
+from ensemble.whole_files import appearing
 
 Missing = Literal["error", "drop-problems", "drop-policies"]
 """What to do about cells without samples: refuse, or leave out every problem, or every policy, that has one."""
@@ -65,7 +66,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def write_outcomes(outcomes: Outcomes, path: Path) -> None:
-    """Write one row per cell, with the columns that are known."""
+    """Write one row per cell, with the columns that are known; whole or not at all."""
     matrices: dict[str, Any] = {
         "n": outcomes.num_samples_MP,
         "c": outcomes.num_correct_MP,
@@ -77,10 +78,11 @@ def write_outcomes(outcomes: Outcomes, path: Path) -> None:
     index = pd.MultiIndex.from_product([outcomes.policies, outcomes.problems], names=["policy", "problem"])
     table = pd.DataFrame({name: matrix.ravel() for name, matrix in matrices.items()}, index=index)
     table = table.reset_index()[[*_KEYS, *matrices]]
-    if _is_parquet(path):
-        table.to_parquet(path, index=False)
-    else:
-        table.to_csv(path, index=False, float_format="%.6g")
+    with appearing(path) as beside:
+        if _is_parquet(path):
+            table.to_parquet(beside, index=False)
+        else:
+            table.to_csv(beside, index=False, float_format="%.6g")
 
 
 def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "error") -> Outcomes:

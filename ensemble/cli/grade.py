@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ensemble.cli.progress import RunProgress
+from ensemble.cli.grading_progress import GradingProgress
 from ensemble.sample_file import SampleEntry, SampleIndex, SamplesError, listed, read_index, read_texts
 from ensemble.verdict_file import VerdictFile, VerdictsLostError
 from grading.audit import Disagreement
@@ -59,7 +59,7 @@ def command(
     _report_complaints(index, skip_bad)
     console = Console(stderr=as_json)
     options = JudgeOptions(sandbox=sandbox, all_tests=all_tests)
-    with VerdictFile(output) as verdicts, RunProgress(console, quiet=quiet or as_json, sampling=False) as progress:
+    with VerdictFile(output) as verdicts, GradingProgress(console, quiet=quiet or as_json) as progress:
         grading = _Grading(problem_of_id, index, verdicts, progress)
         failure = grading.grade(options, Backend(backend, workers, address))
     if failure:
@@ -79,7 +79,7 @@ class _Grading:
     """Brings the samples of one file to the judge, and the answers to the file of verdicts."""
 
     def __init__(
-        self, problems: dict[str, Problem], index: SampleIndex, verdicts: VerdictFile, progress: RunProgress
+        self, problems: dict[str, Problem], index: SampleIndex, verdicts: VerdictFile, progress: GradingProgress
     ) -> None:
         self._problems = problems
         self._index = index
@@ -100,7 +100,7 @@ class _Grading:
         entries = [entry for entry in self._index.entries if entry.key not in self._verdicts.marks]
         entries.sort(key=lambda entry: entry.key.problem)  # so that each goes out with others of its problem
         planned = len(self._index.entries)
-        self._progress.begin(planned, planned, planned - len(entries))
+        self._progress.begin(planned, planned - len(entries))
         if not entries:
             return ""
         submissions = _submissions(self._index.path, entries)

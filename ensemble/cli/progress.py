@@ -1,92 +1,209 @@
-"""Progress of a run, or of grading alone: bars on a terminal, a line now and then in a log."""
+"""Progress of a run: the policies under way, grading, and what is spent.
+
+How it comes to a terminal or a log is `display`'s, how fast it goes `pace`'s, what grading shows `grading_progress`'s.
+"""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
+from ensemble.cli.display import Display
+from ensemble.cli.grading_progress import BAR_WIDTH, GradingTally, bar
+from ensemble.cli.pace import Pace, RecentRate, duration, rate, shortened, time_left
+from ensemble.monitor import Cap, Spent
 from grading.types import Verdict
 
-_SECONDS_BETWEEN_LINES = 10.0
+_WIDTH_OF_NUMBERS = 62
+"""Columns that all but the names take."""
+_NARROWEST_NAME = 8
+_LINES_BESIDE_POLICIES = 7
+_MOST_NAMED = 4
+"""Policies in one line of a log."""
 
 
-class RunProgress:
-    """Shows a run as it goes; see `filling.Monitor`."""
+@dataclass
+class _Policy:
+    """One policy, as far as it is known here."""
 
-    def __init__(self, console: Console, *, quiet: bool, sampling: bool = True) -> None:
-        self._console = console
-        self._quiet = quiet
-        self._shows_sampling = sampling
-        self._bars = Progress(
-            TextColumn("{task.description:<9}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=quiet or not console.is_terminal,
-        )
-        self._sampling = self._bars.add_task("sampling", total=None, note="", visible=sampling)
-        self._grading = self._bars.add_task("grading", total=None, note="")
-        self._policy = ""
-        self._tokens = 0
-        self._done: Counter[str] = Counter()
-        self._verdicts: Counter[Verdict] = Counter()
-        self._planned = 0
-        self._started = time.monotonic()
-        self._next_line = self._started
+    planned: int
+    sampled: int
+    samples: RecentRate
+    tokens: RecentRate
+    state: Literal["waiting", "under way", "ended"] = "waiting"
+    has_answered: bool = False
 
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
+    @property
+    def owed(self) -> int:
+        return self.planned - self.sampled
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
-    def begin(self, planned: int, sampled: int, graded: int) -> None:
-        """Set the totals."""
-        self._planned = planned
-        self._done.update(sampled=sampled, graded=graded)
-        self._bars.update(self._sampling, total=planned, completed=sampled)
-        self._bars.update(self._grading, total=planned, completed=graded)
+class RunProgress(Display):
+    """Shows a run as it goes; see `monitor.Monitor`."""
 
-    def policy(self, name: str) -> None:
-        """Show whose turn it is."""
-        self._policy = name
+    def __init__(self, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(console, quiet=quiet, clock=clock)
+        now = clock()
+        self._policies: dict[str, _Policy] = {}
+        self._grading = GradingTally(now)
+        self._spent = Spent(0, 0, 0.0)
+        self._cap: Cap | None = None
+        self._samples, self._tokens, self._cost = RecentRate(now), RecentRate(now), RecentRate(now)
 
-    def sampled(self, count: int, tokens: int) -> None:
-        """Count samples and tokens."""
-        self._done["sampled"] += count
-        self._tokens += tokens
-        rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
-        self._bars.update(self._sampling, advance=count, note=f"{self._policy}  {rate:,.0f} tokens/s")
-        self._line()
+    def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
+        """Set the totals, also when a plan has grown."""
+        now = self.clock()
+        with self.lock:
+            for name, (planned, sampled) in progress[["planned", "sampled"]].iterrows():
+                policy = self._policies.setdefault(str(name), _Policy(0, 0, RecentRate(now), RecentRate(now)))
+                policy.planned, policy.sampled = int(planned), int(sampled)
+            totals = progress.sum()
+            self._spent = Spent(int(totals["sampled"]), int(totals["tokens"]), float(totals["seconds"]))
+            self._cap = cap
+            self._grading.planned, self._grading.graded = int(totals["planned"]), int(totals["graded"])
+
+    def began(self, policy: str) -> None:
+        """Show a policy among those under way."""
+        now = self.clock()
+        with self.lock:
+            one = self._policies[policy]
+            one.state, one.has_answered = "under way", False
+            one.samples, one.tokens = RecentRate(now), RecentRate(now)
+
+    def ended(self, policy: str) -> None:
+        """Show a policy no longer."""
+        with self.lock:
+            self._policies[policy].state = "ended"
+
+    def sampled(self, policy: str, spent: Spent) -> None:
+        """Count samples and what they cost."""
+        now = self.clock()
+        with self.lock:
+            one = self._policies[policy]
+            one.has_answered = True
+            one.sampled += spent.samples
+            for policy_rate, rate_of_all, count in (
+                (one.samples, self._samples, spent.samples),
+                (one.tokens, self._tokens, spent.tokens),
+            ):
+                policy_rate.add(count, now)
+                rate_of_all.add(count, now)
+            self._spent += spent
+            if self._cap is not None:
+                self._cost.add(spent.of(self._cap.currency), now)
+        self.say()
 
     def graded(self, verdicts: Sequence[Verdict]) -> None:
         """Count verdicts."""
-        self._done["graded"] += len(verdicts)
-        self._verdicts.update(verdicts)
-        self._bars.update(self._grading, advance=len(verdicts), note=self._shares())
-        self._line()
+        with self.lock:
+            self._grading.add(verdicts, self.clock())
+        self.say()
 
-    def _shares(self) -> str:
-        total = self._verdicts.total()
-        return "  ".join(f"{verdict} {count / total:.0%}" for verdict, count in self._verdicts.most_common(4))
+    def picture(self) -> RenderableType:
+        """A table of the policies under way, with totals, verdicts and what is spent below."""
+        if not self._policies:
+            return Text("getting ready")
+        now = self.clock()
+        under_way = list(self._in_state("under way").items())
+        shown = under_way[: max(1, self.console.height - _LINES_BESIDE_POLICIES)]
+        lines = [self._others(len(shown)), self._grading.shares(), self._bill()]
+        return Group(
+            self._table(shown, now), *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line)
+        )
 
-    def _line(self) -> None:
-        now = time.monotonic()
-        if self._quiet or self._console.is_terminal or now < self._next_line:
-            return
-        self._next_line = now + _SECONDS_BETWEEN_LINES
-        sampled, graded = self._done["sampled"], self._done["graded"]
-        if self._shows_sampling:
-            at = self._policy or "grading"
-            self._console.print(f"{sampled} sampled and {graded} graded of {self._planned}, at {at}")
-        else:
-            self._console.print(f"{graded} graded of {self._planned}: {self._shares()}", highlight=False)
+    def _table(self, shown: Sequence[tuple[str, _Policy]], now: float) -> Table:
+        longest = max(len(name) for name in ("policy", *dict(shown)))
+        width = max(_NARROWEST_NAME, min(longest, self.console.width - _WIDTH_OF_NUMBERS))
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("policy", width=width, no_wrap=True)
+        table.add_column("", width=BAR_WIDTH)
+        for name in ("done", "owed", "samples/s", "tokens/s", "left"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for name, one in shown:
+            left = time_left([Pace(one.owed, one.samples.per_second(now))])
+            numbers = [*_rates(one, now), duration(left)] if one.has_answered else ["starting", "", ""]
+            table.add_row(Text(shortened(name, width)), bar(one.sampled, one.planned), *_counts(one), *numbers)
+        everything = self._everything()
+        numbers = [*_rates(everything, now), duration(self._time_left(now))] if everything.owed else []
+        table.add_row("all", bar(everything.sampled, everything.planned), *_counts(everything), *numbers, style="bold")
+        graded, pace = self._grading.graded, self._grading.pace(now)
+        numbers = [rate(pace.per_second), "", duration(time_left([pace]))] if pace.owed else ["reporting"]
+        table.add_row("graded", bar(graded, self._grading.planned), f"{graded:,}", f"{pace.owed:,}", *numbers)
+        return table
+
+    def line(self) -> str:
+        """How far the run is, and how fast each policy under way."""
+        now = self.clock()
+        everything, grading = self._everything(), self._grading
+        under_way = self._in_state("under way")
+        named = [
+            f"{name} {one.sampled:,}/{one.planned:,} at {rate(one.samples.per_second(now))}/s, "
+            f"{rate(one.tokens.per_second(now))} tokens/s"
+            if one.has_answered
+            else f"{name} starting"
+            for name, one in list(under_way.items())[:_MOST_NAMED]
+        ]
+        if len(under_way) > _MOST_NAMED:
+            named.append(f"{len(under_way) - _MOST_NAMED} more under way")
+        verdicts = f" ({shares})" if (shares := grading.shares(_MOST_NAMED)) else ""
+        parts = [
+            f"{everything.sampled:,} sampled and {grading.graded:,} graded{verdicts} of {everything.planned:,}",
+            *named,
+            self._bill(),
+            f"{duration(self._time_left(now))} left",
+        ]
+        return "; ".join(parts)
+
+    def _in_state(self, state: str) -> dict[str, _Policy]:
+        return {name: one for name, one in self._policies.items() if one.state == state}
+
+    def _everything(self) -> _Policy:
+        policies = self._policies.values()
+        planned, sampled = sum(one.planned for one in policies), sum(one.sampled for one in policies)
+        return _Policy(planned, sampled, self._samples, self._tokens)
+
+    def _others(self, num_shown: int) -> str:
+        """How many policies are not in the table, by why."""
+        rest = [one for one in self._policies.values() if one.state != "under way"]
+        counts = {
+            "more under way": len(self._in_state("under way")) - num_shown,
+            "done": sum(not one.owed for one in rest),
+            "waiting": sum(one.owed > 0 and one.state == "waiting" for one in rest),
+            "stopped with samples owed": sum(one.owed > 0 and one.state == "ended" for one in rest),
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+    def _bill(self) -> str:
+        """What is spent, of what there is."""
+        spent, cap = self._spent, self._cap
+        amounts = {"samples": f"{spent.samples:,}", "tokens": f"{spent.tokens:,}"}
+        if cap is None:
+            return f"spent {amounts['samples']} of {self._everything().planned:,} samples, {amounts['tokens']} tokens"
+        share = spent.of(cap.currency) / cap.total
+        of_cap = f"{spent.of(cap.currency):,.0f} of {cap.total:,.0f} {cap.currency} ({share:.0%})"
+        others = [f"{amount} {currency}" for currency, amount in amounts.items() if currency != cap.currency]
+        return "spent " + ", ".join([of_cap, *others])
+
+    def _time_left(self, now: float) -> float | None:
+        """Until all is sampled and graded, or nothing is left to spend."""
+        answering = [one for one in self._in_state("under way").values() if one.has_answered]
+        paces = [Pace(one.owed, one.samples.per_second(now)) for one in answering]
+        altogether = Pace(self._everything().owed, self._samples.per_second(now))
+        left = time_left([*paces, self._grading.pace(now)], altogether)
+        if self._cap is None:
+            return left
+        cap = Pace(self._cap.total - self._spent.of(self._cap.currency), self._cost.per_second(now))
+        return min((one for one in (left, time_left([cap])) if one is not None), default=None)
+
+
+def _counts(one: _Policy) -> list[str]:
+    return [f"{one.sampled:,}", f"{one.owed:,}"]
+
+
+def _rates(one: _Policy, now: float) -> list[str]:
+    return [rate(each.per_second(now)) for each in (one.samples, one.tokens)]

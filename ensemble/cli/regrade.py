@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from ensemble import experiment
-from ensemble.cli.progress import RunProgress
+from ensemble.cli.grading_progress import GradingProgress
 from ensemble.store import RUN_SET, STORE_NAME, Graded, Slot, Store, StoreError
 from grading.backends import EXTRA_OF_BACKEND
 from grading.batch import Answer, Backend, JudgeOptions, Submission, judge_all
@@ -78,7 +78,7 @@ def command(
     with (
         Store(folder / STORE_NAME, create=False) as store,
         Store(folder / STORE_NAME, read_only=True) as reader,
-        RunProgress(Console(), quiet=quiet, sampling=False) as progress,
+        GradingProgress(Console(), quiet=quiet) as progress,
     ):
         _check_problems(store, problems, None if problems_file else settings.problems.file)
         adapted = {problem.id: _adapt(problem, time_limit_scale, memory_limit_scale, checker) for problem in problems}
@@ -97,7 +97,7 @@ def command(
 class _Regrading:
     """Brings the samples of a run to the judge, and the answers into one set of verdicts."""
 
-    def __init__(self, store: Store, reader: Store, name: str, progress: RunProgress) -> None:
+    def __init__(self, store: Store, reader: Store, name: str, progress: GradingProgress) -> None:
         self._store = store
         self._reader = reader
         """The same record once more: submissions are fetched from threads of the backend."""
@@ -112,7 +112,7 @@ class _Regrading:
         """Judge what has no verdict in the set yet."""
         owed = self._store.ungraded_numbers(self._name)
         sampled = int(self._store.progress()["sampled"].sum())
-        self._progress.begin(sampled, sampled, sampled - len(owed))
+        self._progress.begin(sampled, sampled - len(owed))
         if owed:
             with closing(judge_all(problems, self._submissions(owed), len(owed), options, backend)) as answers:
                 for answer in answers:

@@ -16,5 +16,11 @@ from ensemble.inputs import read_inputs
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no tables.")
 def command(folder: Path, as_json: bool, quiet: bool) -> None:
     """Go on with the run in FOLDER, by the experiment that is kept there."""
-    settings = experiment.load(folder / "experiment.toml", environment=os.environ)
+    kept = folder / "experiment.toml"
+    if not kept.is_file():
+        raise experiment.ExperimentError(
+            f"{folder} holds no {kept.name}, so no run that has begun: name the folder of one, or begin it with "
+            "`alphamix run`"
+        )
+    settings = experiment.load(kept, environment=os.environ)
     execute(read_inputs(settings), folder, as_json=as_json, quiet=quiet)

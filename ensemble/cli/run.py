@@ -4,15 +4,20 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from ensemble import experiment, run
+from ensemble import experiment, plan, run
 from ensemble.cli.progress import RunProgress
+from ensemble.cost import Cost, Resources, estimate_run, pooled, rates_of
 from ensemble.inputs import Inputs, read_inputs
 from ensemble.report.tables import conclusion, tables
+from ensemble.store import STORE_NAME, Store
 
 
 @click.command("run")
@@ -21,6 +26,11 @@ from ensemble.report.tables import conclusion, tables
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as budget.samples=50.")
 @click.option("--sandbox", type=click.Choice(["strict", "weak"]), help="Short for --set grading.sandbox=….")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be sampled, write nothing.")
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    help="With --dry-run: tell the cost by what samples took in the run in this folder [the run's own, once begun].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no tables.")
 def command(
@@ -29,6 +39,7 @@ def command(
     overrides: tuple[str, ...],
     sandbox: str | None,
     dry_run: bool,
+    like: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -36,13 +47,15 @@ def command(
 
     The same command goes on with a run that was interrupted.
     """
+    if like is not None and not dry_run:
+        raise click.UsageError("--like tells the cost of a plan: give it with --dry-run")
     if sandbox is not None:
         overrides += (f"grading.sandbox={sandbox}",)
     settings = experiment.load(experiment_file, overrides, os.environ)
     folder = output_dir or Path("results") / settings.name
     inputs = read_inputs(settings)
     if dry_run:
-        click.echo(_plan(inputs, folder))
+        click.echo(_plan(inputs, folder, like))
         return
     execute(inputs, folder, as_json=as_json, quiet=quiet)
 
@@ -64,19 +77,24 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
         console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _plan(inputs: Inputs, folder: Path) -> str:
-    settings = inputs.experiment
-    policies, problems, samples = len(inputs.registry.names), len(inputs.problems), settings.samples_per_cell
-    plan = {
-        "folder": str(folder),
-        "policies": list(inputs.registry.names),
-        "problems": problems,
-        "samples_per_policy_and_problem": samples,
-        "samples": policies * problems * samples,
-        "most_tokens": policies * problems * samples * settings.sampling.max_tokens,
-        "budget_per_problem": settings.budget.samples,
-    }
-    return json.dumps(plan, indent=2)
+def _plan(inputs: Inputs, folder: Path, like: Path | None) -> str:
+    """The plan, and its cost where a run tells what samples take."""
+    told: dict[str, Any] = {"folder": str(folder), **plan.describe(inputs)}
+    measured = folder if like is None and (folder / STORE_NAME).is_file() else like
+    if measured is not None:
+        told["cost"] = asdict(_cost(inputs, told["samples_per_problem"], measured))
+    return json.dumps(told, indent=2)
+
+
+def _cost(inputs: Inputs, samples_per_problem: Mapping[str, int], measured: Path) -> Cost:
+    """By the rates of each policy; those of one that was not measured are taken to be like all that were."""
+    with Store(measured / STORE_NAME, read_only=True, create=False) as store, store.snapshot():
+        rates, of_policy = pooled(store), rates_of(store)
+    problems = len(inputs.problems)
+    samples = {name: count * problems for name, count in samples_per_problem.items()}
+    workers = inputs.experiment.grading.num_workers
+    known = {name: of_policy.get(name, rates) for name in samples}
+    return estimate_run(problems, samples, known, Resources(workers=workers))
 
 
 def _print_owed(owed: Counter[str], folder: Path) -> None:

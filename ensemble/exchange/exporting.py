@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ensemble.exchange.counting import count_outcomes
-from ensemble.exchange.files import write_records
+from ensemble.exchange.files import ExchangeError, write_records
 from ensemble.exchange.records import SAMPLE_COLUMNS, VERDICT_COLUMNS, sample_record, verdict_record
 from ensemble.outcomes_file import write_outcomes
 from ensemble.store import Store
@@ -27,9 +27,12 @@ def export(
 
     Raises:
         StoreError, OutcomesError, GradingError: as `count_outcomes`.
-        ExchangeError: Parquet cannot be written.
+        ExchangeError: the folder cannot be one, or Parquet cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ExchangeError(f"{folder} cannot be a folder, since a file is there: name another to export to") from None
     table = "parquet" if form == "parquet" else "csv"
     samples, verdicts = (folder / f"{name}.{form}" for name in ("samples", "verdicts"))
     outcomes = folder / f"outcomes.{table}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ensemble.errors import EnsembleError
+from ensemble.whole_files import appearing
 
 Columns = Mapping[str, Any]
 """Type of each column as pyarrow names it; a mapping is a struct, a list of one a list."""
@@ -41,16 +42,12 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]], columns: Col
         ExchangeError: a text cannot stand in Parquet, or pyarrow is not installed.
         OSError: the disk refuses.
     """
-    beside = path.with_name(f".{path.name}.new")
-    try:
+    with appearing(path) as beside:
         if path.suffix == ".parquet":
             _write_parquet(beside, records, columns)
         else:
             with beside.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read_lines(path: Path) -> Iterator[Record]:

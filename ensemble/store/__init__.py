@@ -4,8 +4,8 @@
 `connection` the file and its lock. Nothing here samples, grades or analyses.
 """
 
-from ensemble.store.connection import StoreLostError
-from ensemble.store.records import Graded, Sample, Slot, StoreError, VerdictSet
+from ensemble.store.connection import StoreLostError, is_at_work
+from ensemble.store.records import Graded, Recent, Sample, Slot, StoreError, VerdictSet
 from ensemble.store.schema import RUN_SET, SCHEMA_VERSION
 from ensemble.store.store import STORE_NAME, Store
 
@@ -14,10 +14,12 @@ __all__ = [
     "SCHEMA_VERSION",
     "STORE_NAME",
     "Graded",
+    "Recent",
     "Sample",
     "Slot",
     "Store",
     "StoreError",
     "StoreLostError",
     "VerdictSet",
+    "is_at_work",
 ]

@@ -7,6 +7,7 @@ transaction is on disk whole or not at all; what a full disk refuses is one erro
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from ensemble.store.records import StoreError
 from ensemble.store.schema import prepare_for_reading, prepare_for_writing
 
+_SECONDS_BETWEEN_TRIES = 0.05
 _REFUSED_BY_THE_DISK = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -123,20 +125,47 @@ def _refusals_named(path: Path) -> Generator[None]:
         raise StoreLostError(f"{path} cannot be written ({error}); what it holds is kept") from error
 
 
+def is_at_work(path: Path) -> bool:
+    """Say whether a process has a record open for writing now."""
+    try:
+        file = os.open(_lock_of(path), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
 @contextmanager
 def _sole_writer(path: Path) -> Generator[None]:
     """Hold a lock that the kernel lets go of however this process ends."""
     try:
-        file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise StoreLostError(f"{path.parent} cannot be written ({error.strerror})") from error
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"another process is working on {path.parent}: wait for it, or give another --output-dir"
-            ) from None
+        if not _locked(file):
+            raise StoreError(f"another process is working on {path.parent}: wait for it, or give another --output-dir")
         yield
     finally:
         os.close(file)
+
+
+def _locked(file: int) -> bool:
+    """Lock a file; more than one try, since `is_at_work` locks it for an instant."""
+    for last in (False, False, False, True):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not last:
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+    return False

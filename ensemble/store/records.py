@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ensemble.errors import EnsembleError
 from grading.types import Failure, Judgement, Verdict
@@ -79,6 +79,19 @@ class VerdictSet:
     """Verdicts so far."""
     is_current: bool
     """Whether outcomes are counted from it where no other is named."""
+
+
+class Recent(NamedTuple):
+    """What came of a policy since a time. Times are in seconds since the epoch."""
+
+    samples: int
+    tokens: int
+    began: float | None
+    """When the first of these samples was asked for; None if none came."""
+    last_sample: float
+    """When the last sample came, be it before that time."""
+    counted: int
+    """Samples of any time whose tokens are known."""
 
 
 SAMPLE_COLUMNS = "finish_reason, prompt_tokens, completion_tokens, seconds, created, is_code"

@@ -65,7 +65,9 @@ class VllmEngine:
         self.is_closed = False
         self.extra_body = extra_body or {}
         """What every request for the policy says besides."""
-        self._engine = OpenAIEngine(server.url, model, server.api_key, options, extra_body=extra_body)
+        self._engine = OpenAIEngine(
+            server.url, model, server.api_key, options, extra_body=extra_body, lists_tokens=True
+        )
         self._turn = turn
         self._on_close = on_close
 

@@ -14,6 +14,7 @@ import pytest
 from ensemble.experiment import load
 from ensemble.filling import Filling
 from ensemble.inputs import Inputs, read_inputs
+from ensemble.monitor import Spent
 from ensemble.sampling import plan_slots
 from ensemble.store import STORE_NAME, Store
 from grading.types import Judgement, Verdict
@@ -41,10 +42,11 @@ class Monitor:
     def __init__(self) -> None:
         self.num_sampled = 0
 
-    def begin(self, planned: int, sampled: int, graded: int) -> None: ...
-    def policy(self, name: str) -> None: ...
-    def sampled(self, count: int, tokens: int) -> None:
-        self.num_sampled += count
+    def begin(self, progress: object, cap: object = None) -> None: ...
+    def began(self, policy: str) -> None: ...
+    def ended(self, policy: str) -> None: ...
+    def sampled(self, policy: str, spent: Spent) -> None:
+        self.num_sampled += spent.samples
 
     def graded(self, verdicts: object) -> None: ...
 
@@ -57,7 +59,7 @@ class Run:
         self.inputs: Inputs = read_inputs(load(trial, settings))
         self.path = trial.parent / STORE_NAME
         names, problems = self.inputs.registry.names, self.inputs.problems
-        self.planned = list(plan_slots(names, problems, self.inputs.experiment.samples_per_cell, 0))
+        self.planned = list(plan_slots(names, problems, self.inputs.experiment.budget.samples, 0))
         with Store(self.path) as store:
             store.plan(self.planned, {"made": "here"})
 
@@ -80,7 +82,7 @@ class Run:
         patient = self.inputs
         sampling = patient.experiment.sampling.model_copy(update={"deadline_s": faults.LATE_S / 2})
         hasty = patient.experiment.model_copy(update={"sampling": sampling})
-        self.inputs = Inputs(hasty, patient.registry, patient.problems, patient.members)
+        self.inputs = Inputs(hasty, patient.registry, patient.problems, patient.members, {})
         owed = self.fill()
         self.inputs = patient
         return owed

@@ -92,7 +92,7 @@ def test_the_registry_is_closed_when_a_run_ends(trial, tmp_path, monkeypatch):
 def test_export_and_status_tell_what_there_is(trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     status = json.loads(alphamix("status", "results/trial", "--json", cwd=tmp_path).stdout)
-    assert status["even"] == {"planned": 12, "sampled": 12, "graded": 12, "tokens": 132}
+    assert status["even"].items() >= {"planned": 12, "sampled": 12, "graded": 12, "tokens": 132}.items()
     assert alphamix("export", "results/trial", "-o", "out", cwd=tmp_path).returncode == 0
     samples, verdicts = (
         [json.loads(line) for line in (tmp_path / "out" / name).read_text().splitlines()]
@@ -202,7 +202,7 @@ def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     other = alphamix("run", trial, "--set", "sampling.temperature=0.5", cwd=tmp_path)
     assert other.returncode == 2
-    assert "sampling.temperature differs" in other.stderr
+    assert "(sampling.temperature was 1.0, is 0.5)" in other.stderr
 
 
 @pytest.mark.parametrize(

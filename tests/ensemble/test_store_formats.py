@@ -94,9 +94,14 @@ def check_content(store):
     assert store.ungraded_numbers() == [9]
     assert list(store.samples_of([8, 0])) == [SAMPLES[8], SAMPLES[0]]
     assert store.verdicts()["slot"].tolist() == list(range(9))
+    assert {policy: (came.samples, came.counted) for policy, came in store.recent(0.0).items()} == {
+        "low": (6, 6),
+        "high": (4, 4),
+    }
+    assert {policy: counts.total() for policy, counts in store.verdict_counts().items()} == {"low": 6, "high": 3}
     progress = store.progress()
     assert progress.index.tolist() == ["low", "high"]
-    assert progress.to_numpy().tolist() == [[6, 6, 6, 42], [6, 4, 3, 28]]
+    assert progress.to_numpy().tolist() == [[6, 6, 6, 42, 3.0], [6, 4, 3, 28, 2.0]]
     (verdict_set,) = store.verdict_sets()
     assert (verdict_set.name, verdict_set.graded, verdict_set.is_current) == (RUN_SET, 9, True)
 

@@ -66,6 +66,8 @@ class Watch:
 WORK = {
     "open": lambda store: store.about(),
     "progress": lambda store: store.progress(),
+    "recent": lambda store: store.recent(0.0),
+    "verdict counts": lambda store: store.verdict_counts(),
     "owed": lambda store: [store.owed(f"m{m}") for m in range(POLICIES)],
     "owed slots": lambda store: [sum(1 for _ in store.owed_slots(f"m{m}")) for m in range(POLICIES)],
     "ungraded": lambda store: store.ungraded_numbers(),

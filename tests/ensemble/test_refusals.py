@@ -1,0 +1,184 @@
+"""Going on with a run that is another one now, is being worked on, or was made by a newer version: what is said."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from ensemble.cli import main
+from ensemble.experiment import load
+from ensemble.identity import identity_to_keep
+from ensemble.inputs import read_inputs
+from ensemble.sampling import plan_slots
+from ensemble.store import STORE_NAME, Store
+
+from .conftest import PROBLEMS
+
+CHECKPOINTS = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
+Edit = Callable[[Path], object]
+
+
+@pytest.fixture
+def planned(trial: Path) -> Path:
+    """The folder of a run that has planned its slots, and was killed then."""
+    return plan(trial)
+
+
+def plan(trial: Path) -> Path:
+    folder = trial.parent / "results" / "trial"
+    folder.mkdir(parents=True)
+    inputs = read_inputs(load(trial))
+    with Store(folder / STORE_NAME) as store:
+        store.plan(plan_slots(inputs.registry.names, inputs.problems, 4, 0), identity_to_keep(inputs))
+    (folder / "policies.toml").write_text(tomli_w.dumps(inputs.registry.to_toml(folder)))
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command says that refuses, in one line."""
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def replace(file: str, old: str, new: str) -> Edit:
+    def edit(folder: Path) -> None:
+        path = folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def problems(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
+    def edit(folder: Path) -> None:
+        changed = json.loads(json.dumps(PROBLEMS))
+        change(changed)
+        (folder / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in changed))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (problems(lambda some: some.pop()), "3 problems then, 2 now, problem 'times-4' is missing"),
+        (problems(lambda some: some[1].update(time_limit_s=3.0)), "problem 'times-3' is changed"),
+        (
+            problems(lambda some: some.extend({**some[0], "id": f"new-{i}"} for i in range(2))),
+            "3 problems then, 5 now, problem 'new-0' and 1 more are new",
+        ),
+        (problems(lambda some: some.reverse()), "the problems are in another order"),
+        (replace("policies.toml", 'model = "odd"', 'model = "2"'), 'differs: model was "odd", is "2"'),
+        (replace("policies.toml", "policies.odd", "policies.third"), "policy 'odd' is missing; policy 'third' is new"),
+        (replace("trial.toml", "samples = 4", "samples = 8"), "samples was 4, is 8"),
+        (replace("trial.toml", "[budget]", "temperature = 0.5\n[budget]"), "sampling.temperature was 1.0, is 0.5"),
+        (replace("trial.toml", '"{statement}"', f'"{"solve " * 20}{{statement}}"'), "sampling.prompt differs"),
+    ],
+)  # fmt: skip
+def test_what_has_changed_since_is_named(
+    edit: Edit, said: str, trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(trial.parent)
+    line = refused(capsys, "run", trial, "-q", "-o", planned)
+    assert line.startswith(f"error: {planned} holds a run of something else (")
+    assert said in line
+    assert "give another --output-dir" in line
+
+
+def test_an_older_run_names_problems_by_their_ids_only(
+    trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(planned / STORE_NAME)) as db, db:
+        assert db.execute("DELETE FROM about WHERE key = 'problem_hashes'").rowcount == 1
+    problems(lambda some: some[1].update(time_limit_s=3.0))(trial.parent)
+    assert "the statement or the tests of a problem changed" in refused(capsys, "run", trial, "-o", planned)
+    problems(lambda some: some.pop(0))(trial.parent)
+    assert "3 problems then, 2 now, problem 'times-2' is missing" in refused(capsys, "run", trial, "-o", planned)
+    problems(lambda _: None)(trial.parent)
+    main(["run", str(trial), "-q", "-o", str(planned)])
+
+
+@pytest.fixture
+def merges(trial: Path) -> Path:
+    """The trial with merges of checkpoints that can be changed."""
+    for name in ("low", "high"):
+        shutil.copytree(CHECKPOINTS / name, trial.parent / name)
+    (trial.parent / "policies.toml").write_text(
+        '[policies.low]\ncheckpoint = "./low"\n[policies.high]\ncheckpoint = "./high"\n'
+        '[policies.beyond]\nmerge = { low = "low", high = "high", alpha = 1.5 }\n'
+    )
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (replace("policies.toml", "1.5", "1.25"), "policy 'beyond' differs: merge.alpha was 1.5, is 1.25"),
+        (
+            replace("low/tokenizer_config.json", "{", "{ "),
+            "policy 'low' has other weights: files that it is made from have changed; policy 'beyond' has other",
+        ),
+    ],
+)  # fmt: skip
+def test_weights_that_changed_since_are_named(
+    edit: Edit, said: str, merges: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = plan(merges)
+    edit(merges.parent)
+    assert said in refused(capsys, "run", merges, "-o", folder)
+
+
+def test_resume_refuses_in_one_line(trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = trial.read_text().replace('file = "', 'file = "../../', 1)  # as the run writes it: from its own folder
+    (planned / "experiment.toml").write_text(text)
+    problems(lambda some: some.pop())(trial.parent)
+    assert "problem 'times-4' is missing" in refused(capsys, "resume", planned)
+    (planned / "experiment.toml").write_text(text.replace("[1, 4]", "[64]"))
+    assert "pass@64, but only 4 samples" in refused(capsys, "resume", planned)
+    assert "nothing holds no experiment.toml" in refused(capsys, "resume", trial.parent / "nothing")
+
+
+@pytest.mark.parametrize("command", ["run", "status", "export", "import", "report", "regrade"])
+def test_a_run_of_a_newer_version_is_refused_by_all(
+    command: str, trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(planned / STORE_NAME)) as db:
+        db.execute("PRAGMA user_version = 99")
+    (planned / "experiment.toml").write_text(trial.read_text().replace('file = "', 'file = "../../', 1))
+    (planned / "manifest.json").write_text('{"judge": {}}')
+    arguments = {
+        "run": [trial, "-o", planned],
+        "export": [planned, "-o", planned / "out"],
+        "import": [planned, "--samples", planned / "none.jsonl"],
+    }
+    line = refused(capsys, command, *arguments.get(command, [planned]))
+    assert "was made by a newer alphamix (its format is 99, this one reads up to 3)" in line
+
+
+@pytest.mark.parametrize("command", ["run", "import", "report", "regrade"])
+def test_a_run_that_another_process_works_on_is_left_alone(
+    command: str, trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (planned / "experiment.toml").write_text(trial.read_text().replace('file = "', 'file = "../../', 1))
+    (planned / "manifest.json").write_text('{"judge": {}}')
+    arguments = {"run": [trial, "-o", planned], "import": [planned, "--samples", planned / "none.jsonl"]}
+    with Store(planned / STORE_NAME):
+        line = refused(capsys, command, *arguments.get(command, [planned]))
+    assert f"another process is working on {planned}: wait for it" in line
+
+
+def test_a_file_is_no_folder_to_export_to(trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for output in (trial, trial / "below"):
+        assert f"{output} cannot be a folder" in refused(capsys, "export", planned, "-o", output)
+    assert trial.read_text().startswith("name")
