@@ -177,10 +177,6 @@ class Registry:
         recipe = self._recipe(name)
         return recipe if isinstance(recipe, Remote) else None
 
-    def mixes_logits(self, name: str) -> bool:
-        """Say whether a policy mixes the logits of two others, token by token."""
-        return isinstance(self._recipe(name), Logits)
-
     def family(self) -> dict[str, Member]:
         """What each listed policy with weights is made of, by name; `Affine` wherever it can be.
 

@@ -48,18 +48,24 @@ class Ask:
         """Choices of all prompts."""
         return self.n * self.num_prompts
 
-    def body(self, model: str, part: Part) -> bytes:
+    def body(self, model: str, part: Part, extra: Mapping[str, Mapping[str, Any]] | None = None) -> bytes:
         """Write the body that asks for a part of the choices. `n` and `seed` change only where they must.
 
         Args:
             model: The name that the policy's server knows it by.
             part: Which choices.
+            extra: Objects that the server wants besides; what a client gives under their names is kept beside them.
+
+        Raises:
+            ApiError: 400, a client gives something under such a name that is no object.
         """
         fields = {**self.fields, "model": Raw(encode(model))}
         if part.n != self.n:
             fields["n"] = Raw(b"%d" % part.n)
         if self.seed is not None and part.first:
             fields["seed"] = Raw(b"%d" % seed_of_choice(self.seed, part.first))
+        for name, wanted in (extra or {}).items():
+            fields[name] = Raw(encode({**(_read(self.fields, name, Fields) or {}), **wanted}))
         return encode(fields)
 
 

@@ -1,7 +1,7 @@
 """Which backend answers for which policy of a registry: a relay wherever there is a URL, else an engine of ours.
 
-Relayed are policies behind a URL and those that our vLLM servers run under a name of their own. Servers whose
-weights are switched, or whose logits are mixed, take no request as it stands: they stay behind their engine.
+Relayed are policies behind a URL and those on our vLLM servers; of pairs whose logits are mixed, each request also says
+its α. Servers whose weights are switched take no request as it stands: they stay behind their engine.
 """
 
 import asyncio
@@ -73,6 +73,7 @@ class _OnServer(Protocol):
 
     server: _Address
     model: str
+    extra_body: Mapping[str, Mapping[str, Any]]
 
     def close(self) -> None: ...
 
@@ -138,7 +139,7 @@ class Started:
             raise not_opened(self._policy) from error
         assert isinstance(engine, _OnServer)
         self._engine = engine
-        return Target(engine.server.url, engine.model, engine.server.api_key)
+        return Target(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
 
     async def _drop_if_dead(self, relay: Relay, error: ApiError) -> None:
         if error.code != "connection" or await relay.describe():
@@ -213,14 +214,14 @@ class Backends:
             if (remote := served.remote(name)) is not None:
                 relays = [Relay(name, target, self._timeouts) for target in _targets(remote)]
                 return relays[0] if len(relays) == 1 else Shared(relays, self._breaker)
-            if _is_relayable(served, name):
+            if _is_relayable(served):
                 return Started(name, lambda: self._open(name), self._timeouts, self._starting)
         return self._in_turn(name, Embedded(origin, self._upstreams, self._timeouts))
 
     def at_alpha(self, origin: Origin) -> Backend:
         """Make the backend of a policy that is not listed, to be closed by itself."""
         name, served = origin.name, self._served
-        if isinstance(served, Registry) and served.engine.serve == "adapters":
+        if isinstance(served, Registry) and _is_relayable(served):
             return Started(name, lambda: self._open(name), self._timeouts, self._starting)
         return self._in_turn(name, OnItsOwn(origin, Upstreams([name], self._open), self._timeouts))
 
@@ -237,10 +238,9 @@ class Backends:
             return self._served.open(policy, self._options)
 
 
-def _is_relayable(registry: Registry, name: str) -> bool:
-    """Whether the server that our engine starts for a policy takes requests as they stand."""
-    engine = registry.engine
-    return engine.name == "vllm" and engine.serve != "switch" and not registry.mixes_logits(name)
+def _is_relayable(registry: Registry) -> bool:
+    """Whether the servers that our engine starts take requests as they stand: not if their weights are switched."""
+    return registry.engine.name == "vllm" and registry.engine.serve != "switch"
 
 
 def _targets(remote: Remote) -> list[Target]:

@@ -8,7 +8,7 @@ import asyncio
 import io
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +48,8 @@ class Target:
     """Base of the OpenAI-compatible API."""
     model: str
     api_key: str | None = field(default=None, repr=False)
+    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """What each request says besides, as `Ask.body` takes it."""
 
 
 class Relay:
@@ -72,7 +74,7 @@ class Relay:
             ApiError: there is none.
         """
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
-        response = await self._post(ask.path, ask.body(self._target.model, part), deadline)
+        response = await self._post(ask.path, self._body(ask, part), deadline)
         try:
             pieces = [piece async for piece in self._pieces(response, deadline, LONGEST_ANSWER)]
         finally:
@@ -86,7 +88,7 @@ class Relay:
             ApiError: there is no stream, or it breaks off.
         """
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
-        response = await self._post(ask.path, ask.body(self._target.model, part), deadline)
+        response = await self._post(ask.path, self._body(ask, part), deadline)
         try:
             if response.content_type != "text/event-stream":
                 raise self._failed("malformed", f"a stream of the type {response.content_type!r}")
@@ -124,6 +126,9 @@ class Relay:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _body(self, ask: Ask, part: Part) -> bytes:
+        return ask.body(self._target.model, part, self._target.extra)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

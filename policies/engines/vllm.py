@@ -63,6 +63,8 @@ class VllmEngine:
         self.model = model
         """The name that the server knows the policy by."""
         self.is_closed = False
+        self.extra_body = extra_body or {}
+        """What every request for the policy says besides."""
         self._engine = OpenAIEngine(
             server.url, model, server.api_key, options, extra_body=extra_body, lists_tokens=True
         )

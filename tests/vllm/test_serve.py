@@ -58,6 +58,28 @@ weights = {{ low = 1, high = 1, "coverage@+0.50" = 1, "coverage@+1.50" = 1 }}
 """
 
 
+PAIRS = f"""
+[engine]
+name = "vllm"
+arguments = ["--enforce-eager"]
+
+[policies.low]
+checkpoint = "{LOW}"
+
+[policies.high]
+checkpoint = "{HIGH}"
+
+[policies.plain]
+logits = {{ low = "low", high = "high", alpha = 0.0 }}
+
+[policies.sharper]
+logits = {{ low = "low", high = "high", alpha = 1.5 }}
+
+[mixtures.pairs]
+weights = {{ plain = 1, sharper = 1 }}
+"""
+
+
 @contextmanager
 def client_of(registry: Registry) -> Iterator[OpenAI]:
     with running(registry, ServeOptions()) as url, OpenAI(base_url=url, api_key="none", max_retries=0) as client:
@@ -143,3 +165,16 @@ def test_one_server_whose_weights_are_switched_answers_for_all(tmp_path: Path, m
         for model, alpha in {"coverage@+1.50": 1.5, "low": 0.0}.items():
             streamed = client.chat.completions.create(model=model, temperature=0, stream=True, **ASK)
             assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == texts[alpha]
+
+
+def test_pairs_are_relayed_to_the_server_that_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    file = tmp_path / "policies.toml"
+    file.write_text(PAIRS)
+    with Registry.load(file) as registry, client_of(registry) as client:
+        asked: dict[str, Any] = {"temperature": 0, "logprobs": True, **ASK}
+        choices = client.chat.completions.create(model="pairs", n=2, **asked).choices
+        assert [(choice.model_extra or {})["policy"]["alpha"] for choice in choices] == [0.0, 1.5]
+        assert choices[0].logprobs != choices[1].logprobs
+        (alone,) = client.chat.completions.create(model="sharper", **asked).choices
+        assert alone.message.content == choices[1].message.content

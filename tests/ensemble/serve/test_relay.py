@@ -294,7 +294,7 @@ def test_a_server_that_our_engine_starts_is_relayed_too(
     def start(_: Registry, name: str, options: object) -> Any:
         opened.append(name)
         server = SimpleNamespace(url=upstreams["low"].url, api_key=KEY)
-        return SimpleNamespace(server=server, model="own", close=lambda: None)
+        return SimpleNamespace(server=server, model="own", extra_body={}, close=lambda: None)
 
     monkeypatch.setattr(Registry, "open", start)
     client = client_of(Registry.load(file))
@@ -321,7 +321,8 @@ def test_a_server_of_ours_that_has_died_is_started_again(
         def start(*_: object) -> Any:
             url = next(urls)
             server = SimpleNamespace(url=url, api_key=KEY)
-            return SimpleNamespace(server=server, model="secret-model", close=lambda: closed.append(url))
+            close = lambda: closed.append(url)  # noqa: E731
+            return SimpleNamespace(server=server, model="secret-model", extra_body={}, close=close)
 
         def ask() -> str:
             if not stream:
@@ -338,3 +339,22 @@ def test_a_server_of_ours_that_has_died_is_started_again(
         assert raised.value.code == "connection"
         assert len(closed) == 1
         assert ask().startswith("second ")
+
+
+def test_a_pair_on_a_server_of_ours_is_relayed_with_its_alpha(
+    upstreams: dict[str, FakeUpstream], tmp_path: Path, client_of: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "vllm.toml"
+    ends = '[engine]\nname = "vllm"\n[policies.low]\ncheckpoint = "a/low"\n[policies.high]\ncheckpoint = "a/high"\n'
+    file.write_text(ends + '[policies.pair]\nlogits = { low = "low", high = "high", alpha = 1.5 }\n')
+    server = SimpleNamespace(url=upstreams["low"].url, api_key=KEY)
+    extra = {"vllm_xargs": {"alpha": 1.5}}
+    engine = SimpleNamespace(server=server, model="pair", extra_body=extra, close=lambda: None)
+    monkeypatch.setattr(Registry, "open", lambda *_: engine)
+    client = client_of(Registry.load(file))
+    client.chat.completions.create(model="pair", logprobs=True, **ASK)
+    client.chat.completions.create(model="pair", extra_body={"vllm_xargs": {"alpha": 9, "x": "y"}}, **ASK)
+    assert [asked["vllm_xargs"] for asked in upstreams["low"].asked()] == [{"alpha": 1.5}, {"alpha": 1.5, "x": "y"}]
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.chat.completions.create(model="pair", extra_body={"vllm_xargs": 3}, **ASK)
+    assert raised.value.param == "vllm_xargs"
