@@ -8,7 +8,7 @@ VLLM_BIN := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
 NODE := tests/ensemble/serve/node
 
-.PHONY: demo demo-serve test test-vllm check format bench clean
+.PHONY: demo demo-serve test test-vllm check format bench bench-vllm clean
 
 demo: $(READY)  ## make policies from the ladder's checkpoints, sample, grade, report
 	$(BIN)/alphamix run examples/ladder/quickstart.toml
@@ -36,6 +36,10 @@ bench: $(READY)  ## ratios against named peers or limits, see docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/numerics.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/sampling.py
+
+bench-vllm: $(READY) $(VLLM_READY)  ## a run from end to end with a real vLLM server, on the CPU
+	$(BIN)/python benchmarks/end_to_end.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alphamix needs Python 3.11 or newer: make PYTHON=python3.12 …")'

@@ -1,5 +1,7 @@
 """Sampling from a URL, against the same requests sent by a bare asyncio loop to the same server: `python sampling.py`.
 
+Writes `docs/benchmarks_sampling.md`.
+
 The server answers at once, in a process and on a core of its own; the client has another. Both sides ask one sample per
 request with the official client on aiohttp. Rates are compared in pairs, ours and the bare loop in turn; the cost of a
 sample and the memory are of a whole run (engine, store, grading by a judge that accepts everything) with n = 50.
@@ -8,6 +10,7 @@ sample and the memory are of a whole run (engine, store, grading by a judge that
 import asyncio
 import json
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -17,10 +20,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import openai
+from measure import Row
 
 from ensemble.experiment import load
 from ensemble.filling import Filling
@@ -34,8 +39,21 @@ from policies.types import Completion, Request, SamplingParameters
 
 _PAIRS = 5
 _MESSAGES: Any = [{"role": "user", "content": "Print the sum. " * 20}]
-_SMALL, _LARGE = 10_000, 50_000
-"""Samples of the two runs whose memory is compared."""
+_SIZES = 10_000, 50_000, 200_000
+"""Samples of the runs whose memory is compared."""
+_PROBLEMS = 20
+_ROUNDS = 3
+_PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_sampling.md"
+_HEAD = """# Benchmarks of sampling from a URL
+
+Made by `python benchmarks/sampling.py` on {day}: {cores} cores, {machine}, Python {python}. The server answers at once,
+on a core of its own; the client has another. Samples per second: median ratio of {pairs} pairs, ours and the bare
+loop in turn, one sample per request; the best of each side is shown. CPU and memory are of whole runs (engine, store, a
+judge that accepts everything) with n = 50, each in a process of its own; CPU is the best of {rounds}.
+
+| what | ours | bare loop | result | target |
+|---|---|---|---|---|
+"""
 
 
 @contextmanager
@@ -105,22 +123,22 @@ class _Silent:
 
 
 def whole_run(url: str, samples: int, choices: int) -> tuple[float, float]:
-    """CPU milliseconds per sample and peak memory in MB of a run of one policy with 500 samples per problem."""
+    """CPU milliseconds per sample and peak memory in MB of a run of one policy at 20 problems."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         problems = (
             {"id": f"p{i}", "statement": "Print the sum. " * 20, "tests": [{"input": "", "output": ""}]}
-            for i in range(samples // 500)
+            for i in range(_PROBLEMS)
         )
         (root / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in problems))
         (root / "policies.toml").write_text(f'[policies.m]\nurl = "{url}"\nmodel = "m"\n')
         (root / "trial.toml").write_text(
             'name = "trial"\n[problems]\nfile = "problems.jsonl"\n[policies]\nfile = "policies.toml"\n'
-            f"[sampling]\nchoices = {choices}\n[budget]\nsamples = 500\n"
+            f"[sampling]\nchoices = {choices}\n[budget]\nsamples = {samples // _PROBLEMS}\n"
         )
         inputs = read_inputs(load(root / "trial.toml"))
         with Store(root / STORE_NAME) as store:
-            store.plan(plan_slots(["m"], inputs.problems, 500, 0), {"made": "here"})
+            store.plan(plan_slots(["m"], inputs.problems, samples // _PROBLEMS, 0), {"made": "here"})
             judge: Any = _Judge()
             monitor: Any = _Silent()
             begun_s = time.process_time()
@@ -136,22 +154,36 @@ def _apart(url: str, samples: int, choices: int) -> tuple[float, float]:
     return float(told[0]), float(told[1])
 
 
-def main() -> None:
-    """Print all figures as a table."""
+def rows() -> Iterator[Row]:
+    """Take all rows."""
     with server() as url:
-        print("| what | ours | bare loop | result | target |\n|---|---|---|---|---|")
         for in_flight, samples in ((1, 1000), (32, 3000), (256, 3000)):
             pairs = [(rate(ours, url, samples, in_flight), rate(bare, url, samples, in_flight)) for _ in range(_PAIRS)]
             ratio = statistics.median(mine / other for mine, other in pairs)
-            best = [max(column) for column in zip(*pairs, strict=True)]
-            rates = " | ".join(f"{value:,.0f}" for value in best)
-            print(f"| samples per second, {in_flight} in flight | {rates} | {ratio:.2f} | ≥ 0.95 |")
-        cost, small = min(_apart(url, _SMALL, 50) for _ in range(3))
-        _, large = _apart(url, _LARGE, 50)
-        print(f"| own CPU per sample, whole run, n = 50 | {cost:.3f} ms | | | ≤ 0.3 ms |")
-        growth = 1e6 * (large - small) / (_LARGE - _SMALL)
-        peaks = f"{small:.0f} and {large:.0f} MB"
-        print(f"| peak memory, {_SMALL:,} and {_LARGE:,} samples | {peaks} | | {growth:.0f} bytes each | flat |")
+            best = (f"{max(column):,.0f}" for column in zip(*pairs, strict=True))
+            yield Row(f"samples per second, {in_flight} in flight", *best, f"{ratio:.2f}", "≥ 0.95")
+        cost = min(_apart(url, _SIZES[1], 50)[0] for _ in range(_ROUNDS))
+        peaks = {size: _apart(url, size, 50)[1] for size in _SIZES}
+    yield Row(f"own CPU per sample, {_SIZES[1]:,} samples", f"{cost:.3f} ms", "", "", "≤ 0.3 ms")
+    shown = ", ".join(f"{peak:.0f} MB" for peak in peaks.values())
+    growth = 2**20 * (peaks[_SIZES[-1]] - peaks[_SIZES[1]]) / (_SIZES[-1] - _SIZES[1])
+    sizes = ", ".join(f"{size:,}" for size in _SIZES)
+    yield Row(f"peak memory, {sizes} samples", shown, "", f"{growth:+.0f} bytes for each further sample", "flat")
+
+
+def main() -> None:
+    """Print and write the table."""
+    head = _HEAD.format(
+        day=date.today().isoformat(),
+        cores=os.cpu_count(),
+        machine=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        pairs=_PAIRS,
+        rounds=_ROUNDS,
+    )
+    table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows())
+    _PAGE.write_text(head + table, encoding="utf-8")
+    print(head + table)
 
 
 if __name__ == "__main__":

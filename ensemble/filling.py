@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeAlias
 
+from ensemble.allowance import UNLIMITED, Allowance
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
+from ensemble.mixture.search import Currency
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
 from grading.extract import program_of
@@ -27,6 +29,9 @@ from policies.types import PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """A policy that fails so often with no success between (and twice for each that may be in flight) is set aside."""
+
+_FIRST_BY_TIME = 32
+"""Samples that a limit in seconds is taken to pay for until it is known how long one takes."""
 
 _MOST_AHEAD = 1024
 """Groups of samples that are not stored yet; then sampling waits."""
@@ -100,6 +105,7 @@ class Filling:
         self._judge_description = json.dumps(judge.describe())
         self._monitor = monitor
         self._problems = {problem.id: problem for problem in inputs.problems}
+        self._allowance = _allowance(store, inputs)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._at_judge: set[int] = set()
         self._failed_at_judge: set[int] = set()
@@ -130,7 +136,8 @@ class Filling:
     def _side_by_side(self) -> list[list[str]]:
         """Policies that owe samples, as they can be sampled at once: those in one list share a machine."""
         registry = self._inputs.registry
-        owing = [name for name in registry.names if self._store.owed(name)]
+        num_owed = self._num_owed()
+        owing = [name for name in registry.names if num_owed[name]]
         local = [name for name in owing if not registry.is_remote(name)]
         return [[name] for name in owing if registry.is_remote(name)] + ([local] if local else [])
 
@@ -159,7 +166,7 @@ class Filling:
         with (
             Store(self._store.path, read_only=True) as store,  # a connection is of one thread
             closing(self._inputs.registry.open(policy, options)) as engine,
-            closing(sample_owed(store, policy, engine, self._problems, section)) as groups,
+            closing(sample_owed(store, policy, engine, self._problems, section, self._allowance)) as groups,
         ):
             for group in groups:
                 yield _Asked(policy, group)
@@ -168,6 +175,8 @@ class Filling:
                 if failures_in_a_row >= most_failures:
                     yield _SetAside(policy, f"set aside after {failures_in_a_row} failures in a row")
                     return
+        if spent := self._allowance.exhausted():  # nothing is owed for it where the policy came to its end
+            yield _SetAside(policy, f"not asked, since {spent}")
 
     def _take(self, lanes: Lanes[_FromLane]) -> None:
         """Wait for something to happen, and see to all that has happened, with one write for all samples."""
@@ -247,9 +256,27 @@ class Filling:
 
     def _count_owed_samples(self) -> None:
         """Count every slot that has no sample under one cause."""
+        num_owed = self._num_owed()
         for policy in self._inputs.registry.names:
             causes = self._causes[policy]
-            never_asked = len(self._store.owed(policy)) - causes.total()
+            never_asked = num_owed[policy] - causes.total()
             if never_asked:
                 causes[self._set_aside.get(policy, "not asked")] += never_asked
             self._owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
+
+    def _num_owed(self) -> Counter[str]:
+        """Slots of each policy that have no sample."""
+        progress = self._store.progress()
+        return Counter(
+            {str(policy): int(count) for policy, count in (progress["planned"] - progress["sampled"]).items()}
+        )
+
+
+def _allowance(store: Store, inputs: Inputs) -> Allowance:
+    """What the whole run may still spend; a sample is taken to cost the most it can until one is known."""
+    limits = inputs.experiment.budget.run.limits
+    if not limits:
+        return UNLIMITED
+    most_s = limits.get("seconds", 0.0) / _FIRST_BY_TIME
+    at_first: dict[Currency, float] = {"samples": 1, "tokens": inputs.experiment.sampling.max_tokens, "seconds": most_s}
+    return Allowance(limits, store.spent(), at_first)

@@ -65,7 +65,9 @@ def failure_rates(outcomes: Outcomes) -> dict[str, Floats]:
 
 def frontier(outcomes: Outcomes, resampling: Resampling) -> dict[str, dict[str, Estimate]]:
     """Failure rates with intervals, by policy and failure class."""
-    by_class = {name: means_over_problems(rate_MP, resampling) for name, rate_MP in failure_rates(outcomes).items()}
+    by_class = {
+        name: means_over_problems(rate_MP, resampling, lowest=0) for name, rate_MP in failure_rates(outcomes).items()
+    }
     return {
         policy: {name: estimates[m] for name, estimates in by_class.items()}
         for m, policy in enumerate(outcomes.policies)

@@ -10,7 +10,7 @@ sampling variance; narrower, and says nothing about other problems.
 Axes: `B` draws of the bootstrap, `M` policies, `P` problems, `R` rows, each with an interval of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -33,8 +33,8 @@ _CELLS = 2**22
 class Estimate:
     """A mean over problems.
 
-    `stderr` and `interval` are None where they are unknown: with a single problem, or where the sampling variance of a
-    fixed benchmark is estimated as 0 or less (nothing was solved, say).
+    `stderr` and `interval` are None where they are unknown: with a single problem, where all problems have the same
+    value and nothing bounds it, or where the sampling variance of a fixed benchmark is estimated as 0 or less.
     """
 
     value: float
@@ -62,7 +62,7 @@ class Resampling:
     """`bca`: bias-corrected and accelerated (Efron 1987), better where values are skewed, as with rare solves."""
 
 
-def mean_over_problems(values_P: Floats, resampling: Resampling) -> Estimate:
+def mean_over_problems(values_P: Floats, resampling: Resampling, lowest: float = -1.0) -> Estimate:
     """Estimate the mean of a value per problem, for new problems of the same kind.
 
     For a difference of two arms, give the differences per problem: the interval is then a paired one.
@@ -70,19 +70,21 @@ def mean_over_problems(values_P: Floats, resampling: Resampling) -> Estimate:
     Args:
         values_P: `[P]` one value per problem.
         resampling: level, number of resamples, seed and method.
+        lowest: values lie in [lowest, 1]: 0 for shares, -1 for their differences, -inf for all else.
 
     Raises:
         ValueError: no problems.
     """
-    return means_over_problems(values_P[None], resampling)[0]
+    return means_over_problems(values_P[None], resampling, lowest)[0]
 
 
-def means_over_problems(values_RP: Floats, resampling: Resampling) -> list[Estimate]:
+def means_over_problems(values_RP: Floats, resampling: Resampling, lowest: float = -1.0) -> list[Estimate]:
     """Estimate many means over the same problems, all on the same resamples: one matrix product.
 
     Args:
         values_RP: `[R, P]` one value per problem, in each row.
         resampling: as for `mean_over_problems`, which each row agrees with.
+        lowest: as for `mean_over_problems`.
 
     Raises:
         ValueError: no problems.
@@ -95,7 +97,11 @@ def means_over_problems(values_RP: Floats, resampling: Resampling) -> list[Estim
     if num_problems == 1:
         return [Estimate(value, None, None) for value in mean_R.tolist()]
     draws_RB = values_RP @ draw_weights(num_problems, resampling).T
-    return from_draws(mean_R, draws_RB, values_RP - mean_R[:, None], resampling)
+    estimates = from_draws(mean_R, draws_RB, values_RP - mean_R[:, None], resampling)
+    return [
+        replace(one, interval=_unseen(one.value, num_problems, resampling.level, lowest)) if one.stderr == 0 else one
+        for one in estimates
+    ]
 
 
 def from_draws(value_R: Floats, draws_RB: Floats, influence_RP: Floats, resampling: Resampling) -> list[Estimate]:
@@ -175,6 +181,9 @@ def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, 
     if num_problems == 1:
         return Estimate(value, None, None)
     stderr = float(_without_noise(draws_B.std(ddof=1) * np.sqrt(num_problems / (num_problems - 1))))
+    if stderr == 0:
+        alike = np.ptp(_without_noise(values_P)) == 0
+        return Estimate(value, 0.0, _unseen(value, num_problems, resampling.level, lowest) if alike else None)
     reach = float(stdtrit(num_problems - 1, (1 + resampling.level) / 2)) * stderr
     return Estimate(value, stderr, _around(value, reach, lowest))
 
@@ -201,6 +210,21 @@ def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
 
 def _without_noise(values: ArrayLike) -> Floats:
     return np.round(np.asarray(values, np.float64), _DECIMALS) + 0.0  # never -0.0
+
+
+def _unseen(value: float, num_problems: int, level: float, lowest: float) -> tuple[float, float] | None:
+    """Bound a mean where all problems have one value, and no spread tells how sure it is.
+
+    Had problems with another value a share above q = 1 - (1 - level)^(1/P), all P would miss them with a chance below
+    1 - level (the "rule of three": q is about 3/P); at worst theirs is the lowest, or the highest. None where values
+    have no lower bound. Differences of 0 are left alone: two arms that do the same have them by construction.
+    """
+    if not np.isfinite(lowest):
+        return None
+    if value == 0 and lowest < 0:
+        return 0.0, 0.0
+    share = 1 - (1 - level) ** (1 / num_problems)
+    return (1 - share) * value + share * lowest, (1 - share) * value + share
 
 
 def _bca(tails_R2: Floats, value_R: Floats, draws_RB: Floats, influence_RP: Floats) -> Floats:

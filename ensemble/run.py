@@ -15,6 +15,7 @@ from typing import Any
 
 import tomli_w
 
+from ensemble import plan
 from ensemble.claims import content
 from ensemble.exchange import count_outcomes
 from ensemble.experiment import ExperimentError
@@ -23,8 +24,7 @@ from ensemble.inputs import Inputs
 from ensemble.outcomes_file import write_outcomes
 from ensemble.report import figures, page
 from ensemble.report.analyse import Analysis, analyse, summary
-from ensemble.sampling import plan_slots
-from ensemble.store import STORE_NAME, Store
+from ensemble.store import RUN_SET, STORE_NAME, Store
 from grading.judge import Judge
 from grading.types import FAILURE_MAPPING_NAME
 
@@ -45,6 +45,7 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
         StoreError: another process works on it.
         PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged safely here.
     """
+    plan.check(inputs)
     grading = inputs.experiment.grading
     # One core is left to sampling: an embedded engine uses one thread.
     workers = grading.workers or max(1, (os.cpu_count() or 1) - 1)
@@ -52,11 +53,11 @@ def run(inputs: Inputs, folder: Path, monitor: Monitor) -> Result:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
             identity = inputs.identity()
-            _plan(store, inputs, identity)
+            _check_identity(store, identity)
             _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
             _write_toml(folder / "experiment.toml", _relocated(inputs, folder))
             _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
-            owed = Filling(store, inputs, judge, monitor).fill()
+            owed = _fill(store, inputs, judge, monitor)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
 
@@ -84,7 +85,15 @@ def report(
     experiment, registry = inputs.experiment, inputs.registry
     alphas = {name: registry.alpha(name) for name in registry.names}
     forgeable = [problem.id for problem in inputs.problems if problem.is_forgeable]
-    analysis = analyse(outcomes, alphas, inputs.members, experiment.budget.samples, experiment.analysis, forgeable)
+    arms = plan.known_arms(inputs, store)
+    if arms is None:
+        raise ExperimentError(
+            f"{store.path.parent} does not know yet what samples cost: `alphamix resume` goes on with it"
+        )
+    current = next(one.name for one in store.verdict_sets() if one.is_current)
+    is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # what adaptive arms drew rests on these verdicts
+    played = plan.played_arms(store, inputs, arms, outcomes, experiment.analysis.resampling) if is_own else {}
+    analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)
     write_outcomes(outcomes, folder / "outcomes.csv")
     _write_json(folder / "summary.json", summary(analysis, experiment.name, judge))
     _write_json(folder / "claims.json", content(analysis.claims, analysis.level))
@@ -94,13 +103,11 @@ def report(
     return analysis
 
 
-def _plan(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:
-    """Write down all slots, or make sure that those in the store are of this very experiment."""
+def _check_identity(store: Store, identity: dict[str, str]) -> None:
+    """Make sure that what the record holds is of this very experiment; its budget and its arms may grow."""
     planned = store.about()
     if not planned:
-        experiment, names = inputs.experiment, inputs.registry.names
-        slots = plan_slots(names, inputs.problems, experiment.samples_per_cell, experiment.sampling.seed)
-        store.plan(slots, identity)
+        store.plan([], identity)
         return
     changed = [key for key in {**planned, **identity} if planned.get(key) != identity.get(key)]
     if changed:
@@ -108,6 +115,14 @@ def _plan(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:
             f"{store.path.parent} holds a run of something else ({', '.join(map(_change, changed))} differs): "
             "give another --output-dir, or remove that folder to start over"
         )
+
+
+def _fill(store: Store, inputs: Inputs, judge: Judge, monitor: Monitor) -> Counter[str]:
+    """Draw what is owed, stage after stage; return what is still owed, counted by cause."""
+    while True:
+        owed = Filling(store, inputs, judge, monitor).fill()
+        if owed or not plan.extend(store, inputs):
+            return owed
 
 
 def _change(key: str) -> str:
@@ -120,7 +135,8 @@ def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
     table["problems"]["file"] = os.path.relpath(inputs.experiment.problems.file, folder)
     # The policies file beside it has sweeps written out, and also what merges rest on, which need not be sampled.
     table["policies"] = {"file": "policies.toml", "use": list(inputs.registry.names)}
-    table["allocation"] = {"policies": list(inputs.members)}
+    table["allocation"]["policies"] = list(inputs.members)
+    table["allocation"]["weights"] = {name: dict(shares) for name, shares in inputs.weights.items()}
     return table
 
 

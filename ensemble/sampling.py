@@ -6,10 +6,16 @@ Knows policies by name and problems by statement; never hears of verdicts.
 import hashlib
 import time
 from array import array
+from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import overload
 
-from ensemble.experiment import SamplingSection
+import numpy as np
+
+from ensemble.allowance import UNLIMITED, Allowance
+from ensemble.pass_at_k import Ints
+from ensemble.sections import SamplingSection
 from ensemble.settings import reasoning
 from ensemble.store import Sample, Slot, Store
 from grading.types import Problem
@@ -19,60 +25,129 @@ Sampled = Sample | tuple[Slot, EngineFailure]
 """What became of a slot; after a failure it is still owed."""
 
 
-def plan_slots(policies: Sequence[str], problems: Sequence[Problem], samples: int, seed: int) -> Iterator[Slot]:
+def plan_slots(
+    policies: Sequence[str],
+    problems: Sequence[Problem],
+    samples: Ints | int,
+    seed: int,
+    *,
+    planned: Ints | int = 0,
+    first_number: int = 0,
+) -> Iterator[Slot]:
     """Number every slot of a run, policy by policy, so that any two runs with one seed plan the same.
 
     Seeds differ between the slots of a policy and problem, since equal seeds would give equal completions, and
     between policies, since estimators of an allocation need independent draws. They fit 32 bits, as servers ask.
+
+    Args:
+        policies: names.
+        problems: all of the run.
+        samples: how many slots each policy has at each problem, `[M, P]` or the same for all.
+        seed: of the run.
+        planned: how many of these are planned already, and not yielded.
+        first_number: of the slots.
     """
-    number = 0
-    for policy in policies:
-        for problem in problems:
+    shape = (len(policies), len(problems))
+    end_MP, start_MP = np.broadcast_to(samples, shape), np.broadcast_to(planned, shape)
+    number = first_number
+    for policy, end_P, start_P in zip(policies, end_MP.tolist(), start_MP.tolist(), strict=True):
+        for problem, end, start in zip(problems, end_P, start_P, strict=True):
             cell = hashlib.sha256(f"{seed}\0{policy}\0{problem.id}".encode()).digest()
             first_seed = int.from_bytes(cell[:4], "little")
-            for index in range(samples):
+            for index in range(start, end):
                 yield Slot(number, policy, problem.id, index, (first_seed + index) % 2**31)
                 number += 1
 
 
 def sample_owed(
-    store: Store, policy: str, engine: Engine, problems: Mapping[str, Problem], section: SamplingSection
+    store: Store,
+    policy: str,
+    engine: Engine,
+    problems: Mapping[str, Problem],
+    section: SamplingSection,
+    allowance: Allowance = UNLIMITED,
 ) -> Generator[list[Sampled]]:
     """Ask for all samples that a policy owes, and yield them as they come, in groups that are to be stored whole.
 
     An engine that is reproducible gets the very batches of the plan: a run that was cut off asks for the cut batch
     again and gets the same samples as a run that was not. Other engines are asked only for what is owed, and each
-    answer is a group, since it may have cost money; they take neighbours together as they see fit (`choices`).
+    answer is a group, since it may have cost money; they take neighbours together as they see fit (`choices`). Ends
+    early, and leaves the rest owed, when the allowance is spent.
     """
     if engine.reproducible:
-        owed = store.owed(policy)
-        slots = Slots(policy, store.slots(policy))
-        for start in range(0, len(slots), section.batch_size):
-            batch = slots[start : start + section.batch_size]
-            if any(slot.number in owed for slot in batch):
-                yield [one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed]
-    else:
-        for one in _ask(engine, Slots(policy, store.owed_slots(policy)), problems, section):
-            yield [one]
+        yield from _by_batch(store, policy, engine, problems, section, allowance)
+        return
+    slots = Slots(policy, store.owed_slots(policy))
+    start = 0
+    while start < len(slots) and (granted := allowance.grant(len(slots) - start)):
+        part = slots if granted == len(slots) else slots[start : start + granted]
+        with closing(_settled(_ask(engine, part, problems, section), allowance, granted)) as results:
+            for one in results:
+                yield [one]
+        start += granted
+
+
+def _by_batch(
+    store: Store,
+    policy: str,
+    engine: Engine,
+    problems: Mapping[str, Problem],
+    section: SamplingSection,
+    allowance: Allowance,
+) -> Generator[list[Sampled]]:
+    owed = store.owed(policy)
+    slots = Slots(policy, store.slots(policy))
+    for start in range(0, len(slots), section.batch_size):
+        batch = slots[start : start + section.batch_size]
+        num_owed = sum(slot.number in owed for slot in batch)
+        if not num_owed:
+            continue
+        if not allowance.grant(num_owed, whole=True):
+            return
+        results = [one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed]
+        yield list(_settled(results, allowance, num_owed))
+
+
+def _settled(results: Iterable[Sampled], allowance: Allowance, granted: int) -> Generator[Sampled]:
+    """Pass results on and tell the allowance what they cost; what does not come is given back."""
+    try:
+        for one in results:
+            granted -= 1
+            if isinstance(one, Sample):
+                allowance.settle(1, one.completion.completion_tokens, one.completion.seconds)
+            else:
+                allowance.settle(0, lost=1)
+            yield one
+    finally:
+        allowance.settle(0, lost=granted)
 
 
 class Slots(Sequence[Slot]):
-    """Slots of one policy, in 28 bytes each."""
+    """Slots of one policy, kept as runs of neighbours: their numbers, indices and seeds count up together.
+
+    A million planned samples are as many runs as there are problems, or a few more where seeds begin anew at 2³¹.
+    """
 
     def __init__(self, policy: str, slots: Iterable[Slot]) -> None:
         self._policy = policy
-        self._problems: dict[str, int] = {}
-        self._numbers, self._seeds = array("q"), array("q")
-        self._problem_numbers, self._indices = array("i"), array("q")
+        self._problems: list[str] = []
+        """Of each run."""
+        self._places, self._numbers, self._indices, self._seeds = array("q"), array("q"), array("q"), array("q")
+        """Of each run's first slot; `places` in this sequence."""
+        self._length = 0
+        last: Slot | None = None
         for slot in slots:
-            self._numbers.append(slot.number)
-            self._problem_numbers.append(self._problems.setdefault(slot.problem, len(self._problems)))
-            self._indices.append(slot.index)
-            self._seeds.append(slot.seed)
-        self._names = list(self._problems)
+            if last is None or not _follows(last, slot):
+                self._problems.append(slot.problem)
+                self._places.append(self._length)
+                self._numbers.append(slot.number)
+                self._indices.append(slot.index)
+                self._seeds.append(slot.seed)
+            last = slot
+            self._length += 1
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> Slot: ...
@@ -81,8 +156,25 @@ class Slots(Sequence[Slot]):
     def __getitem__(self, index: int | slice) -> Slot | list[Slot]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        problem = self._names[self._problem_numbers[index]]
-        return Slot(self._numbers[index], self._policy, problem, self._indices[index], self._seeds[index])
+        place = range(self._length)[index]
+        run = bisect_right(self._places, place) - 1
+        more = place - self._places[run]
+        return Slot(
+            self._numbers[run] + more,
+            self._policy,
+            self._problems[run],
+            self._indices[run] + more,
+            self._seeds[run] + more,
+        )
+
+
+def _follows(last: Slot, slot: Slot) -> bool:
+    return (
+        slot.problem == last.problem
+        and slot.number == last.number + 1
+        and slot.index == last.index + 1
+        and slot.seed == last.seed + 1
+    )
 
 
 def slot_of(result: Sampled) -> Slot:

@@ -62,7 +62,9 @@ def trend(rate_AP: Floats, alpha_A: Floats, resampling: Resampling) -> Trend:
     page_l, z = page_test(rate_AP, rankdata(alpha_A))
     centred_A = alpha_A - alpha_A.mean()
     slope_P = centred_A @ rate_AP / (centred_A @ centred_A)
-    return Trend(page_l, z, float(2 * norm.sf(abs(z))), means_over_problems(slope_P[None], resampling)[0])
+    return Trend(
+        page_l, z, float(2 * norm.sf(abs(z))), means_over_problems(slope_P[None], resampling, lowest=-np.inf)[0]
+    )
 
 
 def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float]:

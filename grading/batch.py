@@ -170,7 +170,7 @@ def _judge_chunk(
     """Judge one chunk; runs in whatever process the backend has chosen. Returns a pickled Answer: a backend that cannot
     read what another version of alphamix sends would wait for ever.
     """
-    judge, unpickled = _own_judge(options), _unpickle(problem)
+    judge, unpickled = own_judge(options), unpickle_problem(problem)
     before = judge.audit
     futures = [
         judge.submit(unpickled, program_of(submission.text, unpickled.prologue, is_code=submission.is_code))
@@ -198,7 +198,7 @@ def _news(before: Audit, now: Audit) -> Audit:
 
 
 @lru_cache(maxsize=8)
-def _unpickle(problem: bytes) -> Problem:
+def unpickle_problem(problem: bytes) -> Problem:
     """Give equal problems as one object, which the Judge prepares once."""
     return pickle.loads(problem)
 
@@ -207,7 +207,8 @@ _judges: dict[tuple[int, JudgeOptions], Judge] = {}
 """The judges of this process, by thread: some backends have many threads in one process."""
 
 
-def _own_judge(options: JudgeOptions) -> Judge:
+def own_judge(options: JudgeOptions) -> Judge:
+    """The Judge of this thread, made when it is first needed. Raises GradingError, with the name of the machine."""
     key = threading.get_ident(), options
     if key not in _judges:
         try:

@@ -26,17 +26,20 @@ class Manner:
     isolate: Isolation = "program"
     all_tests: bool = False
     """Go on after the first failure."""
+    keeps_bytes: int | None = None
+    """Compare nothing and keep what the program answers: this much over all tests, and none of an answer beyond."""
 
 
 class _Attempt:
     """The processes, one after the other, of one program."""
 
-    def __init__(self, bench: Bench, prepared: PreparedProblem, program: Program, isolate: Isolation) -> None:
+    def __init__(self, bench: Bench, prepared: PreparedProblem, program: Program, manner: Manner) -> None:
         self._bench = bench
         self._prepared = prepared
         self._program = program
         self._source = prepared.source(program)
-        self._isolate = isolate
+        self._isolate = manner.isolate
+        self._keeps_bytes = manner.keeps_bytes
         self._process: Process | None = None
 
     def run(self, index: int) -> Outcome:
@@ -57,7 +60,9 @@ class _Attempt:
         outcome = self._start() if self._process is None else Outcome(None)
         if outcome.verdict is None and self._process is not None:
             given = self._prepared.input(index)
-            outcome = self._prepared.check(self._bench, index, given, self._process.run_test(given))
+            outcome = self._process.run_test(given)
+            if self._keeps_bytes is None:
+                outcome = self._prepared.check(self._bench, index, given, outcome)
         goes_on = index + 1 < self._prepared.num_tests and not self._runs_alone(index + 1)
         if outcome.verdict is None and outcome.reusable and goes_on:
             return outcome
@@ -94,7 +99,7 @@ def examine(bench: Bench, prepared: PreparedProblem, program: Program, manner: M
         return prepared.judgement(
             Verdict.FE, f"no Python function {entry_point!r}: the program is in {program.language}"
         )
-    attempt = _Attempt(bench, prepared, program, manner.isolate)
+    attempt = _Attempt(bench, prepared, program, manner)
     try:
         return _summarise(prepared, _run_tests(attempt, prepared.num_tests, manner), manner)
     except GradingError:
@@ -105,11 +110,20 @@ def examine(bench: Bench, prepared: PreparedProblem, program: Program, manner: M
 def _run_tests(attempt: _Attempt, num_tests: int, manner: Manner) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for index in range(num_tests):
-        outcomes.append(attempt.run(index))
+        outcomes.append(_kept(attempt.run(index), outcomes, manner.keeps_bytes))
         is_program = outcomes[-1].verdict not in (Verdict.CE, Verdict.FE)
         if not is_program or (outcomes[-1].verdict is not None and not manner.all_tests):
             break
     return outcomes
+
+
+def _kept(outcome: Outcome, before: list[Outcome], keeps_bytes: int | None) -> Outcome:
+    """Take the answer out of an outcome where it is not wanted, or where there is no room for it."""
+    if keeps_bytes is None or outcome.verdict is not None:
+        return replace(outcome, answer=b"")
+    if sum(len(other.answer) for other in before) + len(outcome.answer) > keeps_bytes:
+        return replace(outcome, verdict=Verdict.OLE, answer=b"", message=f"answered more than {keeps_bytes} bytes")
+    return outcome
 
 
 def _summarise(prepared: PreparedProblem, outcomes: list[Outcome], manner: Manner) -> Judgement:
@@ -117,6 +131,7 @@ def _summarise(prepared: PreparedProblem, outcomes: list[Outcome], manner: Manne
     failed = passed_tests.index(False) if False in passed_tests else None
     failure = outcomes[failed] if failed is not None else None
     missing = [False] * (prepared.num_tests - len(outcomes))  # no program: no test was run
+    answers = [outcome.answer if outcome.verdict is None else None for outcome in outcomes]
     judgement = prepared.judgement(failure.verdict or Verdict.AC if failure else Verdict.AC)
     return replace(
         judgement,
@@ -125,5 +140,6 @@ def _summarise(prepared: PreparedProblem, outcomes: list[Outcome], manner: Manne
         cpu_s=round(sum(outcome.cpu_s for outcome in outcomes), 6),
         peak_rss_mb=round(max(outcome.peak_rss_bytes for outcome in outcomes) / (1 << 20), 3),
         message=failure.message if failure else "",
-        passed_tests=(*passed_tests, *missing) if manner.all_tests else None,
+        passed_tests=(*passed_tests, *missing) if manner.all_tests and manner.keeps_bytes is None else None,
+        answers=None if manner.keeps_bytes is None else (*answers, *(None for _ in missing)),
     )

@@ -97,6 +97,20 @@ class Judge:
         The future cannot be cancelled, since equal programs share it. It fails with GradingError when the
         judge is closed before the program was judged.
         """
+        return self._submit(problem, program, self._manner)
+
+    def run(self, problem: Problem, program: Program | None, keeps_bytes: int) -> Future[Judgement]:
+        """Run all tests, each in a process of its own, and compare nothing: AC means that none failed, `answers` holds
+        what came. Where there is no room left in `keeps_bytes` for all answers, a test has failed (OLE).
+        """
+        return self._submit(problem, program, Manner("test", all_tests=True, keeps_bytes=keeps_bytes))
+
+    def forget(self, problem: Problem) -> None:
+        """Drop what is kept of the tests of a problem that will not be judged again."""
+        with self._lock:
+            self._prepared.pop(id(problem), None)
+
+    def _submit(self, problem: Problem, program: Program | None, manner: Manner) -> Future[Judgement]:
         if os.getpid() != self._pid:
             raise GradingError("this judge was made in another process: make one Judge per process")
         with self._lock:
@@ -104,7 +118,8 @@ class Judge:
             if program is None:
                 return _done(prepared.judgement(Verdict.FE, "no program in the completion"))
             source = program.source.encode(errors="surrogatepass")
-            key = hashlib.sha256(prepared.fingerprint + program.language.encode() + b"\0" + source).digest()
+            kind = program.language.encode() + (b"" if manner.keeps_bytes is None else b" %d" % manner.keeps_bytes)
+            key = hashlib.sha256(prepared.fingerprint + kind + b"\0" + source).digest()
             if key in self._judged:
                 self._judged.move_to_end(key)
                 return _done(self._judged[key])
@@ -115,7 +130,7 @@ class Judge:
             future: Future[Judgement] = Future()
             future.set_running_or_notify_cancel()
             self._running[key] = future
-            self._jobs.put(_Job(key, prepared, program, future))
+            self._jobs.put(_Job(key, prepared, program, manner, future))
             return future
 
     @property
@@ -233,8 +248,9 @@ class Judge:
 
     def _examine(self, bench: Bench, job: "_Job") -> Judgement:
         """Examine a program, and once more if it is one of those that are audited."""
-        judgement = examine(bench, job.prepared, job.program, self._manner)
-        shares = self._manner.isolate == "program" and job.prepared.num_tests > 2 and job.program.language == "python"
+        judgement = examine(bench, job.prepared, job.program, job.manner)
+        is_audited = job.manner.isolate == "program" and job.manner.keeps_bytes is None
+        shares = is_audited and job.prepared.num_tests > 2 and job.program.language == "python"
         if judgement.verdict is Verdict.AC and shares and is_chosen(job.key):
             isolated = examine(bench, job.prepared, job.program, Manner(isolate="test"))
             problem_id = job.prepared.problem.id
@@ -249,7 +265,8 @@ class Judge:
             return  # cut off by close(), which says so to whoever waits
         with self._lock:
             del self._running[job.key]
-            if judgement.verdict is not Verdict.IE:  # a failure of ours is owed, not remembered
+            # A failure of ours is owed, not remembered; answers may be large.
+            if judgement.verdict is not Verdict.IE and judgement.answers is None:
                 self._judged[job.key] = judgement
                 if len(self._judged) > _MAX_REMEMBERED:
                     self._judged.popitem(last=False)
@@ -262,6 +279,7 @@ class _Job:
     key: bytes
     prepared: PreparedProblem
     program: Program
+    manner: Manner
     future: Future[Judgement]
 
 

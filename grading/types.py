@@ -196,3 +196,5 @@ class Judgement:
     """Whether the problem is one whose acceptance a program can forge (`Problem.is_forgeable`)."""
     passed_tests: tuple[bool, ...] | None = None
     """[T] which tests passed, where the judge was asked to run them all; None where it stops at the first failure."""
+    answers: tuple[bytes | None, ...] | None = None
+    """[T] what the program answered to each input, None where it failed; only where it was run (`Judge.run`)."""

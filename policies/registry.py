@@ -6,6 +6,7 @@ family is `family`'s to say. This module joins them under the names of the polic
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +27,7 @@ from policies.family import (
 from policies.materialise import Materialiser
 from policies.mergeable import check_mergeable
 from policies.policies_file import read_policies, write_policies
-from policies.recipes import EngineTable, Line, Logits, PoliciesFile, Recipe, Remote
+from policies.recipes import Checkpoint, EngineTable, Line, Logits, Merge, PoliciesFile, Recipe, Remote, alpha_label
 from policies.sources import locate
 from policies.types import Engine, PolicyError
 
@@ -93,6 +94,44 @@ class Registry:
         lines = [other for other in self._recipes.values() if isinstance(other, Line)]
         ends = {0.0 for other in lines if other.low == name} | {1.0 for other in lines if other.high == name}
         return ends.pop() if len(ends) == 1 else None
+
+    @property
+    def open_sweeps(self) -> dict[str, tuple[float, ...]]:
+        """Sweeps that `at` can add to, with the α of their listed members: none of theirs needs a server of its own."""
+        listed = {sweep: [name for name in names if name in self.names] for sweep, names in self._file.sweeps.items()}
+        return {
+            sweep: tuple(recipe.alpha for name in names if isinstance(recipe := self._recipes[name], Line))
+            for sweep, names in listed.items()
+            if names and not self.needs_server(names[0])
+        }
+
+    def at(self, sweep: str, alpha: float) -> str:
+        """Name the member of a sweep at any α, which can be opened from now on, but is not listed.
+
+        Raises:
+            PolicyError: there is no such sweep, or each of its members needs a server of its own.
+        """
+        if sweep not in self.open_sweeps:
+            open_now = ", ".join(self.open_sweeps) or "none of this file"
+            raise PolicyError(f"no member can be added to the sweep {sweep!r}: add one to {open_now}.")
+        name = f"{sweep}@{alpha_label(alpha)}"
+        self._recipes.setdefault(name, replace(self._line(sweep), alpha=alpha + 0.0))
+        return name
+
+    def needs_server(self, name: str) -> bool:
+        """Say whether a policy is run by a server of ours that runs no other policy."""
+        is_pair = isinstance(self._recipe(name), Logits)
+        return self.engine.name == "vllm" and self.engine.serve == "servers" and not is_pair
+
+    @property
+    def is_switched(self) -> bool:
+        """Whether one server is switched between all policies with weights here."""
+        return self.engine.serve == "switch"
+
+    def is_made(self, name: str) -> bool:
+        """Say whether a checkpoint of its own is written to disk before a policy is run."""
+        is_whole = self.engine.name == "transformers" or self.needs_server(name)
+        return is_whole and not isinstance(self._recipe(name), Checkpoint | Logits | Remote)
 
     @property
     def engine(self) -> EngineTable:
@@ -164,6 +203,8 @@ class Registry:
             if self._family is None:
                 make_family = load_engine("vllm")
                 self._family = make_family(self.engine, self.family(), self.materialise, options)
+            if name not in self._family.names:  # at an α that is not listed
+                load_engine("vllm member")(self._family, self.engine.serve, name, self._member(name))
             return self._family.open(name)
         engine = load_engine("transformers")
         if isinstance(recipe, Logits):
@@ -193,6 +234,11 @@ class Registry:
             known = nearest(name, [*self._recipes, *self._file.sweeps])
             raise PolicyError(f"unknown policy {name!r} for {self._file.source}: {known}")
         return self._recipes[name]
+
+    def _line(self, sweep: str) -> Merge | Logits:
+        line = self._recipes[self._file.sweeps[sweep][0]]
+        assert isinstance(line, Merge | Logits)
+        return line
 
     def _check_serving(self) -> None:
         """Check that all listed policies belong to one family, where one server is to run them."""

@@ -12,7 +12,7 @@ from policies.engines.vllm import Member, VllmFamily
 from policies.engines.vllm_server import VllmOptions
 from policies.family import Adapted, Affine, LogitPair
 from policies.family import Member as Ingredients
-from policies.recipes import EngineTable
+from policies.recipes import EngineTable, Serve
 from policies.types import PolicyError
 
 
@@ -38,6 +38,22 @@ def vllm_family(
         members = {name: _whole(name, one, folder_of) for name, one in ingredients.items()}
     how = VllmOptions(table.serve, str(table.interpreter or sys.executable), table.arguments)
     return VllmFamily(members, how, options)
+
+
+def join_family(family: VllmFamily, serve: Serve, name: str, one: Ingredients) -> None:
+    """Add a policy to a family whose server may run already.
+
+    Raises:
+        PolicyError: it cannot be served as the others are, or would need a server of its own.
+    """
+    if serve == "switch" and isinstance(one, Affine):
+        family.add(name, Member(family.base, one.around(family.base)))
+    elif serve == "adapters":
+        family.add(name, _adapted(name, one))
+    elif serve == "servers" and isinstance(one, LogitPair):
+        family.add(name, Member(one.low, mixed=(one.high, one.alpha)))
+    else:
+        raise _mismatch(name, serve)
 
 
 def _whole(name: str, one: Ingredients, folder_of: Callable[[str], Path]) -> Member:

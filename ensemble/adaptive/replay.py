@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ensemble.adaptive.draws import Draws, follow
 from ensemble.adaptive.tally import AdaptiveError, Strategy, Tally
 from ensemble.intervals import Estimate, Resampling
 from ensemble.mixture.search import Budget, Currency
@@ -23,6 +24,8 @@ class Replays:
 
     budget: Budget
     solved_RP: Bools
+    num_samples_RM: Floats
+    """Samples per problem of each policy, by replay."""
     cost_RP: Floats
     """What was spent, in the budget's currency."""
     coverage: Estimate
@@ -66,29 +69,19 @@ def simulate(
     return [_point(strategy, source, Budget(total, cost_M, currency), replays, resampling) for total in budgets]
 
 
-def play(strategy: Strategy, draws_MPT: Bools, held_MP: Ints, tally: Tally) -> Tally:
-    """Ask and tell until nothing is asked for any more.
-
-    Args:
-        strategy: what to draw next.
-        draws_MPT: whether sample t of a cell is accepted, in the order in which they are handed out.
-        held_MP: how many samples each cell holds.
-        tally: where to start; a run that was cut off goes on from its tally.
+def play(strategy: Strategy, draws: Draws, tally: Tally) -> Tally:
+    """Follow a strategy to its end.
 
     Raises:
-        AdaptiveError: the strategy asks for more than a cell holds.
+        AdaptiveError: it asks for more than a cell holds.
     """
-    accepted_MPT = np.concatenate([np.zeros((*held_MP.shape, 1), np.int64), draws_MPT.cumsum(axis=2)], axis=2)
-    while (asked_MP := strategy.ask(tally)).any():
-        end_MP = tally.num_samples_MP + asked_MP
-        if np.any(end_MP > held_MP):
-            m, p = np.argwhere(end_MP > held_MP)[0]
-            raise AdaptiveError(
-                f"the strategy asks for sample {end_MP[m, p]} of policy {m} on problem {p}, which has {held_MP[m, p]}: "
-                "lower the budget, or simulate from rates"
-            )
-        correct_MP = np.take_along_axis(accepted_MPT, end_MP[:, :, None], axis=2)[:, :, 0] - tally.num_correct_MP
-        tally = tally.tell(asked_MP, correct_MP)
+    tally, needed_MP = follow(strategy, draws, tally)
+    if needed_MP is not None:
+        m, p = np.argwhere(needed_MP > draws.held_MP)[0]
+        raise AdaptiveError(
+            f"the strategy asks for sample {needed_MP[m, p]} of policy {m} on problem {p}, which has "
+            f"{draws.held_MP[m, p]}: lower the budget, or simulate from rates"
+        )
     return tally
 
 
@@ -114,12 +107,13 @@ def _point(
             held_MP = np.full(source.shape, most)
             draws_MPT = rng.random((*source.shape, most)) < source[:, :, None]
         tally = Tally.empty(len(held_MP[0]), budget, seed=int(rng.integers(2**32)))
-        ends.append(play(strategy, draws_MPT, held_MP, tally))
+        ends.append(play(strategy, Draws(draws_MPT, held_MP), tally))
     solved_RP = np.array([end.solved_P for end in ends])
     cost_RP = np.array([end.spent_P for end in ends])
     return Replays(
         budget=budget,
         solved_RP=solved_RP,
+        num_samples_RM=np.array([end.num_samples_MP.mean(axis=1) for end in ends]),
         cost_RP=cost_RP,
         coverage=_estimate(solved_RP.astype(np.float64), resampling),
         cost=_estimate(cost_RP, resampling),

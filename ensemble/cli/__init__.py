@@ -24,6 +24,7 @@ COMMANDS = {
     "mix": "Choose the best α-mixture from outcomes, and say what it honestly gains.",
     "coverage": "Estimate what an allocation covers, and pass@k, from outcomes.",
     "next-alpha": "Say which α is worth making next, or that more would not pay.",
+    "cost": "Estimate what a plan needs in GPU hours, disk and grading, from a run.",
     "policies": "List, check and make policies.",
     "serve": "Serve policies and mixtures as one OpenAI-compatible endpoint.",
     "doctor": "Say what this machine can do, and the exact fix for what it cannot.",

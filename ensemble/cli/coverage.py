@@ -193,7 +193,7 @@ def _for_new_problems(outcomes: Outcomes, allocations: Sequence[Ints], resamplin
             causes.append(None)
         except UndefinedError as error:
             causes.append(str(error))
-    estimates = iter(means_over_problems(np.array(covered), resampling) if covered else [])
+    estimates = iter(means_over_problems(np.array(covered), resampling, lowest=0) if covered else [])
     alone = _ALONE if len(outcomes.problems) == 1 else None
     return [Told(None, cause) if cause else Told(next(estimates), alone) for cause in causes]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ensemble import experiment, run
+from ensemble import experiment, plan, run
 from ensemble.cli.progress import RunProgress
 from ensemble.inputs import Inputs, read_inputs
 from ensemble.report.tables import conclusion, tables
@@ -65,18 +65,7 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
 
 
 def _plan(inputs: Inputs, folder: Path) -> str:
-    settings = inputs.experiment
-    policies, problems, samples = len(inputs.registry.names), len(inputs.problems), settings.samples_per_cell
-    plan = {
-        "folder": str(folder),
-        "policies": list(inputs.registry.names),
-        "problems": problems,
-        "samples_per_policy_and_problem": samples,
-        "samples": policies * problems * samples,
-        "most_tokens": policies * problems * samples * settings.sampling.max_tokens,
-        "budget_per_problem": settings.budget.samples,
-    }
-    return json.dumps(plan, indent=2)
+    return json.dumps({"folder": str(folder), **plan.describe(inputs)}, indent=2)
 
 
 def _print_owed(owed: Counter[str], folder: Path) -> None:

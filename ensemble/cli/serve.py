@@ -5,7 +5,9 @@ from pathlib import Path
 
 import click
 
+from ensemble.serve.alphas import AlphaLimits
 from ensemble.serve.app import Limits, ServeOptions
+from ensemble.serve.best_of_ask import BestOfLimits
 from ensemble.serve.server import read_keys, serve
 from ensemble.serve.timeouts import Timeouts
 
@@ -34,6 +36,9 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--max-choices", default=Limits().choices, type=click.IntRange(min=1), help="Choices of a request.")
 @click.option("--max-body-mb", default=Limits().body_bytes / 2**20, type=_POSITIVE, help="Size of a request.")
 @click.option("--max-in-flight", default=Limits().in_flight, type=click.IntRange(min=1), help="Calls of a policy.")
+@click.option("--max-budget", default=BestOfLimits().budget, type=click.IntRange(min=1), help="Draws of a best-of.")
+@click.option("--judge-workers", default=1, type=click.IntRange(min=0), help="Programs judged at once; 0: no best-of.")
+@click.option("--max-alphas", default=AlphaLimits().held, type=click.IntRange(min=0), help="Unlisted α held at once.")
 @click.option("--connect-timeout", default=Timeouts().connect_s, type=_POSITIVE, help="Seconds, of a URL.")
 @click.option("--first-byte-timeout", default=Timeouts().first_byte_s, type=_POSITIVE, help="Seconds, of a URL.")
 @click.option("--idle-timeout", default=Timeouts().idle_s, type=_POSITIVE, help="Seconds, of a URL or a client.")
@@ -48,6 +53,9 @@ def command(
     max_choices: int,
     max_body_mb: float,
     max_in_flight: int,
+    max_budget: int,
+    judge_workers: int,
+    max_alphas: int,
     connect_timeout: float,
     first_byte_timeout: float,
     idle_timeout: float,
@@ -64,6 +72,9 @@ def command(
     options = ServeOptions(
         limits=Limits(max_choices, int(max_body_mb * 2**20), max_in_flight),
         timeouts=Timeouts(connect_timeout, first_byte_timeout, idle_timeout, total_timeout),
+        best_of=BestOfLimits(budget=max_budget),
+        alphas=AlphaLimits(held=max_alphas),
+        judge_workers=judge_workers,
         keys=keys,
     )
     serve(source, host, port, options=options, mixture_paths=mixtures, drain_s=drain)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.allocation import largest_remainder
-from ensemble.intervals import Resampling, draw_weights
+from ensemble.intervals import Estimate, Resampling, draw_weights
 from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit
 from ensemble.mixture.search import Budget, BudgetError, best_allocation
 from ensemble.outcomes import Outcomes
@@ -22,8 +22,9 @@ from ensemble.posterior import Posterior
 class Arm:
     """One way to spend the budget, with what it covers of each problem."""
 
-    allocation: dict[str, int]
-    """Samples per policy and problem, as all outcomes together choose; only policies that get some."""
+    allocation: Mapping[str, float]
+    """Samples per policy and problem, as all outcomes together choose; only policies that get some. Of an adaptive arm
+    the means over problems."""
     naive_P: Floats
     """`[P]` coverage under that allocation."""
     naive_R: Floats
@@ -32,6 +33,8 @@ class Arm:
     """Coverage under choices that did not see the data that score them, by division; as far as defined."""
     undefined: dict[Division, str]
     """Why an honest figure is missing."""
+    cost: Estimate | None = None
+    """What an adaptive arm spent per problem: it may stop early. None where the whole budget is spent."""
 
 
 def arm(
@@ -80,7 +83,7 @@ def named(policies: Sequence[str], allocation_M: Ints) -> dict[str, int]:
 class Split:
     """Spread the budget in given shares (equal ones, say). Nothing is chosen by looking."""
 
-    weights: dict[str, float]
+    weights: Mapping[str, float]
     budget: Budget
 
     @classmethod
@@ -93,14 +96,18 @@ class Split:
         return np.zeros((len(allocations_CM), len(outcomes.problems)))
 
     def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
+        """Divide as `allocation_M` does."""
+        return self.allocation_M(outcomes.policies)
+
+    def allocation_M(self, policies: Sequence[str]) -> Ints:
         """Divide by largest remainder: the largest number of samples whose division the budget pays for."""
-        weight_M = np.array([self.weights.get(policy, 0.0) for policy in outcomes.policies])
+        weight_M = np.array([self.weights.get(policy, 0.0) for policy in policies])
         cost_M = self.budget.cost_M
         # A policy gets less than one sample below its share, so that no larger number can be paid for.
         most = (self.budget.total + cost_M[weight_M > 0].sum()) / (weight_M @ cost_M / weight_M.sum())
         for total in range(int(most), 0, -1):
             counts = largest_remainder(self.weights, total)
-            k_M = np.array([counts.get(policy, 0) for policy in outcomes.policies])
+            k_M = np.array([counts.get(policy, 0) for policy in policies])
             if k_M @ cost_M <= self.budget.total * (1 + 1e-9):
                 return k_M
         return np.zeros_like(weight_M, np.int64)
@@ -127,7 +134,9 @@ class BestSingle:
                 "be scored: draw more, or lower the budget"
             )
         covered_M = self.merit(outcomes, np.diag(k_M)).sum(axis=1)
-        best = int(np.where(k_M > 0, covered_M, -1).argmax())  # where nothing is covered, not one that is not drawn
+        best = int(
+            np.where(k_M > 0, np.round(covered_M, 12), -1).argmax()
+        )  # where nothing is covered, not one that is not drawn
         return np.where(np.arange(len(k_M)) == best, k_M, 0)
 
     def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:

@@ -65,11 +65,12 @@ class Comparison:
     contributions: dict[str, Contribution]
     """By policy."""
     arms: dict[str, Arm]
-    """`mixture`, `equal` and `best_single`; those of which not even the naive figure is defined are missing."""
+    """`mixture`, the splits (`equal` and others), `best_single`, and adaptive arms; those of which not even the naive
+    figure is defined are missing."""
     coverage: dict[str, Figures]
     """By arm."""
     gains: dict[str, Figures]
-    """Of `mixture` and `equal` over `best_single`, paired per problem; empty without a best single."""
+    """Of all others over `best_single`, paired per problem; empty without a best single."""
     undefined: dict[str, str]
     """Why a figure is missing, by what is missing."""
     resampling: Resampling
@@ -81,10 +82,11 @@ def compare(
     outcomes: Outcomes,
     budget: Budget,
     honesty: Honesty,
-    members: Sequence[str] | None = None,
+    splits: Mapping[str, Split] | None = None,
     min_policies: int = 1,
     *,
     is_pilot: bool = False,
+    played: Mapping[str, Arm] | None = None,
 ) -> Comparison:
     """Choose and score every arm at one budget.
 
@@ -92,9 +94,10 @@ def compare(
         outcomes: counts, of fixed size.
         budget: per problem; its costs are those of `outcomes.policies`.
         honesty: divisions for cross-fitting, and intervals.
-        members: policies of the equal split; None for all.
+        splits: arms that spend in fixed shares; None for `equal`, over all policies.
         min_policies: how many the mixture must use at least.
         is_pilot: choose beyond the samples there are; what is covered then rests on the posterior alone.
+        played: adaptive arms, as they were played.
 
     Raises:
         BudgetError: no mixture meets the budget with the samples there are.
@@ -106,10 +109,16 @@ def compare(
     choice = best_allocation(posterior, budget, limit_M, min_policies)
     rules: dict[str, Rule] = {
         "mixture": BestMixture(budget, min_policies),
-        "equal": Split.equal(members or outcomes.policies, budget),
+        **({"equal": Split.equal(outcomes.policies, budget)} if splits is None else splits),
         "best_single": BestSingle(budget),
     }
-    arms, undefined = ({}, _PILOT) if is_pilot else _arms(outcomes, rules, honesty, choice)
+    if is_pilot:
+        del rules["mixture"]
+    arms, undefined = _arms(outcomes, rules, honesty, choice)
+    if is_pilot:
+        undefined = {"mixture": _PILOT, **undefined} if arms else {"every honest figure": _PILOT}
+    single = {name: arms.pop(name) for name in ["best_single"] if name in arms}
+    arms |= {**(played or {}), **single}
     return Comparison(
         budget=budget,
         choice=choice,
@@ -164,7 +173,7 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
     return Budget(min(float(needed), affordable), cost_M, currency)
 
 
-_PILOT = {"every honest figure": "a pilot's samples choose, but are too few to score what they chose"}
+_PILOT = "a pilot's samples choose, but are too few to score what they chose"
 
 
 def _arms(
@@ -188,7 +197,7 @@ def _figures(arm: Arm, honesty: Honesty) -> Figures:
     honest: dict[Division, Estimate] = {}
     for by, values in arm.honest.items():
         honest[by] = student_interval(values.covered_P, values.resampled_R, honesty.resampling, lowest=0)
-    return Figures(mean_over_problems(arm.naive_P, honesty.resampling), honest)
+    return Figures(mean_over_problems(arm.naive_P, honesty.resampling, lowest=0), honest)
 
 
 def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, Figures]:

@@ -23,6 +23,8 @@ DIVISIONS: tuple[Division, ...] = get_args(Division)
 # the honest figure varies twice as much from table to table as with three (docs/statistics.md has the simulation).
 DEFAULT_FOLDS: dict[Division, int] = {"problems": 3, "samples": 2}
 DEFAULT_REPEATS = 10
+_DECIMALS = 12
+"""Merits closer than this are equal: floating-point noise must not break ties."""
 
 
 class Rule(Protocol):
@@ -84,14 +86,16 @@ def cross_fit(outcomes: Outcomes, rule: Rule, crossfit: CrossFit, resampling: Re
     outcomes.check_fixed_size()
     folds = list(_FOLDS[crossfit.by](outcomes, crossfit))
     chosen = [rule.choose(fold.chosen_on, fold.scored_on.num_samples_MP.min(axis=1)) for fold in folds]
-    candidates_CM, chosen_of_fold = np.unique(np.array(chosen), axis=0, return_inverse=True)
+    # Unlike chance, a rule breaks ties always the same way: for the policy that is named first. So must resamples.
+    candidates_CM, chosen_of_fold = np.unique(-np.array(chosen), axis=0, return_inverse=True)
+    candidates_CM = -candidates_CM
     weight_RP = draw_weights(len(outcomes.problems), resampling)
     covered_P, resampled_R = np.zeros(len(outcomes.problems)), np.zeros(len(weight_RP))
     for fold, c in zip(folds, chosen_of_fold.ravel(), strict=True):
         covered_CP = covered(fold.scored_on, candidates_CM)
         covered_P[fold.scored_where] += covered_CP[c]
         merit_CP = rule.merit(fold.chosen_on, candidates_CM)
-        chosen_R = (weight_RP[:, fold.chosen_where] @ merit_CP.T).argmax(axis=1)
+        chosen_R = np.round(weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
         covered_RC = weight_RP[:, fold.scored_where] @ covered_CP.T
         resampled_R += np.take_along_axis(covered_RC, chosen_R[:, None], axis=1)[:, 0]
     times = crossfit.repeats * (1 if crossfit.by == "problems" else crossfit.folds)

@@ -44,6 +44,14 @@ class Budget:
         """Every sample costs 1."""
         return cls(float(total), np.ones(num_policies))
 
+    @property
+    def amount(self) -> float | int:
+        """The total, a whole number where it is in samples."""
+        return int(self.total) if self.currency == "samples" else self.total
+
+    def __str__(self) -> str:
+        return f"{self.total:{',.0f' if self.total >= 100 else 'g'}} {self.currency}"
+
 
 @dataclass(frozen=True)
 class Certificate:

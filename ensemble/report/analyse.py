@@ -11,15 +11,15 @@ import numpy as np
 
 from ensemble.claims import Claim, examine
 from ensemble.complementarity import Pair, UniqueSolve, pairs, solved_by_extrapolation, solved_by_one
-from ensemble.experiment import AnalysisSection
 from ensemble.frontier import FrontPoint, ModerateRange, frontier, moderate_range, pareto, trends
 from ensemble.intervals import Estimate, Resampling, means_over_problems
-from ensemble.mixture.arms import Split
+from ensemble.mixture.arms import Arm, BestSingle, Split
 from ensemble.mixture.comparison import Comparison, Honesty, compare, equal_gains
 from ensemble.mixture.crossfit import CrossFit, Division
-from ensemble.mixture.search import Budget
+from ensemble.mixture.search import Budget, BudgetError, Currency
 from ensemble.outcomes import Outcomes
 from ensemble.pass_at_k import coverage, pass_at_k
+from ensemble.sections import AnalysisSection
 from ensemble.trend import Trend
 
 _CURVE_POINTS = 24
@@ -40,12 +40,13 @@ class Analysis:
     """Everything that a run has to say."""
 
     outcomes: Outcomes
-    budget: int
+    budget: Budget
+    """Per problem, of every arm."""
     resampling: Resampling
     """How intervals are made."""
     alphas: dict[str, float | None]
-    pass_at_k: dict[str, dict[int, Estimate]]
-    """By policy and k."""
+    pass_at_k: dict[str, dict[int, Estimate | None]]
+    """By policy and k; None where k is more than its samples."""
     frontier: dict[str, dict[str, Estimate]]
     """By policy and failure class."""
     front: dict[str, FrontPoint]
@@ -55,10 +56,11 @@ class Analysis:
     moderate: ModerateRange | None
     comparison: Comparison
     """The best mixture, the equal split and the best single policy at the budget."""
-    curves: dict[str, dict[int, float]]
-    """Coverage by samples per problem: of each policy alone, and of the equal split under the name `equal`."""
+    curves: dict[str, dict[float, float]]
+    """Coverage by what is spent per problem: of each policy alone, and of each split under its name, as far as samples
+    go."""
     pairs: list[Pair]
-    """Every ordered pair of policies, at half the budget each."""
+    """Every ordered pair of policies, at half the samples each that the budget pays for."""
     solved_by_one: dict[str, list[UniqueSolve]]
     solved_by_extrapolation: list[UniqueSolve]
     claims: list[Claim]
@@ -70,9 +72,10 @@ class Analysis:
         return self.resampling.level
 
     @property
-    def best_single(self) -> str:
-        """The policy that all problems together choose."""
-        return next(iter(self.comparison.arms["best_single"].allocation))
+    def best_single(self) -> str | None:
+        """The policy that all problems together choose; None where no single policy can be scored at the budget."""
+        single = self.comparison.arms.get("best_single")
+        return None if single is None else next(iter(single.allocation))
 
     @property
     def gains(self) -> list[list[float]]:
@@ -90,8 +93,9 @@ class Analysis:
 def analyse(
     outcomes: Outcomes,
     alphas: Mapping[str, float | None],
-    members: Sequence[str],
-    budget: int,
+    splits: Mapping[str, Split],
+    budget: Budget,
+    played: Mapping[str, Arm],
     section: AnalysisSection,
     forgeable: Collection[str],
 ) -> Analysis:
@@ -100,17 +104,22 @@ def analyse(
     Args:
         outcomes: counts with failure classes.
         alphas: α by policy, None where a policy has none.
-        members: policies of the equal split.
-        budget: samples per problem of every arm.
+        splits: arms that spend in fixed shares, by name.
+        budget: per problem, of every arm.
+        played: adaptive arms, by name.
         section: which k, how sure, how many folds.
         forgeable: problems whose acceptance a program could forge.
 
     Raises:
-        UndefinedError: a cell has fewer samples than the budget or a k.
+        BudgetError: the budget pays for no sample.
+        OutcomesError: n depends on what was drawn.
     """
-    resampling = Resampling(section.level, section.resamples, section.seed)
+    resampling = section.resampling
     honesty = Honesty(_crossfits(section), resampling)
-    comparison = compare(outcomes, Budget.of_samples(budget, len(outcomes.policies)), honesty, members)
+    try:
+        comparison = compare(outcomes, budget, honesty, splits, played=played)
+    except BudgetError:  # no arm drew so much of so many policies that a mixture of them could be scored
+        comparison = compare(outcomes, budget, honesty, splits, played=played, is_pilot=True)
     return Analysis(
         outcomes=outcomes,
         budget=budget,
@@ -122,11 +131,11 @@ def analyse(
         trends=trends(outcomes, alphas, resampling),
         moderate=moderate_range(outcomes, alphas, resampling),
         comparison=comparison,
-        curves=_curves(outcomes, members, budget),
-        pairs=pairs(outcomes, budget // 2, resampling),
+        curves=_curves(outcomes, splits, budget),
+        pairs=pairs(outcomes, _half(outcomes, budget), resampling),
         solved_by_one=solved_by_one(outcomes),
         solved_by_extrapolation=solved_by_extrapolation(outcomes, alphas),
-        claims=examine(outcomes, alphas, equal_gains(outcomes, budget, honesty, members), resampling),
+        claims=examine(outcomes, alphas, _equal_gains(outcomes, splits, honesty), resampling),
         forgeable=_count_forgeable(outcomes, forgeable),
     )
 
@@ -139,10 +148,12 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
     outcomes = analysis.outcomes
     comparison = analysis.comparison
     arms = {name: _arm_summary(comparison, name) for name in comparison.arms}
-    gain = comparison.gains["equal"]
+    gain = comparison.gains.get("equal")
     return {
         "run": run,
-        "budget": analysis.budget,
+        "budget": analysis.budget.amount,
+        "currency": analysis.budget.currency,
+        "costs": dict(zip(outcomes.policies, analysis.budget.cost_M.tolist(), strict=True)),
         "problems": len(outcomes.problems),
         "policies": {name: _policy_summary(analysis, name) for name in outcomes.policies},
         "pass_at_k": analysis.curves,
@@ -151,12 +162,12 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         "trends": {name: asdict(one) for name, one in analysis.trends.items()},
         "moderate_range": asdict(analysis.moderate) if analysis.moderate else None,
         "arms": arms,
-        "ensemble": arms["equal"],
-        "best_single": {"policy": analysis.best_single, **arms["best_single"]},
+        "ensemble": arms.get("equal"),
+        "best_single": {"policy": analysis.best_single, **arms.get("best_single", {})},
         "gain": {
-            "naive": gain.naive.value,
-            "honest": _value(gain.honest.get("problems")),
-            "interval": _interval(gain.honest.get("problems")),
+            "naive": _value(gain.naive if gain else None),
+            "honest": _value(gain.honest.get("problems") if gain else None),
+            "interval": _interval(gain.honest.get("problems") if gain else None),
         },
         "undefined": comparison.undefined,
         "complementarity": {
@@ -182,7 +193,9 @@ def _policy_summary(analysis: Analysis, policy: str) -> dict[str, Any]:
     return {
         "alpha": analysis.alphas[policy],
         "n": int(outcomes.num_samples_MP[m].sum()),
-        "pass_at_k": {str(k): asdict(estimate) for k, estimate in analysis.pass_at_k[policy].items()},
+        "pass_at_k": {
+            str(k): None if estimate is None else asdict(estimate) for k, estimate in analysis.pass_at_k[policy].items()
+        },
         "frontier": {name: asdict(estimate) for name, estimate in analysis.frontier[policy].items()},
         "tokens": float(outcomes.costs_MP["tokens"][m].mean()),
         "seconds": float(outcomes.costs_MP["seconds"][m].mean()),
@@ -212,29 +225,51 @@ def _count_forgeable(outcomes: Outcomes, forgeable: Collection[str]) -> Forgeabl
     )
 
 
-def _pass_at_k(outcomes: Outcomes, pass_at: Sequence[int], resampling: Resampling) -> dict[str, dict[int, Estimate]]:
-    counts = outcomes.num_samples_MP, outcomes.num_correct_MP
-    estimates = {k: means_over_problems(pass_at_k(*counts, k), resampling) for k in sorted(set(pass_at))}
-    return {
-        policy: {k: estimate_M[m] for k, estimate_M in estimates.items()} for m, policy in enumerate(outcomes.policies)
-    }
+def _pass_at_k(
+    outcomes: Outcomes, pass_at: Sequence[int], resampling: Resampling
+) -> dict[str, dict[int, Estimate | None]]:
+    estimates: dict[str, dict[int, Estimate | None]] = {policy: {} for policy in outcomes.policies}
+    for k in sorted(set(pass_at)):
+        defined_M = outcomes.num_samples_MP.min(axis=1) >= k
+        rows = np.flatnonzero(defined_M)
+        counts = outcomes.num_samples_MP[rows], outcomes.num_correct_MP[rows]
+        known = iter(means_over_problems(pass_at_k(*counts, k), resampling, lowest=0) if len(rows) else [])
+        for policy, is_defined in zip(outcomes.policies, defined_M, strict=True):
+            estimates[policy][k] = next(known) if is_defined else None
+    return estimates
 
 
-def _curves(outcomes: Outcomes, members: Sequence[str], budget: int) -> dict[str, dict[int, float]]:
-    budgets = sorted({round(k) for k in np.geomspace(1, budget, _CURVE_POINTS)})
-    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
-    singles_KM = {k: pass_at_k(n_MP, c_MP, k).mean(axis=1) for k in budgets}
-    curves = {
-        policy: {k: float(single_M[m]) for k, single_M in singles_KM.items()}
-        for m, policy in enumerate(outcomes.policies)
-    }
-    curves["equal"] = {}
-    whole = [k for k in budgets if k >= len(members)]
-    limit_M = n_MP.min(axis=1)
-    for k in whole:
-        split = Split.equal(members, Budget.of_samples(k, len(outcomes.policies)))
-        curves["equal"][k] = float(coverage(n_MP, c_MP, split.choose(outcomes, limit_M)).mean())
+def _curves(outcomes: Outcomes, splits: Mapping[str, Split], budget: Budget) -> dict[str, dict[float, float]]:
+    """At each of a few amounts, whoever can spend it within the samples there are; at least one sample of each."""
+    smallest = float(budget.cost_M.min())
+    spaced = np.geomspace(smallest, max(budget.total, smallest), _CURVE_POINTS).tolist()
+    amounts = sorted({round(amount) for amount in spaced}) if budget.currency == "samples" else spaced
+    alone_MM = np.eye(len(outcomes.policies), dtype=np.int64)
+    curves: dict[str, dict[float, float]] = {}
+    for amount in amounts:
+        part = Budget(amount, budget.cost_M, budget.currency)
+        singles_MM = alone_MM * BestSingle(part).samples_M()
+        spent = dict(zip(outcomes.policies, singles_MM, strict=True))
+        spent |= {name: Split(split.weights, part).allocation_M(outcomes.policies) for name, split in splits.items()}
+        for name, k_M in spent.items():
+            is_whole = name in outcomes.policies or np.all(k_M[[outcomes.row(one) for one in splits[name].weights]])
+            if k_M.any() and is_whole and np.all(k_M <= outcomes.num_samples_MP.min(axis=1)):
+                covered_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, k_M)
+                curves.setdefault(name, {})[amount] = float(covered_P.mean())
     return curves
+
+
+def _half(outcomes: Outcomes, budget: Budget) -> int:
+    """Samples per policy that half the budget pays for, of whichever it is, and that are there."""
+    affordable = int((budget.total / 2 / budget.cost_M).min() + 1e-9)
+    return min(affordable, int(outcomes.num_samples_MP.min()) // 2)
+
+
+def _equal_gains(outcomes: Outcomes, splits: Mapping[str, Split], honesty: Honesty) -> dict[Currency, Estimate | None]:
+    equal = splits.get("equal")
+    if equal is None:
+        return {}
+    return equal_gains(outcomes, int(equal.allocation_M(outcomes.policies).sum()), honesty, list(equal.weights))
 
 
 def _crossfits(section: AnalysisSection) -> dict[Division, CrossFit]:
@@ -245,14 +280,15 @@ def _crossfits(section: AnalysisSection) -> dict[Division, CrossFit]:
 
 
 def _arm_summary(comparison: Comparison, name: str) -> dict[str, Any]:
-    """An arm; `honest` is across problems, `honest_by_samples` on this benchmark."""
-    figures = comparison.coverage[name]
+    """An arm; `honest` is across problems, `honest_by_samples` on this benchmark, `cost` what an adaptive arm spent."""
+    figures, arm = comparison.coverage[name], comparison.arms[name]
     return {
-        "allocation": comparison.arms[name].allocation,
+        "allocation": dict(arm.allocation),
         "naive": figures.naive.value,
         "honest": _value(figures.honest.get("problems")),
         "interval": _interval(figures.honest.get("problems")),
         "honest_by_samples": _value(figures.honest.get("samples")),
+        "cost": None if arm.cost is None else asdict(arm.cost),
     }
 
 

@@ -1,5 +1,6 @@
 """The pictures of a report. Each function draws one figure from an analysis and computes nothing new."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ensemble.intervals import Estimate
 from ensemble.mixture.comparison import Figures
 from ensemble.mixture.crossfit import DIVISIONS
 from ensemble.report.analyse import Analysis
-from ensemble.report.tables import ARM_LABELS, alpha_label
+from ensemble.report.tables import alpha_label, arm_label
 
 _STYLE: Any = {
     "font.size": 9,
@@ -60,9 +61,9 @@ def draw_arms(analysis: Analysis) -> Figure:
         _draw_figures(covered, comparison.coverage[name], row)
         if name in comparison.gains:
             _draw_figures(gained, comparison.gains[name], row)
-    covered.set_yticks(range(len(names)), [ARM_LABELS[name] for name in names])
+    covered.set_yticks(range(len(names)), [arm_label(name) for name in names])
     covered.invert_yaxis()
-    covered.set(xlabel="problems covered (%)", title=f"{analysis.budget} samples per problem")
+    covered.set(xlabel="problems covered (%)", title=f"{analysis.budget} per problem")
     gained.axvline(0, color="0.8", linewidth=1, zorder=0)
     gained.set(xlabel="points", title="Gain over the best single policy")
     by_label = {label: handle for handle, label in zip(*covered.get_legend_handles_labels(), strict=True)}
@@ -125,8 +126,9 @@ def draw_coverage(analysis: Analysis) -> Figure:
     colour = _colours(analysis)
     figure = Figure(figsize=(6.2, 4.2), layout="constrained")
     axes = figure.subplots()
+    currency = analysis.budget.currency
     for policy in analysis.outcomes.policies:
-        curve = analysis.curves[policy]
+        curve = analysis.curves.get(policy, {})
         axes.plot(
             list(curve),
             [100 * value for value in curve.values()],
@@ -134,15 +136,28 @@ def draw_coverage(analysis: Analysis) -> Figure:
             linewidth=1.2,
             label=policy,
         )
-    equal = analysis.curves["equal"]
-    shares = [100 * value for value in equal.values()]
-    axes.plot(list(equal), shares, "o-", color="black", linewidth=2.4, markersize=4, label="ensemble, equal split")
+    splits = [name for name in analysis.curves if name not in analysis.outcomes.policies]
+    for name, (marker, dashes) in zip(splits, cycle(zip("osD^", ("-", "--", ":", "-."), strict=True)), strict=False):
+        curve = analysis.curves[name]
+        label = "ensemble, equal split" if name == "equal" else name
+        shares = [100 * value for value in curve.values()]
+        axes.plot(list(curve), shares, f"{marker}{dashes}", color="black", linewidth=2.0, markersize=4, label=label)
+    for name, marker in zip(_adaptive(analysis), cycle("*PX"), strict=False):
+        spent = analysis.comparison.arms[name].cost
+        covered = analysis.comparison.coverage[name].naive.value
+        if spent is not None:
+            at = (spent.value, 100 * covered)
+            axes.plot(*at, marker, color="black", markersize=9, label=f"{arm_label(name)}, at its mean cost")
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel="samples per problem", ylabel="problems covered (%)")
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set(xlabel=f"{currency} per problem", ylabel="problems covered (%)")
     axes.set_title("Coverage at the same budget")
     figure.legend(loc="outside right center", fontsize=8)
     return figure
+
+
+def _adaptive(analysis: Analysis) -> list[str]:
+    return [name for name, arm in analysis.comparison.arms.items() if arm.cost is not None]
 
 
 def draw_complementarity(analysis: Analysis) -> Figure:

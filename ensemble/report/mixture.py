@@ -13,8 +13,8 @@ from ensemble.intervals import Estimate
 from ensemble.mixture.comparison import Comparison, Figures
 from ensemble.mixture.crossfit import DIVISIONS, CrossFit, Division
 from ensemble.report.tables import (
-    ARM_LABELS,
     allocation_label,
+    arm_label,
     bare,
     bare_difference,
     intervals,
@@ -32,7 +32,7 @@ _NEGLIGIBLE = 5e-5
 
 def sentence(comparison: Comparison, by: Division) -> str:
     """What to do, and how sure that is."""
-    spend = f"Spend {_budget(comparison)} per problem as {allocation_label(_allocation(comparison))}"
+    spend = f"Spend {comparison.budget} per problem as {allocation_label(_allocation(comparison))}"
     gain = comparison.gains.get("mixture")
     honest = gain.honest.get(by) if gain else None
     if honest is None:
@@ -61,7 +61,7 @@ def sentence(comparison: Comparison, by: Division) -> str:
 def tables(comparison: Comparison, by: Division) -> Group:
     """Everything, for a terminal."""
     arms = [
-        Text(f"The same budget: {_budget(comparison)} per problem, % of problems covered", style="bold"),
+        Text(f"The same budget: {comparison.budget} per problem, % of problems covered", style="bold"),
         _arms(comparison),
         Text(f"In brackets {intervals(comparison.resampling)}; of honest figures Student's t.", style="dim"),
     ]
@@ -80,7 +80,7 @@ def _undefined(comparison: Comparison) -> list[str]:
     by_cause: dict[str, list[str]] = {}
     for what, cause in comparison.undefined.items():
         arm, comma, how = what.partition(",")
-        by_cause.setdefault(cause, []).append(f"{ARM_LABELS.get(arm, arm)}{comma}{how}")
+        by_cause.setdefault(cause, []).append(f"{arm_label(arm)}{comma}{how}")
     return [f"n/a, {'; '.join(what)}: {cause}." for cause, what in by_cause.items()]
 
 
@@ -144,7 +144,7 @@ def _random_json(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def _arms(comparison: Comparison) -> Table:
-    rows = [[ARM_LABELS[name], *map(bare, _row(figures))] for name, figures in comparison.coverage.items()]
+    rows = [[arm_label(name), *map(bare, _row(figures))] for name, figures in comparison.coverage.items()]
     for name, figures in comparison.gains.items():
         optimism = (figures.optimism(by) for by in DIVISIONS)
         rows.append([_GAIN_LABELS[name], *map(bare_difference, _row(figures))])
@@ -181,10 +181,6 @@ def _allocation(comparison: Comparison) -> dict[str, int]:
 
 def _best_expected(comparison: Comparison) -> tuple[str, float]:
     return max(comparison.expected.items(), key=lambda item: item[1])
-
-
-def _budget(comparison: Comparison) -> str:
-    return f"{comparison.budget.total:g} {comparison.budget.currency}"
 
 
 def _certificate(comparison: Comparison) -> str:

@@ -11,13 +11,13 @@ from ensemble.report import mixture, tables
 from ensemble.report.analyse import Analysis
 
 CAPTIONS = {
-    "arms": "The same budget spent in three ways. Hollow: scored on the outcomes that made the choice. Filled: on "
+    "arms": "The same budget spent in several ways. Hollow: scored on the outcomes that made the choice. Filled: on "
     "other problems, and on other samples. Whiskers are intervals.",
     "frontier": "Left: how samples fail, one point per policy, joined along α. Right: the share of samples in each "
     "class along α; dotted: where format and exhausted failures take over. Whiskers and bands are intervals over "
     "problems.",
-    "coverage": "Share of problems covered by so many samples per problem: each policy alone, and the ensemble that "
-    "splits the same number equally.",
+    "coverage": "Share of problems covered by what is spent per problem: each policy alone, and the ensembles that "
+    "split the same budget. An adaptive arm stands where it ends: it may stop early.",
     "complementarity": "Share of accepted samples per problem and policy. Problems are ordered by which end of the "
     "line solves them, so a diagonal band means policies that complement each other.",
 }
@@ -53,7 +53,8 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
         run=run,
         analysis=analysis,
         intervals=tables.intervals(analysis.resampling),
-        arm_labels=tables.ARM_LABELS,
+        arm_label=tables.arm_label,
+        spends=tables.spends,
         conclusion=tables.conclusion(analysis),
         advice=mixture.sentence(analysis.comparison, "problems"),
         front=tables.front(analysis.front),

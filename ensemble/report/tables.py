@@ -10,7 +10,9 @@ from rich.text import Text
 from ensemble.claims import Claim
 from ensemble.frontier import FrontPoint, ModerateRange, Takeover
 from ensemble.intervals import Estimate, Method, Resampling
+from ensemble.mixture.arms import Arm
 from ensemble.mixture.crossfit import DIVISIONS
+from ensemble.mixture.search import Budget
 from ensemble.report.analyse import Analysis
 
 _IN_WORDS = {
@@ -22,7 +24,14 @@ _IN_WORDS = {
 _NAMES_IN_NOTES = 3
 
 METHOD_LABELS: dict[Method, str] = {"bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
-ARM_LABELS = {"mixture": "best mixture", "equal": "equal split", "best_single": "best single"}
+_ARM_LABELS = {
+    "mixture": "best mixture",
+    "equal": "equal split",
+    "best_single": "best single",
+    "optimised": "pilot, then best mixture",
+    "thompson": "Thompson sampling",
+    "halving": "successive halving",
+}
 
 
 def percent(estimate: Estimate | None) -> str:
@@ -49,10 +58,22 @@ def intervals(resampling: Resampling) -> str:
     return f"{100 * resampling.level:g} % intervals for new problems, {METHOD_LABELS[resampling.method]}"
 
 
-def allocation_label(allocation: dict[str, int]) -> str:
+def arm_label(name: str) -> str:
+    """An arm as people read it; a split by weights has the name that its experiment gives it."""
+    return _ARM_LABELS.get(name, name)
+
+
+def spends(arm: Arm, budget: Budget) -> str:
+    """What an arm spends its budget on; of an adaptive one the means over problems, and what it did not need."""
+    if arm.cost is None:
+        return allocation_label(arm.allocation)
+    return f"{arm.cost.value:.3g} {budget.currency} on average: {allocation_label(arm.allocation)}"
+
+
+def allocation_label(allocation: Mapping[str, float]) -> str:
     """How many samples go to whom, equal parts said once: `4 × low; 2 each of middle, high`."""
     return "; ".join(
-        f"{count} × {names[0]}" if len(names) == 1 else f"{count} each of {', '.join(names)}"
+        f"{_count(count)} × {names[0]}" if len(names) == 1 else f"{_count(count)} each of {', '.join(names)}"
         for count, names in _equal_parts(allocation)
     )
 
@@ -71,12 +92,15 @@ def left_out_note(names: Sequence[str]) -> str:
 
 def conclusion(analysis: Analysis) -> str:
     """What the budget-matched comparison says, in one sentence."""
-    gain = analysis.comparison.gains["equal"]
-    honest = gain.honest.get("problems")
-    if honest is None:
-        return f"At {analysis.budget} samples per problem no honest comparison is defined: {_reasons(analysis)}."
+    gains = analysis.comparison.gains
+    name = next((arm for arm in ("equal", *gains) if arm in gains), None)
+    gain = None if name is None else gains[name]
+    honest = None if gain is None else gain.honest.get("problems")
+    if name is None or gain is None or honest is None:
+        return f"At {analysis.budget} per problem no honest comparison is defined: {_reasons(analysis)}."
+    ensemble = "ensemble" if name == "equal" else arm_label(name)
     return (
-        f"At {analysis.budget} samples per problem, ensemble minus best single policy: {points(honest)} "
+        f"At {analysis.budget} per problem, {ensemble} minus best single policy: {points(honest)} "
         f"({points(gain.naive)} had the best policy been picked on the problems that score it): "
         f"{_IN_WORDS[honest.sign]}."
     )
@@ -134,7 +158,7 @@ def tables(analysis: Analysis) -> Group:
     parts = [
         (f"Solved, % of problems [{intervals(analysis.resampling)}]", _solved(analysis)),
         ("The frontier: how samples fail, % of samples", _failed(analysis)),
-        (f"The same budget: {analysis.budget} samples per problem, % of problems covered", _arms(analysis)),
+        (f"The same budget: {analysis.budget} per problem, % of problems covered", _arms(analysis)),
     ]
     titled = [Group(Text(title, style="bold"), table) for title, table in parts]
     return Group(*titled, Text(conclusion(analysis)))
@@ -164,9 +188,14 @@ def _failed(analysis: Analysis) -> Table:
 
 def _arms(analysis: Analysis) -> Table:
     def row(name: str) -> list[str]:
-        figures = analysis.comparison.coverage[name]
-        spends = _short_allocation(analysis.comparison.arms[name].allocation)
-        return [ARM_LABELS[name], spends, bare(figures.naive), *(bare(figures.honest.get(by)) for by in DIVISIONS)]
+        figures, arm = analysis.comparison.coverage[name], analysis.comparison.arms[name]
+        spends = _short_allocation(arm.allocation) if arm.cost is None else f"{arm.cost.value:.3g} on average"
+        return [
+            shown(arm_label(name)),
+            spends,
+            bare(figures.naive),
+            *(bare(figures.honest.get(by)) for by in DIVISIONS),
+        ]
 
     headings = ["arm", "spends", "naive", "new problems", "new samples"]
     return plain_table(headings, map(row, analysis.comparison.arms), num_texts=2)
@@ -195,17 +224,21 @@ def bare_difference(estimate: Estimate | None) -> str:
     return points(estimate).replace(" points", "")
 
 
-def _short_allocation(allocation: dict[str, int]) -> str:
+def _short_allocation(allocation: Mapping[str, float]) -> str:
     return "; ".join(
-        f"{count} × {names[0]}"
+        f"{_count(count)} × {names[0]}"
         if len(names) == 1
-        else f"{count} each of {', '.join(names) if len(names) == 2 else len(names)}"
+        else f"{_count(count)} each of {', '.join(names) if len(names) == 2 else len(names)}"
         for count, names in _equal_parts(allocation)
     )
 
 
-def _equal_parts(allocation: dict[str, int]) -> list[tuple[int, list[str]]]:
-    by_count: dict[int, list[str]] = {}
+def _count(count: float) -> str:
+    return f"{count:.0f}" if float(count).is_integer() else f"{count:.1f}"
+
+
+def _equal_parts(allocation: Mapping[str, float]) -> list[tuple[float, list[str]]]:
+    by_count: dict[float, list[str]] = {}
     for policy, count in allocation.items():
         by_count.setdefault(count, []).append(shown(policy))
     return sorted(by_count.items(), reverse=True)

@@ -5,7 +5,8 @@ ensemble answers n choices by splitting n over its policies as its mixture's wei
 request; one choice sticks to its conversation where `user` or the header `x-alphamix-session` names one. A `seed`
 fixes what a policy draws, not whose turn it is: for answers that can be repeated, ask a policy by its own name.
 
-Not here: best-of, and any α on request.
+With `ensemble` in its body, a request is answered by the best of a budget (`best_of`). Where the
+family allows it, a member of a sweep answers at any α (`alphas`).
 """
 
 import asyncio
@@ -23,12 +24,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ensemble.serve.alphas import AlphaLimits, Alphas, Extensible
 from ensemble.serve.answers import JSON, Origin, encode, model_object
-from ensemble.serve.ask import Path, read_ask
+from ensemble.serve.ask import Ask, Path, read_ask
 from ensemble.serve.backends import Backends, Served
+from ensemble.serve.best_of import Searches
+from ensemble.serve.best_of_ask import BestOf, BestOfLimits, read_best_of
 from ensemble.serve.breaker import Breaker, BreakerOptions
 from ensemble.serve.dispatch import Dispatcher
-from ensemble.serve.errors import ApiError, invalid, unknown_model
+from ensemble.serve.errors import ApiError, invalid
 from ensemble.serve.http import (
     EXCEPTION_HANDLERS,
     UnlessLeft,
@@ -38,12 +42,15 @@ from ensemble.serve.http import (
     send_body,
     send_events,
 )
+from ensemble.serve.judging import Judging
 from ensemble.serve.metrics import CONTENT_TYPE, Metrics
-from ensemble.serve.served import ServedPolicy
+from ensemble.serve.served import Backend, ServedPolicy
 from ensemble.serve.timeouts import Timeouts
+from ensemble.serve.turns import Turns
 from policies.engines import EngineOptions
 
 _LONGEST_REQUEST_ID = 128
+_TOLD = ("max_model_len", "fingerprint")
 _DESCRIPTION_LIFE_S = 60.0
 """How long what an upstream says about its model is believed."""
 
@@ -67,6 +74,10 @@ class ServeOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     breaker: BreakerOptions = field(default_factory=BreakerOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    best_of: BestOfLimits = field(default_factory=BestOfLimits)
+    alphas: AlphaLimits = field(default_factory=AlphaLimits)
+    judge_workers: int = 1
+    """Programs that are judged at once; 0 refuses best-of."""
     keys: tuple[str, ...] = field(default=(), repr=False)
     """API keys of clients; without any, all are served."""
 
@@ -104,9 +115,15 @@ class Gateway:
     def __init__(self, served: Served, options: ServeOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        self._backends = Backends(served, options.engine, options.timeouts, options.breaker)
-        self.policies = {name: self._served(Origin(name, served.alpha(name))) for name in served.names}
+        self._turns = Turns(options.alphas.patience_s, time.monotonic)
+        self._backends = Backends(served, options.engine, options.timeouts, options.breaker, self._turns)
+        origins = [Origin(name, served.alpha(name)) for name in served.names]
+        self.policies = {origin.name: self._served(origin, self._backends.of(origin)) for origin in origins}
         self.dispatcher = Dispatcher(self.policies, served.mixtures)
+        sweeps = served if isinstance(served, Extensible) else None
+        self.alphas = Alphas(sweeps, self.dispatcher.weights, self.policies, self._opened, options.alphas)
+        self.judging = Judging(options.judge_workers, self.metrics.verdicts)
+        self.searches = Searches(self.dispatcher, self.judging, self.metrics, options.best_of, options.timeouts.total_s)
         self._created = int(time.time())
         self._described: tuple[float, Mapping[str, JSON]] = (-_DESCRIPTION_LIFE_S, {})
 
@@ -135,27 +152,32 @@ class Gateway:
 
     async def model(self, http: HttpRequest) -> Response:
         """Show one policy or ensemble."""
-        name = http.path_params["model"]
-        if name not in self.dispatcher.weights:
-            raise unknown_model(name, self.dispatcher.weights)
+        name, origin = self.alphas.find(http.path_params["model"])
+        if origin is not None:
+            return json_response(model_object(name, self._created, {"alpha": origin.alpha}))
         return json_response(self._model(name, await self._told()))
 
     async def close(self) -> None:
         """Close connections, and engines when what is under way has ended."""
-        await asyncio.gather(*(policy.close() for policy in self.policies.values()), self._backends.close())
+        backends = [*self.policies.values(), self._backends, self.judging, self.alphas]
+        await asyncio.gather(*(backend.close() for backend in backends))
 
-    def _served(self, origin: Origin) -> ServedPolicy:
+    def _served(self, origin: Origin, backend: Backend) -> ServedPolicy:
         breaker = Breaker(self.options.breaker, time.monotonic)
-        return ServedPolicy(origin, self._backends.of(origin), breaker, self.options.limits.in_flight, self.metrics)
+        return ServedPolicy(origin, backend, breaker, self.options.limits.in_flight, self.metrics)
+
+    def _opened(self, origin: Origin) -> ServedPolicy:
+        return self._served(origin, self._backends.at_alpha(origin))
 
     async def _told(self) -> Mapping[str, JSON]:
         """What upstreams say about the models behind the policies: context length and fingerprint."""
         read_at, told = self._described
         if time.monotonic() - read_at > _DESCRIPTION_LIFE_S or not told:
-            answers = await asyncio.gather(*(policy.describe() for policy in self.policies.values()))
+            policies = [policy for name, policy in self.policies.items() if name in self.dispatcher.weights]
+            answers = await asyncio.gather(*(policy.describe() for policy in policies))
             told = {
-                name: {key: answer[key] for key in ("max_model_len", "fingerprint") if answer.get(key) is not None}
-                for name, answer in zip(self.policies, answers, strict=True)
+                policy.origin.name: {key: answer[key] for key in _TOLD if answer.get(key) is not None}
+                for policy, answer in zip(policies, answers, strict=True)
             }
             self._described = time.monotonic(), told
         return told
@@ -202,17 +224,39 @@ class Completions:
                 "that one request may ask for; send several requests"
             )
             raise invalid(message, param="n")
-        parts = gateway.dispatcher.plan(ask, headers.get("x-alphamix-session") or ask.user)
+        ask, wanted = read_best_of(ask, options.best_of)
+        with gateway.alphas.resolved(ask) as ask:
+            if wanted is not None:
+                await self._best_of(ask, wanted, receive, send, echoed)
+            else:
+                await self._relay(ask, headers.get("x-alphamix-session") or ask.user, receive, send, echoed)
+            return ask.model
+
+    async def _relay(
+        self, ask: Ask, session: str | None, receive: Receive, send: Send, echoed: Mapping[str, str]
+    ) -> None:
+        gateway = self._gateway
+        parts = gateway.dispatcher.plan(ask, session)
         if not ask.stream:
             async with UnlessLeft(receive):
                 body, named = await gateway.dispatcher.whole(ask, parts)
             await send_body(send, 200, body, {**named, **echoed})
-            return ask.model
+            return
         # Headers wait for the first chunk, so that a policy that fails before it is told by the status.
         async with UnlessLeft(receive):
             events, named = await gateway.dispatcher.begin(ask, parts)
-        await send_events(send, receive, events, {**named, **echoed}, timeouts.idle_s)
-        return ask.model
+        await send_events(send, receive, events, {**named, **echoed}, gateway.options.timeouts.idle_s)
+
+    async def _best_of(self, ask: Ask, wanted: BestOf, receive: Receive, send: Send, echoed: Mapping[str, str]) -> None:
+        searches = self._gateway.searches
+        if not ask.stream:
+            async with UnlessLeft(receive):
+                body, named = await searches.whole(ask, wanted)
+            await send_body(send, 200, body, {**named, **echoed})
+            return
+        async with UnlessLeft(receive):
+            events = await searches.begin(ask, wanted)
+        await send_events(send, receive, events, echoed, self._gateway.options.timeouts.idle_s)
 
 
 def _echoed(headers: Headers) -> dict[str, str]:

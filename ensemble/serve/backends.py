@@ -6,6 +6,7 @@ its α. Servers whose weights are switched take no request as it stands: they st
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ensemble.serve.route import Part
 from ensemble.serve.served import Backend
 from ensemble.serve.shared import Shared
 from ensemble.serve.timeouts import Timeouts
+from ensemble.serve.turns import Turns
 from ensemble.serve.upstream import Upstreams
 from policies.engines import EngineOptions
 from policies.recipes import Remote
@@ -47,6 +49,16 @@ class Served(Protocol):
 
     def open(self, name: str, options: EngineOptions) -> Engine:
         """Open the engine of a policy."""
+        ...
+
+
+@runtime_checkable
+class Switched(Protocol):
+    """Policies that may be on one server which is switched between them."""
+
+    @property
+    def is_switched(self) -> bool:
+        """Whether they are."""
         ...
 
 
@@ -140,10 +152,48 @@ class Started:
                 await relay.close()
 
 
+class InTurn:
+    """A policy on a server that serves one policy at a time; it asks when the turn is its own."""
+
+    def __init__(self, policy: str, backend: Backend, turns: Turns) -> None:
+        self._policy = policy
+        self._backend = backend
+        self._turns = turns
+        self.describe = backend.describe
+        self.close = backend.close
+
+    async def whole(self, ask: Ask, part: Part) -> bytes:
+        """As the backend."""
+        async with self._turns.of(self._policy):
+            return await self._backend.whole(ask, part)
+
+    async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
+        """As the backend."""
+        async with self._turns.of(self._policy), aclosing(self._backend.stream(ask, part)) as batches:
+            async for events in batches:
+                yield events
+
+
+class OnItsOwn(Embedded):
+    """A policy whose engine can be closed while others go on."""
+
+    def __init__(self, origin: Origin, upstreams: Upstreams, timeouts: Timeouts) -> None:
+        super().__init__(origin, upstreams, timeouts)
+        self._own = upstreams
+
+    async def close(self) -> None:
+        """Close the engine when what is under way has ended."""
+        await self._own.close()
+
+
 class Backends:
     """Makes the backends of all policies. Nothing is opened before it is asked."""
 
-    def __init__(self, served: Served, options: EngineOptions, timeouts: Timeouts, breaker: BreakerOptions) -> None:
+    def __init__(
+        self, served: Served, options: EngineOptions, timeouts: Timeouts, breaker: BreakerOptions, turns: Turns
+    ) -> None:
+        self._turns = turns
+        self._loading = threading.Lock()  # loaders must not run side by side
         self._served = served
         # Engines that ask servers keep the same time-outs as relays do.
         self._options = replace(
@@ -155,7 +205,7 @@ class Backends:
         self._timeouts = timeouts
         self._breaker = breaker
         self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
-        self._upstreams = Upstreams(served.names, self._open)  # one for all: loaders must not run side by side
+        self._upstreams = Upstreams(served.names, self._open)
 
     def of(self, origin: Origin) -> Backend:
         """Make the backend of a policy."""
@@ -166,14 +216,26 @@ class Backends:
                 return relays[0] if len(relays) == 1 else Shared(relays, self._breaker)
             if _is_relayable(served):
                 return Started(name, lambda: self._open(name), self._timeouts, self._starting)
-        return Embedded(origin, self._upstreams, self._timeouts)
+        return self._in_turn(name, Embedded(origin, self._upstreams, self._timeouts))
+
+    def at_alpha(self, origin: Origin) -> Backend:
+        """Make the backend of a policy that is not listed, to be closed by itself."""
+        name, served = origin.name, self._served
+        if isinstance(served, Registry) and served.engine.serve == "adapters":
+            return Started(name, lambda: self._open(name), self._timeouts, self._starting)
+        return self._in_turn(name, OnItsOwn(origin, Upstreams([name], self._open), self._timeouts))
+
+    def _in_turn(self, name: str, backend: Backend) -> Backend:
+        is_switched = isinstance(self._served, Switched) and self._served.is_switched
+        return InTurn(name, backend, self._turns) if is_switched else backend
 
     async def close(self) -> None:
         """Close the engines in this process when what is under way has ended."""
         await self._upstreams.close()
 
     def _open(self, policy: str) -> Engine:
-        return self._served.open(policy, self._options)
+        with self._loading:
+            return self._served.open(policy, self._options)
 
 
 def _is_relayable(registry: Registry) -> bool:

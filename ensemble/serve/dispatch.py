@@ -19,7 +19,7 @@ from msgspec import Raw
 from ensemble.serve.ask import Ask, Fields, encode
 from ensemble.serve.embedded import KINDS
 from ensemble.serve.errors import ApiError, internal, unknown_model
-from ensemble.serve.route import Part, split, turn_of
+from ensemble.serve.route import Part, dealt, split, turn_of
 from ensemble.serve.served import ServedPolicy
 from ensemble.serve.wire import Body, merged, summed
 
@@ -49,9 +49,7 @@ class Dispatcher:
         Raises:
             ApiError: 404, there is no such model.
         """
-        weights = self.weights.get(ask.model)
-        if weights is None:
-            raise unknown_model(ask.model, self.weights)
+        weights = self._weights_of(ask.model)
         if ask.model not in self._mixtures:
             return [Part(ask.model, 0, ask.n)]
         if ask.n == 1 and session is not None:
@@ -68,8 +66,26 @@ class Dispatcher:
         answered = await self._wholes(ask, parts, set())
         bodies = [body for _, (body,) in answered]
         body = bodies[0] if len(bodies) == 1 else merged(bodies)
-        body.fields |= self._head(ask)
-        return body.as_bytes(), self._headers([part for part, _ in answered])
+        body.fields |= self.head(ask)
+        return body.as_bytes(), self.headers([part for part, _ in answered])
+
+    def deal(self, model: str, budget: int) -> list[str]:
+        """Say which policy makes which draw of a budget, and move on.
+
+        Raises:
+            ApiError: 404, there is no such model.
+        """
+        weights = self._weights_of(model)
+        self._turns[model] += 1
+        return dealt(self._available(weights), budget, self._turns[model] - 1)
+
+    async def draw(self, ask: Ask, part: Part) -> list[tuple[Part, Body]]:
+        """Answer one part, or have others of the ensemble do so; return who answered what.
+
+        Raises:
+            ApiError: it cannot be had.
+        """
+        return [(answered, body) for answered, (body,) in await self._whole(ask, part, set())]
 
     async def begin(self, ask: Ask, parts: Sequence[Part]) -> tuple[AsyncGenerator[bytes], dict[str, str]]:
         """Wait for the first chunk; return the events, to be closed by the caller, and the headers.
@@ -84,12 +100,12 @@ class Dispatcher:
             await stream.aclose()
             raise
         # Where a share went to others before the first chunk, each choice still names its policy.
-        named = self._headers([first[0]] if ask.n == 1 else parts) if ask.n == 1 or first[0] in parts else {}
+        named = self.headers([first[0]] if ask.n == 1 else parts) if ask.n == 1 or first[0] in parts else {}
         return self._events(ask, first, stream), named
 
     async def _events(self, ask: Ask, first: _Answered, stream: AsyncGenerator[_Answered]) -> AsyncGenerator[bytes]:
         """Write the chunks as server-sent events; of an ensemble under one id, with usage summed at the end."""
-        head = self._head(ask)
+        head = self.head(ask)
         is_mixture = ask.model in self._mixtures
         usages: list[Body] = []
         async with aclosing(stream):
@@ -98,16 +114,16 @@ class Dispatcher:
                 async for _, bodies in stream:
                     yield self._written(bodies, head, usages if is_mixture else None)
             except ApiError as error:  # the status is sent already: clients look for an error event
-                yield _event(encode(error.as_json()))
+                yield event(encode(error.as_json()))
                 return
             except Exception:
                 log.exception("a stream broke")
-                yield _event(encode(internal().as_json()))
+                yield event(encode(internal().as_json()))
                 return
             if usages:
                 usage = Raw(encode(summed([body.usage for body in usages])))
-                yield _event(Body({**usages[0].fields, **head, "usage": usage}, []).as_bytes())
-            yield _event(b"[DONE]")
+                yield event(Body({**usages[0].fields, **head, "usage": usage}, []).as_bytes())
+            yield event(b"[DONE]")
 
     @staticmethod
     def _written(bodies: list[Body], head: Fields, usages: list[Body] | None) -> bytes:
@@ -117,7 +133,7 @@ class Dispatcher:
                 usages.append(body)
                 continue
             body.fields |= head
-            events += _event(body.as_bytes())
+            events += event(body.as_bytes())
         return bytes(events)
 
     async def _wholes(self, ask: Ask, parts: Sequence[Part], failed: set[str]) -> list[_Answered]:
@@ -159,10 +175,17 @@ class Dispatcher:
             async for answered in stream:
                 yield answered
 
+    def _weights_of(self, model: str) -> Mapping[str, float]:
+        if model in self.weights:
+            return self.weights[model]
+        if model in self.policies:  # at an α that is not listed
+            return {model: 1.0}
+        raise unknown_model(model, self.weights)
+
     def _others(self, ask: Ask, part: Part, failed: set[str], error: ApiError) -> list[Part]:
         """Split a part that failed over those of its ensemble that have not failed this request; raise if none can."""
         failed.add(part.policy)
-        left = {name: weight for name, weight in self.weights[ask.model].items() if name not in failed}
+        left = {name: weight for name, weight in self._weights_of(ask.model).items() if name not in failed}
         if not error.is_mendable or ask.model not in self._mixtures or not any(left.values()):
             raise error
         return split(self._available(left), part.n, self._turns[ask.model], part.first)
@@ -172,7 +195,7 @@ class Dispatcher:
         available = {name: weight for name, weight in weights.items() if self.policies[name].is_available}
         return available if any(available.values()) else weights
 
-    def _head(self, ask: Ask) -> Fields:
+    def head(self, ask: Ask) -> Fields:
         """Make what replaces fields of upstreams: the model's name as clients know it; of an ensemble, an id."""
         head = {"model": Raw(encode(ask.model))}
         if ask.model in self._mixtures:
@@ -180,7 +203,7 @@ class Dispatcher:
             head["created"] = Raw(b"%d" % time.time())
         return head
 
-    def _headers(self, parts: Sequence[Part]) -> dict[str, str]:
+    def headers(self, parts: Sequence[Part]) -> dict[str, str]:
         """Name the policy and its α where one alone answers, else how many choices of each prompt come from whom."""
         counts = Counter[str]()
         for part in parts:
@@ -227,7 +250,8 @@ async def interleaved(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _event(data: bytes) -> bytes:
+def event(data: bytes) -> bytes:
+    """Write a server-sent event."""
     return b"data: " + data + b"\n\n"
 
 

@@ -147,6 +147,32 @@ def not_reached(policy: str) -> ApiError:
     return ApiError(503, message, kind="server_error", code="connection")
 
 
+def too_many(limit: int) -> ApiError:
+    """429: no more best-of requests are taken."""
+    message = f"{limit} best-of requests are under way, the limit of this server: try again later"
+    return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=1)
+
+
+def too_many_alphas(policy: str, reason: str, others: Iterable[str]) -> ApiError:
+    """429: no more policies at an α of their own."""
+    message = f"{policy!r} is not made now, since {reason}: ask for one of {', '.join(others)}, or try again later"
+    return ApiError(429, message, kind="rate_limit_error", param="model", code="rate_limit", retry_after_s=10)
+
+
+def too_long(timeout_s: float) -> ApiError:
+    """504: time was out before any choice was drawn and judged."""
+    message = (
+        f"no choice was drawn and judged in {timeout_s:g} s: ask for a smaller budget, fewer tests or fewer tokens"
+    )
+    return ApiError(504, message, kind="server_error", code="timeout")
+
+
+def judge_failed() -> ApiError:
+    """503: choices came, and the judge failed on all of them."""
+    message = "the judge failed on all choices that were drawn, which says nothing about them: try again later"
+    return ApiError(503, message, kind="server_error", code="judge_failed")
+
+
 def internal() -> ApiError:
     """500: a fault of this server."""
     return ApiError(500, "internal error; the server's log says more", kind="server_error", code="internal")

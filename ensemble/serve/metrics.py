@@ -23,6 +23,12 @@ class Metrics(Collector):
         self._registry.register(self)
         self.requests = Counter[tuple[str, str]]()
         """Answered requests by model and status."""
+        self.best_of = Counter[tuple[str, str]]()
+        """Answered best-of requests by how the best was selected, and by what ended the search."""
+        self.draws = Counter[tuple[str, str]]()
+        """Of their budgets, by how the best was selected: drawn, failed, cancelled or spared."""
+        self.verdicts = Counter[str]()
+        """Of programs that were judged; of those that were only run, AC says that none failed."""
         self._outcomes: dict[str, Counter[str]] = {}
         self._gauges: dict[str, tuple[Callable[[], int], Callable[[], bool]]] = {}
         self._seconds = Histogram(
@@ -46,6 +52,10 @@ class Metrics(Collector):
         """Read the state of a policy whenever metrics are asked for."""
         self._gauges[policy] = (in_flight, is_out)
 
+    def unwatch(self, policy: str) -> None:
+        """Read it no more; what was counted stays."""
+        del self._gauges[policy]
+
     def as_text(self) -> bytes:
         """Write all down in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -64,4 +74,13 @@ class Metrics(Collector):
         for policy, (count_now, out_now) in self._gauges.items():
             in_flight.add_metric((policy,), count_now())
             is_out.add_metric((policy,), out_now())
-        yield from (requests, calls, in_flight, is_out)
+        best_of = CounterMetricFamily("alphamix_best_of", "Best-of requests.", labels=["select", "stopped"])
+        for labels, count in list(self.best_of.items()):
+            best_of.add_metric(labels, count)
+        draws = CounterMetricFamily("alphamix_best_of_draws", "Of their budgets.", labels=["select", "state"])
+        for labels, count in list(self.draws.items()):
+            draws.add_metric(labels, count)
+        verdicts = CounterMetricFamily("alphamix_verdicts", "Programs of clients that ran.", labels=["verdict"])
+        for verdict, count in list(self.verdicts.items()):
+            verdicts.add_metric((verdict,), count)
+        yield from (requests, calls, in_flight, is_out, best_of, draws, verdicts)

@@ -4,10 +4,12 @@ A single policy is a mixture of one. Health, retries and failover are no busines
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
-from ensemble.allocation import rotated
+from ensemble.allocation import GOLDEN_RATIO, rotated
 
 
 class Part(NamedTuple):
@@ -36,6 +38,28 @@ def split(weights: Mapping[str, float], n: int, turn: int, first: int = 0) -> li
         if count:
             parts.append(Part(policy, first, count))
             first += count
+    return parts
+
+
+def dealt(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
+    """Say which policy makes which of `budget` draws: as many each as `split` gives, spread so evenly that those of any
+    first few are near the shares as well. Who comes first moves on with the turn.
+
+    Raises:
+        ValueError: as `ensemble.allocation.rotated`.
+    """
+    counts = {policy: count for policy, count in rotated(weights, budget, turn).items() if count}
+    phases = {policy: (turn * GOLDEN_RATIO + Fraction(place, len(counts))) % 1 for place, policy in enumerate(counts)}
+    draws = [(((index + phases[policy]) / count), policy) for policy, count in counts.items() for index in range(count)]
+    return [policy for _, policy in sorted(draws, key=lambda draw: draw[0])]
+
+
+def parts_of(policies: Sequence[str], first: int) -> list[Part]:
+    """Gather draws, of which the first has the index `first`, in one part for each policy."""
+    parts: list[Part] = []
+    for policy, count in Counter(policies).items():
+        parts.append(Part(policy, first, count))
+        first += count
     return parts
 
 

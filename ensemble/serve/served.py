@@ -48,6 +48,7 @@ class ServedPolicy:
         self._backend = backend
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._metrics = metrics
         self._outcomes = metrics.outcomes_of(origin.name)
         metrics.watch(origin.name, lambda: self._in_flight, lambda: self.breaker.state != "closed")
         self.describe: Callable[[], Any] = backend.describe
@@ -57,6 +58,10 @@ class ServedPolicy:
     def is_available(self) -> bool:
         """Whether a request would be let in now."""
         return self.breaker.is_passable and self._in_flight < self._max_in_flight
+
+    def unwatch(self) -> None:
+        """Leave the metrics: whoever closes it before the others says so first."""
+        self._metrics.unwatch(self.origin.name)
 
     async def whole(self, ask: Ask, part: Part) -> Body:
         """Answer a part of a request.

@@ -15,6 +15,8 @@ from grading.coverage import tests_required
 from grading.types import Verdict
 
 CELLS = "SELECT cell, policy, problem FROM cells"
+FIX_ALL = "UPDATE cells SET num_fixed = (SELECT COUNT(*) FROM slots WHERE slots.cell = cells.cell)"
+FIX = "UPDATE cells SET num_fixed = MAX(num_fixed, ?) WHERE policy = ?"
 _SLOT = "slot, cell, sample_index, seed"
 SLOTS = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? ORDER BY slot"
 FIND = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? AND problem = ? AND sample_index = ?"
@@ -64,19 +66,54 @@ PROGRESS = (
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
 )
+CELL_COSTS = (
+    "SELECT policy, problem, costs.* FROM (SELECT cell, COUNT(*) AS n, AVG(prompt_tokens) AS prompt_tokens, "
+    "AVG(completion_tokens) AS completion_tokens, AVG(seconds) AS seconds, AVG(LENGTH(text)) AS text_bytes, "
+    "AVG(cpu_s) AS cpu_s FROM samples CROSS JOIN slots USING (slot) CROSS JOIN texts USING (slot) "
+    "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = samples.slot GROUP BY cell) AS costs "
+    "JOIN cells USING (cell) ORDER BY cell"
+)
+TIMES = (
+    "SELECT created, seconds, completion_tokens "
+    "FROM samples CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    "WHERE seconds NOTNULL AND completion_tokens NOTNULL AND (?1 IS NULL OR policy = ?1) ORDER BY created"
+)
 _ACCEPTED = f"(verdict = '{Verdict.AC}' OR (:below_1 AND tests_passed >= tests_required(num_tests)))"
 _TALLY = (
     "SELECT policy, problem, counts.* FROM (SELECT cell, COUNT(*) AS n, SUM(accepted) AS c, "
     + "".join(f"COUNT(*) FILTER (WHERE failure = '{failure}' AND NOT accepted) AS {failure}, " for failure in FAILURES)
     + "AVG(completion_tokens) AS tokens, AVG(seconds) AS seconds "
     f"FROM (SELECT slot, failure, {_ACCEPTED} AS accepted FROM verdicts WHERE verdict_set = :verdict_set) "
-    "CROSS JOIN samples USING (slot) CROSS JOIN slots USING (slot) GROUP BY cell) AS counts "
-    "JOIN cells USING (cell) ORDER BY cell"
+    "CROSS JOIN samples USING (slot) CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    "WHERE sample_index < num_fixed GROUP BY cell) AS counts JOIN cells USING (cell) ORDER BY cell"
+)
+SIZES = (
+    "SELECT policy, problem, COUNT(*) AS planned, num_fixed AS fixed FROM slots CROSS JOIN cells USING (cell) "
+    "GROUP BY cell ORDER BY cell"
+)
+DRAWS = (
+    f"SELECT policy, problem, sample_index, {_ACCEPTED} AS accepted FROM verdicts CROSS JOIN slots USING (slot) "
+    "CROSS JOIN cells USING (cell) WHERE verdict_set = :verdict_set ORDER BY slot"
+)
+SPENT = "SELECT COUNT(*), COALESCE(SUM(completion_tokens), 0), COALESCE(SUM(seconds), 0.0) FROM samples"
+COSTS = (
+    "SELECT policy, AVG(tokens) AS tokens, AVG(seconds) AS seconds FROM (SELECT policy, "
+    "AVG(completion_tokens) AS tokens, AVG(seconds) AS seconds FROM samples CROSS JOIN slots USING (slot) "
+    "CROSS JOIN cells USING (cell) WHERE sample_index < ? GROUP BY cell) GROUP BY policy"
 )
 
 
 def tally(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFrame:
     """Count verdicts per cell; see `Store.tally`."""
+    return _accepted(db, _TALLY, level, verdict_set).drop(columns="cell")
+
+
+def draws(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFrame:
+    """Whether each graded sample is accepted; see `Store.draws`."""
+    return _accepted(db, DRAWS, level, verdict_set)
+
+
+def _accepted(db: sqlite3.Connection, query: str, level: float, verdict_set: int) -> pd.DataFrame:
     tests_required(level, 1)  # an error inside SQL would lose its message
 
     @cache
@@ -84,5 +121,4 @@ def tally(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFram
         return tests_required(level, num_tests)
 
     db.create_function("tests_required", 1, required, deterministic=True)
-    table = pd.read_sql_query(_TALLY, db, params={"below_1": level != 1.0, "verdict_set": verdict_set})
-    return table.drop(columns="cell")
+    return pd.read_sql_query(query, db, params={"below_1": level != 1.0, "verdict_set": verdict_set})

@@ -1,6 +1,8 @@
 """The tables of a run's record, and what makes older formats readable.
 
-Texts stand apart from the rest of a sample, and names apart from slots, so that counting reads neither. A writer
+Texts stand apart from the rest of a sample, and names apart from slots, so that counting reads neither. Of each
+cell the first `num_fixed` slots were planned whatever was drawn, those beyond because of what was drawn (by an adaptive
+arm): pass@k is estimated from the former alone. A writer
 brings an older file up to date; a reader, who may change nothing, sees one of format 2 through views.
 """
 
@@ -16,7 +18,8 @@ RUN_SET = "run"
 _TABLES = f"""
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE cells (
-    cell INTEGER PRIMARY KEY, policy TEXT NOT NULL, problem TEXT NOT NULL, UNIQUE (policy, problem)
+    cell INTEGER PRIMARY KEY, policy TEXT NOT NULL, problem TEXT NOT NULL, num_fixed INTEGER NOT NULL,
+    UNIQUE (policy, problem)
 );
 CREATE TABLE slots (
     slot INTEGER PRIMARY KEY, cell INTEGER NOT NULL REFERENCES cells DEFERRABLE INITIALLY DEFERRED,
@@ -48,7 +51,7 @@ ALTER TABLE verdicts ADD COLUMN forgeable INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE verdicts ADD COLUMN passed_tests TEXT;
 """
 _OLD_TABLES = ("about", "slots", "samples", "judges", "verdicts")  # of format 2
-_CELLS_OF_2 = "SELECT policy, problem FROM {slots} GROUP BY policy, problem ORDER BY MIN(slot)"
+_CELLS_OF_2 = "SELECT policy, problem, COUNT(*) AS num_fixed FROM {slots} GROUP BY policy, problem ORDER BY MIN(slot)"
 _VERDICTS_OF_2 = (
     "SELECT 1 AS verdict_set, slot, verdict, failure, tests_passed, num_tests, first_failed_test, cpu_s, peak_rss_mb, "
     "message, forgeable, passed_tests, judge FROM {verdicts}"
@@ -61,8 +64,8 @@ _FROM_2_TO_3 = (
     "".join(f"ALTER TABLE {table} RENAME TO old_{table};" for table in _OLD_TABLES)
     + _TABLES
     + f"""
-INSERT INTO about SELECT * FROM old_about;
-INSERT INTO cells (policy, problem) {_CELLS_OF_2.format(slots="old_slots")};
+INSERT INTO about SELECT * FROM old_about WHERE key <> 'samples';
+INSERT INTO cells (policy, problem, num_fixed) {_CELLS_OF_2.format(slots="old_slots")};
 INSERT INTO slots {_SLOTS_OF_2.format(slots="old_slots")} ORDER BY slot;
 INSERT INTO samples {_SAMPLES_OF_2.format(samples="old_samples")};
 INSERT INTO texts SELECT slot, completion FROM old_samples;
@@ -77,8 +80,8 @@ SCHEMA_VERSION = 3
 
 _VIEWS_OF_2 = f"""
 PRAGMA temp_store=MEMORY;
-CREATE TEMP TABLE cells (cell INTEGER PRIMARY KEY, policy, problem, UNIQUE (policy, problem));
-INSERT INTO cells (policy, problem) {_CELLS_OF_2.format(slots="main.slots")};
+CREATE TEMP TABLE cells (cell INTEGER PRIMARY KEY, policy, problem, num_fixed, UNIQUE (policy, problem));
+INSERT INTO cells (policy, problem, num_fixed) {_CELLS_OF_2.format(slots="main.slots")};
 CREATE TEMP VIEW slots AS {_SLOTS_OF_2.format(slots="main.slots")};
 CREATE TEMP VIEW samples AS {_SAMPLES_OF_2.format(samples="main.samples")};
 CREATE TEMP VIEW texts AS SELECT slot, completion AS text FROM main.samples;

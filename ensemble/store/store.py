@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from ensemble.mixture.search import Currency
 from ensemble.store import queries
 from ensemble.store.connection import open_for_reading, open_for_writing, snapshot, transaction
 from ensemble.store.records import (
@@ -81,14 +82,35 @@ class Store:
         return dict(self._db.execute("SELECT key, value FROM about"))
 
     def plan(self, slots: Iterable[Slot], about: Mapping[str, str]) -> None:
-        """Write down every slot, once and for all."""
+        """Write down the first slots, all of fixed number, and what they were made from."""
         with self.transaction():
             self._db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-            cells: dict[tuple[str, str], int] = {}
-            self._db.executemany("INSERT INTO slots VALUES (?, ?, ?, ?)", _slot_rows(slots, cells))
-            self._db.executemany(
-                "INSERT INTO cells VALUES (?, ?, ?)", ((number, *names) for names, number in cells.items())
-            )
+            self._add_slots(slots)
+            self._db.execute(queries.FIX_ALL)
+
+    def extend(self, slots: Iterable[Slot], fixed: Mapping[str, int]) -> None:
+        """Write down more slots, with numbers from `next_number` on.
+
+        Args:
+            slots: none of them planned before.
+            fixed: by policy, so many of each of its cells are of fixed number; the others were planned because of what
+                had been drawn.
+        """
+        with self.transaction():
+            self._add_slots(slots)
+            self._db.executemany(queries.FIX, [(number, policy) for policy, number in fixed.items()])
+
+    def next_number(self) -> int:
+        """The number of the first slot that is not planned."""
+        (last,) = self._db.execute("SELECT MAX(slot) FROM slots").fetchone()
+        return 0 if last is None else last + 1
+
+    def sizes(self) -> pd.DataFrame:
+        """How many slots of each cell are planned, and how many of these are of fixed number.
+
+        Columns: `policy`, `problem`, `planned`, `fixed`, in the order of the plan.
+        """
+        return pd.read_sql_query(queries.SIZES, self._db)
 
     def cells(self) -> list[tuple[str, str]]:
         """Every policy and problem that samples are planned of, in order."""
@@ -226,15 +248,57 @@ class Store:
         """Count verdicts of a set [the current] per policy and problem, in the order of the plan.
 
         Columns: `policy`, `problem`, `n`, `c`, one per failure class, and means per sample of `tokens` and `seconds`.
-        A sample counts in c if it clears the coverage level, and in its failure class otherwise.
+        A sample counts in c if it clears the coverage level, and in its failure class otherwise. Samples beyond the
+        fixed number of a cell are not counted: they were drawn because of what had been drawn.
 
         Raises GradingError where the level is not above 0 and at most 1.
         """
         return queries.tally(self._db, level, self._set(verdict_set))
 
+    def draws(self, level: float = 1.0, verdict_set: str | None = None) -> pd.DataFrame:
+        """Whether each sample with a verdict in a set [the current] clears a coverage level, in the order of the plan.
+
+        Columns: `policy`, `problem`, `sample_index`, `accepted`.
+
+        Raises GradingError as `tally`.
+        """
+        return queries.draws(self._db, level, self._set(verdict_set))
+
+    def mean_costs(self, samples: int) -> pd.DataFrame:
+        """What a sample of each policy costs, by the first samples of each cell, as the mean over problems.
+
+        Columns: `tokens`, `seconds`; null where unknown.
+        """
+        return pd.read_sql_query(queries.COSTS, self._db, params=(samples,), index_col="policy")
+
+    def spent(self) -> dict[Currency, float]:
+        """What all samples together cost."""
+        samples, tokens, seconds = self._db.execute(queries.SPENT).fetchone()
+        return {"samples": samples, "tokens": tokens, "seconds": seconds}
+
     def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
         """Per policy: slots planned, sampled and graded (in a set), completion tokens so far."""
         return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
+
+    def cell_costs(self, verdict_set: str | None = None) -> pd.DataFrame:
+        """What samples took, per policy and problem that has any, in the order of the plan.
+
+        Columns: `policy`, `problem`, `n` samples, and means over those that tell it of `prompt_tokens`,
+        `completion_tokens`, `seconds`, `text_bytes` (compressed) and `cpu_s` (of the current verdicts, or a set's).
+        """
+        table = pd.read_sql_query(queries.CELL_COSTS, self._db, params=(self._set(verdict_set),))
+        return table.drop(columns="cell")
+
+    def times(self, policy: str | None = None) -> pd.DataFrame:
+        """When the samples (of one policy) came that tell `seconds` and `completion_tokens`; in order of `created`."""
+        return pd.read_sql_query(queries.TIMES, self._db, params=(policy,))
+
+    def size(self) -> int:
+        """Bytes of the record, as it is once all writes are merged into its file."""
+        (pages,), (page_bytes,) = (
+            self._db.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
+        )
+        return pages * page_bytes
 
     # How rows become records
 
@@ -246,6 +310,16 @@ class Store:
         while page := self._db.execute(query, (last, *parameters, _PAGE)).fetchall():
             yield from map(self._sample, page)
             last = page[-1][0]
+
+    def _add_slots(self, slots: Iterable[Slot]) -> None:
+        known: dict[tuple[str, str], int] = {
+            (policy, problem): cell for cell, policy, problem in self._db.execute(queries.CELLS)
+        }
+        cells = dict(known)
+        self._db.executemany("INSERT INTO slots VALUES (?, ?, ?, ?)", _slot_rows(slots, cells))
+        new = ((number, *names) for names, number in cells.items() if names not in known)
+        self._db.executemany("INSERT INTO cells VALUES (?, ?, ?, 0)", new)
+        self._cells = {}
 
     def _sample(self, row: Sequence[Any]) -> Sample:
         number, cell, index, seed, text, *rest = row

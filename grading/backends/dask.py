@@ -10,19 +10,32 @@ from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm.core import CommClosedError
 from joblib._dask import DaskDistributedBackend
 
-from grading.backends import BackendError
+from grading.backends import BackendError, Pool
 
 _NAME = "alphamix-dask"
+_LOST = (KilledWorker, CommClosedError, TimeoutError, CancelledError)
 
 
 @contextmanager
 def open_backend(workers: int | None, address: str | None) -> Generator[tuple[type[Exception], ...]]:
     """Run on all workers of the scheduler at `address`, or on a local cluster of `workers` processes."""
-    if address is not None and workers is not None:
-        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own: leave out workers")
+    _refuse_workers(workers, address)
     joblib.register_parallel_backend(_NAME, _Backend)
     with _client(workers, address) as client, joblib.parallel_config(backend=_NAME, client=client):
-        yield (KilledWorker, CommClosedError, TimeoutError, CancelledError)
+        yield _LOST
+
+
+@contextmanager
+def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
+    """Run calls on all workers of the scheduler at `address`, or on a local cluster of `workers` processes."""
+    _refuse_workers(workers, address)
+    with _client(workers, address) as client:
+        yield Pool(client.get_executor(pure=False).submit, _LOST)
+
+
+def _refuse_workers(workers: int | None, address: str | None) -> None:
+    if address is not None and workers is not None:
+        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own: leave out workers")
 
 
 @contextmanager

@@ -2,15 +2,17 @@
 
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any
 
 import joblib
 import ray
 from ray.exceptions import RayError
 from ray.util.joblib.ray_backend import RayBackend
 
-from grading.backends import BackendError
+from grading.backends import BackendError, Pool
 
 _NAME = "alphamix-ray"
 
@@ -25,6 +27,21 @@ def open_backend(workers: int | None, address: str | None) -> Generator[tuple[ty
         # One core each: actors that ask for none would all be put on one machine.
         with joblib.parallel_config(backend=_NAME, n_jobs=num_workers, ray_remote_args={"num_cpus": 1}):
             yield (RayError,)
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
+    """Run calls on one core each, of the cluster at `address` or of a local one with `workers` cores."""
+    _connect(workers or (joblib.cpu_count() if address is None else -1), address)
+
+    def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        task: Any = ray.remote(num_cpus=1, max_retries=0)(function)
+        return task.remote(*arguments).future()
+
+    try:
+        yield Pool(submit, (RayError,))
     finally:
         ray.shutdown()
 

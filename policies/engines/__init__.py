@@ -16,8 +16,10 @@ ENGINES = {
     "scripted": ("policies.engines.scripted", "ScriptedEngine"),
     "transformers": ("policies.engines.transformers", "TransformersEngine"),
     "vllm": ("policies.serving", "vllm_family"),
+    "vllm member": ("policies.serving", "join_family"),
 }
-"""Module and class of each engine; of vLLM, whose servers policies share, what makes a family of it."""
+"""Module and class of each engine; of vLLM, whose servers policies share, what makes a family of it, and what
+adds a member."""
 
 
 @dataclass(frozen=True, slots=True)

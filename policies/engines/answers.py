@@ -18,6 +18,8 @@ class ServerAnswer:
     prompt_tokens: Any = None
     completion_tokens: Any = None
     system_fingerprint: Any = None
+    token_counts: dict[int, int] = field(default_factory=dict)
+    """Completion tokens by index of the choice, where the server lists them (vLLM's `return_token_ids`)."""
 
 
 def is_count(value: object) -> bool:
@@ -63,5 +65,8 @@ def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
         piece.encode()  # half a character, escaped in JSON, is no text
         answer.texts[index] = answer.texts.get(index, "") + piece
         answer.finish_reasons[index] = choice.get("finish_reason") or answer.finish_reasons.get(index)
+        listed: Any = choice.get("token_ids")
+        if isinstance(listed, list):
+            answer.token_counts[index] = answer.token_counts.get(index, 0) + len(listed)
         first += piece if index == 0 else ""
     return first

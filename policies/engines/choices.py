@@ -54,14 +54,17 @@ def asks(requests: Sequence[Request], most: int) -> Iterator[Ask]:
 def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int, Completion | EngineFailure]:
     """What each choice is, by its index below `n`: a whole answer or a failure. Choices that did not come are missing.
 
-    Servers count the tokens of all choices together. Each choice gets the share that its length in characters has, in
-    whole numbers that sum to the server's count: means over a prompt's samples are exact, single counts are not.
+    Servers count the tokens of all choices together. Where one also lists those of each choice, the counts are its own.
+    Else each choice gets the share that its length in characters has, in whole numbers that sum to the server's count:
+    means over a prompt's samples are exact, single counts are not.
     """
     if not is_count(answer.prompt_tokens) or not is_count(answer.completion_tokens):
         failure = EngineFailure("malformed", f"{url} reports no usage: serve the model with one that counts tokens.")
         return dict.fromkeys(range(n), failure)
     came = sorted(index for index in answer.texts if 0 <= index < n)
-    tokens = _shares(answer.completion_tokens, [len(answer.texts[index]) for index in came])
+    tokens = [answer.token_counts.get(index, 0) for index in came]
+    if sum(tokens) != answer.completion_tokens:
+        tokens = _shares(answer.completion_tokens, [len(answer.texts[index]) for index in came])
     found: dict[int, Completion | EngineFailure] = {}
     for index, count in zip(came, tokens, strict=True):
         told = answer.finish_reasons.get(index)

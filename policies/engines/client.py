@@ -25,14 +25,25 @@ _LONGEST_TOLD = 400
 
 
 class Client:
-    """Asks for `model` at `url`. Messages go to `chat/completions`, plain text to `completions`."""
+    """Asks for `model` at `url`. Messages go to `chat/completions`, plain text to `completions`.
+
+    `lists_tokens`: whether the server can list the tokens of each choice, of which the API tells only the sum.
+    """
 
     def __init__(
-        self, url: str, model: str, api_key: str | None, extra_body: Mapping[str, Any], options: EngineOptions
+        self,
+        url: str,
+        model: str,
+        api_key: str | None,
+        extra_body: Mapping[str, Any],
+        options: EngineOptions,
+        *,
+        lists_tokens: bool = False,
     ) -> None:
         self.url = url
         self._model = model
         self._extra_body = dict(extra_body)
+        self._extra_body_of_choices = self._extra_body | ({"return_token_ids": True} if lists_tokens else {})
         self._options = options
         self._client = openai.AsyncOpenAI(
             base_url=url,
@@ -144,8 +155,8 @@ class Client:
             "top_p": parameters.top_p,
             "max_tokens": parameters.max_tokens,
         }
-        if self._extra_body:
-            arguments["extra_body"] = self._extra_body
+        if extra_body := self._extra_body_of_choices if n > 1 else self._extra_body:
+            arguments["extra_body"] = extra_body
         if parameters.stop:
             arguments["stop"] = list(parameters.stop)
         if n > 1:

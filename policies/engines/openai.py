@@ -45,14 +45,19 @@ class OpenAIEngine:
         options: EngineOptions,
         *,
         extra_body: Mapping[str, Any] | None = None,
+        lists_tokens: bool = False,
     ) -> None:
-        """`extra_body` goes into every request: fields that are no part of the OpenAI API."""
+        """`extra_body` goes into every request: fields that are no part of the OpenAI API.
+
+        With `lists_tokens` the server, which is vLLM, is asked for the tokens of each of several choices: so they
+        are counted, not split by length.
+        """
         urls = [url] if isinstance(url, str) else list(url)
         self._options = options
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"openai {urls[0]}", daemon=True)
         self._thread.start()
-        clients = [Client(one, model, api_key, extra_body or {}, options) for one in urls]
+        clients = [Client(one, model, api_key, extra_body or {}, options, lists_tokens=lists_tokens) for one in urls]
         self._endpoints = Endpoints([Endpoint(one, options.concurrency, options.choices) for one in clients])
         self._dispatch = Dispatch(self._endpoints, options)
 

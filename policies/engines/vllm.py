@@ -64,7 +64,10 @@ class VllmEngine:
         """The name that the server knows the policy by."""
         self.extra_body = extra_body or {}
         """What every request for the policy says besides."""
-        self._engine = OpenAIEngine(server.url, model, server.api_key, options, extra_body=extra_body)
+        self.is_closed = False
+        self._engine = OpenAIEngine(
+            server.url, model, server.api_key, options, extra_body=extra_body, lists_tokens=True
+        )
         self._turn = turn
         self._on_close = on_close
 
@@ -90,6 +93,7 @@ class VllmEngine:
     def close(self) -> None:
         """Close the connections, and the server if it is this policy's own. Safe to call twice."""
         self._engine.close()
+        self.is_closed = True
         self._on_close()
 
 
@@ -121,6 +125,25 @@ class VllmFamily:
         self._engines: list[VllmEngine] = []
         for name, member in self._members.items():
             _check(name, member, next(iter(self._members.values())), options.serve)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members."""
+        return tuple(self._members)
+
+    @property
+    def base(self) -> Path:
+        """The checkpoint that `switch` and `adapters` go out from."""
+        return next(iter(self._members.values())).checkpoint
+
+    def add(self, name: str, member: Member) -> None:
+        """Add a member, also while servers run.
+
+        Raises:
+            PolicyError: it cannot be served in the way of this family.
+        """
+        _check(name, member, next(iter(self._members.values())), self._options.serve)
+        self._members[name] = member
 
     def open(self, name: str) -> VllmEngine:
         """Open a policy. With `switch`, its answers wait until those of another are all taken.
@@ -156,7 +179,7 @@ class VllmFamily:
                 self._loaded.clear()
 
     def _keep(self, engine: VllmEngine) -> VllmEngine:
-        self._engines.append(engine)
+        self._engines = [*(other for other in self._engines if not other.is_closed), engine]
         return engine
 
     def _open_pair(self, low: Path, high: Path, alpha: float) -> VllmEngine:

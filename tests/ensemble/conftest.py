@@ -56,6 +56,8 @@ class Server:
     seeds: list[tuple[str, str, int]] = field(default_factory=list)
     """Every request that came: model, prompt, seed."""
     url: str = ""
+    tokens: Callable[[str], int] = lambda model: 11
+    """Completion tokens of an answer, by model."""
     honours_n: bool = False
     """Whether it sends n choices where they are asked for, choice i as for seed + i."""
     fault: Callable[[int], Fault | None] = lambda number: None
@@ -92,7 +94,8 @@ def server() -> Iterator[Server]:
                 {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
                 for i, answer in enumerate(answers)
             ]
-            usage = {"prompt_tokens": 5, "completion_tokens": 11 * n, "total_tokens": 5 + 11 * n}
+            tokens = served.tokens(model) * n
+            usage = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
             reply = {"id": "1", "object": "chat.completion", "created": 0, "model": model}
             fault = served.fault(number) or send_json
             with suppress(OSError):  # the client may leave first

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from ensemble.adaptive.draws import Draws
 from ensemble.adaptive.halving import SuccessiveHalving
 from ensemble.adaptive.replay import play, shuffled, simulate
 from ensemble.adaptive.strategies import Optimised, Thompson, Uniform, Weights
@@ -45,7 +46,7 @@ def draws_of(rates_MP, length, seed=0):
 @given(STRATEGIES, RATES, COSTS, st.floats(15, 40), st.integers(0, 99))
 def test_no_problem_costs_more_than_the_budget(strategy, rates_MP, cost_M, total, seed):
     draws_MPT = draws_of(rates_MP, 200, seed)
-    end = play(strategy, draws_MPT, np.full((3, 4), 200), Tally.empty(4, Budget(total, cost_M, "seconds"), seed))
+    end = play(strategy, Draws(draws_MPT, np.full((3, 4), 200)), Tally.empty(4, Budget(total, cost_M, "seconds"), seed))
     assert np.all(end.spent_P <= total + 1e-6)
     assert end.num_samples_MP.any()
     assert not strategy.ask(end).any()
@@ -63,7 +64,7 @@ def test_a_run_that_is_killed_within_a_batch_goes_on_within_the_budget(strategy,
         end_MP = tally.num_samples_MP + came_MP
         total_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
         tally = tally.tell(came_MP, total_MP - tally.num_correct_MP)
-    end = play(strategy, draws_MPT, np.full((3, 4), 20), tally)
+    end = play(strategy, Draws(draws_MPT, np.full((3, 4), 20)), tally)
     assert np.all(end.spent_P <= 8 + 1e-9)
 
 
@@ -71,13 +72,13 @@ def test_a_run_that_is_killed_within_a_batch_goes_on_within_the_budget(strategy,
 def test_from_every_prefix_of_its_batches_a_run_ends_alike(strategy):
     rng = np.random.default_rng(3)
     draws_MPT, held_MP = draws_of(rng.random((3, 4)) * 0.4, 20), np.full((3, 4), 20)
-    whole = play(strategy, draws_MPT, held_MP, Tally.empty(4, few(12.0), seed=5))
+    whole = play(strategy, Draws(draws_MPT, held_MP), Tally.empty(4, few(12.0), seed=5))
     tally = Tally.empty(4, few(12.0), seed=5)
     while (asked_MP := strategy.ask(tally)).any():
         end_MP = tally.num_samples_MP + asked_MP
         c_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
         tally = Tally(end_MP, c_MP, few(12.0), seed=5)
-        again = play(strategy, draws_MPT, held_MP, tally)
+        again = play(strategy, Draws(draws_MPT, held_MP), tally)
         np.testing.assert_array_equal(again.num_samples_MP, whole.num_samples_MP)
         np.testing.assert_array_equal(again.num_correct_MP, whole.num_correct_MP)
 
@@ -88,7 +89,7 @@ def test_halving_that_is_killed_within_a_rung_keeps_the_same_policies(per_proble
     rng = np.random.default_rng(seed)
     draws_MPT, held_MP = draws_of(rng.random((5, 3)), 60, seed), np.full((5, 3), 60)
     strategy, tally = SuccessiveHalving(per_problem), Tally.empty(3, few(47.0, 5))
-    whole = play(strategy, draws_MPT, held_MP, tally)
+    whole = play(strategy, Draws(draws_MPT, held_MP), tally)
     while (asked_MP := strategy.ask(tally)).any():
         part_MP = np.minimum(asked_MP, data.draw(arrays.arrays(np.int64, (5, 3), elements=st.integers(0, 20))))
         part_MP = part_MP if part_MP.any() else asked_MP
@@ -102,7 +103,7 @@ def test_halving_keeps_the_better_half_and_spends_all():
     # Eight policies, 3 rungs of 24 samples: 3 each, then 6 each for four, then 12 each for two.
     accepted_M = np.array([0, 1, 2, 3, 4, 5, 6, 7]) / 7
     draws_MPT = np.arange(24) % 7 < (accepted_M * 7)[:, None, None]
-    end = play(SuccessiveHalving(), draws_MPT, np.full((8, 1), 24), Tally.empty(1, few(72.0, 8)))
+    end = play(SuccessiveHalving(), Draws(draws_MPT, np.full((8, 1), 24)), Tally.empty(1, few(72.0, 8)))
     assert sorted(end.num_samples_MP[:, 0].tolist()) == [3, 3, 3, 3, 9, 9, 21, 21]
     assert end.num_samples_MP.sum() == 72
 
@@ -154,7 +155,7 @@ def test_replays_agree_with_exact_enumeration(strategy, seeds):
     orders = [sorted(set(permutations([k < c for k in range(4)]))) for c in (1, 2)]
     exact = np.mean(
         [
-            play(strategy, np.array(pair)[:, None], n_MP, Tally.empty(1, budget, seed)).solved_P[0]
+            play(strategy, Draws(np.array(pair)[:, None], n_MP), Tally.empty(1, budget, seed)).solved_P[0]
             for pair in product(*orders)
             for seed in range(seeds)
         ]
@@ -167,7 +168,7 @@ def test_replays_agree_with_exact_enumeration(strategy, seeds):
 
 def test_thompson_with_one_policy_stops_at_the_first_success():
     draws_MPT = np.array([[[0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]], np.bool_)
-    end = play(Thompson(), draws_MPT, np.full((1, 3), 5), Tally.empty(3, few(5.0, 1)))
+    end = play(Thompson(), Draws(draws_MPT, np.full((1, 3), 5)), Tally.empty(3, few(5.0, 1)))
     assert end.num_samples_MP.tolist() == [[3, 5, 1]]
     assert end.num_correct_MP.tolist() == [[1, 0, 1]]
 

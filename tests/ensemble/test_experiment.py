@@ -42,7 +42,7 @@ def test_paths_of_the_file_are_relative_to_it_and_those_of_flags_to_here(path, t
 
 
 def test_samples_default_to_the_budget(path):
-    assert experiment.load(path).samples_per_cell == 4
+    assert experiment.load(path).budget.samples == 4
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Run:
         self.inputs: Inputs = read_inputs(load(trial, settings))
         self.path = trial.parent / STORE_NAME
         names, problems = self.inputs.registry.names, self.inputs.problems
-        self.planned = list(plan_slots(names, problems, self.inputs.experiment.samples_per_cell, 0))
+        self.planned = list(plan_slots(names, problems, self.inputs.experiment.budget.samples, 0))
         with Store(self.path) as store:
             store.plan(self.planned, {"made": "here"})
 
@@ -80,7 +80,7 @@ class Run:
         patient = self.inputs
         sampling = patient.experiment.sampling.model_copy(update={"deadline_s": faults.LATE_S / 2})
         hasty = patient.experiment.model_copy(update={"sampling": sampling})
-        self.inputs = Inputs(hasty, patient.registry, patient.problems, patient.members)
+        self.inputs = Inputs(hasty, patient.registry, patient.problems, patient.members, {})
         owed = self.fill()
         self.inputs = patient
         return owed

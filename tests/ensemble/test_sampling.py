@@ -1,14 +1,20 @@
 """From a plan to requests: which slots there are, which are asked for, and in which batches."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from ensemble.experiment import SamplingSection
 from ensemble.lanes import LaneEnded, Lanes
+from ensemble.pass_at_k import Ints
 from ensemble.sampling import Slots, plan_slots, sample_owed
+from ensemble.sections import SamplingSection
 from ensemble.store import STORE_NAME, Sample, Slot, Store
 from grading.types import Problem
 from policies.engines.scripted import ScriptedEngine
@@ -64,6 +70,22 @@ def test_slots_in_little_room_are_the_slots(slots: list[Slot]) -> None:
     assert list(table) == slots[:15]
     assert table[4:9] == slots[4:9]
     assert table[-1] == slots[14]
+
+
+@given(st.lists(st.integers(1, 4), max_size=20), st.sets(st.integers(0, 80)), st.integers(0, 90))
+def test_slots_with_holes_and_seeds_that_begin_anew_are_the_slots(sizes: list[int], holes: set[int], end: int) -> None:
+    slots: list[Slot] = []
+    for problem, size in enumerate(sizes):
+        for index in range(size):
+            slots.append(Slot(len(slots), "a", f"p{problem}", index, (2**31 - end + len(slots)) % 2**31))
+    owed = [slot for slot in slots if slot.number not in holes]
+    assert list(Slots("a", owed)) == owed
+
+
+def test_a_million_planned_slots_take_the_room_of_their_problems() -> None:
+    table = Slots("a", (Slot(i, "a", f"p{i // 1000}", i % 1000, i) for i in range(100_000)))
+    assert len(table) == 100_000
+    assert len(table._places) == 100
 
 
 def test_each_reply_goes_to_its_slot(path: Path, slots: list[Slot]) -> None:
@@ -141,3 +163,17 @@ def test_a_lane_that_is_far_ahead_waits_and_can_be_stopped() -> None:
         assert len(taken) == 4
     assert taken[4:] == [LaneEnded(None)]
     assert closed == [True]
+
+
+@settings(deadline=None)
+@given(st.lists(arrays(np.int64, (2, 3), elements=st.integers(0, 6)), min_size=1, max_size=4))
+def test_a_plan_in_several_steps_is_that_in_one(steps: list[Ints]) -> None:
+    planned, number = np.zeros((2, 3), np.int64), 0
+    slots: list[Slot] = []
+    for wanted in steps:
+        end = np.maximum(planned, wanted)
+        new = list(plan_slots(["a", "b"], PROBLEMS, end, 1, planned=planned, first_number=number))
+        slots, planned, number = [*slots, *new], end, number + len(new)
+    assert [slot.number for slot in slots] == list(range(len(slots)))
+    at_once = plan_slots(["a", "b"], PROBLEMS, planned, 1)
+    assert {replace(slot, number=0) for slot in slots} == {replace(slot, number=0) for slot in at_once}

@@ -107,3 +107,25 @@ def test_a_missing_or_foreign_file_is_one_clear_error(tmp_path):
     (tmp_path / "run.sqlite").write_text("not a database, but long enough to be looked at as one\n" * 40)
     with pytest.raises(StoreError, match="damaged"):
         Store(tmp_path / "run.sqlite")
+
+
+def test_what_was_planned_because_of_draws_is_not_counted_until_it_is_fixed(store):
+    more = [Slot(store.next_number() + i, "low", "p", 4 + i, 104 + i) for i in range(2)]
+    store.extend(more, {})
+    assert store.sizes().iloc[0].tolist() == ["low", "p", 6, 4]
+    slots = [*SLOTS, *more]
+    store.add_samples([sample(slot) for slot in slots])
+    accepted = Judgement(Verdict.AC, 3, 3, None, 0.01, 1.5)
+    store.add_verdicts([Graded(slot, accepted, None) for slot in slots], "strict")
+    assert store.tally()["n"].tolist() == [4]
+    assert len(store.draws()) == 6
+    assert store.spent() == {"samples": 6, "tokens": 42, "seconds": 3.0}
+    store.extend([Slot(6, "low", "p", 6, 106)], {"low": 7})
+    assert store.sizes().iloc[0].tolist() == ["low", "p", 7, 7]
+    assert store.tally()["n"].tolist() == [6]
+
+
+def test_a_new_cell_can_be_planned_later(store):
+    store.extend([Slot(4, "high", "p", 0, 7)], {"high": 1})
+    assert store.cells() == [("low", "p"), ("high", "p")]
+    assert [slot.policy for slot in store.slots("high")] == ["high"]

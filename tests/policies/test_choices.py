@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.engines import EngineOptions
-from policies.engines.answers import ServerAnswer
+from policies.engines.answers import ServerAnswer, add_body
 from policies.engines.choices import Ask, asks, outcomes
 from policies.engines.openai import OpenAIEngine
 from policies.types import Completion, EngineFailure, Prompt, Reply, Request, SamplingParameters
@@ -66,6 +66,23 @@ def test_the_servers_count_of_tokens_is_split_and_none_is_lost(lengths: list[int
     assert sum(counts) == total
     if sum(lengths):
         assert all(abs(n - total * length / sum(lengths)) < 1 for n, length in zip(counts, lengths, strict=True))
+
+
+@given(listed=st.lists(st.integers(0, 50), min_size=1, max_size=9), more=st.integers(0, 3))
+def test_tokens_that_a_server_lists_are_counted_unless_they_are_not_all(listed: list[int], more: int) -> None:
+    body = {
+        "choices": [
+            {"index": i, "message": {"content": "x"}, "finish_reason": "stop", "token_ids": list(range(count))}
+            for i, count in enumerate(listed)
+        ],
+        "usage": {"prompt_tokens": 1, "completion_tokens": sum(listed) + more},
+    }
+    answer = ServerAnswer()
+    add_body(answer, body, "message")
+    found = outcomes(answer, "url", len(listed), 1.0)
+    counts = [one.completion_tokens for one in found.values() if isinstance(one, Completion)]
+    assert sum(counts) == sum(listed) + more
+    assert more or counts == listed
 
 
 @dataclass

@@ -355,3 +355,34 @@ def test_one_policy_may_have_several_urls(tmp_path: Path) -> None:
     assert Registry.load(path).fingerprint("r") == registry.fingerprint("r")
     path.write_text('[policies.r]\nurl = "http://a/v1"\nmodel = "m"\n')
     assert Registry.load(path).fingerprint("r") != registry.fingerprint("r")
+
+
+def test_a_sweep_takes_members_at_any_alpha(family: Path, cache: Path) -> None:
+    registry = Registry.load(family)
+    assert registry.open_sweeps == {"coverage": (-0.5, 0.0, 0.25, 1.375)}
+    listed = registry.names
+    assert registry.at("coverage", 1.3) == registry.at("coverage", 1.30) == "coverage@+1.30"
+    assert registry.at("coverage", -0.0) == "coverage@+0.00"
+    assert (registry.names, registry.alpha("coverage@+1.30")) == (listed, 1.3)
+    assert registry.is_made("coverage@+1.30")
+    assert not registry.is_made("low")
+    made = load_file(registry.materialise("coverage@+1.30") / "model.safetensors")
+    (name, *_) = made
+    low, high = (load_file(registry.materialise(end) / "model.safetensors")[name].double() for end in ("low", "high"))
+    torch.testing.assert_close(made[name].double(), low + 1.3 * (high - low), rtol=1e-2, atol=1e-2)
+    with pytest.raises(PolicyError, match="no member can be added to the sweep 'nothing': add one to coverage"):
+        registry.at("nothing", 1.3)
+
+
+@pytest.mark.parametrize(("serve", "is_open"), [("servers", False), ("switch", True)])
+def test_a_sweep_of_single_servers_takes_no_more_members(family: Path, serve: str, is_open: bool) -> None:
+    text = f'[engine]\nname = "vllm"\nserve = "{serve}"\n' + family.read_text()
+    registry = load(family.parent, text)
+    assert list(registry.open_sweeps) == (["coverage"] if is_open else [])
+    assert registry.is_made("coverage@+0.25") != is_open
+
+
+def test_pairs_of_logits_take_members_without_a_checkpoint(family: Path) -> None:
+    registry = load(family.parent, family.read_text().replace("[sweeps.coverage]\nmerge", "[sweeps.coverage]\nlogits"))
+    assert registry.alpha(registry.at("coverage", 0.7)) == 0.7
+    assert not registry.is_made("coverage@+0.70")

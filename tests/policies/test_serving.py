@@ -11,9 +11,9 @@ from policies.engines import EngineOptions
 from policies.engines.vllm import Member
 from policies.family import Adapted, Affine, LogitPair, Whole
 from policies.family import Member as Ingredients
-from policies.recipes import EngineTable
+from policies.recipes import EngineTable, Serve
 from policies.registry import Registry
-from policies.serving import vllm_family
+from policies.serving import join_family, vllm_family
 from policies.types import PolicyError
 
 LOW, HIGH, OTHER, LORA = map(Path, ("/low", "/high", "/other", "/lora"))
@@ -83,3 +83,20 @@ def test_an_interpreter_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest
     file.write_text(f'{engine}[policies.low]\ncheckpoint = "{LADDER / "low"}"\n')
     with Registry.load(file) as registry, pytest.raises(PolicyError, match="ended with status 1 before it was ready"):
         registry.open("low", EngineOptions())
+
+
+def test_a_member_joins_a_family_that_runs() -> None:
+    at_half: Ingredients = Affine({LOW: Fraction(1, 2), HIGH: Fraction(1, 2)})
+    pair = LogitPair(LOW, HIGH, 0.5)
+    cases: list[tuple[Serve, Ingredients, Ingredients, Member]] = [
+        ("switch", Affine({LOW: ONE}), at_half, Member(LOW, ((HIGH, 0.5),))),
+        ("adapters", Affine({LOW: ONE}), Adapted(LOW, LORA), Member(LOW, adapter=LORA)),
+        ("servers", LogitPair(LOW, HIGH, 1.5), pair, Member(LOW, mixed=(HIGH, 0.5))),
+    ]
+    for serve, first, joining, member in cases:
+        family = vllm_family(EngineTable("vllm", serve), {"first": first}, made, EngineOptions())
+        join_family(family, serve, "new", joining)
+        assert family.names == ("first", "new")
+        assert family._members["new"] == member
+    with pytest.raises(PolicyError, match=r"policy 'new' cannot be served with serve = \"servers\""):
+        join_family(family, "servers", "new", at_half)

@@ -23,6 +23,8 @@ collect_ignore_glob = [] if importlib.util.find_spec("vllm") else ["test_*.py"]
 
 CHECKPOINTS = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
 LOW, HIGH = CHECKPOINTS / "low", CHECKPOINTS / "high"
+AT_ONCE = 16
+"""Samples that the shared server computes at once."""
 CHAT: list[Message] = [{"role": "user", "content": "Given n, print the number of integers from 1 to n divisible by 3."}]
 TEXT = "Q:\nGiven n, print its largest prime factor.\nA:\n```python\nn = int(input())\nprint(n)\n```"
 
@@ -42,7 +44,7 @@ def engine(beyond: Path) -> Iterator[VllmEngine]:
         free_port = vllm_server._free_port
         ports = iter([taken.getsockname()[1]])
         patch.setattr(vllm_server, "_free_port", lambda: next(ports, None) or free_port())
-        family = VllmFamily({"beyond": Member(beyond)}, options("servers"))
+        family = VllmFamily({"beyond": Member(beyond)}, options("servers", "--max-num-seqs", str(AT_ONCE)))
         opened = family.open("beyond")
         assert next(ports, None) is None
     try:

@@ -5,15 +5,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from policies.engines import vllm_server
+from policies.engines import EngineOptions, vllm_server
+from policies.engines.answers import ServerAnswer
+from policies.engines.client import Client
+from policies.engines.concurrency import FIRST_LEVEL, Level
+from policies.engines.openai import OpenAIEngine
 from policies.engines.vllm import VllmEngine
 from policies.engines.vllm_server import VllmServer
-from policies.types import Completion, PolicyError
-from tests.vllm.conftest import CHAT, LOW, complete, family_of, options, requests
+from policies.types import Completion, PolicyError, Request
+from tests.vllm.conftest import AT_ONCE, CHAT, LOW, complete, family_of, options, requests
 
 START_A_SERVER = """
 from policies.engines.vllm_server import VllmServer
@@ -25,7 +30,7 @@ VllmServer(LOW, "low", options("servers"))
 def test_requests_are_answered_with_usage_and_known_finish_reasons(engine: VllmEngine) -> None:
     short = complete(engine, requests(4, max_tokens=3))
     assert {c.finish_reason for c in short} == {"length"}
-    assert sum(c.completion_tokens for c in short) == 4 * 3  # of choices of one request only the sum is known
+    assert [c.completion_tokens for c in short] == 4 * [3]
     whole = complete(engine, requests(4, max_tokens=300))
     assert {c.finish_reason for c in whole} == {"stop"}
     assert all(c.text.startswith("```python") and c.completion_tokens > 3 for c in whole)
@@ -43,6 +48,44 @@ def test_n_choices_of_one_request_are_reproduced(engine: VllmEngine) -> None:
     one, again = ([c["message"]["content"] for c in ask(engine, body)["choices"]] for _ in range(2))
     assert one == again
     assert len(set(one)) == 3
+
+
+def test_slots_asked_together_are_the_samples_of_their_seeds_with_their_own_counts_of_tokens(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    whole = Client.whole
+
+    async def counted(client: Client, request: Request, n: int, deadline: float) -> ServerAnswer:
+        asked.append(n)
+        return await whole(client, request, n, deadline)
+
+    monkeypatch.setattr(Client, "whole", counted)
+    wanted = requests(6, temperature=2.0)
+    together = complete(engine, wanted)
+    assert asked == [6], "vLLM honours n"
+    apart = [complete(engine, [request])[0] for request in wanted]
+    assert asked == [6] + 6 * [1]
+    assert [(c.text, c.completion_tokens) for c in together] == [(c.text, c.completion_tokens) for c in apart]
+    assert len({c.completion_tokens for c in together}) > 1
+
+
+def test_the_level_goes_by_the_queue_that_vllm_tells(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked beyond the samples that the server computes at once waits there: the level falls to those."""
+    levels: list[int] = []
+    queued = Level.queued
+
+    def noted(level: Level, waiting: int, in_flight: int) -> None:
+        queued(level, waiting, in_flight)
+        levels.append(level.limit)
+
+    monkeypatch.setattr(Level, "queued", noted)
+    server = engine.server
+    with closing(OpenAIEngine(server.url, engine.model, server.api_key, EngineOptions(choices=1))) as alone:
+        replies = list(alone.sample(requests(500, max_tokens=60, temperature=2.0)))
+    assert all(isinstance(reply.outcome, Completion) for reply in replies)
+    assert levels, "its metrics were never read"
+    assert AT_ONCE / 2 <= min(levels) < FIRST_LEVEL
 
 
 def ask(engine: VllmEngine, body: dict[str, object]) -> dict[str, list[dict[str, dict[str, str]]]]:

@@ -1,16 +1,26 @@
 """Weights switched in place are those of the merged checkpoint, and a switch that went wrong is found out."""
 
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
+from openai import NotFoundError, OpenAI
 
+from ensemble.serve.app import create_app
 from policies.engines.vllm import Member, VllmEngine, VllmFamily
 from policies.engines.vllm_switch import SwitchedServer
 from policies.merge import combine
+from policies.registry import Registry
 from policies.types import PolicyError
-from tests.vllm.conftest import CHECKPOINTS, HIGH, LOW, complete, logprobs, options, requests
+from tests.vllm.conftest import CHAT, CHECKPOINTS, HIGH, LOW, complete, logprobs, options, requests
 
 INIT = CHECKPOINTS / "init"
 POLICIES = {
@@ -19,6 +29,21 @@ POLICIES = {
     "beyond": Member(LOW, ((HIGH, 1.5),)),
     "three": Member(LOW, ((HIGH, 0.75), (INIT, -0.5))),
 }
+SWEEP = f"""
+[engine]
+name = "vllm"
+serve = "switch"
+
+[policies.low]
+checkpoint = "{LOW}"
+
+[policies.high]
+checkpoint = "{HIGH}"
+
+[sweeps.coverage]
+merge = {{ low = "low", high = "high" }}
+alphas = [0.0, 0.5, 1.5]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +125,44 @@ def test_what_cannot_be_merged_is_told_and_the_server_goes_on(family: VllmFamily
     with pytest.raises(PolicyError, match=r"has no model\.safetensors"):
         switched.holding("broken", ((tmp_path, 1.0),)).__enter__()
     assert sampled(family, "high")[0]
+
+
+@contextmanager
+def served(registry: Registry) -> Iterator[OpenAI]:
+    with socket.socket(proto=socket.IPPROTO_TCP) as door:
+        door.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(create_app(registry), log_level="error"))
+        thread = threading.Thread(target=server.run, args=([door],))
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            url = f"http://127.0.0.1:{door.getsockname()[1]}/v1"
+            with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(120)
+
+
+def test_the_served_endpoint_answers_at_any_alpha(family: VllmFamily, tmp_path: Path) -> None:
+    def ask(client: OpenAI, model: str) -> Any:
+        settings: dict[str, Any] = {"messages": CHAT, "temperature": 0.0, "max_tokens": 24}
+        return client.chat.completions.create(model=model, **settings)
+
+    (tmp_path / "policies.toml").write_text(SWEEP)
+    registry = Registry.load(tmp_path / "policies.toml")
+    registry._family = family  # which runs already: another server would take half a minute
+    models = ["low", "coverage@1.3"]
+    with served(registry) as client:
+        alone = [ask(client, model) for model in models]
+        with ThreadPoolExecutor(6) as pool:
+            together = list(pool.map(lambda number: ask(client, models[number % 2]), range(6)))
+        texts = [answer.choices[0].message.content for answer in alone]
+        assert texts[0] != texts[1]
+        assert [answer.choices[0].message.content for answer in together] == texts * 3
+        assert alone[1].choices[0].policy == {"name": "coverage@+1.30", "alpha": 1.3}
+        with pytest.raises(NotFoundError, match=r"coverage@α with α from -0\.25 to 1\.75"):
+            ask(client, "coverage@2.5")
+    assert family.shared is not None
+    assert complete(family.open("coverage@+1.30"), requests(1, 24, 0.0))[0].text == texts[1]

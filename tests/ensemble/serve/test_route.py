@@ -5,7 +5,7 @@ from math import ceil, floor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.route import Part, seed_of_choice, split, turn_of
+from ensemble.serve.route import Part, dealt, parts_of, seed_of_choice, split, turn_of
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 20), min_size=1).filter(
     lambda weights: any(weights.values())
@@ -68,3 +68,27 @@ def test_a_session_stays_and_many_sessions_share_as_the_weights_say() -> None:
     again = [split(weights, 1, turn_of(f"user {i}"))[0].policy for i in range(2000)]
     assert first == again
     assert abs(first.count("a") - 1500) < 80  # 4 standard deviations
+
+
+@settings(deadline=None)
+@given(WEIGHTS, st.integers(1, 64), st.integers(0, 10**6))
+def test_draws_are_dealt_as_choices_are_split(weights: dict[str, int], budget: int, turn: int) -> None:
+    assert Counter(dealt(weights, budget, turn)) == Counter(split_choices(weights, budget, turn))
+
+
+@settings(deadline=None)
+@given(WEIGHTS, st.integers(1, 64), st.integers(0, 10**6))
+def test_the_first_few_draws_are_near_the_shares_too(weights: dict[str, int], budget: int, turn: int) -> None:
+    draws = dealt(weights, budget, turn)
+    for first in range(1, budget + 1):
+        for policy, count in Counter(draws).items():
+            assert abs(draws[:first].count(policy) - first * count / budget) < len(weights)
+
+
+def test_each_policy_comes_first_in_its_turn() -> None:
+    firsts = Counter(dealt({"a": 1, "b": 1, "c": 1, "d": 1}, 8, turn)[0] for turn in range(400))
+    assert all(abs(count - 100) <= 4 for count in firsts.values())
+
+
+def test_draws_of_a_wave_are_gathered_by_policy() -> None:
+    assert parts_of(["b", "a", "b"], 5) == [Part("b", 5, 2), Part("a", 7, 1)]

@@ -1,0 +1,111 @@
+"""The arms of an experiment at a budget whose costs are known, and what those of fixed size draw.
+
+Costs are 1 where the budget is in samples; else they are given, or the pilot of the run's record tells them, once and
+for all. Axes: `M` policies.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.adaptive.halving import SuccessiveHalving
+from ensemble.adaptive.strategies import Optimised, Thompson
+from ensemble.adaptive.tally import Strategy
+from ensemble.experiment import ExperimentError
+from ensemble.inputs import Inputs
+from ensemble.mixture.arms import BestSingle, Split
+from ensemble.mixture.search import Budget
+from ensemble.pass_at_k import Floats, Ints
+from ensemble.store import Store
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms of an experiment, at a budget whose costs are known."""
+
+    policies: tuple[str, ...]
+    """All that are sampled."""
+    members: tuple[str, ...]
+    """Policies that adaptive arms may use."""
+    budget: Budget
+    singles: BestSingle | None
+    """Each policy alone, where that is among the arms."""
+    splits: Mapping[str, Split]
+    """Fixed shares, by name of the arm."""
+    adaptive: Mapping[str, Strategy]
+    """Strategies over the members, by name of the arm."""
+
+    @classmethod
+    def of(cls, inputs: Inputs, cost_M: Floats) -> "Arms":
+        """Resolve the arms that an experiment names."""
+        section, policies = inputs.experiment.allocation, inputs.registry.names
+        budget = Budget(inputs.experiment.budget.amount, cost_M, inputs.experiment.budget.currency)
+        splits = {"equal": Split.equal(inputs.members, budget)} if "equal" in section.arms else {}
+        splits |= {name: Split(weights, budget) for name, weights in inputs.weights.items() if name in section.arms}
+        strategies: dict[str, Strategy] = {
+            "optimised": Optimised(section.pilot),
+            "thompson": Thompson(section.batch),
+            "halving": SuccessiveHalving(),
+        }
+        adaptive = {name: strategy for name, strategy in strategies.items() if name in section.arms}
+        singles = BestSingle(budget) if "singles" in section.arms else None
+        return cls(policies, inputs.members, budget, singles, splits, adaptive)
+
+    def fixed_M(self, pilot: int, at_least: int) -> Ints:
+        """`[M]` samples of each policy on each problem that are drawn whatever comes out: the union of fixed arms.
+
+        Args:
+            pilot: what a policy gets at least of which no arm says more; of `optimised`, every member.
+            at_least: what every policy gets at least.
+        """
+        needed_M = np.zeros(len(self.policies), np.int64)
+        if self.singles is not None:
+            needed_M = self._affordable(self.singles.samples_M())
+        for split in self.splits.values():
+            needed_M = np.maximum(needed_M, split.allocation_M(self.policies))
+        in_pilot_M = needed_M == 0
+        if "optimised" in self.adaptive:
+            in_pilot_M |= np.isin(self.policies, self.members)
+        return np.maximum(needed_M, np.where(in_pilot_M, max(pilot, at_least), at_least))
+
+    @property
+    def members_budget(self) -> Budget:
+        """With the costs of the members alone."""
+        rows = [self.policies.index(member) for member in self.members]
+        return Budget(self.budget.total, self.budget.cost_M[rows], self.budget.currency)
+
+    def _affordable(self, samples_M: Ints) -> Ints:
+        if np.any(samples_M == 0):
+            m = int(samples_M.argmin())
+            raise ExperimentError(
+                f"budget.{self.budget.currency} = {self.budget.total:g} per problem does not pay for one sample of "
+                f"policy {self.policies[m]!r}, which costs {self.budget.cost_M[m]:g}: raise it, or leave out the policy"
+            )
+        return samples_M
+
+
+def known_arms(inputs: Inputs, store: Store | None = None) -> Arms | None:
+    """Resolve the arms, by a run's record where only its pilot tells what samples cost; None before that is there.
+
+    Raises:
+        ExperimentError: the samples of the pilot do not say what they cost.
+    """
+    names, budget = inputs.registry.names, inputs.experiment.budget
+    if budget.currency == "samples":
+        return Arms.of(inputs, np.ones(len(names)))
+    if budget.costs is not None:
+        return Arms.of(inputs, np.array([budget.costs[name] for name in names]))
+    pilot = inputs.experiment.allocation.pilot
+    sizes = None if store is None else store.sizes()
+    if store is None or sizes is None or sizes.empty or sizes["fixed"].min() < pilot:
+        return None
+    costs = store.mean_costs(pilot)[budget.currency]
+    cost_M = np.array([costs.get(name, np.nan) for name in names], np.float64)
+    if not np.all(cost_M > 0):
+        name = names[int((~(cost_M > 0)).argmax())]
+        raise ExperimentError(
+            f"the budget is in {budget.currency}, but the first samples of policy {name!r} do not tell theirs: give "
+            f"budget.costs, or a budget in samples"
+        )
+    return Arms.of(inputs, cost_M)

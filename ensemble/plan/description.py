@@ -1,0 +1,49 @@
+"""The plan of a run in words and numbers, before anything is drawn."""
+
+from typing import Any
+
+import numpy as np
+
+from ensemble.inputs import Inputs
+from ensemble.plan.arms import Arms, known_arms
+from ensemble.plan.stages import check
+
+
+def describe(inputs: Inputs) -> dict[str, Any]:
+    """What a run would draw, for people and machines, before it begins; None is what only its pilot can tell."""
+    check(inputs)
+    section, arms = inputs.experiment, known_arms(inputs)
+    policies, problems = inputs.registry.names, len(inputs.problems)
+    pilot, at_least = section.allocation.pilot, section.sampling.samples or 0
+    first_M = np.full(len(policies), max(pilot, at_least)) if arms is None else arms.fixed_M(pilot, at_least)
+    samples = int(first_M.sum()) * problems
+    return {
+        "policies": list(policies),
+        "problems": problems,
+        "budget_per_problem": section.budget.amount,
+        "currency": section.budget.currency,
+        "budget_of_the_run": section.budget.run.limits,
+        "arms": {name: None if arms is None else _allocations(arms, name) for name in section.allocation.arms},
+        "samples_per_problem": dict(zip(policies, first_M.tolist(), strict=True)),
+        "samples": samples,
+        "samples_are": _what_samples_are(arms),
+        "most_tokens": samples * section.sampling.max_tokens,
+    }
+
+
+def _allocations(arms: Arms, name: str) -> Any:
+    """Samples per problem by policy; of an adaptive arm what it may spend at most."""
+    if name == "singles" and arms.singles is not None:
+        return dict(zip(arms.policies, arms.singles.samples_M().tolist(), strict=True))
+    if name in arms.splits:
+        counts = zip(arms.policies, arms.splits[name].allocation_M(arms.policies).tolist(), strict=True)
+        return {policy: count for policy, count in counts if count}
+    return {"adaptive": list(arms.members), "at_most": arms.budget.total}
+
+
+def _what_samples_are(arms: Arms | None) -> str:
+    if arms is None:
+        return "the pilot, which tells what samples cost; arms are sized by that"
+    if arms.adaptive and arms.singles is None:
+        return "those of fixed number; adaptive arms draw more where they need them"
+    return "all that is drawn"

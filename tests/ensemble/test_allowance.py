@@ -1,0 +1,86 @@
+"""What a run may still spend: never more is granted than is left, and every limit is used up."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensemble.allowance import UNLIMITED, Allowance
+
+NOTHING = {"samples": 0.0, "tokens": 0.0, "seconds": 0.0}
+
+
+def spend(allowance: Allowance, costs: list[int], wanted: int) -> list[int]:
+    """Draw until nothing is granted, and return what each sample cost."""
+    drawn: list[int] = []
+    while len(drawn) < wanted and (granted := allowance.grant(wanted - len(drawn))):
+        for _ in range(granted):
+            cost = costs[len(drawn) % len(costs)]
+            drawn.append(cost)
+            allowance.settle(1, tokens=cost)
+    return drawn
+
+
+def test_without_limits_everything_is_granted():
+    assert UNLIMITED.grant(10**9) == 10**9
+    UNLIMITED.settle(5)
+    assert UNLIMITED.exhausted() is None
+
+
+@settings(deadline=None)
+@given(limit=st.integers(1, 5000), wanted=st.integers(1, 5000), before=st.integers(0, 100))
+def test_a_limit_in_samples_is_exact(limit, wanted, before):
+    allowance = Allowance({"samples": limit}, NOTHING | {"samples": before}, {"samples": 1})
+    assert len(spend(allowance, [7], wanted)) == min(wanted, max(0, limit - before))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=50), st.integers(1000, 30_000))
+def test_a_limit_in_tokens_is_met_within_what_a_last_grant_can_err(costs, limit):
+    allowance = Allowance({"tokens": limit}, NOTHING, {"samples": 1, "tokens": 400})
+    drawn = spend(allowance, costs, 10**6)
+    # The last grant is of 64 samples at most, each of which costs 400 at most.
+    assert sum(drawn) <= limit + 64 * 400
+    assert limit - sum(drawn) < np.mean(drawn) + 1e-9 if drawn else limit < 400
+    assert f"budget.run.tokens = {limit:g} is spent" in str(allowance.exhausted())
+
+
+def test_all_or_none():
+    allowance = Allowance({"samples": 100}, NOTHING, {"samples": 1})
+    assert allowance.grant(70, whole=True) == 70
+    allowance.settle(70)
+    assert allowance.grant(31, whole=True) == 0
+    assert allowance.grant(30, whole=True) == 30
+
+
+def test_whoever_is_refused_for_now_waits_for_what_others_give_back():
+    allowance = Allowance({"samples": 64}, NOTHING, {"samples": 1})
+    assert allowance.grant(64) == 64
+    granted: list[int] = []
+    waiting = threading.Thread(target=lambda: granted.append(allowance.grant(10)))
+    waiting.start()
+    allowance.settle(50)
+    assert not granted
+    allowance.settle(0, lost=14)
+    waiting.join(timeout=30)
+    assert granted == [10]
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_threads_together_spend_the_limit_and_no_more(workers):
+    allowance = Allowance({"samples": 1000}, NOTHING, {"samples": 1})
+    drawn = [0] * workers
+
+    def work(number: int) -> None:
+        while granted := allowance.grant(300):
+            drawn[number] += granted
+            allowance.settle(granted)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert sum(drawn) == 1000

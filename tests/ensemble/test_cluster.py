@@ -1,0 +1,120 @@
+"""The recipe of docs/cluster.md, tried here: three servers of one policy, one of which dies, and a Dask cluster."""
+
+import importlib.util
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ensemble.cli import main
+from ensemble.store import STORE_NAME, Store
+
+from .faults import reset, send_json
+
+LIVES = 3
+"""Requests that the mortal server answers."""
+
+
+class Node:
+    """A server whose seeds that are even solve the problem; it may die after some answers."""
+
+    def __init__(self, answers: float) -> None:
+        self.answered, self.refused = 0, 0
+        self._answers = answers
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        node = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with node._lock:
+                    alive = node.answered < node._answers
+                    node.answered, node.refused = node.answered + alive, node.refused + (not alive)
+                if not alive:
+                    reset(self, {})
+                    return
+                factor = body["messages"][-1]["content"].removeprefix("Multiply by ").split(".")[0]
+                choices = [
+                    {"index": i, "finish_reason": "stop", "message": {"content": program(factor, body["seed"] + i)}}
+                    for i in range(body.get("n", 1))
+                ]
+                usage = {"prompt_tokens": 5, "completion_tokens": 9 * len(choices)}
+                send_json(self, {"choices": choices, "usage": usage})
+
+            def do_GET(self) -> None:
+                send_json(self, {"error": {"message": "no metrics"}}, 404)
+
+            def log_message(self, *_: object) -> None: ...
+
+        httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        httpd.daemon_threads = True
+        httpd.handle_error = lambda *_: None  # connections that were reset on purpose
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}/v1"
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
+def program(factor: str, seed: int) -> str:
+    return f"```python\nprint({factor} * int(input()){'' if seed % 2 == 0 else ' + 1'})  # {seed}\n```"
+
+
+@pytest.fixture
+def nodes() -> list[Node]:
+    return [Node(float("inf")), Node(float("inf")), Node(LIVES)]
+
+
+@pytest.fixture
+def trial(nodes: list[Node], trial: Path) -> Iterator[Path]:
+    """The trial of this folder's tests, with one policy on three servers and 64 samples of each problem."""
+    with ExitStack() as stack:
+        urls = [stack.enter_context(node.serving()) for node in nodes]
+        (trial.parent / "policies.toml").write_text(f'[policies.even]\nurl = {json.dumps(urls)}\nmodel = "even"\n')
+        trial.write_text(trial.read_text().replace("samples = 4", "samples = 64\n[grading]\nworkers = 1"))
+        yield trial
+
+
+def run(trial: Path, folder: Path) -> None:
+    main(["run", str(trial), "-o", str(folder), "--quiet", "--set", "sampling.choices=2"])
+
+
+def test_servers_share_a_policy_and_a_dead_one_loses_nothing(trial: Path, nodes: list[Node], tmp_path: Path) -> None:
+    run(trial, tmp_path / "run")
+    with Store(tmp_path / "run" / STORE_NAME, read_only=True) as store:
+        samples = list(store.samples())
+        progress = store.progress()
+    assert len(samples) == 3 * 64
+    assert all(f"# {sample.slot.seed}\n" in sample.completion.text for sample in samples)
+    assert progress["graded"].sum() == 3 * 64
+    assert all(node.answered >= LIVES for node in nodes)
+    assert nodes[2].refused > 0
+    assert nodes[2].answered == LIVES
+
+
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs alphamix[dask]")
+def test_a_dask_cluster_grades_the_same_run_to_the_same_verdicts(trial: Path, tmp_path: Path) -> None:
+    import distributed  # noqa: PLC0415 (optional)
+
+    folder = tmp_path / "run"
+    run(trial, folder)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        address = cluster.scheduler_address
+        main(["regrade", str(folder), "--set", "cluster", "--backend", "dask", "--address", address, "--quiet"])
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        here, there = (store.verdicts(name)[["slot", "verdict"]] for name in ("run", "cluster"))
+        (current,) = [one.name for one in store.verdict_sets() if one.is_current]
+    assert here.equals(there)
+    assert Counter(here["verdict"]) == {"AC": 96, "WA": 96}
+    assert current == "cluster"

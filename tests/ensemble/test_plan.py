@@ -1,0 +1,215 @@
+"""What runs draw: arms share draws, stages follow each other, limits hold, and what cannot be is refused beforehand."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble import plan, run
+from ensemble.experiment import ExperimentError, load
+from ensemble.inputs import read_inputs
+from ensemble.outcomes_file import read_outcomes
+from ensemble.store import STORE_NAME, Store
+
+from .conftest import honest_program
+
+
+class Quiet:
+    """Watches, and counts the stages."""
+
+    def __init__(self) -> None:
+        self.planned: list[int] = []
+
+    def begin(self, planned: int, *_: Any) -> None:
+        self.planned.append(planned)
+
+    def policy(self, *_: Any) -> None: ...
+
+    def sampled(self, *_: Any) -> None: ...
+
+    def graded(self, *_: Any) -> None: ...
+
+
+def go(trial: Path, *overrides: str, monitor: Quiet | None = None) -> tuple[run.Result, Path]:
+    folder = trial.parent / "results" / "trial"
+    return run.run(read_inputs(load(trial, overrides)), folder, monitor or Quiet()), folder
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def hard(model: str, prompt: str, seed: int) -> str:
+    """One seed in eight solves, for each model another."""
+    right = seed % 8 == (model == "odd")
+    return honest_program("even", prompt, 0 if right else 1)
+
+
+def drawn(server) -> Counter[str]:
+    assert len(server.seeds) == len(set(server.seeds)), "no draw was asked for twice"
+    return Counter(model for model, _, _ in server.seeds)
+
+
+def test_arms_share_their_draws(trial, server):
+    arms = 'allocation.arms=["equal", "mine"]'
+    result, folder = go(trial, arms, "allocation.weights.mine={even = 3, odd = 1}", "analysis.pass_at=[1, 3]")
+    assert drawn(server) == {"even": 3 * 3, "odd": 2 * 3}  # 3 and 1 of the one arm, 2 and 2 of the other
+    found = summary(folder)
+    assert found["arms"]["mine"]["allocation"] == {"even": 3, "odd": 1}
+    assert found["arms"]["equal"]["allocation"] == {"even": 2, "odd": 2}
+    assert "best_single" not in found["arms"]
+    assert "4 samples per problem" in found["undefined"]["best_single"]
+    assert found["policies"]["odd"]["pass_at_k"]["3"] is None
+    assert found["policies"]["even"]["pass_at_k"]["3"] is not None
+    assert result.analysis is not None
+
+
+def test_a_budget_that_grows_draws_the_rest_alone(trial, server):
+    go(trial, "budget.samples=2", "analysis.pass_at=[1]")
+    before = list(server.seeds)
+    _, folder = go(trial, "budget.samples=5")
+    assert drawn(server) == {"even": 15, "odd": 15}
+    assert server.seeds[: len(before)] == before
+    assert read_outcomes(folder / "outcomes.csv").num_samples_MP.tolist() == [[5, 5, 5], [5, 5, 5]]
+    go(trial, "budget.samples=3", "analysis.pass_at=[1]")  # nothing is thrown away by asking for less
+    assert len(server.seeds) == 30
+    assert read_outcomes(folder / "outcomes.csv").num_samples_MP.min() == 5
+
+
+def test_a_budget_in_tokens_is_sized_by_a_pilot(trial, server):
+    server.tokens = lambda model: {"even": 10, "odd": 25}[model]
+    watched = Quiet()
+    _, folder = go(trial, "budget.tokens=100", "analysis.pass_at=[1]", monitor=watched)
+    assert drawn(server) == {"even": 10 * 3, "odd": 4 * 3}
+    assert watched.planned == [0, 2 * 2 * 3, 14 * 3]
+    found = summary(folder)
+    assert (found["budget"], found["currency"], found["costs"]) == (100, "tokens", {"even": 10, "odd": 25})
+    spent = {
+        name: sum(found["costs"][policy] * k for policy, k in arm["allocation"].items())
+        for name, arm in found["arms"].items()
+    }
+    assert all(60 < tokens <= 100 for tokens in spent.values()), spent
+    page = (folder / "report.html").read_text()
+    assert "At 100 tokens per problem, ensemble minus best single policy" in page
+
+
+def test_known_costs_need_no_pilot(trial, server):
+    watched = Quiet()
+    go(trial, "budget.seconds=6", "budget.costs={even = 2, odd = 3}", "analysis.pass_at=[1]", monitor=watched)
+    assert drawn(server) == {"even": 9, "odd": 6}
+    assert watched.planned == [0, 15]
+
+
+@pytest.mark.parametrize("arm", ["thompson", "halving", "optimised"])
+def test_adaptive_arms_draw_what_they_ask_for(arm, trial, server):
+    server.answer = hard
+    sets = (f'allocation.arms=["{arm}"]', "budget.samples=12", "analysis.pass_at=[1]", "allocation.batch=2")
+    watched = Quiet()
+    result, folder = go(trial, *sets, monitor=watched)
+    count = drawn(server).total()
+    assert 12 <= count <= 12 * 3
+    assert len(watched.planned) >= 3, "drawn in rounds"
+    one = summary(folder)["arms"][arm]
+    assert one["cost"]["value"] <= 12 + 1e-9
+    assert one["cost"]["value"] == pytest.approx(sum(one["allocation"].values()))
+    assert one["naive"] == one["honest"]
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        sizes = store.sizes()
+        draws = store.draws()
+    assert sizes["planned"].sum() == count == len(draws)
+    fixed = read_outcomes(folder / "outcomes.csv").num_samples_MP
+    assert fixed.tolist() == [[2, 2, 2], [2, 2, 2]], "outcomes count what was drawn whatever came out"
+    go(trial, *sets)
+    assert len(server.seeds) == count
+    assert result.analysis is not None
+
+
+def test_an_adaptive_arm_beside_the_singles_costs_nothing_more(trial, server):
+    _, folder = go(
+        trial, 'allocation.arms=["singles", "equal", "thompson"]', "budget.samples=6", "analysis.pass_at=[1]"
+    )
+    assert drawn(server) == {"even": 18, "odd": 18}
+    arms = summary(folder)["arms"]
+    assert arms["thompson"]["cost"]["value"] < 6, "it stops at a success"
+    assert arms["thompson"]["naive"] <= 1
+
+
+def test_rounds_that_were_cut_off_plan_the_same_again(trial, server):
+    sets = ('allocation.arms=["thompson"]', "budget.samples=12", "analysis.pass_at=[1]", "allocation.batch=1")
+    good = server.answer = hard
+    for failing in (16, 22):
+        server.answer = lambda *ask, most=failing: 400 if len(server.seeds) > most else good(*ask)
+        assert go(trial, *sets)[0].owed
+    server.answer = good
+    result, folder = go(trial, *sets)
+    assert not result.owed
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        cut_off = store.draws()
+    _, again = go(trial, *sets, "name=undisturbed")
+    with Store(again / STORE_NAME, read_only=True) as store:
+        assert store.draws().equals(cut_off)
+
+
+def test_the_limit_of_a_run_in_samples_is_met_exactly(trial, server):
+    sets = ("budget.samples=20", "sampling.concurrency=1")
+    result, _ = go(trial, *sets, "budget.run.samples=120")
+    assert not result.owed
+    assert len(server.seeds) == 120
+
+
+def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, server):
+    sets = ("budget.samples=40", "sampling.concurrency=4", "sampling.max_tokens=20")
+    result, _ = go(trial, *sets, "budget.run.tokens=1100")
+    assert 90 <= len(server.seeds) <= 100  # of 11 tokens each
+    assert result.owed.total() == 240 - len(server.seeds)
+    assert all("not asked, since budget.run.tokens = 1100 is spent" in cause for cause in result.owed)
+    result, _ = go(trial, *sets, "budget.run.tokens=10000")
+    assert not result.owed
+    assert drawn(server) == {"even": 120, "odd": 120}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["budget.run.samples=23"], r"budget.run.samples = 23, but 3 problems .* take 24 for the arms singles, equal"),
+        (["budget.tokens=50", "budget.costs={even = 10, odd = 60}"], "does not pay for one sample of policy 'odd'"),
+        (["budget.tokens=50", "budget.costs={even = 10}"], "does not say what 'odd' costs"),
+        (["budget.tokens=50", "budget.costs={even = 10, old = 2, odd = 1}"], "names 'old', which is not sampled"),
+        (["budget.costs={even = 10, odd = 2}"], "samples, which cost 1 each"),
+        (['allocation.arms=["single"]'], "'single', which is no arm: did you mean 'singles'"),
+        (["allocation.weights.equal={even = 1}"], "has the name of another arm"),
+        (["allocation.weights.mine={even = 0}"], "no policy a weight above 0"),
+        (["allocation.weights.mine={event = 1}"], "did you mean 'even'"),
+        (
+            ['allocation.arms=["optimised"]', "budget.samples=3", "analysis.pass_at=[1]"],
+            "2 samples of each of 2 policies.* more than .* 3",
+        ),
+        (['allocation.arms=["halving"]', "budget.samples=1", "analysis.pass_at=[1]"], "'halving'.* give 2 or more"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_anything_is_drawn(overrides, message, trial, server):
+    with pytest.raises(ExperimentError, match=message) as caught:
+        plan.check(read_inputs(load(trial, overrides)))
+    assert "\n" not in str(caught.value)
+    assert not server.seeds
+
+
+def test_two_currencies_in_one_file_are_refused(trial):
+    trial.write_text(trial.read_text().replace("samples = 4", "samples = 4\ntokens = 100"))
+    with pytest.raises(ExperimentError, match=r"budget.samples = 4 and budget.tokens = 100 is given: give one of"):
+        load(trial)
+
+
+def test_a_dry_run_tells_the_plan(trial):
+    inputs = read_inputs(load(trial, ["budget.tokens=100", 'allocation.arms=["singles", "thompson"]']))
+    told = plan.describe(inputs)
+    assert told["arms"] == {"singles": None, "thompson": None}
+    assert told["samples"] == 2 * 2 * 3
+    assert "pilot" in told["samples_are"]
+    inputs = read_inputs(load(trial, ['allocation.arms=["equal", "thompson"]']))
+    told = plan.describe(inputs)
+    assert told["arms"]["equal"] == {"even": 2, "odd": 2}
+    assert told["arms"]["thompson"] == {"adaptive": ["even", "odd"], "at_most": 4}
+    assert (told["samples"], told["most_tokens"]) == (12, 12 * 1024)

@@ -1,0 +1,118 @@
+"""Judging one program at a time elsewhere: the same verdicts as here, and what lost processes had in hand again."""
+
+import importlib.util
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grading import cluster
+from grading.backends import BackendError
+from grading.batch import Backend, JudgeOptions
+from grading.cluster import ClusterJudge
+from grading.errors import GradingError
+from grading.types import Problem, Program, Verdict
+
+MakeProblem = Callable[..., Problem]
+Descendants = Callable[[int], set[int]]
+
+
+def needs(module: str) -> Any:
+    absent = importlib.util.find_spec(module) is None
+    return pytest.mark.skipif(absent, reason=f"{module} is not installed: pip install 'alphamix[dask,ray]'")
+
+
+BACKENDS = [
+    pytest.param("dask", marks=needs("distributed")),
+    pytest.param("ray", marks=needs("ray")),
+]
+
+
+@pytest.fixture
+def problem(make_problem: MakeProblem) -> Problem:
+    return make_problem(*[(f"{n}\n", f"{n + 1}\n") for n in range(4)], id="add-1")
+
+
+def programs(count: int, code: str = "") -> list[Program]:
+    """Every fourth is wrong at the last test."""
+    slips = (" + (n == 3)" if number % 4 == 0 else "" for number in range(count))
+    return [Program(f"{code}\nn = int(input())\nprint(n + 1{slip})  # {i}\n") for i, slip in enumerate(slips)]
+
+
+def gist(judge: ClusterJudge, problem: Problem, asked: list[Program]) -> list[str]:
+    futures = [judge.submit(problem, program) for program in asked]
+    return [future.result(60).verdict.value for future in futures]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_verdicts_are_those_of_this_machine_and_lost_work_is_done_again(
+    name: str, problem: Problem, descendants: Descendants
+) -> None:
+    with ClusterJudge(JudgeOptions(), Backend(name, workers=2)) as judge:
+        assert judge.describe()["sandbox"] in ("namespaces", "landlock")
+        assert gist(judge, problem, programs(12)) == 3 * ["WA", "AC", "AC", "AC"]
+        assert judge.submit(problem, None).result(60).verdict is Verdict.FE
+        futures = [judge.submit(problem, program) for program in programs(24, "import time; time.sleep(0.03)")]
+        futures[0].result(60)
+        os.kill(min(workers(descendants)), signal.SIGKILL)
+        assert [future.result(60).verdict.value for future in futures] == 6 * ["WA", "AC", "AC", "AC"]
+
+
+def workers(descendants: Descendants) -> set[int]:
+    """Processes of the backend that own a sandbox."""
+    family = descendants(os.getpid())
+    sandboxes = {pid for pid in family if b"\0-I\0-S\0" in read(pid, "cmdline")}
+    stats = [read(pid, "stat") for pid in sandboxes]
+    parents = {int(stat.rpartition(b") ")[2].split()[1]) for stat in stats if stat}
+    return (parents & family) - sandboxes
+
+
+def read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+@needs("distributed")
+def test_a_program_that_loses_its_process_again_and_again_is_owed(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dask  # noqa: PLC0415 (optional)
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        ClusterJudge(JudgeOptions(), Backend("dask", workers=2)) as judge,
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(cluster, "_judge", die)
+            judgement = judge.submit(problem, programs(1)[0]).result(60)
+        assert judgement.verdict is Verdict.IE
+        assert "its process was lost 3 times" in judgement.message
+        assert gist(judge, problem, programs(2)) == ["WA", "AC"]
+
+
+@needs("distributed")
+def test_what_is_not_judged_when_it_closes_fails(problem: Problem) -> None:
+    judge = ClusterJudge(JudgeOptions(), Backend("dask", workers=1))
+    futures = [judge.submit(problem, program) for program in programs(40, "import time; time.sleep(0.1)")]
+    futures[0].result(60)
+    judge.close()
+    judge.close()
+    failed = [future for future in futures if future.exception(60) is not None]
+    assert failed
+    assert all(isinstance(future.exception(), GradingError) for future in failed)
+
+
+def die(*_: object) -> bytes:
+    os._exit(1)
+
+
+def test_what_cannot_be_had_is_said(problem: Problem) -> None:
+    with pytest.raises(BackendError, match="choose the backend dask or ray"):
+        ClusterJudge(JudgeOptions(), Backend("loky"))
+    with pytest.raises(BackendError, match="choose one of loky, dask, ray"):
+        ClusterJudge(JudgeOptions(), Backend("slurm"))
