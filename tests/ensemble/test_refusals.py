@@ -82,7 +82,6 @@ def problems(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
         (problems(lambda some: some.reverse()), "the problems are in another order"),
         (replace("policies.toml", 'model = "odd"', 'model = "2"'), 'differs: model was "odd", is "2"'),
         (replace("policies.toml", "policies.odd", "policies.third"), "policy 'odd' is missing; policy 'third' is new"),
-        (replace("trial.toml", "samples = 4", "samples = 8"), "samples was 4, is 8"),
         (replace("trial.toml", "[budget]", "temperature = 0.5\n[budget]"), "sampling.temperature was 1.0, is 0.5"),
         (replace("trial.toml", '"{statement}"', f'"{"solve " * 20}{{statement}}"'), "sampling.prompt differs"),
     ],
