@@ -14,13 +14,17 @@ _FEW = 64
 """Samples that are granted at once when no more are affordable; to halve on would only keep engines waiting."""
 
 
+_DOUBTED = 16
+"""Samples' worth of doubt: a few cheap ones at the start do not yet make all others cheap."""
+
+
 class Allowance:
     """Limits of a run, and what of them is left. Threads may share it.
 
     Args:
         limits: by currency; none means no limit.
         spent: so far, in every currency.
-        at_first: what a sample is taken to cost before one is known, in every currency.
+        at_first: what a sample costs at most, in every currency: what it is taken to cost until some are known.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Allowance:
 
     def _affordable_in(self, currency: Currency) -> int:
         known = self._spent["samples"]
-        cost = self._spent[currency] / known if known and self._spent[currency] else self._at_first[currency]
+        cost = (_DOUBTED * self._at_first[currency] + self._spent[currency]) / (_DOUBTED + known)
         left = self._limits[currency] - self._spent[currency]
         return max(0, int(left / cost + 1e-9) - self._granted)
 
