@@ -212,7 +212,11 @@ class Completions:
             await send_body(send, status, encode(error.as_json()), {**error.headers, **echoed})
         except ClientDisconnect:
             status = 499
-        self._gateway.metrics.answered(model, status, time.perf_counter() - started)
+        except BaseException:
+            status = 500
+            raise
+        finally:
+            self._gateway.metrics.answered(model, status, time.perf_counter() - started)
 
     async def _answer(self, headers: Headers, receive: Receive, send: Send, echoed: Mapping[str, str]) -> str:
         gateway, options = self._gateway, self._gateway.options

@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from ensemble.serve.answers import Origin
 from ensemble.serve.ask import Ask
 from ensemble.serve.breaker import BreakerOptions
 from ensemble.serve.embedded import Embedded
-from ensemble.serve.errors import ApiError, not_opened
+from ensemble.serve.errors import ApiError, in_line, not_opened
 from ensemble.serve.relay import Relay, Target, log
 from ensemble.serve.route import Part
 from ensemble.serve.served import Backend
@@ -153,25 +153,39 @@ class Started:
 
 
 class InTurn:
-    """A policy on a server that serves one policy at a time; it asks when the turn is its own."""
+    """A policy on a server that serves one policy at a time; it asks when the turn is its own.
 
-    def __init__(self, policy: str, backend: Backend, turns: Turns) -> None:
+    Raises 429 where others have their turns for longer than `patience_s`.
+    """
+
+    def __init__(self, policy: str, backend: Backend, turns: Turns, patience_s: float) -> None:
         self._policy = policy
         self._backend = backend
         self._turns = turns
+        self._patience_s = patience_s
         self.describe = backend.describe
         self.close = backend.close
 
     async def whole(self, ask: Ask, part: Part) -> bytes:
         """As the backend."""
-        async with self._turns.of(self._policy):
+        async with self._turn():
             return await self._backend.whole(ask, part)
 
     async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
         """As the backend."""
-        async with self._turns.of(self._policy), aclosing(self._backend.stream(ask, part)) as batches:
+        async with self._turn(), aclosing(self._backend.stream(ask, part)) as batches:
             async for events in batches:
                 yield events
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await held.enter_async_context(self._turns.of(self._policy))
+            except TimeoutError:
+                raise in_line(self._policy, self._patience_s) from None
+            yield
 
 
 class OnItsOwn(Embedded):
@@ -227,7 +241,7 @@ class Backends:
 
     def _in_turn(self, name: str, backend: Backend) -> Backend:
         is_switched = isinstance(self._served, Switched) and self._served.is_switched
-        return InTurn(name, backend, self._turns) if is_switched else backend
+        return InTurn(name, backend, self._turns, self._timeouts.first_byte_s) if is_switched else backend
 
     async def close(self) -> None:
         """Close the engines in this process when what is under way has ended."""
