@@ -313,7 +313,7 @@ def test_a_failure_of_the_judge_is_ie_and_not_remembered(
 ) -> None:
     calls: list[Program] = []
 
-    def fail(bench: Any, prepared: Any, program: Program, manner: Any) -> Judgement:
+    def fail(bench: Any, prepared: Any, program: Program, *how: Any) -> Judgement:
         calls.append(program)
         if len(calls) <= 2:
             raise ZygoteDiedError("struck by lightning")
