@@ -63,6 +63,15 @@ class Judging:
             await asyncio.to_thread(self._judge.close)
 
     async def _through(self, submit: "partial[Future[Judgement]]") -> Judgement:
+        try:
+            judgement = await self._in_room(submit)
+        except GradingError as error:  # the judge was closed: nothing is known of the program
+            log.warning("a program was not judged: %s", error)
+            judgement = Judgement(Verdict.IE, 0, 0, None, 0.0, 0.0, str(error))
+        self._verdicts[judgement.verdict.value] += 1
+        return judgement
+
+    async def _in_room(self, submit: "partial[Future[Judgement]]") -> Judgement:
         loop = asyncio.get_running_loop()
         await self._room.acquire()
         try:
@@ -72,13 +81,7 @@ class Judging:
             raise
         # A program that runs cannot be called back: its place stays taken until it has ended, whoever has left.
         future.add_done_callback(lambda _: _tell(loop, self._room))
-        try:
-            judgement = await asyncio.wrap_future(future)
-        except GradingError as error:  # the judge was closed: nothing is known of the program
-            log.warning("a program was not judged: %s", error)
-            judgement = Judgement(Verdict.IE, 0, 0, None, 0.0, 0.0, str(error))
-        self._verdicts[judgement.verdict.value] += 1
-        return judgement
+        return await asyncio.wrap_future(future)
 
     async def _made(self) -> Judge:
         if self._workers == 0:
