@@ -119,9 +119,10 @@ class Started:
         return {} if self._relay is None else await self._relay.describe()
 
     async def close(self) -> None:
-        """Close the connections. The server is its registry's to stop."""
+        """Close the connections and the engine; a server that others share is its registry's to stop."""
         if self._relay is not None:
             await self._relay.close()
+        await self._close_engine()
 
     async def _started(self) -> Relay:
         if self._relay is not None:
@@ -148,8 +149,13 @@ class Started:
             if self._relay is relay and self._engine is not None:
                 log.error("the server of policy %r is gone: the next request starts another", self._policy)
                 self._relay = None
-                await asyncio.to_thread(self._engine.close)
+                await self._close_engine()
                 await relay.close()
+
+    async def _close_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(engine.close)
 
 
 class InTurn:

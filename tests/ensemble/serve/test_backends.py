@@ -60,6 +60,29 @@ def test_who_waits_too_long_for_a_turn_is_told_so(is_stream: bool) -> None:
     asyncio.run(run())
 
 
+def started_at(url: str, closed: list[str]) -> Started:
+    """A policy on a server of ours; says in `closed` when its engine is closed."""
+    server = SimpleNamespace(url=url, api_key="none")
+    engine = SimpleNamespace(server=server, model="gone", extra_body={}, close=lambda: closed.append("low"))
+    return Started("low", lambda: cast("Engine", engine), Timeouts(), asyncio.Lock())
+
+
+def test_its_engine_is_closed_with_a_policy() -> None:
+    """Policies at any α come and go while the server runs: each has threads of its own."""
+    closed: list[str] = []
+
+    async def run(url: str) -> None:
+        started = started_at(url, closed)
+        assert b"low 0" in await started.whole(ask(), PART)
+        assert closed == []
+        await started.close()
+        await started.close()
+
+    with FakeUpstream("low").running() as upstream:
+        asyncio.run(run(upstream.url))
+    assert closed == ["low"]
+
+
 def test_a_server_that_is_gone_is_closed_once_and_leaves_no_connection() -> None:
     """The second request fails when the first has found out already."""
 
@@ -72,9 +95,7 @@ def test_a_server_that_is_gone_is_closed_once_and_leaves_no_connection() -> None
     closed: list[str] = []
 
     async def run(url: str) -> None:
-        server = SimpleNamespace(url=url, api_key="none")
-        engine = SimpleNamespace(server=server, model="gone", extra_body={}, close=lambda: closed.append("low"))
-        started = Started("low", lambda: cast("Engine", engine), Timeouts(), asyncio.Lock())
+        started = started_at(url, closed)
         asked = [started.whole(ask(seed), PART) for seed in (1, 2)]
         errors = await asyncio.gather(*asked, return_exceptions=True)
         assert [error.code for error in errors if isinstance(error, ApiError)] == ["connection"] * 2
