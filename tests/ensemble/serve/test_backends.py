@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -81,6 +82,35 @@ def test_its_engine_is_closed_with_a_policy() -> None:
     with FakeUpstream("low").running() as upstream:
         asyncio.run(run(upstream.url))
     assert closed == ["low"]
+
+
+def test_who_leaves_while_a_server_starts_has_no_second_one_started() -> None:
+    opened: list[str] = []
+    go_on = threading.Event()
+
+    async def run(url: str) -> None:
+        server = SimpleNamespace(url=url, api_key="none")
+        engine = SimpleNamespace(server=server, model="gone", extra_body={}, close=lambda: None)
+
+        def open_engine() -> Engine:
+            opened.append("low")
+            assert go_on.wait(60)
+            return cast("Engine", engine)
+
+        started = Started("low", open_engine, Timeouts(), asyncio.Lock())
+        first = asyncio.create_task(started.whole(ask(), PART))
+        while not opened:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        second = asyncio.create_task(started.whole(ask(), PART))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        assert b"low 0" in await second
+        await started.close()
+
+    with FakeUpstream("low").running() as upstream:
+        asyncio.run(run(upstream.url))
+    assert opened == ["low"]
 
 
 def test_a_server_that_is_gone_is_closed_once_and_leaves_no_connection() -> None:
