@@ -363,4 +363,4 @@ def test_a_fault_of_the_server_is_an_error_object_and_is_counted(
     assert (raised.value.status_code, raised.value.code) == (500, "internal")
     assert "secret" not in raised.value.message
     metrics = httpx.get(str(client.base_url).replace("/v1/", "/metrics")).text
-    assert 'alphamix_requests_total{model="",status="500"} 1.0' in metrics
+    assert 'alphamix_requests_total{model="low",status="500"} 1.0' in metrics
