@@ -90,12 +90,13 @@ class ClusterJudge:
             call.add_done_callback(done)
 
     def _problem(self, problem: Problem) -> bytes:
-        """Pickle a problem once."""
-        if id(problem) not in self._pickled:
-            self._pickled[id(problem)] = problem, pickle.dumps(problem)
+        """Pickle a problem once. What is sent again comes here from another thread, and either may drop any."""
+        kept = self._pickled.get(id(problem))
+        if kept is None:
+            kept = self._pickled[id(problem)] = problem, pickle.dumps(problem)
             if len(self._pickled) > _MAX_PICKLED:
                 self._pickled.popitem(last=False)
-        return self._pickled[id(problem)][1]
+        return kept[1]
 
 
 def _describe(options: JudgeOptions) -> str:

@@ -6,6 +6,7 @@ well, and the last test always runs in a fresh process. Expected outputs are com
 side and go nowhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -87,12 +88,19 @@ class _Attempt:
         return process.end() if process is not None else 0
 
 
-def examine(bench: Bench, prepared: PreparedProblem, program: Program, manner: Manner) -> Judgement:
-    """Judge `program` against its problem.
+def examine(
+    bench: Bench,
+    prepared: PreparedProblem,
+    program: Program,
+    manner: Manner,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Judgement:
+    """Judge `program` against its problem. Before each test, `is_wanted` is asked whether to go on.
 
     Raises:
         ZygoteDiedError: the bench is of no more use.
-        GradingError: this program, or this problem, cannot be judged here; trying again will not help.
+        GradingError: this program, or this problem, cannot be judged here, or is not wanted any more; trying again
+            will not help.
     """
     entry_point = prepared.problem.entry_point
     if program.language != "python" and entry_point is not None:
@@ -101,15 +109,17 @@ def examine(bench: Bench, prepared: PreparedProblem, program: Program, manner: M
         )
     attempt = _Attempt(bench, prepared, program, manner)
     try:
-        return _summarise(prepared, _run_tests(attempt, prepared.num_tests, manner), manner)
+        return _summarise(prepared, _run_tests(attempt, prepared.num_tests, manner, is_wanted), manner)
     except GradingError:
         attempt.end()
         raise
 
 
-def _run_tests(attempt: _Attempt, num_tests: int, manner: Manner) -> list[Outcome]:
+def _run_tests(attempt: _Attempt, num_tests: int, manner: Manner, is_wanted: Callable[[], bool]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for index in range(num_tests):
+        if not is_wanted():
+            raise GradingError("its problem was forgotten before it was judged: submit it again")
         outcomes.append(_kept(attempt.run(index), outcomes, manner.keeps_bytes))
         is_program = outcomes[-1].verdict not in (Verdict.CE, Verdict.FE)
         if not is_program or (outcomes[-1].verdict is not None and not manner.all_tests):

@@ -12,12 +12,13 @@ import queue
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self, get_args
 
 from grading.audit import Audit, Disagreement, is_chosen
 from grading.errors import GradingError
 from grading.examine import Isolation, Manner, examine
+from grading.jobs import Job, Place
 from grading.prepared import PreparedProblem
 from grading.sandbox import cgroup, controller, zygote_handle
 from grading.sandbox.bench import Bench
@@ -67,8 +68,8 @@ class Judge:
         self._compiler = Compiler(self._closing)
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._running: dict[bytes, Future[Judgement]] = {}
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._running: dict[bytes, Job] = {}
         self._judged: OrderedDict[bytes, Judgement] = OrderedDict()
         self._prepared: OrderedDict[int, PreparedProblem] = OrderedDict()
         self._places = threading.Semaphore(workers)
@@ -106,9 +107,12 @@ class Judge:
         return self._submit(problem, program, Manner("test", all_tests=True, keeps_bytes=keeps_bytes))
 
     def forget(self, problem: Problem) -> None:
-        """Drop what is kept of the tests of a problem that will not be judged again."""
+        """Drop what is kept of the tests of a problem that will not be judged again. Its programs that nobody else
+        has submitted end with the test that they are at, as IE.
+        """
         with self._lock:
-            self._prepared.pop(id(problem), None)
+            if (prepared := self._prepared.pop(id(problem), None)) is not None:
+                prepared.is_forgotten = True
 
     def _submit(self, problem: Problem, program: Program | None, manner: Manner) -> Future[Judgement]:
         if os.getpid() != self._pid:
@@ -124,13 +128,14 @@ class Judge:
                 self._judged.move_to_end(key)
                 return _done(self._judged[key])
             if key in self._running:
-                return self._running[key]
+                self._running[key].wanted_for.append(prepared)
+                return self._running[key].future
             if self._closing.is_set():
                 raise GradingError("the judge is closed: make a new one")
             future: Future[Judgement] = Future()
             future.set_running_or_notify_cancel()
-            self._running[key] = future
-            self._jobs.put(_Job(key, prepared, program, manner, future))
+            self._running[key] = Job(key, prepared, program, manner, future, [prepared])
+            self._jobs.put(self._running[key])
             return future
 
     @property
@@ -166,7 +171,7 @@ class Judge:
             if thread is not threading.current_thread():
                 thread.join()
         with self._lock:
-            owed = list(self._running.values())
+            owed = [job.future for job in self._running.values()]
             self._running.clear()
         for future in owed:
             future.set_exception(GradingError("the judge was closed before this program was judged: submit it again"))
@@ -195,7 +200,7 @@ class Judge:
 
     def _work(self, tiers: tuple[Tier, ...], boot: Future[Tier]) -> None:
         """Own one bench, from its boot to its end: the kernel ties its processes to this thread."""
-        place = _Place(self._places)
+        place = Place(self._places)
 
         def on_idle() -> None:
             place.leave()
@@ -230,7 +235,7 @@ class Judge:
         if bench is not None:
             bench.close()
 
-    def _take_job(self, place: "_Place") -> "_Job | None":
+    def _take_job(self, place: Place) -> Job | None:
         """Wait for a place, then for a job; None when the judge closes."""
         place.leave()
         place.enter()
@@ -246,13 +251,14 @@ class Judge:
             if is_wanted and not self._closing.is_set():
                 self._start_thread((self.tier,))
 
-    def _examine(self, bench: Bench, job: "_Job") -> Judgement:
+    def _examine(self, bench: Bench, job: Job) -> Judgement:
         """Examine a program, and once more if it is one of those that are audited."""
-        judgement = examine(bench, job.prepared, job.program, job.manner)
+        is_wanted = partial(self._is_wanted, job)
+        judgement = examine(bench, job.prepared, job.program, job.manner, is_wanted)
         is_audited = job.manner.isolate == "program" and job.manner.keeps_bytes is None
         shares = is_audited and job.prepared.num_tests > 2 and job.program.language == "python"
         if judgement.verdict is Verdict.AC and shares and is_chosen(job.key):
-            isolated = examine(bench, job.prepared, job.program, Manner(isolate="test"))
+            isolated = examine(bench, job.prepared, job.program, Manner(isolate="test"), is_wanted)
             problem_id = job.prepared.problem.id
             differs = isolated.verdict is not Verdict.AC
             with self._lock:
@@ -260,11 +266,19 @@ class Judge:
                 self._audit = self._audit.with_one_more(disagreement)
         return judgement
 
-    def _finish(self, job: "_Job", judgement: Judgement) -> None:
-        if self._closing.is_set() and judgement.verdict is Verdict.IE:
-            return  # cut off by close(), which says so to whoever waits
+    def _is_wanted(self, job: Job) -> bool:
+        """Whether to go on with a job; where not, whoever submits the same from now on has it run anew."""
         with self._lock:
-            del self._running[job.key]
+            if not job.is_wanted and self._running.get(job.key) is job:
+                del self._running[job.key]
+            return job.is_wanted
+
+    def _finish(self, job: Job, judgement: Judgement) -> None:
+        with self._lock:
+            if self._running.get(job.key) is job:
+                if self._closing.is_set() and judgement.verdict is Verdict.IE:
+                    return  # cut off by close(), which says so to whoever waits
+                del self._running[job.key]
             # A failure of ours is owed, not remembered; answers may be large.
             if judgement.verdict is not Verdict.IE and judgement.answers is None:
                 self._judged[job.key] = judgement
@@ -272,33 +286,6 @@ class Judge:
                     self._judged.popitem(last=False)
             self._num_free += 1
         job.future.set_result(judgement)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    key: bytes
-    prepared: PreparedProblem
-    program: Program
-    manner: Manner
-    future: Future[Judgement]
-
-
-class _Place:
-    """The right of one thread to have a program compute; never held twice."""
-
-    def __init__(self, places: threading.Semaphore) -> None:
-        self._places = places
-        self._is_held = False
-
-    def enter(self) -> None:
-        self._places.acquire()
-        self._is_held = True
-
-    def leave(self) -> None:
-        """Let another thread in. A program that computes again after it idled does so beside that one."""
-        if self._is_held:
-            self._is_held = False
-            self._places.release()
 
 
 def _done(judgement: Judgement) -> Future[Judgement]:

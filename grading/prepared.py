@@ -24,6 +24,8 @@ class PreparedProblem:
     """A problem with its inputs and outputs as bytes."""
 
     problem: Problem
+    is_forgotten: bool = False
+    """Nobody wants to know any more what becomes of its programs."""
     _inputs: dict[int, bytes] = field(default_factory=dict)
     _outputs: dict[int, bytes] = field(default_factory=dict)
 

@@ -131,7 +131,8 @@ Checker = PlainChecker | ProgramChecker
 class Problem(BaseModel):
     """A task with its statement and its tests, which run in their order."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Written as Infinity or NaN, as `json` has them: null would be another test.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     id: Annotated[str, Field(min_length=1)]
     statement: str

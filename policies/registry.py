@@ -204,7 +204,7 @@ class Registry:
                 make_family = load_engine("vllm")
                 self._family = make_family(self.engine, self.family(), self.materialise, options)
             if name not in self._family.names:  # at an α that is not listed
-                load_engine("vllm member")(self._family, self.engine.serve, name, self._member(name))
+                self._family.join(name, self._member(name))
             return self._family.open(name)
         engine = load_engine("transformers")
         if isinstance(recipe, Logits):

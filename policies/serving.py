@@ -16,10 +16,8 @@ from policies.recipes import EngineTable, Serve
 from policies.types import PolicyError
 
 
-def vllm_family(
-    table: EngineTable, ingredients: Mapping[str, Ingredients], folder_of: Callable[[str], Path], options: EngineOptions
-) -> VllmFamily:
-    """Prepare the servers of a file's policies.
+class Family(VllmFamily):
+    """The servers of a file's policies.
 
     Args:
         table: Says how they are served.
@@ -30,30 +28,38 @@ def vllm_family(
     Raises:
         PolicyError: a policy cannot be served this way, or its checkpoint not be made.
     """
-    if table.serve == "switch":
-        members = _switched(ingredients)
-    elif table.serve == "adapters":
-        members = {name: _adapted(name, one) for name, one in ingredients.items()}
-    else:
-        members = {name: _whole(name, one, folder_of) for name, one in ingredients.items()}
-    how = VllmOptions(table.serve, str(table.interpreter or sys.executable), table.arguments)
-    return VllmFamily(members, how, options)
 
+    def __init__(
+        self,
+        table: EngineTable,
+        ingredients: Mapping[str, Ingredients],
+        folder_of: Callable[[str], Path],
+        options: EngineOptions,
+    ) -> None:
+        self._serve: Serve = table.serve
+        if table.serve == "switch":
+            members = _switched(ingredients)
+        elif table.serve == "adapters":
+            members = {name: _adapted(name, one) for name, one in ingredients.items()}
+        else:
+            members = {name: _whole(name, one, folder_of) for name, one in ingredients.items()}
+        how = VllmOptions(table.serve, str(table.interpreter or sys.executable), table.arguments)
+        super().__init__(members, how, options)
 
-def join_family(family: VllmFamily, serve: Serve, name: str, one: Ingredients) -> None:
-    """Add a policy to a family whose server may run already.
+    def join(self, name: str, one: Ingredients) -> None:
+        """Add a policy, also while servers run.
 
-    Raises:
-        PolicyError: it cannot be served as the others are, or would need a server of its own.
-    """
-    if serve == "switch" and isinstance(one, Affine):
-        family.add(name, Member(family.base, one.around(family.base)))
-    elif serve == "adapters":
-        family.add(name, _adapted(name, one))
-    elif serve == "servers" and isinstance(one, LogitPair):
-        family.add(name, Member(one.low, mixed=(one.high, one.alpha)))
-    else:
-        raise _mismatch(name, serve)
+        Raises:
+            PolicyError: it cannot be served as the others are, or would need a server of its own.
+        """
+        if self._serve == "switch" and isinstance(one, Affine):
+            self.add(name, Member(self.base, one.around(self.base)))
+        elif self._serve == "adapters":
+            self.add(name, _adapted(name, one))
+        elif self._serve == "servers" and isinstance(one, LogitPair):
+            self.add(name, Member(one.low, mixed=(one.high, one.alpha)))
+        else:
+            raise _mismatch(name, self._serve)
 
 
 def _whole(name: str, one: Ingredients, folder_of: Callable[[str], Path]) -> Member:

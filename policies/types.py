@@ -13,6 +13,10 @@ class PolicyError(ValueError):
     """A policy cannot be read, made or reached as asked: the message says why, then what to do."""
 
 
+class PromptError(PolicyError):
+    """A policy cannot take this prompt, and may well take another. The message names no place on this machine."""
+
+
 class Message(TypedDict):
     """One turn of a chat, as in the OpenAI API."""
 

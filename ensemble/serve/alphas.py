@@ -22,6 +22,8 @@ from policies.recipes import alpha_label
 
 _NAME = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+-]?[0-9]{1,3}(\.[0-9]{1,17})?)")
 _STEP = Decimal("0.01")
+_DIGITS = 9
+"""Of a bound for α."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,15 @@ class Alphas:
         self._held[origin.name] += 1
 
     def _make_room(self, name: str) -> None:
-        if self._sweeps is not None and self._sweeps.is_made(name) and name not in self._made:
-            if len(self._made) >= self._limits.made:
-                raise too_many_alphas(name, f"{self._limits.made} checkpoints were made", sorted(self._made))
+        is_new = self._sweeps is not None and self._sweeps.is_made(name) and name not in self._made
+        if is_new and len(self._made) >= self._limits.made:
+            raise too_many_alphas(name, f"{self._limits.made} checkpoints were made", sorted(self._made))
+        if len(self._held) >= self._limits.held:
+            self._let_one_go(name)
+        if is_new:
             self._made.add(name)
-        if len(self._held) < self._limits.held:
-            return
+
+    def _let_one_go(self, name: str) -> None:
         idle = next((other for other, under_way in self._held.items() if not under_way), None)
         if idle is None:
             raise too_many_alphas(name, f"{self._limits.held} others are being asked", list(self._held))
@@ -151,7 +156,11 @@ class Alphas:
     def _bounds(self) -> dict[str, tuple[float, float]]:
         margin = self._limits.margin
         sweeps = {} if self._sweeps is None else self._sweeps.open_sweeps
-        return {sweep: (min(alphas) - margin, max(alphas) + margin) for sweep, alphas in sweeps.items()}
+        # Rounded, since the very ends are served as well: -0.42 - 0.25 is not -0.67 in floats.
+        return {
+            sweep: (round(min(alphas) - margin, _DIGITS), round(max(alphas) + margin, _DIGITS))
+            for sweep, alphas in sweeps.items()
+        }
 
     def _unknown(self, model: str) -> ApiError:
         more = [

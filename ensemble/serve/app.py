@@ -206,31 +206,35 @@ class Completions:
         echoed = _echoed(headers)
         model, status = "", 200
         try:
-            model = await self._answer(headers, receive, send, echoed)
+            ask, wanted = await self._read(receive)
+            with self._gateway.alphas.resolved(ask) as ask:
+                model = ask.model
+                if wanted is not None:
+                    await self._best_of(ask, wanted, receive, send, echoed)
+                else:
+                    await self._relay(ask, headers.get("x-alphamix-session") or ask.user, receive, send, echoed)
         except ApiError as error:
             status = error.status
             await send_body(send, status, encode(error.as_json()), {**error.headers, **echoed})
         except ClientDisconnect:
             status = 499
-        self._gateway.metrics.answered(model, status, time.perf_counter() - started)
+        except BaseException:
+            status = 500
+            raise
+        finally:
+            self._gateway.metrics.answered(model, status, time.perf_counter() - started)
 
-    async def _answer(self, headers: Headers, receive: Receive, send: Send, echoed: Mapping[str, str]) -> str:
-        gateway, options = self._gateway, self._gateway.options
-        timeouts, limits = options.timeouts, options.limits
-        ask = read_ask(self._path, await read_limited(receive, limits.body_bytes, timeouts.idle_s))
+    async def _read(self, receive: Receive) -> tuple[Ask, BestOf | None]:
+        options = self._gateway.options
+        limits = options.limits
+        ask = read_ask(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
         if ask.num_choices > limits.choices:
             message = (
                 f"n = {ask.n} for {ask.num_prompts} prompt(s) is more than the {limits.choices} choices "
                 "that one request may ask for; send several requests"
             )
             raise invalid(message, param="n")
-        ask, wanted = read_best_of(ask, options.best_of)
-        with gateway.alphas.resolved(ask) as ask:
-            if wanted is not None:
-                await self._best_of(ask, wanted, receive, send, echoed)
-            else:
-                await self._relay(ask, headers.get("x-alphamix-session") or ask.user, receive, send, echoed)
-            return ask.model
+        return read_best_of(ask, options.best_of)
 
     async def _relay(
         self, ask: Ask, session: str | None, receive: Receive, send: Send, echoed: Mapping[str, str]

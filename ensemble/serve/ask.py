@@ -122,13 +122,15 @@ def _num_prompts(fields: Fields) -> int:
     return len(items) if bytes(items[0])[:1] in (b'"', b"[") else 1
 
 
-def read_object(raw: bytes | Raw) -> Fields:
+def read_object(raw: bytes) -> Fields:
     """Split an object of a server's answer at its top level.
 
     Raises:
-        ApiError: 502, it is none.
+        ApiError: 502, it is none, or no text: clients could not read it.
     """
     try:
+        if not raw.isascii():
+            raw.decode()
         return _read_fields(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ApiError(502, "an answer is no JSON object", kind="server_error", code="malformed") from None

@@ -8,15 +8,16 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ensemble.serve.answers import Origin
 from ensemble.serve.ask import Ask
 from ensemble.serve.breaker import BreakerOptions
 from ensemble.serve.embedded import Embedded
-from ensemble.serve.errors import ApiError, not_opened
+from ensemble.serve.errors import ApiError, in_line, not_opened
+from ensemble.serve.once import Once
 from ensemble.serve.relay import Relay, Target, log
 from ensemble.serve.route import Part
 from ensemble.serve.served import Backend
@@ -91,12 +92,11 @@ class Started:
         self._open_engine = open_engine
         self._timeouts = timeouts
         self._starting = starting
-        self._engine: _OnServer | None = None
-        self._relay: Relay | None = None
+        self._open = Once(self._start)
 
     async def whole(self, ask: Ask, part: Part) -> bytes:
         """As a `Relay`."""
-        relay = await self._started()
+        relay, _ = await self._open.get()
         try:
             return await relay.whole(ask, part)
         except ApiError as error:
@@ -105,7 +105,7 @@ class Started:
 
     async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
         """As a `Relay`."""
-        relay = await self._started()
+        relay, _ = await self._open.get()
         try:
             async with aclosing(relay.stream(ask, part)) as batches:
                 async for events in batches:
@@ -116,62 +116,78 @@ class Started:
 
     async def describe(self) -> dict[str, Any]:
         """What the server says about the model; a server is not started for that."""
-        return {} if self._relay is None else await self._relay.describe()
+        opened = self._open.made
+        return {} if opened is None else await opened.relay.describe()
 
     async def close(self) -> None:
-        """Close the connections. The server is its registry's to stop."""
-        if self._relay is not None:
-            await self._relay.close()
+        """Close the connections and the engine; a server that others share is its registry's to stop."""
+        if (opened := await self._open.take()) is not None:
+            await opened.close()
 
-    async def _started(self) -> Relay:
-        if self._relay is not None:
-            return self._relay
+    async def _start(self) -> "_Opened":
         async with self._starting:
-            if self._relay is None:
-                self._relay = Relay(self._policy, await self._start(), self._timeouts)
-            return self._relay
-
-    async def _start(self) -> Target:
-        try:
-            engine = await asyncio.to_thread(self._open_engine)
-        except (PolicyError, OSError) as error:
-            log.error("the policy %r could not be loaded: %s", self._policy, error)
-            raise not_opened(self._policy) from error
+            try:
+                engine = await asyncio.to_thread(self._open_engine)
+            except (PolicyError, OSError) as error:
+                log.error("the policy %r could not be loaded: %s", self._policy, error)
+                raise not_opened(self._policy) from error
         assert isinstance(engine, _OnServer)
-        self._engine = engine
-        return Target(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
+        target = Target(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
+        return _Opened(Relay(self._policy, target, self._timeouts), engine)
 
     async def _drop_if_dead(self, relay: Relay, error: ApiError) -> None:
         if error.code != "connection" or await relay.describe():
             return
-        async with self._starting:
-            if self._relay is relay and self._engine is not None:
-                log.error("the server of policy %r is gone: the next request starts another", self._policy)
-                self._relay = None
-                await asyncio.to_thread(self._engine.close)
-                await relay.close()
+        opened = self._open.made
+        if opened is not None and opened.relay is relay:
+            log.error("the server of policy %r is gone: the next request starts another", self._policy)
+            await self._open.take()
+            await asyncio.shield(opened.close())  # also if the client leaves now
+
+
+class _Opened(NamedTuple):
+    relay: Relay
+    engine: _OnServer
+
+    async def close(self) -> None:
+        await self.relay.close()
+        await asyncio.to_thread(self.engine.close)
 
 
 class InTurn:
-    """A policy on a server that serves one policy at a time; it asks when the turn is its own."""
+    """A policy on a server that serves one policy at a time; it asks when the turn is its own.
 
-    def __init__(self, policy: str, backend: Backend, turns: Turns) -> None:
+    Raises 429 where others have their turns for longer than `patience_s`.
+    """
+
+    def __init__(self, policy: str, backend: Backend, turns: Turns, patience_s: float) -> None:
         self._policy = policy
         self._backend = backend
         self._turns = turns
+        self._patience_s = patience_s
         self.describe = backend.describe
         self.close = backend.close
 
     async def whole(self, ask: Ask, part: Part) -> bytes:
         """As the backend."""
-        async with self._turns.of(self._policy):
+        async with self._turn():
             return await self._backend.whole(ask, part)
 
     async def stream(self, ask: Ask, part: Part) -> AsyncGenerator[list[bytes]]:
         """As the backend."""
-        async with self._turns.of(self._policy), aclosing(self._backend.stream(ask, part)) as batches:
+        async with self._turn(), aclosing(self._backend.stream(ask, part)) as batches:
             async for events in batches:
                 yield events
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await held.enter_async_context(self._turns.of(self._policy))
+            except TimeoutError:
+                raise in_line(self._policy, self._patience_s) from None
+            yield
 
 
 class OnItsOwn(Embedded):
@@ -227,7 +243,7 @@ class Backends:
 
     def _in_turn(self, name: str, backend: Backend) -> Backend:
         is_switched = isinstance(self._served, Switched) and self._served.is_switched
-        return InTurn(name, backend, self._turns) if is_switched else backend
+        return InTurn(name, backend, self._turns, self._timeouts.first_byte_s) if is_switched else backend
 
     async def close(self) -> None:
         """Close the engines in this process when what is under way has ended."""

@@ -79,6 +79,7 @@ class Searches:
                 await asyncio.wait({answer}, timeout=KEEP_ALIVE_S)
             try:
                 body, _ = answer.result()
+                events = b"".join(event(encode(chunk)) for chunk in chunks_of(body, ask.include_usage))
             except ApiError as error:
                 yield event(encode(error.as_json()))
                 return
@@ -86,7 +87,7 @@ class Searches:
                 log.exception("a best-of request broke")
                 yield event(encode(internal().as_json()))
                 return
-            yield b"".join(event(encode(chunk)) for chunk in chunks_of(body, ask.include_usage)) + event(b"[DONE]")
+            yield events + event(b"[DONE]")
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)

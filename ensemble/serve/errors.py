@@ -13,6 +13,9 @@ from policies.types import EngineFailure
 PASSING_CAUSES = frozenset({"rate_limit", "timeout", "connection"})
 """Causes of an `EngineFailure` that may be over at the next try; any other means a bad answer."""
 
+_LONGEST_NAME = 200
+"""Of a model that is not served: no more of it is sent back."""
+
 
 class ApiError(Exception):
     """A request that is answered with an error object instead of choices."""
@@ -62,7 +65,8 @@ def invalid(message: str, *, param: str | None = None, code: str | None = None) 
 
 def unknown_model(model: str, served: Iterable[str]) -> ApiError:
     """404, with the names that would have been right."""
-    message = f"the model {model!r} is not served here; served are: {', '.join(served)}"
+    shown = model if len(model) <= _LONGEST_NAME else f"{model[:_LONGEST_NAME]}…"
+    message = f"the model {shown!r} is not served here; served are: {', '.join(served)}"
     return ApiError(404, message, kind="invalid_request_error", param="model", code="model_not_found")
 
 

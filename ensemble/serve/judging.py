@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from ensemble.serve.errors import ApiError
+from ensemble.serve.once import Once
 from grading.errors import GradingError
 from grading.judge import Judge
 from grading.types import Judgement, Problem, Program, Verdict
@@ -29,8 +30,7 @@ class Judging:
     def __init__(self, workers: int, verdicts: Counter[str]) -> None:
         self._verdicts = verdicts
         self._workers = workers
-        self._judge: Judge | None = None
-        self._making = asyncio.Lock()
+        self._judge = Once(self._make)
         self.at_once = max(1, workers) * _AT_ONCE_PER_WORKER
         self._room = asyncio.Semaphore(self.at_once)
 
@@ -40,29 +40,38 @@ class Judging:
         Raises:
             ApiError: 501, this server has none; 503, strict confinement cannot be proven here.
         """
-        await self._made()
+        await self._judge.get()
 
     async def judge(self, problem: Problem, program: Program | None) -> Judgement:
         """Judge a program by tests, up to the first that it fails."""
-        made = await self._made()
+        made = await self._judge.get()
         return await self._through(partial(made.submit, problem, program))
 
     async def run(self, problem: Problem, program: Program | None) -> Judgement:
         """Run a program on the inputs of all tests, and keep what it answers."""
-        made = await self._made()
+        made = await self._judge.get()
         return await self._through(partial(made.run, problem, program, ANSWER_BYTES))
 
     def forget(self, problem: Problem) -> None:
         """Drop what is kept of a problem whose request is answered."""
-        if self._judge is not None:
-            self._judge.forget(problem)
+        if (made := self._judge.made) is not None:
+            made.forget(problem)
 
     async def close(self) -> None:
         """Stop at once. Safe to call twice."""
-        if self._judge is not None:
-            await asyncio.to_thread(self._judge.close)
+        if (made := await self._judge.take()) is not None:
+            await asyncio.to_thread(made.close)
 
     async def _through(self, submit: "partial[Future[Judgement]]") -> Judgement:
+        try:
+            judgement = await self._in_room(submit)
+        except GradingError as error:  # the judge was closed: nothing is known of the program
+            log.warning("a program was not judged: %s", error)
+            judgement = Judgement(Verdict.IE, 0, 0, None, 0.0, 0.0, str(error))
+        self._verdicts[judgement.verdict.value] += 1
+        return judgement
+
+    async def _in_room(self, submit: "partial[Future[Judgement]]") -> Judgement:
         loop = asyncio.get_running_loop()
         await self._room.acquire()
         try:
@@ -72,30 +81,21 @@ class Judging:
             raise
         # A program that runs cannot be called back: its place stays taken until it has ended, whoever has left.
         future.add_done_callback(lambda _: _tell(loop, self._room))
-        try:
-            judgement = await asyncio.wrap_future(future)
-        except GradingError as error:  # the judge was closed: nothing is known of the program
-            log.warning("a program was not judged: %s", error)
-            judgement = Judgement(Verdict.IE, 0, 0, None, 0.0, 0.0, str(error))
-        self._verdicts[judgement.verdict.value] += 1
-        return judgement
+        return await asyncio.wrap_future(future)
 
-    async def _made(self) -> Judge:
+    async def _make(self) -> Judge:
         if self._workers == 0:
             message = "this server judges no programs: it was started with --judge-workers 0"
             raise ApiError(501, message, kind="server_error", code="no_judge")
-        async with self._making:
-            if self._judge is None:
-                try:
-                    self._judge = await asyncio.to_thread(partial(Judge, workers=self._workers, sandbox="strict"))
-                except GradingError as error:
-                    log.error("programs cannot be judged: %s", error)
-                    message = (
-                        "programs cannot be judged here, since the sandbox is not proven to hold: "
-                        "run 'alphamix doctor' on the server, which says what is missing"
-                    )
-                    raise ApiError(503, message, kind="server_error", code="no_sandbox") from error
-        return self._judge
+        try:
+            return await asyncio.to_thread(partial(Judge, workers=self._workers, sandbox="strict"))
+        except GradingError as error:
+            log.error("programs cannot be judged: %s", error)
+            message = (
+                "programs cannot be judged here, since the sandbox is not proven to hold: "
+                "run 'alphamix doctor' on the server, which says what is missing"
+            )
+            raise ApiError(503, message, kind="server_error", code="no_sandbox") from error
 
 
 def _tell(loop: asyncio.AbstractEventLoop, room: asyncio.Semaphore) -> None:

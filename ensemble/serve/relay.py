@@ -66,6 +66,7 @@ class Relay:
         if target.api_key is not None:
             self._headers["authorization"] = f"Bearer {target.api_key}"
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
 
     async def whole(self, ask: Ask, part: Part) -> bytes:
         """Ask, and return the body of the answer.
@@ -122,15 +123,17 @@ class Relay:
             return {}
 
     async def close(self) -> None:
-        """Close the connections. Safe to call twice."""
+        """Close the connections; who asks now or later has not reached it. Safe to call twice."""
+        self._is_closed = True
         if self._session is not None:
             await self._session.close()
-            self._session = None
 
     def _body(self, ask: Ask, part: Part) -> bytes:
         return ask.body(self._target.model, part, self._target.extra)
 
     def _opened(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise aiohttp.ClientConnectionError("the relay is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),

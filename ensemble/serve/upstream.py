@@ -18,7 +18,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ensemble.serve.errors import ApiError, engine_failed, internal, invalid, not_opened
-from policies.types import Completion, Delta, Engine, EngineFailure, PolicyError, Request
+from policies.types import Completion, Delta, Engine, EngineFailure, PolicyError, PromptError, Request
 
 CHANNEL_CAPACITY = 256
 """Deltas that may wait for a client."""
@@ -139,8 +139,10 @@ class Upstream:
                 self._stream(requests, call)
         except ApiError as error:
             call.fail(error)
-        except PolicyError as error:  # the policy cannot take this request: no chat template, for one
+        except PromptError as error:
             call.fail(invalid(str(error)))
+        except PolicyError as error:  # its server is gone, or cannot be switched: the words name addresses
+            call.fail(self._failed(EngineFailure("server", str(error))))
         except BaseException:  # even one that means to end this thread: there is no other
             log.exception("the engine of policy %r broke", self.policy)
             call.fail(internal())

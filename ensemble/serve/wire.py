@@ -59,7 +59,7 @@ class Marking:
         body = self._body(data)
         if sorted(place for place, _ in body.choices) != self._places:
             raise _malformed(f"an answer has {len(body.choices)} choices where {len(self._places)} were asked for")
-        if not all("message" in choice or "text" in choice for _, choice in body.choices):
+        if not all(_holds_an_answer(choice) for _, choice in body.choices):
             raise _malformed("a choice holds neither message nor text")
         return body
 
@@ -130,6 +130,11 @@ def _sum(one: Any, other: Any) -> Any:
     if isinstance(one, int | float) and isinstance(other, int | float):
         return one + other
     return other if one is None else one
+
+
+def _holds_an_answer(choice: Fields) -> bool:
+    message, text = bytes(choice.get("message", NULL)), bytes(choice.get("text", NULL))
+    return (message.startswith(b"{") and message != b"{}") or text.startswith(b'"')
 
 
 def _malformed(message: str) -> ApiError:

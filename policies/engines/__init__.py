@@ -15,11 +15,9 @@ ENGINES = {
     "openai": ("policies.engines.openai", "OpenAIEngine"),
     "scripted": ("policies.engines.scripted", "ScriptedEngine"),
     "transformers": ("policies.engines.transformers", "TransformersEngine"),
-    "vllm": ("policies.serving", "vllm_family"),
-    "vllm member": ("policies.serving", "join_family"),
+    "vllm": ("policies.serving", "Family"),
 }
-"""Module and class of each engine; of vLLM, whose servers policies share, what makes a family of it, and what
-adds a member."""
+"""Module and class of each engine; of vLLM, whose servers policies share, that of the family which opens engines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from policies.engines.decoding import NO_TOKEN, Batch, ModelPair, draw_tokens, s
 from policies.engines.loading import first_line, load_checkpoint
 from policies.engines.text import Decode, TextStream
 from policies.mixable import check_mixable
-from policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, Reply, Request
+from policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, PromptError, Reply, Request
 
 _DROP_SHARE = 1 / 8
 """Share of finished rows at which they are dropped: dropping copies the cache, keeping is waste."""
@@ -142,15 +142,15 @@ class TransformersEngine:
         if isinstance(prompt, str):
             return self._tokenizer(prompt, verbose=False)["input_ids"]
         if self._tokenizer.chat_template is None:
-            raise PolicyError(
-                f"the tokenizer of {self._tokenizer.name_or_path or 'this policy'} has no chat template "
+            raise PromptError(
+                f"the tokenizer of {Path(self._tokenizer.name_or_path).name or 'this policy'} has no chat template "
                 "for messages: ask with plain text, or put chat_template.jinja beside the tokenizer."
             )
         try:
             messages: list[Any] = list(prompt)
             text: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except jinja2.TemplateError as error:
-            raise PolicyError(
+            raise PromptError(
                 f"the chat template refuses these messages ({first_line(error)}): use the roles it knows."
             ) from error
         # The template writes its own special tokens.

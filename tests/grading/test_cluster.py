@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import pickle
 import signal
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,16 @@ def test_what_is_not_judged_when_it_closes_fails(problem: Problem) -> None:
     failed = [future for future in futures if future.exception(60) is not None]
     assert failed
     assert all(isinstance(future.exception(), GradingError) for future in failed)
+
+
+def test_a_problem_that_is_dropped_at_once_is_sent_all_the_same(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another thread, which sends what was lost again."""
+    monkeypatch.setattr(cluster, "_MAX_PICKLED", 0)
+    judge = object.__new__(ClusterJudge)
+    judge._pickled = OrderedDict()
+    assert pickle.loads(judge._problem(problem)) == problem
 
 
 def die(*_: object) -> bytes:

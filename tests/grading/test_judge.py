@@ -289,9 +289,9 @@ def test_tests_after_the_first_failure_are_not_run_unless_asked(judge: Judge, ma
 def test_equal_programs_run_once(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Program] = []
 
-    def count(bench: Any, prepared: Any, program: Program, manner: Any) -> Judgement:
+    def count(bench: Any, prepared: Any, program: Program, *how: Any) -> Judgement:
         runs.append(program)
-        return examine.examine(bench, prepared, program, manner)
+        return examine.examine(bench, prepared, program, *how)
 
     monkeypatch.setattr(judge_module, "examine", count)
     problem = make_problem(*ADD_ONE)
@@ -313,11 +313,11 @@ def test_a_failure_of_the_judge_is_ie_and_not_remembered(
 ) -> None:
     calls: list[Program] = []
 
-    def fail(bench: Any, prepared: Any, program: Program, manner: Any) -> Judgement:
+    def fail(bench: Any, prepared: Any, program: Program, *how: Any) -> Judgement:
         calls.append(program)
         if len(calls) <= 2:
             raise ZygoteDiedError("struck by lightning")
-        return examine.examine(bench, prepared, program, manner)
+        return examine.examine(bench, prepared, program, *how)
 
     monkeypatch.setattr(judge_module, "examine", fail)
     with Judge() as judge:

@@ -6,7 +6,7 @@ import pytest
 
 from grading.errors import GradingError
 from grading.problems import fingerprint, load_problems
-from grading.types import FloatChecker
+from grading.types import FloatChecker, Problem, Test
 
 ADD = {"id": "add", "statement": "Add one.", "tests": [{"input": "1\n", "output": "2\n"}]}
 CALL = {**ADD, "id": "call", "tests": [{"input": [1], "output": 2}], "entry_point": "Solution.add"}
@@ -91,3 +91,12 @@ def test_fingerprint_follows_content_not_layout(tmp_path: Path) -> None:
     assert fingerprint(plain) == fingerprint(spelt_out)
     assert fingerprint(plain) != fingerprint(harder)
     assert fingerprint([*plain, *harder]) != fingerprint([*harder, *plain])
+
+
+def test_fingerprint_tells_infinity_from_null() -> None:
+    problems = [
+        Problem(id="p", statement="", tests=(Test(input=[], output=output),), entry_point="f")
+        for output in (None, float("inf"), float("-inf"))
+    ]
+    assert len({fingerprint([problem]) for problem in problems}) == 3
+    assert all(Problem.model_validate_json(problem.model_dump_json()) == problem for problem in problems)

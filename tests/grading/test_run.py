@@ -60,3 +60,26 @@ def test_a_run_is_no_verdict(judge: Judge, make_problem: MakeProblem) -> None:
     assert judge.run(problem, wrong, ROOM).result().answers == (b"1\n",)
     judge.forget(problem)
     assert judge.submit(problem, wrong).result().verdict is Verdict.WA
+
+
+SLOW = "import time\ntime.sleep(0.1)\nprint(int(input()) + 1)"
+MANY = [(f"{n}\n", f"{n + 1}\n") for n in range(150)]
+
+
+@pytest.mark.parametrize("is_run", [False, True])
+def test_programs_of_a_problem_that_is_forgotten_end(make_problem: MakeProblem, is_run: bool) -> None:
+    """It would take a quarter of a minute or more, and holds up whatever comes behind it."""
+    problem, slow = make_problem(*MANY), Program(SLOW)
+    with Judge() as judge:
+        future = judge.run(problem, slow, ROOM) if is_run else judge.submit(problem, slow)
+        judge.forget(problem)
+        judgement = future.result()
+        assert (judgement.verdict, judgement.message[:25]) == (Verdict.IE, "its problem was forgotten")
+        assert judge.submit(make_problem(*NUMBERS[:1]), Program("print()")).result().verdict is Verdict.AC
+
+
+def test_a_program_goes_on_as_long_as_one_equal_problem_is_wanted(judge: Judge, make_problem: MakeProblem) -> None:
+    one, other, slow = make_problem(*MANY[:5]), make_problem(*MANY[:5]), Program(SLOW)
+    futures = [judge.submit(problem, slow) for problem in (one, other)]
+    judge.forget(one)
+    assert [future.result().verdict for future in futures] == [Verdict.AC] * 2

@@ -13,7 +13,7 @@ from policies.family import Adapted, Affine, LogitPair, Whole
 from policies.family import Member as Ingredients
 from policies.recipes import EngineTable, Serve
 from policies.registry import Registry
-from policies.serving import join_family, vllm_family
+from policies.serving import Family
 from policies.types import PolicyError
 
 LOW, HIGH, OTHER, LORA = map(Path, ("/low", "/high", "/other", "/lora"))
@@ -28,7 +28,7 @@ def members(
     serve: str, ingredients: dict[str, Ingredients], folder_of: Callable[[str], Path] = made
 ) -> dict[str, Member]:
     table = EngineTable("vllm", serve)  # pyright: ignore[reportArgumentType]
-    return vllm_family(table, ingredients, folder_of, EngineOptions())._members
+    return Family(table, ingredients, folder_of, EngineOptions())._members
 
 
 def test_weights_are_switched_around_one_base() -> None:
@@ -94,9 +94,9 @@ def test_a_member_joins_a_family_that_runs() -> None:
         ("servers", LogitPair(LOW, HIGH, 1.5), pair, Member(LOW, mixed=(HIGH, 0.5))),
     ]
     for serve, first, joining, member in cases:
-        family = vllm_family(EngineTable("vllm", serve), {"first": first}, made, EngineOptions())
-        join_family(family, serve, "new", joining)
+        family = Family(EngineTable("vllm", serve), {"first": first}, made, EngineOptions())
+        family.join("new", joining)
         assert family.names == ("first", "new")
         assert family._members["new"] == member
     with pytest.raises(PolicyError, match=r"policy 'new' cannot be served with serve = \"servers\""):
-        join_family(family, "servers", "new", at_half)
+        family.join("new", at_half)

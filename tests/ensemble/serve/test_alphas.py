@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from ensemble.serve.alphas import AlphaLimits
+from ensemble.serve.alphas import AlphaLimits, Alphas
 from ensemble.serve.app import ServeOptions
 from policies.engines import EngineOptions
 from policies.recipes import alpha_label
@@ -208,6 +208,35 @@ def test_so_many_checkpoints_are_made_and_no_more(sweeping: Sweeping, client_of:
         ask(client, f"coverage@{alpha}")
     with pytest.raises(openai.RateLimitError, match="2 checkpoints were made"):
         ask(client, "coverage@1.3")
+
+
+def test_what_is_refused_for_want_of_room_counts_as_no_checkpoint(sweeping: Sweeping, client_of: Start) -> None:
+    sweeping.makes, sweeping.hold = True, threading.Event()
+    client = client_of(sweeping, ServeOptions(alphas=AlphaLimits(held=1, made=2)))
+    with ThreadPoolExecutor() as pool:
+        under_way = pool.submit(ask, client, "coverage@1.1")
+        while not sweeping.line.users:
+            assert not under_way.done()
+        for alpha in ("1.2", "1.3"):
+            with pytest.raises(openai.RateLimitError, match="1 others are being asked"):
+                ask(client, f"coverage@{alpha}")
+        sweeping.hold.set()
+        assert under_way.result().model == "coverage@+1.10"
+    assert ask(client, "coverage@1.4").model == "coverage@+1.40"
+
+
+def test_the_very_ends_are_served(sweeping: Sweeping) -> None:
+    class Wide(Sweeping):
+        @property
+        def open_sweeps(self) -> Mapping[str, tuple[float, ...]]:
+            return {"coverage": (-0.42, 0.42)}
+
+    wide = Wide(sweeping.engines)
+    alphas = Alphas(wide, {}, {}, lambda origin: pytest.fail(f"{origin} is opened"), AlphaLimits())
+    for end in ("-0.67", "0.67"):
+        _, origin = alphas.find(f"coverage@{end}")
+        assert origin is not None
+        assert origin.alpha == float(end)
 
 
 def test_requests_for_one_alpha_go_together(sweeping: Sweeping, client_of: Start) -> None:

@@ -14,6 +14,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from ensemble.serve.app import Limits
+from ensemble.serve.dispatch import Dispatcher
 from policies.types import EngineFailure, PolicyError, Request
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
@@ -347,3 +348,19 @@ def test_text_that_breaks_json_or_events_arrives_unharmed(
 def test_serving_imports_no_torch() -> None:
     look = "import sys, ensemble.serve.server; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "[]"
+
+
+def test_a_fault_of_the_server_is_an_error_object_and_is_counted(
+    fake_registry: Any, script_engine: Any, client_of: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("at http://secret:1")
+
+    monkeypatch.setattr(Dispatcher, "plan", broken)
+    client = client_of(fake_registry({"low": script_engine(lambda _: ["fine"])}))
+    with pytest.raises(openai.InternalServerError) as raised:
+        client.chat.completions.create(model="low", **ASK)
+    assert (raised.value.status_code, raised.value.code) == (500, "internal")
+    assert "secret" not in raised.value.message
+    metrics = httpx.get(str(client.base_url).replace("/v1/", "/metrics")).text
+    assert 'alphamix_requests_total{model="low",status="500"} 1.0' in metrics

@@ -23,6 +23,7 @@ from ensemble.serve.judging import Judging
 from ensemble.serve.route import Part, dealt
 from ensemble.serve.search import Search
 from ensemble.serve.wire import Body
+from grading.errors import GradingError
 from grading.types import Judgement, Problem, Program, Verdict
 
 WEIGHTS = {"low": 1.0, "high": 2.0}
@@ -208,6 +209,23 @@ def test_what_waits_for_the_judge_can_be_cancelled(monkeypatch: pytest.MonkeyPat
         assert verdicts == {"AC": 2}
 
     asyncio.run(run())
+
+
+def test_a_judge_that_is_closed_has_failed_and_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def __init__(self, **_: Any) -> None: ...
+
+        def submit(self, *_: Any) -> Future[Judgement]:
+            raise GradingError("the judge is closed: make a new one")
+
+    monkeypatch.setattr(judging_module, "Judge", Closed)
+    _, wanted = asked(1, "tests")
+
+    async def run() -> set[Verdict]:
+        judging = Judging(1, Counter[str]())
+        return {(await judging.judge(wanted.problem, Program(str(i)))).verdict for i in range(10)}
+
+    assert asyncio.run(asyncio.wait_for(run(), 60)) == {Verdict.IE}
 
 
 def test_searches_take_turns_at_the_judge() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ensemble.serve.errors import ApiError
 from ensemble.serve.upstream import Assigned, Upstreams, collect
-from policies.types import Delta, Engine, EngineFailure, PolicyError, Request, SamplingParameters
+from policies.types import Delta, Engine, EngineFailure, PolicyError, PromptError, Request, SamplingParameters
 
 T = TypeVar("T")
 WAIT_S = 60
@@ -161,11 +161,21 @@ def test_an_engine_that_ends_without_an_outcome_has_failed(script_engine: Any) -
 
 def test_a_request_that_the_policy_cannot_take_is_the_clients_to_change(script_engine: Any) -> None:
     def script(_: Request) -> Sequence[str]:
-        raise PolicyError("no chat template: ask with plain text")
+        raise PromptError("no chat template: ask with plain text")
 
     with pytest.raises(ApiError, match="ask with plain text") as raised:
         run({"low": script_engine(script)}, lambda upstreams: texts(upstreams, "low"))
     assert raised.value.status == 400
+
+
+def test_a_server_that_cannot_be_switched_is_no_fault_of_the_request(script_engine: Any) -> None:
+    def script(_: Request) -> Sequence[str]:
+        raise PolicyError("the vLLM server at http://127.0.0.1:1 is gone: see its log /secret.")
+
+    with pytest.raises(ApiError) as raised:
+        run({"low": script_engine(script)}, lambda upstreams: texts(upstreams, "low"))
+    assert (raised.value.status, raised.value.code, raised.value.is_mendable) == (502, "server", True)
+    assert "127.0.0.1" not in raised.value.message
 
 
 def test_a_policy_that_cannot_be_opened_is_tried_again_by_the_next_request(script_engine: Any) -> None:

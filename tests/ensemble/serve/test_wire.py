@@ -56,14 +56,25 @@ def test_garbage_is_an_error_of_the_policy(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b'{"\xff": 1}', b'{"choices": [{"\xff": 1}]}', b'{"choices": [{"index": 0, "text": "", "\xff": 1}]}']
+    "data",
+    [
+        *(b'{"\xff": 1}', b'{"choices": [{"\xff": 1}]}', b'{"choices": [{"index": 0, "text": "", "\xff": 1}]}'),
+        *(b'{"choices": [{"index": 0, "text": "\xff"}]}', b'{"x": "\xff", "choices": [{"index": 0, "text": ""}]}'),
+    ],
 )
 def test_bytes_that_are_no_text_are_an_error_of_the_policy(data: bytes) -> None:
     with pytest.raises(ApiError):
         marking().whole(data)
 
 
-@pytest.mark.parametrize("usage", [b"null", b"5", b"[]", b'{"x": "\xff"}', b'"\xff"'])
+@pytest.mark.parametrize("said", [*('"message": null', '"message": {}', '"message": "x"'), '"text": null', '"text": 5'])
+def test_a_choice_with_nothing_in_it_is_an_error_of_the_policy(said: str) -> None:
+    with pytest.raises(ApiError, match="neither message nor text") as raised:
+        marking().whole(b'{"choices": [{"index": 0, %s}]}' % said.encode())
+    assert raised.value.is_fault
+
+
+@pytest.mark.parametrize("usage", [b"null", b"5", b"[]", b'"x"'])
 def test_usage_that_cannot_be_read_is_untold(usage: bytes) -> None:
     body = marking().whole(b'{"choices": [{"index": 0, "text": ""}], "usage": %s}' % usage)
     assert json.loads(merged([body, body]).as_bytes())["usage"] is None

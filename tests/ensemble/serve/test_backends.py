@@ -1,0 +1,137 @@
+"""Backends that wait for a turn, and those whose server was started here and is gone."""
+
+import asyncio
+import gc
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from ensemble.serve.ask import Ask, read_ask
+from ensemble.serve.backends import InTurn, Started
+from ensemble.serve.errors import ApiError
+from ensemble.serve.route import Part
+from ensemble.serve.timeouts import Timeouts
+from ensemble.serve.turns import Turns
+from policies.types import Engine
+
+from .upstreams import FakeUpstream
+
+PART = Part("low", 0, 1)
+
+
+def ask(seed: int = 1) -> Ask:
+    return read_ask("completions", b'{"model": "low", "prompt": "", "seed": %d}' % seed)
+
+
+class Answering:
+    """A backend that answers at once."""
+
+    async def whole(self, ask: Ask, part: Part) -> bytes:
+        return b"here"
+
+    async def stream(self, ask: Ask, part: Part) -> Any:
+        yield [b"here"]
+
+    async def describe(self) -> dict[str, Any]:
+        return {}
+
+    async def close(self) -> None:
+        pass
+
+
+async def streamed(backend: InTurn) -> bytes:
+    return b"".join([event async for events in backend.stream(ask(), PART) for event in events])
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_who_waits_too_long_for_a_turn_is_told_so(is_stream: bool) -> None:
+    async def run() -> None:
+        turns = Turns(10.0, asyncio.get_running_loop().time)
+        backend = InTurn("low", Answering(), turns, patience_s=0.05)
+        asked = (lambda: streamed(backend)) if is_stream else (lambda: backend.whole(ask(), PART))
+        async with turns.of("high"):
+            with pytest.raises(ApiError, match="others to answer") as raised:
+                await asyncio.wait_for(asked(), 10)
+            assert (raised.value.status, raised.value.headers) == (429, {"retry-after": "10"})
+        assert await asked() == b"here"
+
+    asyncio.run(run())
+
+
+def started_at(url: str, closed: list[str]) -> Started:
+    """A policy on a server of ours; says in `closed` when its engine is closed."""
+    server = SimpleNamespace(url=url, api_key="none")
+    engine = SimpleNamespace(server=server, model="gone", extra_body={}, close=lambda: closed.append("low"))
+    return Started("low", lambda: cast("Engine", engine), Timeouts(), asyncio.Lock())
+
+
+def test_its_engine_is_closed_with_a_policy() -> None:
+    """Policies at any α come and go while the server runs: each has threads of its own."""
+    closed: list[str] = []
+
+    async def run(url: str) -> None:
+        started = started_at(url, closed)
+        assert b"low 0" in await started.whole(ask(), PART)
+        assert closed == []
+        await started.close()
+        await started.close()
+
+    with FakeUpstream("low").running() as upstream:
+        asyncio.run(run(upstream.url))
+    assert closed == ["low"]
+
+
+def test_who_leaves_while_a_server_starts_has_no_second_one_started() -> None:
+    opened: list[str] = []
+    go_on = threading.Event()
+
+    async def run(url: str) -> None:
+        server = SimpleNamespace(url=url, api_key="none")
+        engine = SimpleNamespace(server=server, model="gone", extra_body={}, close=lambda: None)
+
+        def open_engine() -> Engine:
+            opened.append("low")
+            assert go_on.wait(60)
+            return cast("Engine", engine)
+
+        started = Started("low", open_engine, Timeouts(), asyncio.Lock())
+        first = asyncio.create_task(started.whole(ask(), PART))
+        while not opened:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        second = asyncio.create_task(started.whole(ask(), PART))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        assert b"low 0" in await second
+        await started.close()
+
+    with FakeUpstream("low").running() as upstream:
+        asyncio.run(run(upstream.url))
+    assert opened == ["low"]
+
+
+def test_a_server_that_is_gone_is_closed_once_and_leaves_no_connection() -> None:
+    """The second request fails when the first has found out already."""
+
+    async def hang_up(_: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(0.3 if body["seed"] == 2 else 0)
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    closed: list[str] = []
+
+    async def run(url: str) -> None:
+        started = started_at(url, closed)
+        asked = [started.whole(ask(seed), PART) for seed in (1, 2)]
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+        assert [error.code for error in errors if isinstance(error, ApiError)] == ["connection"] * 2
+        await started.close()
+
+    with FakeUpstream("low", hang_up).running() as upstream:
+        asyncio.run(run(upstream.url))
+    gc.collect()  # a session that is not closed warns, and a warning is an error
+    assert closed == ["low"]

@@ -1,0 +1,62 @@
+"""What is made once: for all who wait, whoever leaves, and again after a failure."""
+
+import asyncio
+
+import pytest
+
+from ensemble.serve.once import Once
+
+
+def test_it_is_made_once_though_who_asked_first_leaves() -> None:
+    made: list[int] = []
+
+    async def make() -> int:
+        made.append(len(made))
+        await asyncio.sleep(0.01)
+        return made[-1]
+
+    async def run() -> None:
+        once = Once(make)
+        first = asyncio.create_task(once.get())
+        await asyncio.sleep(0)
+        first.cancel()
+        assert once.made is None
+        assert await asyncio.gather(once.get(), once.get()) == [0, 0]
+        assert (once.made, made) == (0, [0])
+        assert await once.take() == 0
+        assert (await once.take(), await once.get()) == (None, 1)
+
+    asyncio.run(run())
+
+
+def test_what_is_being_made_is_waited_for_when_it_is_taken() -> None:
+    async def make() -> str:
+        await asyncio.sleep(0.01)
+        return "made"
+
+    async def run() -> None:
+        once = Once(make)
+        asking = asyncio.create_task(once.get())
+        await asyncio.sleep(0)
+        asking.cancel()
+        assert await once.take() == "made"
+
+    asyncio.run(run())
+
+
+def test_after_a_failure_it_is_tried_again() -> None:
+    tries: list[str] = []
+
+    async def make() -> str:
+        tries.append("try")
+        if len(tries) == 1:
+            raise OSError("not yet")
+        return "made"
+
+    async def run() -> None:
+        once = Once(make)
+        with pytest.raises(OSError, match="not yet"):
+            await once.get()
+        assert (once.made, await once.get()) == (None, "made")
+
+    asyncio.run(run())
