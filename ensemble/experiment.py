@@ -15,6 +15,7 @@ from ensemble.errors import EnsembleError
 from ensemble.mixture.search import CURRENCIES
 from ensemble.sections import (
     BUILT_IN_ARMS,
+    REPORTED_ARMS,
     AllocationSection,
     AnalysisSection,
     BudgetSection,
@@ -98,7 +99,7 @@ def _check_budget(budget: BudgetSection) -> None:
 
 def _check_arms(allocation: AllocationSection) -> None:
     for name, weights in allocation.weights.items():
-        if name in BUILT_IN_ARMS:
+        if name in (*BUILT_IN_ARMS, *REPORTED_ARMS):
             raise ExperimentError(f"allocation.weights.{name} has the name of another arm: rename it")
         if not any(weights.values()):
             raise ExperimentError(f"allocation.weights.{name} gives no policy a weight above 0: give one")

@@ -84,6 +84,10 @@ def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
 
 def _shares(arm: str, weights: Mapping[str, float], registry: Registry) -> dict[str, float]:
     """Shares by policy; what a sweep gets is divided equally among its members."""
+    if arm in registry.names:
+        raise ExperimentError(
+            f"allocation.weights.{arm} has the name of a policy, which is an arm by itself: rename it"
+        )
     shares = dict.fromkeys(registry.names, 0.0)
     for name, weight in weights.items():
         try:

@@ -104,7 +104,7 @@ def _by_batch(
             continue
         if not allowance.grant(num_owed, whole=True):
             return
-        results = [one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed]
+        results = (one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed)
         yield list(_settled(results, allowance, num_owed))
 
 

@@ -115,6 +115,8 @@ class Thompson:
             affordable_MP = fits(left_P / cost_M1, 1.0) >= 1
             best_P = np.where(affordable_MP, rate_MP / cost_M1, -1.0).argmax(axis=0)
             drawn_MP = (np.arange(len(cost_M1))[:, None] == best_P) & affordable_MP
+            if not drawn_MP.any():
+                break
             asked_MP += drawn_MP
             left_P = left_P - (drawn_MP * cost_M1).sum(axis=0)
         return asked_MP

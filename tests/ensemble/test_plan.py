@@ -98,6 +98,20 @@ def test_a_budget_in_tokens_is_sized_by_a_pilot(trial, server):
     assert "At 100 tokens per problem, ensemble minus best single policy" in page
 
 
+def test_policies_in_another_order_keep_their_costs(trial, server):
+    server.tokens = lambda model: {"even": 10, "odd": 25}[model]
+    sets = ("budget.tokens=100", "analysis.pass_at=[1]")
+    _, folder = go(trial, *sets)
+    before = summary(folder)
+    policies = trial.parent / "policies.toml"
+    even, odd = policies.read_text().split("[policies.odd]")
+    policies.write_text(f"[policies.odd]{odd}{even}")
+    go(trial, *sets)
+    after = summary(folder)
+    assert after["costs"] == before["costs"] == {"even": 10, "odd": 25}
+    assert all(after["pass_at_k"][policy] == before["pass_at_k"][policy] for policy in ("even", "odd"))
+
+
 def test_known_costs_need_no_pilot(trial, server):
     watched = Quiet()
     go(trial, "budget.seconds=6", "budget.costs={even = 2, odd = 3}", "analysis.pass_at=[1]", monitor=watched)
@@ -183,6 +197,21 @@ def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, serv
         (["budget.costs={even = 10, odd = 2}"], "samples, which cost 1 each"),
         (['allocation.arms=["single"]'], "'single', which is no arm: did you mean 'singles'"),
         (["allocation.weights.equal={even = 1}"], "has the name of another arm"),
+        (["budget.tokens=100", "budget.costs={even = 60, odd = 60}"], "each policy of the arm 'equal', 120 together"),
+        (
+            ['allocation.arms=["thompson"]', "budget.tokens=10", "budget.costs={even = 60, odd = 50}"],
+            "any policy, not even of 'odd', which costs 50: raise it",
+        ),
+        (
+            ["budget.tokens=1e308", "budget.costs={even = 60, odd = 60}"],
+            r"pays for 1.67e\+306 samples of policy 'even'",
+        ),
+        (["budget.tokens=inf"], "budget.tokens .* is inf: it should be a finite number"),
+        (["budget.samples=10000000000"], "less than or equal to 1000000000"),
+        (["allocation.weights.mine={even = inf}"], "is inf: it should be a finite number"),
+        (["allocation.weights.mixture={even = 1}"], "has the name of another arm"),
+        (["allocation.weights.best_single={even = 1}"], "has the name of another arm"),
+        (["allocation.weights.odd={even = 1}"], "has the name of a policy"),
         (["allocation.weights.mine={even = 0}"], "no policy a weight above 0"),
         (["allocation.weights.mine={event = 1}"], "did you mean 'even'"),
         (
@@ -197,6 +226,19 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_drawn(override
         plan.check(read_inputs(load(trial, overrides)))
     assert "\n" not in str(caught.value)
     assert not server.seeds
+
+
+@pytest.mark.parametrize(
+    ("weights", "costs", "split"),
+    [
+        ("even = 1e308, odd = 1e308", "even = 2, odd = 2", {"even": 25, "odd": 25}),
+        ("even = 1, odd = 1e-300", "even = 2, odd = 1e9", {"even": 50}),
+    ],
+)
+def test_weights_of_any_size_divide_a_budget(weights, costs, split, trial):
+    arms = ('allocation.arms=["mine"]', f"allocation.weights.mine={{{weights}}}", "analysis.pass_at=[1]")
+    told = plan.describe(read_inputs(load(trial, [*arms, "budget.tokens=100", f"budget.costs={{{costs}}}"])))
+    assert told["arms"]["mine"] == split
 
 
 def test_two_currencies_in_one_file_are_refused(trial):
