@@ -112,6 +112,13 @@ def test_policies_in_another_order_keep_their_costs(trial, server):
     assert all(after["pass_at_k"][policy] == before["pass_at_k"][policy] for policy in ("even", "odd"))
 
 
+def test_one_sample_each_tells_nothing_of_pairs(trial):
+    _, folder = go(trial, "budget.samples=2", 'allocation.arms=["equal"]', "allocation.pilot=1", "analysis.pass_at=[1]")
+    told = summary(folder)["complementarity"]
+    assert (told["samples_each"], told["gain"], told["pairs"]) == (0, [], [])
+    assert "What a second policy adds" not in (folder / "report.html").read_text()
+
+
 def test_known_costs_need_no_pilot(trial, server):
     watched = Quiet()
     go(trial, "budget.seconds=6", "budget.costs={even = 2, odd = 3}", "analysis.pass_at=[1]", monitor=watched)
