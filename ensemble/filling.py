@@ -274,7 +274,9 @@ def _allowance(store: Store, inputs: Inputs) -> Allowance:
         return UNLIMITED
     most_s = limits.get("seconds", 0.0) / _FIRST_BY_TIME
     at_first: dict[Currency, float] = {"samples": 1, "tokens": inputs.experiment.sampling.max_tokens, "seconds": most_s}
-    return Allowance(limits, store.spent(), at_first)
+    done = store.progress()[["sampled", "tokens", "seconds"]].sum()
+    spent: dict[Currency, float] = {"samples": done["sampled"], "tokens": done["tokens"], "seconds": done["seconds"]}
+    return Allowance(limits, spent, at_first)
 
 
 def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:
