@@ -197,6 +197,9 @@ def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, serv
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["budget.samples=2"], r"pass@4, but .*= 2 the arms singles, equal draw only 2 samples .* raise the budget"),
+        (['allocation.arms=["equal"]', "budget.samples=6"], "pass@4, but .* the arms equal draw only 3 samples"),
+        (["budget.tokens=50", "budget.costs={even = 20, odd = 20}"], "pass@4, but .*= 50 .* draw only 2 samples"),
         (["budget.run.samples=23"], r"budget.run.samples = 23, but 3 problems .* take 24 for the arms singles, equal"),
         (["budget.tokens=50", "budget.costs={even = 10, odd = 60}"], "does not pay for one sample of policy 'odd'"),
         (["budget.tokens=50", "budget.costs={even = 10}"], "does not say what 'odd' costs"),
@@ -261,7 +264,7 @@ def test_a_dry_run_tells_the_plan(trial):
     assert told["samples"] == 2 * 2 * 3
     assert "pilot" in told["samples_are"]
     assert told["most_tokens"] is None
-    inputs = read_inputs(load(trial, ['allocation.arms=["equal", "thompson"]']))
+    inputs = read_inputs(load(trial, ['allocation.arms=["equal", "thompson"]', "analysis.pass_at=[1]"]))
     told = plan.describe(inputs)
     assert told["arms"]["equal"] == {"even": 2, "odd": 2}
     assert told["arms"]["thompson"] == {"adaptive": ["even", "odd"], "at_most": 4}
