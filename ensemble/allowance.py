@@ -71,10 +71,14 @@ class Allowance:
             return Cap(self._limits[currency], currency)
 
     def exhausted(self) -> str | None:
-        """What is spent, as a cause; None without a limit."""
+        """What is spent, or too little for a whole batch, as a cause; None without a limit."""
         cap = self.cap()
         if cap is None:
             return None
+        with self._changed:
+            is_left = self._affordable() > 0
+        if is_left:
+            return f"what is left of budget.run.{cap.currency} = {cap.total:g} does not pay for a whole batch"
         return f"budget.run.{cap.currency} = {cap.total:g} is spent ({self._spent[cap.currency]:,.6g} so far)"
 
     def _affordable(self) -> int:

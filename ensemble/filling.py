@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
+import numpy as np
+
 from ensemble.allowance import UNLIMITED, Allowance
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
@@ -268,12 +270,20 @@ class Filling:
 
 
 def _allowance(store: Store, inputs: Inputs) -> Allowance:
-    """What the whole run may still spend; a sample is taken to cost the most it can until one is known."""
-    limits = inputs.experiment.budget.run.limits
+    """What the whole run may still spend; a sample is taken to cost the most it can until one is known.
+
+    An embedded engine draws whole batches or nothing: its first one must be affordable, or no cost is ever known.
+    """
+    section, limits = inputs.experiment.sampling, inputs.experiment.budget.run.limits
     if not limits:
         return UNLIMITED
-    most_s = limits.get("seconds", 0.0) / _FIRST_BY_TIME
-    at_first: dict[Currency, float] = {"samples": 1, "tokens": inputs.experiment.sampling.max_tokens, "seconds": most_s}
+    is_embedded = not all(map(inputs.registry.is_remote, inputs.registry.names))
+    batch = section.batch_size if is_embedded else 1
+    at_first: dict[Currency, float] = {
+        "samples": 1,
+        "tokens": min(section.max_tokens, limits.get("tokens", np.inf) / batch),
+        "seconds": limits.get("seconds", 0.0) / max(_FIRST_BY_TIME, batch),
+    }
     done = store.progress()[["sampled", "tokens", "seconds"]].sum()
     spent: dict[Currency, float] = {"samples": done["sampled"], "tokens": done["tokens"], "seconds": done["seconds"]}
     return Allowance(limits, spent, at_first)

@@ -52,6 +52,7 @@ def test_all_or_none():
     assert allowance.grant(70, whole=True) == 70
     allowance.settle(70)
     assert allowance.grant(31, whole=True) == 0
+    assert allowance.exhausted() == "what is left of budget.run.samples = 100 does not pay for a whole batch"
     assert allowance.grant(30, whole=True) == 30
 
 

@@ -13,6 +13,9 @@ from ensemble.experiment import ExperimentError, load
 from ensemble.inputs import read_inputs
 from ensemble.outcomes_file import read_outcomes
 from ensemble.store import STORE_NAME, Store
+from policies.engines.scripted import ScriptedEngine
+from policies.registry import Registry
+from policies.types import Completion
 
 from .conftest import honest_program
 
@@ -192,6 +195,21 @@ def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, serv
     result, _ = go(trial, *sets, "budget.run.tokens=10000")
     assert not result.owed
     assert drawn(server) == {"even": 120, "odd": 120}
+
+
+@pytest.mark.parametrize(
+    ("limit", "drawn"),
+    [("tokens=60", 24), ("tokens=40", 20), ("tokens=38", 12), ("seconds=6", 20), ("seconds=60", 24)],
+)
+def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, trial, monkeypatch):
+    """Two batches of 8 and 4 for each of two policies; a sample takes 2 tokens, of 1024 that it might, and 0.3 s."""
+    engine = ScriptedEngine(lambda request: Completion(str(request.seed), "stop", 1, 2, 0.3), reproducible=True)
+    monkeypatch.setattr(Registry, "is_remote", lambda *_: False)
+    monkeypatch.setattr(Registry, "open", lambda *_: engine)
+    result, folder = go(trial, "sampling.batch_size=8", f"budget.run.{limit}")
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        assert store.progress()["sampled"].sum() == drawn
+    assert result.owed.total() == 24 - drawn
 
 
 @pytest.mark.parametrize(
