@@ -58,28 +58,14 @@ def read_inputs(experiment: Experiment) -> Inputs:
 
 
 def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
-    """List the policies of the equal split; a sweep's name stands for all its members.
+    """List the policies of the equal split and of adaptive arms; a sweep's name stands for all its members.
 
     Raises:
-        ExperimentError: the budget is less than one sample for each.
         PolicyError: one is unknown.
     """
     named = experiment.allocation.policies
     members = registry.names if named is None else [one for name in named for one in registry.select([name]).names]
-    members = tuple(dict.fromkeys(members))
-    budget = experiment.budget.samples
-    if budget is not None and budget < len(members) and "equal" in experiment.allocation.arms:
-        raise ExperimentError(
-            f"budget.samples = {budget} cannot be split over {len(members)} policies: raise it to {len(members)} or "
-            "more, or name fewer under allocation.policies"
-        )
-    pilot = experiment.allocation.pilot
-    if budget is not None and budget < pilot * len(members) and "optimised" in experiment.allocation.arms:
-        raise ExperimentError(
-            f"the arm 'optimised' starts with allocation.pilot = {pilot} samples of each of {len(members)} policies, "
-            f"which is more than budget.samples = {budget}: raise it to {pilot * len(members)}, or lower the pilot"
-        )
-    return members
+    return tuple(dict.fromkeys(members))
 
 
 def _shares(arm: str, weights: Mapping[str, float], registry: Registry) -> dict[str, float]:

@@ -119,7 +119,7 @@ def _check_split(name: str, split: Split, policies: Sequence[str]) -> None:
         costs = split.budget.cost_M[[policies.index(policy) for policy in split.weights]]
         raise ExperimentError(
             f"budget.{split.budget.currency} = {split.budget.total:g} per problem does not pay for one sample of each "
-            f"policy of the arm {name!r}, {costs.sum():g} together: raise it, or name fewer policies"
+            f"policy of the arm {name!r}, {costs.sum():g} together: raise it, or name fewer"
         )
 
 

@@ -244,7 +244,7 @@ def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, tri
         (["allocation.weights.mine={event = 1}"], "did you mean 'even'"),
         (
             ['allocation.arms=["optimised"]', "budget.samples=3", "analysis.pass_at=[1]"],
-            "2 samples of each of 2 policies.* more than .* 3",
+            "'optimised'.* 2 samples of each policy costs 4 of a budget of 3",
         ),
         (['allocation.arms=["halving"]', "budget.samples=1", "analysis.pass_at=[1]"], "'halving'.* give 2 or more"),
     ],
