@@ -122,6 +122,12 @@ def test_one_sample_each_tells_nothing_of_pairs(trial):
     assert "What a second policy adds" not in (folder / "report.html").read_text()
 
 
+def test_an_arm_may_have_any_name_in_the_figures(trial):
+    """Names are no formulas: a lone $ or brace would end a finished run without its report."""
+    _, folder = go(trial, 'allocation.weights={"a$b^{$" = {even = 1}}', 'allocation.arms=["singles", "a$b^{$"]')
+    assert summary(folder)["arms"]["a$b^{$"]["allocation"] == {"even": 4}
+
+
 def test_known_costs_need_no_pilot(trial, server):
     watched = Quiet()
     go(trial, "budget.seconds=6", "budget.costs={even = 2, odd = 3}", "analysis.pass_at=[1]", monitor=watched)
