@@ -20,7 +20,7 @@ import numpy as np
 from ensemble.allowance import UNLIMITED, Allowance
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
-from ensemble.mixture.search import Currency
+from ensemble.mixture.search import CURRENCIES, Currency
 from ensemble.monitor import Monitor, Spent
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
@@ -166,7 +166,7 @@ class Filling:
                 if failures_in_a_row >= most_failures:
                     yield _SetAside(policy, f"set aside after {failures_in_a_row} failures in a row")
                     return
-        if spent := self._allowance.exhausted():  # nothing is owed for it where the policy came to its end
+        if spent := self._allowance.exhausted(policy):  # nothing is owed for it where the policy came to its end
             yield _SetAside(policy, f"not asked, since {spent}")
 
     def _take(self, lanes: Lanes[_FromLane]) -> None:
@@ -284,9 +284,8 @@ def _allowance(store: Store, inputs: Inputs) -> Allowance:
         "tokens": min(section.max_tokens, limits.get("tokens", np.inf) / batch),
         "seconds": limits.get("seconds", 0.0) / max(_FIRST_BY_TIME, batch),
     }
-    done = store.progress()[["sampled", "tokens", "seconds"]].sum()
-    spent: dict[Currency, float] = {"samples": done["sampled"], "tokens": done["tokens"], "seconds": done["seconds"]}
-    return Allowance(limits, spent, at_first)
+    done = store.progress().rename(columns={"sampled": "samples"})[list(CURRENCIES)]
+    return Allowance(limits, done.to_dict(orient="index"), at_first)
 
 
 def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:

@@ -186,13 +186,15 @@ def test_what_was_granted_to_an_engine_that_breaks_is_given_back(path: Path) -> 
         def sample(self, requests: Sequence[Request]):  # type: ignore[override]
             raise PolicyError("no memory: free some")
 
-    allowance = Allowance({"samples": 20}, {"samples": 0, "tokens": 0, "seconds": 0}, {"samples": 1})
+    allowance = Allowance({"samples": 20}, {}, {"samples": 1})
     for reproducible in (True, False):
         with Store(path) as store, pytest.raises(PolicyError):
             list(sample_owed(store, "a", Broken(reproducible=reproducible), BY_ID, SECTION, allowance))
         granted: list[int] = []
-        waiting = threading.Thread(target=lambda to=granted: to.append(allowance.grant(20, whole=True)), daemon=True)
+        waiting = threading.Thread(
+            target=lambda to=granted: to.append(allowance.grant("a", 20, whole=True)), daemon=True
+        )
         waiting.start()  # who is owed something waits for ever
         waiting.join(timeout=30)
         assert granted == [20]
-        allowance.settle(0, lost=20)
+        allowance.settle("a", 0, lost=20)
