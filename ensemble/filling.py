@@ -285,7 +285,10 @@ def _allowance(store: Store, inputs: Inputs) -> Allowance:
         "seconds": limits.get("seconds", 0.0) / max(_FIRST_BY_TIME, batch),
     }
     done = store.progress().rename(columns={"sampled": "samples"})[list(CURRENCIES)]
-    return Allowance(limits, done.to_dict(orient="index"), at_first)
+    spent: dict[str, dict[Currency, float]] = {
+        str(policy): {currency: float(costs[currency]) for currency in CURRENCIES} for policy, costs in done.iterrows()
+    }
+    return Allowance(limits, spent, at_first)
 
 
 def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:
