@@ -61,11 +61,19 @@ def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
     """List the policies of the equal split and of adaptive arms; a sweep's name stands for all its members.
 
     Raises:
+        ExperimentError: the budget is less than one sample for each.
         PolicyError: one is unknown.
     """
     named = experiment.allocation.policies
     members = registry.names if named is None else [one for name in named for one in registry.select([name]).names]
-    return tuple(dict.fromkeys(members))
+    members = tuple(dict.fromkeys(members))
+    budget = experiment.budget.samples
+    if budget is not None and budget < len(members) and "equal" in experiment.allocation.arms:
+        raise ExperimentError(
+            f"budget.samples = {budget} cannot be split over {len(members)} policies: raise it to {len(members)} or "
+            "more, or name fewer under allocation.policies"
+        )
+    return members
 
 
 def _shares(arm: str, weights: Mapping[str, float], registry: Registry) -> dict[str, float]:

@@ -216,7 +216,7 @@ def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
             "trial.toml",
             "samples = 4\n[analysis]\npass_at = [1, 4]",
             "samples = 1\n[analysis]",
-            "of the arm 'equal', 2 together",
+            "split over 2 policies",
         ),
         ("trial.toml", "[budget]", '[allocation]\npolicies = ["evn"]\n[budget]', "unknown policy 'evn' .* 'even'"),
         ("problems.jsonl", None, "", "no problem in it"),
