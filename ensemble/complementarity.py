@@ -81,9 +81,10 @@ def pairs(outcomes: Outcomes, k: int, resampling: Resampling) -> list[Pair]:
     second_saves_OP = miss_MP[first_O] - both_OP
     first_saves_OP = (miss_MP - miss(n_MP, c_MP, 2 * k))[first_O]
     disagreement_OP = rate_MP[first_O] + rate_MP[second_O] - 2 * rate_MP[first_O] * rate_MP[second_O]
-    means_5OP = (second_saves_OP, first_saves_OP, second_saves_OP - first_saves_OP, both_OP, disagreement_OP)
+    gain_OP = second_saves_OP - first_saves_OP
+    means_and_lowest = ((second_saves_OP, 0), (first_saves_OP, 0), (gain_OP, -1), (both_OP, 0), (disagreement_OP, 0))
     columns = zip(
-        *(means_over_problems(values_OP, resampling) for values_OP in means_5OP),
+        *(means_over_problems(values_OP, resampling, lowest) for values_OP, lowest in means_and_lowest),
         *_dependence(miss_MP, first_O, second_O, resampling),
         strict=True,
     )

@@ -15,6 +15,7 @@ from ensemble.errors import EnsembleError
 from ensemble.mixture.search import CURRENCIES
 from ensemble.sections import (
     BUILT_IN_ARMS,
+    REPORTED_ARMS,
     AllocationSection,
     AnalysisSection,
     BudgetSection,
@@ -98,7 +99,7 @@ def _check_budget(budget: BudgetSection) -> None:
 
 def _check_arms(allocation: AllocationSection) -> None:
     for name, weights in allocation.weights.items():
-        if name in BUILT_IN_ARMS:
+        if name in (*BUILT_IN_ARMS, *REPORTED_ARMS):
             raise ExperimentError(f"allocation.weights.{name} has the name of another arm: rename it")
         if not any(weights.values()):
             raise ExperimentError(f"allocation.weights.{name} gives no policy a weight above 0: give one")
@@ -109,17 +110,11 @@ def _check_arms(allocation: AllocationSection) -> None:
 
 
 def _check_samples(experiment: Experiment, budget: int) -> None:
-    samples = experiment.sampling.samples or budget
-    if budget > samples and "singles" in experiment.allocation.arms:
+    samples = experiment.sampling.samples
+    if samples is not None and budget > samples and "singles" in experiment.allocation.arms:
         raise ExperimentError(
             f"budget.samples = {budget}, but sampling.samples = {samples} per policy and problem, so no single policy "
             f"can be scored at that budget: set sampling.samples to {budget} or more, or lower the budget"
-        )
-    most = max(experiment.analysis.pass_at)
-    if most > max(samples, budget):
-        raise ExperimentError(
-            f"analysis.pass_at asks for pass@{most}, but only {samples} samples are drawn per policy and problem "
-            f"(budget.samples = {budget}): raise the budget or sampling.samples to {most}, or ask for a smaller k"
         )
 
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
+import numpy as np
+
 from ensemble.allowance import UNLIMITED, Allowance
 from ensemble.inputs import Inputs
 from ensemble.lanes import LaneEnded, Lanes
-from ensemble.mixture.search import Currency
+from ensemble.mixture.search import CURRENCIES, Currency
 from ensemble.monitor import Monitor, Spent
 from ensemble.sampling import Sampled, sample_owed
 from ensemble.store import Graded, Sample, Store
@@ -164,7 +166,7 @@ class Filling:
                 if failures_in_a_row >= most_failures:
                     yield _SetAside(policy, f"set aside after {failures_in_a_row} failures in a row")
                     return
-        if spent := self._allowance.exhausted():  # nothing is owed for it where the policy came to its end
+        if spent := self._allowance.exhausted(policy):  # nothing is owed for it where the policy came to its end
             yield _SetAside(policy, f"not asked, since {spent}")
 
     def _take(self, lanes: Lanes[_FromLane]) -> None:
@@ -268,13 +270,25 @@ class Filling:
 
 
 def _allowance(store: Store, inputs: Inputs) -> Allowance:
-    """What the whole run may still spend; a sample is taken to cost the most it can until one is known."""
-    limits = inputs.experiment.budget.run.limits
+    """What the whole run may still spend; a sample is taken to cost the most it can until one is known.
+
+    An embedded engine draws whole batches or nothing: its first one must be affordable, or no cost is ever known.
+    """
+    section, limits = inputs.experiment.sampling, inputs.experiment.budget.run.limits
     if not limits:
         return UNLIMITED
-    most_s = limits.get("seconds", 0.0) / _FIRST_BY_TIME
-    at_first: dict[Currency, float] = {"samples": 1, "tokens": inputs.experiment.sampling.max_tokens, "seconds": most_s}
-    return Allowance(limits, store.spent(), at_first)
+    is_embedded = not all(map(inputs.registry.is_remote, inputs.registry.names))
+    batch = section.batch_size if is_embedded else 1
+    at_first: dict[Currency, float] = {
+        "samples": 1,
+        "tokens": min(section.max_tokens, limits.get("tokens", np.inf) / batch),
+        "seconds": limits.get("seconds", 0.0) / max(_FIRST_BY_TIME, batch),
+    }
+    done = store.progress().rename(columns={"sampled": "samples"})[list(CURRENCIES)]
+    spent: dict[str, dict[Currency, float]] = {
+        str(policy): {currency: float(costs[currency]) for currency in CURRENCIES} for policy, costs in done.iterrows()
+    }
+    return Allowance(limits, spent, at_first)
 
 
 def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:

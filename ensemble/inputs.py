@@ -58,7 +58,7 @@ def read_inputs(experiment: Experiment) -> Inputs:
 
 
 def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
-    """List the policies of the equal split; a sweep's name stands for all its members.
+    """List the policies of the equal split and of adaptive arms; a sweep's name stands for all its members.
 
     Raises:
         ExperimentError: the budget is less than one sample for each.
@@ -73,17 +73,15 @@ def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
             f"budget.samples = {budget} cannot be split over {len(members)} policies: raise it to {len(members)} or "
             "more, or name fewer under allocation.policies"
         )
-    pilot = experiment.allocation.pilot
-    if budget is not None and budget < pilot * len(members) and "optimised" in experiment.allocation.arms:
-        raise ExperimentError(
-            f"the arm 'optimised' starts with allocation.pilot = {pilot} samples of each of {len(members)} policies, "
-            f"which is more than budget.samples = {budget}: raise it to {pilot * len(members)}, or lower the pilot"
-        )
     return members
 
 
 def _shares(arm: str, weights: Mapping[str, float], registry: Registry) -> dict[str, float]:
     """Shares by policy; what a sweep gets is divided equally among its members."""
+    if arm in registry.names:
+        raise ExperimentError(
+            f"allocation.weights.{arm} has the name of a policy, which is an arm by itself: rename it"
+        )
     shares = dict.fromkeys(registry.names, 0.0)
     for name, weight in weights.items():
         try:

@@ -89,8 +89,10 @@ def report(
         level: coverage level at which a sample counts as accepted.
     """
     folder.mkdir(exist_ok=True)
-    outcomes = count_outcomes(store, level, verdict_set=verdict_set)
     experiment, registry = inputs.experiment, inputs.registry
+    counted = count_outcomes(store, level, verdict_set=verdict_set)
+    # The record keeps the order in which policies were planned first; costs and arms have that of the experiment.
+    outcomes = counted.select(policies=counted.rows(registry.names))
     alphas = {name: registry.alpha(name) for name in registry.names}
     forgeable = [problem.id for problem in inputs.problems if problem.is_forgeable]
     arms = plan.known_arms(inputs, store)

@@ -79,9 +79,9 @@ def sample_owed(
         return
     slots = Slots(policy, store.owed_slots(policy))
     start = 0
-    while start < len(slots) and (granted := allowance.grant(len(slots) - start)):
+    while start < len(slots) and (granted := allowance.grant(policy, len(slots) - start)):
         part = slots if granted == len(slots) else slots[start : start + granted]
-        with closing(_settled(_ask(engine, part, problems, section), allowance, granted)) as results:
+        with closing(_settled(policy, _ask(engine, part, problems, section), allowance, granted)) as results:
             for one in results:
                 yield [one]
         start += granted
@@ -102,24 +102,24 @@ def _by_batch(
         num_owed = sum(slot.number in owed for slot in batch)
         if not num_owed:
             continue
-        if not allowance.grant(num_owed, whole=True):
+        if not allowance.grant(policy, num_owed, whole=True):
             return
-        results = [one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed]
-        yield list(_settled(results, allowance, num_owed))
+        results = (one for one in _ask(engine, batch, problems, section) if slot_of(one).number in owed)
+        yield list(_settled(policy, results, allowance, num_owed))
 
 
-def _settled(results: Iterable[Sampled], allowance: Allowance, granted: int) -> Generator[Sampled]:
+def _settled(policy: str, results: Iterable[Sampled], allowance: Allowance, granted: int) -> Generator[Sampled]:
     """Pass results on and tell the allowance what they cost; what does not come is given back."""
     try:
         for one in results:
             granted -= 1
             if isinstance(one, Sample):
-                allowance.settle(1, one.completion.completion_tokens, one.completion.seconds)
+                allowance.settle(policy, 1, one.completion.completion_tokens, one.completion.seconds)
             else:
-                allowance.settle(0, lost=1)
+                allowance.settle(policy, 0, lost=1)
             yield one
     finally:
-        allowance.settle(0, lost=granted)
+        allowance.settle(policy, 0, lost=granted)
 
 
 class Slots(Sequence[Slot]):

@@ -16,11 +16,14 @@ from policies.engines import EngineOptions
 
 _ENGINE = EngineOptions()
 
+MOST_SAMPLES = 10**9
+"""Of a policy on a problem: more is a slip of the pen."""
+
 
 class Section(BaseModel):
     """A table that is read once and refuses keys that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ProblemsSection(Section):
@@ -45,8 +48,8 @@ class SamplingSection(Section):
     setting: Literal["reasoning"] = "reasoning"
     prompt: str | None = None
     """Text sent as the user's turn, with `{statement}` in it; when left out, the setting's own instructions."""
-    samples: Annotated[int, Field(ge=1)] | None = None
-    """Slots per policy and problem; the budget when left out, which lets every policy stand alone at that budget."""
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
+    """Slots per policy and problem, at least; what the arms need when left out."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 1024
@@ -84,7 +87,7 @@ class RunBudgetSection(Section):
 class BudgetSection(Section):
     """What every arm may spend on one problem, in one currency."""
 
-    samples: Annotated[int, Field(ge=1)] | None = None
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
     tokens: Annotated[float, Field(gt=0)] | None = None
     """Completion tokens."""
     seconds: Annotated[float, Field(gt=0)] | None = None
@@ -112,6 +115,9 @@ class BudgetSection(Section):
 BUILT_IN_ARMS = ("singles", "equal", "optimised", "thompson", "halving")
 """Arms that need no weights: each policy alone, the equal split, and the adaptive ones."""
 
+REPORTED_ARMS = ("mixture", "best_single")
+"""Arms that every report chooses from what was drawn; nobody asks for them."""
+
 
 class AllocationSection(Section):
     """The arms that are compared: ways to spend the budget of a problem."""
@@ -122,7 +128,7 @@ class AllocationSection(Section):
     """Members of the equal split and of adaptive arms, sweeps by their name; all policies when left out."""
     weights: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
     """Splits in given shares: by name of the arm, weights by policy."""
-    pilot: Annotated[int, Field(ge=1)] = 2
+    pilot: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 2
     """Samples of each policy on each problem that are drawn first: costs are measured on them, `optimised` learns
     from them, and policies of no arm are known by them."""
     batch: Annotated[int, Field(ge=1)] = 4

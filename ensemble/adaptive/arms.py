@@ -13,7 +13,7 @@ from ensemble.adaptive.draws import Draws, follow
 from ensemble.adaptive.replay import simulate
 from ensemble.adaptive.tally import AdaptiveError, Strategy, Tally
 from ensemble.intervals import Resampling, draw_weights, mean_over_problems
-from ensemble.mixture.arms import Arm
+from ensemble.mixture.arms import Arm, BestSingle
 from ensemble.mixture.crossfit import DIVISIONS, Honest
 from ensemble.mixture.search import Budget
 from ensemble.outcomes import Outcomes
@@ -36,19 +36,19 @@ def play_arm(
     Raises:
         AdaptiveError: the strategy asks for samples that were not drawn (the run was made for another budget).
     """
-    try:
-        (replays,) = simulate(
-            strategy, outcomes, [budget.total], cost_M=budget.cost_M, currency=budget.currency, resampling=resampling
-        )
-    except AdaptiveError:
+    # Not whether the replays came to their end: to keep those alone that needed few samples would flatter the arm.
+    if np.any(outcomes.num_samples_MP < BestSingle(budget).samples_M()[:, None]):
         tally, needed_MP = follow(strategy, draws, Tally.empty(len(outcomes.problems), budget, seed))
         if needed_MP is not None:
             raise AdaptiveError(
                 f"an adaptive arm asks for {int((needed_MP - draws.held_MP).clip(0).sum())} samples that were not "
                 "drawn: go on with the run by `alphamix resume`"
-            ) from None
+            )
         drawn_M, solved_P = tally.num_samples_MP.mean(axis=1), tally.solved_P.astype(np.float64)
         return _arm(outcomes.policies, drawn_M, solved_P, tally.spent_P, resampling)
+    (replays,) = simulate(
+        strategy, outcomes, [budget.total], cost_M=budget.cost_M, currency=budget.currency, resampling=resampling
+    )
     solved_P: Floats = replays.solved_RP.astype(np.float64).mean(axis=0)
     num_samples_M: Floats = replays.num_samples_RM.mean(axis=0)
     cost_P: Floats = replays.cost_RP.mean(axis=0)

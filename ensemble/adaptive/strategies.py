@@ -9,6 +9,7 @@ import numpy as np
 
 from ensemble.adaptive.tally import AdaptiveError, Tally, fits
 from ensemble.allocation import largest_remainder
+from ensemble.mixture.arms import Split
 from ensemble.mixture.search import Budget, best_allocation
 from ensemble.outcomes import Bools
 from ensemble.pass_at_k import Floats, Ints
@@ -115,6 +116,8 @@ class Thompson:
             affordable_MP = fits(left_P / cost_M1, 1.0) >= 1
             best_P = np.where(affordable_MP, rate_MP / cost_M1, -1.0).argmax(axis=0)
             drawn_MP = (np.arange(len(cost_M1))[:, None] == best_P) & affordable_MP
+            if not drawn_MP.any():
+                break
             asked_MP += drawn_MP
             left_P = left_P - (drawn_MP * cost_M1).sum(axis=0)
         return asked_MP
@@ -135,15 +138,7 @@ def _split(weights_M: tuple[float, ...], budget: Budget) -> Ints:
         largest_remainder(weights, 1)
     except ValueError as error:
         raise AdaptiveError(f"{error}: correct the weights") from error
-    # Rounding moves every count by less than 1, so no split of more samples than this can be paid for.
-    mean_cost = float(np.dot(weights_M, budget.cost_M)) / sum(weights_M)
-    most = int((budget.total + float(budget.cost_M.sum())) / mean_cost) + 1
-    for total in range(most, 0, -1):
-        split = largest_remainder(weights, total)
-        split_M = np.array([split[name] for name in weights])
-        if split_M @ budget.cost_M <= budget.total * (1 + 1e-9):
-            return split_M
-    return np.zeros(len(weights_M), np.int64)
+    return Split(weights, budget).allocation_M(list(weights))
 
 
 def _beliefs(tally: Tally) -> tuple[Floats, Floats]:

@@ -4,6 +4,7 @@ Choosing and reporting never share data: each arm has a naive figure, chosen and
 honest one from cross-fitting; that goes for the best *single* policy as well. Axes: `M` policies, `P` problems.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,9 +104,16 @@ class Split:
         """Divide by largest remainder: the largest number of samples whose division the budget pays for."""
         weight_M = np.array([self.weights.get(policy, 0.0) for policy in policies])
         cost_M = self.budget.cost_M
-        # A policy gets less than one sample below its share, so that no larger number can be paid for.
-        most = (self.budget.total + cost_M[weight_M > 0].sum()) / (weight_M @ cost_M / weight_M.sum())
-        for total in range(int(most), 0, -1):
+        share_M = weight_M / weight_M.max()
+        share_M /= share_M.sum()
+
+        def least_cost(total: int) -> float:
+            return float(np.floor(share_M * total * (1 - 1e-12)) @ cost_M)
+
+        # A policy gets its share rounded down or more, so that no larger number can be paid for.
+        most = int((self.budget.total + cost_M[weight_M > 0].sum()) / (share_M @ cost_M))
+        most = bisect_right(range(most + 1), self.budget.total * (1 + 1e-9), key=least_cost) - 1
+        for total in range(most, 0, -1):
             counts = largest_remainder(self.weights, total)
             k_M = np.array([counts.get(policy, 0) for policy in policies])
             if k_M @ cost_M <= self.budget.total * (1 + 1e-9):

@@ -139,7 +139,8 @@ def equal_gains(
     """Honest gain of the equal split over the best single policy at budgets matched in samples, tokens and seconds.
 
     The budget in tokens (seconds) is what the equal split of `samples` costs, or less where some policy alone could not
-    be scored at that. Honest is by problems. None where costs are unknown or a figure is undefined.
+    be scored at that. Honest is by problems. None where costs are unknown, a figure is undefined, or the budget pays
+    for no sample of some policy.
     """
     return {currency: _equal_gain(outcomes, samples, honesty, members, currency) for currency in CURRENCIES}
 
@@ -150,7 +151,10 @@ def _equal_gain(
     try:
         budget = matched_budget(outcomes, samples, members, currency)
         crossfits: dict[Division, CrossFit] = {"problems": honesty.crossfits["problems"]}
-        rules = {"equal": Split.equal(members, budget), "best_single": BestSingle(budget)}
+        equal, single = Split.equal(members, budget), BestSingle(budget)
+        if not (equal.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and single.samples_M().all()):
+            return None  # a split without some of its members, or the best of fewer policies, is another claim
+        rules: dict[str, Rule] = {"equal": equal, "best_single": single}
         arms = {name: arm(outcomes, rule, crossfits, honesty.resampling) for name, rule in rules.items()}
     except (OutcomesError, UndefinedError):
         return None

@@ -4,7 +4,7 @@ Costs are 1 where the budget is in samples; else they are given, or the pilot of
 for all. Axes: `M` policies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from ensemble.inputs import Inputs
 from ensemble.mixture.arms import BestSingle, Split
 from ensemble.mixture.search import Budget
 from ensemble.pass_at_k import Floats, Ints
+from ensemble.sections import MOST_SAMPLES
 from ensemble.store import Store
 
 
@@ -38,9 +39,14 @@ class Arms:
 
     @classmethod
     def of(cls, inputs: Inputs, cost_M: Floats) -> "Arms":
-        """Resolve the arms that an experiment names."""
+        """Resolve the arms that an experiment names.
+
+        Raises:
+            ExperimentError: the budget does not pay for an arm, or for more than anyone can want.
+        """
         section, policies = inputs.experiment.allocation, inputs.registry.names
         budget = Budget(inputs.experiment.budget.amount, cost_M, inputs.experiment.budget.currency)
+        _check_budget(policies, budget)
         splits = {"equal": Split.equal(inputs.members, budget)} if "equal" in section.arms else {}
         splits |= {name: Split(weights, budget) for name, weights in inputs.weights.items() if name in section.arms}
         strategies: dict[str, Strategy] = {
@@ -50,6 +56,10 @@ class Arms:
         }
         adaptive = {name: strategy for name, strategy in strategies.items() if name in section.arms}
         singles = BestSingle(budget) if "singles" in section.arms else None
+        if singles is not None:
+            _check_singles(policies, singles)
+        for name, split in splits.items():
+            _check_split(name, split, policies)
         return cls(policies, inputs.members, budget, singles, splits, adaptive)
 
     def fixed_M(self, pilot: int, at_least: int) -> Ints:
@@ -61,7 +71,7 @@ class Arms:
         """
         needed_M = np.zeros(len(self.policies), np.int64)
         if self.singles is not None:
-            needed_M = self._affordable(self.singles.samples_M())
+            needed_M = self.singles.samples_M()
         for split in self.splits.values():
             needed_M = np.maximum(needed_M, split.allocation_M(self.policies))
         in_pilot_M = needed_M == 0
@@ -75,21 +85,49 @@ class Arms:
         rows = [self.policies.index(member) for member in self.members]
         return Budget(self.budget.total, self.budget.cost_M[rows], self.budget.currency)
 
-    def _affordable(self, samples_M: Ints) -> Ints:
-        if np.any(samples_M == 0):
-            m = int(samples_M.argmin())
-            raise ExperimentError(
-                f"budget.{self.budget.currency} = {self.budget.total:g} per problem does not pay for one sample of "
-                f"policy {self.policies[m]!r}, which costs {self.budget.cost_M[m]:g}: raise it, or leave out the policy"
-            )
-        return samples_M
+
+def _check_budget(policies: Sequence[str], budget: Budget) -> None:
+    least, m = float(budget.cost_M.min()), int(budget.cost_M.argmin())
+    what = f"budget.{budget.currency} = {budget.total:g} per problem"
+    if least > budget.total * (1 + 1e-9):
+        raise ExperimentError(
+            f"{what} does not pay for one sample of any policy, not even of {policies[m]!r}, which costs {least:g}: "
+            "raise it"
+        )
+    if budget.total > MOST_SAMPLES * least:
+        raise ExperimentError(
+            f"{what} pays for {budget.total / least:.3g} samples of policy {policies[m]!r}, which cost {least:g} each; "
+            f"more than {MOST_SAMPLES:.0e} are refused: lower it, or correct budget.costs"
+        )
+
+
+def _check_singles(policies: Sequence[str], singles: BestSingle) -> None:
+    budget, samples_M = singles.budget, singles.samples_M()
+    if np.any(samples_M == 0):
+        m = int(samples_M.argmin())
+        raise ExperimentError(
+            f"budget.{budget.currency} = {budget.total:g} per problem does not pay for one sample of policy "
+            f"{policies[m]!r}, which costs {budget.cost_M[m]:g}: raise it, or leave out the policy"
+        )
+
+
+def _check_split(name: str, split: Split, policies: Sequence[str]) -> None:
+    """The equal split must reach all its members; in a split by weights a small one may round to nothing."""
+    split_M = split.allocation_M(policies)
+    missed = [policy for policy in split.weights if not split_M[policies.index(policy)]]
+    if missed and (name == "equal" or not split_M.any()):
+        costs = split.budget.cost_M[[policies.index(policy) for policy in split.weights]]
+        raise ExperimentError(
+            f"budget.{split.budget.currency} = {split.budget.total:g} per problem does not pay for one sample of each "
+            f"policy of the arm {name!r}, {costs.sum():g} together: raise it, or name fewer"
+        )
 
 
 def known_arms(inputs: Inputs, store: Store | None = None) -> Arms | None:
     """Resolve the arms, by a run's record where only its pilot tells what samples cost; None before that is there.
 
     Raises:
-        ExperimentError: the samples of the pilot do not say what they cost.
+        ExperimentError: the samples of the pilot do not say what they cost, or the budget does not pay for an arm.
     """
     names, budget = inputs.registry.names, inputs.experiment.budget
     if budget.currency == "samples":

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from ensemble.inputs import Inputs
+from ensemble.mixture.arms import BestSingle
+from ensemble.pass_at_k import Ints
 from ensemble.plan.arms import Arms, known_arms
 from ensemble.plan.stages import check
 
@@ -17,6 +19,7 @@ def describe(inputs: Inputs) -> dict[str, Any]:
     pilot, at_least = section.allocation.pilot, section.sampling.samples or 0
     first_M = np.full(len(policies), max(pilot, at_least)) if arms is None else arms.fixed_M(pilot, at_least)
     samples = int(first_M.sum()) * problems
+    most = None if arms is None else samples + _most_beyond(arms, first_M) * problems
     return {
         "policies": list(policies),
         "problems": problems,
@@ -26,8 +29,9 @@ def describe(inputs: Inputs) -> dict[str, Any]:
         "arms": {name: None if arms is None else _allocations(arms, name) for name in section.allocation.arms},
         "samples_per_problem": dict(zip(policies, first_M.tolist(), strict=True)),
         "samples": samples,
-        "samples_are": _what_samples_are(arms),
-        "most_tokens": samples * section.sampling.max_tokens,
+        "samples_are": _what_samples_are(samples, most),
+        "most_samples": most,
+        "most_tokens": None if most is None else most * section.sampling.max_tokens,
     }
 
 
@@ -41,9 +45,15 @@ def _allocations(arms: Arms, name: str) -> Any:
     return {"adaptive": list(arms.members), "at_most": arms.budget.total}
 
 
-def _what_samples_are(arms: Arms | None) -> str:
-    if arms is None:
+def _most_beyond(arms: Arms, fixed_M: Ints) -> int:
+    """Samples per problem that adaptive arms draw at most beyond the fixed ones: each of them all on one policy."""
+    beyond_M = BestSingle(arms.budget).samples_M() - fixed_M
+    return len(arms.adaptive) * max(0, int(beyond_M[np.isin(arms.policies, arms.members)].max()))
+
+
+def _what_samples_are(samples: int, most: int | None) -> str:
+    if most is None:
         return "the pilot, which tells what samples cost; arms are sized by that"
-    if arms.adaptive and arms.singles is None:
+    if most > samples:
         return "those of fixed number; adaptive arms draw more where they need them"
     return "all that is drawn"

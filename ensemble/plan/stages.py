@@ -21,7 +21,8 @@ from ensemble.store import Store
 
 
 def check(inputs: Inputs) -> None:
-    """Refuse a budget that does not pay for an arm, or limits of the run that cannot hold what is sure to be drawn.
+    """Refuse a budget that does not pay for an arm, a k of which no arm draws so many, or limits of the run that cannot
+    hold what is sure to be drawn.
 
     Raises:
         ExperimentError: with the numbers.
@@ -32,6 +33,7 @@ def check(inputs: Inputs) -> None:
         fixed_M = arms.fixed_M(inputs.experiment.allocation.pilot, inputs.experiment.sampling.samples or 0)
         samples, least = int(fixed_M.sum()) * problems, float(fixed_M @ arms.budget.cost_M) * problems
         check_first_steps(inputs, arms)
+        _check_pass_at(inputs, int(fixed_M.max()))
     else:
         samples, least = inputs.experiment.allocation.pilot * len(inputs.registry.names) * problems, 0.0
     for currency, limit in budget.run.limits.items():
@@ -42,6 +44,16 @@ def check(inputs: Inputs) -> None:
                 f"{budget.amount:g} each take {needed:g} for the arms {', '.join(inputs.experiment.allocation.arms)}: "
                 "raise it, lower the budget, or name fewer arms"
             )
+
+
+def _check_pass_at(inputs: Inputs, samples: int) -> None:
+    most, budget = max(inputs.experiment.analysis.pass_at), inputs.experiment.budget
+    if most > samples:
+        raise ExperimentError(
+            f"analysis.pass_at asks for pass@{most}, but with budget.{budget.currency} = {budget.amount:g} the arms "
+            f"{', '.join(inputs.experiment.allocation.arms)} draw only {samples} samples of any policy on a problem "
+            f"whatever comes out: set sampling.samples to {most}, raise the budget, or ask for a smaller k"
+        )
 
 
 def extend(store: Store, inputs: Inputs) -> bool:

@@ -59,8 +59,10 @@ class Analysis:
     curves: dict[str, dict[float, float]]
     """Coverage by what is spent per problem: of each policy alone, and of each split under its name, as far as samples
     go."""
+    pair_samples: int
+    """Samples of each policy of a pair: half of what the budget pays for, or of what there is if that is less."""
     pairs: list[Pair]
-    """Every ordered pair of policies, at half the samples each that the budget pays for."""
+    """Every ordered pair of policies; none where `pair_samples` is 0."""
     solved_by_one: dict[str, list[UniqueSolve]]
     solved_by_extrapolation: list[UniqueSolve]
     claims: list[Claim]
@@ -79,7 +81,12 @@ class Analysis:
 
     @property
     def gains(self) -> list[list[float]]:
-        """What half the budget on a second policy (column) adds to a first (row); 0 for more of the same."""
+        """What samples of a second policy (column) add to as many of a first (row); 0 for more of the same.
+
+        Empty where `pair_samples` is 0.
+        """
+        if not self.pair_samples:
+            return []
         gain = {(pair.first, pair.second): pair.gain.value for pair in self.pairs}
         policies = self.outcomes.policies
         return [[gain.get((first, second), 0.0) for second in policies] for first in policies]
@@ -120,6 +127,7 @@ def analyse(
         comparison = compare(outcomes, budget, honesty, splits, played=played)
     except BudgetError:  # no arm drew so much of so many policies that a mixture of them could be scored
         comparison = compare(outcomes, budget, honesty, splits, played=played, is_pilot=True)
+    pair_samples = _half(outcomes, budget)
     return Analysis(
         outcomes=outcomes,
         budget=budget,
@@ -132,7 +140,8 @@ def analyse(
         moderate=moderate_range(outcomes, alphas, resampling),
         comparison=comparison,
         curves=_curves(outcomes, splits, budget),
-        pairs=pairs(outcomes, _half(outcomes, budget), resampling),
+        pair_samples=pair_samples,
+        pairs=pairs(outcomes, pair_samples, resampling) if pair_samples else [],
         solved_by_one=solved_by_one(outcomes),
         solved_by_extrapolation=solved_by_extrapolation(outcomes, alphas),
         claims=examine(outcomes, alphas, _equal_gains(outcomes, splits, honesty), resampling),
@@ -172,6 +181,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         "undefined": comparison.undefined,
         "complementarity": {
             "policies": list(outcomes.policies),
+            "samples_each": analysis.pair_samples,
             "gain": analysis.gains,
             "pairs": [asdict(pair) for pair in analysis.pairs],
             "contributions": {policy: asdict(one) for policy, one in comparison.contributions.items()},

@@ -22,6 +22,7 @@ _STYLE: Any = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "legend.frameon": False,
+    "text.parse_math": False,  # names of policies and arms are free, and a $ is a $
 }
 _ALPHA_COLOURS = colormaps["plasma"]
 _CLASS_COLOURS = {
@@ -152,6 +153,7 @@ def draw_coverage(analysis: Analysis) -> Figure:
             axes.plot(*at, marker, color="black", markersize=9, label=f"{arm_label(name)}, at its mean cost")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set(xlabel=f"{currency} per problem", ylabel="problems covered (%)")
     axes.set_title("Coverage at the same budget")
     figure.legend(loc="outside right center", fontsize=8)

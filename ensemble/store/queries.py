@@ -111,7 +111,6 @@ DRAWS = (
     f"SELECT policy, problem, sample_index, {_ACCEPTED} AS accepted FROM verdicts CROSS JOIN slots USING (slot) "
     "CROSS JOIN cells USING (cell) WHERE verdict_set = :verdict_set ORDER BY slot"
 )
-SPENT = "SELECT COUNT(*), COALESCE(SUM(completion_tokens), 0), COALESCE(SUM(seconds), 0.0) FROM samples"
 COSTS = (
     "SELECT policy, AVG(tokens) AS tokens, AVG(seconds) AS seconds FROM (SELECT policy, "
     "AVG(completion_tokens) AS tokens, AVG(seconds) AS seconds FROM samples CROSS JOIN slots USING (slot) "

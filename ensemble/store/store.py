@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import pandas as pd
 
-from ensemble.mixture.search import Currency
 from ensemble.store import queries
 from ensemble.store.connection import open_for_reading, open_for_writing, snapshot, transaction
 from ensemble.store.records import (
@@ -272,11 +271,6 @@ class Store:
         Columns: `tokens`, `seconds`; null where unknown.
         """
         return pd.read_sql_query(queries.COSTS, self._db, params=(samples,), index_col="policy")
-
-    def spent(self) -> dict[Currency, float]:
-        """What all samples together cost."""
-        samples, tokens, seconds = self._db.execute(queries.SPENT).fetchone()
-        return {"samples": samples, "tokens": tokens, "seconds": seconds}
 
     def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
         """Per policy: slots planned, sampled and graded (in a set), completion tokens and seconds of engines so far."""

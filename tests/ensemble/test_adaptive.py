@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from ensemble.adaptive.arms import play_arm
 from ensemble.adaptive.draws import Draws
 from ensemble.adaptive.halving import SuccessiveHalving
 from ensemble.adaptive.replay import play, shuffled, simulate
@@ -260,3 +261,15 @@ def test_the_ladder_is_solved_for_less_by_thompson():
     (thompson,) = simulate(Thompson(batch=4), outcomes, [24], replays=3)
     assert thompson.coverage.value >= uniform.coverage.value - 0.01
     assert thompson.cost.value < uniform.cost.value / 2
+
+
+def test_an_arm_is_replayed_only_where_every_cell_holds_all_that_it_could_ask_for():
+    """Two of four affordable samples are there, of which the second solves: no replay needs more, by chance."""
+    n_MP, c_MP = np.array([[2, 2]]), np.array([[1, 1]])
+    outcomes = Outcomes(("p0", "p1"), ("m0",), n_MP, c_MP, {}, {})
+    draws = Draws(np.array([[[False, True], [False, True]]]), n_MP)
+    quick = Resampling(resamples=100)
+    played = play_arm(Thompson(), outcomes, Budget.of_samples(4, 1), draws, 0, quick)
+    assert (played.cost.value, played.naive_P.tolist()) == (2.0, [1.0, 1.0])
+    replayed = play_arm(Thompson(), outcomes, Budget.of_samples(2, 1), draws, 0, quick)
+    assert 1.0 < replayed.cost.value < 2.0

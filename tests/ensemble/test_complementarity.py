@@ -39,6 +39,15 @@ def outcomes_of(c_MP, n=4) -> Outcomes:
 OPPOSITES = outcomes_of([[4, 4, 0, 0], [0, 0, 4, 4]])
 
 
+def test_shares_that_are_0_everywhere_are_bounded_from_above_only():
+    pair = pairs(outcomes_of([[4, 4, 4], [4, 4, 4]]), 1, QUICK)[0]
+    bound = 1 - 0.05 ** (1 / 3)
+    for share in (pair.second_saves, pair.first_saves, pair.co_failure, pair.disagreement):
+        assert share.value == 0
+        assert share.interval == (0.0, pytest.approx(bound))
+    assert pair.gain.interval == (0.0, 0.0)
+
+
 def test_opposite_policies_complement_each_other():
     there, back = pairs(OPPOSITES, 2, Resampling())
     assert (there.first, there.second, back.first, back.second) == ("m0", "m1", "m1", "m0")

@@ -49,7 +49,6 @@ def test_samples_default_to_the_budget(path):
     ("override", "message"),
     [
         ("budget.sample=3", r"unknown key 'sample' in \[budget\] .* did you mean 'samples'"),
-        ("budget.samples=2", r"pass@4, but only 2 samples .* raise the budget"),
         ("sampling.samples=3", r"budget.samples = 4, but sampling.samples = 3 .* lower the budget"),
         ("budget.samples=many", "budget.samples .* integer"),
         ("sampling.temperature=-1", "sampling.temperature .* greater than or equal to 0"),

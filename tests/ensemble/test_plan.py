@@ -13,6 +13,9 @@ from ensemble.experiment import ExperimentError, load
 from ensemble.inputs import read_inputs
 from ensemble.outcomes_file import read_outcomes
 from ensemble.store import STORE_NAME, Store
+from policies.engines.scripted import ScriptedEngine
+from policies.registry import Registry
+from policies.types import Completion
 
 from .conftest import honest_program
 
@@ -98,6 +101,33 @@ def test_a_budget_in_tokens_is_sized_by_a_pilot(trial, server):
     assert "At 100 tokens per problem, ensemble minus best single policy" in page
 
 
+def test_policies_in_another_order_keep_their_costs(trial, server):
+    server.tokens = lambda model: {"even": 10, "odd": 25}[model]
+    sets = ("budget.tokens=100", "analysis.pass_at=[1]")
+    _, folder = go(trial, *sets)
+    before = summary(folder)
+    policies = trial.parent / "policies.toml"
+    even, odd = policies.read_text().split("[policies.odd]")
+    policies.write_text(f"[policies.odd]{odd}{even}")
+    go(trial, *sets)
+    after = summary(folder)
+    assert after["costs"] == before["costs"] == {"even": 10, "odd": 25}
+    assert all(after["pass_at_k"][policy] == before["pass_at_k"][policy] for policy in ("even", "odd"))
+
+
+def test_one_sample_each_tells_nothing_of_pairs(trial):
+    _, folder = go(trial, "budget.samples=2", 'allocation.arms=["equal"]', "allocation.pilot=1", "analysis.pass_at=[1]")
+    told = summary(folder)["complementarity"]
+    assert (told["samples_each"], told["gain"], told["pairs"]) == (0, [], [])
+    assert "What a second policy adds" not in (folder / "report.html").read_text()
+
+
+def test_an_arm_may_have_any_name_in_the_figures(trial):
+    """Names are no formulas: a lone $ or brace would end a finished run without its report."""
+    _, folder = go(trial, 'allocation.weights={"a$b^{$" = {even = 1}}', 'allocation.arms=["singles", "a$b^{$"]')
+    assert summary(folder)["arms"]["a$b^{$"]["allocation"] == {"even": 4}
+
+
 def test_known_costs_need_no_pilot(trial, server):
     watched = Quiet()
     go(trial, "budget.seconds=6", "budget.costs={even = 2, odd = 3}", "analysis.pass_at=[1]", monitor=watched)
@@ -174,8 +204,26 @@ def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, serv
 
 
 @pytest.mark.parametrize(
+    ("limit", "drawn"),
+    [("tokens=60", 24), ("tokens=40", 20), ("tokens=38", 12), ("seconds=6", 20), ("seconds=60", 24)],
+)
+def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, trial, monkeypatch):
+    """Two batches of 8 and 4 for each of two policies; a sample takes 2 tokens, of 1024 that it might, and 0.3 s."""
+    engine = ScriptedEngine(lambda request: Completion(str(request.seed), "stop", 1, 2, 0.3), reproducible=True)
+    monkeypatch.setattr(Registry, "is_remote", lambda *_: False)
+    monkeypatch.setattr(Registry, "open", lambda *_: engine)
+    result, folder = go(trial, "sampling.batch_size=8", f"budget.run.{limit}")
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        assert store.progress()["sampled"].sum() == drawn
+    assert result.owed.total() == 24 - drawn
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["budget.samples=2"], r"pass@4, but .*= 2 the arms singles, equal draw only 2 samples .* raise the budget"),
+        (['allocation.arms=["equal"]', "budget.samples=6"], "pass@4, but .* the arms equal draw only 3 samples"),
+        (["budget.tokens=50", "budget.costs={even = 20, odd = 20}"], "pass@4, but .*= 50 .* draw only 2 samples"),
         (["budget.run.samples=23"], r"budget.run.samples = 23, but 3 problems .* take 24 for the arms singles, equal"),
         (["budget.tokens=50", "budget.costs={even = 10, odd = 60}"], "does not pay for one sample of policy 'odd'"),
         (["budget.tokens=50", "budget.costs={even = 10}"], "does not say what 'odd' costs"),
@@ -183,11 +231,26 @@ def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, serv
         (["budget.costs={even = 10, odd = 2}"], "samples, which cost 1 each"),
         (['allocation.arms=["single"]'], "'single', which is no arm: did you mean 'singles'"),
         (["allocation.weights.equal={even = 1}"], "has the name of another arm"),
+        (["budget.tokens=100", "budget.costs={even = 60, odd = 60}"], "each policy of the arm 'equal', 120 together"),
+        (
+            ['allocation.arms=["thompson"]', "budget.tokens=10", "budget.costs={even = 60, odd = 50}"],
+            "any policy, not even of 'odd', which costs 50: raise it",
+        ),
+        (
+            ["budget.tokens=1e308", "budget.costs={even = 60, odd = 60}"],
+            r"pays for 1.67e\+306 samples of policy 'even'",
+        ),
+        (["budget.tokens=inf"], "budget.tokens .* is inf: it should be a finite number"),
+        (["budget.samples=10000000000"], "less than or equal to 1000000000"),
+        (["allocation.weights.mine={even = inf}"], "is inf: it should be a finite number"),
+        (["allocation.weights.mixture={even = 1}"], "has the name of another arm"),
+        (["allocation.weights.best_single={even = 1}"], "has the name of another arm"),
+        (["allocation.weights.odd={even = 1}"], "has the name of a policy"),
         (["allocation.weights.mine={even = 0}"], "no policy a weight above 0"),
         (["allocation.weights.mine={event = 1}"], "did you mean 'even'"),
         (
             ['allocation.arms=["optimised"]', "budget.samples=3", "analysis.pass_at=[1]"],
-            "2 samples of each of 2 policies.* more than .* 3",
+            "'optimised'.* 2 samples of each policy costs 4 of a budget of 3",
         ),
         (['allocation.arms=["halving"]', "budget.samples=1", "analysis.pass_at=[1]"], "'halving'.* give 2 or more"),
     ],
@@ -197,6 +260,19 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_drawn(override
         plan.check(read_inputs(load(trial, overrides)))
     assert "\n" not in str(caught.value)
     assert not server.seeds
+
+
+@pytest.mark.parametrize(
+    ("weights", "costs", "split"),
+    [
+        ("even = 1e308, odd = 1e308", "even = 2, odd = 2", {"even": 25, "odd": 25}),
+        ("even = 1, odd = 1e-300", "even = 2, odd = 1e9", {"even": 50}),
+    ],
+)
+def test_weights_of_any_size_divide_a_budget(weights, costs, split, trial):
+    arms = ('allocation.arms=["mine"]', f"allocation.weights.mine={{{weights}}}", "analysis.pass_at=[1]")
+    told = plan.describe(read_inputs(load(trial, [*arms, "budget.tokens=100", f"budget.costs={{{costs}}}"])))
+    assert told["arms"]["mine"] == split
 
 
 def test_two_currencies_in_one_file_are_refused(trial):
@@ -211,8 +287,10 @@ def test_a_dry_run_tells_the_plan(trial):
     assert told["arms"] == {"singles": None, "thompson": None}
     assert told["samples"] == 2 * 2 * 3
     assert "pilot" in told["samples_are"]
-    inputs = read_inputs(load(trial, ['allocation.arms=["equal", "thompson"]']))
+    assert told["most_tokens"] is None
+    inputs = read_inputs(load(trial, ['allocation.arms=["equal", "thompson"]', "analysis.pass_at=[1]"]))
     told = plan.describe(inputs)
     assert told["arms"]["equal"] == {"even": 2, "odd": 2}
     assert told["arms"]["thompson"] == {"adaptive": ["even", "odd"], "at_most": 4}
-    assert (told["samples"], told["most_tokens"]) == (12, 12 * 1024)
+    # Thompson sampling could put all four samples of a problem on one policy, of which two are there.
+    assert (told["samples"], told["most_samples"], told["most_tokens"]) == (12, 12 + 3 * 2, (12 + 3 * 2) * 1024)

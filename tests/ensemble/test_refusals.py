@@ -145,7 +145,7 @@ def test_resume_refuses_in_one_line(trial: Path, planned: Path, capsys: pytest.C
     problems(lambda some: some.pop())(trial.parent)
     assert "problem 'times-4' is missing" in refused(capsys, "resume", planned)
     (planned / "experiment.toml").write_text(text.replace("[1, 4]", "[64]"))
-    assert "pass@64, but only 4 samples" in refused(capsys, "resume", planned)
+    assert "draw only 4 samples" in refused(capsys, "resume", planned)
     assert "nothing holds no experiment.toml" in refused(capsys, "resume", trial.parent / "nothing")
 
 

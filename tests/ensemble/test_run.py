@@ -210,9 +210,14 @@ def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
     [
         ("trial.toml", "[budget]", "[budgets]", "unknown key 'budgets' .* did you mean 'budget'"),
         ("trial.toml", "problems.jsonl", "nothing.jsonl", "nothing.jsonl"),
-        ("trial.toml", "pass_at = [1, 4]", "pass_at = [64]", "pass@64, but only 4 samples"),
+        ("trial.toml", "pass_at = [1, 4]", "pass_at = [64]", "draw only 4 samples"),
         ("trial.toml", '"policies.toml"', '"policies.toml"\nuse = ["evne"]', "unknown policy 'evne' .* 'even'"),
-        ("trial.toml", "samples = 4\n[analysis]\npass_at = [1, 4]", "samples = 1\n[analysis]", "split over 2 policies"),
+        (
+            "trial.toml",
+            "samples = 4\n[analysis]\npass_at = [1, 4]",
+            "samples = 1\n[analysis]",
+            "split over 2 policies",
+        ),
         ("trial.toml", "[budget]", '[allocation]\npolicies = ["evn"]\n[budget]', "unknown policy 'evn' .* 'even'"),
         ("problems.jsonl", None, "", "no problem in it"),
         ("problems.jsonl", '"tests"', '"test"', "line 1"),

@@ -1,5 +1,6 @@
 """From a plan to requests: which slots there are, which are asked for, and in which batches."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ensemble.allowance import Allowance
 from ensemble.lanes import LaneEnded, Lanes
 from ensemble.pass_at_k import Ints
 from ensemble.sampling import Slots, plan_slots, sample_owed
@@ -18,7 +20,7 @@ from ensemble.sections import SamplingSection
 from ensemble.store import STORE_NAME, Sample, Slot, Store
 from grading.types import Problem
 from policies.engines.scripted import ScriptedEngine
-from policies.types import Completion, EngineFailure, Reply, Request
+from policies.types import Completion, EngineFailure, PolicyError, Reply, Request
 
 TEST = {"input": "", "output": ""}
 PROBLEMS = [Problem.model_validate({"id": f"p{i}", "statement": f"Do {i}.", "tests": [TEST]}) for i in range(3)]
@@ -177,3 +179,22 @@ def test_a_plan_in_several_steps_is_that_in_one(steps: list[Ints]) -> None:
     assert [slot.number for slot in slots] == list(range(len(slots)))
     at_once = plan_slots(["a", "b"], PROBLEMS, planned, 1)
     assert {replace(slot, number=0) for slot in slots} == {replace(slot, number=0) for slot in at_once}
+
+
+def test_what_was_granted_to_an_engine_that_breaks_is_given_back(path: Path) -> None:
+    class Broken(Engine):
+        def sample(self, requests: Sequence[Request]):  # type: ignore[override]
+            raise PolicyError("no memory: free some")
+
+    allowance = Allowance({"samples": 20}, {}, {"samples": 1})
+    for reproducible in (True, False):
+        with Store(path) as store, pytest.raises(PolicyError):
+            list(sample_owed(store, "a", Broken(reproducible=reproducible), BY_ID, SECTION, allowance))
+        granted: list[int] = []
+        waiting = threading.Thread(
+            target=lambda to=granted: to.append(allowance.grant("a", 20, whole=True)), daemon=True
+        )
+        waiting.start()  # who is owed something waits for ever
+        waiting.join(timeout=30)
+        assert granted == [20]
+        allowance.settle("a", 0, lost=20)

@@ -119,7 +119,6 @@ def test_what_was_planned_because_of_draws_is_not_counted_until_it_is_fixed(stor
     store.add_verdicts([Graded(slot, accepted, None) for slot in slots], "strict")
     assert store.tally()["n"].tolist() == [4]
     assert len(store.draws()) == 6
-    assert store.spent() == {"samples": 6, "tokens": 42, "seconds": 3.0}
     store.extend([Slot(6, "low", "p", 6, 106)], {"low": 7})
     assert store.sizes().iloc[0].tolist() == ["low", "p", 7, 7]
     assert store.tally()["n"].tolist() == [6]

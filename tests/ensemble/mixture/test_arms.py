@@ -199,6 +199,14 @@ def test_matched_budgets_are_what_every_policy_alone_can_be_scored_at():
     assert gains["samples"].value == gains["tokens"].value == 1.0  # each problem is chosen for by the other
 
 
+def test_a_budget_that_misses_a_policy_supports_no_claim():
+    costs = {"tokens": np.array([[10.0, 10.0], [30.0, 30.0]])}
+    outcomes = outcomes_of([[1, 0], [0, 1]], n=1, costs=costs)
+    honesty = Honesty({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
+    assert matched_budget(outcomes, 2, ("m0", "m1"), "tokens").total == 10.0  # all that m0 can be scored at
+    assert equal_gains(outcomes, 2, honesty, ("m0", "m1"))["tokens"] is None
+
+
 def five_identical_policies(seed) -> Outcomes:
     rng = np.random.default_rng(seed)
     return outcomes_of(rng.binomial(50, rng.beta(0.2, 1.0, 60), size=(5, 60)), n=50)
