@@ -105,12 +105,18 @@ def report(
     played = plan.played_arms(store, inputs, arms, outcomes, experiment.analysis.resampling) if is_own else {}
     analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)
     write_outcomes(outcomes, folder / "outcomes.csv")
-    _write_json(folder / "summary.json", summary(analysis, experiment.name, judge))
+    _write_json(folder / "summary.json", summary(analysis, experiment.name, judge, num_owed(store)))
     _write_json(folder / "claims.json", content(analysis.claims, analysis.level))
     paths = figures.save_all(analysis, folder / "figures")
     html = page.render(analysis, experiment.name, paths, judge, FAILURE_MAPPING_NAME)
     _write(folder / "report.html", html)
     return analysis
+
+
+def num_owed(store: Store) -> int:
+    """Count planned slots that have no sample, or a sample without a verdict of the run's own."""
+    progress = store.progress()
+    return int((progress["planned"] - progress["graded"]).sum())
 
 
 def _check_identity(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:

@@ -116,8 +116,8 @@ def _assumptions(rates: Rates, resources: Resources) -> str:
     speed = resources.tokens_per_s or rates.tokens_per_s.mean / resources.measured_engines
     source = "as measured" if resources.tokens_per_s is None else "as given"
     return (
-        f"{_number(speed)} tokens per second of a GPU ({source}); {resources.engines} GPUs sample, while "
-        f"{resources.workers} cores grade; programs all different"
+        f"{_number(speed)} tokens per second of a GPU ({source}); GPUs that sample: {resources.engines}, cores that "
+        f"grade meanwhile: {resources.workers}; programs all different"
         + ("." if resources.tokens is None or resources.bytes_per_token else "; texts as long as tokens are many.")
     )
 

@@ -13,7 +13,9 @@ from ensemble.store import STORE_NAME, Store
 @click.command("export")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
-@click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True, help="Of files."
+)
 @click.option("--set", "verdict_set", metavar="NAME", help="Which verdicts (see `alphamix regrade`) [the current].")
 @click.option(
     "--coverage",

@@ -16,6 +16,10 @@ class Finite(click.FloatRange):
             self.fail(f"{value} is no finite number.", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """Say nothing in the help of a number that may be any, where click says `x<=None`."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 SHARE = Finite(0, 1, min_open=True, max_open=True)
 """As the level of an interval."""

@@ -23,7 +23,7 @@ _MOST_SAMPLES = 10**6
 
 @click.command("mix")
 @click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
-@click.option("--budget", required=True, type=Finite(min=0, min_open=True), help="Per problem.")
+@click.option("--budget", required=True, type=Finite(min=0, min_open=True), help="To spend on each problem.")
 @click.option("--cost", type=click.Choice(CURRENCIES), default="samples", show_default=True, help="What is budgeted.")
 @click.option("--policy", "names", multiple=True, metavar="NAME", help="Only this policy; may be repeated [all].")
 @click.option("--min-policies", type=click.IntRange(min=1), default=1, show_default=True, help="In the mixture.")
@@ -31,9 +31,15 @@ _MOST_SAMPLES = 10**6
 @click.option("--by", type=click.Choice(DIVISIONS), default="problems", show_default=True, help="Which honest figure.")
 @click.option("--folds", type=click.IntRange(min=2), help="Of that division [3 by problems, 2 by samples].")
 @click.option("--repeats", type=click.IntRange(min=1), default=DEFAULT_REPEATS, show_default=True, help="Divisions.")
-@click.option("--level", type=SHARE, default=0.95, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--missing", type=click.Choice(get_args(Missing)), default="error", show_default=True)
+@click.option("--level", type=SHARE, default=0.95, show_default=True, help="Of intervals.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of divisions and intervals.")
+@click.option(
+    "--missing",
+    type=click.Choice(get_args(Missing)),
+    default="error",
+    show_default=True,
+    help="What to leave out where samples are missing.",
+)
 @click.option("--json", "as_object", is_flag=True, help="Print JSON.")
 def command(
     outcomes: Path,

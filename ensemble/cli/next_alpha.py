@@ -34,7 +34,13 @@ chance to pay: of an improvement above --min-gain."""
 @click.option("--from", "low", type=Finite(), help="Lowest α to think of.")
 @click.option("--to", "high", type=Finite(), help="Highest α to think of.")
 @click.option("--min-gain", type=Finite(0, 1), default=0.002, show_default=True, help="Coverage that a new α must add.")
-@click.option("--missing", type=click.Choice(get_args(Missing)), default="error", show_default=True)
+@click.option(
+    "--missing",
+    type=click.Choice(get_args(Missing)),
+    default="error",
+    show_default=True,
+    help="What to leave out where samples are missing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     outcomes: Path,

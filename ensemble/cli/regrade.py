@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from ensemble import experiment
+from ensemble.cli.finite import Finite
 from ensemble.cli.grading_progress import GradingProgress
 from ensemble.store import RUN_SET, STORE_NAME, Graded, Slot, Store, StoreError
 from grading.backends import EXTRA_OF_BACKEND
@@ -28,8 +29,12 @@ from grading.types import Checker, Problem, Verdict, failure_of
 @click.command("regrade")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--set", "name", help="Name of the new verdicts [made from the judge's version and the options].")
-@click.option("--time-limit-scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
-@click.option("--memory-limit-scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
+@click.option(
+    "--time-limit-scale", type=Finite(0, min_open=True), default=1.0, show_default=True, help="Times each limit."
+)
+@click.option(
+    "--memory-limit-scale", type=Finite(0, min_open=True), default=1.0, show_default=True, help="Times each limit."
+)
 @click.option("--checker", help='For all problems: tokens, exact, lines, or JSON as {"floats": {"rel": 1e-4}}.')
 @click.option("--problems", "problems_file", type=click.Path(path_type=Path), help="Other tests for the same problems.")
 @click.option("--sandbox", type=click.Choice(["strict", "weak"]), help="[as in the run]")

@@ -21,7 +21,9 @@ class NoRunError(EnsembleError):
 
 @click.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as analysis.level=0.9.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as analysis.level=0.9; may be repeated."
+)
 @click.option("--coverage", "level", type=click.FloatRange(0, 1, min_open=True), help="Accept at this coverage level.")
 @click.option("--verdicts", "verdict_set", metavar="NAME", help="This set of verdicts [the current one].")
 def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdict_set: str | None) -> None:
@@ -38,9 +40,12 @@ def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdi
         if verdict_set is not None:
             judge = json.loads(next(iter(store.judges(verdict_set)), json.dumps(judge)))
         analysis = run.report(store, inputs, target, judge, verdict_set, 1.0 if level is None else level)
+        owed = run.num_owed(store)
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(tables(analysis))
     console.print(f"\nReport: {target / 'report.html'}", soft_wrap=True)
+    if owed:
+        console.print(f"The run is not finished: {owed:,} samples or verdicts are owed, and no figure knows of them.")
 
 
 def _subfolder(level: float | None, verdict_set: str | None) -> str:

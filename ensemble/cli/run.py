@@ -16,6 +16,7 @@ from ensemble import experiment, plan, run
 from ensemble.cli.progress import RunProgress
 from ensemble.cost import Cost, Resources, estimate_run, pooled, rates_of
 from ensemble.inputs import Inputs, read_inputs
+from ensemble.mixture.search import Currency
 from ensemble.report.tables import conclusion, tables
 from ensemble.store import STORE_NAME, Store
 
@@ -23,7 +24,9 @@ from ensemble.store import STORE_NAME, Store
 @click.command("run")
 @click.argument("experiment_file", metavar="EXPERIMENT", type=click.Path(path_type=Path))
 @click.option("--output-dir", "-o", type=click.Path(path_type=Path), help="Folder of the run [results/NAME].")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as budget.samples=50.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as budget.samples=50; may be repeated."
+)
 @click.option("--sandbox", type=click.Choice(["strict", "weak"]), help="Short for --set grading.sandbox=….")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be sampled, write nothing.")
 @click.option(
@@ -66,7 +69,7 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
     with RunProgress(console, quiet=quiet or as_json) as progress:
         result = run.run(inputs, folder, progress)
     if result.analysis is None:
-        _print_owed(result.owed, folder)
+        _print_owed(result.owed, folder, inputs.experiment.budget.run.limits)
         sys.exit(3)
     if as_json:
         click.echo((folder / "summary.json").read_text(encoding="utf-8"), nl=False)
@@ -97,8 +100,12 @@ def _cost(inputs: Inputs, samples_per_problem: Mapping[str, int], measured: Path
     return estimate_run(problems, samples, known, Resources(workers=workers))
 
 
-def _print_owed(owed: Counter[str], folder: Path) -> None:
+def _print_owed(owed: Counter[str], folder: Path, limits: Mapping[Currency, float]) -> None:
     click.echo(f"{owed.total()} samples or verdicts of {folder} are still owed:", err=True)
     for cause, count in owed.most_common(10):
         click.echo(f"  {count} × {cause}", err=True)
-    click.echo("the same command asks for them again", err=True)
+    spent = [f"budget.run.{currency}" for currency in limits if any(f"budget.run.{currency} = " in one for one in owed)]
+    if spent:  # to ask again would end in the same way
+        click.echo(f"`alphamix run` with a higher {spent[0]}, as by --set, goes on", err=True)
+    else:
+        click.echo("the same command asks for them again", err=True)

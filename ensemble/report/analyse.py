@@ -149,7 +149,7 @@ def analyse(
     )
 
 
-def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str, Any]:
+def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -> dict[str, Any]:
     """The content of `summary.json`. Shares are in [0, 1], unknown values null.
 
     Intervals stand under `policies`; `pass_at_k` and `frontier` at the top are the curves behind the pictures.
@@ -192,7 +192,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any]) -> dict[str,
         },
         "claims": [asdict(claim) for claim in analysis.claims],
         "forgeable": asdict(analysis.forgeable),
-        "owed": 0,
+        "owed": owed,
         "judge": dict(judge),
     }
 

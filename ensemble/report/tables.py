@@ -22,6 +22,8 @@ _IN_WORDS = {
 }
 
 _NAMES_IN_NOTES = 3
+_PARTS_IN_TABLES = 2
+"""Of a split, in a terminal; the page tells all."""
 
 METHOD_LABELS: dict[Method, str] = {"bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
 _ARM_LABELS = {
@@ -225,11 +227,15 @@ def bare_difference(estimate: Estimate | None) -> str:
 
 
 def _short_allocation(allocation: Mapping[str, float]) -> str:
+    """As `allocation_label`, but three names and more are counted, and so are the policies of a split in many parts."""
+    parts = _equal_parts(allocation)
+    if len(parts) > _PARTS_IN_TABLES:
+        return f"{len(allocation)} policies"
     return "; ".join(
         f"{_count(count)} × {names[0]}"
         if len(names) == 1
         else f"{_count(count)} each of {', '.join(names) if len(names) == 2 else len(names)}"
-        for count, names in _equal_parts(allocation)
+        for count, names in parts
     )
 
 

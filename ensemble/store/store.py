@@ -51,7 +51,7 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool = False, create: bool = True) -> None:
         self.path = path
-        if not (create or path.is_file()):
+        if (read_only or not create) and not path.is_file():
             raise StoreError(f"{path.parent} holds no run: name the folder of one, or begin one with `alphamix run`")
         self._cells: dict[int, tuple[str, str]] = {}
         with ExitStack() as opening:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ensemble import plan, run
+from ensemble.cli import main
 from ensemble.experiment import ExperimentError, load
 from ensemble.inputs import read_inputs
 from ensemble.outcomes_file import read_outcomes
@@ -45,6 +47,13 @@ def go(trial: Path, *overrides: str, monitor: Quiet | None = None) -> tuple[run.
 
 def summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text())
+
+
+def main_says(capsys, *arguments: str) -> str:
+    with suppress(SystemExit):
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return err or out
 
 
 def hard(model: str, prompt: str, seed: int) -> str:
@@ -192,12 +201,18 @@ def test_the_limit_of_a_run_in_samples_is_met_exactly(trial, server):
     assert len(server.seeds) == 120
 
 
-def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, server):
+def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, server, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     sets = ("budget.samples=40", "sampling.concurrency=4", "sampling.max_tokens=20")
     result, _ = go(trial, *sets, "budget.run.tokens=1100")
     assert 90 <= len(server.seeds) <= 100  # of 11 tokens each
     assert result.owed.total() == 240 - len(server.seeds)
     assert all("not asked, since budget.run.tokens = 1100 is spent" in cause for cause in result.owed)
+    _, folder = go(trial, *sets, "budget.run.tokens=1100")
+    assert main_says(capsys, "resume", str(folder)).endswith("with a higher budget.run.tokens, as by --set, goes on\n")
+    owed = "The run is not finished: {} samples or verdicts are owed, and no figure knows of them.\n"
+    assert main_says(capsys, "report", str(folder)).endswith(owed.format(result.owed.total()))
+    assert summary(folder)["owed"] == result.owed.total()
     result, _ = go(trial, *sets, "budget.run.tokens=10000")
     assert not result.owed
     assert drawn(server) == {"even": 120, "odd": 120}

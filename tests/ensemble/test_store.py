@@ -102,7 +102,7 @@ def test_a_second_writer_is_told_and_a_reader_is_let_in(store, tmp_path):
 
 
 def test_a_missing_or_foreign_file_is_one_clear_error(tmp_path):
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="holds no run"):
         Store(tmp_path / "nothing.sqlite", read_only=True)
     (tmp_path / "run.sqlite").write_text("not a database, but long enough to be looked at as one\n" * 40)
     with pytest.raises(StoreError, match="damaged"):
