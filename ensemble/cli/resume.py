@@ -8,6 +8,7 @@ import click
 from ensemble import experiment
 from ensemble.cli.run import execute
 from ensemble.inputs import read_inputs
+from ensemble.store import STORE_NAME
 
 
 @click.command("resume")
@@ -17,10 +18,11 @@ from ensemble.inputs import read_inputs
 def command(folder: Path, as_json: bool, quiet: bool) -> None:
     """Go on with the run in FOLDER, by the experiment that is kept there."""
     kept = folder / "experiment.toml"
-    if not kept.is_file():
-        raise experiment.ExperimentError(
-            f"{folder} holds no {kept.name}, so no run that has begun: name the folder of one, or begin it with "
-            "`alphamix run`"
-        )
+    for file in (kept, folder / STORE_NAME):
+        if not file.is_file():
+            raise experiment.ExperimentError(
+                f"{folder} holds no {file.name}, so no run that can go on: name the folder of one, or begin one with "
+                "`alphamix run EXPERIMENT -o FOLDER`"
+            )
     settings = experiment.load(kept, environment=os.environ)
     execute(read_inputs(settings), folder, as_json=as_json, quiet=quiet)

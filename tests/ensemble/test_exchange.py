@@ -4,6 +4,7 @@ import pytest
 
 from ensemble.cli import main
 from ensemble.exchange import count_outcomes
+from ensemble.outcomes import OutcomesError
 from ensemble.outcomes_file import read_outcomes
 from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
 from grading.errors import GradingError
@@ -61,3 +62,10 @@ def test_an_export_is_counted_at_the_level_that_was_asked_for(folder):
     with pytest.raises(SystemExit) as stopped:
         main([*arguments[:-1], "0"])
     assert stopped.value.code == 2
+
+
+def test_cells_without_a_verdict_are_owed(folder):
+    with Store(folder / STORE_NAME) as store:
+        store.extend([Slot(store.next_number(), "high", "p", 0, 0)], {"high": 1})
+        with pytest.raises(OutcomesError, match=r"1 of 2 cells .*'high' on problem 'p'.*`alphamix resume"):
+            count_outcomes(store)

@@ -147,6 +147,10 @@ def test_resume_refuses_in_one_line(trial: Path, planned: Path, capsys: pytest.C
     (planned / "experiment.toml").write_text(text.replace("[1, 4]", "[64]"))
     assert "draw only 4 samples" in refused(capsys, "resume", planned)
     assert "nothing holds no experiment.toml" in refused(capsys, "resume", trial.parent / "nothing")
+    for file in planned.glob(f"{STORE_NAME}*"):  # results that were published without their record
+        file.unlink()
+    assert f"holds no {STORE_NAME}" in refused(capsys, "resume", planned)
+    assert not (planned / STORE_NAME).exists()
 
 
 @pytest.mark.parametrize("command", ["run", "status", "export", "import", "report", "regrade"])
