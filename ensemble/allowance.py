@@ -15,8 +15,8 @@ from ensemble.monitor import Cap
 _FEW = 64
 """Samples that are granted at once when no more are affordable (to halve on would only keep engines waiting), and to a
 policy whose costs are not known yet."""
-_DOUBTED = 16
-"""Samples' worth of doubt: a few cheap ones at the start do not yet make all others cheap."""
+_TRUSTED = 4
+"""Samples that are granted for each whose costs are known: a few cheap ones at first do not make all others cheap."""
 
 
 class Allowance:
@@ -56,8 +56,8 @@ class Allowance:
             while (affordable := self._affordable(policy)) < least and self._granted.total():
                 self._changed.wait()
             share = affordable if affordable <= _FEW else max(_FEW, affordable // 2)
-            if any(self._is_guessed(policy, currency) for currency in self._limits):
-                share = min(share, _FEW)
+            if not self._costs_are_certain():
+                share = min(share, max(_FEW, _TRUSTED * self._known(policy)))
             granted = (wanted if affordable >= wanted else 0) if whole else min(wanted, share)
             self._granted[policy] += granted
             return granted
@@ -103,24 +103,25 @@ class Allowance:
         return max(0, int(left / self._cost(policy, currency) + 1e-9))
 
     def _cost(self, policy: str, currency: Currency) -> float:
-        """Mean of its samples, doubted while they are few; before one is known that of the dearest policy."""
+        """Mean of its samples; before one is known that of the dearest policy."""
         known = self._mean_cost(policy, currency)
         if known is None:
             others = [cost for one in self._spent if (cost := self._mean_cost(one, currency)) is not None]
             return max(others, default=self._at_first[currency])
         return known
 
-    def _is_guessed(self, policy: str, currency: Currency) -> bool:
-        """Whether its costs are unknown, and taken to be those of other policies."""
-        return self._mean_cost(policy, currency) is None and self._total(currency) > 0
+    def _known(self, policy: str) -> int:
+        """Samples of a policy whose costs are known."""
+        return int(self._spent.get(policy, {}).get("samples", 0))
+
+    def _costs_are_certain(self) -> bool:
+        return all(currency == "samples" for currency in self._limits)
 
     def _mean_cost(self, policy: str, currency: Currency) -> float | None:
         if currency == "samples":
             return 1.0
         spent = self._spent.get(policy)
-        if not spent or not spent["samples"]:
-            return None
-        return (_DOUBTED * self._at_first[currency] + spent[currency]) / (_DOUBTED + spent["samples"])
+        return spent[currency] / spent["samples"] if spent and spent["samples"] and spent[currency] else None
 
     def _total(self, currency: Currency) -> float:
         return sum(spent[currency] for spent in self._spent.values())

@@ -1,5 +1,7 @@
 """Outcomes of a run, at any coverage level."""
 
+from itertools import product
+
 from ensemble.outcomes import Outcomes, OutcomesError
 from ensemble.outcomes_file import outcomes_from_table
 from ensemble.store import Store
@@ -20,12 +22,12 @@ def count_outcomes(store: Store, level: float = 1.0, verdict_set: str | None = N
         OutcomesError: nothing is graded yet, or some cell has no verdict.
     """
     table = store.tally(level, verdict_set)
-    counted, planned = set(zip(table["policy"], table["problem"], strict=True)), store.cells()
-    missing = [cell for cell in planned if cell not in counted]
-    if missing and counted:
+    counted = set(zip(table["policy"], table["problem"], strict=True))
+    missing = [cell for cell in product(table["policy"].unique(), table["problem"].unique()) if cell not in counted]
+    if missing:
         policy, problem = missing[0]
         raise OutcomesError(
-            f"{store.path} has no verdict yet in {len(missing)} of {len(planned)} cells (first: policy {policy!r} on "
-            f"problem {problem!r}): go on with the run by `alphamix resume {store.path.parent}`"
+            f"{store.path} has no verdict yet in {len(missing)} cells (first: policy {policy!r} on problem "
+            f"{problem!r}): go on with the run by `alphamix resume {store.path.parent}`"
         )
     return outcomes_from_table(table, str(store.path))

@@ -43,8 +43,8 @@ def test_a_limit_in_tokens_is_met_within_what_a_last_grant_can_err(costs, limit,
     in_random_order = np.random.default_rng(seed).choice(costs, 40_000).tolist()
     drawn = spend(allowance, in_random_order, 40_000)
     # The last grant is of 64 samples at most; those before rest on a mean that chance may have made too low.
-    assert sum(drawn) <= 1.25 * limit + 64 * max(costs)
-    assert limit - sum(drawn) <= (16 * 400 + sum(drawn)) / (16 + len(drawn))
+    assert sum(drawn) <= 1.5 * limit + 64 * max(costs)
+    assert limit - sum(drawn) < np.mean(drawn) + 1e-9 if drawn else limit < 400
 
 
 def test_a_few_cheap_samples_at_first_do_not_spend_it_all():

@@ -66,6 +66,12 @@ def test_an_export_is_counted_at_the_level_that_was_asked_for(folder):
 
 def test_cells_without_a_verdict_are_owed(folder):
     with Store(folder / STORE_NAME) as store:
-        store.extend([Slot(store.next_number(), "high", "p", 0, 0)], {"high": 1})
-        with pytest.raises(OutcomesError, match=r"1 of 2 cells .*'high' on problem 'p'.*`alphamix resume"):
+        cells = [("high", "p"), ("high", "q"), ("low", "q")]
+        slots = [Slot(store.next_number() + i, policy, problem, 0, 0) for i, (policy, problem) in enumerate(cells)]
+        store.extend(slots, {"high": 1, "low": len(JUDGED)})
+        assert count_outcomes(store).problems == ("p",)  # nothing of the others is there yet
+        store.add_samples([Sample(slots[1], Completion("", "stop", 1, 1, 0.5), 1.0)])
+        accepted = Judgement(Verdict.AC, NUM_TESTS, NUM_TESTS, None, 0.0, 0.0)
+        store.add_verdicts([Graded(slots[1], accepted, None)], '{"version": "2"}')
+        with pytest.raises(OutcomesError, match=r"2 cells .*'low' on problem 'q'.*`alphamix resume"):
             count_outcomes(store)
