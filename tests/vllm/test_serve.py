@@ -143,6 +143,7 @@ def test_a_server_of_ours_is_found_when_it_is_first_asked(
     engine: VllmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Registry, "open", lambda *_: engine)
+    monkeypatch.setattr(engine, "close", lambda: None)  # which the endpoint does in the end, but others use it still
     file = tmp_path / "policies.toml"
     file.write_text(STARTED)
     with client_of(Registry.load(file)) as client:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from policies.engines.vllm import Member, VllmEngine, VllmFamily
 from policies.engines.vllm_switch import SwitchedServer
 from policies.merge import combine
 from policies.registry import Registry
+from policies.serving import Family
 from policies.types import PolicyError
 from tests.vllm.conftest import CHAT, CHECKPOINTS, HIGH, LOW, complete, logprobs, options, requests
 
@@ -145,13 +147,17 @@ def served(registry: Registry) -> Iterator[OpenAI]:
             thread.join(120)
 
 
-def test_the_served_endpoint_answers_at_any_alpha(family: VllmFamily, tmp_path: Path) -> None:
+def test_the_served_endpoint_answers_at_any_alpha(
+    family: VllmFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ask(client: OpenAI, model: str) -> Any:
         settings: dict[str, Any] = {"messages": CHAT, "temperature": 0.0, "max_tokens": 24}
         return client.chat.completions.create(model=model, **settings)
 
     (tmp_path / "policies.toml").write_text(SWEEP)
     registry = Registry.load(tmp_path / "policies.toml")
+    monkeypatch.setattr(family, "_serve", "switch", raising=False)
+    monkeypatch.setattr(family, "join", partial(Family.join, family), raising=False)
     registry._family = family  # which runs already: another server would take half a minute
     models = ["low", "coverage@1.3"]
     with served(registry) as client:
