@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from ensemble.cli.finite import SHARE
+from ensemble.cli.missing import missing_option
 from ensemble.errors import EnsembleError
 from ensemble.forecast import MODELS, Forecast, ForecastError, Model, forecast
 from ensemble.intervals import Estimate, Method, Resampling, coverage_on_fixed_benchmark, means_over_problems
@@ -81,12 +82,7 @@ class Answers:
 @click.option(
     "--method", type=click.Choice(get_args(Method)), default="bca", help="Of intervals for new problems [bca]."
 )
-@click.option(
-    "--missing",
-    type=click.Choice(["error", "drop-problems", "drop-policies"]),
-    default="error",
-    help="What to leave out where samples are missing [error].",
-)
+@missing_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     path: Path,

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import click
 from rich.console import Console
 
 from ensemble.cli.finite import SHARE, Finite
+from ensemble.cli.missing import missing_option
 from ensemble.intervals import Resampling
 from ensemble.mixture.comparison import Honesty, compare
 from ensemble.mixture.crossfit import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
@@ -33,13 +33,7 @@ _MOST_SAMPLES = 10**6
 @click.option("--repeats", type=click.IntRange(min=1), default=DEFAULT_REPEATS, show_default=True, help="Divisions.")
 @click.option("--level", type=SHARE, default=0.95, show_default=True, help="Of intervals.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of divisions and intervals.")
-@click.option(
-    "--missing",
-    type=click.Choice(get_args(Missing)),
-    default="error",
-    show_default=True,
-    help="What to leave out where samples are missing.",
-)
+@missing_option
 @click.option("--json", "as_object", is_flag=True, help="Print JSON.")
 def command(
     outcomes: Path,

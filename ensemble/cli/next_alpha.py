@@ -3,7 +3,6 @@
 import json
 from math import isfinite, nan
 from pathlib import Path
-from typing import get_args
 
 import click
 from rich.console import Console
@@ -13,6 +12,7 @@ from ensemble.along_alpha.curves import Curves
 from ensemble.along_alpha.proposals import Proposal, Question, propose
 from ensemble.along_alpha.sweeps import alphas_of
 from ensemble.cli.finite import Finite
+from ensemble.cli.missing import missing_option
 from ensemble.outcomes_file import Missing, read_outcomes
 from ensemble.pass_at_k import Ints
 from ensemble.report.tables import alpha_label, left_out_note, plain_table
@@ -34,13 +34,7 @@ chance to pay: of an improvement above --min-gain."""
 @click.option("--from", "low", type=Finite(), help="Lowest α to think of.")
 @click.option("--to", "high", type=Finite(), help="Highest α to think of.")
 @click.option("--min-gain", type=Finite(0, 1), default=0.002, show_default=True, help="Coverage that a new α must add.")
-@click.option(
-    "--missing",
-    type=click.Choice(get_args(Missing)),
-    default="error",
-    show_default=True,
-    help="What to leave out where samples are missing.",
-)
+@missing_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     outcomes: Path,

@@ -36,6 +36,10 @@ class Arms:
     """Fixed shares, by name of the arm."""
     adaptive: Mapping[str, Strategy]
     """Strategies over the members, by name of the arm."""
+    pilot: int
+    """Samples of a policy on each problem of which no arm says more; of `optimised`, of every member."""
+    at_least: int
+    """Samples of every policy on each problem, whatever the arms."""
 
     @classmethod
     def of(cls, inputs: Inputs, cost_M: Floats) -> "Arms":
@@ -60,15 +64,12 @@ class Arms:
             _check_singles(policies, singles)
         for name, split in splits.items():
             _check_split(name, split, policies)
-        return cls(policies, inputs.members, budget, singles, splits, adaptive)
+        at_least = inputs.experiment.sampling.samples or 0
+        return cls(policies, inputs.members, budget, singles, splits, adaptive, section.pilot, at_least)
 
-    def fixed_M(self, pilot: int, at_least: int) -> Ints:
-        """`[M]` samples of each policy on each problem that are drawn whatever comes out: the union of fixed arms.
-
-        Args:
-            pilot: what a policy gets at least of which no arm says more; of `optimised`, every member.
-            at_least: what every policy gets at least.
-        """
+    @property
+    def fixed_M(self) -> Ints:
+        """`[M]` samples of each policy on each problem that are drawn whatever comes out: the union of fixed arms."""
         needed_M = np.zeros(len(self.policies), np.int64)
         if self.singles is not None:
             needed_M = self.singles.samples_M()
@@ -77,7 +78,7 @@ class Arms:
         in_pilot_M = needed_M == 0
         if "optimised" in self.adaptive:
             in_pilot_M |= np.isin(self.policies, self.members)
-        return np.maximum(needed_M, np.where(in_pilot_M, max(pilot, at_least), at_least))
+        return np.maximum(needed_M, np.where(in_pilot_M, max(self.pilot, self.at_least), self.at_least))
 
     @property
     def members_budget(self) -> Budget:

@@ -17,7 +17,7 @@ def describe(inputs: Inputs) -> dict[str, Any]:
     section, arms = inputs.experiment, known_arms(inputs)
     policies, problems = inputs.registry.names, len(inputs.problems)
     pilot, at_least = section.allocation.pilot, section.sampling.samples or 0
-    first_M = np.full(len(policies), max(pilot, at_least)) if arms is None else arms.fixed_M(pilot, at_least)
+    first_M = np.full(len(policies), max(pilot, at_least)) if arms is None else arms.fixed_M
     samples = int(first_M.sum()) * problems
     most = None if arms is None else samples + _most_beyond(arms, first_M) * problems
     return {

@@ -30,7 +30,7 @@ def check(inputs: Inputs) -> None:
     budget, problems = inputs.experiment.budget, len(inputs.problems)
     arms = known_arms(inputs)
     if arms is not None:
-        fixed_M = arms.fixed_M(inputs.experiment.allocation.pilot, inputs.experiment.sampling.samples or 0)
+        fixed_M = arms.fixed_M
         samples, least = int(fixed_M.sum()) * problems, float(fixed_M @ arms.budget.cost_M) * problems
         check_first_steps(inputs, arms)
         _check_pass_at(inputs, int(fixed_M.max()))
@@ -63,14 +63,10 @@ def extend(store: Store, inputs: Inputs) -> bool:
         ExperimentError, AdaptiveError: the budget does not pay for what an arm needs.
     """
     arms = known_arms(inputs, store)
-    section = inputs.experiment.allocation
     policies, problems = inputs.registry.names, [problem.id for problem in inputs.problems]
     sizes = store.sizes()
     planned_MP, fixed_MP = (_matrix(sizes, column, policies, problems) for column in ("planned", "fixed"))
-    if arms is None:
-        fixed_M = np.full(len(policies), section.pilot)
-    else:
-        fixed_M = arms.fixed_M(section.pilot, inputs.experiment.sampling.samples or 0)
+    fixed_M = np.full(len(policies), inputs.experiment.allocation.pilot) if arms is None else arms.fixed_M
     if np.any(fixed_M[:, None] > fixed_MP):
         fixed = dict(zip(policies, fixed_M.tolist(), strict=True))
         _add(store, inputs, planned_MP, np.maximum(planned_MP, fixed_M[:, None]), fixed)

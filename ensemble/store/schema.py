@@ -1,9 +1,9 @@
 """The tables of a run's record, and what makes older formats readable.
 
-Texts stand apart from the rest of a sample, and names apart from slots, so that counting reads neither. Of each
-cell the first `num_fixed` slots were planned whatever was drawn, those beyond because of what was drawn (by an adaptive
-arm): pass@k is estimated from the former alone. A writer
-brings an older file up to date; a reader, who may change nothing, sees one of format 2 through views.
+Texts stand apart from the rest of a sample, and names apart from slots, so that counting reads neither. Of each cell
+the first `num_fixed` slots were planned whatever was drawn, those beyond because of what was drawn (adaptive arms):
+pass@k is estimated from the former alone. A writer brings an older file up to date; a reader, who may change nothing,
+sees one of format 2 through views.
 """
 
 import sqlite3
