@@ -31,7 +31,7 @@ CHECKPOINTS = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
 KILLS = 100
 FEWEST = 8
 """Kills in each phase, at the least."""
-LIFE = {"planning": 1, "merging": 4, "sampling": 4, "grading": 5, "asking": 1, "any": 2, "reporting": 4}
+LIFE = {"planning": 1, "merging": 4, "sampling": 6, "grading": 5, "asking": 1, "any": 2, "reporting": 4}
 """Kills of one run, by phase; `asking` is when a request has come to the server, `any` whatever goes on."""
 MOST_EVENTS = {"planning": 50, "merging": 6, "sampling": 12, "grading": 4, "asking": 4, "any": 1, "reporting": 14}
 LONGEST_DELAY_S = {"any": 0.5}
