@@ -5,9 +5,9 @@ import resource
 import numpy as np
 from measure import Row, cpu_s
 
-from ensemble.outcomes import FAILURES, Outcomes
-from ensemble.report.analyse import analyse
-from ensemble.sections import AnalysisSection
+from alphamix.ensemble.analysis.run_analysis import analyse
+from alphamix.ensemble.experiment.schema import AnalysisSection
+from alphamix.ensemble.outcomes.table import FAILURES, Outcomes
 
 _POLICIES, _PROBLEMS, _SAMPLES, _BUDGET = 20, 1000, 250, 250
 _SECTION = AnalysisSection(pass_at=[1, 10, 100, 250], resamples=2000, folds=10, repeats=1)

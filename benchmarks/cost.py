@@ -1,4 +1,4 @@
-"""What grading costs beside what is recorded of it: `python cost.py` fits the two constants of `ensemble.cost`.
+"""What grading costs beside what is recorded of it: `python cost.py` fits the two constants of `cost_estimate`.
 
 `python cost.py FOLDER` tells instead what a token of text takes, by the tokenizer of the checkpoint in a folder.
 
@@ -21,10 +21,10 @@ from scipy.optimize import nnls
 from transformers import AutoTokenizer
 from workload import Sample, mixed, trivial
 
-from ensemble.cost import JUDGE_FACTOR, JUDGE_OVERHEAD_S
-from ensemble.store.records import compress
-from grading.judge import Judge
-from grading.types import Program, Verdict
+from alphamix.ensemble.run.cost_estimate import JUDGE_FACTOR, JUDGE_OVERHEAD_S
+from alphamix.ensemble.store.rows import compress
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Program, Verdict
 
 _SPINS = 20
 _TEXT = 50_000
@@ -77,8 +77,8 @@ def bytes_per_token(checkpoint: str) -> None:
 
 
 def main() -> None:
-    """Print the kinds, what the fit says, and what `ensemble.cost` has."""
-    print("| kind | programs | recorded | all | by ensemble.cost |\n|---|---|---|---|---|")
+    """Print the kinds, what the fit says, and what `ensemble.run.cost_estimate` has."""
+    print("| kind | programs | recorded | all | by alphamix.ensemble.run.cost_estimate |\n|---|---|---|---|---|")
     rows: list[tuple[float, float]] = []
     with one_core():
         for kind, samples in kinds().items():
@@ -90,7 +90,10 @@ def main() -> None:
     recorded_K, whole_K = np.array(rows).T
     design = np.column_stack([recorded_K, np.ones_like(recorded_K)]) / whole_K[:, None]
     (factor, overhead), _ = nnls(design, np.ones_like(whole_K))
-    print(f"\nfitted: {factor:.2f} × recorded + {1000 * overhead:.2f} ms; ensemble.cost: {JUDGE_FACTOR} and ", end="")
+    print(
+        f"\nfitted: {factor:.2f} × recorded + {1000 * overhead:.2f} ms; cost_estimate: {JUDGE_FACTOR} and ",
+        end="",
+    )
     print(f"{1000 * JUDGE_OVERHEAD_S:.2f} ms")
 
 

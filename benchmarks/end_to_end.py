@@ -26,13 +26,13 @@ from typing import Any
 import busy
 from busy import processes, tree
 
-from ensemble.experiment import load
-from ensemble.filling import Filling
-from ensemble.inputs import read_inputs
-from ensemble.sampling import plan_slots
-from ensemble.store import STORE_NAME, Store
-from grading.judge import Judge
-from policies.engines.vllm_server import VllmOptions, VllmServer
+from alphamix.ensemble.experiment.config import load
+from alphamix.ensemble.experiment.resolved import read_inputs
+from alphamix.ensemble.run.executor import Executor
+from alphamix.ensemble.run.slots import plan_slots
+from alphamix.ensemble.store import STORE_NAME, Store
+from alphamix.grading.judge.judge import Judge
+from alphamix.policies.engines.vllm.server import VllmOptions, VllmServer
 
 _ROOT = Path(__file__).parents[1]
 _LADDER = _ROOT / "examples" / "ladder"
@@ -138,7 +138,7 @@ def measure(served: VllmServer, guard: int, run: Run) -> list[str]:
         with inputs.registry, Judge(workers=1) as judge, Store(root / STORE_NAME) as store:
             store.plan(plan_slots(["high"], inputs.problems, run.samples, 0), {"made": "here"})
             monitor: Any = _Silent()
-            filling = Filling(store, inputs, judge, monitor)
+            filling = Executor(store, inputs, judge, monitor)
             wall_s, sides = watched(guard, filling.fill)
             progress = store.progress()
             count, tokens = int(progress["graded"].sum()), int(progress["tokens"].sum())

@@ -12,8 +12,8 @@ from pathlib import Path
 from measure import Row
 from workload import Sample, mixed
 
-from grading.judge import Judge
-from grading.types import Problem, Program, Test, Verdict
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Problem, Program, Test, Verdict
 
 _AT_ONCE = 500
 """Programs that wait in the judge's queue, in a soak."""

@@ -10,9 +10,9 @@ import torch
 from measure import Row, compare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from policies.engines import EngineOptions
-from policies.engines.transformers import TransformersEngine
-from policies.types import Completion, Message, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.transformers.engine import TransformersEngine
+from alphamix.policies.types import Completion, Message, Request, SamplingParameters
 
 _CHECKPOINT = Path(__file__).parents[1] / "examples" / "ladder" / "checkpoints" / "high"
 _QUESTION = "Given n, print the number of integers from 1 to n divisible by 3."

@@ -18,11 +18,11 @@ import openai
 from measure import Row
 from side import used_cpu_s
 
-from policies.engines import EngineOptions
-from policies.engines.vllm import Member, VllmEngine, VllmFamily
-from policies.engines.vllm_server import VllmOptions
-from policies.engines.vllm_switch import SwitchedServer
-from policies.types import Completion, Message, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.vllm.family import Member, VllmEngine, VllmFamily
+from alphamix.policies.engines.vllm.server import VllmOptions
+from alphamix.policies.engines.vllm.switch import SwitchedServer
+from alphamix.policies.types import Completion, Message, Request, SamplingParameters
 
 _CHECKPOINTS = Path(__file__).parents[1] / "examples" / "ladder" / "checkpoints"
 _LOW, _HIGH = _CHECKPOINTS / "low", _CHECKPOINTS / "high"

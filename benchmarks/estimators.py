@@ -9,8 +9,8 @@ import numpy as np
 from measure import Row, alternate, cpu_s, median_ratio, milliseconds
 from scipy.stats import bootstrap
 
-from ensemble.intervals import Resampling, means_over_problems
-from ensemble.pass_at_k import pass_at_ks, random_mixture_coverage
+from alphamix.ensemble.statistics.intervals import Resampling, means_over_problems
+from alphamix.ensemble.statistics.pass_at_k import pass_at_ks, random_mixture_coverage
 
 _PAIRS, _SAMPLES, _LARGEST_K = 100_000, 250, 250
 _PART_OF_PAIRS = 500

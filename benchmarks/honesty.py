@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ensemble.intervals import Resampling
-from ensemble.mixture.arms import BestMixture, BestSingle, Split, arm
-from ensemble.mixture.comparison import Figures, Honesty, gain_over
-from ensemble.mixture.crossfit import CrossFit, Division
-from ensemble.mixture.search import Budget
-from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats
+from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, arm
+from alphamix.ensemble.mixture.compare_arms import Figures, Honesty, gain_over
+from alphamix.ensemble.mixture.cross_fitting import CrossFit, Division
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.intervals import Resampling
 
 _TABLES, _POLICIES, _PROBLEMS, _SAMPLES, _BUDGET = 200, 5, 60, 50, 10
 _RESAMPLING = Resampling(resamples=400)

@@ -14,8 +14,8 @@ from measure import Row, one_core
 from sides import check
 from workload import Sample, mixed
 
-from grading.judge import Judge
-from grading.types import Problem, Program, Test, Verdict
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Problem, Program, Test, Verdict
 
 _SPINNERS_LIMITS_S = (0.1, 0.2, 0.5, 1.0)
 _SLEEPERS, _SLEEP_S = 8, 3

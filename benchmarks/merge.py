@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from measure import Row, cpu_s
 
-from policies.weights import lay_out, write_index, write_json
+from alphamix.policies.checkpoints.safetensors_folder import lay_out, write_index, write_json
 
 _LAYERS, _HIDDEN, _INTERMEDIATE, _VOCABULARY, _SHARDS = 11, 2048, 5504, 32000, 4
 _ALPHAS = (-1.0, -0.5, 0.25, 0.3, 0.5, 0.75, 1.3, 4.0)
@@ -112,7 +112,7 @@ def _cost(folder: Path, side: Callable[[], object]) -> Cost:
 def _ours(folder: Path, low: Path, high: Path, alphas: Sequence[float], *, keep_hashes: bool) -> None:
     if not keep_hashes:
         shutil.rmtree(folder / "cache", ignore_errors=True)
-    command = [sys.executable, "-m", "ensemble.cli", "policies", "merge", "--quiet", "--low", low, "--high", high]
+    command = [sys.executable, "-m", "alphamix", "policies", "merge", "--quiet", "--low", low, "--high", high]
     options = [f"--alpha={alpha}" for alpha in alphas]
     environment = os.environ | {"ALPHAMIX_CACHE": str(folder / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([*command, *options, "--out", folder / "out" / "ours"], check=True, env=environment)

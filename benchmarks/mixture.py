@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from scipy.stats import beta
 
-from ensemble.mixture.relaxation import Region, relax
-from ensemble.mixture.search import Budget, Choice, best_allocation
-from ensemble.pass_at_k import Floats, Ints
-from ensemble.posterior import Posterior
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
+from alphamix.ensemble.mixture.relaxation import Region, relax
+from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 _POLICIES, _PROBLEMS, _SAMPLES = 20, 1000, 250
 _BUDGET, _SMALL_BUDGET = 250, 20

@@ -27,15 +27,15 @@ from typing import Any
 import openai
 from measure import Row
 
-from ensemble.experiment import load
-from ensemble.filling import Filling
-from ensemble.inputs import read_inputs
-from ensemble.sampling import plan_slots
-from ensemble.store import STORE_NAME, Store
-from grading.types import Judgement, Verdict
-from policies.engines import EngineOptions
-from policies.engines.openai import OpenAIEngine
-from policies.types import Completion, Request, SamplingParameters
+from alphamix.ensemble.experiment.config import load
+from alphamix.ensemble.experiment.resolved import read_inputs
+from alphamix.ensemble.run.executor import Executor
+from alphamix.ensemble.run.slots import plan_slots
+from alphamix.ensemble.store import STORE_NAME, Store
+from alphamix.grading.types import Judgement, Verdict
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.types import Completion, Request, SamplingParameters
 
 _PAIRS = 5
 _MESSAGES: Any = [{"role": "user", "content": "Print the sum. " * 20}]
@@ -158,7 +158,7 @@ def whole_run(url: str, samples: int, choices: int) -> tuple[float, float]:
             judge: Any = _Judge()
             monitor: Any = _Silent()
             begun_s = time.process_time()
-            assert not Filling(store, inputs, judge, monitor).fill()
+            assert not Executor(store, inputs, judge, monitor).fill()
             cpu_s = time.process_time() - begun_s
     return 1000 * cpu_s / samples, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -97,7 +97,7 @@ def proxies(folder: Path, url: str, peers: Path | None) -> Iterator[Proxy]:
     for name, text, model in (("alphamix", _OURS, "policy"), ("alphamix, two policies", _PAIR, "both")):
         file = folder / f"{model}.toml"
         file.write_text(text.format(url=url))
-        command = (sys.executable, "-m", "ensemble.cli", "serve", str(file), "--port", "{port}")
+        command = (sys.executable, "-m", "alphamix", "serve", str(file), "--port", "{port}")
         yield Proxy(name, command, {}, model)
     if peers is not None and (peers / "smg").exists():
         root = url.removesuffix("/v1")

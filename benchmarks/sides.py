@@ -16,8 +16,8 @@ from typing import Literal
 from measure import cpu_s
 from workload import Sample
 
-from grading.judge import Judge
-from grading.types import Verdict
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Verdict
 
 Sandbox = Literal["strict", "weak"]
 

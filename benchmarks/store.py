@@ -18,11 +18,11 @@ from pathlib import Path
 
 from measure import Row
 
-from ensemble.exchange import count_outcomes
-from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
-from ensemble.store.records import compress
-from grading.types import Failure, Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.interchange import count_outcomes
+from alphamix.ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
+from alphamix.ensemble.store.rows import compress
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_store.md"
 _HEAD = """# Benchmarks of a run's record

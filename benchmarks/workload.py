@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tasks import METHODS, SCRIPTS
 
-from grading.types import Problem, Program, Test, Verdict
+from alphamix.grading.types import Problem, Program, Test, Verdict
 
 _SEED = 0
 _MIN_SIZE, _MAX_SIZE = 2, 3000

@@ -1,4 +1,4 @@
 """What joins policies and grading: sampling under a budget, outcomes, estimates, reports, serving.
 
-Importing this package needs no torch; `ensemble.pass_at_k` and its neighbours are pure functions on arrays.
+Importing this package needs no torch; `ensemble.statistics.pass_at_k` and its neighbours are pure functions on arrays.
 """

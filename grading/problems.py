@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from grading.errors import GradingError
-from grading.types import Problem, Test
+from alphamix.grading.errors import GradingError
+from alphamix.grading.types import Problem, Test
 
 
 def load_problems(path: str | Path) -> list[Problem]:

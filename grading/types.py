@@ -143,7 +143,7 @@ class Problem(BaseModel):
     """
     prologue: str | None = None
     """The beginning of a Python program that ends in the head of a function, which answers may go on from: what they
-    hold is put behind it (see `grading.prologue`). The statement shows it.
+    hold is put behind it (see `grading.programs.prologue`). The statement shows it.
     """
     epilogue: str | None = None
     """Code appended to the program, for assertions that cannot be turned into calls. A test without input and output

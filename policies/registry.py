@@ -11,25 +11,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from policies.config import nearest
-from policies.engines import EngineOptions, load_engine
-from policies.family import (
-    Adapted,
-    Affine,
+from alphamix.policies.build import CheckpointBuilder
+from alphamix.policies.checkpoints.locate import locate
+from alphamix.policies.engines import EngineOptions, load_engine
+from alphamix.policies.merging.affine_form import (
+    AdaptedForm,
+    AffineForm,
     LogitPair,
     Member,
-    Whole,
+    WholeForm,
     adapter_base,
     check_serving,
     coefficients,
     inputs_of_switch,
 )
-from policies.materialise import Materialiser
-from policies.mergeable import check_mergeable
-from policies.policies_file import read_policies, write_policies
-from policies.recipes import Checkpoint, EngineTable, Line, Logits, Merge, PoliciesFile, Recipe, Remote, alpha_label
-from policies.sources import locate
-from policies.types import Engine, PolicyError
+from alphamix.policies.merging.compatibility import check_mergeable
+from alphamix.policies.policy_file.recipes import (
+    Checkpoint,
+    EngineChoice,
+    LineRecipe,
+    Logits,
+    Merge,
+    PoliciesFile,
+    Recipe,
+    Remote,
+    alpha_label,
+)
+from alphamix.policies.policy_file.toml import read_policies, write_policies
+from alphamix.policies.policy_file.toml_errors import nearest
+from alphamix.policies.types import Engine, PolicyError
 
 
 class Registry:
@@ -47,7 +57,7 @@ class Registry:
         """Weights by policy; only mixtures all of whose policies are listed."""
         self._file = file
         self._recipes = file.recipes
-        self._materialiser = Materialiser(file.recipes)
+        self._materialiser = CheckpointBuilder(file.recipes)
         self._family: Any = None
 
     def __enter__(self) -> Self:
@@ -89,9 +99,9 @@ class Registry:
     def alpha(self, name: str) -> float | None:
         """α of a merge, of weights or of logits; 0 or 1 for an end of these, always the same one; else None."""
         recipe = self._recipe(name)
-        if isinstance(recipe, Line):
+        if isinstance(recipe, LineRecipe):
             return recipe.alpha
-        lines = [other for other in self._recipes.values() if isinstance(other, Line)]
+        lines = [other for other in self._recipes.values() if isinstance(other, LineRecipe)]
         ends = {0.0 for other in lines if other.low == name} | {1.0 for other in lines if other.high == name}
         return ends.pop() if len(ends) == 1 else None
 
@@ -100,7 +110,7 @@ class Registry:
         """Sweeps that `at` can add to, with the α of their listed members: none of theirs needs a server of its own."""
         listed = {sweep: [name for name in names if name in self.names] for sweep, names in self._file.sweeps.items()}
         return {
-            sweep: tuple(recipe.alpha for name in names if isinstance(recipe := self._recipes[name], Line))
+            sweep: tuple(recipe.alpha for name in names if isinstance(recipe := self._recipes[name], LineRecipe))
             for sweep, names in listed.items()
             if names and not self.needs_server(names[0])
         }
@@ -134,7 +144,7 @@ class Registry:
         return is_whole and not isinstance(self._recipe(name), Checkpoint | Logits | Remote)
 
     @property
-    def engine(self) -> EngineTable:
+    def engine(self) -> EngineChoice:
         """What runs the policies that have weights here."""
         return self._file.engine
 
@@ -178,10 +188,10 @@ class Registry:
         return recipe if isinstance(recipe, Remote) else None
 
     def family(self) -> dict[str, Member]:
-        """What each listed policy with weights is made of, by name; `Affine` wherever it can be.
+        """What each listed policy with weights is made of, by name; `AffineForm` wherever it can be.
 
-        Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `Whole` or of a `LogitPair`
-        is made. Merges that are `Affine` are not.
+        Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `WholeForm` or of a `LogitPair`
+        is made. Merges that are `AffineForm` are not.
 
         Raises:
             PolicyError: as for `materialise`.
@@ -260,13 +270,13 @@ class Registry:
         recipe = self._recipes[name]
         shares = coefficients(self._recipes, name)
         if shares is not None:
-            return Affine({locate(source): share for source, share in shares.items()})
+            return AffineForm({locate(source): share for source, share in shares.items()})
         base = adapter_base(self._recipes, name)
         if base is not None:
-            return Adapted(self.materialise(base), self._materialiser.adapter(name, self.names))
+            return AdaptedForm(self.materialise(base), self._materialiser.adapter(name, self.names))
         if isinstance(recipe, Logits):
             return LogitPair(self.materialise(recipe.low), self.materialise(recipe.high), recipe.alpha)
-        return Whole(self.materialise(name))
+        return WholeForm(self.materialise(name))
 
 
 def _api_key(name: str, recipe: Remote) -> str | None:

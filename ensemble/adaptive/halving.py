@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.adaptive.tally import AdaptiveError, Tally, fits
-from ensemble.outcomes import Bools
-from ensemble.pass_at_k import Floats, Ints
+from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState, fits
+from alphamix.ensemble.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class SuccessiveHalving:
     per_problem: bool = False
     """Rank and drop policies on each problem by itself, else by their successes on all problems together."""
 
-    def ask(self, tally: Tally) -> Ints:
+    def ask(self, tally: AdaptiveState) -> Ints:
         """Ask for what the rung that is under way lacks.
 
         Raises:
@@ -40,7 +39,7 @@ class SuccessiveHalving:
         columns = [_lack(n_MP[:, [p]], c_MP[:, [p]], cost_M, total) for p in range(n_MP.shape[1])]
         return tally.affordable(np.concatenate(columns, axis=1))
 
-    def stopped(self, tally: Tally) -> Bools:
+    def stopped(self, tally: AdaptiveState) -> Bools:
         """Everywhere once the first rung is in: its luck decides who goes on."""
         first = fits(np.array([tally.budget.total / _num_rungs(len(tally.budget.cost_M))]), tally.budget.cost_M.sum())
         done_P = np.all(tally.num_samples_MP >= first, axis=0)

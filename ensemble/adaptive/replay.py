@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.adaptive.draws import Draws, follow
-from ensemble.adaptive.tally import AdaptiveError, Strategy, Tally
-from ensemble.intervals import Estimate, Resampling
-from ensemble.mixture.search import Budget, Currency
-from ensemble.outcomes import Bools, Outcomes
-from ensemble.pass_at_k import Floats, Ints
+from alphamix.ensemble.adaptive.sample_streams import SampleStreams, follow
+from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState, Strategy
+from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.budget import Budget, Currency
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Replays:
     """Share of solved problems. Its interval is over problems and replays."""
     cost: Estimate
     """Mean cost per problem; below the budget where a strategy stops early."""
-    last: Tally
+    last: AdaptiveState
     """Counts at the end of the last replay."""
     stopped_MP: Bools
     """Cells of `last` whose size depends on what was drawn: pass@k is undefined there."""
@@ -69,7 +69,7 @@ def simulate(
     return [_point(strategy, source, Budget(total, cost_M, currency), replays, resampling) for total in budgets]
 
 
-def play(strategy: Strategy, draws: Draws, tally: Tally) -> Tally:
+def play(strategy: Strategy, draws: SampleStreams, tally: AdaptiveState) -> AdaptiveState:
     """Follow a strategy to its end.
 
     Raises:
@@ -96,7 +96,7 @@ def shuffled(num_samples_MP: Ints, num_correct_MP: Ints, rng: np.random.Generato
 def _point(
     strategy: Strategy, source: Outcomes | Floats, budget: Budget, replays: int, resampling: Resampling
 ) -> Replays:
-    ends: list[Tally] = []
+    ends: list[AdaptiveState] = []
     for replay in range(replays):
         rng = np.random.default_rng([resampling.seed, replay])
         if isinstance(source, Outcomes):
@@ -106,8 +106,8 @@ def _point(
             most = int(budget.total / budget.cost_M.min() + 1)
             held_MP = np.full(source.shape, most)
             draws_MPT = rng.random((*source.shape, most)) < source[:, :, None]
-        tally = Tally.empty(len(held_MP[0]), budget, seed=int(rng.integers(2**32)))
-        ends.append(play(strategy, Draws(draws_MPT, held_MP), tally))
+        tally = AdaptiveState.empty(len(held_MP[0]), budget, seed=int(rng.integers(2**32)))
+        ends.append(play(strategy, SampleStreams(draws_MPT, held_MP), tally))
     solved_RP = np.array([end.solved_P for end in ends])
     cost_RP = np.array([end.spent_P for end in ends])
     return Replays(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.adaptive.tally import AdaptiveError, Tally, fits
-from ensemble.allocation import largest_remainder
-from ensemble.mixture.arms import Split
-from ensemble.mixture.search import Budget, best_allocation
-from ensemble.outcomes import Bools
-from ensemble.pass_at_k import Floats, Ints
-from ensemble.posterior import Posterior, fit_prior
+from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState, fits
+from alphamix.ensemble.allocation import largest_remainder
+from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.arms import Split
+from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.statistics.beta_posterior import Posterior, fit_prior
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Weights:
     weights_M: tuple[float, ...]
     """One per policy, 0 or more."""
 
-    def ask(self, tally: Tally) -> Ints:
+    def ask(self, tally: AdaptiveState) -> Ints:
         """Ask for all at once.
 
         Raises:
@@ -36,7 +36,7 @@ class Weights:
         target_M = _split(self.weights_M, tally.budget)
         return tally.affordable(target_M[:, None] - tally.num_samples_MP)
 
-    def stopped(self, tally: Tally) -> Bools:
+    def stopped(self, tally: AdaptiveState) -> Bools:
         """Never: sizes were fixed beforehand."""
         return np.zeros(tally.num_samples_MP.shape, np.bool_)
 
@@ -45,11 +45,11 @@ class Weights:
 class Uniform:
     """The same number of samples of each policy, to whole numbers."""
 
-    def ask(self, tally: Tally) -> Ints:
+    def ask(self, tally: AdaptiveState) -> Ints:
         """Ask for all at once."""
         return Weights((1.0,) * len(tally.num_samples_MP)).ask(tally)
 
-    def stopped(self, tally: Tally) -> Bools:
+    def stopped(self, tally: AdaptiveState) -> Bools:
         """Never: sizes were fixed beforehand."""
         return np.zeros(tally.num_samples_MP.shape, np.bool_)
 
@@ -64,7 +64,7 @@ class Optimised:
     pilot: int = 2
     """Samples of each policy on each problem before anything is chosen."""
 
-    def ask(self, tally: Tally) -> Ints:
+    def ask(self, tally: AdaptiveState) -> Ints:
         """Ask for the pilot, then for the rest.
 
         Raises:
@@ -86,7 +86,7 @@ class Optimised:
         choice = best_allocation(posterior, Budget(left, tally.budget.cost_M, tally.budget.currency))
         return tally.affordable(np.broadcast_to(choice.allocation_M[:, None], missing_MP.shape))
 
-    def stopped(self, tally: Tally) -> Bools:
+    def stopped(self, tally: AdaptiveState) -> Bools:
         """Everywhere once the pilot is in: its luck decides who gets the rest."""
         return np.full(tally.num_samples_MP.shape, np.all(tally.num_samples_MP >= self.pilot))
 
@@ -103,7 +103,7 @@ class Thompson:
     batch: int = 1
     """Samples per problem and ask. Larger batches wait less and overshoot more."""
 
-    def ask(self, tally: Tally) -> Ints:
+    def ask(self, tally: AdaptiveState) -> Ints:
         """Ask for one batch on every problem that is not solved and can pay for a sample."""
         rng = np.random.default_rng([tally.seed, int(tally.num_samples_MP.sum())])
         cost_M1 = tally.budget.cost_M[:, None]
@@ -122,7 +122,7 @@ class Thompson:
             left_P = left_P - (drawn_MP * cost_M1).sum(axis=0)
         return asked_MP
 
-    def stopped(self, tally: Tally) -> Bools:
+    def stopped(self, tally: AdaptiveState) -> Bools:
         """Everywhere once something was drawn: a success ends a problem, a failure sends others."""
         return np.full(tally.num_samples_MP.shape, tally.num_samples_MP.any())
 
@@ -141,7 +141,7 @@ def _split(weights_M: tuple[float, ...], budget: Budget) -> Ints:
     return Split(weights, budget).allocation_M(list(weights))
 
 
-def _beliefs(tally: Tally) -> tuple[Floats, Floats]:
+def _beliefs(tally: AdaptiveState) -> tuple[Floats, Floats]:
     """Shapes of the Beta posteriors, both `[M, P]`."""
     n_MP, c_MP = tally.num_samples_MP, tally.num_correct_MP
     prior_M2: Floats = np.array([_prior(n_P, c_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)])

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from ensemble.cli.lazy import Lazy, LazyGroup
-from ensemble.errors import EnsembleError
-from grading.errors import GradingError
-from policies.types import PolicyError
+from alphamix.ensemble.cli.lazy_group import LazyCommand, LazyGroup
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.grading.errors import GradingError
+from alphamix.policies.types import PolicyError
 
 COMMANDS = {
     "run": "Run an experiment, or go on with it: sample, grade, report.",
@@ -32,8 +32,8 @@ COMMANDS = {
 
 
 def _module(name: str) -> str:
-    """Name the module of a command as Python lets modules be named."""
-    return name.replace("-", "_") + ("_" if iskeyword(name) else "")
+    """Return the module of a command, named as Python lets modules be named."""
+    return f"alphamix.ensemble.cli.commands.{name.replace('-', '_')}{'_' if iskeyword(name) else ''}"
 
 
 _USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
@@ -41,7 +41,7 @@ _USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
 
 @click.group(
     cls=LazyGroup,
-    lazy={name: Lazy(f"ensemble.cli.{_module(name)}", "command", what) for name, what in COMMANDS.items()},
+    lazy={name: LazyCommand(_module(name), "command", what) for name, what in COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="alphamix")

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.allocation import largest_remainder
-from ensemble.intervals import Estimate, Resampling, draw_weights
-from ensemble.mixture.crossfit import CrossFit, Division, Honest, Rule, covered, cross_fit
-from ensemble.mixture.search import Budget, BudgetError, best_allocation
-from ensemble.outcomes import Outcomes
-from ensemble.pass_at_k import Floats, Ints, UndefinedError, coverage
-from ensemble.posterior import Posterior
+from alphamix.ensemble.allocation import largest_remainder
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.budget import Budget, BudgetError
+from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.cross_fitting import CrossFit, Division, Honest, Rule, covered, cross_fit
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights
+from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
 
 
 @dataclass(frozen=True)

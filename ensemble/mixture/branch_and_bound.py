@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ensemble.mixture.local_search import fill
-from ensemble.mixture.relaxation import Misses, Region, Relaxed, relax
-from ensemble.pass_at_k import Floats, Ints
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.mixture.local_search import fill
+from alphamix.ensemble.mixture.relaxation import Misses, Region, Relaxed, relax
 
 CLOSED = 1e-9
 """A gap of at most so much is rounding noise."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lu_factor, lu_solve
 
-from ensemble.pass_at_k import Floats
+from alphamix.ensemble.arrays import Floats
 
 Model = Callable[[Floats], tuple[Floats, Floats]]
 """Gradient `[V]` and Hessian `[V, V]` at a point."""

@@ -7,12 +7,9 @@ is the business of `branch_and_bound`. Axes: `M` policies, `P` problems; pairs `
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ensemble.mixture.relaxation import Misses, Region
-from ensemble.pass_at_k import Floats, Ints
-
-Mask = NDArray[np.bool_]
+from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.mixture.relaxation import Misses, Region
 
 _IMPROVEMENT = 1e-12
 _NOISE = 1e-13
@@ -79,7 +76,7 @@ def _moves(region: Region, k_M: Ints) -> list[tuple[Ints, Ints]]:
     return [(ones_MM, as_many_as_fit_MM), (as_many_as_needed_MM, ones_MM)]
 
 
-def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Mask:
+def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Bools:
     left_MM = region.left(k_M) + out_MM * region.cost_M[:, None] - in_MM * region.cost_M
     policies_MM = (k_M > 0).sum() - (k_M[:, None] == out_MM) + (k_M == 0)
     return (

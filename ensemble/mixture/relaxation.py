@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ensemble.mixture.interior_point import minimise
-from ensemble.pass_at_k import Floats, Ints
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.mixture.interior_point import minimise
 
 _RECENTRINGS = 8
 _TOLERANCE = 1e-9

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
-from ensemble.intervals import Estimate
-from ensemble.mixture.comparison import Figures
-from ensemble.mixture.crossfit import DIVISIONS
-from ensemble.report.analyse import Analysis
-from ensemble.report.tables import alpha_label, arm_label
-from ensemble.whole_files import appearing
+from alphamix.ensemble.analysis.run_analysis import Analysis
+from alphamix.ensemble.atomic_files import appearing
+from alphamix.ensemble.mixture.compare_arms import Figures
+from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
+from alphamix.ensemble.report.tables import alpha_label, arm_label
+from alphamix.ensemble.statistics.intervals import Estimate
 
 _STYLE: Any = {
     "font.size": 9,

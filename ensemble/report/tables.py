@@ -7,13 +7,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ensemble.claims import Claim
-from ensemble.frontier import FrontPoint, ModerateRange, Takeover
-from ensemble.intervals import Estimate, Method, Resampling
-from ensemble.mixture.arms import Arm
-from ensemble.mixture.crossfit import DIVISIONS
-from ensemble.mixture.search import Budget
-from ensemble.report.analyse import Analysis
+from alphamix.ensemble.analysis.failure_frontier import FrontPoint, ModerateRange, Takeover
+from alphamix.ensemble.analysis.paper_claims import Claim
+from alphamix.ensemble.analysis.run_analysis import Analysis
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.arms import Arm
+from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
+from alphamix.ensemble.statistics.intervals import Estimate, Method, Resampling
 
 _IN_WORDS = {
     1: "the ensemble covers more",

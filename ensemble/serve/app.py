@@ -24,16 +24,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ensemble.serve.alphas import AlphaLimits, Alphas, Extensible
-from ensemble.serve.answers import JSON, Origin, encode, model_object
-from ensemble.serve.ask import Ask, Path, read_ask
-from ensemble.serve.backends import Backends, Served
-from ensemble.serve.best_of import Searches
-from ensemble.serve.best_of_ask import BestOf, BestOfLimits, read_best_of
-from ensemble.serve.breaker import Breaker, BreakerOptions
-from ensemble.serve.dispatch import Dispatcher
-from ensemble.serve.errors import ApiError, invalid
-from ensemble.serve.http import (
+from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
+from alphamix.ensemble.serve.backends.factory import Backends, Served
+from alphamix.ensemble.serve.backends.policy_endpoint import PolicyBackend, ServedPolicy
+from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
+from alphamix.ensemble.serve.backends.timeouts import Timeouts
+from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
+from alphamix.ensemble.serve.best_of.request import BestOf, BestOfLimits, read_best_of
+from alphamix.ensemble.serve.best_of.service import Searches
+from alphamix.ensemble.serve.http_io import (
     EXCEPTION_HANDLERS,
     UnlessLeft,
     WithKeys,
@@ -42,12 +41,13 @@ from ensemble.serve.http import (
     send_body,
     send_events,
 )
-from ensemble.serve.judging import Judging
-from ensemble.serve.metrics import CONTENT_TYPE, Metrics
-from ensemble.serve.served import Backend, ServedPolicy
-from ensemble.serve.timeouts import Timeouts
-from ensemble.serve.turns import Turns
-from policies.engines import EngineOptions
+from alphamix.ensemble.serve.metrics import CONTENT_TYPE, Metrics
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
+from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest, read_request
+from alphamix.ensemble.serve.protocol.responses import JSON, Origin, encode, model_object
+from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas, Extensible
+from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
+from alphamix.policies.engines import EngineOptions
 
 _LONGEST_REQUEST_ID = 128
 _TOLD = ("max_model_len", "fingerprint")
@@ -56,7 +56,7 @@ _DESCRIPTION_LIFE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """What clients may ask for."""
 
     choices: int = 128
@@ -70,7 +70,7 @@ class Limits:
 class ServeOptions:
     """How to serve."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     breaker: BreakerOptions = field(default_factory=BreakerOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -115,14 +115,14 @@ class Gateway:
     def __init__(self, served: Served, options: ServeOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        self._turns = Turns(options.alphas.patience_s, time.monotonic)
+        self._turns = PolicyQueue(options.alphas.patience_s, time.monotonic)
         self._backends = Backends(served, options.engine, options.timeouts, options.breaker, self._turns)
         origins = [Origin(name, served.alpha(name)) for name in served.names]
         self.policies = {origin.name: self._served(origin, self._backends.of(origin)) for origin in origins}
         self.dispatcher = Dispatcher(self.policies, served.mixtures)
         sweeps = served if isinstance(served, Extensible) else None
         self.alphas = Alphas(sweeps, self.dispatcher.weights, self.policies, self._opened, options.alphas)
-        self.judging = Judging(options.judge_workers, self.metrics.verdicts)
+        self.judging = AsyncJudge(options.judge_workers, self.metrics.verdicts)
         self.searches = Searches(self.dispatcher, self.judging, self.metrics, options.best_of, options.timeouts.total_s)
         self._created = int(time.time())
         self._described: tuple[float, Mapping[str, JSON]] = (-_DESCRIPTION_LIFE_S, {})
@@ -162,8 +162,8 @@ class Gateway:
         backends = [*self.policies.values(), self._backends, self.judging, self.alphas]
         await asyncio.gather(*(backend.close() for backend in backends))
 
-    def _served(self, origin: Origin, backend: Backend) -> ServedPolicy:
-        breaker = Breaker(self.options.breaker, time.monotonic)
+    def _served(self, origin: Origin, backend: PolicyBackend) -> ServedPolicy:
+        breaker = CircuitBreaker(self.options.breaker, time.monotonic)
         return ServedPolicy(origin, backend, breaker, self.options.limits.in_flight, self.metrics)
 
     def _opened(self, origin: Origin) -> ServedPolicy:
@@ -224,10 +224,10 @@ class Completions:
         finally:
             self._gateway.metrics.answered(model, status, time.perf_counter() - started)
 
-    async def _read(self, receive: Receive) -> tuple[Ask, BestOf | None]:
+    async def _read(self, receive: Receive) -> tuple[RawRequest, BestOf | None]:
         options = self._gateway.options
         limits = options.limits
-        ask = read_ask(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
+        ask = read_request(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
         if ask.num_choices > limits.choices:
             message = (
                 f"n = {ask.n} for {ask.num_prompts} prompt(s) is more than the {limits.choices} choices "
@@ -237,7 +237,7 @@ class Completions:
         return read_best_of(ask, options.best_of)
 
     async def _relay(
-        self, ask: Ask, session: str | None, receive: Receive, send: Send, echoed: Mapping[str, str]
+        self, ask: RawRequest, session: str | None, receive: Receive, send: Send, echoed: Mapping[str, str]
     ) -> None:
         gateway = self._gateway
         parts = gateway.dispatcher.plan(ask, session)
@@ -251,7 +251,9 @@ class Completions:
             events, named = await gateway.dispatcher.begin(ask, parts)
         await send_events(send, receive, events, {**named, **echoed}, gateway.options.timeouts.idle_s)
 
-    async def _best_of(self, ask: Ask, wanted: BestOf, receive: Receive, send: Send, echoed: Mapping[str, str]) -> None:
+    async def _best_of(
+        self, ask: RawRequest, wanted: BestOf, receive: Receive, send: Send, echoed: Mapping[str, str]
+    ) -> None:
         searches = self._gateway.searches
         if not ask.stream:
             async with UnlessLeft(receive):

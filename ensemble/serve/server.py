@@ -7,9 +7,9 @@ from pathlib import Path
 
 import uvicorn
 
-from ensemble.errors import EnsembleError
-from ensemble.serve.app import ServeOptions, create_app
-from ensemble.serve.sources import load_served
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.serve.app import ServeOptions, create_app
+from alphamix.ensemble.serve.catalogue import load_served
 
 _KEEP_ALIVE_S = 75
 _OPEN_FILES = 65536

@@ -1,7 +1,7 @@
 """The setting `reasoning`: one turn, the statement in, an answer with one program out."""
 
-from grading.types import Problem
-from policies.types import Message
+from alphamix.grading.types import Problem
+from alphamix.policies.types import Message
 
 _PROGRAM = "Write a Python program that reads from standard input and writes to standard output. "
 _FUNCTION = "Write the Python function `{name}`. "

@@ -4,10 +4,10 @@
 `connection` the file and its lock. Nothing here samples, grades or analyses.
 """
 
-from ensemble.store.connection import StoreLostError, is_at_work
-from ensemble.store.records import Graded, Recent, Sample, Slot, StoreError, VerdictSet
-from ensemble.store.schema import RUN_SET, SCHEMA_VERSION
-from ensemble.store.store import STORE_NAME, Store
+from alphamix.ensemble.store.connection import StoreLostError, is_at_work
+from alphamix.ensemble.store.rows import Graded, Recent, Sample, Slot, StoreError, VerdictSet
+from alphamix.ensemble.store.schema import RUN_SET, SCHEMA_VERSION
+from alphamix.ensemble.store.store import STORE_NAME, Store
 
 __all__ = [
     "RUN_SET",

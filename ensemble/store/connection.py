@@ -12,8 +12,8 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-from ensemble.store.records import StoreError
-from ensemble.store.schema import prepare_for_reading, prepare_for_writing
+from alphamix.ensemble.store.rows import StoreError
+from alphamix.ensemble.store.schema import prepare_for_reading, prepare_for_writing
 
 _SECONDS_BETWEEN_TRIES = 0.05
 _REFUSED_BY_THE_DISK = {

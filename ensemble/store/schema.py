@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from ensemble.store.records import StoreError
+from alphamix.ensemble.store.rows import StoreError
 
 RUN_SET = "run"
 """The set of verdicts that the run itself gives."""

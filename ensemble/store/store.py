@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import pandas as pd
 
-from ensemble.store import queries
-from ensemble.store.connection import open_for_reading, open_for_writing, snapshot, transaction
-from ensemble.store.records import (
+from alphamix.ensemble.store import sql as queries
+from alphamix.ensemble.store.connection import open_for_reading, open_for_writing, snapshot, transaction
+from alphamix.ensemble.store.rows import (
     JUDGEMENT_COLUMNS,
     Graded,
     Recent,
@@ -32,8 +32,8 @@ from ensemble.store.records import (
     sample_of,
     sample_row,
 )
-from ensemble.store.schema import RUN_SET
-from grading.types import Failure, Judgement, Verdict
+from alphamix.ensemble.store.schema import RUN_SET
+from alphamix.grading.types import Failure, Judgement, Verdict
 
 STORE_NAME = "run.sqlite"
 """The record of a run inside its folder."""

@@ -20,9 +20,9 @@ from world.literal import literal
 from world.problems import draw_problem, split_kinds
 from world.program import Program
 
-from grading import types as grading
-from grading.judge import Judge
-from grading.types import Problem, Verdict
+from alphamix.grading import types as grading
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Problem, Verdict
 
 PROBLEMS_FILE = Path(__file__).parent / "problems.jsonl"
 PROBLEMS_OF_PARTS = {1: 4, 2: 8, 3: 8}

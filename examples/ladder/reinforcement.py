@@ -22,12 +22,12 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from world.inputs import NUM_TESTS
 from world.problems import draw_problem, split_kinds
 
-from grading.coverage import tests_required
-from grading.extract import extract_program
-from grading.judge import Judge
-from grading.types import Problem, Verdict
-from policies.engines.transformers import TransformersEngine
-from policies.types import Completion, Request, SamplingParameters
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.nested_coverage import tests_required
+from alphamix.grading.programs.extract import extract_program
+from alphamix.grading.types import Problem, Verdict
+from alphamix.policies.engines.transformers.engine import TransformersEngine
+from alphamix.policies.types import Completion, Request, SamplingParameters
 
 
 @dataclass(frozen=True, slots=True)

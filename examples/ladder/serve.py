@@ -46,7 +46,7 @@ def served(policies: Path) -> Iterator[str]:
     Raises:
         SystemExit: it does not start, or does not end well; with what it said.
     """
-    command = [sys.executable, "-m", "ensemble.cli", "serve", str(policies), "--port", "0"]
+    command = [sys.executable, "-m", "alphamix", "serve", str(policies), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         said: list[str] = []

@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 from world.corpus import Corpus
 
-from grading.judge import Judge
+from alphamix.grading.judge.judge import Judge
 
 COVERAGE = {"low": 0.25, "high": 1.0}
 TOKENIZER_EXAMPLES = 8000

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from grading.benchmarks import assertions, mbpp
+from alphamix.grading.benchmarks import assertions, mbpp
 
 
 def main() -> None:

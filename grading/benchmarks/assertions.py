@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from grading.types import Checker, FloatChecker, FloatTolerance, Problem, Test
+from alphamix.grading.types import Checker, FloatChecker, FloatTolerance, Problem, Test
 
 Form = Literal["call", "expression", "nonce"]
 

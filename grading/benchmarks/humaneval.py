@@ -12,14 +12,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from grading.benchmarks import assertions
-from grading.benchmarks.records import read_problems
-from grading.types import Problem
+from alphamix.grading.benchmarks import assertions
+from alphamix.grading.benchmarks.records import read_problems
+from alphamix.grading.types import Problem
 
 _CANDIDATE = "candidate"
 
 
-class Record(BaseModel):
+class HumanEvalRecord(BaseModel):
     """One line of the file; other keys are not used."""
 
     task_id: str
@@ -30,10 +30,10 @@ class Record(BaseModel):
 
 def load(path: str | Path) -> list[Problem]:
     """Read all problems, with their own ids. Raises GradingError that names the file and the line."""
-    return read_problems(path, Record, convert)
+    return read_problems(path, HumanEvalRecord, convert)
 
 
-def convert(record: Record) -> Problem:
+def convert(record: HumanEvalRecord) -> Problem:
     """Turn one record into a problem. Raises SyntaxError where the tests are no Python, or lack `check(candidate)`."""
     module = ast.parse(record.test)
     checks = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "check"]

@@ -10,14 +10,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from grading.benchmarks import assertions
-from grading.benchmarks.records import read_problems
-from grading.types import Problem
+from alphamix.grading.benchmarks import assertions
+from alphamix.grading.benchmarks.records import read_problems
+from alphamix.grading.types import Problem
 
 HOW_TO_ANSWER = "Write the Python function in one ```python code block."
 
 
-class Record(BaseModel):
+class MbppRecord(BaseModel):
     """One line of the file; other keys are not used."""
 
     task_id: int
@@ -28,10 +28,10 @@ class Record(BaseModel):
 
 def load(path: str | Path) -> list[Problem]:
     """Read all problems, with ids `mbpp/1`, `mbpp/2`, …. Raises GradingError that names the file and the line."""
-    return read_problems(path, Record, convert)
+    return read_problems(path, MbppRecord, convert)
 
 
-def convert(record: Record) -> Problem:
+def convert(record: MbppRecord) -> Problem:
     """Turn one record into a problem. Raises SyntaxError where an assertion is no Python."""
     function = assertions.function_under_test(record.test_list[0])
     fields = assertions.convert(record.test_list, function, set_up=record.test_setup_code.replace("\r\n", "\n"))
@@ -41,7 +41,7 @@ def convert(record: Record) -> Problem:
     return problem.model_copy(update={"statement": statement, "public_tests": num_shown})
 
 
-def _example(record: Record, function: str, problem: Problem) -> tuple[str, int]:
+def _example(record: MbppRecord, function: str, problem: Problem) -> tuple[str, int]:
     """Tell one assertion in words; also say how many tests that gives away."""
     first = problem.tests[0]
     match assertions.form_of(problem):

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from grading.errors import GradingError
-from grading.types import Problem
+from alphamix.grading.errors import GradingError
+from alphamix.grading.types import Problem
 
 Record = TypeVar("Record", bound=BaseModel)
 

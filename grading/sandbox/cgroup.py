@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CgroupParent:
     """Where sandboxes get cgroups of their own; or, with `path` None, the reason why there is none, and the fix."""
 
     path: Path | None
@@ -95,7 +95,7 @@ def count_kills() -> int:
 
 
 @cache
-def find_place() -> Place:
+def find_place() -> CgroupParent:
     """Divide this process's cgroup if it may be divided, prove that a limit can be set, and clear up what killed judges
     left.
     """
@@ -119,8 +119,8 @@ def find_place() -> Place:
     except OSError as error:
         is_shared = error.errno == errno.EBUSY
         reason = f"{base} is not this command's alone" if is_shared else f"{base}: {error.strerror}"
-        return Place(None, reason, _scope_of_its_own())
-    return Place(groups)
+        return CgroupParent(None, reason, _scope_of_its_own())
+    return CgroupParent(groups)
 
 
 def _divide(base: Path) -> None:
@@ -169,10 +169,10 @@ def _is_of_our_session(pid: int) -> bool:
         return True
 
 
-def _explain_absence(base: Path) -> Place:
+def _explain_absence(base: Path) -> CgroupParent:
     if (base / "cgroup.controllers").exists():
-        return Place(None, f"not delegated to {base}", _scope_of_its_own())
-    return Place(
+        return CgroupParent(None, f"not delegated to {base}", _scope_of_its_own())
+    return CgroupParent(
         None, "not mounted", "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 at /sys/fs/cgroup"
     )
 

@@ -17,10 +17,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading.errors import GradingError
-from grading.sandbox import compilation
-from grading.sandbox.launch import Tier, start_inside
-from grading.sandbox.meters import count_oom_kills
+from alphamix.grading.errors import GradingError
+from alphamix.grading.sandbox.confined import compilation
+from alphamix.grading.sandbox.launch import Tier, start_inside
+from alphamix.grading.sandbox.meters import count_oom_kills
 
 WALL_S = 600.0
 """Far above any load: time is limited by the compiler's own CPU seconds."""

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from grading.sandbox.meters import CpuClock, IdleClock, resident_kb
-from grading.sandbox.zygote_handle import ANSWER_WAIT_S, OUTPUT_BYTES, Ended, Zygote, ZygoteDiedError
-from grading.types import Verdict
+from alphamix.grading.sandbox.meters import CpuClock, IdleClock, resident_kb
+from alphamix.grading.sandbox.zygote_handle import ANSWER_WAIT_S, OUTPUT_BYTES, Ended, Zygote, ZygoteDiedError
+from alphamix.grading.types import Verdict
 
 COMPILE_CPU_S = 5.0
 MIN_IDLE_S = 2.0
@@ -34,7 +34,7 @@ _LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """What one test may use."""
 
     cpu_s: float
@@ -66,7 +66,7 @@ class Outcome:
 class Process:
     """One process of a program in a zygote, known by its pid, and stopped before it does anything."""
 
-    def __init__(self, zygote: Zygote, limits: Limits, order: dict[str, Any], *descriptors: int) -> None:
+    def __init__(self, zygote: Zygote, limits: ProcessLimits, order: dict[str, Any], *descriptors: int) -> None:
         self._zygote = zygote
         self._limits = limits
         self._may_exit = True
@@ -222,7 +222,9 @@ class Process:
 class PythonProcess(Process):
     """A Python program's process: `compile` once, `run_test` as often as it is reusable, then `end`."""
 
-    def __init__(self, zygote: Zygote, source: bytes, entry_point: str | None, limits: Limits, num_tests: int) -> None:
+    def __init__(
+        self, zygote: Zygote, source: bytes, entry_point: str | None, limits: ProcessLimits, num_tests: int
+    ) -> None:
         zygote.put_input(source)
         cpu_s = int(COMPILE_CPU_S + num_tests * (limits.cpu_s + 1)) + 1
         super().__init__(zygote, limits, {"entry_point": entry_point, "cpu_s": cpu_s})
@@ -243,7 +245,7 @@ class PythonProcess(Process):
 class NativeProcess(Process):
     """A compiled program's process, from a descriptor of its executable: `run_test` once, then `end`."""
 
-    def __init__(self, zygote: Zygote, executable: int, limits: Limits) -> None:
+    def __init__(self, zygote: Zygote, executable: int, limits: ProcessLimits) -> None:
         self._errors = _new_errors_file()
         weakref.finalize(self, os.close, self._errors)
         super().__init__(zygote, limits, {"cpu_s": int(limits.cpu_s) + 2}, executable, self._errors)

@@ -17,16 +17,15 @@ Tier = Literal["namespaces", "landlock", "weak"]
 
 _BOOTSTRAP = """
 import sys, types
-for name, path in (("grading", sys.argv[1]), ("grading.sandbox", sys.argv[1] + "/sandbox")):
-    package = types.ModuleType(name)
-    package.__path__ = [path]
-    sys.modules[name] = package
 from importlib import import_module
-import_module("grading.sandbox." + sys.argv[2]).main(*sys.argv[3:])
+folder, module, *arguments = sys.argv[1:]
+for name in ("alphamix", "alphamix.grading", "alphamix.grading.sandbox", "alphamix.grading.sandbox.confined"):
+    package = sys.modules[name] = types.ModuleType(name)
+    package.__path__ = [folder]
+import_module("alphamix.grading.sandbox.confined." + module).main(*arguments)
 """
-"""Imports the sandbox's modules without running the packages' own `__init__`, which need more than `-S`
-offers.
-"""
+"""Import a module of `confined` without running the `__init__` of the packages above it, which need more than
+`-S` offers."""
 
 _FIRST_DESCRIPTOR = 3
 """Above the standard streams, whose numbers are free for others in a service that closed them."""
@@ -36,13 +35,13 @@ def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments
     """Start `main` of a module of the sandbox. It gets the tier, our process id, the descriptors and the arguments, all
     as text.
     """
-    package = str(Path(__file__).resolve().parent.parent)
+    folder = Path(__file__).resolve().with_name("confined")
     interpreter = os.path.realpath(sys.executable)  # not the venv's, which confinement would hide
     with ExitStack() as stack:
         given = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR) for each in descriptors]
         for descriptor in given:
             stack.callback(os.close, descriptor)
-        words = [package, module, tier, os.getpid(), *given, *arguments]
+        words = [folder, module, tier, os.getpid(), *given, *arguments]
         return subprocess.Popen(
             [interpreter, "-I", "-S", "-c", _BOOTSTRAP, *map(str, words)],
             pass_fds=given,

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from grading.sandbox import cgroup
+from alphamix.grading.sandbox import cgroup
 
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") >> 10
 

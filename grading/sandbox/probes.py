@@ -6,10 +6,10 @@ hostile corpus under tests/ is the test of the design.
 
 import json
 
-from grading.sandbox.controller import Limits, PythonProcess
-from grading.sandbox.zygote_handle import Tier, Zygote
+from alphamix.grading.sandbox.controller import ProcessLimits, PythonProcess
+from alphamix.grading.sandbox.zygote_handle import Tier, Zygote
 
-LIMITS = Limits(cpu_s=10.0, memory_bytes=256 << 20)
+LIMITS = ProcessLimits(cpu_s=10.0, memory_bytes=256 << 20)
 
 PROGRAM = """
 import ctypes, errno, json, os, socket

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from grading.sandbox import cgroup
-from grading.sandbox.launch import Tier, start_inside
-from grading.sandbox.meters import count_oom_kills
+from alphamix.grading.sandbox import cgroup
+from alphamix.grading.sandbox.launch import Tier, start_inside
+from alphamix.grading.sandbox.meters import count_oom_kills
 
 OUTPUT_BYTES = 16 << 20
 """Most that a program may write for one test."""

@@ -9,13 +9,13 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from policies.types import PolicyError
+from alphamix.policies.types import PolicyError
 
 ENGINES = {
-    "openai": ("policies.engines.openai", "OpenAIEngine"),
-    "scripted": ("policies.engines.scripted", "ScriptedEngine"),
-    "transformers": ("policies.engines.transformers", "TransformersEngine"),
-    "vllm": ("policies.serving", "Family"),
+    "openai": ("alphamix.policies.engines.openai.engine", "OpenAIEngine"),
+    "scripted": ("alphamix.policies.engines.scripted", "ScriptedEngine"),
+    "transformers": ("alphamix.policies.engines.transformers.engine", "TransformersEngine"),
+    "vllm": ("alphamix.policies.engines.vllm.members", "Family"),
 }
 """Module and class of each engine; of vLLM, whose servers policies share, that of the family which opens engines."""
 

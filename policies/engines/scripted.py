@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from policies.types import Completion, Delta, EngineFailure, Reply, Request
+from alphamix.policies.types import Completion, Delta, EngineFailure, Reply, Request
 
 
 class ScriptedEngine:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grading.benchmarks import humaneval
+from alphamix.grading.benchmarks import humaneval
 
 from .faults import Fault, send_json
 

@@ -93,7 +93,7 @@ class Killer:
 
 def run(experiment: str, folder: str, cache: str) -> int:
     """Begin a run, or go on with it; return the exit code."""
-    from ensemble.cli import main  # noqa: PLC0415 (the tests import this file as well)
+    from alphamix.ensemble.cli import main  # noqa: PLC0415 (the tests import this file as well)
 
     os.environ["ALPHAMIX_CACHE"] = cache
     try:

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ensemble.adaptive.arms import play_arm
-from ensemble.adaptive.draws import Draws
-from ensemble.adaptive.halving import SuccessiveHalving
-from ensemble.adaptive.replay import play, shuffled, simulate
-from ensemble.adaptive.strategies import Optimised, Thompson, Uniform, Weights
-from ensemble.adaptive.tally import AdaptiveError, Tally
-from ensemble.intervals import Resampling
-from ensemble.mixture.search import Budget
-from ensemble.outcomes import Outcomes
-from ensemble.outcomes_file import read_outcomes
-from ensemble.pass_at_k import coverage
+from alphamix.ensemble.adaptive.adaptive_arm import play_arm
+from alphamix.ensemble.adaptive.halving import SuccessiveHalving
+from alphamix.ensemble.adaptive.replay import play, shuffled, simulate
+from alphamix.ensemble.adaptive.sample_streams import SampleStreams
+from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState
+from alphamix.ensemble.adaptive.strategies import Optimised, Thompson, Uniform, Weights
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.ensemble.statistics.pass_at_k import coverage
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 ALL = [
@@ -47,7 +47,11 @@ def draws_of(rates_MP, length, seed=0):
 @given(STRATEGIES, RATES, COSTS, st.floats(15, 40), st.integers(0, 99))
 def test_no_problem_costs_more_than_the_budget(strategy, rates_MP, cost_M, total, seed):
     draws_MPT = draws_of(rates_MP, 200, seed)
-    end = play(strategy, Draws(draws_MPT, np.full((3, 4), 200)), Tally.empty(4, Budget(total, cost_M, "seconds"), seed))
+    end = play(
+        strategy,
+        SampleStreams(draws_MPT, np.full((3, 4), 200)),
+        AdaptiveState.empty(4, Budget(total, cost_M, "seconds"), seed),
+    )
     assert np.all(end.spent_P <= total + 1e-6)
     assert end.num_samples_MP.any()
     assert not strategy.ask(end).any()
@@ -57,7 +61,7 @@ def test_no_problem_costs_more_than_the_budget(strategy, rates_MP, cost_M, total
 @given(STRATEGIES, RATES, st.integers(0, 99), st.data())
 def test_a_run_that_is_killed_within_a_batch_goes_on_within_the_budget(strategy, rates_MP, seed, data):
     draws_MPT = draws_of(rates_MP, 20, seed)
-    tally = Tally.empty(4, few(), seed)
+    tally = AdaptiveState.empty(4, few(), seed)
     for _ in range(3):
         asked_MP = strategy.ask(tally)
         np.testing.assert_array_equal(asked_MP, strategy.ask(tally))
@@ -65,7 +69,7 @@ def test_a_run_that_is_killed_within_a_batch_goes_on_within_the_budget(strategy,
         end_MP = tally.num_samples_MP + came_MP
         total_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
         tally = tally.tell(came_MP, total_MP - tally.num_correct_MP)
-    end = play(strategy, Draws(draws_MPT, np.full((3, 4), 20)), tally)
+    end = play(strategy, SampleStreams(draws_MPT, np.full((3, 4), 20)), tally)
     assert np.all(end.spent_P <= 8 + 1e-9)
 
 
@@ -73,13 +77,13 @@ def test_a_run_that_is_killed_within_a_batch_goes_on_within_the_budget(strategy,
 def test_from_every_prefix_of_its_batches_a_run_ends_alike(strategy):
     rng = np.random.default_rng(3)
     draws_MPT, held_MP = draws_of(rng.random((3, 4)) * 0.4, 20), np.full((3, 4), 20)
-    whole = play(strategy, Draws(draws_MPT, held_MP), Tally.empty(4, few(12.0), seed=5))
-    tally = Tally.empty(4, few(12.0), seed=5)
+    whole = play(strategy, SampleStreams(draws_MPT, held_MP), AdaptiveState.empty(4, few(12.0), seed=5))
+    tally = AdaptiveState.empty(4, few(12.0), seed=5)
     while (asked_MP := strategy.ask(tally)).any():
         end_MP = tally.num_samples_MP + asked_MP
         c_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
-        tally = Tally(end_MP, c_MP, few(12.0), seed=5)
-        again = play(strategy, Draws(draws_MPT, held_MP), tally)
+        tally = AdaptiveState(end_MP, c_MP, few(12.0), seed=5)
+        again = play(strategy, SampleStreams(draws_MPT, held_MP), tally)
         np.testing.assert_array_equal(again.num_samples_MP, whole.num_samples_MP)
         np.testing.assert_array_equal(again.num_correct_MP, whole.num_correct_MP)
 
@@ -89,8 +93,8 @@ def test_from_every_prefix_of_its_batches_a_run_ends_alike(strategy):
 def test_halving_that_is_killed_within_a_rung_keeps_the_same_policies(per_problem, seed, data):
     rng = np.random.default_rng(seed)
     draws_MPT, held_MP = draws_of(rng.random((5, 3)), 60, seed), np.full((5, 3), 60)
-    strategy, tally = SuccessiveHalving(per_problem), Tally.empty(3, few(47.0, 5))
-    whole = play(strategy, Draws(draws_MPT, held_MP), tally)
+    strategy, tally = SuccessiveHalving(per_problem), AdaptiveState.empty(3, few(47.0, 5))
+    whole = play(strategy, SampleStreams(draws_MPT, held_MP), tally)
     while (asked_MP := strategy.ask(tally)).any():
         part_MP = np.minimum(asked_MP, data.draw(arrays.arrays(np.int64, (5, 3), elements=st.integers(0, 20))))
         part_MP = part_MP if part_MP.any() else asked_MP
@@ -104,15 +108,15 @@ def test_halving_keeps_the_better_half_and_spends_all():
     # Eight policies, 3 rungs of 24 samples: 3 each, then 6 each for four, then 12 each for two.
     accepted_M = np.array([0, 1, 2, 3, 4, 5, 6, 7]) / 7
     draws_MPT = np.arange(24) % 7 < (accepted_M * 7)[:, None, None]
-    end = play(SuccessiveHalving(), Draws(draws_MPT, np.full((8, 1), 24)), Tally.empty(1, few(72.0, 8)))
+    end = play(SuccessiveHalving(), SampleStreams(draws_MPT, np.full((8, 1), 24)), AdaptiveState.empty(1, few(72.0, 8)))
     assert sorted(end.num_samples_MP[:, 0].tolist()) == [3, 3, 3, 3, 9, 9, 21, 21]
     assert end.num_samples_MP.sum() == 72
 
 
 def test_uniform_and_weights_split_to_whole_numbers():
-    assert Uniform().ask(Tally.empty(2, few(8.0))).T.tolist() == [[3, 3, 2]] * 2
-    assert Weights((3, 1, 0)).ask(Tally.empty(1, few(8.0))).T.tolist() == [[6, 2, 0]]
-    dear = Tally.empty(1, Budget(10.0, np.array([1.0, 4.0]), "seconds"))
+    assert Uniform().ask(AdaptiveState.empty(2, few(8.0))).T.tolist() == [[3, 3, 2]] * 2
+    assert Weights((3, 1, 0)).ask(AdaptiveState.empty(1, few(8.0))).T.tolist() == [[6, 2, 0]]
+    dear = AdaptiveState.empty(1, Budget(10.0, np.array([1.0, 4.0]), "seconds"))
     assert Uniform().ask(dear).T.tolist() == [[2, 2]]
 
 
@@ -156,7 +160,9 @@ def test_replays_agree_with_exact_enumeration(strategy, seeds):
     orders = [sorted(set(permutations([k < c for k in range(4)]))) for c in (1, 2)]
     exact = np.mean(
         [
-            play(strategy, Draws(np.array(pair)[:, None], n_MP), Tally.empty(1, budget, seed)).solved_P[0]
+            play(strategy, SampleStreams(np.array(pair)[:, None], n_MP), AdaptiveState.empty(1, budget, seed)).solved_P[
+                0
+            ]
             for pair in product(*orders)
             for seed in range(seeds)
         ]
@@ -169,7 +175,7 @@ def test_replays_agree_with_exact_enumeration(strategy, seeds):
 
 def test_thompson_with_one_policy_stops_at_the_first_success():
     draws_MPT = np.array([[[0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]], np.bool_)
-    end = play(Thompson(), Draws(draws_MPT, np.full((1, 3), 5)), Tally.empty(3, few(5.0, 1)))
+    end = play(Thompson(), SampleStreams(draws_MPT, np.full((1, 3), 5)), AdaptiveState.empty(3, few(5.0, 1)))
     assert end.num_samples_MP.tolist() == [[3, 5, 1]]
     assert end.num_correct_MP.tolist() == [[1, 0, 1]]
 
@@ -213,7 +219,7 @@ def test_rates_of_stopped_cells_are_biased_and_said_to_be():
 
 
 def test_a_fixed_first_stage_is_not_stopped_yet():
-    tally = Tally(np.array([[2, 1]]), np.array([[0, 0]]), few(8.0, 1))
+    tally = AdaptiveState(np.array([[2, 1]]), np.array([[0, 0]]), few(8.0, 1))
     assert not Optimised(pilot=2).stopped(tally).any()
     assert Optimised(pilot=1).stopped(tally).all()
 
@@ -232,14 +238,14 @@ def test_the_interval_holds_the_coverage_of_new_problems():
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Tally(np.ones((2, 1), int), np.ones((2, 1), int), few()), "does not fit together"),
-        (lambda: Tally(np.ones((3, 1), int), np.full((3, 1), 2), few()), "correct the counts"),
-        (lambda: Tally.empty(1, Budget(1.0, np.zeros(1), "tokens")), "costs above 0"),
-        (lambda: Tally.empty(1, Budget(1.0, np.full(1, 2.0))), "name tokens or seconds"),
-        (lambda: Weights((1.0,)).ask(Tally.empty(1, few())), "one for each"),
-        (lambda: Weights((1.0, -1.0, 0.0)).ask(Tally.empty(1, few())), "correct the weights"),
-        (lambda: Optimised(pilot=4).ask(Tally.empty(1, few())), "pilot"),
-        (lambda: SuccessiveHalving().ask(Tally.empty(1, few(5.0))), "give 6 or more"),
+        (lambda: AdaptiveState(np.ones((2, 1), int), np.ones((2, 1), int), few()), "does not fit together"),
+        (lambda: AdaptiveState(np.ones((3, 1), int), np.full((3, 1), 2), few()), "correct the counts"),
+        (lambda: AdaptiveState.empty(1, Budget(1.0, np.zeros(1), "tokens")), "costs above 0"),
+        (lambda: AdaptiveState.empty(1, Budget(1.0, np.full(1, 2.0))), "name tokens or seconds"),
+        (lambda: Weights((1.0,)).ask(AdaptiveState.empty(1, few())), "one for each"),
+        (lambda: Weights((1.0, -1.0, 0.0)).ask(AdaptiveState.empty(1, few())), "correct the weights"),
+        (lambda: Optimised(pilot=4).ask(AdaptiveState.empty(1, few())), "pilot"),
+        (lambda: SuccessiveHalving().ask(AdaptiveState.empty(1, few(5.0))), "give 6 or more"),
         (lambda: simulate(Uniform(), np.ones((2, 2)), [4], currency="tokens"), "give cost_M"),
     ],
 )
@@ -267,7 +273,7 @@ def test_an_arm_is_replayed_only_where_every_cell_holds_all_that_it_could_ask_fo
     """Two of four affordable samples are there, of which the second solves: no replay needs more, by chance."""
     n_MP, c_MP = np.array([[2, 2]]), np.array([[1, 1]])
     outcomes = Outcomes(("p0", "p1"), ("m0",), n_MP, c_MP, {}, {})
-    draws = Draws(np.array([[[False, True], [False, True]]]), n_MP)
+    draws = SampleStreams(np.array([[[False, True], [False, True]]]), n_MP)
     quick = Resampling(resamples=100)
     played = play_arm(Thompson(), outcomes, Budget.of_samples(4, 1), draws, 0, quick)
     assert (played.cost.value, played.naive_P.tolist()) == (2.0, [1.0, 1.0])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.allocation import largest_remainder, rotated
+from alphamix.ensemble.allocation import largest_remainder, rotated
 
 weights = st.dictionaries(
     st.text("abcdef", min_size=1), st.floats(0, 10, allow_subnormal=False), min_size=1, max_size=6

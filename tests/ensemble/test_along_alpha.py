@@ -7,10 +7,10 @@ import pytest
 from scipy.special import expit, gammaln
 from sklearn.gaussian_process import GaussianProcessRegressor
 
-from ensemble.along_alpha.curves import Curves
-from ensemble.along_alpha.proposals import Question, candidates, propose
-from ensemble.along_alpha.sweeps import AlphaError, alphas_of
-from ensemble.outcomes_file import read_outcomes
+from alphamix.ensemble.next_alpha.expected_improvement import ProposalOptions, candidates, propose
+from alphamix.ensemble.next_alpha.gaussian_process import AlphaCurves
+from alphamix.ensemble.next_alpha.lines import AlphaError, alphas_of
+from alphamix.ensemble.outcomes.files import read_outcomes
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 ALPHAS = np.array([-0.5, 0.0, 0.5, 1.0, 1.5])
@@ -34,7 +34,7 @@ def sampled(logit_MP, n, seed):
 
 
 def fitted(family, num_problems=80, n=12, seed=0, alpha_M=ALPHAS):
-    return Curves.fit(alpha_M, *sampled(logits(family, alpha_M, num_problems, seed), n, seed))
+    return AlphaCurves.fit(alpha_M, *sampled(logits(family, alpha_M, num_problems, seed), n, seed))
 
 
 def test_every_problem_is_regressed_as_scikit_learn_does():
@@ -96,10 +96,10 @@ def test_draws_are_joint_and_have_the_models_moments():
 def test_cells_without_samples_and_without_successes_are_no_trouble():
     n_MP, c_MP = sampled(logits("lines", ALPHAS, 30, 0), 8, 0)
     n_MP[2, :10], c_MP[2, :10], c_MP[:, 20] = 0, 0, 0
-    mean_AP, variance_AP = Curves.fit(ALPHAS, n_MP, c_MP).logits(ALPHAS)
+    mean_AP, variance_AP = AlphaCurves.fit(ALPHAS, n_MP, c_MP).logits(ALPHAS)
     assert np.isfinite(mean_AP).all()
     assert variance_AP[2, :10].mean() > variance_AP[2, 10:20].mean()
-    never = Curves.fit(ALPHAS, n_MP, np.zeros_like(n_MP))
+    never = AlphaCurves.fit(ALPHAS, n_MP, np.zeros_like(n_MP))
     assert never.draws(ALPHAS, 50).mean() < 0.1
 
 
@@ -108,7 +108,7 @@ def test_the_gap_that_hides_the_peak_is_proposed():
     for seed in range(3):
         level_P = np.random.default_rng(seed).normal(-3, 1.2, 100)
         peak_MP = level_P + 4 * np.exp(-(((alpha_M[:, None] - 1.5) / 0.7) ** 2))
-        proposal = propose(Curves.fit(alpha_M, *sampled(peak_MP, 20, seed)), Question(8))
+        proposal = propose(AlphaCurves.fit(alpha_M, *sampled(peak_MP, 20, seed)), ProposalOptions(8))
         assert proposal.verdict == "make"
         best.append(proposal.candidates[0].alpha)
         assert proposal.candidates[0].chance > 0.5
@@ -120,7 +120,7 @@ def test_a_candidate_that_repeats_its_neighbours_gains_nothing():
     alpha_M = np.linspace(-0.5, 1.5, 9)
     level_P = np.random.default_rng(0).normal(-3, 1.5, 150)
     peak_MP = level_P + 2 * np.exp(-(((alpha_M[:, None] - 0.6) / 0.8) ** 2))
-    proposal = propose(Curves.fit(alpha_M, *sampled(peak_MP, 16, 0)), Question(30, low=0.1, high=1.1))
+    proposal = propose(AlphaCurves.fit(alpha_M, *sampled(peak_MP, 16, 0)), ProposalOptions(30, low=0.1, high=1.1))
     assert all(abs(one.gain) < 0.002 and one.improvement < 0.002 for one in proposal.candidates)
 
 
@@ -129,7 +129,7 @@ def test_what_is_expected_of_a_candidate_is_what_it_gives():
     errors = []
     for seed in range(6):
         curves = fitted("bumps", 100, 16, seed, np.array([-0.5, 0.0, 0.5, 2.0]))
-        proposal = propose(curves, Question(6, low=0.6, high=1.9))
+        proposal = propose(curves, ProposalOptions(6, low=0.6, high=1.9))
         best = proposal.candidates[0]
         rate_AP = expit(logits("bumps", [*curves.alpha_M, best.alpha], 100, seed))
         covered = [
@@ -144,7 +144,7 @@ def test_what_is_expected_of_a_candidate_is_what_it_gives():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_where_policies_are_flat_more_would_not_pay(seed):
-    proposal = propose(fitted("flat", 100, 12, seed), Question(10))
+    proposal = propose(fitted("flat", 100, 12, seed), ProposalOptions(10))
     assert proposal.verdict in ("below", "flat")
 
 
@@ -155,7 +155,7 @@ def test_flat_curves_are_called_flat_and_others_are_not():
 
 
 def test_a_gain_on_very_few_problems_is_within_noise():
-    few, many = (propose(fitted("lines", size, 30), Question(4, min_gain=0.0)) for size in (8, 200))
+    few, many = (propose(fitted("lines", size, 30), ProposalOptions(4, min_gain=0.0)) for size in (8, 200))
     assert many.verdict == "make"
     assert few.candidates[0].stderr > 2 * many.candidates[0].stderr
     assert few.verdict == "noise"
@@ -163,29 +163,29 @@ def test_a_gain_on_very_few_problems_is_within_noise():
 
 def test_one_problem_is_refused():
     with pytest.raises(AlphaError, match="two problems"):
-        propose(fitted("lines", 1), Question(4))
+        propose(fitted("lines", 1), ProposalOptions(4))
 
 
 def test_candidates_are_round_new_and_no_further_than_is_known():
     curves = fitted("bumps")
-    grid_A = candidates(curves, Question(4))
+    grid_A = candidates(curves, ProposalOptions(4))
     assert grid_A.min() >= -1.0
     assert grid_A.max() <= 2.0
     assert np.abs(grid_A[:, None] - ALPHAS).min() > 0.03
     np.testing.assert_allclose(grid_A * 20, np.round(grid_A * 20), atol=1e-6)
-    far_A = candidates(curves, Question(4, low=-9.0, high=9.0))
+    far_A = candidates(curves, ProposalOptions(4, low=-9.0, high=9.0))
     sd_A = np.sqrt(np.diag(curves.shared(far_A)[1]))
     assert sd_A.max() <= 1.0
     assert len(far_A) < 60
     assert far_A.min() >= -1.5
     with pytest.raises(AlphaError, match="half as far beyond"):
-        candidates(curves, Question(4, low=30.0, high=40.0))
+        candidates(curves, ProposalOptions(4, low=30.0, high=40.0))
     with pytest.raises(AlphaError, match="ascending"):
-        candidates(curves, Question(4, low=1.0, high=1.0))
+        candidates(curves, ProposalOptions(4, low=1.0, high=1.0))
 
 
 def test_the_same_question_gets_the_same_answer():
-    first, second = (propose(fitted("lines", 30), Question(5)).candidates for _ in range(2))
+    first, second = (propose(fitted("lines", 30), ProposalOptions(5)).candidates for _ in range(2))
     assert [one.improvement for one in first] == [one.improvement for one in second]
 
 
@@ -193,7 +193,7 @@ def test_the_same_question_gets_the_same_answer():
 def test_fewer_than_three_alphas_are_refused(alpha_M):
     n_MP = np.ones((len(alpha_M), 4), int)
     with pytest.raises(AlphaError, match="3 different"):
-        Curves.fit(alpha_M, n_MP, n_MP)
+        AlphaCurves.fit(alpha_M, n_MP, n_MP)
 
 
 def test_alphas_come_from_names_files_and_words():
@@ -237,7 +237,7 @@ def test_on_the_ladder_a_left_out_alpha_is_predicted_better_than_by_interpolatio
     gains, inside = [], []
     for m in range(1, len(alpha_M) - 1):
         rest = np.arange(len(alpha_M)) != m
-        curves = Curves.fit(alpha_M[rest], n_MP[rest], c_MP[rest])
+        curves = AlphaCurves.fit(alpha_M[rest], n_MP[rest], c_MP[rest])
         mean_AP, variance_AP = curves.logits(alpha_M[[m]])
         empirical_MP = np.log((c_MP + 0.5) / (n_MP - c_MP + 0.5))[rest]
         line_P = np.array([np.interp(alpha_M[m], alpha_M[rest], values) for values in empirical_MP.T])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.claims import content, examine, holm
-from ensemble.intervals import Estimate, Resampling
-from ensemble.outcomes import Outcomes
-from ensemble.outcomes_file import outcomes_from_table
-from ensemble.report.tables import claim_rows
+from alphamix.ensemble.analysis.paper_claims import content, examine, holm
+from alphamix.ensemble.outcomes.files import outcomes_from_table
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.report.tables import claim_rows
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 ALPHAS = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)

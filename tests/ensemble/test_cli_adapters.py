@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli import main
+from alphamix.ensemble.cli import main
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
 

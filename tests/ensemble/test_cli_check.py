@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli import main
+from alphamix.ensemble.cli import main
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder" / "policies.toml"
 
@@ -85,7 +85,7 @@ def test_an_interrupt_ends_a_check(write: Callable[[int], Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         path = write(silent.getsockname()[1])
         process = subprocess.Popen(
-            [sys.executable, "-m", "ensemble.cli", "policies", "check", path, "--policy", "far", "--timeout", "600"],
+            [sys.executable, "-m", "alphamix", "policies", "check", path, "--policy", "far", "--timeout", "600"],
             stderr=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.cli import main
-from ensemble.pass_at_k import coverage, pass_at_k
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
 
 LADDER = Path(__file__).parents[2] / "results" / "quickstart" / "outcomes.csv"
 LIVECODEBENCH = Path(__file__).parents[2].parent / "shared" / "data" / "lcb_outcomes.csv"

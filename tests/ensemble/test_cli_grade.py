@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from ensemble import cli
-from ensemble.cli import doctor, grade
-from ensemble.sample_file import SampleKey
-from ensemble.verdict_file import VerdictFile, VerdictsLostError
-from grading import machine
-from grading.batch import Answer, Judged
-from grading.errors import GradingError
-from grading.types import Judgement, Verdict
+from alphamix.ensemble import cli
+from alphamix.ensemble.cli.commands import doctor, grade
+from alphamix.ensemble.interchange.samples_jsonl import SampleKey
+from alphamix.ensemble.interchange.verdicts_jsonl import VerdictFile, VerdictsLostError
+from alphamix.grading.errors import GradingError
+from alphamix.grading.parallel.batch import Judged, JudgedChunk
+from alphamix.grading.sandbox import machine
+from alphamix.grading.types import Judgement, Verdict
 
 from .conftest import DOUBLE, write_humaneval
 
@@ -205,10 +205,12 @@ def test_failures_of_the_judge_are_owed_and_not_written(
 ) -> None:
     real = grade.judge_all
 
-    def strike(*given: Any) -> Iterator[Answer]:
+    def strike(*given: Any) -> Iterator[JudgedChunk]:
         for judged, audit in real(*given):
             struck = Judgement(Verdict.IE, 0, 3, None, 0.0, 0.0, "struck by lightning")
-            yield Answer([Judged(one.number, struck, {}) if one.number in (1, 3) else one for one in judged], audit)
+            yield JudgedChunk(
+                [Judged(one.number, struck, {}) if one.number in (1, 3) else one for one in judged], audit
+            )
 
     monkeypatch.setattr(grade, "judge_all", strike)
     assert run() == 3
@@ -304,7 +306,7 @@ def test_a_full_disk_loses_nothing_written(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_clear_line(run: Run, folder: Path) -> None:
     write_lines(folder / "S.jsonl", [sample("double", "low", n, f"{RIGHT}  # {n}") for n in range(60)])
-    command = [sys.executable, "-m", "ensemble.cli", *arguments(folder, "--quiet")]
+    command = [sys.executable, "-m", "alphamix", *arguments(folder, "--quiet")]
     limited = ["bash", "-c", 'ulimit -S -f 12 && exec "$@"', "bash", *command]  # files of 12 KiB at most
     process = subprocess.run(limited, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, check=False)
     kept = len(read_verdicts(folder / "V.jsonl"))
@@ -319,7 +321,7 @@ def test_a_full_disk_is_one_clear_line(run: Run, folder: Path) -> None:
 def test_an_unsafe_machine_ends_with_1(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> Iterator[Answer]:
+    def refuse(*_: object) -> Iterator[JudgedChunk]:
         raise GradingError("programs cannot be judged safely on this machine: pass --sandbox=weak")
         yield
 
@@ -337,7 +339,7 @@ def test_a_killed_command_goes_on_where_it_stopped(run: Run, folder: Path) -> No
     slow = "import time\ntime.sleep(0.02)\n" + RIGHT
     write_lines(folder / "S.jsonl", [sample("double", "low", n, f"{slow}  # {n}") for n in range(30)])
     output = folder / "V.jsonl"
-    command = [sys.executable, "-m", "ensemble.cli", *arguments(folder, "--quiet")]
+    command = [sys.executable, "-m", "alphamix", *arguments(folder, "--quiet")]
     with subprocess.Popen(command, cwd=REPOSITORY) as process:
         deadline = time.monotonic() + 120
         while not output.exists() or not output.read_bytes():
@@ -355,7 +357,7 @@ def test_an_interrupted_command_says_so(folder: Path) -> None:
     write_lines(
         folder / "S.jsonl", [sample("double", "low", n, f"import time; time.sleep(1)  # {n}") for n in range(40)]
     )
-    command = [sys.executable, "-m", "ensemble.cli", *arguments(folder, "--quiet", "--workers", "2")]
+    command = [sys.executable, "-m", "alphamix", *arguments(folder, "--quiet", "--workers", "2")]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while not (folder / "V.jsonl").exists():

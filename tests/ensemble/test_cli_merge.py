@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ensemble import cli
+from alphamix.ensemble import cli
 
 CHECKPOINTS = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
 LOW, HIGH, INIT = (str(CHECKPOINTS / name) for name in ("low", "high", "init"))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble import cli
+from alphamix.ensemble import cli
 
 LIVECODEBENCH = Path(__file__).parents[2].parent / "shared/data/lcb_outcomes.csv"
 QUICK = ["--repeats", "2"]

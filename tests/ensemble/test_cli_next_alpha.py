@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from ensemble.cli import main
+from alphamix.ensemble.cli import main
 
 
 def write(path: Path, alphas: list[float], peak: float, names: list[str] | None = None) -> Path:

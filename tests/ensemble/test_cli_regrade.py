@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from ensemble.cli import main
-from ensemble.outcomes_file import read_outcomes
-from ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store
-from grading.problems import fingerprint, load_problems
-from grading.types import Failure, Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store
+from alphamix.grading.problems import fingerprint, load_problems
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
 
 PROBLEMS = [
     {"id": "one", "statement": "Print 1.", "tests": [{"input": "", "output": "1\n"}], "time_limit_s": 0.1},

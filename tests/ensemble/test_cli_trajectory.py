@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli import main
+from alphamix.ensemble.cli import main
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder" / "checkpoints"
 RUN = [f"{step}={LADDER / name}" for step, name in ((0, "init"), (100, "low"), (200, "high"))]

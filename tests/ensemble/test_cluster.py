@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli import main
-from ensemble.store import STORE_NAME, Store
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.store import STORE_NAME, Store
 
 from .faults import reset, send_json
 

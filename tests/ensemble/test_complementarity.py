@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from ensemble.complementarity import (
+from alphamix.ensemble.analysis.complementarity import (
     cross_fitted_wins,
     pairs,
     solve_rates,
     solved_by_extrapolation,
     solved_by_one,
 )
-from ensemble.intervals import Resampling, mean_over_problems
-from ensemble.outcomes import Outcomes
-from ensemble.outcomes_file import read_outcomes
-from ensemble.pass_at_k import UndefinedError, miss
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems
+from alphamix.ensemble.statistics.pass_at_k import UndefinedError, miss
 
 QUICK = Resampling(resamples=2)
 LCB = Path(__file__).parents[2].parent / "shared/data/lcb_outcomes.csv"

@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from ensemble import cost
-from ensemble.cli import main
-from ensemble.cost import JUDGE_FACTOR, JUDGE_OVERHEAD_S, CostError, Range, Resources, Spread
-from ensemble.experiment import load
-from ensemble.filling import Filling
-from ensemble.inputs import read_inputs
-from ensemble.sampling import plan_slots
-from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
-from ensemble.store.records import compress
-from grading.judge import Judge
-from grading.types import Judgement, Problem, Verdict
-from policies.types import Completion
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.experiment.config import load
+from alphamix.ensemble.experiment.resolved import read_inputs
+from alphamix.ensemble.run import cost_estimate as cost
+from alphamix.ensemble.run.cost_estimate import JUDGE_FACTOR, JUDGE_OVERHEAD_S, CostError, Range, Resources, Spread
+from alphamix.ensemble.run.executor import Executor
+from alphamix.ensemble.run.slots import plan_slots
+from alphamix.ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
+from alphamix.ensemble.store.rows import compress
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Judgement, Problem, Verdict
+from alphamix.policies.types import Completion
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
 TOKENS = {("low", "p0"): (10, 30), ("low", "p1"): (40, 80), ("high", "p0"): (20, 20), ("high", "p1"): (100, 100)}
@@ -167,7 +167,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         inputs = read_inputs(load(folder / "trial.toml"))
         with inputs.registry, Judge(workers=1) as judge, Store(folder / STORE_NAME) as store:
             store.plan(plan_slots(["low", "high"], inputs.problems, samples, 0), {"made": "here"})
-            assert not Filling(store, inputs, judge, silent).fill()
+            assert not Executor(store, inputs, judge, silent).fill()
         folders.append(folder)
     return folders
 
@@ -244,5 +244,6 @@ def test_what_does_not_hold_is_one_line(
 
 
 def test_the_model_needs_no_torch() -> None:
-    code = "import sys, ensemble.cost; print(sorted({'torch', 'numba', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    heavy = {"torch", "numba", "sklearn", "matplotlib"}
+    code = f"import sys, alphamix.ensemble.run.cost_estimate; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -2,14 +2,14 @@
 
 import pytest
 
-from ensemble.cli import main
-from ensemble.exchange import count_outcomes
-from ensemble.outcomes import OutcomesError
-from ensemble.outcomes_file import read_outcomes
-from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
-from grading.errors import GradingError
-from grading.types import Failure, Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.interchange import count_outcomes
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.outcomes.table import OutcomesError
+from alphamix.ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
+from alphamix.grading.errors import GradingError
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
 
 NUM_TESTS = 10
 ABOUT = {"problems": "hash", "sampling.setting": '"reasoning"', "policies.low": "hash"}

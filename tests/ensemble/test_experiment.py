@@ -3,8 +3,8 @@
 import pytest
 import tomli_w
 
-from ensemble import experiment
-from ensemble.experiment import ExperimentError
+from alphamix.ensemble.experiment import config as experiment
+from alphamix.ensemble.experiment.config import ExperimentError
 
 FILE = """
 name = "trial"

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from ensemble.experiment import load
-from ensemble.filling import Filling
-from ensemble.inputs import Inputs, read_inputs
-from ensemble.monitor import Spent
-from ensemble.sampling import plan_slots
-from ensemble.store import STORE_NAME, Store
-from grading.types import Judgement, Verdict
-from policies.engines import failures
+from alphamix.ensemble.experiment.config import load
+from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
+from alphamix.ensemble.run.executor import Executor
+from alphamix.ensemble.run.progress_events import Spent
+from alphamix.ensemble.run.slots import plan_slots
+from alphamix.ensemble.store import STORE_NAME, Store
+from alphamix.grading.types import Judgement, Verdict
+from alphamix.policies.engines.openai import failures
 
 from . import faults
 from .faults import FAULTS, Fault
@@ -69,7 +69,7 @@ class Run:
         monitor = Monitor()
         with Store(self.path) as store:
             before = len(list(store.samples()))
-            owed = Filling(store, self.inputs, judge, monitor).fill()
+            owed = Executor(store, self.inputs, judge, monitor).fill()
             found = list(store.samples())
             assert len(self.planned) - len(found) == owed.total()
             assert len(found) - before == monitor.num_sampled

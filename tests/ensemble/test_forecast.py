@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ensemble.forecast import (
+from alphamix.ensemble.statistics.extrapolation import (
     MODELS,
     ForecastError,
     PowerLaw,
@@ -12,7 +12,7 @@ from ensemble.forecast import (
     fit_zero_inflated,
     forecast,
 )
-from ensemble.pass_at_k import pass_at_k
+from alphamix.ensemble.statistics.pass_at_k import pass_at_k
 
 
 def draw(truth: ZeroInflatedBeta, num_problems: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

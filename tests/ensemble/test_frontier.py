@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ensemble.frontier import frontier, moderate_range, pareto, trends
-from ensemble.intervals import Resampling
-from ensemble.outcomes import Outcomes
-from ensemble.outcomes_file import outcomes_from_table
+from alphamix.ensemble.analysis.failure_frontier import frontier, moderate_range, pareto, trends
+from alphamix.ensemble.outcomes.files import outcomes_from_table
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.intervals import Resampling
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 QUICK = Resampling(resamples=200)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ensemble.cli import main
-from ensemble.exchange import Imported, export, import_samples, import_verdicts
-from ensemble.exchange.files import ExchangeError
-from ensemble.outcomes_file import read_outcomes
-from ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store, StoreError
-from grading.types import Failure, Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.interchange import Imported, export, import_samples, import_verdicts
+from alphamix.ensemble.interchange.record_files import ExchangeError
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store, StoreError
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
 
 ABOUT = {"problems": "hash", "sampling.setting": '"reasoning"', "policies.low": "weights of low", "policies.high": "h"}
 SLOTS = [

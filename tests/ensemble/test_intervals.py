@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import betaln
 from scipy.stats import bootstrap
 
-from ensemble import intervals
-from ensemble.intervals import (
+from alphamix.ensemble.statistics import intervals
+from alphamix.ensemble.statistics.intervals import (
     Estimate,
     Resampling,
     coverage_on_fixed_benchmark,
@@ -23,7 +23,7 @@ from ensemble.intervals import (
     means_over_problems,
     student_interval,
 )
-from ensemble.pass_at_k import UndefinedError, pass_at_k
+from alphamix.ensemble.statistics.pass_at_k import UndefinedError, pass_at_k
 
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """The machine may be."""

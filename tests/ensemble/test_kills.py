@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ensemble.outcomes_file import read_outcomes
-from ensemble.store import STORE_NAME, Store
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.store import STORE_NAME, Store
 
 from . import killed
 from .conftest import PROBLEMS, Server

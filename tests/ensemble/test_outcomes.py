@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.outcomes import Outcomes, OutcomesError
-from ensemble.outcomes_file import outcomes_from_table, read_outcomes, write_outcomes
+from alphamix.ensemble.outcomes.files import outcomes_from_table, read_outcomes, write_outcomes
+from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 
 LIVECODEBENCH = Path(__file__).parents[2].parent / "shared/data/lcb_outcomes.csv"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ensemble.pass_at_k import (
+from alphamix.ensemble.statistics.pass_at_k import (
     UndefinedError,
     coverage,
     log_miss,

@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ensemble import plan, run
-from ensemble.cli import main
-from ensemble.experiment import ExperimentError, load
-from ensemble.inputs import read_inputs
-from ensemble.outcomes_file import read_outcomes
-from ensemble.store import STORE_NAME, Store
-from policies.engines.scripted import ScriptedEngine
-from policies.registry import Registry
-from policies.types import Completion
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.experiment.config import ExperimentError, load
+from alphamix.ensemble.experiment.resolved import read_inputs
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.run import pipeline as run
+from alphamix.ensemble.run import plan
+from alphamix.ensemble.store import STORE_NAME, Store
+from alphamix.policies.engines.scripted import ScriptedEngine
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import Completion
 
 from .conftest import honest_program
 

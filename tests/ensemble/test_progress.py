@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ensemble.cli.display import Display
-from ensemble.cli.grading_progress import GradingProgress
-from ensemble.cli.pace import Pace, RecentRate, duration, shortened, time_left
-from ensemble.cli.progress import RunProgress
-from ensemble.monitor import Cap, Spent
-from grading.types import Verdict
+from alphamix.ensemble.cli.terminal.display import Display
+from alphamix.ensemble.cli.terminal.formatting import Pace, RecentRate, duration, shortened, time_left
+from alphamix.ensemble.cli.terminal.grading_progress import GradingProgress
+from alphamix.ensemble.cli.terminal.progress import RunProgress
+from alphamix.ensemble.run.progress_events import Cap, Spent
+from alphamix.grading.types import Verdict
 
 
 class Clock:

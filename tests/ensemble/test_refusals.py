@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import tomli_w
 
-from ensemble.cli import main
-from ensemble.experiment import load
-from ensemble.identity import problem_hashes
-from ensemble.inputs import read_inputs
-from ensemble.sampling import plan_slots
-from ensemble.store import STORE_NAME, Store
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.experiment.config import load
+from alphamix.ensemble.experiment.resolved import read_inputs
+from alphamix.ensemble.run.fingerprints import problem_hashes
+from alphamix.ensemble.run.slots import plan_slots
+from alphamix.ensemble.store import STORE_NAME, Store
 
 from .conftest import PROBLEMS
 

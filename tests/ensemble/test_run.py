@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli import main
-from ensemble.outcomes_file import read_outcomes
-from ensemble.store import STORE_NAME, Store
-from policies.registry import Registry
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.store import STORE_NAME, Store
+from alphamix.policies.registry import Registry
 
 from .conftest import DOUBLE, write_humaneval
 
@@ -27,7 +27,7 @@ SUMMARY_KEYS = {
 
 
 def alphamix(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ensemble.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "alphamix", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -165,7 +165,7 @@ def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_p
         return good(model, prompt, seed)
 
     server.answer = slow
-    command = [sys.executable, "-m", "ensemble.cli", "run", str(trial), "-q", "--set", "sampling.concurrency=1"]
+    command = [sys.executable, "-m", "alphamix", "run", str(trial), "-q", "--set", "sampling.concurrency=1"]
     rng = random.Random(kind)
     stops: list[tuple[int, set[tuple[str, str, int]]]] = []
     """What was asked for, and what was stored, when each process ended."""
@@ -250,5 +250,5 @@ def test_dry_run_writes_nothing_and_says_what_it_would_cost(trial, server, tmp_p
 
 
 def test_the_core_imports_no_torch():
-    code = "import ensemble, ensemble.run, ensemble.cli, sys; sys.exit('torch' in sys.modules)"
+    code = "import alphamix.ensemble.run.pipeline, alphamix.ensemble.cli, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode == 0

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ensemble.allowance import Allowance
-from ensemble.lanes import LaneEnded, Lanes
-from ensemble.pass_at_k import Ints
-from ensemble.sampling import Slots, plan_slots, sample_owed
-from ensemble.sections import SamplingSection
-from ensemble.store import STORE_NAME, Sample, Slot, Store
-from grading.types import Problem
-from policies.engines.scripted import ScriptedEngine
-from policies.types import Completion, EngineFailure, PolicyError, Reply, Request
+from alphamix.ensemble.arrays import Ints
+from alphamix.ensemble.experiment.schema import SamplingSection
+from alphamix.ensemble.run.producer_threads import ProducerEnded, ProducerThreads
+from alphamix.ensemble.run.slots import Slots, plan_slots, sample_owed
+from alphamix.ensemble.run.spend_limit import SpendLimit
+from alphamix.ensemble.store import STORE_NAME, Sample, Slot, Store
+from alphamix.grading.types import Problem
+from alphamix.policies.engines.scripted import ScriptedEngine
+from alphamix.policies.types import Completion, EngineFailure, PolicyError, Reply, Request
 
 TEST = {"input": "", "output": ""}
 PROBLEMS = [Problem.model_validate({"id": f"p{i}", "statement": f"Do {i}.", "tests": [TEST]}) for i in range(3)]
@@ -130,23 +130,23 @@ def test_a_failure_names_its_slot(path: Path, slots: list[Slot]) -> None:
 
 
 def test_lanes_end_alone_and_a_broken_one_says_why() -> None:
-    taken: list[int | LaneEnded] = []
+    taken: list[int | ProducerEnded] = []
 
     def counting(upto: int):
         yield from range(upto)
         raise ValueError("broken")
 
-    with Lanes[int](taken.append, ahead=100) as lanes:
+    with ProducerThreads[int](taken.append, ahead=100) as lanes:
         lanes.start(i for i in range(10))
         lanes.start(counting(5))
-        while sum(isinstance(one, LaneEnded) for one in taken) < 2:
+        while sum(isinstance(one, ProducerEnded) for one in taken) < 2:
             pass
-    assert sorted(one for one in taken if not isinstance(one, LaneEnded)) == sorted([*range(10), *range(5)])
-    assert sorted(str(one.error) for one in taken if isinstance(one, LaneEnded)) == ["None", "broken"]
+    assert sorted(one for one in taken if not isinstance(one, ProducerEnded)) == sorted([*range(10), *range(5)])
+    assert sorted(str(one.error) for one in taken if isinstance(one, ProducerEnded)) == ["None", "broken"]
 
 
 def test_a_lane_that_is_far_ahead_waits_and_can_be_stopped() -> None:
-    taken: list[int | LaneEnded] = []
+    taken: list[int | ProducerEnded] = []
     closed: list[bool] = []
 
     def endless():
@@ -155,7 +155,7 @@ def test_a_lane_that_is_far_ahead_waits_and_can_be_stopped() -> None:
         finally:
             closed.append(True)
 
-    with Lanes[int](taken.append, ahead=3) as lanes:
+    with ProducerThreads[int](taken.append, ahead=3) as lanes:
         lanes.start(endless())
         while len(taken) < 3:
             pass
@@ -163,7 +163,7 @@ def test_a_lane_that_is_far_ahead_waits_and_can_be_stopped() -> None:
         while len(taken) < 4:
             pass
         assert len(taken) == 4
-    assert taken[4:] == [LaneEnded(None)]
+    assert taken[4:] == [ProducerEnded(None)]
     assert closed == [True]
 
 
@@ -186,7 +186,7 @@ def test_what_was_granted_to_an_engine_that_breaks_is_given_back(path: Path) -> 
         def sample(self, requests: Sequence[Request]):  # type: ignore[override]
             raise PolicyError("no memory: free some")
 
-    allowance = Allowance({"samples": 20}, {}, {"samples": 1})
+    allowance = SpendLimit({"samples": 20}, {}, {"samples": 1})
     for reproducible in (True, False):
         with Store(path) as store, pytest.raises(PolicyError):
             list(sample_owed(store, "a", Broken(reproducible=reproducible), BY_ID, SECTION, allowance))

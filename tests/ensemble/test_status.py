@@ -7,11 +7,11 @@ import time
 import pytest
 from rich.console import Console
 
-from ensemble.cli import main
-from ensemble.cli.standing import picture, read_standing, to_json
-from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store, is_at_work
-from grading.types import Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.cli import main
+from alphamix.ensemble.cli.terminal.status_table import picture, read_status, to_json
+from alphamix.ensemble.store import STORE_NAME, Graded, Sample, Slot, Store, is_at_work
+from alphamix.grading.types import Judgement, Verdict
+from alphamix.policies.types import Completion
 
 VERDICTS = [Verdict.AC, Verdict.WA, Verdict.TLE]
 
@@ -36,7 +36,7 @@ def make(folder, names, samples=30, age=0.0, spacing=2.0, ungraded=5):
 
 def shown(folder):
     console = Console(width=100, file=io.StringIO(), color_system=None)
-    console.print(picture(read_standing(folder)))
+    console.print(picture(read_status(folder)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -62,14 +62,14 @@ def test_json_keeps_its_keys_and_tells_of_all(tmp_path, capsys):
 def test_rates_are_of_the_last_minutes_only(tmp_path):
     make(tmp_path, ["even"], age=3000)
     with Store(tmp_path / STORE_NAME):
-        count = read_standing(tmp_path).policies["even"]
+        count = read_status(tmp_path).policies["even"]
     assert (count.samples_per_second, count.tokens_per_second) == (0, 0)
     assert count.last_sample == pytest.approx(time.time() - 3000, abs=500)
 
 
 def test_nobody_at_work_and_a_run_that_is_whole(tmp_path):
     make(tmp_path, ["even"])
-    standing = read_standing(tmp_path)
+    standing = read_status(tmp_path)
     assert not standing.is_at_work
     assert to_json(standing)["even"]["seconds_left"] is None
     assert "alphamix resume goes on" in " ".join(shown(tmp_path))
@@ -81,7 +81,7 @@ def test_nobody_at_work_and_a_run_that_is_whole(tmp_path):
 
 def test_a_run_that_has_no_sample_yet(tmp_path):
     make(tmp_path, ["even"], samples=0, ungraded=0)
-    count = read_standing(tmp_path).policies["even"]
+    count = read_status(tmp_path).policies["even"]
     assert (count.tokens_per_sample, count.last_sample, count.owed) == (None, None, 60)
     assert any(line.split() == ["even", "0", "60", "0"] for line in shown(tmp_path))
 

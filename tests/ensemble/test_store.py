@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from ensemble.exchange import export
-from ensemble.sample_file import SampleKey
-from ensemble.store import Graded, Sample, Slot, Store, StoreError
-from ensemble.verdict_file import VerdictFile
-from grading.types import Failure, Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.interchange import export
+from alphamix.ensemble.interchange.samples_jsonl import SampleKey
+from alphamix.ensemble.interchange.verdicts_jsonl import VerdictFile
+from alphamix.ensemble.store import Graded, Sample, Slot, Store, StoreError
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
 
 SLOTS = [Slot(number, "low", "p", number, 100 + number) for number in range(4)]
 ABOUT = {"problems": "hash", "sampling.setting": '"reasoning"', "policies.low": "hash"}

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.store import STORE_NAME, Graded, Sample, Slot, Store, StoreError, StoreLostError
-from grading.types import Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.store import STORE_NAME, Graded, Sample, Slot, Store, StoreError, StoreLostError
+from alphamix.grading.types import Judgement, Verdict
+from alphamix.policies.types import Completion
 
 NUM_SLOTS = 3000
 BATCH = 3
@@ -194,7 +194,7 @@ with Store(folder / STORE_NAME) as store:
         print("lost:", error)
         kept = len(list(store.samples()))
 print("kept", kept == check(folder), kept % 10, kept > 0)
-from ensemble.cli import main
+from alphamix.ensemble.cli import main
 main(["status", str(folder), "--json"])
 """
     done = _in_a_small_file_system(tmp_path, "size=700k", script)

@@ -7,11 +7,11 @@ from contextlib import closing
 
 import pytest
 
-from ensemble.exchange import count_outcomes
-from ensemble.store import RUN_SET, SCHEMA_VERSION, Graded, Sample, Slot, Store, StoreError
-from ensemble.store.records import compress
-from grading.types import Failure, Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.interchange import count_outcomes
+from alphamix.ensemble.store import RUN_SET, SCHEMA_VERSION, Graded, Sample, Slot, Store, StoreError
+from alphamix.ensemble.store.rows import compress
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
 
 FORMAT_1 = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -154,7 +154,7 @@ def test_an_upgrade_that_is_cut_off_leaves_the_older_record(tmp_path, monkeypatc
     path = tmp_path / "run.sqlite"
     write_older(path, 2)
     broken = "CREATE TABLE IF NOT EXISTS torn (x); INSERT INTO nowhere VALUES (1);"
-    monkeypatch.setattr("ensemble.store.schema._STEPS", {2: broken})
+    monkeypatch.setattr("alphamix.ensemble.store.schema._STEPS", {2: broken})
     with pytest.raises(StoreError, match="nowhere"):
         Store(path)
     monkeypatch.undo()

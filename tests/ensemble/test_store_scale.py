@@ -5,11 +5,11 @@ import tracemalloc
 
 import pytest
 
-from ensemble.exchange import count_outcomes
-from ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store
-from grading.coverage import clears
-from grading.types import Failure, Judgement, Verdict
-from policies.types import Completion
+from alphamix.ensemble.interchange import count_outcomes
+from alphamix.ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store
+from alphamix.grading.nested_coverage import clears
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
 
 POLICIES, PROBLEMS, DRAWS = 4, 100, 250
 NUM_SLOTS = POLICIES * PROBLEMS * DRAWS

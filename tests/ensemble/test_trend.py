@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, page_trend_test, rankdata
 
-from ensemble.intervals import Resampling
-from ensemble.outcomes import Outcomes
-from ensemble.trend import Line, page_test, trend
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.ensemble.statistics.trend_test import TrendLine, page_test, trend
 
 
 def test_without_ties_it_is_what_scipy_computes():
@@ -66,6 +66,6 @@ def test_equal_rates_show_no_trend():
 def test_policies_with_the_same_alpha_are_one_point_of_the_line():
     n_MP = np.full((4, 2), 4)
     outcomes = Outcomes(("p", "q"), ("low", "coverage@+0.00", "high", "other"), n_MP, n_MP, {}, {})
-    line = Line.of(outcomes, {"low": 0.0, "coverage@+0.00": 0.0, "high": 1.0, "other": None})
+    line = TrendLine.of(outcomes, {"low": 0.0, "coverage@+0.00": 0.0, "high": 1.0, "other": None})
     assert line.alpha_A.tolist() == [0.0, 1.0]
     assert line.rates(np.array([[1.0, 0.0], [0.0, 0.0], [0.5, 1.0], [9.0, 9.0]])).tolist() == [[0.5, 0.0], [0.5, 1.0]]

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from grading.extract import extract_program
-from grading.judge import Judge
-from grading.problems import load_problems
-from grading.types import Problem, Verdict
-from policies.engines.transformers import TransformersEngine
-from policies.types import Completion, Message, Request, SamplingParameters
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.problems import load_problems
+from alphamix.grading.programs.extract import extract_program
+from alphamix.grading.types import Problem, Verdict
+from alphamix.policies.engines.transformers.engine import TransformersEngine
+from alphamix.policies.types import Completion, Message, Request, SamplingParameters
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
 sys.path.insert(0, str(LADDER))

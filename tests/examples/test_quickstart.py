@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.store import STORE_NAME, Store, StoreError
+from alphamix.ensemble.store import STORE_NAME, Store, StoreError
 
 pytest.importorskip("torch")
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
@@ -34,7 +34,7 @@ def _cache(tmp_path_factory):
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "ensemble.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "alphamix", *map(str, arguments)]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from grading.benchmarks import mbpp
-from grading.problems import load_problems
+from alphamix.grading.benchmarks import mbpp
+from alphamix.grading.problems import load_problems
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from grading.judge import Judge
-from grading.types import Problem, Test
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Problem, Test
 
 
 def _make_problem(*tests: tuple[Any, Any], **settings: Any) -> Problem:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from grading import audit, backends, batch
-from grading.backends import BackendError
-from grading.batch import Answer, Backend, Judged, JudgeOptions, Submission, judge_all
-from grading.errors import GradingError
-from grading.types import Problem, Verdict
+from alphamix.grading.errors import GradingError
+from alphamix.grading.judge import isolation_audit as audit
+from alphamix.grading.parallel import backends, batch
+from alphamix.grading.parallel.backends import BackendError
+from alphamix.grading.parallel.batch import BackendOptions, Judged, JudgedChunk, JudgeOptions, Submission, judge_all
+from alphamix.grading.types import Problem, Verdict
 
 MakeProblem = Callable[..., Problem]
 Descendants = Callable[[int], set[int]]
@@ -63,7 +64,7 @@ def gist(answers: Iterable[Judged]) -> dict[int, tuple[str, int]]:
     return found
 
 
-def flat(answers: Iterable[Answer]) -> Iterator[Judged]:
+def flat(answers: Iterable[JudgedChunk]) -> Iterator[Judged]:
     for answer in answers:
         yield from answer.judged
 
@@ -87,7 +88,7 @@ def read(pid: int, name: str) -> bytes:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_gives_the_same_answers(name: str, problems: dict[str, Problem]) -> None:
     submissions = make_submissions(60, "")
-    answers = list(flat(judge_all(problems, submissions, 60, JudgeOptions(), Backend(name, workers=2))))
+    answers = list(flat(judge_all(problems, submissions, 60, JudgeOptions(), BackendOptions(name, workers=2))))
     assert gist(answers) == {number: expected(number) for number in range(60)}
     assert {one.judge["sandbox"] for one in answers} <= {"namespaces", "landlock"}
 
@@ -97,7 +98,7 @@ def test_a_killed_worker_loses_nothing(name: str, problems: dict[str, Problem], 
     submissions = make_submissions(60, "import time; time.sleep(0.03)")
     answers: list[Judged] = []
     killed = 0
-    for answer in judge_all(problems, submissions, 60, JudgeOptions(), Backend(name, workers=2)):
+    for answer in judge_all(problems, submissions, 60, JudgeOptions(), BackendOptions(name, workers=2)):
         answers += answer.judged
         if not killed:
             victim = min(worker_processes(descendants))
@@ -114,7 +115,7 @@ def test_a_task_that_dask_gives_up_is_tried_again(problems: dict[str, Problem], 
 
     submissions = make_submissions(30, "import time; time.sleep(0.03)")
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        run = judge_all(problems, submissions, 30, JudgeOptions(), Backend("dask", workers=2))
+        run = judge_all(problems, submissions, 30, JudgeOptions(), BackendOptions("dask", workers=2))
         answers = next(run).judged
         os.kill(min(worker_processes(descendants)), signal.SIGKILL)
         answers += flat(run)
@@ -127,7 +128,7 @@ def test_a_dask_cluster_is_reached_by_its_address(problems: dict[str, Problem]) 
 
     submissions = make_submissions(30, "")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster:
-        backend = Backend("dask", address=cluster.scheduler_address)
+        backend = BackendOptions("dask", address=cluster.scheduler_address)
         answers = gist(flat(judge_all(problems, submissions, 30, JudgeOptions(), backend)))
     assert answers == {number: expected(number) for number in range(30)}
 
@@ -142,7 +143,11 @@ def test_a_dask_scheduler_that_is_not_there_is_named(problems: dict[str, Problem
     ):
         list(
             judge_all(
-                problems, make_submissions(3, ""), 3, JudgeOptions(), Backend("dask", address="tcp://127.0.0.1:1")
+                problems,
+                make_submissions(3, ""),
+                3,
+                JudgeOptions(),
+                BackendOptions("dask", address="tcp://127.0.0.1:1"),
             )
         )
 
@@ -150,7 +155,7 @@ def test_a_dask_scheduler_that_is_not_there_is_named(problems: dict[str, Problem
 @needs("ray")
 def test_a_ray_cluster_that_is_not_there_is_named(problems: dict[str, Problem]) -> None:
     with pytest.raises(BackendError, match=r"no Ray cluster at auto .*start one with"):
-        list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), Backend("ray", address="auto")))
+        list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), BackendOptions("ray", address="auto")))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -159,7 +164,7 @@ def test_nothing_runs_on_when_the_caller_stops(
 ) -> None:
     before = descendants(os.getpid())
     submissions = make_submissions(200, "import time; time.sleep(0.01)")
-    run = judge_all(problems, submissions, 200, JudgeOptions(), Backend("loky", workers))
+    run = judge_all(problems, submissions, 200, JudgeOptions(), BackendOptions("loky", workers))
     next(run)
     run.close()
     left = descendants(os.getpid()) - before
@@ -168,7 +173,9 @@ def test_nothing_runs_on_when_the_caller_stops(
 
 def test_all_tests_are_run_where_that_is_asked_for(problems: dict[str, Problem]) -> None:
     wrong_in_the_middle = Submission(0, "add-0", "n = int(input())\nprint(n + (n == 1))", True)
-    (answer,) = flat(judge_all(problems, [wrong_in_the_middle], 1, JudgeOptions(all_tests=True), Backend(workers=1)))
+    (answer,) = flat(
+        judge_all(problems, [wrong_in_the_middle], 1, JudgeOptions(all_tests=True), BackendOptions(workers=1))
+    )
     assert answer.judgement.tests_passed == 1
     assert answer.judgement.passed_tests == (True, False, True, True)
 
@@ -178,7 +185,7 @@ def test_what_the_audit_finds_comes_back(problems: dict[str, Problem], monkeypat
     forgets = "import sys\nseen = getattr(sys, 'seen', [])\nsys.seen = seen\n"
     shares = f"{forgets}n = int(input())\nseen.append(n)\nprint(n if n in (0, 3) or len(seen) > 1 else -1)"
     submissions = [Submission(0, "add-0", shares, True), Submission(1, "add-0", "print(int(input()))", True)]
-    answers = list(judge_all(problems, submissions, 2, JudgeOptions(), Backend(workers=1)))
+    answers = list(judge_all(problems, submissions, 2, JudgeOptions(), BackendOptions(workers=1)))
     assert [one.judgement.verdict for one in flat(answers)] == ["AC", "AC"]
     assert [(answer.audit.audited, answer.audit.disagreed) for answer in answers] == [(1, 1), (1, 0)]
     assert [one.program.source for one in answers[0].audit.examples] == [shares]
@@ -223,7 +230,7 @@ def test_a_chunk_that_kills_its_process_is_owed_and_the_others_are_judged(
     def is_poisoned(submission: Submission) -> bool:
         return submission.number == 7
 
-    answers = list(flat(judge_all(problems, submissions, 30, JudgeOptions(), Backend(workers=1))))
+    answers = list(flat(judge_all(problems, submissions, 30, JudgeOptions(), BackendOptions(workers=1))))
     found = gist(answers)
     assert found.keys() == set(range(30))
     verdicts = Counter(verdict for verdict, _ in found.values())
@@ -239,7 +246,7 @@ def test_processes_that_are_always_lost_end_the_batch(
 ) -> None:
     monkeypatch.setattr(batch, "_results", lambda chunks, options: _losing_results(chunks, options, lambda _: True))
     with pytest.raises(GradingError, match=r"lost as soon as they start .*struck by lightning"):
-        list(judge_all(problems, make_submissions(100, ""), 100, JudgeOptions(), Backend(workers=1)))
+        list(judge_all(problems, make_submissions(100, ""), 100, JudgeOptions(), BackendOptions(workers=1)))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -248,7 +255,7 @@ def test_workers_of_another_version_are_named(
 ) -> None:
     monkeypatch.delattr(batch, "Answer")  # here, but not in the workers
     with pytest.raises(GradingError, match=r"a worker's answer cannot be read .*Answer.*: install one alphamix"):
-        list(judge_all(problems, make_submissions(30, ""), 30, JudgeOptions(), Backend(name, workers=2)))
+        list(judge_all(problems, make_submissions(30, ""), 30, JudgeOptions(), BackendOptions(name, workers=2)))
 
 
 def test_an_unsafe_machine_is_named(problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +264,7 @@ def test_an_unsafe_machine_is_named(problems: dict[str, Problem], monkeypatch: p
 
     monkeypatch.setattr(batch, "Judge", refuse)
     with pytest.raises(GradingError, match=r"on .+: programs cannot be judged safely"):
-        list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), Backend(workers=1)))
+        list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), BackendOptions(workers=1)))
 
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,14 +279,14 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("backend", "cause"),
     [
-        (Backend("slurm"), "backend is 'slurm': choose one of loky, dask, ray"),
-        (Backend(workers=0), "workers is 0"),
-        (Backend(address="tcp://host:1"), "loky stays on this machine"),
+        (BackendOptions("slurm"), "backend is 'slurm': choose one of loky, dask, ray"),
+        (BackendOptions(workers=0), "workers is 0"),
+        (BackendOptions(address="tcp://host:1"), "loky stays on this machine"),
         pytest.param(
-            Backend("dask", workers=2, address="tcp://host:1"), "leave out workers", marks=needs("distributed")
+            BackendOptions("dask", workers=2, address="tcp://host:1"), "leave out workers", marks=needs("distributed")
         ),
     ],
 )
-def test_bad_backends_are_named(backend: Backend, cause: str, problems: dict[str, Problem]) -> None:
+def test_bad_backends_are_named(backend: BackendOptions, cause: str, problems: dict[str, Problem]) -> None:
     with pytest.raises(GradingError, match=cause):
         list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), backend))

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from grading.benchmarks import assertions, humaneval, mbpp
-from grading.errors import GradingError
-from grading.extract import extract_program
-from grading.judge import Judge
-from grading.problems import load_problems
-from grading.rewards import as_trl_reward
-from grading.types import FloatChecker, FloatTolerance, Problem, Program
+from alphamix.grading.benchmarks import assertions, humaneval, mbpp
+from alphamix.grading.errors import GradingError
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.problems import load_problems
+from alphamix.grading.programs.extract import extract_program
+from alphamix.grading.rewards.rewards import as_trl_reward
+from alphamix.grading.types import FloatChecker, FloatTolerance, Problem, Program
 
 MBPP = Path(__file__).resolve().parents[3] / "shared" / "data" / "mbpp.jsonl"
 NOT_ACCEPTED = {

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from grading import machine
-from grading.judge import Judge
-from grading.sandbox import cgroup, controller
-from grading.sandbox.controller import Limits, PythonProcess
-from grading.sandbox.launch import Tier
-from grading.sandbox.zygote_handle import TierUnavailableError, Zygote
-from grading.types import Problem, Program
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.sandbox import cgroup, controller, machine
+from alphamix.grading.sandbox.controller import ProcessLimits, PythonProcess
+from alphamix.grading.sandbox.launch import Tier
+from alphamix.grading.sandbox.zygote_handle import TierUnavailableError, Zygote
+from alphamix.grading.types import Problem, Program
 
 MakeProblem = Callable[..., Problem]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -42,7 +41,7 @@ hoard = b"1" * (296 << 20)
 for _ in range(240):
     os.write(1, b"x" * (1 << 16))
 """
-LIMITS = Limits(cpu_s=20.0, memory_bytes=64 << 20)
+LIMITS = ProcessLimits(cpu_s=20.0, memory_bytes=64 << 20)
 
 needs_cgroup = pytest.mark.skipif(PLACE.path is None, reason=f"needs cgroup v2 memory: {PLACE.reason}")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make cgroups for others")
@@ -116,7 +115,7 @@ def test_a_program_is_the_first_to_be_killed(zygote: Zygote) -> None:
 @needs_cgroup
 def test_the_limit_is_above_what_is_measured(zygote: Zygote) -> None:
     (group,) = groups()
-    most = Limits(cpu_s=20.0, memory_bytes=300 << 20)
+    most = ProcessLimits(cpu_s=20.0, memory_bytes=300 << 20)
     process = PythonProcess(zygote, MUCH_AND_A_LONG_ANSWER, None, most, 1)
     assert process.compile().verdict is None
     assert process.run_test(b"y" * (40 << 20)).verdict is None  # what is read is not the program's
@@ -137,7 +136,7 @@ def test_a_cgroup_goes_with_its_sandbox(make_problem: MakeProblem) -> None:
 
 @needs_cgroup
 def test_a_later_judge_clears_up_after_one_that_was_killed() -> None:
-    script = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\nfrom grading.judge import Judge\n"
+    script = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\nfrom alphamix.grading.judge.judge import Judge\n"
     with subprocess.Popen(
         [sys.executable, "-c", script + "judge = Judge()\nprint(1, flush=True)\ninput()"],
         stdin=subprocess.PIPE,
@@ -156,9 +155,9 @@ import os, sys
 repository, group, uid = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.path.insert(0, repository)
 open(group + "/cgroup.procs", "w").write("0")
-from grading.judge import Judge
-from grading.sandbox import cgroup, controller
-from grading.types import Problem, Program, Test
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.sandbox import cgroup, controller
+from alphamix.grading.types import Problem, Program, Test
 if uid:
     os.setgroups([])
     os.setresgid(uid, uid, uid)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from grading.errors import GradingError
-from grading.judge import Judge
-from grading.problems import fingerprint
-from grading.types import Problem, Program
+from alphamix.grading.errors import GradingError
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.problems import fingerprint
+from alphamix.grading.types import Problem, Program
 
 MakeProblem = Callable[..., Problem]
 

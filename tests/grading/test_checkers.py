@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading.checkers import accepts, accepts_value, parse_value
-from grading.types import Checker, FloatChecker, FloatTolerance
+from alphamix.grading.checkers.compare import accepts, accepts_value, parse_value
+from alphamix.grading.types import Checker, FloatChecker, FloatTolerance
 
 FLOATS = FloatChecker(floats=FloatTolerance(abs=1e-6, rel=1e-6))
 json_values = st.recursive(

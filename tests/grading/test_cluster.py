@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from grading import cluster
-from grading.backends import BackendError
-from grading.batch import Backend, JudgeOptions
-from grading.cluster import ClusterJudge
-from grading.errors import GradingError
-from grading.types import Problem, Program, Verdict
+from alphamix.grading.errors import GradingError
+from alphamix.grading.parallel import cluster
+from alphamix.grading.parallel.backends import BackendError
+from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
+from alphamix.grading.parallel.cluster import ClusterJudge
+from alphamix.grading.types import Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
 Descendants = Callable[[int], set[int]]
@@ -53,7 +53,7 @@ def gist(judge: ClusterJudge, problem: Problem, asked: list[Program]) -> list[st
 def test_verdicts_are_those_of_this_machine_and_lost_work_is_done_again(
     name: str, problem: Problem, descendants: Descendants
 ) -> None:
-    with ClusterJudge(JudgeOptions(), Backend(name, workers=2)) as judge:
+    with ClusterJudge(JudgeOptions(), BackendOptions(name, workers=2)) as judge:
         assert judge.describe()["sandbox"] in ("namespaces", "landlock")
         assert gist(judge, problem, programs(12)) == 3 * ["WA", "AC", "AC", "AC"]
         assert judge.submit(problem, None).result(60).verdict is Verdict.FE
@@ -87,7 +87,7 @@ def test_a_program_that_loses_its_process_again_and_again_is_owed(
 
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        ClusterJudge(JudgeOptions(), Backend("dask", workers=2)) as judge,
+        ClusterJudge(JudgeOptions(), BackendOptions("dask", workers=2)) as judge,
     ):
         with monkeypatch.context() as patch:
             patch.setattr(cluster, "_judge", die)
@@ -99,7 +99,7 @@ def test_a_program_that_loses_its_process_again_and_again_is_owed(
 
 @needs("distributed")
 def test_what_is_not_judged_when_it_closes_fails(problem: Problem) -> None:
-    judge = ClusterJudge(JudgeOptions(), Backend("dask", workers=1))
+    judge = ClusterJudge(JudgeOptions(), BackendOptions("dask", workers=1))
     futures = [judge.submit(problem, program) for program in programs(40, "import time; time.sleep(0.1)")]
     futures[0].result(60)
     judge.close()
@@ -125,6 +125,6 @@ def die(*_: object) -> bytes:
 
 def test_what_cannot_be_had_is_said(problem: Problem) -> None:
     with pytest.raises(BackendError, match="choose the backend dask or ray"):
-        ClusterJudge(JudgeOptions(), Backend("loky"))
+        ClusterJudge(JudgeOptions(), BackendOptions("loky"))
     with pytest.raises(BackendError, match="choose one of loky, dask, ray"):
-        ClusterJudge(JudgeOptions(), Backend("slurm"))
+        ClusterJudge(JudgeOptions(), BackendOptions("slurm"))

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from grading import judge as judge_module
-from grading.errors import GradingError
-from grading.judge import Judge
-from grading.types import Judgement, Problem, Program
+from alphamix.grading.errors import GradingError
+from alphamix.grading.judge import judge as judge_module
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Judgement, Problem, Program
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 NUM_JUDGES = 4
@@ -184,8 +184,8 @@ def read_memory(pid: int) -> bytes:
 AS_ORDINARY_USER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from grading import judge as judge_module
-from grading.types import Problem, Program, Test
+from alphamix.grading.judge import judge as judge_module
+from alphamix.grading.types import Problem, Program, Test
 os.setgroups([])
 os.setresgid(12345, 12345, 12345)
 os.setresuid(12345, 12345, 12345)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading import coverage
-from grading.coverage import clears, highest_level
-from grading.errors import GradingError
+from alphamix.grading import nested_coverage as coverage
+from alphamix.grading.errors import GradingError
+from alphamix.grading.nested_coverage import clears, highest_level
 
 percent = st.integers(1, 100)
 num_tests = st.integers(1, 2000)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from grading import judge as judge_module
-from grading.errors import GradingError
-from grading.judge import Judge
-from grading.sandbox import compilation, compiler
-from grading.types import Judgement, Problem, Program
+from alphamix.grading.errors import GradingError
+from alphamix.grading.judge import judge as judge_module
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.sandbox import compiler
+from alphamix.grading.sandbox.confined import compilation
+from alphamix.grading.types import Judgement, Problem, Program
 
 MakeProblem = Callable[..., Problem]
 
@@ -251,8 +252,8 @@ def test_what_else_this_process_has_open_changes_nothing(
 WITHOUT_STREAMS = """
 import os
 os.closerange(0, 3)
-from grading.judge import Judge
-from grading.types import Problem, Program, Test
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Problem, Program, Test
 with Judge() as judge:
     problem = Problem(id="p", statement="", tests=(Test(input="1\\n", output="2\\n"),))
     judgement = judge.submit(problem, Program("print(int(input()) + 1)")).result()

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading.extract import extract_program
-from grading.types import Program
+from alphamix.grading.programs.extract import extract_program
+from alphamix.grading.types import Program
 
 CODE = "n = int(input())\nprint(n + 1)\n"
 

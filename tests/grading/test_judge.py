@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from grading import examine
-from grading import judge as judge_module
-from grading.audit import Audit, is_chosen
-from grading.errors import GradingError
-from grading.judge import Judge
-from grading.sandbox import probes
-from grading.sandbox.zygote_handle import ZygoteDiedError
-from grading.types import FloatChecker, FloatTolerance, Judgement, Problem, Program, Verdict
+from alphamix.grading.errors import GradingError
+from alphamix.grading.judge import judge as judge_module
+from alphamix.grading.judge import run_tests as examine
+from alphamix.grading.judge.isolation_audit import Audit, is_chosen
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.sandbox import probes
+from alphamix.grading.sandbox.zygote_handle import ZygoteDiedError
+from alphamix.grading.types import FloatChecker, FloatTolerance, Judgement, Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
 Descendants = Callable[[int], set[int]]
@@ -373,8 +373,8 @@ def test_no_descriptor_is_left_open(make_problem: MakeProblem) -> None:
 CHILD = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from grading.judge import Judge
-from grading.types import Problem, Program, Test
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Problem, Program, Test
 judge = Judge(workers=2)
 problem = Problem(id="p", statement="", tests=(Test(input="", output="1"),), time_limit_s=1000)
 futures = [judge.submit(problem, Program(code)) for code in ("while True: pass", "import time; time.sleep(1000)")]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from grading.errors import GradingError
-from grading.problems import fingerprint, load_problems
-from grading.types import FloatChecker, Problem, Test
+from alphamix.grading.errors import GradingError
+from alphamix.grading.problems import fingerprint, load_problems
+from alphamix.grading.types import FloatChecker, Problem, Test
 
 ADD = {"id": "add", "statement": "Add one.", "tests": [{"input": "1\n", "output": "2\n"}]}
 CALL = {**ADD, "id": "call", "tests": [{"input": [1], "output": 2}], "entry_point": "Solution.add"}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from grading import rewards, static_analysis
-from grading.errors import GradingError
-from grading.judge import Judge
-from grading.types import Judgement, Problem, Program, Verdict
+from alphamix.grading.errors import GradingError
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.rewards import rewards, static_analysis
+from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from grading.judge import Judge
-from grading.types import Problem, Program, Verdict
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.types import Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
 

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from grading.sandbox import probes
-from grading.sandbox.controller import Limits, PythonProcess
-from grading.sandbox.meters import CpuClock
-from grading.sandbox.seccomp import _ALLOWED, _ARCHITECTURES, _COMPILER, EXECUTABLE, Role, build_filter
-from grading.sandbox.zygote_handle import Zygote
+from alphamix.grading.sandbox import probes
+from alphamix.grading.sandbox.confined.seccomp import (
+    _ALLOWED,
+    _ARCHITECTURES,
+    _COMPILER,
+    EXECUTABLE,
+    Role,
+    build_filter,
+)
+from alphamix.grading.sandbox.controller import ProcessLimits, PythonProcess
+from alphamix.grading.sandbox.meters import CpuClock
+from alphamix.grading.sandbox.zygote_handle import Zygote
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 EPERM, ENOSYS = ERRNO | errno.EPERM, ERRNO | errno.ENOSYS
@@ -153,7 +160,7 @@ print("done")
 def test_computing_between_two_tests_is_charged_to_the_second() -> None:
     zygote = Zygote("weak")
     try:
-        process = PythonProcess(zygote, SPINNER, None, Limits(cpu_s=0.5, memory_bytes=64 << 20), num_tests=2)
+        process = PythonProcess(zygote, SPINNER, None, ProcessLimits(cpu_s=0.5, memory_bytes=64 << 20), num_tests=2)
         assert process.compile().verdict is None
         first = process.run_test(b"spin\n")
         assert (first.verdict, first.answer, first.reusable) == (None, b"done\n", True)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from policies.adapter_merge import merge_adapters
-from policies.adapters import CONFIG, PREFIX, read_adapter
-from policies.types import PolicyError
+from alphamix.policies.lora.merge_adapters import merge_adapters
+from alphamix.policies.lora.peft_folder import CONFIG, PREFIX, read_adapter
+from alphamix.policies.types import PolicyError
 
 Q, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 SHAPES = {Q: (6, 5), DOWN: (5, 7)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from policies import cache
-from policies.cache import file_digest
+from alphamix.policies.checkpoints import cache
+from alphamix.policies.checkpoints.cache import file_digest
 
 
 @pytest.fixture

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from policies.check import Question, check_engine, check_policy
-from policies.engines import EngineOptions
-from policies.engines.scripted import ScriptedEngine
-from policies.findings import CHECKS, Finding
-from policies.registry import Registry
-from policies.types import Completion, EngineFailure, PolicyError, Reply, Request
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.scripted import ScriptedEngine
+from alphamix.policies.health.check_policy import CheckQuestion, check_engine, check_policy
+from alphamix.policies.health.findings import CHECKS, Finding
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import Completion, EngineFailure, PolicyError, Reply, Request
 
 from .conftest import serving
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
-QUESTION = Question("Say something.", samples=4, max_tokens=16)
+QUESTION = CheckQuestion("Say something.", samples=4, max_tokens=16)
 
 
 def states(findings: Sequence[Finding]) -> dict[str, str]:
@@ -124,7 +124,7 @@ def plain_only(request: Request) -> Completion:
 
 @pytest.mark.parametrize(("chat", "state"), [(True, "failure"), (False, "warning")])
 def test_a_missing_chat_template_fails_only_where_messages_are_asked(chat: bool, state: str) -> None:
-    findings = check_engine(ScriptedEngine(plain_only), Question("Go on", chat=chat))
+    findings = check_engine(ScriptedEngine(plain_only), CheckQuestion("Go on", chat=chat))
     assert states(findings) == {"chat": state} | UNKNOWN_OF_SCRIPTED
     assert "chat template" in message_of("chat", findings)
 
@@ -188,14 +188,14 @@ def policies(server: Server, tmp_path: Path) -> Path:
     return path
 
 
-def checked(policies: Path, question: Question = QUESTION) -> list[Finding]:
+def checked(policies: Path, question: CheckQuestion = QUESTION) -> list[Finding]:
     options = EngineOptions(max_retries=1, deadline_s=60)
     return check_policy(Registry.load(policies), "far", question, options)
 
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_an_honest_server_has_no_fault(policies: Path, chat: bool) -> None:
-    findings = checked(policies, Question("Say something.", chat=chat, max_tokens=16))
+    findings = checked(policies, CheckQuestion("Say something.", chat=chat, max_tokens=16))
     assert states(findings) == {}
     assert {f.check: f.value for f in findings if f.value} == {"context": 4096, "fingerprint": "fp 1.2.3 /models/m"}
 
@@ -306,7 +306,7 @@ def test_the_ladder_has_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     registry = Registry.load(LADDER / "policies.toml")
     prompt = json.loads((LADDER / "problems.jsonl").read_text().splitlines()[0])["statement"]
     for name in ("init", "high", "coverage@+1.50"):
-        findings = check_policy(registry, name, Question(prompt), EngineOptions())
+        findings = check_policy(registry, name, CheckQuestion(prompt), EngineOptions())
         assert states(findings) == {}
         values = {finding.check: finding.value for finding in findings if finding.value}
         assert values == {"context": 512, "fingerprint": registry.fingerprint(name)}

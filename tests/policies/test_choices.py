@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.engines import EngineOptions
-from policies.engines.answers import ServerAnswer, add_body
-from policies.engines.choices import Ask, asks, outcomes
-from policies.engines.openai import OpenAIEngine
-from policies.types import Completion, EngineFailure, Prompt, Reply, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, choice_groups, outcomes
+from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body
+from alphamix.policies.types import Completion, EngineFailure, Prompt, Reply, Request, SamplingParameters
 
 from .conftest import serving
 
@@ -35,7 +35,7 @@ def test_only_neighbours_with_consecutive_seeds_of_one_prompt_are_asked_together
     seeds: list[int], prompts: list[str]
 ) -> None:
     wanted = [Request(prompt, seed, HOT) for seed, prompt in zip(seeds, prompts, strict=False)]
-    groups = list(asks(wanted, 3))
+    groups = list(choice_groups(wanted, 3))
     assert [request for group in groups for request in group.requests] == wanted
     assert [group.index for group in groups] == [sum(len(g.requests) for g in groups[:i]) for i in range(len(groups))]
     for group in groups:
@@ -48,7 +48,7 @@ def test_only_neighbours_with_consecutive_seeds_of_one_prompt_are_asked_together
 
 @given(done=st.sets(st.integers(0, 7)))
 def test_what_is_left_is_asked_in_runs_of_neighbours(done: set[int]) -> None:
-    ask = Ask(10, tuple(requests(list(range(8)))), attempt=3, deadline=1.0)
+    ask = ChoiceGroup(10, tuple(requests(list(range(8)))), attempt=3, deadline=1.0)
     rest = ask.rest(done)
     left = [(part.index + i, request.seed) for part in rest for i, request in enumerate(part.requests)]
     assert left == [(10 + i, i) for i in range(8) if i not in done]

@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from policies.engines.concurrency import FIRST_LEVEL, Level
+from alphamix.policies.engines.openai.concurrency import FIRST_LEVEL, Level
 
 
 def simulate(level: Level, capacity: int, answers: int, *, refuses_above: int | None = None) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from policies.config import read_toml, validated
+from alphamix.policies.policy_file.toml_errors import read_toml, validated
 
 
 class FaultError(ValueError):

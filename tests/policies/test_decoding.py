@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from policies.engines.decoding import NO_TOKEN, draw_tokens, mix_logits
+from alphamix.policies.engines.transformers.decoding import NO_TOKEN, draw_tokens, mix_logits
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> list[int]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from policies.engines import EngineOptions, failures
-from policies.engines.openai import OpenAIEngine
-from policies.types import Completion, EngineFailure, Reply, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai import failures
+from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.types import Completion, EngineFailure, Reply, Request, SamplingParameters
 
 from .conftest import serving
 

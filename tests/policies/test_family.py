@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from policies.family import Adapted, Affine, LogitPair, Whole, coefficients
-from policies.recipes import Checkpoint, EngineTable, Merge, Recipe, Trajectory, combination
-from policies.registry import Registry
-from policies.types import PolicyError
+from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair, WholeForm, coefficients
+from alphamix.policies.policy_file.recipes import Checkpoint, EngineChoice, Merge, Recipe, Trajectory, combination
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import PolicyError
 
 from .conftest import LINE, MakeCheckpoint
 from .test_recipes import write_adapter
@@ -68,22 +68,22 @@ def test_weights_are_flattened_exactly_and_nothing_affine_is_made(folder: Path) 
     tenth, three_tenths = Fraction(0.1), Fraction(0.3)
     rest = 1 - tenth - three_tenths
     assert family == {
-        "low": Affine({low: Fraction(1)}),
-        "high": Affine({high: Fraction(1)}),
-        "beyond": Affine({low: Fraction(-1, 2), high: Fraction(3, 2)}),
-        "back": Affine({low: tenth - rest / 2, high: three_tenths + rest * 3 / 2}),
-        "later": Affine({low: Fraction(-3, 7), high: Fraction(1, 7), third: Fraction(9, 7)}),
+        "low": AffineForm({low: Fraction(1)}),
+        "high": AffineForm({high: Fraction(1)}),
+        "beyond": AffineForm({low: Fraction(-1, 2), high: Fraction(3, 2)}),
+        "back": AffineForm({low: tenth - rest / 2, high: three_tenths + rest * 3 / 2}),
+        "later": AffineForm({low: Fraction(-3, 7), high: Fraction(1, 7), third: Fraction(9, 7)}),
     }
     assert not (folder / "cache").exists()
     beyond = family["beyond"]
-    assert isinstance(beyond, Affine)
+    assert isinstance(beyond, AffineForm)
     assert (beyond.around(low), beyond.around(third)) == (((high, 1.5),), ((low, -0.5), (high, 1.5)))
 
 
 def test_a_flattened_merge_of_merges_comes_near_to_the_one_on_disk(folder: Path) -> None:
     registry = load(folder, FAMILY)
     (member, made) = registry.family()["back"], load_file(registry.materialise("back") / "model.safetensors")
-    assert isinstance(member, Affine)
+    assert isinstance(member, AffineForm)
     inputs = {f: load_file(f / "model.safetensors") for f in member.coefficients}
     for name, tensor in made.items():
         exact = sum(float(share) * inputs[f][name].astype(float) for f, share in member.coefficients.items())
@@ -118,11 +118,11 @@ def test_members_that_are_no_combination_have_their_folders(folder: Path) -> Non
     family = registry.select(["one", "both", "odd", "mixed"]).family()
     low, high = folder / "low", folder / "high"
     both = family["both"]
-    assert isinstance(both, Adapted)
+    assert isinstance(both, AdaptedForm)
     assert (both.base, both.adapter.parent) == (low, folder / "cache" / "adapters")
     assert (both.adapter / "adapter_model.safetensors").is_file()
-    assert family["one"] == Adapted(low, folder / "one")
-    assert family["odd"] == Whole(registry.materialise("odd"))
+    assert family["one"] == AdaptedForm(low, folder / "one")
+    assert family["odd"] == WholeForm(registry.materialise("odd"))
     assert family["mixed"] == LogitPair(low, high, 2.0)
     assert len(list((folder / "cache" / "merges").iterdir())) == 1
 
@@ -172,16 +172,16 @@ def test_only_factors_are_served_as_adapters(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "engine"),
     [
-        ("", EngineTable()),
-        ('name = "transformers"', EngineTable()),
-        ('name = "vllm"\ninterpreter = "python3.12"', EngineTable("vllm", "servers", "python3.12")),
+        ("", EngineChoice()),
+        ('name = "transformers"', EngineChoice()),
+        ('name = "vllm"\ninterpreter = "python3.12"', EngineChoice("vllm", "servers", "python3.12")),
         (
             'name = "vllm"\nserve = "switch"\narguments = ["--max-model-len", "64"]',
-            EngineTable("vllm", "switch", None, ("--max-model-len", "64")),
+            EngineChoice("vllm", "switch", None, ("--max-model-len", "64")),
         ),
     ],
 )
-def test_the_engine_is_read_and_written(tmp_path: Path, table: str, engine: EngineTable) -> None:
+def test_the_engine_is_read_and_written(tmp_path: Path, table: str, engine: EngineChoice) -> None:
     (tmp_path / "p.toml").write_text(f"[engine]\n{table}\n" + FAMILY)
     registry = Registry.load(tmp_path / "p.toml")
     assert registry.engine == engine

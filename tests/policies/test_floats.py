@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import floats
-from policies.floats import BYTES_PER_VALUE, from_float64, to_float64
-from policies.types import PolicyError
+from alphamix.policies.checkpoints import dtypes as floats
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, from_float64, to_float64
+from alphamix.policies.types import PolicyError
 
 # Explicit bits of the fraction, and the exponent of the smallest normal number.
 PRECISION = {"F32": (23, -126), "F16": (10, -14), "BF16": (7, -126)}
@@ -105,7 +105,7 @@ def test_values_may_lie_at_any_address(dtype: str) -> None:
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "policies.kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "alphamix.policies.checkpoints.kernels", raising=False)
     floats.kernels.cache_clear()
     with pytest.raises(PolicyError, match=r"needs the package numba: pip install 'alphamix\[merge\]'"):
         to_float64(np.zeros(2, np.uint8), "BF16")

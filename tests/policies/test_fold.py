@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from policies import fold
-from policies.adapter_merge import merge_adapters
-from policies.adapters import CONFIG, PREFIX
-from policies.floats import from_float64, to_float64
-from policies.fold import fold_adapter
-from policies.types import PolicyError
-from policies.weights import describe, read_bytes
+from alphamix.policies.checkpoints.dtypes import from_float64, to_float64
+from alphamix.policies.checkpoints.safetensors_folder import describe, read_bytes
+from alphamix.policies.lora import fold_into_base as fold
+from alphamix.policies.lora.fold_into_base import fold_adapter
+from alphamix.policies.lora.merge_adapters import merge_adapters
+from alphamix.policies.lora.peft_folder import CONFIG, PREFIX
+from alphamix.policies.types import PolicyError
 
 from .conftest import MakeCheckpoint
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from policies.folders import appearing, check_room, has_files, refuse_taken
-from policies.types import PolicyError
+from alphamix.policies.checkpoints.atomic_folders import appearing, check_room, has_files, refuse_taken
+from alphamix.policies.types import PolicyError
 
 
 def begin(folder: Path, begun: Connection) -> None:

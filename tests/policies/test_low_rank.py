@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from policies.adapters import CONFIG, PREFIX
-from policies.low_rank import extract_adapter, truncated
-from policies.types import PolicyError
+from alphamix.policies.lora.extract_adapter import extract_adapter, truncated
+from alphamix.policies.lora.peft_folder import CONFIG, PREFIX
+from alphamix.policies.types import PolicyError
 
 from .conftest import MakeCheckpoint
 

@@ -15,10 +15,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from policies.merge import combine, merge
-from policies.mergeable import check_mergeable
-from policies.types import PolicyError
-from policies.weights import lay_out
+from alphamix.policies.checkpoints.safetensors_folder import lay_out
+from alphamix.policies.merging.compatibility import check_mergeable
+from alphamix.policies.merging.merge import combine, merge
+from alphamix.policies.types import PolicyError
 
 from .conftest import MakeCheckpoint
 from .test_floats import rounded_exactly
@@ -190,7 +190,7 @@ def test_a_killed_merge_leaves_nothing_that_looks_finished(make_checkpoint: Make
     target = tmp_path / "cache" / "merged"
     # The process dies in the middle of the weights, by a signal that nothing can catch.
     program = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom policies import merge\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom alphamix.policies.merging import merge\n"
         "write = merge.merge_piece\ndone = []\n"
         "def dying(*a):\n"
         "    done.append(write(*a))\n"
@@ -323,13 +323,13 @@ def test_the_mergekit_config_says_the_same(make_checkpoint: MakeCheckpoint, tmp_
 def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     """Two merges of 48 MB in tensors of 16 MB, watched from inside while they go on."""
     program = (
-        "import sys\nfrom pathlib import Path\nfrom policies.merge import combine\n"
+        "import sys\nfrom pathlib import Path\nfrom alphamix.policies.merging.merge import combine\n"
         "import numpy as np\n"
-        "from policies.affine import Piece\n"
+        "from alphamix.policies.merging.affine import Piece\n"
         "def anonymous_mb():\n"
         "    lines = Path('/proc/self/status').read_text().splitlines()\n"
         "    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith('RssAnon'))\n"
-        "from policies.floats import from_float64, to_float64\n"
+        "from alphamix.policies.checkpoints.dtypes import from_float64, to_float64\n"
         "to_float64(from_float64(np.zeros(1), 'BF16'), 'BF16')  # numba takes the same whatever the model's size\n"
         "before, peak = anonymous_mb(), []\n"
         "low, high, out = map(Path, sys.argv[1:])\n"

@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from policies.engines import EngineOptions
-from policies.engines.decoding import ModelPair, draw_tokens
-from policies.engines.transformers import TransformersEngine
-from policies.types import Completion, PolicyError, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.transformers.decoding import ModelPair, draw_tokens
+from alphamix.policies.engines.transformers.engine import TransformersEngine
+from alphamix.policies.types import Completion, PolicyError, Request, SamplingParameters
 
 from .conftest import MakeCheckpoint, tiny_model
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policies.engines import EngineOptions
-from policies.engines.openai import OpenAIEngine, ServerAnswer
-from policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai.engine import OpenAIEngine, ServerAnswer
+from alphamix.policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 
 from .conftest import serving
 

@@ -11,12 +11,12 @@ import tomli_w
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from policies import materialise
-from policies.adapters import CONFIG, PREFIX
-from policies.engines import EngineOptions, load_engine
-from policies.family import Adapted
-from policies.registry import Registry
-from policies.types import Completion, PolicyError, Request, SamplingParameters
+from alphamix.policies import build as materialise
+from alphamix.policies.engines import EngineOptions, load_engine
+from alphamix.policies.lora.peft_folder import CONFIG, PREFIX
+from alphamix.policies.merging.affine_form import AdaptedForm
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import Completion, PolicyError, Request, SamplingParameters
 
 from .conftest import MakeCheckpoint
 
@@ -151,7 +151,7 @@ def test_an_adapter_and_its_base_are_one_adapter_and_with_another_checkpoint_it_
     shares = (0.5 - 0.25 * 0.5, 0.25 * 1.5)
     np.testing.assert_allclose(q_of(registry.materialise("three")), base + shares[0] * one + shares[1] * two, atol=1e-5)
     made = registry.family()["three"]
-    assert isinstance(made, Adapted)
+    assert isinstance(made, AdaptedForm)
     assert json.loads((made.adapter / "adapter.json").read_text())["shares"] == {"one": shares[0], "two": shares[1]}
     later, folded = q_of(registry.materialise("later")), q_of(registry.materialise("one"))
     np.testing.assert_array_equal(q_of(registry.materialise("odd")), (later + 2 * (folded - later)).astype(np.float32))

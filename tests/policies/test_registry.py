@@ -9,10 +9,10 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
-from policies.engines import EngineOptions, load_engine
-from policies.recipes import alpha_label
-from policies.registry import Registry
-from policies.types import PolicyError, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions, load_engine
+from alphamix.policies.policy_file.recipes import alpha_label
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import PolicyError, Request, SamplingParameters
 
 from .conftest import LINE, MakeCheckpoint
 
@@ -215,7 +215,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 def test_a_hub_that_does_not_answer_is_told(tmp_path: Path) -> None:
     # A process of its own: the hub's library reads its variables once.
     program = (
-        "import sys\nfrom pathlib import Path\nfrom policies.registry import Registry\n"
+        "import sys\nfrom pathlib import Path\nfrom alphamix.policies.registry import Registry\n"
         "Registry.load(Path(sys.argv[1])).check()"
     )
     (tmp_path / "p.toml").write_text('[policies.a]\ncheckpoint = "nobody/nothing"')
@@ -307,7 +307,7 @@ def test_a_merge_is_opened_and_sampled(family: Path) -> None:
 
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "policies.engines.transformers", raising=False)
+    monkeypatch.delitem(sys.modules, "alphamix.policies.engines.transformers.engine", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(PolicyError, match=r"needs the package .*: pip install 'alphamix\[local\]'"):
         load_engine("transformers")
@@ -315,7 +315,7 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reading_policies_needs_no_torch(family: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom policies.registry import Registry\n"
+        "import sys\nfrom pathlib import Path\nfrom alphamix.policies.registry import Registry\n"
         "Registry.load(Path(sys.argv[1])).select(['low', 'coverage']).check()\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )

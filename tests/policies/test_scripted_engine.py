@@ -1,7 +1,7 @@
 """The scripted engine answers by function, and its stream is its sample in pieces."""
 
-from policies.engines.scripted import ScriptedEngine
-from policies.types import Completion, Engine, EngineFailure, Request, SamplingParameters
+from alphamix.policies.engines.scripted import ScriptedEngine
+from alphamix.policies.types import Completion, Engine, EngineFailure, Request, SamplingParameters
 
 
 def answer(request: Request) -> Completion | EngineFailure:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from policies.engines import EngineOptions
-from policies.engines.vllm import Member
-from policies.family import Adapted, Affine, LogitPair, Whole
-from policies.family import Member as Ingredients
-from policies.recipes import EngineTable, Serve
-from policies.registry import Registry
-from policies.serving import Family
-from policies.types import PolicyError
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.vllm.family import Member
+from alphamix.policies.engines.vllm.members import Family
+from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair, WholeForm
+from alphamix.policies.merging.affine_form import Member as Ingredients
+from alphamix.policies.policy_file.recipes import EngineChoice, Serve
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import PolicyError
 
 LOW, HIGH, OTHER, LORA = map(Path, ("/low", "/high", "/other", "/lora"))
 ONE = Fraction(1)
@@ -27,16 +27,16 @@ def made(name: str) -> Path:
 def members(
     serve: str, ingredients: dict[str, Ingredients], folder_of: Callable[[str], Path] = made
 ) -> dict[str, Member]:
-    table = EngineTable("vllm", serve)  # pyright: ignore[reportArgumentType]
+    table = EngineChoice("vllm", serve)  # pyright: ignore[reportArgumentType]
     return Family(table, ingredients, folder_of, EngineOptions())._members
 
 
 def test_weights_are_switched_around_one_base() -> None:
     ingredients: dict[str, Ingredients] = {
-        "low": Affine({LOW: ONE}),
-        "beyond": Affine({HIGH: Fraction(3, 2), LOW: Fraction(-1, 2)}),
-        "three": Affine({LOW: Fraction(1, 4), HIGH: Fraction(1, 2), OTHER: Fraction(1, 4)}),
-        "high": Affine({HIGH: ONE}),
+        "low": AffineForm({LOW: ONE}),
+        "beyond": AffineForm({HIGH: Fraction(3, 2), LOW: Fraction(-1, 2)}),
+        "three": AffineForm({LOW: Fraction(1, 4), HIGH: Fraction(1, 2), OTHER: Fraction(1, 4)}),
+        "high": AffineForm({HIGH: ONE}),
     }
     assert members("switch", ingredients) == {
         "low": Member(LOW),
@@ -48,8 +48,8 @@ def test_weights_are_switched_around_one_base() -> None:
 
 def test_every_policy_has_a_server_and_every_pair_one_for_all_alphas() -> None:
     ingredients: dict[str, Ingredients] = {
-        "low": Affine({LOW: ONE}),
-        "made": Whole(made("made")),
+        "low": AffineForm({LOW: ONE}),
+        "made": WholeForm(made("made")),
         "sharper": LogitPair(LOW, HIGH, 1.5),
     }
     assert members("servers", ingredients) == {
@@ -60,13 +60,13 @@ def test_every_policy_has_a_server_and_every_pair_one_for_all_alphas() -> None:
 
 
 def test_adapters_share_the_server_of_their_base() -> None:
-    ingredients: dict[str, Ingredients] = {"low": Affine({LOW: ONE}), "tuned": Adapted(LOW, LORA)}
+    ingredients: dict[str, Ingredients] = {"low": AffineForm({LOW: ONE}), "tuned": AdaptedForm(LOW, LORA)}
     assert members("adapters", ingredients) == {"low": Member(LOW), "tuned": Member(LOW, adapter=LORA)}
 
 
 @pytest.mark.parametrize(
     ("serve", "one"),
-    [("switch", Adapted(LOW, LORA)), ("switch", Whole(LOW)), ("adapters", LogitPair(LOW, HIGH, 1.5))],
+    [("switch", AdaptedForm(LOW, LORA)), ("switch", WholeForm(LOW)), ("adapters", LogitPair(LOW, HIGH, 1.5))],
 )
 def test_what_cannot_be_served_this_way_is_named(serve: str, one: Ingredients) -> None:
     with pytest.raises(PolicyError, match=f"policy 'odd' cannot be served with serve = \"{serve}\""):
@@ -86,15 +86,15 @@ def test_an_interpreter_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_member_joins_a_family_that_runs() -> None:
-    at_half: Ingredients = Affine({LOW: Fraction(1, 2), HIGH: Fraction(1, 2)})
+    at_half: Ingredients = AffineForm({LOW: Fraction(1, 2), HIGH: Fraction(1, 2)})
     pair = LogitPair(LOW, HIGH, 0.5)
     cases: list[tuple[Serve, Ingredients, Ingredients, Member]] = [
-        ("switch", Affine({LOW: ONE}), at_half, Member(LOW, ((HIGH, 0.5),))),
-        ("adapters", Affine({LOW: ONE}), Adapted(LOW, LORA), Member(LOW, adapter=LORA)),
+        ("switch", AffineForm({LOW: ONE}), at_half, Member(LOW, ((HIGH, 0.5),))),
+        ("adapters", AffineForm({LOW: ONE}), AdaptedForm(LOW, LORA), Member(LOW, adapter=LORA)),
         ("servers", LogitPair(LOW, HIGH, 1.5), pair, Member(LOW, mixed=(HIGH, 0.5))),
     ]
     for serve, first, joining, member in cases:
-        family = Family(EngineTable("vllm", serve), {"first": first}, made, EngineOptions())
+        family = Family(EngineChoice("vllm", serve), {"first": first}, made, EngineOptions())
         family.join("new", joining)
         assert family.names == ("first", "new")
         assert family._members["new"] == member

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from policies.engines.text import TextStream, split_at_stop
+from alphamix.policies.engines.transformers.detokenise import TextStream, split_at_stop
 
 
 def pushed(tokenizer: PreTrainedTokenizerFast, tokens: list[int], stop: tuple[str, ...] = ()) -> list[str]:

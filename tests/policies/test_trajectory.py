@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from policies.trajectory import Method, extrapolate, linearity
-from policies.types import PolicyError
+from alphamix.policies.merging.trajectory import Method, extrapolate, linearity
+from alphamix.policies.types import PolicyError
 
 W, NORM = "model.w.weight", "model.norm.weight"
 

@@ -20,9 +20,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from policies.engines import EngineOptions
-from policies.engines.transformers import TransformersEngine
-from policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.transformers.engine import TransformersEngine
+from alphamix.policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 
 from .conftest import MakeCheckpoint, tiny_model
 

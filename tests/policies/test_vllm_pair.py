@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from policies.engines.vllm_pair import ARCHITECTURE, write_pair
-from policies.types import PolicyError
-from policies.weights import companions, describe
+from alphamix.policies.checkpoints.safetensors_folder import companions, describe
+from alphamix.policies.engines.vllm.pair import ARCHITECTURE, write_pair
+from alphamix.policies.types import PolicyError
 
 from .conftest import MakeCheckpoint
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from policies.types import PolicyError
-from policies.weights import describe, fingerprint, lay_out, read_bytes
+from alphamix.policies.checkpoints.safetensors_folder import describe, fingerprint, lay_out, read_bytes
+from alphamix.policies.types import PolicyError
 
 from .conftest import MakeCheckpoint
 

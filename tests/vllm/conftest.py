@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from policies.engines import vllm_server
-from policies.engines.vllm import Member, VllmEngine, VllmFamily
-from policies.engines.vllm_server import VllmOptions
-from policies.merge import merge
-from policies.recipes import Serve
-from policies.types import Completion, Message, Request, SamplingParameters
+from alphamix.policies.engines.vllm import server as vllm_server
+from alphamix.policies.engines.vllm.family import Member, VllmEngine, VllmFamily
+from alphamix.policies.engines.vllm.server import VllmOptions
+from alphamix.policies.merging.merge import merge
+from alphamix.policies.policy_file.recipes import Serve
+from alphamix.policies.types import Completion, Message, Request, SamplingParameters
 
 collect_ignore_glob = [] if importlib.util.find_spec("vllm") else ["test_*.py"]
 

@@ -11,10 +11,10 @@ import torch
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from policies.adapter_merge import merge_adapters
-from policies.adapters import ADAPTER_WEIGHTS, CONFIG, PREFIX, read_adapter, read_matrix
-from policies.engines.vllm import Member, VllmFamily
-from policies.types import PolicyError
+from alphamix.policies.engines.vllm.family import Member, VllmFamily
+from alphamix.policies.lora.merge_adapters import merge_adapters
+from alphamix.policies.lora.peft_folder import ADAPTER_WEIGHTS, CONFIG, PREFIX, read_adapter, read_matrix
+from alphamix.policies.types import PolicyError
 from tests.vllm.conftest import LOW, TEXT, complete, logprobs, options, requests
 
 MODULES = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from policies.engines.vllm_pair import ARCHITECTURE, LOGITS_PROCESSOR, write_pair
+from alphamix.policies.engines.vllm.pair import ARCHITECTURE, LOGITS_PROCESSOR, write_pair
 from tests.vllm.conftest import HIGH, LOW
 
 PAIR: dict[str, Any] = {

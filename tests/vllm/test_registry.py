@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli import main
-from policies.engines import EngineOptions
-from policies.registry import Registry
+from alphamix.ensemble.cli import main
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.registry import Registry
 from tests.vllm.conftest import HIGH, LOW, complete, family_of, requests
 
 SMALL = '["--enforce-eager", "--max-num-batched-tokens", "4096"]'

@@ -9,9 +9,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from ensemble.serve.app import ServeOptions
-from policies.engines.vllm import VllmEngine
-from policies.registry import Registry
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.policies.engines.vllm.family import VllmEngine
+from alphamix.policies.registry import Registry
 from tests.ensemble.serve.conftest import running
 from tests.vllm.conftest import CHAT, HIGH, LOW
 

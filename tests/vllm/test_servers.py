@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from policies.engines import EngineOptions, vllm_server
-from policies.engines.answers import ServerAnswer
-from policies.engines.client import Client
-from policies.engines.concurrency import Level
-from policies.engines.openai import OpenAIEngine
-from policies.engines.vllm import VllmEngine
-from policies.engines.vllm_server import VllmServer
-from policies.types import Completion, PolicyError, Request
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai.client import Client
+from alphamix.policies.engines.openai.concurrency import Level
+from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.engines.openai.server_answers import ServerAnswer
+from alphamix.policies.engines.vllm import server as vllm_server
+from alphamix.policies.engines.vllm.family import VllmEngine
+from alphamix.policies.engines.vllm.server import VllmServer
+from alphamix.policies.types import Completion, PolicyError, Request
 from tests.vllm.conftest import CHAT, LOW, complete, family_of, options, requests
 
 START_A_SERVER = """
-from policies.engines.vllm_server import VllmServer
+from alphamix.policies.engines.vllm.server import VllmServer
 from tests.vllm.conftest import LOW, options
 VllmServer(LOW, "low", options("servers"))
 """

@@ -15,13 +15,13 @@ import pytest
 import uvicorn
 from openai import NotFoundError, OpenAI
 
-from ensemble.serve.app import create_app
-from policies.engines.vllm import Member, VllmEngine, VllmFamily
-from policies.engines.vllm_switch import SwitchedServer
-from policies.merge import combine
-from policies.registry import Registry
-from policies.serving import Family
-from policies.types import PolicyError
+from alphamix.ensemble.serve.app import create_app
+from alphamix.policies.engines.vllm.family import Member, VllmEngine, VllmFamily
+from alphamix.policies.engines.vllm.members import Family
+from alphamix.policies.engines.vllm.switch import SwitchedServer
+from alphamix.policies.merging.merge import combine
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import PolicyError
 from tests.vllm.conftest import CHAT, CHECKPOINTS, HIGH, LOW, complete, logprobs, options, requests
 
 INIT = CHECKPOINTS / "init"

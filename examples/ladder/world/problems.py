@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from grading.types import Problem, Test
+from alphamix.grading.types import Problem, Test
 from world.efficient import efficient
 from world.grammar import FAMILIES, Kind, Part, draw_part, kinds, statement
 from world.inputs import NUM_TESTS, draw_input

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ensemble.mixture.arms as arms
-import ensemble.mixture.crossfit as crossfits
-from ensemble.allocation import largest_remainder
-from ensemble.intervals import Resampling, mean_over_problems, student_interval
-from ensemble.mixture.arms import BestMixture, BestSingle, Split
-from ensemble.mixture.comparison import Figures, Honesty, compare, equal_gains, gain_over, matched_budget
-from ensemble.mixture.crossfit import CrossFit
-from ensemble.mixture.search import Budget
-from ensemble.outcomes import Outcomes, OutcomesError
-from ensemble.pass_at_k import UndefinedError
+import alphamix.ensemble.mixture.arms as arms
+import alphamix.ensemble.mixture.cross_fitting as crossfits
+from alphamix.ensemble.allocation import largest_remainder
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split
+from alphamix.ensemble.mixture.compare_arms import Figures, Honesty, compare, equal_gains, gain_over, matched_budget
+from alphamix.ensemble.mixture.cross_fitting import CrossFit
+from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
+from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems, student_interval
+from alphamix.ensemble.statistics.pass_at_k import UndefinedError
 
 BY_PROBLEMS = CrossFit("problems", folds=10, repeats=2, seed=0)
 BY_SAMPLES = CrossFit("samples", folds=2, repeats=2, seed=0)

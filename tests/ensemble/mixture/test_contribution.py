@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from ensemble.mixture.contribution import contributions
-from ensemble.mixture.search import Budget, best_allocation
-from ensemble.posterior import Posterior
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.shapley import contributions
+from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 CERTAIN = 1e7
 

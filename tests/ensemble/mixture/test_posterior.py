@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betaln
 
-from ensemble.posterior import Posterior, fit_prior
+from alphamix.ensemble.statistics.beta_posterior import Posterior, fit_prior
 
 counts = st.lists(st.integers(0, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1)
 

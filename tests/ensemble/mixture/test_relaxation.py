@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from ensemble.mixture import relaxation
-from ensemble.mixture.relaxation import Region, interpolated_log_miss, relax
-from ensemble.pass_at_k import Floats
-from ensemble.posterior import Posterior
+from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.mixture import relaxation
+from alphamix.ensemble.mixture.relaxation import Region, interpolated_log_miss, relax
+from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 
 @dataclass

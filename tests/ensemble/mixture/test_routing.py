@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.mixture.routing import best_routing, last_miss
-from ensemble.mixture.search import Budget, best_allocation
-from ensemble.posterior import Posterior
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.random_routing import best_routing, last_miss
+from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 
 def beliefs(seed: int, num_policies: int = 3, num_problems: int = 7) -> Posterior:

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.mixture import search
-from ensemble.mixture.branch_and_bound import branch_and_bound
-from ensemble.mixture.local_search import exchange, fill
-from ensemble.mixture.relaxation import Region, relax
-from ensemble.mixture.search import Budget, BudgetError, Choice, best_allocation
-from ensemble.outcomes_file import read_outcomes
-from ensemble.posterior import Posterior
+from alphamix.ensemble.budget import Budget, BudgetError
+from alphamix.ensemble.mixture import best_allocation as search
+from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
+from alphamix.ensemble.mixture.branch_and_bound import branch_and_bound
+from alphamix.ensemble.mixture.local_search import exchange, fill
+from alphamix.ensemble.mixture.relaxation import Region, relax
+from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 LCB = Path(__file__).parents[4] / "shared/data/lcb_outcomes.csv"
 

@@ -12,10 +12,10 @@ import pytest
 import uvicorn
 from openai import OpenAI
 
-from ensemble.serve.app import Limits, ServeOptions, create_app
-from policies.engines import EngineOptions
-from policies.engines.scripted import ScriptedEngine
-from policies.types import Completion, Delta, Engine, EngineFailure, Request
+from alphamix.ensemble.serve.app import RequestLimits, ServeOptions, create_app
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.scripted import ScriptedEngine
+from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, Request
 
 Script = Callable[[Request], Sequence[str] | EngineFailure]
 """What a policy says to a request, line by line."""
@@ -86,10 +86,10 @@ class FakeRegistry:
 
 
 @contextmanager
-def running(registry: FakeRegistry, options: ServeOptions | Limits | None = None) -> Iterator[str]:
+def running(registry: FakeRegistry, options: ServeOptions | RequestLimits | None = None) -> Iterator[str]:
     """Serve on a free port of this machine; gives the base URL."""
     # asyncio turns the delays of small packets off only where it sees that a socket is TCP.
-    if isinstance(options, Limits):
+    if isinstance(options, RequestLimits):
         options = ServeOptions(limits=options)
     with socket.socket(proto=socket.IPPROTO_TCP) as door:
         door.bind(("127.0.0.1", 0))
@@ -134,7 +134,7 @@ def client_of(serving: Callable[..., str]) -> Iterator[Callable[..., OpenAI]]:
     """Start servers for registries and give the official client of each."""
     with ExitStack() as stack:
 
-        def start(registry: FakeRegistry, served: ServeOptions | Limits | None = None, **options: Any) -> OpenAI:
+        def start(registry: FakeRegistry, served: ServeOptions | RequestLimits | None = None, **options: Any) -> OpenAI:
             options = {"max_retries": 0, "timeout": 120, "api_key": "none", **options}
             return stack.enter_context(OpenAI(base_url=serving(registry, served), **options))
 

@@ -12,12 +12,12 @@ import openai
 import pytest
 from openai import OpenAI
 
-from ensemble.serve.alphas import AlphaLimits, Alphas
-from ensemble.serve.app import ServeOptions
-from policies.engines import EngineOptions
-from policies.recipes import alpha_label
-from policies.registry import Registry
-from policies.types import Completion, Delta, Engine, Request, SamplingParameters
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.policy_file.recipes import alpha_label
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import Completion, Delta, Engine, Request, SamplingParameters
 
 from .conftest import FakeRegistry, ScriptEngine
 

@@ -13,9 +13,9 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from ensemble.serve.app import Limits
-from ensemble.serve.dispatch import Dispatcher
-from policies.types import EngineFailure, PolicyError, Request
+from alphamix.ensemble.serve.app import RequestLimits
+from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
+from alphamix.policies.types import EngineFailure, PolicyError, Request
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 WAIT_S = 60
@@ -203,7 +203,7 @@ def test_an_unknown_model_lists_what_is_served(registry: Any, client_of: Start) 
 
 
 def test_more_choices_than_allowed_are_refused(registry: Any, client_of: Start) -> None:
-    client = client_of(registry, Limits(choices=4))
+    client = client_of(registry, RequestLimits(choices=4))
     assert len(client.chat.completions.create(model="low", n=4, **ASK).choices) == 4
     with pytest.raises(openai.BadRequestError) as raised:
         client.completions.create(model="low", prompt=["a", "b", "c"], n=2)
@@ -230,7 +230,7 @@ def test_what_cannot_be_honoured_is_refused(registry: Any, client_of: Start, str
 def test_bad_requests_get_an_error_object(
     registry: Any, serving: Any, method: str, path: str, body: bytes, status: int
 ) -> None:
-    url = serving(registry, Limits(body_bytes=1000))
+    url = serving(registry, RequestLimits(body_bytes=1000))
     answer = httpx.request(method, url + path, content=body, timeout=WAIT_S)
     assert answer.status_code == status
     error = answer.json()["error"]
@@ -346,7 +346,9 @@ def test_text_that_breaks_json_or_events_arrives_unharmed(
 
 
 def test_serving_imports_no_torch() -> None:
-    look = "import sys, ensemble.serve.server; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    look = (
+        "import sys, alphamix.ensemble.serve.server; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
     assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "[]"
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.ask import Ask, read_ask
-from ensemble.serve.errors import ApiError
-from ensemble.serve.route import Part
+from alphamix.ensemble.serve.protocol.api_errors import ApiError
+from alphamix.ensemble.serve.protocol.parts import Part
+from alphamix.ensemble.serve.protocol.raw_request import RawRequest, read_request
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -18,13 +18,13 @@ READ = ("model", "n", "seed", "stream", "stream_options", "user")
 OTHER_NAMES = st.text(max_size=8).filter(lambda name: name not in READ)
 
 
-def ask(**fields: Any) -> Ask:
-    return read_ask("completions", json.dumps({"model": "m", "prompt": "a", **fields}).encode())
+def ask(**fields: Any) -> RawRequest:
+    return read_request("completions", json.dumps({"model": "m", "prompt": "a", **fields}).encode())
 
 
 def refused(raw: bytes) -> ApiError:
     with pytest.raises(ApiError) as raised:
-        read_ask("chat/completions", raw)
+        read_request("chat/completions", raw)
     assert raised.value.status == 400
     return raised.value
 
@@ -86,7 +86,7 @@ def test_no_bytes_break_it(raw: bytes) -> None:
 def test_every_object_is_read_or_refused(fields: dict[str, Any]) -> None:
     raw = json.dumps(fields).encode()
     try:
-        read = read_ask("chat/completions", raw)
+        read = read_request("chat/completions", raw)
     except ApiError:
         assert refused(raw).param in READ
     else:
@@ -97,7 +97,7 @@ def test_every_object_is_read_or_refused(fields: dict[str, Any]) -> None:
 @given(st.dictionaries(OTHER_NAMES, JSON_VALUES, max_size=6), st.integers(1, 9), st.integers(0, 2**63 - 1))
 def test_only_model_n_and_seed_change(fields: dict[str, Any], n: int, seed: int) -> None:
     raw = json.dumps({"model": "both", "n": n, "seed": seed, **fields}).encode()
-    read = read_ask("chat/completions", raw)
+    read = read_request("chat/completions", raw)
     assert json.loads(read.body("low", Part("low", 0, n))) == {"model": "low", "n": n, "seed": seed, **fields}
     part = json.loads(read.body("low", Part("low", 2, n + 1)))
     assert part.pop("seed") != seed

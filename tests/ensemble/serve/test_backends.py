@@ -9,30 +9,30 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from ensemble.serve.ask import Ask, read_ask
-from ensemble.serve.backends import InTurn, Started
-from ensemble.serve.errors import ApiError
-from ensemble.serve.route import Part
-from ensemble.serve.timeouts import Timeouts
-from ensemble.serve.turns import Turns
-from policies.types import Engine
+from alphamix.ensemble.serve.backends.factory import InTurn, Started
+from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
+from alphamix.ensemble.serve.backends.timeouts import Timeouts
+from alphamix.ensemble.serve.protocol.api_errors import ApiError
+from alphamix.ensemble.serve.protocol.parts import Part
+from alphamix.ensemble.serve.protocol.raw_request import RawRequest, read_request
+from alphamix.policies.types import Engine
 
 from .upstreams import FakeUpstream
 
 PART = Part("low", 0, 1)
 
 
-def ask(seed: int = 1) -> Ask:
-    return read_ask("completions", b'{"model": "low", "prompt": "", "seed": %d}' % seed)
+def ask(seed: int = 1) -> RawRequest:
+    return read_request("completions", b'{"model": "low", "prompt": "", "seed": %d}' % seed)
 
 
 class Answering:
     """A backend that answers at once."""
 
-    async def whole(self, ask: Ask, part: Part) -> bytes:
+    async def whole(self, ask: RawRequest, part: Part) -> bytes:
         return b"here"
 
-    async def stream(self, ask: Ask, part: Part) -> Any:
+    async def stream(self, ask: RawRequest, part: Part) -> Any:
         yield [b"here"]
 
     async def describe(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ async def streamed(backend: InTurn) -> bytes:
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_who_waits_too_long_for_a_turn_is_told_so(is_stream: bool) -> None:
     async def run() -> None:
-        turns = Turns(10.0, asyncio.get_running_loop().time)
+        turns = PolicyQueue(10.0, asyncio.get_running_loop().time)
         backend = InTurn("low", Answering(), turns, patience_s=0.05)
         asked = (lambda: streamed(backend)) if is_stream else (lambda: backend.whole(ask(), PART))
         async with turns.of("high"):

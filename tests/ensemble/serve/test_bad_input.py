@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.app import Limits, ServeOptions
-from ensemble.serve.bodies import CHANGES_NOTHING
+from alphamix.ensemble.serve.app import RequestLimits, ServeOptions
+from alphamix.ensemble.serve.protocol.request_schema import CHANGES_NOTHING
 
 from .conftest import FakeRegistry, ScriptEngine, running
 
 WAIT_S = 60
-LIMITS = Limits(choices=8, body_bytes=4000)
+LIMITS = RequestLimits(choices=8, body_bytes=4000)
 KEY = "sk-right"
 ROUTES = ("chat/completions", "completions")
 TEXTS = st.text(st.characters(), max_size=8) | st.text(st.characters(categories=["Cs", "Cc", "Lu"]), max_size=4)

@@ -13,14 +13,14 @@ import pytest
 from aiohttp import web
 from openai import OpenAI
 
-from ensemble.serve import best_of as best_of_module
-from ensemble.serve import judging as judging_module
-from ensemble.serve.app import ServeOptions
-from ensemble.serve.best_of_ask import BestOfLimits
-from ensemble.serve.breaker import BreakerOptions
-from grading.errors import GradingError
-from policies.registry import Registry
-from policies.types import Request
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
+from alphamix.ensemble.serve.best_of import async_judge as judging_module
+from alphamix.ensemble.serve.best_of import service as best_of_module
+from alphamix.ensemble.serve.best_of.request import BestOfLimits
+from alphamix.grading.errors import GradingError
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import Request
 
 from .upstreams import Behaviour, FakeUpstream, hangs, status
 

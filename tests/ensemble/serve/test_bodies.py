@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.bodies import CHANGES_NOTHING, ChatBody, CompletionBody, read_body
-from ensemble.serve.errors import ApiError
-from policies.types import SamplingParameters
+from alphamix.ensemble.serve.protocol.api_errors import ApiError
+from alphamix.ensemble.serve.protocol.request_schema import CHANGES_NOTHING, ChatBody, CompletionBody, read_body
+from alphamix.policies.types import SamplingParameters
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 JSON_VALUES = st.recursive(

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.breaker import Breaker, BreakerOptions
+from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
 
 OPTIONS = BreakerOptions(failures=3, first_pause_s=2, longest_pause_s=5)
 
@@ -13,9 +13,9 @@ class Clock:
         return self.now_s
 
 
-def opened() -> tuple[Breaker, Clock]:
+def opened() -> tuple[CircuitBreaker, Clock]:
     clock = Clock()
-    breaker = Breaker(OPTIONS, clock)
+    breaker = CircuitBreaker(OPTIONS, clock)
     for _ in range(3):
         assert breaker.enter()
         breaker.fail()
@@ -23,7 +23,7 @@ def opened() -> tuple[Breaker, Clock]:
 
 
 def test_it_opens_after_failures_in_a_row_only() -> None:
-    breaker = Breaker(OPTIONS, Clock())
+    breaker = CircuitBreaker(OPTIONS, Clock())
     for _ in range(10):
         breaker.enter()
         breaker.fail()
@@ -70,7 +70,7 @@ def test_a_try_that_is_abandoned_leaves_the_next_one_free() -> None:
 @given(st.lists(st.sampled_from(["succeed", "fail", "abandon", "wait"]), max_size=60))
 def test_it_never_shuts_for_good(history: list[str]) -> None:
     clock = Clock()
-    breaker = Breaker(OPTIONS, clock)
+    breaker = CircuitBreaker(OPTIONS, clock)
     for step in history:
         if step == "wait":
             clock.now_s += 1

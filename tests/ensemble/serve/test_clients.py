@@ -15,9 +15,9 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
-from ensemble.serve.app import ServeOptions
-from ensemble.serve.timeouts import Timeouts
-from policies.registry import Registry
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.backends.timeouts import Timeouts
+from alphamix.policies.registry import Registry
 
 from .upstreams import CALL, FakeUpstream, endless, hangs, says, status, stream_then, well
 

@@ -9,11 +9,11 @@ import openai
 import pytest
 from openai import OpenAI
 
-from ensemble.serve import upstream
-from ensemble.serve.app import ServeOptions
-from ensemble.serve.breaker import BreakerOptions
-from ensemble.serve.timeouts import Timeouts
-from policies.types import Delta, Request
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.backends import engine_threads as upstream
+from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
+from alphamix.ensemble.serve.backends.timeouts import Timeouts
+from alphamix.policies.types import Delta, Request
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 WAIT_S = 60

@@ -18,10 +18,10 @@ import openai
 import pytest
 from openai import OpenAI
 
-from ensemble.serve.app import ServeOptions
-from ensemble.serve.breaker import BreakerOptions
-from ensemble.serve.timeouts import Timeouts
-from policies.registry import Registry
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
+from alphamix.ensemble.serve.backends.timeouts import Timeouts
+from alphamix.policies.registry import Registry
 
 from .upstreams import Behaviour, FakeUpstream, hangs, hangs_up, says, status, stream_then, well
 
@@ -231,7 +231,7 @@ def test_what_is_under_way_is_brought_to_its_end_before_the_server_stops(
 
     upstreams["low"].behaviour = slow
     file = policies_file(tmp_path, {name: fake.url for name, fake in upstreams.items()})
-    command = [sys.executable, "-m", "ensemble.cli", "serve", str(file), "--port", "0"]
+    command = [sys.executable, "-m", "alphamix", "serve", str(file), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         address = next(

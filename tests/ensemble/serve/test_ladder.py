@@ -9,7 +9,7 @@ from openai import OpenAI
 
 pytest.importorskip("torch", reason="embedded policies need alphamix[local]")
 
-from policies.registry import Registry
+from alphamix.policies.registry import Registry
 
 LADDER = Path(__file__).parents[3] / "examples" / "ladder"
 PAIRS = """

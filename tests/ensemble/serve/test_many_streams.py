@@ -54,7 +54,7 @@ def root(_many_files: None, upstream: FakeUpstream, tmp_path: Path) -> Iterator[
     """Address of a server."""
     file = tmp_path / "policies.toml"
     file.write_text(f'[policies.low]\nurl = "{upstream.url}"\nmodel = "m"\n')
-    serve = [sys.executable, "-m", "ensemble.cli", "serve", str(file), "--port", "0"]
+    serve = [sys.executable, "-m", "alphamix", "serve", str(file), "--port", "0"]
     command = ["sh", "-c", f'ulimit -Sn {FEW_FILES}; exec "$0" "$@"', *serve]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ensemble.serve.once import Once
+from alphamix.ensemble.serve.lazy import LazyValue
 
 
 def test_it_is_made_once_though_who_asked_first_leaves() -> None:
@@ -16,7 +16,7 @@ def test_it_is_made_once_though_who_asked_first_leaves() -> None:
         return made[-1]
 
     async def run() -> None:
-        once = Once(make)
+        once = LazyValue(make)
         first = asyncio.create_task(once.get())
         await asyncio.sleep(0)
         first.cancel()
@@ -35,7 +35,7 @@ def test_what_is_being_made_is_waited_for_when_it_is_taken() -> None:
         return "made"
 
     async def run() -> None:
-        once = Once(make)
+        once = LazyValue(make)
         asking = asyncio.create_task(once.get())
         await asyncio.sleep(0)
         asking.cancel()
@@ -54,7 +54,7 @@ def test_after_a_failure_it_is_tried_again() -> None:
         return "made"
 
     async def run() -> None:
-        once = Once(make)
+        once = LazyValue(make)
         with pytest.raises(OSError, match="not yet"):
             await once.get()
         assert (once.made, await once.get()) == (None, "made")

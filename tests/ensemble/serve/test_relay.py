@@ -14,8 +14,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from ensemble.serve.app import Limits, ServeOptions
-from policies.registry import Registry
+from alphamix.ensemble.serve.app import RequestLimits, ServeOptions
+from alphamix.policies.registry import Registry
 
 from .upstreams import EXTRAS, USAGE, FakeUpstream, hangs, says, status
 
@@ -238,7 +238,7 @@ def test_more_requests_than_may_be_under_way_are_sent_off(
             assert policies_of(other) == ["high"] * 4
             waiting.cancel()
 
-    asyncio.run(ask(serving(registry, ServeOptions(limits=Limits(in_flight=1)))))
+    asyncio.run(ask(serving(registry, ServeOptions(limits=RequestLimits(in_flight=1)))))
 
 
 def test_only_who_has_a_key_is_served(registry: Registry, serving: Serving) -> None:

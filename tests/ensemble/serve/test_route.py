@@ -5,7 +5,8 @@ from math import ceil, floor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.route import Part, dealt, parts_of, seed_of_choice, split, turn_of
+from alphamix.ensemble.serve.protocol.parts import Part, parts_of, seed_of_choice
+from alphamix.ensemble.serve.routing.split import dealt, split, turn_of
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 20), min_size=1).filter(
     lambda weights: any(weights.values())

@@ -12,19 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ensemble.serve import judging as judging_module
-from ensemble.serve.answers import Origin
-from ensemble.serve.ask import Ask, encode, read_ask
-from ensemble.serve.best_of import chunks_of, draws_of
-from ensemble.serve.best_of_ask import BestOf, BestOfLimits, read_best_of
-from ensemble.serve.dispatch import Dispatcher
-from ensemble.serve.errors import ApiError, broken
-from ensemble.serve.judging import Judging
-from ensemble.serve.route import Part, dealt
-from ensemble.serve.search import Search
-from ensemble.serve.wire import Body
-from grading.errors import GradingError
-from grading.types import Judgement, Problem, Program, Verdict
+from alphamix.ensemble.serve.best_of import async_judge as judging_module
+from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
+from alphamix.ensemble.serve.best_of.request import BestOf, BestOfLimits, read_best_of
+from alphamix.ensemble.serve.best_of.search import Search
+from alphamix.ensemble.serve.best_of.service import chunks_of, draws_of
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, broken
+from alphamix.ensemble.serve.protocol.parts import Part
+from alphamix.ensemble.serve.protocol.raw_request import RawRequest, encode, read_request
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson
+from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
+from alphamix.ensemble.serve.routing.split import dealt
+from alphamix.grading.errors import GradingError
+from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
 WEIGHTS = {"low": 1.0, "high": 2.0}
 NUM_TESTS = 3
@@ -42,7 +43,7 @@ class FakeDispatcher:
     def deal(self, model: str, budget: int) -> list[str]:
         return dealt(WEIGHTS, budget, 0)
 
-    async def draw(self, ask: Ask, part: Part) -> list[tuple[Part, Body]]:
+    async def draw(self, ask: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
         if self._fates[part.first] is None:
             raise broken(part.policy, "server")
         choices = [
@@ -50,7 +51,7 @@ class FakeDispatcher:
             for place in range(part.first, part.first + part.n)
         ]
         usage = {"prompt_tokens": 7, "completion_tokens": part.n, "total_tokens": 7 + part.n}
-        return [(part, Body({"usage": Raw(encode(usage))}, choices))]
+        return [(part, ResponseJson({"usage": Raw(encode(usage))}, choices))]
 
 
 class FakeJudging:
@@ -76,10 +77,10 @@ class FakeJudging:
         return Judgement(verdict, 0, NUM_TESTS, None, 0.0, 0.0, answers=answers)
 
 
-def asked(budget: int, select: str, n: int = 1) -> tuple[Ask, BestOf]:
+def asked(budget: int, select: str, n: int = 1) -> tuple[RawRequest, BestOf]:
     tests = [{"input": f"{i}", **({"output": "x"} if select == "tests" else {})} for i in range(NUM_TESTS)]
     wanted = {"budget": budget, "select": select, "tests": tests}
-    ask = read_ask("completions", encode({"model": "both", "prompt": "", "n": n, "ensemble": wanted}))
+    ask = read_request("completions", encode({"model": "both", "prompt": "", "n": n, "ensemble": wanted}))
     ask, best_of = read_best_of(ask, BestOfLimits())
     assert best_of is not None
     return draws_of(ask, best_of), best_of
@@ -87,7 +88,7 @@ def asked(budget: int, select: str, n: int = 1) -> tuple[Ask, BestOf]:
 
 def searched(fates: list[Verdict | None], select: str, n: int) -> tuple[Search, dict[str, Any]]:
     ask, wanted = asked(len(fates), select, n)
-    dispatcher, judging = cast("Dispatcher", FakeDispatcher(fates)), cast("Judging", FakeJudging(fates))
+    dispatcher, judging = cast("Dispatcher", FakeDispatcher(fates)), cast("AsyncJudge", FakeJudging(fates))
     search = Search(dispatcher, judging, ask, wanted, n)
 
     async def run() -> None:
@@ -157,7 +158,7 @@ def test_time_that_is_out_leaves_the_best_of_what_there_is() -> None:
     ask, wanted = asked(4, "tests")
 
     async def run(timeout_s: float, judging: FakeJudging) -> Search:
-        search = Search(cast("Dispatcher", FakeDispatcher(fates)), cast("Judging", judging), ask, wanted, 1)
+        search = Search(cast("Dispatcher", FakeDispatcher(fates)), cast("AsyncJudge", judging), ask, wanted, 1)
         try:
             await search.run(timeout_s)
         finally:
@@ -190,7 +191,7 @@ def test_what_waits_for_the_judge_can_be_cancelled(monkeypatch: pytest.MonkeyPat
 
     async def run() -> None:
         verdicts = Counter[str]()
-        judging = Judging(1, verdicts)
+        judging = AsyncJudge(1, verdicts)
         await judging.check()
         tasks = [asyncio.create_task(judging.judge(wanted.problem, Program(str(i)))) for i in range(10)]
         await settle()
@@ -222,7 +223,7 @@ def test_a_judge_that_is_closed_has_failed_and_gives_its_room_back(monkeypatch: 
     _, wanted = asked(1, "tests")
 
     async def run() -> set[Verdict]:
-        judging = Judging(1, Counter[str]())
+        judging = AsyncJudge(1, Counter[str]())
         return {(await judging.judge(wanted.problem, Program(str(i)))).verdict for i in range(10)}
 
     assert asyncio.run(asyncio.wait_for(run(), 60)) == {Verdict.IE}
@@ -247,7 +248,7 @@ def test_searches_take_turns_at_the_judge() -> None:
 
     async def search(name: str) -> None:
         ask, wanted = asked(8, "majority")
-        dispatcher, judging = cast("Dispatcher", FakeDispatcher([Verdict.WA] * 8)), cast("Judging", Slow(name))
+        dispatcher, judging = cast("Dispatcher", FakeDispatcher([Verdict.WA] * 8)), cast("AsyncJudge", Slow(name))
         await Search(dispatcher, judging, ask, wanted, 1).run(60)
 
     async def run() -> None:
@@ -266,7 +267,7 @@ def test_calls_of_tools_get_places_in_a_stream() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message = Raw(encode({"role": "assistant", "content": None, "tool_calls": [call]}))
     fields = {"id": Raw(b'"1"'), "object": Raw(b'"chat.completion"'), "usage": Raw(b"null"), "ensemble": Raw(b"{}")}
-    chunks = chunks_of(Body(fields, [(0, {"index": Raw(b"0"), "message": message})]), include_usage=False)
+    chunks = chunks_of(ResponseJson(fields, [(0, {"index": Raw(b"0"), "message": message})]), include_usage=False)
     first, last = (msgspec.json.decode(encode(chunk)) for chunk in chunks)
     assert first["choices"][0]["delta"]["tool_calls"] == [{"index": 0, **call}]
     assert (last["choices"][0]["delta"], last["ensemble"], last["object"]) == ({}, {}, "chat.completion.chunk")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.serve.selection import agreement, majority, ranked_by_tests, ranked_by_votes, tied_for
+from alphamix.ensemble.serve.best_of.selection import agreement, majority, ranked_by_tests, ranked_by_votes, tied_for
 
 tables = st.integers(1, 4).flatmap(
     lambda inputs: st.lists(

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from ensemble.serve.server import serve
-from policies.types import PolicyError
+from alphamix.ensemble.serve.server import serve
+from alphamix.policies.types import PolicyError
 
 POLICIES = """
 [policies.far]
 url = "{url}"
 model = "near"
 """
-START = "import sys, pathlib, ensemble.serve.server as server; server.serve(pathlib.Path(sys.argv[1]), port=0)"
+START = "import sys, pathlib, alphamix.ensemble.serve.server as server; server.serve(pathlib.Path(sys.argv[1]), port=0)"
 
 
 def test_a_policy_behind_a_url_is_served_until_interrupted(

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ensemble.cli.serve import command
-from ensemble.errors import EnsembleError
-from ensemble.serve import server
-from ensemble.serve.app import ServeOptions
-from ensemble.serve.server import read_keys
-from policies.registry import Registry
+from alphamix.ensemble.cli.commands.serve import command
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.serve import server
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.server import read_keys
+from alphamix.policies.registry import Registry
 
 POLICIES = '[policies.low]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
 POLICIES += POLICIES.replace("low", "high")

@@ -9,9 +9,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from ensemble.serve.app import ServeOptions
-from ensemble.serve.breaker import BreakerOptions
-from policies.registry import Registry
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
+from alphamix.policies.registry import Registry
 
 from .upstreams import FakeUpstream, hangs_up, status, stream_then
 

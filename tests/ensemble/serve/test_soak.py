@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ensemble.serve.app import ServeOptions
-from ensemble.serve.breaker import BreakerOptions
-from policies.registry import Registry
+from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
+from alphamix.policies.registry import Registry
 
 REQUESTS = 3000
 AT_ONCE = 32

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ensemble.errors import EnsembleError
-from ensemble.experiment import ExperimentError
-from ensemble.serve.sources import load_served, read_mixture
-from policies.types import PolicyError
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.experiment.config import ExperimentError
+from alphamix.ensemble.serve.catalogue import load_served, read_mixture
+from alphamix.policies.types import PolicyError
 
 LADDER = Path(__file__).parents[3] / "examples" / "ladder"
 QUICKSTART = Path(__file__).parents[3] / "results" / "quickstart"
@@ -139,6 +139,6 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path, text: str | 
     file = tmp_path / "policies.toml"
     if text is not None:
         file.write_text(text)
-    done = run([sys.executable, "-m", "ensemble.cli", "serve", str(file)], capture_output=True, text=True, check=False)
+    done = run([sys.executable, "-m", "alphamix", "serve", str(file)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("error: ")

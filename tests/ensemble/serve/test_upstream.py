@@ -4,9 +4,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ensemble.serve.errors import ApiError
-from ensemble.serve.upstream import Assigned, Upstreams, collect
-from policies.types import Delta, Engine, EngineFailure, PolicyError, PromptError, Request, SamplingParameters
+from alphamix.ensemble.serve.backends.engine_threads import Assigned, EngineThreads, collect
+from alphamix.ensemble.serve.protocol.api_errors import ApiError
+from alphamix.policies.types import Delta, Engine, EngineFailure, PolicyError, PromptError, Request, SamplingParameters
 
 T = TypeVar("T")
 WAIT_S = 60
@@ -16,9 +16,9 @@ def asked(*policies: str) -> list[Assigned]:
     return [Assigned(policy, Request("p", index, SamplingParameters())) for index, policy in enumerate(policies)]
 
 
-def run(engines: dict[str, Engine], use: Callable[[Upstreams], Awaitable[T]], **options: Any) -> T:
+def run(engines: dict[str, Engine], use: Callable[[EngineThreads], Awaitable[T]], **options: Any) -> T:
     async def main() -> T:
-        upstreams = Upstreams(list(engines), engines.__getitem__, **options)
+        upstreams = EngineThreads(list(engines), engines.__getitem__, **options)
         try:
             return await use(upstreams)
         finally:
@@ -27,7 +27,7 @@ def run(engines: dict[str, Engine], use: Callable[[Upstreams], Awaitable[T]], **
     return asyncio.run(main())
 
 
-async def texts(upstreams: Upstreams, *policies: str) -> list[str]:
+async def texts(upstreams: EngineThreads, *policies: str) -> list[str]:
     call = upstreams.start(asked(*policies))
     return [completion.text for completion in await collect(call, len(policies))]
 
@@ -45,7 +45,7 @@ def test_choices_of_several_policies_come_back_under_their_own_index(script_engi
 def test_each_engine_is_touched_by_one_thread_only_and_closed_there(script_engine: Any) -> None:
     engines = {"low": script_engine(lambda _: ["a"]), "high": script_engine(lambda _: ["b"])}
 
-    async def many(upstreams: Upstreams) -> None:
+    async def many(upstreams: EngineThreads) -> None:
         await asyncio.gather(*(texts(upstreams, "low", "high") for _ in range(20)))
 
     run(engines, many)
@@ -64,7 +64,7 @@ def test_an_engine_that_nobody_asked_is_never_opened(script_engine: Any) -> None
 def test_a_client_that_leaves_stops_the_engine(endless_engine: Any) -> None:
     engine = endless_engine()
 
-    async def leave(upstreams: Upstreams) -> None:
+    async def leave(upstreams: EngineThreads) -> None:
         call = upstreams.start(asked("low"))
         await anext(call)
         call.leave()
@@ -76,7 +76,7 @@ def test_a_client_that_leaves_stops_the_engine(endless_engine: Any) -> None:
 def test_a_client_that_left_while_waiting_in_line_costs_nothing(endless_engine: Any, script_engine: Any) -> None:
     engine = endless_engine()
 
-    async def leave(upstreams: Upstreams) -> None:
+    async def leave(upstreams: EngineThreads) -> None:
         first, second = upstreams.start(asked("low")), upstreams.start(asked("low"))
         await anext(first)
         second.leave()
@@ -89,7 +89,7 @@ def test_a_client_that_left_while_waiting_in_line_costs_nothing(endless_engine: 
 def test_a_slow_client_holds_its_engine_back(endless_engine: Any) -> None:
     engine = endless_engine()
 
-    async def read_ten(upstreams: Upstreams) -> None:
+    async def read_ten(upstreams: EngineThreads) -> None:
         call = upstreams.start(asked("low"))
         for _ in range(10):
             await anext(call)
@@ -102,7 +102,7 @@ def test_a_slow_client_holds_its_engine_back(endless_engine: Any) -> None:
 def test_a_client_that_stops_reading_does_not_keep_the_engine_for_ever(endless_engine: Any) -> None:
     engine = endless_engine()
 
-    async def stall(upstreams: Upstreams) -> ApiError:
+    async def stall(upstreams: EngineThreads) -> ApiError:
         call = upstreams.start(asked("low"))
         assert await asyncio.to_thread(engine.stopped.wait, WAIT_S)
         with pytest.raises(ApiError) as raised:
@@ -140,7 +140,7 @@ def test_an_engine_that_breaks_is_a_fault_of_ours_and_the_next_request_is_served
 
     engine = script_engine(script)
 
-    async def twice(upstreams: Upstreams) -> list[str]:
+    async def twice(upstreams: EngineThreads) -> list[str]:
         with pytest.raises(ApiError) as raised:
             await texts(upstreams, "low")
         assert raised.value.status == 500
@@ -188,7 +188,7 @@ def test_a_policy_that_cannot_be_opened_is_tried_again_by_the_next_request(scrip
         return engine
 
     async def main() -> list[str]:
-        upstreams = Upstreams(["low"], open_engine)
+        upstreams = EngineThreads(["low"], open_engine)
         with pytest.raises(ApiError) as raised:
             await texts(upstreams, "low")
         assert (raised.value.status, raised.value.code) == (503, "policy_unavailable")
@@ -204,7 +204,7 @@ def test_one_failed_policy_stops_the_others_of_the_same_call(endless_engine: Any
     endless = endless_engine()
     engines = {"low": endless, "high": script_engine(lambda _: EngineFailure("server", "down"))}
 
-    async def fail(upstreams: Upstreams) -> None:
+    async def fail(upstreams: EngineThreads) -> None:
         call = upstreams.start(asked("low", "high"))
         try:
             with pytest.raises(ApiError):

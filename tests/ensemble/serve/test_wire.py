@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serve.answers import Origin
-from ensemble.serve.errors import ApiError
-from ensemble.serve.route import Part
-from ensemble.serve.wire import Marking, merged, summed
+from alphamix.ensemble.serve.protocol.api_errors import ApiError
+from alphamix.ensemble.serve.protocol.parts import Part
+from alphamix.ensemble.serve.protocol.response_bytes import Marking, merged, summed
+from alphamix.ensemble.serve.protocol.responses import Origin
 
 USAGES = st.dictionaries(
     st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens"]), st.integers(0, 10**6), min_size=3

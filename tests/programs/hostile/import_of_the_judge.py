@@ -1,2 +1,2 @@
-import grading.judge, grading.sandbox.controller
-print(grading)
+import alphamix.grading.judge.judge, alphamix.grading.sandbox.controller
+print(alphamix)

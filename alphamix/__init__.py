@@ -1,0 +1,1 @@
+"""alphamix: inference-time ensemble scaling."""

@@ -1,0 +1,1 @@
+"""Analyses of outcomes: coverage, complementarity, the failure frontier, the paper's claims, and a whole run."""

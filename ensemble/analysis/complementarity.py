@@ -1,0 +1,200 @@
+"""Do policies solve different problems? What a second policy adds that more of the first would not.
+
+Pairs are compared at k samples each, without bias: miss_i(k) · miss_j(k) is unbiased for i ≠ j, since policies are
+sampled independently. Intervals are for new problems. What a policy is worth to a whole ensemble is not here but with
+the arms. Axes: `M` policies, `P` problems, `R` bootstrap draws, `O` ordered pairs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betaincinv, betaln
+
+from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.beta_posterior import fit_prior
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights, from_draws, means_over_problems
+from alphamix.ensemble.statistics.pass_at_k import miss
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two policies at k samples each; `gain` depends on who is first, what follows it does not."""
+
+    first: str
+    second: str
+    second_saves: Estimate
+    """miss_i(k) · (1 - miss_j(k)): problems that k samples of j solve after k of i failed."""
+    first_saves: Estimate
+    """miss_i(k) - miss_i(2k): problems that k more samples of i would have solved."""
+    gain: Estimate
+    """`second_saves` - `first_saves`: 0 for a twin, above 0 where the policies complement each other."""
+    co_failure: Estimate
+    """miss_i(k) · miss_j(k): problems that both leave unsolved."""
+    disagreement: Estimate
+    """Chance that one sample of each ends differently."""
+    independent: Estimate | None
+    """`co_failure`, had the two failed on unrelated problems; None for a single problem."""
+    dependence: Estimate | None
+    """`co_failure` - `independent`: the covariance of the two misses over problems. Below 0: they fail apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class SolveRates:
+    """Share of accepted samples per cell, with Jeffreys intervals."""
+
+    value_MP: Floats
+    low_MP: Floats
+    high_MP: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueSolve:
+    """A problem that some policies solved and others did not. Unsolved in n samples is not unsolvable."""
+
+    problem: str
+    solvers: tuple[str, ...]
+    num_correct: int
+    """Accepted samples of the solvers."""
+    num_samples: int
+    """Graded samples of the solvers."""
+    others_samples: int
+    """Graded samples of the others, none accepted."""
+    luck: float
+    """Chance that as many new samples of the others would solve it, policies taken to be independent. They seldom are:
+    that the solvers solved it makes it likelier still that the others can."""
+
+
+def pairs(outcomes: Outcomes, k: int, resampling: Resampling) -> list[Pair]:
+    """Compare every ordered pair of policies at k samples each, all intervals from the same draws of problems.
+
+    Raises:
+        UndefinedError: some cell has fewer than 2k samples.
+    """
+    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+    first_O, second_O = np.nonzero(~np.eye(len(outcomes.policies), dtype=np.bool_))
+    miss_MP, rate_MP = miss(n_MP, c_MP, k), outcomes.solve_rate_MP
+    both_OP = miss_MP[first_O] * miss_MP[second_O]
+    second_saves_OP = miss_MP[first_O] - both_OP
+    first_saves_OP = (miss_MP - miss(n_MP, c_MP, 2 * k))[first_O]
+    disagreement_OP = rate_MP[first_O] + rate_MP[second_O] - 2 * rate_MP[first_O] * rate_MP[second_O]
+    gain_OP = second_saves_OP - first_saves_OP
+    means_and_lowest = ((second_saves_OP, 0), (first_saves_OP, 0), (gain_OP, -1), (both_OP, 0), (disagreement_OP, 0))
+    columns = zip(
+        *(means_over_problems(values_OP, resampling, lowest) for values_OP, lowest in means_and_lowest),
+        *_dependence(miss_MP, first_O, second_O, resampling),
+        strict=True,
+    )
+    names = outcomes.policies
+    return [Pair(names[i], names[j], *estimates) for i, j, estimates in zip(first_O, second_O, columns, strict=True)]
+
+
+def _dependence(
+    miss_MP: Floats, first_O: Ints, second_O: Ints, resampling: Resampling
+) -> tuple[list[Estimate | None], list[Estimate | None]]:
+    """Co-failure if failures were independent, and what is beyond, by ordered pair. One problem tells neither."""
+    num_problems = miss_MP.shape[1]
+    if num_problems == 1:
+        return [None] * len(first_O), [None] * len(first_O)
+
+    mean_M, both_OP = miss_MP.mean(axis=1), miss_MP[first_O] * miss_MP[second_O]
+
+    def statistics(mean_RM: Floats, both_RO: Floats) -> Floats:
+        """`[2O, R]` both numbers of each pair."""
+        # Two different problems each: the product of the means would share problems, and lean towards co-failure.
+        product_RO = mean_RM[:, first_O] * mean_RM[:, second_O]
+        independent_RO = (num_problems * product_RO - both_RO) / (num_problems - 1)
+        return np.concatenate([independent_RO.T, (both_RO - independent_RO).T])
+
+    weights_RP = draw_weights(num_problems, resampling)
+    value_2O = statistics(mean_M[None], both_OP.mean(axis=1)[None])[:, 0]
+    draws_2OR = statistics(weights_RP @ miss_MP.T, weights_RP @ both_OP.T)
+    deviation_MP = miss_MP - mean_M[:, None]
+    apart_OP = deviation_MP[first_O] * mean_M[second_O, None] + mean_M[first_O, None] * deviation_MP[second_O]
+    together_OP = deviation_MP[first_O] * deviation_MP[second_O]
+    influence_2OP = np.concatenate([apart_OP, together_OP - together_OP.mean(axis=1, keepdims=True)])
+    estimates: list[Estimate | None] = [*from_draws(value_2O, draws_2OR, influence_2OP, resampling)]
+    return estimates[: len(first_O)], estimates[len(first_O) :]
+
+
+def cross_fitted_wins(n_2P: Ints, c_2P: Ints, seed: int) -> tuple[Floats, Floats]:
+    """How much more often each of two policies solves each problem than the other, where it seems to.
+
+    The larger of two noisy rates is larger by luck as well, so one random half of the samples says who is ahead, and
+    the other half by how much: d_B · 1{d_A > 0}. Its expectation (p - p') · P(d_A > 0) is above 0 in the mean over
+    problems only if the policy is truly ahead on some.
+
+    Args:
+        n_2P: `[2, P]` graded samples, n ≥ 2.
+        c_2P: `[2, P]` accepted samples.
+        seed: of the halves.
+
+    Returns:
+        Wins of the first and of the second, `[P]` each.
+    """
+    # One division, not the mean over many: where two policies are alike, a half in which one is ahead leaves a half in
+    # which it is behind, so that means are skewed towards losses, and tests of them reject far too often.
+    half_2P = n_2P // 2
+    c_A = np.random.default_rng(seed).hypergeometric(c_2P, n_2P - c_2P, half_2P)
+    d_A, d_B = (first - second for first, second in (c_A / half_2P, (c_2P - c_A) / (n_2P - half_2P)))
+    return d_B * (d_A > 0), -d_B * (d_A < 0)
+
+
+def solve_rates(outcomes: Outcomes, level: float = 0.95) -> SolveRates:
+    """Solve rate of each policy on each problem with the Jeffreys interval of that one cell.
+
+    Quantiles of Beta(c + ½, n - c + ½); the end is 0 where c = 0 and 1 where c = n (Brown, Cai & DasGupta 2001,
+    Statistical Science 16, 101-133). Intervals of M · P cells at once: some miss their rate by chance.
+    """
+    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+    low_MP, high_MP = (betaincinv(c_MP + 0.5, n_MP - c_MP + 0.5, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
+    return SolveRates(outcomes.solve_rate_MP, np.where(c_MP == 0, 0.0, low_MP), np.where(c_MP == n_MP, 1.0, high_MP))
+
+
+def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:
+    """Problems that exactly one policy solved, by policy."""
+    log_miss_MP = _log_miss_again(outcomes)
+    alone_MM = np.eye(len(outcomes.policies), dtype=np.bool_)
+    return {
+        policy: _solved_only_by(outcomes, alone_M, ~alone_M, log_miss_MP)
+        for policy, alone_M in zip(outcomes.policies, alone_MM, strict=True)
+    }
+
+
+def solved_by_extrapolation(outcomes: Outcomes, alphas: Mapping[str, float | None]) -> list[UniqueSolve]:
+    """Problems that policies with α < 0 or α > 1 solved, and none with 0 ≤ α ≤ 1; those without α are not asked."""
+    alpha_M = np.array([alphas.get(name) for name in outcomes.policies], np.float64)  # None becomes nan
+    between_M = (alpha_M >= 0) & (alpha_M <= 1)
+    return _solved_only_by(outcomes, (alpha_M < 0) | (alpha_M > 1), between_M, _log_miss_again(outcomes))
+
+
+def _solved_only_by(outcomes: Outcomes, group_M: Bools, others_M: Bools, log_miss_MP: Floats) -> list[UniqueSolve]:
+    """Problems that a policy of the group solved and none of the others did."""
+    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+    solvers_MP = group_M[:, None] & (c_MP > 0)
+    unique_P = solvers_MP.any(axis=0) & np.all(c_MP[others_M] == 0, axis=0) & others_M.any()
+    return [
+        UniqueSolve(
+            problem=outcomes.problems[p],
+            solvers=tuple(outcomes.policies[m] for m in np.flatnonzero(solvers_MP[:, p])),
+            num_correct=int(c_MP[solvers_MP[:, p], p].sum()),
+            num_samples=int(n_MP[solvers_MP[:, p], p].sum()),
+            others_samples=int(n_MP[others_M, p].sum()),
+            luck=float(-np.expm1(log_miss_MP[others_M, p].sum())),
+        )
+        for p in np.flatnonzero(unique_P)
+    ]
+
+
+def _log_miss_again(outcomes: Outcomes) -> Floats:
+    """`[M, P]` log of the chance that as many new samples all fail: log B(a + c, b + 2n - c) - log B(a + c, b + n - c).
+
+    (a, b) is the prior that fits all counts of a policy best (`posterior.fit_prior`).
+    """
+    rows: list[Floats] = []
+    counts = outcomes.num_samples_MP.astype(np.float64), outcomes.num_correct_MP.astype(np.float64)
+    for n_P, c_P in zip(*counts, strict=True):
+        a, b = fit_prior(n_P, c_P, np.ones(len(n_P), np.int64))
+        rows.append(betaln(a + c_P, b + 2 * n_P - c_P) - betaln(a + c_P, b + n_P - c_P))
+    return np.stack(rows)

@@ -1,0 +1,281 @@
+"""Claims of the paper (arXiv 2605.28751), each held against the outcomes of one run.
+
+A claim has one part or several, each a number that the claim says is above 0. It is supported when all parts are,
+refuted when one is below 0, undecided otherwise, and not examined when the outcomes cannot speak to it. The claims of
+a run are decided together: a verdict needs an interval on one side of 0 *and* a p-value that survives Holm's
+correction over all claims that were examined. The statements are ours; no figure of the paper enters.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.stats import t as student
+
+from alphamix.ensemble.analysis.complementarity import cross_fitted_wins
+from alphamix.ensemble.analysis.failure_frontier import failure_rates, moderate_range
+from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.budget import Currency
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
+from alphamix.ensemble.statistics.trend_test import TrendLine, trend
+
+ClaimVerdict = Literal["supported", "refuted", "undecided", "not examined"]
+
+
+@dataclass(frozen=True)
+class ClaimPart:
+    """A number that a claim says is above 0."""
+
+    statistic: str
+    """What is estimated, in words."""
+    estimate: Estimate
+    """A share of samples or problems, or its slope; the interval is not adjusted for the number of claims."""
+    p_value: float
+    """Two-sided, of no effect; not adjusted either."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, the numbers that speak to it, and the verdict."""
+
+    key: str
+    statement: str
+    falsified_by: str
+    parts: tuple[ClaimPart, ...]
+    """Empty where the claim was not examined."""
+    verdict: ClaimVerdict
+    p_value: float | None
+    """Of the claim as a whole, adjusted by Holm's method; None where it was not examined."""
+    reason: str | None = None
+    """Why it was not examined."""
+
+
+def examine(
+    outcomes: Outcomes,
+    alphas: Mapping[str, float | None],
+    gains: Mapping[Currency, Estimate | None],
+    resampling: Resampling,
+) -> list[Claim]:
+    """Hold each claim against the outcomes; all seven come back, in the paper's order.
+
+    Args:
+        outcomes: counts with failure classes.
+        alphas: α by policy, None where a policy has none.
+        gains: honest (cross-fitted) coverage of the ensemble less that of the best single policy, at the same budget
+            in each currency; None or absent where that is not known.
+        resampling: how intervals are made; `level` also says how small a p-value must be.
+    """
+    along = _Along(outcomes, TrendLine.of(outcomes, alphas), resampling)
+    claims = [
+        _claim(
+            "trade",
+            "Training under higher coverage trades optimisation failures for correctness failures.",
+            "From α = 0 to α = 1, optimisation failures that rise or correctness failures that fall.",
+            along.trade(),
+        ),
+        _claim(
+            "interpolation",
+            "Interpolation traces the line between the two ends.",
+            "Rates that run against the line within 0 ≤ α ≤ 1, or an inner α whose rate lies outside the ends' rates.",
+            along.interpolation(),
+        ),
+        _claim(
+            "extrapolation",
+            "Extrapolation continues the line beyond its ends.",
+            "More optimisation failures at moderate α > 1 than at α = 1, or more correctness failures at moderate "
+            "α < 0 than at α = 0.",
+            along.extrapolation(alphas),
+        ),
+        _claim(
+            "problems",
+            "Other problems are solved at the one end than at the other.",
+            "An end that seems ahead on some problems by one half of the samples, and is behind there by the other.",
+            along.problems(),
+        ),
+        *(
+            _claim(
+                f"ensemble.{currency}",
+                f"The ensemble covers more than the best single policy at matched {currency}.",
+                f"Cross-fitted coverage below that of the best single policy for the same {currency}.",
+                _gain(gains.get(currency), currency, len(outcomes.problems)),
+            )
+            for currency in get_args(Currency)
+        ),
+    ]
+    return _decide(claims, 1 - resampling.level)
+
+
+def content(claims: Sequence[Claim], level: float) -> dict[str, Any]:
+    """The content of `claims.json`."""
+    return {
+        "paper": "arXiv 2605.28751",
+        "level": level,
+        "correction": "holm",
+        "claims": [asdict(claim) for claim in claims],
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values so that, of all true null hypotheses, none falls below a level with more than that chance.
+
+    Holm (1979), Scandinavian Journal of Statistics 6, 65-70: the i-th smallest of m is multiplied by m - i + 1, and
+    none may be smaller than the one before.
+    """
+    order = np.argsort(p_values)
+    scaled = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted.tolist()
+
+
+class _Along:
+    """The claims about α. Each gives its parts, or the reason why there are none."""
+
+    def __init__(self, outcomes: Outcomes, line: TrendLine, resampling: Resampling) -> None:
+        self._outcomes = outcomes
+        self._line = line
+        self._resampling = resampling
+        self._rates_AP = {name: line.rates(rate_MP) for name, rate_MP in failure_rates(outcomes).items()}
+        if not {0.0, 1.0} <= set(line.alpha_A.tolist()):
+            self._obstacle = "no policies at α = 0 and α = 1"
+        elif not {"optimisation", "correctness"} <= self._rates_AP.keys():
+            self._obstacle = "the outcomes hold no failure classes"
+        else:
+            self._obstacle = None
+
+    def trade(self) -> list[ClaimPart] | str:
+        if self._obstacle:
+            return self._obstacle
+        optimisation, correctness = self._at("optimisation"), self._at("correctness")
+        return self._parts(
+            {
+                "optimisation failures at α = 0 - at α = 1": optimisation[0] - optimisation[1],
+                "correctness failures at α = 1 - at α = 0": correctness[1] - correctness[0],
+            }
+        )
+
+    def interpolation(self) -> list[ClaimPart] | str:
+        if self._obstacle:
+            return self._obstacle
+        inside_A = (self._line.alpha_A >= 0) & (self._line.alpha_A <= 1)
+        alpha_A = self._line.alpha_A[inside_A]
+        if len(alpha_A) < 3:
+            return "no policy with 0 < α < 1"
+        parts: list[ClaimPart] = []
+        for name, sign, verb in (("optimisation", -1, "fall"), ("correctness", 1, "rise")):
+            rising_AP = sign * self._rates_AP[name][inside_A]
+            along = trend(rising_AP, alpha_A, self._resampling)
+            statistic = f"{verb} of {name} failures per unit of α within 0 ≤ α ≤ 1 (Page's trend test)"
+            parts += [ClaimPart(statistic, along.slope, along.p_value), self._tightest(name, rising_AP, alpha_A)]
+        return parts
+
+    def extrapolation(self, alphas: Mapping[str, float | None]) -> list[ClaimPart] | str:
+        if self._obstacle:
+            return self._obstacle
+        moderate = moderate_range(self._outcomes, alphas, self._resampling)
+        usable = [alpha for alpha in self._line.alpha_A.tolist() if moderate is not None and moderate.holds(alpha)]
+        sides = {
+            ("optimisation", 1.0): [alpha for alpha in usable if alpha > 1],
+            ("correctness", 0.0): [alpha for alpha in usable if alpha < 0],
+        }
+        differences: dict[str, Floats] = {}
+        for (name, end), beyond in sides.items():
+            if beyond:
+                at = self._at(name)
+                statistic = f"{name} failures at α = {end:g} - mean at α = {_listed(beyond)}"
+                differences[statistic] = at[end] - np.mean([at[alpha] for alpha in beyond], axis=0)
+        return self._parts(differences) if differences else "no policy with α < 0 or α > 1 in the moderate range"
+
+    def problems(self) -> list[ClaimPart] | str:
+        if not {0.0, 1.0} <= set(self._line.alpha_A.tolist()):
+            return "no policies at α = 0 and α = 1"
+        n_MP, c_MP = self._outcomes.num_samples_MP, self._outcomes.num_correct_MP
+        if n_MP.min() < 2:
+            return "some policy has a single sample on some problem"
+        ends_2M = self._line.share_AM[np.isin(self._line.alpha_A, (0, 1))] > 0
+        low_P, high_P = cross_fitted_wins(ends_2M @ n_MP, ends_2M @ c_MP, self._resampling.seed)
+        statistic = "solve rate at α = {} - at α = {}, on problems where other samples say that it is higher"
+        return self._parts({statistic.format(0, 1): low_P, statistic.format(1, 0): high_P})
+
+    def _at(self, name: str) -> dict[float, Floats]:
+        return dict(zip(self._line.alpha_A.tolist(), self._rates_AP[name], strict=True))
+
+    def _tightest(self, name: str, rising_AP: Floats, alpha_A: Floats) -> ClaimPart:
+        """The inner α, and the end, between which a rate that should rise leaves least room for its uncertainty."""
+        margins_VP = np.concatenate([rising_AP[1:-1] - rising_AP[0], rising_AP[-1] - rising_AP[1:-1]])
+        against = [(inner, end) for end in (0, 1) for inner in alpha_A[1:-1].tolist()]
+        estimates = means_over_problems(margins_VP, self._resampling)
+        p_values = [_p_value(estimate, len(self._outcomes.problems)) for estimate in estimates]
+        worst = min(range(len(against)), key=lambda v: np.sign(estimates[v].value) * (1 - p_values[v]))
+        inner, end = against[worst]
+        statistic = (
+            f"{name} failures: room between α = {inner:g} and α = {end:g}, the least sure of {len(against)} such "
+            "distances of inner α from the ends"
+        )
+        # All distances must be above 0, so the least sure speaks for them; one below 0 was picked from many.
+        p_value = p_values[worst] if estimates[worst].value > 0 else min(1.0, len(against) * p_values[worst])
+        return ClaimPart(statistic, estimates[worst], p_value)
+
+    def _parts(self, differences: Mapping[str, Floats]) -> list[ClaimPart]:
+        estimates = means_over_problems(np.stack(list(differences.values())), self._resampling)
+        num_problems = len(self._outcomes.problems)
+        return [
+            ClaimPart(statistic, estimate, _p_value(estimate, num_problems))
+            for statistic, estimate in zip(differences, estimates, strict=True)
+        ]
+
+
+def _gain(gain: Estimate | None, currency: Currency, num_problems: int) -> list[ClaimPart] | str:
+    if gain is None:
+        return f"no ensemble and best single policy were compared at matched {currency}"
+    statistic = f"coverage of the ensemble - of the best single policy, cross-fitted, at matched {currency}"
+    return [ClaimPart(statistic, gain, _p_value(gain, num_problems))]
+
+
+def _claim(key: str, statement: str, falsified_by: str, found: list[ClaimPart] | str) -> Claim:
+    """A claim before the verdict, its p-value not yet adjusted."""
+    if isinstance(found, str):
+        return Claim(key, statement, falsified_by, (), "not examined", None, found)
+    if all(part.estimate.value > 0 for part in found):
+        p_value = max(part.p_value for part in found)  # all must hold: an intersection-union test
+    else:
+        p_value = min(1.0, len(found) * min(part.p_value for part in found if part.estimate.value <= 0))
+    return Claim(key, statement, falsified_by, tuple(found), "undecided", p_value)
+
+
+def _decide(claims: Sequence[Claim], alpha: float) -> list[Claim]:
+    examined = [claim.p_value for claim in claims if claim.p_value is not None]
+    adjusted = iter(holm(examined))
+    decided: list[Claim] = []
+    for claim in claims:
+        if claim.p_value is None:
+            decided.append(claim)
+            continue
+        p_value = next(adjusted)
+        signs = [part.estimate.sign for part in claim.parts]
+        verdict: ClaimVerdict = "undecided"
+        if p_value <= alpha and all(sign == 1 for sign in signs):
+            verdict = "supported"
+        elif p_value <= alpha and -1 in signs:
+            verdict = "refuted"
+        decided.append(replace(claim, p_value=p_value, verdict=verdict))
+    return decided
+
+
+def _p_value(estimate: Estimate, num_problems: int) -> float:
+    """Two-sided, by Student's t with a degree of freedom for each problem but one.
+
+    Where all problems have the same value t is infinite however few they are; the sign test, which asks only how often
+    all would fall on one side, takes its place.
+    """
+    if estimate.stderr is None or estimate.value == 0:
+        return 1.0
+    if estimate.stderr == 0:
+        return 0.5 ** (num_problems - 1)
+    return float(2 * student.sf(abs(estimate.value) / estimate.stderr, num_problems - 1))
+
+
+def _listed(alphas: Sequence[float]) -> str:
+    return ", ".join(f"{alpha:g}" for alpha in alphas)

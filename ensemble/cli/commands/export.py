@@ -1,0 +1,35 @@
+"""`alphamix export`: a run's samples, verdicts and outcomes as files that other programs read."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.interchange import export
+from alphamix.ensemble.store import STORE_NAME, Store
+
+
+@click.command("export")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option(
+    "--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True, help="Of files."
+)
+@click.option("--set", "verdict_set", metavar="NAME", help="Which verdicts (see `alphamix regrade`) [the current].")
+@click.option(
+    "--coverage",
+    "level",
+    type=Finite(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="LEVEL",
+    help="Count a sample as accepted in the outcomes if it passed the first so many of the tests, as 0.5 for half.",
+)
+def command(
+    folder: Path, output: Path, form: Literal["jsonl", "parquet"], verdict_set: str | None, level: float
+) -> None:
+    """Write `samples`, `verdicts` and `outcomes` of the run in FOLDER: JSON lines and CSV, or Parquet."""
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        for path in export(store, output, level, form=form, verdict_set=verdict_set):
+            click.echo(path)

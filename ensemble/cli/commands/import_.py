@@ -1,0 +1,36 @@
+"""`alphamix import`: samples and verdicts from files into a run's folder."""
+
+from pathlib import Path
+
+import click
+
+from alphamix.ensemble.interchange import Imported, import_samples, import_verdicts
+from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("import")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--samples", type=_FILE, help="JSON lines or Parquet of samples.")
+@click.option("--verdicts", type=_FILE, help="JSON lines or Parquet of verdicts.")
+@click.option("--set", "verdict_set", default=RUN_SET, show_default=True, help="Name of the verdicts.")
+def command(folder: Path, samples: Path | None, verdicts: Path | None, verdict_set: str) -> None:
+    """Put samples and verdicts that were made elsewhere into the planned slots of the run in FOLDER.
+
+    A file goes in whole or not at all; a slot that has its sample keeps it.
+    """
+    if samples is None and verdicts is None:
+        raise click.UsageError("nothing to import: give --samples, --verdicts, or both")
+    with Store(folder / STORE_NAME, create=False) as store:
+        if samples is not None:
+            _print("samples", import_samples(store, samples))
+        if verdicts is not None:
+            _print("verdicts", import_verdicts(store, verdicts, verdict_set))
+
+
+def _print(what: str, imported: Imported) -> None:
+    notes = [f"{imported.added:,} {what} imported", f"{imported.present:,} were there already"]
+    if imported.left_out:
+        notes.append(f"{imported.left_out:,} left out, since the judge failed on them (IE)")
+    click.echo("; ".join(notes))

@@ -1,0 +1,158 @@
+"""`alphamix policies merge`: checkpoints to checkpoints, without a file of policies."""
+
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from alphamix.policies.checkpoints.atomic_folders import check_room, refuse_taken
+from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
+from alphamix.policies.checkpoints.locate import locate, source
+from alphamix.policies.checkpoints.safetensors_folder import read_json, size
+from alphamix.policies.merging.merge import combine
+from alphamix.policies.policy_file.recipes import alpha_label, combination
+
+_SECONDS_BETWEEN_LINES = 10.0
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Bytes of a size such as `5GB`."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip(), re.IGNORECASE)
+    if found is None or found[2].upper() not in _UNITS or float(found[1]) == 0:
+        raise click.BadParameter(f"{value!r} is no size: write bytes, or 500MB, or 5GB")
+    return math.ceil(float(found[1]) * _UNITS[found[2].upper()])
+
+
+@click.command("merge")
+@click.option("--low", help="Checkpoint at α = 0: a folder or a hub id.")
+@click.option("--high", help="Checkpoint at α = 1.")
+@click.option("--alpha", "alphas", type=float, multiple=True, help="θ_low + α·(θ_high − θ_low); may be repeated.")
+@click.option("--weight", "weights", multiple=True, metavar="CHECKPOINT=W", help="Instead: one term of a weighted sum.")
+@click.option("--base", help="With --weight: base + Σ W·(θ − base). Without it, the weights must sum to 1.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The merge; of several α, a folder of them."
+)
+@click.option("--dtype", type=click.Choice(list(FORMAT_OF_DTYPE)), help="Of all float tensors [as the inputs].")
+@click.option(
+    "--shard-size",
+    metavar="SIZE",
+    callback=_bytes,
+    help="The most in one file, such as 5GB [files as the first input's].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress, no summary.")
+def merge(
+    low: str | None,
+    high: str | None,
+    alphas: Sequence[float],
+    weights: Sequence[str],
+    base: str | None,
+    out: Path,
+    dtype: str | None,
+    shard_size: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Merge checkpoints, exactly: in float64, rounded once, all α in one pass.
+
+    \b
+    alphamix policies merge --low a --high b --alpha 1.3 --out beyond
+    alphamix policies merge --low a --high b --alpha -0.5 --alpha 1.5 --out sweep   # sweep/alpha_-0.50, …
+    alphamix policies merge --weight a=0.2 --weight b=0.3 --weight c=0.5 --out soup
+    alphamix policies merge --base a --weight b=0.7 --weight c=0.4 --out sum
+    """
+    is_line = low is not None and high is not None and bool(alphas)
+    if is_line == bool(weights) or (is_line and base is not None) or (weights and (low or high or alphas)):
+        raise click.UsageError("give --low, --high and --alpha, or else --weight CHECKPOINT=W for each (and --base)")
+    if low is not None and high is not None:
+        inputs = {"low": _located(low), "high": _located(high)}
+        folders = _folders(alphas, out)
+    else:
+        recipe = combination(base, _parsed(weights), "--weight")
+        inputs = {name: _located(name) for name in recipe.inputs.values()}
+        folders = {recipe.weights: out}
+    for folder in folders.values():
+        refuse_taken(folder)
+    first = next(iter(inputs.values()))
+    check_room(out, len(folders) * size(first, dtype))
+    with _progress(size(first), quiet=quiet or as_json) as advance:
+        combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=advance)
+    records = {folder: read_json(folder / "merge.json") for folder in folders.values()}
+    if as_json:
+        click.echo(json.dumps({"merges": [{"folder": str(f), **record} for f, record in records.items()]}, indent=2))
+    elif not quiet:
+        for folder, record in records.items():
+            click.echo(f"{folder}: {_summary(record)}")
+
+
+def _located(text: str) -> Path:
+    return locate(source(text, Path.cwd()))
+
+
+def _parsed(weights: Sequence[str]) -> dict[str, float]:
+    parsed: dict[str, float] = {}
+    for text in weights:
+        name, _, number = text.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not name or not math.isfinite(weight):
+            raise click.UsageError(f"--weight {text!r} is not CHECKPOINT=W with a finite number W, such as folder=0.5")
+        if name in parsed:
+            raise click.UsageError(f"--weight gives {name!r} twice: add the two up")
+        parsed[name] = weight
+    return parsed
+
+
+def _folders(alphas: Sequence[float], out: Path) -> dict[tuple[float, ...], Path]:
+    for alpha in alphas:
+        if not math.isfinite(alpha):
+            raise click.UsageError(f"--alpha {alpha} is not finite: give a number such as 1.5")
+    if len(alphas) == 1:
+        return {(alphas[0],): out}
+    return {(alpha,): out / f"alpha_{alpha_label(alpha).removeprefix('+')}" for alpha in alphas}
+
+
+def _summary(record: Mapping[str, Any]) -> str:
+    if "alpha" in record:
+        effective = record["alpha_effective"]
+        after = "the inputs are equal" if effective is None else f"{effective:.6g} after rounding"
+        made = f"α = {record['alpha']:g} ({after})"
+    else:
+        terms = [f"{weight:+g}·({name} − base)" for name, weight in record["weights"].items()]
+        made = " ".join([record["base"], *terms])
+    copied = record["copied"]
+    return f"{made}; {len(copied)} tensors that are no floats copied: {', '.join(copied)}" if copied else made
+
+
+@contextmanager
+def _progress(total: int, *, quiet: bool) -> Generator[Callable[[int], None]]:
+    """Show how far a merge is: a bar on a terminal, a line now and then in a log."""
+    console = Console(file=sys.stderr)
+    done, next_line = 0, time.monotonic() + _SECONDS_BETWEEN_LINES
+    columns = TextColumn("merging"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+        task = bars.add_task("", total=total)
+
+        def advance(num_bytes: int) -> None:
+            nonlocal done, next_line
+            done += num_bytes
+            bars.update(task, completed=done)
+            if not quiet and not console.is_terminal and time.monotonic() > next_line:
+                next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+                console.print(f"merged {done / 1e9:.1f} of {total / 1e9:.1f} GB", highlight=False)
+
+        yield advance

@@ -1,0 +1,63 @@
+"""`alphamix report`: analyse a finished run again."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.experiment import config as experiment
+from alphamix.ensemble.experiment.resolved import read_inputs
+from alphamix.ensemble.report.tables import tables
+from alphamix.ensemble.run import pipeline as run
+from alphamix.ensemble.store import STORE_NAME, Store
+
+
+class NoRunError(EnsembleError):
+    """A folder lacks what a run leaves there."""
+
+
+@click.command("report")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as analysis.level=0.9; may be repeated."
+)
+@click.option("--coverage", "level", type=click.FloatRange(0, 1, min_open=True), help="Accept at this coverage level.")
+@click.option("--verdicts", "verdict_set", metavar="NAME", help="This set of verdicts [the current one].")
+def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdict_set: str | None) -> None:
+    """Analyse the run in FOLDER again, and write its tables, figures and page anew. Nothing is sampled or graded.
+
+    At a coverage level, or of a named set of verdicts, the report goes to a folder of its own inside FOLDER.
+    """
+    inputs = read_inputs(experiment.load(folder / "experiment.toml", overrides, os.environ))
+    judge = _judge(folder / "manifest.json")
+    if not (folder / STORE_NAME).is_file():  # which opening would make
+        raise NoRunError(f"{folder} holds no {STORE_NAME}, a run's record: name the folder of a run, or run it again")
+    target = folder / _subfolder(level, verdict_set)
+    with Store(folder / STORE_NAME) as store:
+        if verdict_set is not None:
+            judge = json.loads(next(iter(store.judges(verdict_set)), json.dumps(judge)))
+        analysis = run.report(store, inputs, target, judge, verdict_set, 1.0 if level is None else level)
+        owed = run.num_owed(store)
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(tables(analysis))
+    console.print(f"\nReport: {target / 'report.html'}", soft_wrap=True)
+    if owed:
+        console.print(f"The run is not finished: {owed:,} samples or verdicts are owed, and no figure knows of them.")
+
+
+def _subfolder(level: float | None, verdict_set: str | None) -> str:
+    parts = [*([f"verdicts-{verdict_set}"] if verdict_set else []), *([f"coverage-{level:g}"] if level else [])]
+    return "_".join(parts)
+
+
+def _judge(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["judge"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise NoRunError(
+            f"{path} does not say how the run was judged ({error}): `alphamix resume {path.parent}` writes it anew"
+        ) from error

@@ -1,0 +1,100 @@
+"""`alphamix policies trajectory`: how straight a training run is, and the checkpoint that it leads to."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Column, Table
+
+from alphamix.policies.checkpoints.atomic_folders import check_room, refuse_taken
+from alphamix.policies.checkpoints.locate import locate, source
+from alphamix.policies.checkpoints.safetensors_folder import size
+from alphamix.policies.merging.trajectory import STRAIGHT, Linearity, extrapolate, linearity
+from alphamix.policies.policy_file.recipes import Method
+from alphamix.policies.types import PolicyError
+
+
+@click.command("trajectory")
+@click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=CHECKPOINT …")
+@click.option("--min-range", type=float, default=0.0, show_default=True, help="Count weights that move by more.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--output", type=click.Path(path_type=Path), help="Draw R² by tensor into this file.")
+@click.option("--step", type=float, help="Extrapolate to this step; goes with --out.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the extrapolated checkpoint.")
+@click.option("--method", type=click.Choice(["lines", "rank-1"]), default="lines", show_default=True)
+@click.option("--norms", type=click.Choice(["extrapolate", "copy"]), default="extrapolate", show_default=True)
+def command(
+    checkpoints: tuple[str, ...],
+    min_range: float,
+    as_json: bool,
+    output: Path | None,
+    step: float | None,
+    out: Path | None,
+    method: Method,
+    norms: str,
+) -> None:
+    """Report R² of a line through checkpoints (folders or hub ids) of one run; with --step and --out, follow it."""
+    if (step is None) != (out is None):
+        raise click.UsageError("--step and --out go together: give both, or neither")
+    run = _parsed(checkpoints)
+    if out is not None:
+        refuse_taken(out)
+        check_room(out, size(run[max(run)]))
+    rows = linearity(run, min_range=min_range)
+    if output is not None:
+        _draw(rows, output)
+    if step is not None and out is not None:
+        extrapolate(run, step, out, method=method, norms=norms == "extrapolate")
+    if as_json:
+        overall = asdict(rows[""])
+        tensors = {name: asdict(row) for name, row in rows.items() if name}
+        click.echo(json.dumps({"min_range": min_range, "overall": overall, "tensors": tensors}, indent=2))
+        return
+    table = Table(Column("tensor", overflow="fold"), "weights", "selected", "mean R²", "pooled R²", f"R² ≥ {STRAIGHT}")
+    for name, row in rows.items():
+        shares = (row.mean, row.pooled, row.straight)
+        cells = ["n/a" if value is None else f"{value:.3f}" for value in shares]
+        table.add_row(name or "all", str(row.num_weights), str(row.num_selected), *cells)
+    console = Console()
+    console.print(table)
+    console.print(f"Selected: weights whose range over the checkpoints is above {min_range:g}.", highlight=False)
+
+
+def _parsed(checkpoints: tuple[str, ...]) -> dict[int, Path]:
+    run: dict[int, Path] = {}
+    for text in checkpoints:
+        step, _, place = text.partition("=")
+        if not step.isdecimal() or not place or int(step) in run:
+            raise click.UsageError(
+                f"{text!r} is no checkpoint of its own step: write each as STEP=CHECKPOINT, as 200=run/b"
+            )
+        run[int(step)] = locate(source(place, Path.cwd()))
+    return run
+
+
+def _draw(rows: Mapping[str, Linearity], path: Path) -> None:
+    """Bars of the mean R² by tensor, with that of all weights as a line."""
+    try:
+        figure_class: Any = importlib.import_module("matplotlib.figure").Figure
+    except ModuleNotFoundError as error:
+        raise PolicyError(f"a picture needs the package {error.name}: pip install 'alphamix[report]'.") from error
+    drawn = {name: row.mean for name, row in rows.items() if name and row.mean is not None}
+    overall = rows[""].mean
+    if overall is None:
+        raise PolicyError("there is no R² to draw: give three or more checkpoints that differ.")
+    figure = figure_class(figsize=(7, 1.2 + 0.16 * len(drawn)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(drawn), list(drawn.values()), color="#457b9d")
+    axes.axvline(overall, color="#e76f51", label=f"all weights: {overall:.3f}")
+    axes.set(xlim=(0, 1), xlabel="mean R² of a line per weight")
+    axes.margins(y=0.01)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside upper right")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,1 @@
+"""Option types and options that several commands share."""

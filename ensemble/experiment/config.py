@@ -1,0 +1,156 @@
+"""An experiment as the user writes it: one TOML file, settings from the environment, flags on top.
+
+Flags beat variables (`ALPHAMIX_BUDGET__SAMPLES=50`), variables beat the file, the file beats defaults. Everything that
+can be wrong without opening a model is refused here, before anything is written.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from alphamix.ensemble.budget import CURRENCIES
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.experiment.schema import (
+    BUILT_IN_ARMS,
+    REPORTED_ARMS,
+    AllocationSection,
+    AnalysisSection,
+    BudgetSection,
+    GradingSection,
+    PoliciesSection,
+    ProblemsSection,
+    SamplingSection,
+    Section,
+)
+from alphamix.policies.policy_file.toml_errors import nearest, read_toml, validated
+
+VARIABLE_PREFIX = "ALPHAMIX_"
+
+
+class ExperimentError(EnsembleError):
+    """An experiment does not hold together: the message says why, then what to do."""
+
+
+class Experiment(Section):
+    """All sections; `name` names the run's folder."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    problems: ProblemsSection
+    policies: PoliciesSection
+    sampling: SamplingSection = SamplingSection()
+    budget: BudgetSection
+    allocation: AllocationSection = AllocationSection()
+    grading: GradingSection = GradingSection()
+    analysis: AnalysisSection = AnalysisSection()
+
+    def to_toml(self) -> dict[str, Any]:
+        """Everything but what was left out and has no default, in the form that `load` reads."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def load(path: Path, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Experiment:
+    """Read an experiment and refuse one whose numbers do not fit together.
+
+    Args:
+        path: TOML file; its relative paths are relative to its folder.
+        overrides: `section.key=value`, values as in TOML (a bare word is a string); paths relative to here.
+        environment: variables; `ALPHAMIX_SECTION__KEY` overrides `section.key`.
+
+    Raises:
+        ExperimentError: one line with cause and cure.
+    """
+    data = read_toml(path, ExperimentError)
+    _anchor(data, path.parent)
+    for source, key, value in [*_from_environment(environment or {}), *map(_from_flag, overrides)]:
+        _set(data, source, key, value)
+    _anchor(data, Path.cwd())
+    experiment = validated(Experiment, data, str(path), ExperimentError)
+    _check_numbers(experiment)
+    return experiment
+
+
+def _check_numbers(experiment: Experiment) -> None:
+    _check_budget(experiment.budget)
+    _check_arms(experiment.allocation)
+    if experiment.budget.samples is not None:
+        _check_samples(experiment, experiment.budget.samples)
+    prompt = experiment.sampling.prompt
+    if prompt is not None and "{statement}" not in prompt:
+        raise ExperimentError(f"sampling.prompt is {prompt!r}, which lacks the problem: put {{statement}} into it")
+
+
+def _check_budget(budget: BudgetSection) -> None:
+    amounts = budget.amounts
+    if len(amounts) != 1:
+        given = " and ".join(f"budget.{currency} = {amount:g}" for currency, amount in amounts.items())
+        raise ExperimentError(
+            f"arms are matched in one currency, and {given or 'no budget'} is given: give one of "
+            f"{', '.join(f'budget.{currency}' for currency in CURRENCIES)}"
+        )
+    if budget.costs is not None and budget.samples is not None:
+        raise ExperimentError(
+            "budget.costs says what samples cost, but the budget is in samples, which cost 1 each: leave costs out, or "
+            "give budget.tokens or budget.seconds"
+        )
+
+
+def _check_arms(allocation: AllocationSection) -> None:
+    for name, weights in allocation.weights.items():
+        if name in (*BUILT_IN_ARMS, *REPORTED_ARMS):
+            raise ExperimentError(f"allocation.weights.{name} has the name of another arm: rename it")
+        if not any(weights.values()):
+            raise ExperimentError(f"allocation.weights.{name} gives no policy a weight above 0: give one")
+    known = [*BUILT_IN_ARMS, *allocation.weights]
+    for name in allocation.arms:
+        if name not in known:
+            raise ExperimentError(f"allocation.arms names {name!r}, which is no arm: {nearest(name, known)}")
+
+
+def _check_samples(experiment: Experiment, budget: int) -> None:
+    samples = experiment.sampling.samples
+    if samples is not None and budget > samples and "singles" in experiment.allocation.arms:
+        raise ExperimentError(
+            f"budget.samples = {budget}, but sampling.samples = {samples} per policy and problem, so no single policy "
+            f"can be scored at that budget: set sampling.samples to {budget} or more, or lower the budget"
+        )
+
+
+def _anchor(data: dict[str, Any], folder: Path) -> None:
+    for section in ("problems", "policies"):
+        table = data.get(section)
+        if isinstance(table, dict) and isinstance(table.get("file"), str):
+            table["file"] = str(folder / table["file"])
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    return [
+        (name, name.removeprefix(VARIABLE_PREFIX).lower().replace("__", "."), value)
+        for name, value in sorted(environment.items())
+        if name.startswith(VARIABLE_PREFIX) and "__" in name
+    ]
+
+
+def _from_flag(override: str) -> tuple[str, str, str]:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ExperimentError(f"--set {override!r} has no form key=value: write for example budget.samples=50")
+    return f"--set {override}", key.strip(), value.strip()
+
+
+def _set(data: dict[str, Any], source: str, key: str, text: str) -> None:
+    *sections, last = key.split(".")
+    table = data
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ExperimentError(f"{source}: {section!r} is a value, not a section: name a key such as budget.samples")
+    if sections == ["budget"] and last in CURRENCIES:  # a budget that comes later takes the place of an earlier one
+        for currency in CURRENCIES:
+            table.pop(currency, None)
+    try:
+        table[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = text

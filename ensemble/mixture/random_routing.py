@@ -1,0 +1,138 @@
+"""Random routing: each of B samples draws its policy independently with fixed weights, as a load balancer would.
+
+How many samples each policy gets is then multinomial, so its coverage is an average over allocations: the best
+allocation (`search`) is never worse, and by how much it is better is what fixing the split is worth. Weights are
+chosen under the same posterior as allocations; at mean solve rates they would trust a lucky policy with everything.
+Axes: `M` policies, `P` problems, `K` numbers of samples, `F` frequencies.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import rfft
+from scipy.optimize import minimize
+from scipy.stats import poisson
+
+from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.mixture.relaxation import Region, relax
+from alphamix.ensemble.mixture.single_thread_blas import one_thread
+from alphamix.ensemble.statistics.beta_posterior import Posterior
+
+Complexes = NDArray[np.complex128]
+
+_CELLS_AT_ONCE = 2_000_000
+_NEGLIGIBLE = 1e-6
+_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Weights of a random mixture and what it covers."""
+
+    weights_M: Floats
+    """`[M]` chance of each policy at each sample; sums to 1."""
+    coverage: float
+    """Expected coverage under the posterior, exact."""
+    gap: float
+    """How much coverage other weights could add at most."""
+
+
+@one_thread
+def best_routing(posterior: Posterior, num_samples: int) -> Routing:
+    """Choose weights w that maximise expected coverage, 1 - mean over problems of E[(Σ_j w_j (1 - p_j))^B].
+
+    It is concave in w, and by its gradient no weights cover more than coverage(w) + max_j gradient_j - gradient · w.
+
+    Args:
+        posterior: beliefs about solve rates.
+        num_samples: B per problem, at least 1.
+    """
+    num_policies = len(posterior.a_MP)
+    simplex = Region(
+        np.zeros(num_policies, np.int64),
+        np.full(num_policies, num_samples),
+        np.ones(num_policies),
+        float(num_samples),
+    )
+    weights_M = _weights(relax(posterior, simplex).k_M)
+    solution = minimize(
+        partial(_log_miss, posterior, num_samples),
+        weights_M,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * num_policies,
+        constraints={"type": "eq", "fun": lambda w_M: w_M.sum() - 1, "jac": np.ones_like},
+        options={"ftol": _TOLERANCE},
+    )
+    weights_M = _weights(solution.x)
+    last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_P
+    miss = float(weights_M @ last_miss_M)
+    return Routing(weights_M, 1 - miss, max(0.0, num_samples * (miss - float(last_miss_M.min()))))
+
+
+def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floats:
+    """`[M, P]` chance that B samples all fail, the last of this policy and the others drawn at random.
+
+    Averaged over M with the weights it is the chance that B samples drawn at random fail; times B it is the gradient
+    of that chance in the weights.
+
+    The mean over k ~ Multinomial(B - 1, w) is the coefficient of x^(B - 1) in the product over policies of
+    Σ_k Poisson(k; (B - 1) w_j) miss_j(k) x^k, over that of the Poisson counts alone, for independent Poisson counts
+    of a given sum are multinomial. It is read off the product's Fourier transform, long enough that what wraps around
+    is below rounding noise. Errors are absolute, of the order of 1e-15.
+    """
+    num_others = num_samples - 1
+    length = 1 << max(6, (4 * num_samples).bit_length())
+    frequency_F = np.arange(length // 2 + 1)
+    twice_F = np.where((frequency_F == 0) | (frequency_F == length // 2), 1, 2)
+    coefficient_F = np.exp(2j * np.pi * frequency_F * num_others / length) * twice_F / length
+    drawn_J = np.flatnonzero(weights_M > 0)
+    pmf_J1K = np.array([[poisson.pmf(np.arange(num_samples), num_others * w)] for w in weights_M[drawn_J]])
+
+    num_problems = len(posterior.weight_P)
+    found_MP = np.empty((len(weights_M), num_problems))
+    num_chunks = min(num_problems, len(drawn_J) * num_problems * length // _CELLS_AT_ONCE + 1)
+    for rows in np.array_split(np.arange(num_problems), num_chunks):
+        miss_MPK = _misses(posterior.a_MP[:, rows], posterior.b_MP[:, rows], num_samples)
+        drawn_JPF = rfft(miss_MPK[drawn_J, :, :-1] * pmf_J1K, length)
+        with_last_JPF = rfft(miss_MPK[drawn_J, :, 1:] * pmf_J1K, length)
+        all_P = (drawn_JPF.prod(axis=0) @ coefficient_F).real
+        found_MP[:, rows] = miss_MPK[:, :, 1] * all_P
+        for j, others_PF, last_PF in zip(drawn_J, _products_of_others(drawn_JPF), with_last_JPF, strict=True):
+            found_MP[j, rows] = ((others_PF * last_PF) @ coefficient_F).real
+    return np.clip(found_MP / poisson.pmf(num_others, num_others), 0, 1)
+
+
+def _products_of_others(factors_JPF: Complexes) -> Iterator[Complexes]:
+    """For each factor the product of all others, without division: a factor may be 0."""
+    after = [np.ones_like(factors_JPF[0])]
+    for factor_PF in factors_JPF[:0:-1]:
+        after.append(after[-1] * factor_PF)
+    before_PF = np.ones_like(factors_JPF[0])
+    for factor_PF in factors_JPF:
+        yield before_PF * after.pop()
+        before_PF = before_PF * factor_PF
+
+
+def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tuple[float, Floats]:
+    """Logarithm of the chance that all samples fail, and its gradient in the weights."""
+    last_miss_M = last_miss(posterior, _weights(weights_M), num_samples) @ posterior.weight_P
+    miss = float(_weights(weights_M) @ last_miss_M)
+    return float(np.log(miss)), num_samples * last_miss_M / miss
+
+
+def _weights(share_M: Floats) -> Floats:
+    """Weights of sum 1, none negative and none negligible."""
+    share_M = share_M * (share_M > _NEGLIGIBLE * share_M.max())
+    return share_M / share_M.sum()
+
+
+def _misses(a_MP: Floats, b_MP: Floats, num_samples: int) -> Floats:
+    """`[M, P, K]` chance that k = 0 … B samples of a policy all fail."""
+    k_K = np.arange(num_samples)
+    miss_MPK = np.ones((*a_MP.shape, num_samples + 1))
+    np.cumprod((b_MP[..., None] + k_K) / ((a_MP + b_MP)[..., None] + k_K), axis=2, out=miss_MPK[:, :, 1:])
+    return miss_MPK

@@ -1,0 +1,112 @@
+"""The table of counts per problem and policy: n graded samples, c accepted, and why the others failed.
+
+All analysis starts here. Axes: `M` policies, `P` problems; every cell is there (`outcomes_file` reads and writes
+tables, and refuses those with holes). n may differ from cell to cell.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+
+from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.errors import EnsembleError
+
+FAILURES = ("optimisation", "correctness", "format", "exhausted")
+Cost = Literal["tokens", "seconds"]
+
+
+class OutcomesError(EnsembleError):
+    """A table of outcomes does not hold: the message says why, then what to do."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Counts of one experiment, every policy on every problem."""
+
+    problems: tuple[str, ...]
+    policies: tuple[str, ...]
+    num_samples_MP: Ints
+    """`[M, P]` graded samples."""
+    num_correct_MP: Ints
+    """`[M, P]` accepted samples."""
+    num_failures_MP: Mapping[str, Ints]
+    """`[M, P]` by failure class; empty where the classes are unknown."""
+    costs_MP: Mapping[str, Floats]
+    """`[M, P]` means per sample of `tokens` and `seconds`; empty where unknown, NaN in cells where unknown."""
+    stopped_MP: Bools | None = None
+    """`[M, P]` where drawing ended because of what was drawn (an adaptive run); None where every n was fixed before."""
+    left_out: tuple[str, ...] = ()
+    """Policies or problems of the table that were left out since samples of theirs are missing."""
+
+    @property
+    def solve_rate_MP(self) -> Floats:
+        """`[M, P]` share of accepted samples."""
+        return self.num_correct_MP / self.num_samples_MP
+
+    def row(self, policy: str) -> int:
+        """Index of a policy on the axis M."""
+        return self.policies.index(policy)
+
+    def rows(self, policies: Sequence[str]) -> list[int]:
+        """Indices of policies that a user named.
+
+        Raises:
+            OutcomesError: one is unknown; the message names the nearest known.
+        """
+        for policy in policies:
+            if policy not in self.policies:
+                near = get_close_matches(policy, self.policies, n=1, cutoff=0)
+                raise OutcomesError(f"the outcomes hold no policy {policy!r}: did you mean {near[0]!r}?")
+        return [self.row(policy) for policy in policies]
+
+    def select(self, *, policies: Sequence[int] | Ints | None = None, problems: Ints | None = None) -> "Outcomes":
+        """Keep the policies and problems with these indices, in this order."""
+        rows = np.arange(len(self.policies)) if policies is None else np.asarray(policies, np.int64)
+        columns = np.arange(len(self.problems)) if problems is None else problems
+        cells = np.ix_(rows, columns)
+        return replace(
+            self,
+            problems=tuple(self.problems[p] for p in columns),
+            policies=tuple(self.policies[m] for m in rows),
+            num_samples_MP=self.num_samples_MP[cells],
+            num_correct_MP=self.num_correct_MP[cells],
+            num_failures_MP={name: failed_MP[cells] for name, failed_MP in self.num_failures_MP.items()},
+            costs_MP={name: cost_MP[cells] for name, cost_MP in self.costs_MP.items()},
+            stopped_MP=None if self.stopped_MP is None else self.stopped_MP[cells],
+        )
+
+    def mean_cost_M(self, cost: Cost) -> Floats:
+        """`[M]` what one sample of each policy costs, as the mean over problems.
+
+        Raises:
+            OutcomesError: some cell does not say, or a policy's samples cost nothing.
+        """
+        cost_MP = self.costs_MP.get(cost)
+        if cost_MP is None:
+            raise OutcomesError(f"the outcomes have no column {cost!r}: add it, or give the budget in samples")
+        wrong_M = ~(cost_MP.mean(axis=1) > 0)
+        if wrong_M.any():
+            policy = self.policies[int(wrong_M.argmax())]
+            raise OutcomesError(
+                f"the {cost} of policy {policy!r} are unknown for some problem, or all 0: "
+                "fill the column in, or leave out the policy"
+            )
+        return cost_MP.mean(axis=1)
+
+    def check_fixed_size(self) -> None:
+        """Refuse outcomes whose n depends on what was drawn: no estimator of pass@k is unbiased for them.
+
+        Raises:
+            OutcomesError: naming the first such cell.
+        """
+        if self.stopped_MP is None or not self.stopped_MP.any():
+            return
+        m, p = np.argwhere(self.stopped_MP)[0]
+        raise OutcomesError(
+            f"drawing stopped early in {int(self.stopped_MP.sum())} cells (first: policy {self.policies[m]!r} on "
+            f"problem {self.problems[p]!r}), so counts there are biased and pass@k is undefined: "
+            "report coverage at cost, or draw samples of a fixed size"
+        )

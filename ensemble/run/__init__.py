@@ -1,0 +1,1 @@
+"""Running an experiment: plan, sample, grade and report, resumable at any moment."""

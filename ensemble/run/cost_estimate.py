@@ -1,0 +1,351 @@
+"""What a run will need, told from one that was measured: engine or GPU hours, disk, grading CPU hours, wall hours.
+
+`Rates` are what a policy's samples took in a run; `estimate_run` multiplies them by a plan. With S samples:
+
+- tokens = S · mean completion tokens of a sample, or S · the number that is given.
+- engine hours = tokens / tokens per second of one engine / 3600. The throughput is the run's own (tokens over the time
+  in which at least one request was under way, waits between two sittings left out, by its number of engines) or given.
+  It counts completion tokens: reading the prompts is in it, as long as prompts and answers keep their proportion.
+- disk = an empty record + S · (bytes of a row + compressed bytes of a text). Where tokens are given, texts grow in
+  proportion to them, unless the bytes of a token are given, too. Long texts compress better than short ones, so a run
+  of longer answers is at most so large.
+- grading CPU hours = S · (`JUDGE_FACTOR` · CPU seconds of the program as recorded + `JUDGE_OVERHEAD_S`). Programs are
+  taken to be all different; a program that comes again at a problem is not run again.
+- wall hours = the longer of sampling (engine hours / engines) and grading (CPU hours / workers), which overlap.
+
+Ranges are prediction intervals for the mean over new problems and policies, of the same kind as those measured: with
+means per problem of standard deviation s over P measured problems, the mean over Q new ones lies within
+t · s · √(1/P + 1/Q), Student's t with P − 1 degrees of freedom (Geisser, Predictive Inference, 1993, section 2.2), and
+likewise over policies where the plan's are not those measured. Nothing is sampled, graded or written here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+from math import inf, isfinite, nan, sqrt
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.store import Store
+
+JUDGE_FACTOR = 2.1
+"""CPU seconds of grading for each that is recorded of a program: failures are confirmed, some acceptances audited."""
+JUDGE_OVERHEAD_S = 0.0014
+"""CPU seconds of grading beside the program itself. Both were fitted by `benchmarks/cost.py`."""
+
+_LEVEL = 0.95
+_SLICES = 10
+"""Parts of a run's samples, in the order in which they came, whose throughput is compared."""
+_EMPTY_RECORD_BYTES = 15 * 4096
+
+
+class CostError(EnsembleError):
+    """A run cannot tell what is asked: the message says why, then what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An estimate, and between what it lies with 95 % of certainty."""
+
+    low: float
+    mean: float
+    high: float
+
+    def __add__(self, other: "Range") -> "Range":
+        """Add up what varies together: ends to ends."""
+        return Range(self.low + other.low, self.mean + other.mean, self.high + other.high)
+
+    def times(self, factor: float, more: float = 0.0) -> "Range":
+        """Multiply by a factor that is not negative, then add a number."""
+        return Range(*(factor * value + more for value in (self.low, self.mean, self.high)))
+
+    def divided_by(self, other: "Range") -> "Range":
+        """Divide; the widest range of the quotient."""
+        return Range(_ratio(self.low, other.high), _ratio(self.mean, other.mean), _ratio(self.high, other.low))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A mean over problems and policies (or slices of time), with what it varies by."""
+
+    mean: float
+    deviation: float
+    """Standard deviation of the means of problems."""
+    count: int
+    """Problems that it was measured on."""
+    policy_deviation: float = 0.0
+    num_policies: int = 1
+
+    def predict(self, problems: int, policies: int | None = None) -> Range:
+        """The mean over new problems, and over so many new policies [the policy measured].
+
+        Raises CostError where a single problem was measured, which tells no spread.
+        """
+        if self.count < 2:
+            raise CostError("one problem tells no spread: measure on a run of two problems or more")
+        half = _half_width(self.deviation, self.count, problems)
+        if policies is not None and self.num_policies > 1:
+            half = sqrt(half**2 + _half_width(self.policy_deviation, self.num_policies, policies) ** 2)
+        return Range(max(0.0, self.mean - half), self.mean, self.mean + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What samples took in a run, on the average of one sample.
+
+    A mean is NaN where the run does not know it (imported samples may not tell their tokens; none may be graded).
+    """
+
+    samples: int
+    prompt_tokens: Spread
+    completion_tokens: Spread
+    engine_s: Spread
+    """Seconds from a request to its answer; a request for several samples counts for each."""
+    text_bytes: Spread
+    """Compressed."""
+    grading_cpu_s: Spread
+    """CPU seconds of the program, as recorded: without the judge's own."""
+    row_bytes: float
+    """What a slot, a sample and a verdict take beside the text."""
+    samples_per_s: float
+    tokens_per_s: Spread
+    """Completion tokens in each second in which the policy was sampled; the spread is over slices of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a plan is carried out with."""
+
+    tokens: float | None = None
+    """Completion tokens of a sample, where they are not as in the run that was measured."""
+    bytes_per_token: float | None = None
+    """What the text of a token takes, compressed, where it is not as in the run that was measured."""
+    tokens_per_s: float | None = None
+    """Completion tokens per second of one engine or GPU, where it is not that of the run that was measured."""
+    measured_engines: int = 1
+    """Engines, or GPUs, that the run that was measured had."""
+    engines: int = 1
+    workers: int = 1
+    """Cores that grade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a plan needs; None where nothing tells."""
+
+    samples: int
+    prompt_tokens: Range | None
+    completion_tokens: Range | None
+    disk_bytes: Range | None
+    engine_hours: Range | None
+    grading_cpu_hours: Range | None
+    wall_hours: Range | None
+
+
+def rates_of(store: Store) -> dict[str, Rates]:
+    """Measure what the samples of each policy of a run took. A policy that has no sample is left out.
+
+    Raises CostError where the run has no samples.
+    """
+    cells_of_policy, row_bytes = _cells(store)
+    return {policy: _rates([cells], store.times(policy), row_bytes) for policy, cells in cells_of_policy.items()}
+
+
+def pooled(store: Store) -> Rates:
+    """Measure the samples of all policies of a run together, as of policies that are like them.
+
+    Raises CostError where the run has no samples.
+    """
+    cells_of_policy, row_bytes = _cells(store)
+    return _rates(list(cells_of_policy.values()), store.times(), row_bytes)
+
+
+def estimate_run(
+    problems: int,
+    samples_of_policy: Mapping[str, int],
+    rates: Mapping[str, Rates] | None,
+    resources: Resources | None = None,
+) -> Cost:
+    """Estimate what a plan of named policies needs.
+
+    Args:
+        problems: Of the plan.
+        samples_of_policy: How many samples each policy gives, over all problems.
+        rates: Measured, by policy. A term is told if every policy of the plan has it.
+        resources: What it is carried out with.
+    """
+    resources = resources or Resources()
+    if rates is None or not samples_of_policy.keys() <= rates.keys():
+        return Cost(sum(samples_of_policy.values()), None, None, None, None, None, None)
+    parts = [_part(samples, problems, None, rates[name], resources) for name, samples in samples_of_policy.items()]
+    return _whole(_summed(parts), resources)
+
+
+def estimate(problems: int, policies: int, samples: int, rates: Rates, resources: Resources | None = None) -> Cost:
+    """Estimate what `samples` per problem and policy need, of policies that are like those measured (`pooled`)."""
+    resources = resources or Resources()
+    return _whole(_part(problems * policies * samples, problems, policies, rates, resources), resources)
+
+
+def _part(samples: int, problems: int, policies: int | None, rates: Rates, resources: Resources) -> Cost:
+    """Everything but the wall time, of policies with these rates."""
+
+    def total(spread: Spread) -> Range | None:
+        return spread.predict(problems, policies).times(samples) if isfinite(spread.mean) else None
+
+    tokens, text_bytes = total(rates.completion_tokens), total(rates.text_bytes)
+    if resources.tokens is not None:
+        longer = resources.tokens / rates.completion_tokens.mean if rates.completion_tokens.mean else nan
+        text_bytes = text_bytes.times(longer) if text_bytes is not None and isfinite(longer) else None
+        tokens = Range(*(3 * [resources.tokens * samples]))
+    if resources.bytes_per_token is not None:
+        text_bytes = tokens.times(resources.bytes_per_token) if tokens else None
+    cpu_s = total(rates.grading_cpu_s)
+    throughput = _throughput(rates, resources)
+    return Cost(
+        samples,
+        total(rates.prompt_tokens),
+        tokens,
+        text_bytes.times(1, rates.row_bytes * samples) if text_bytes else None,
+        tokens.divided_by(throughput.times(3600)) if tokens and throughput else None,
+        cpu_s.times(JUDGE_FACTOR / 3600, JUDGE_OVERHEAD_S * samples / 3600) if cpu_s else None,
+        None,
+    )
+
+
+def _throughput(rates: Rates, resources: Resources) -> Range | None:
+    """Tokens per second of one engine."""
+    if resources.tokens_per_s is not None:
+        return Range(*(3 * [resources.tokens_per_s]))
+    if not isfinite(rates.tokens_per_s.mean):
+        return None
+    measured = rates.tokens_per_s.predict(_SLICES) if rates.tokens_per_s.count > 1 else None
+    mean = rates.tokens_per_s.mean
+    return (measured or Range(mean, mean, mean)).times(1 / resources.measured_engines)
+
+
+def _summed(parts: Sequence[Cost]) -> Cost:
+    """Add up every term that all parts have."""
+
+    def total(term: str) -> Range | None:
+        ranges: list[Range | None] = [getattr(part, term) for part in parts]
+        known = [one for one in ranges if one is not None]
+        return reduce(Range.__add__, known) if known and len(known) == len(ranges) else None
+
+    terms = [field.name for field in fields(Cost) if field.name != "samples"]
+    return Cost(sum(part.samples for part in parts), **{term: total(term) for term in terms})
+
+
+def _whole(cost: Cost, resources: Resources) -> Cost:
+    """Add what there is once, however many parts: an empty record, and the wall time of all."""
+    if cost.disk_bytes is not None:
+        cost = replace(cost, disk_bytes=cost.disk_bytes.times(1, _EMPTY_RECORD_BYTES))
+    if cost.engine_hours is None or cost.grading_cpu_hours is None:
+        return cost
+    sampling, grading = (
+        cost.engine_hours.times(1 / resources.engines),
+        cost.grading_cpu_hours.times(1 / resources.workers),
+    )
+    longer = Range(max(sampling.low, grading.low), max(sampling.mean, grading.mean), max(sampling.high, grading.high))
+    return replace(cost, wall_hours=longer)
+
+
+def _cells(store: Store) -> tuple[dict[str, pd.DataFrame], float]:
+    """Means of each problem by policy, and the bytes that a sample takes beside its text."""
+    cells = store.cell_costs()
+    if cells.empty:
+        raise CostError(f"{store.path.parent} has no samples yet: measure on a run that has some")
+    text_bytes = float((cells["text_bytes"] * cells["n"]).sum())
+    row_bytes = max(0.0, store.size() - _EMPTY_RECORD_BYTES - text_bytes) / float(cells["n"].sum())
+    return {str(policy): one for policy, one in cells.groupby("policy", sort=False)}, row_bytes
+
+
+def _rates(cells: list[pd.DataFrame], times: pd.DataFrame, row_bytes: float) -> Rates:
+    """Rates of the cells (means over samples) of some policies."""
+
+    def spread(column: str) -> Spread:
+        by_problem = pd.concat([one.set_index("problem")[column] for one in cells], axis=1, sort=False)
+        values_PM = by_problem.to_numpy(float)
+        return _spread(values_PM)
+
+    samples = int(sum(one["n"].sum() for one in cells))
+    busy_s = _busy_s(times)
+    return Rates(
+        samples,
+        spread("prompt_tokens"),
+        spread("completion_tokens"),
+        spread("seconds"),
+        spread("text_bytes"),
+        spread("cpu_s"),
+        row_bytes,
+        _ratio(len(times), busy_s),
+        _throughput_of(times, busy_s),
+    )
+
+
+def _spread(values_PM: Floats) -> Spread:
+    """Mean and deviations of the means of cells; cells that nobody knows are left out."""
+    known_PM = np.isfinite(values_PM)
+    if not known_PM.any():
+        return Spread(nan, nan, 0)
+    means_P = [row[known].mean() for row, known in zip(values_PM, known_PM, strict=True) if known.any()]
+    means_M = [column[known].mean() for column, known in zip(values_PM.T, known_PM.T, strict=True) if known.any()]
+    return Spread(
+        float(np.mean(values_PM[known_PM])), _deviation(means_P), len(means_P), _deviation(means_M), len(means_M)
+    )
+
+
+def _throughput_of(times: pd.DataFrame, busy_s: float) -> Spread:
+    """Tokens per second of a run's samples, each taken to come evenly from its request on; and over slices of time."""
+    if busy_s <= 0:
+        return Spread(nan, nan, 0)
+    ends, seconds, tokens = (times[column].to_numpy(float) for column in ("created", "seconds", "completion_tokens"))
+    starts = ends - seconds
+    lengths = np.maximum(seconds, 1e-6)
+    edges = _slices(starts, ends)
+    made = [float((tokens * np.clip((edge - starts) / lengths, 0, 1)).sum()) for edge in edges]
+    rates = np.diff(made) / (busy_s / _SLICES)
+    return Spread(float(tokens.sum() / busy_s), _deviation(rates.tolist()), _SLICES)
+
+
+def _slices(starts: Floats, ends: Floats) -> list[float]:
+    """Times that cut the busy time into equal slices."""
+    starts, ends = _busy(starts, ends)
+    busy = np.concatenate([[0.0], np.cumsum(ends - starts)])
+    wanted = np.linspace(0, busy[-1], _SLICES + 1)
+    place = np.clip(np.searchsorted(busy, wanted, side="right") - 1, 0, len(starts) - 1)
+    return (starts[place] + wanted - busy[place]).tolist()
+
+
+def _busy_s(times: pd.DataFrame) -> float:
+    """Seconds in which at least one request was under way."""
+    ends = times["created"].to_numpy(float)
+    starts, ends = _busy(ends - times["seconds"].to_numpy(float), ends)
+    return float((ends - starts).sum())
+
+
+def _busy(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:
+    """The union of intervals, as intervals that lie apart, in order."""
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    is_first = np.concatenate([[True], starts[1:] > ends[:-1]])[: len(starts)]
+    is_last = np.concatenate([is_first[1:], [True]])[: len(starts)]
+    return starts[is_first], ends[is_last]
+
+
+def _half_width(deviation: float, measured: int, planned: int) -> float:
+    if measured < 2:
+        return inf
+    return float(stdtrit(measured - 1, (1 + _LEVEL) / 2)) * deviation * sqrt(1 / measured + 1 / planned)
+
+
+def _deviation(values: list[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else inf

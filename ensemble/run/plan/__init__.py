@@ -1,0 +1,10 @@
+"""What a run draws: `arms` resolves the arms of an experiment, `stages` turns them into slots, `adaptive` follows those
+that learn as they spend, `description` is the dry run.
+"""
+
+from alphamix.ensemble.run.plan.adaptive_arms import played_arms
+from alphamix.ensemble.run.plan.dry_run import describe
+from alphamix.ensemble.run.plan.resolved_arms import Arms, known_arms
+from alphamix.ensemble.run.plan.stages import check, extend
+
+__all__ = ["Arms", "check", "describe", "extend", "known_arms", "played_arms"]

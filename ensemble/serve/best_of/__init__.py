@@ -1,0 +1,1 @@
+"""Best of a budget: draw, judge or compare, and answer with the choice that won."""

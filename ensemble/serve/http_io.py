@@ -1,0 +1,153 @@
+"""HTTP as this server speaks it: bodies with a limit, JSON, event streams, keys, and clients that leave.
+
+Plain ASGI where each request passes. Knows nothing of policies: answers come in as bytes.
+"""
+
+import asyncio
+import hmac
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, invalid, too_large, too_slow, unauthorized
+from alphamix.ensemble.serve.protocol.responses import JSON, encode
+
+_JSON = "application/json"
+_OPEN_PATHS = frozenset({"/health", "/ready"})
+
+
+async def read_limited(receive: Receive, limit: int, timeout_s: float) -> bytes:
+    """Read a body.
+
+    Raises:
+        ApiError: 413, once more than `limit` bytes have come; 408, it takes longer than the time-out.
+        ClientDisconnect: the client left.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
+                if len(body) > limit:
+                    raise too_large(limit)
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise too_slow(timeout_s) from None
+
+
+class UnlessLeft:
+    """Around work for a client: cancels it when the client leaves first, and raises `ClientDisconnect` then."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._has_left = False
+
+    async def __aenter__(self) -> Self:
+        self._working = asyncio.current_task()
+        self._waiting = asyncio.create_task(self._wait())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.cancel()
+        if self._has_left and kind is asyncio.CancelledError and self._working is not None:
+            self._working.uncancel()
+            raise ClientDisconnect from None
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._has_left = True
+        if self._working is not None:
+            self._working.cancel()
+
+
+async def send_body(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    """Answer with JSON that is written already."""
+    await send(_head(status, {"content-type": _JSON, "content-length": str(len(body)), **headers}))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_events(
+    send: Send, receive: Receive, events: AsyncGenerator[bytes], headers: Mapping[str, str], patience_s: float
+) -> None:
+    """Send server-sent events until they end. A client that takes none for `patience_s` counts as gone.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    await send(_head(200, {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}))
+    try:
+        async with UnlessLeft(receive), aclosing(events):
+            async for data in events:
+                if data:
+                    async with asyncio.timeout(patience_s):
+                        await send({"type": "http.response.body", "body": data, "more_body": True})
+    except TimeoutError:
+        raise ClientDisconnect from None
+    await send({"type": "http.response.body", "body": b""})
+
+
+def json_response(value: JSON, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with one object."""
+    return Response(encode(value), status, headers, media_type=_JSON)
+
+
+class WithKeys:
+    """Asks for one of some keys, except where load balancers look. No keys: nothing is asked."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+        self._app = app
+        self._credentials = [f"bearer {key}".encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on who has a key."""
+        if self._credentials and scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+            kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+            given = f"{kind.lower()} {key.strip()}".encode("latin-1")
+            # All are compared, each in constant time: how long it takes tells nothing about a key.
+            if not sum(hmac.compare_digest(given, credential) for credential in self._credentials):
+                error = unauthorized()
+                await send_body(send, error.status, encode(error.as_json()), {"www-authenticate": "Bearer"})
+                return
+        await self._app(scope, receive, send)
+
+
+def _head(status: int, headers: Mapping[str, str]) -> dict[str, object]:
+    written = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": written}
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return json_response(error.as_json(), error.status, error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    return json_response(invalid(message).as_json(), error.status_code, error.headers)
+
+
+async def _fault(_request: Request, _error: Exception) -> Response:
+    return json_response(internal().as_json(), 500)
+
+
+EXCEPTION_HANDLERS: Mapping[type[Exception], ExceptionHandler] = {
+    ApiError: _api_error,
+    HTTPException: _http_error,
+    Exception: _fault,  # starlette raises it again afterwards, which logs the traceback
+}
+"""Every error reaches the client as an OpenAI error object."""

@@ -1,0 +1,1 @@
+"""The OpenAI protocol: what requests say, what answers look like, and errors."""

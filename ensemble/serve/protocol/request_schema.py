@@ -1,0 +1,200 @@
+"""What clients may ask: the bodies of the two completion routes, read strictly.
+
+`null` means absent, as everywhere in the OpenAI API. A parameter that no engine here could honour is refused
+by name, never dropped, unless the value that was sent changes nothing. Messages are text: no tools, images or
+audio.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
+
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
+from alphamix.policies.types import Message, Prompt, SamplingParameters
+
+COMPLETIONS_MAX_TOKENS = 16
+"""What the OpenAI reference gives as the default of `max_tokens` in `/v1/completions`."""
+
+CHANGES_NOTHING: Mapping[str, Sequence[object] | None] = {
+    "user": None,
+    "metadata": None,
+    "safety_identifier": None,
+    "prompt_cache_key": None,
+    "service_tier": ["auto", "default"],
+    "store": [False],
+    "logprobs": [False],
+    "echo": [False],
+    "presence_penalty": [0, 0.0],
+    "frequency_penalty": [0, 0.0],
+    "logit_bias": [{}],
+    "tools": [[]],
+    "tool_choice": ["none", "auto"],
+    "parallel_tool_calls": [True, False],
+    "modalities": [["text"]],
+    "response_format": [{"type": "text"}],
+    "suffix": [""],
+}
+"""Parameters that are not read, with the values under which that makes no difference (None: any value)."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _joined_parts(value: object) -> object:
+    """Join the text parts of a content; leave what is not made of text parts to be refused."""
+    if not isinstance(value, list):
+        return value
+    texts: list[str] = []
+    for part in cast("list[object]", value):
+        match part:
+            case {"type": "text", "text": str(text), **rest} if not rest:
+                texts.append(text)
+            case _:
+                raise ValueError("only text parts are answered here")
+    return "".join(texts)
+
+
+Text = Annotated[str, BeforeValidator(_joined_parts)]
+StopStrings = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=4)]
+Prompts = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+TokenLimit = Annotated[int, Field(ge=1)]
+
+
+class StreamOptions(BaseModel):
+    """How a stream is to be sent."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    include_usage: bool = False
+
+
+class Turn(BaseModel):
+    """One message of a chat."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text
+
+    def message(self) -> Message:
+        """Give the message as chat templates know it: `developer` is the newer name of `system`."""
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
+
+
+class RequestBody(BaseModel):
+    """What both routes read."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    model: str
+    n: Annotated[int, Field(ge=1)] = 1
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: TokenLimit | None = None
+    stop: StopStrings = []
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+
+    def prompts(self) -> list[Prompt]:
+        """List what is to be answered, `n` times each."""
+        raise NotImplementedError
+
+    def token_limit(self) -> int:
+        """Give the most tokens that one choice may have."""
+        raise NotImplementedError
+
+    def parameters(self) -> SamplingParameters:
+        """Give how tokens are to be drawn."""
+        return SamplingParameters(self.temperature, self.top_p, self.token_limit(), tuple(self.stop))
+
+
+class ChatBody(RequestBody):
+    """A body of `/v1/chat/completions`."""
+
+    messages: Annotated[list[Turn], Field(min_length=1)]
+    max_completion_tokens: TokenLimit | None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != (
+            self.max_completion_tokens
+        ):
+            raise ValueError(
+                f"max_tokens = {self.max_tokens} and max_completion_tokens = {self.max_completion_tokens} "
+                "disagree; send one of them"
+            )
+        return self
+
+    def prompts(self) -> list[Prompt]:
+        """Give the one conversation."""
+        return [[turn.message() for turn in self.messages]]
+
+    def token_limit(self) -> int:
+        """Give the limit under either of its names."""
+        return self.max_completion_tokens or self.max_tokens or SamplingParameters().max_tokens
+
+
+class CompletionBody(RequestBody):
+    """A body of `/v1/completions`."""
+
+    prompt: Prompts
+
+    def prompts(self) -> list[Prompt]:
+        """Give each text to continue."""
+        return [*self.prompt]
+
+    def token_limit(self) -> int:
+        """Give the limit, or the API's own default."""
+        return self.max_tokens or COMPLETIONS_MAX_TOKENS
+
+
+B = TypeVar("B", bound=RequestBody)
+
+
+def read_body(kind: type[B], raw: bytes) -> B:
+    """Read one request body.
+
+    Raises:
+        ApiError: 400; `param` names what is wrong where one parameter is.
+    """
+    try:
+        fields = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise invalid(f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise invalid(f"the body must be a JSON object, not a {type(fields).__name__}")
+    given = {key: value for key, value in cast("dict[str, Any]", fields).items() if value is not None}
+    try:
+        body = kind.model_validate(given)
+    except ValidationError as error:
+        raise _refusal(error) from None
+    _refuse_what_cannot_be_honoured(body.model_extra or {})
+    return body
+
+
+def _refuse_what_cannot_be_honoured(extra: Mapping[str, object]) -> None:
+    for key, value in extra.items():
+        neutral = CHANGES_NOTHING.get(key, [])
+        if neutral is not None and not any(value == same and type(value) is type(same) for same in neutral):
+            message = f"the parameter {key!r} = {_shown(value)} cannot be honoured here; leave it out"
+            raise invalid(message, param=key, code="unsupported_parameter")
+
+
+def _refusal(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).removeprefix(".")
+    reason = first["msg"].removeprefix("Value error, ")
+    if not param:
+        return invalid(reason)
+    if first["type"] == "missing":
+        return invalid(f"the parameter {param!r} is missing", param=param)
+    return invalid(f"the parameter {param!r} is wrong: {reason} (got {_shown(first['input'])})", param=param)
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:80]}…"

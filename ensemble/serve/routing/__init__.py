@@ -1,0 +1,1 @@
+"""Which policy answers which choice of a request."""

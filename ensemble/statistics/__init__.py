@@ -1,0 +1,1 @@
+"""Estimators, intervals, posteriors and tests as pure functions on arrays."""

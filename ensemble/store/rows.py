@@ -1,0 +1,146 @@
+"""What goes into a run's record and comes out: slots, samples, verdicts, and how they stand in rows.
+
+Texts are compressed one by one with Zstandard, so that each can be read alone. Format 2 had them in zlib's form: such
+texts stay as they are, and are told apart by how they begin.
+"""
+
+import json
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, NamedTuple
+
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import Completion
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+"""How each of its frames begins (RFC 8878, section 3.1.1); zlib's begin with 0x78."""
+_LEVEL = 3
+
+
+class StoreError(EnsembleError):
+    """A run's record cannot be used as asked: the message says why, then what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One numbered place for one sample of one policy at one problem."""
+
+    number: int
+    policy: str
+    problem: str
+    index: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"sample {self.index} of {self.policy!r} at {self.problem!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A completion in its slot."""
+
+    slot: Slot
+    completion: Completion
+    created: float
+    """Seconds since the epoch."""
+    is_code: bool = False
+    """Whether the text is the program itself, and not a completion with a program in it (imported samples only)."""
+    unknown: frozenset[str] = frozenset()
+    """Fields of the completion that nobody knows (imported samples only); they are 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A verdict on the sample in a slot."""
+
+    slot: Slot
+    judgement: Judgement
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictSet:
+    """One grading of a run's samples: the run's own, or a later one with other limits or checkers."""
+
+    name: str
+    about: Mapping[str, Any]
+    """What the samples were graded with."""
+    created: float
+    """Seconds since the epoch."""
+    graded: int
+    """Verdicts so far."""
+    is_current: bool
+    """Whether outcomes are counted from it where no other is named."""
+
+
+class Recent(NamedTuple):
+    """What came of a policy since a time. Times are in seconds since the epoch."""
+
+    samples: int
+    tokens: int
+    began: float | None
+    """When the first of these samples was asked for; None if none came."""
+    last_sample: float
+    """When the last sample came, be it before that time."""
+    counted: int
+    """Samples of any time whose tokens are known."""
+
+
+SAMPLE_COLUMNS = "finish_reason, prompt_tokens, completion_tokens, seconds, created, is_code"
+JUDGEMENT_COLUMNS = (
+    "verdict, tests_passed, num_tests, first_failed_test, cpu_s, peak_rss_mb, message, forgeable, passed_tests"
+)
+"""The columns that hold a judgement, named as its fields and in their order."""
+
+
+def sample_row(sample: Sample) -> tuple[Any, ...]:
+    """Return `SAMPLE_COLUMNS` of a sample; null where a number is unknown."""
+    completion = sample.completion
+    numbers = [
+        None if name in sample.unknown else getattr(completion, name)
+        for name in ("prompt_tokens", "completion_tokens", "seconds")
+    ]
+    return completion.finish_reason, *numbers, sample.created, sample.is_code
+
+
+def sample_of(slot: Slot, row: Sequence[Any], text: bytes) -> Sample:
+    """Return the sample of a slot from its `SAMPLE_COLUMNS` and its compressed text."""
+    finish_reason, prompt_tokens, completion_tokens, seconds, created, is_code = row
+    numbers = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "seconds": seconds}
+    unknown = frozenset(name for name, number in numbers.items() if number is None)
+    completion = Completion(
+        decompress(text), finish_reason, prompt_tokens or 0, completion_tokens or 0, 0.0 if seconds is None else seconds
+    )
+    return Sample(slot, completion, created, bool(is_code), unknown)
+
+
+def judgement_row(judgement: Judgement) -> tuple[Any, ...]:
+    """Return `JUDGEMENT_COLUMNS` of a judgement; answers are kept only by whoever asks for them."""
+    *plain, passed_tests, _answers = astuple(judgement)
+    return *plain, None if passed_tests is None else json.dumps(passed_tests)
+
+
+def judgement_of(row: Sequence[Any]) -> Judgement:
+    """Return the judgement of `JUDGEMENT_COLUMNS`."""
+    verdict, *plain, forgeable, passed_tests = row
+    passed = None if passed_tests is None else tuple(json.loads(passed_tests))
+    return Judgement(Verdict(verdict), *plain, forgeable=bool(forgeable), passed_tests=passed)
+
+
+def compress(text: str) -> bytes:
+    """Return a text as it is stored; half a surrogate pair is kept."""
+    return zstd.compress(text.encode("utf-8", "surrogatepass"), _LEVEL)
+
+
+def decompress(stored: bytes) -> str:
+    """Return the text that was stored."""
+    content = zstd.decompress(stored) if stored.startswith(_ZSTANDARD) else zlib.decompress(stored)
+    return content.decode("utf-8", "surrogatepass")

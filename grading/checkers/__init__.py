@@ -1,0 +1,1 @@
+"""Checkers: whether what a program printed or returned counts as the expected output."""

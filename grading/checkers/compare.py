@@ -1,0 +1,108 @@
+"""Whether an answer is the expected one: as text of a program, or as the JSON value of a function.
+
+Every comparison is linear in the length of its arguments and runs no code of the program that answered. Checkers that
+are programs themselves are run by `checker_program`.
+"""
+
+import json
+import math
+from typing import Any
+
+from alphamix.grading.types import FloatChecker, FloatTolerance, PlainChecker
+
+_MAX_NUMBER_LENGTH = 400
+"""Longer than any float that is written out; longer tokens must match as they stand."""
+
+
+def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
+    """Compare what a program wrote. `tokens`: split at white space. `lines`: white space at the end of each
+    line and of the whole does not count. `exact`: character by character. Floats: tokens, and numbers within
+    the tolerance.
+    """
+    match checker:
+        case "tokens":
+            return expected.split() == answer.split()
+        case "lines":
+            return _lines(expected) == _lines(answer)
+        case "exact":
+            return expected == answer
+        case FloatChecker(floats=tolerance):
+            expected_tokens, answer_tokens = expected.split(), answer.split()
+            return len(expected_tokens) == len(answer_tokens) and all(
+                _same_token(tolerance, one, other) for one, other in zip(expected_tokens, answer_tokens, strict=True)
+            )
+
+
+def accepts_value(checker: PlainChecker, expected: Any, answer: Any) -> bool:
+    """Compare JSON values: `True` is not 1, 1 is 1.0, floats match exactly unless the checker gives a
+    tolerance.
+    """
+    tolerance = checker.floats if isinstance(checker, FloatChecker) else None
+    pending = [(expected, answer)]
+    while pending:  # not recursive: an answer may nest deeply
+        one, other = pending.pop()
+        if isinstance(one, dict) and isinstance(other, dict):
+            if one.keys() != other.keys():
+                return False
+            pending.extend((value, other[key]) for key, value in one.items())
+        elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+            if len(one) != len(other):
+                return False
+            pending.extend(zip(one, other, strict=True))
+        elif not _same_scalar(tolerance, one, other):
+            return False
+    return True
+
+
+class ValueUnreadableError(ValueError):
+    """What a function answered is not the JSON of a value: the message says why."""
+
+
+def parse_value(text: bytes) -> Any:
+    """Read a function's answer as JSON with unique keys. Raises ValueUnreadableError, also where it nests too
+    deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys)
+    except RecursionError:
+        raise ValueUnreadableError("the result nests too deeply") from None
+    except ValueError as error:
+        raise ValueUnreadableError(str(error)) from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("the result has a key twice")
+    return values
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
+def _same_scalar(tolerance: FloatTolerance | None, one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other or (tolerance is not None and _is_close(tolerance, one, other))
+    return type(one) is type(other) and one == other
+
+
+def _same_token(tolerance: FloatTolerance, expected: str, answer: str) -> bool:
+    if expected == answer:
+        return True
+    if max(len(expected), len(answer)) > _MAX_NUMBER_LENGTH or "_" in expected or "_" in answer:
+        return False  # Python reads 1_000 as a number; no contest does
+    try:
+        return _is_close(tolerance, float(expected), float(answer))
+    except ValueError:
+        return False
+
+
+def _is_close(tolerance: FloatTolerance, expected: float, answer: float) -> bool:
+    try:
+        difference, magnitude = abs(expected - answer), abs(expected)
+        return math.isfinite(difference) and difference <= max(tolerance.abs, tolerance.rel * magnitude)
+    except OverflowError:  # an integer too large for a float
+        return False

@@ -1,0 +1,1 @@
+"""The judge: one program against the tests of one problem, in sandboxed processes."""

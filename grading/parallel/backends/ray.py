@@ -1,0 +1,69 @@
+"""A Ray cluster: the one at an address, or one on this machine for as long as it is needed."""
+
+import logging
+import os
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import joblib
+import ray
+from ray.exceptions import RayError
+from ray.util.joblib.ray_backend import RayBackend
+
+from alphamix.grading.parallel.backends import BackendError, Pool
+
+_NAME = "alphamix-ray"
+
+
+@contextmanager
+def open_backend(workers: int | None, address: str | None) -> Generator[tuple[type[Exception], ...]]:
+    """Run on `workers` cores of the cluster at `address` (None: all of them), or of this machine."""
+    num_workers = workers or (joblib.cpu_count() if address is None else -1)
+    joblib.register_parallel_backend(_NAME, _Backend)
+    _connect(num_workers, address)
+    try:
+        # One core each: actors that ask for none would all be put on one machine.
+        with joblib.parallel_config(backend=_NAME, n_jobs=num_workers, ray_remote_args={"num_cpus": 1}):
+            yield (RayError,)
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
+    """Run calls on one core each, of the cluster at `address` or of a local one with `workers` cores."""
+    _connect(workers or (joblib.cpu_count() if address is None else -1), address)
+
+    def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        task: Any = ray.remote(num_cpus=1, max_retries=0)(function)
+        return task.remote(*arguments).future()
+
+    try:
+        yield Pool(submit, (RayError,))
+    finally:
+        ray.shutdown()
+
+
+def _connect(num_workers: int, address: str | None) -> None:
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours reports to nobody
+        ray.init(
+            address="local",
+            num_cpus=num_workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise BackendError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from None
+
+
+class _Backend(RayBackend):
+    """Ray's own, which inherits from multiprocessing that it cannot hand out results as they come; but it can."""
+
+    supports_return_generator = True

@@ -1,0 +1,1 @@
+"""Programs in completions: found, and completed by the prologue that their problem gives."""

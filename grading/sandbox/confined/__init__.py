@@ -1,0 +1,1 @@
+"""What runs inside the sandbox's walls. These modules import the standard library and each other only."""

@@ -1,0 +1,83 @@
+"""One run of the C++ compiler, confined: its input is hostile, and may try to read files, or never end.
+
+It runs below this process, which gives what the compiler wrote to the trusted side: the executable, and its messages.
+Writing is possible in one small directory that goes away with the sandbox.
+
+Runs inside the sandbox as `python -I -S`: standard library only.
+"""
+
+# ruff: noqa: PTH120, PTH123
+
+import contextlib
+import os
+import sys
+
+from alphamix.grading.sandbox.confined import confinement
+from alphamix.grading.sandbox.confined.seccomp import Filter
+
+EXIT_FAILED = 1
+"""The compiler rejected the source, or came to one of its limits."""
+EXIT_NOT_CONFINED = 2
+"""The sandbox could not be made; the messages say why."""
+
+OPTIONS = ("-std=gnu++20", "-O2", "-static", "-s", "-pipe", "-fno-diagnostics-color", "-fmax-errors=3", "-w")
+CPU_S = 30
+"""For each of the compiler's processes, which follow each other."""
+ADDRESS_SPACE = 2 << 30
+EXECUTABLE_BYTES = 64 << 20
+_SCRATCH_BYTES = 3 * EXECUTABLE_BYTES
+
+
+def main(tier: str, *words: str) -> None:
+    """Compile descriptor `source` to descriptor `executable`, the compiler's words to descriptor `messages`."""
+    parent, *inherited, cpu_s, address_space = map(int, words[:6])
+    compiler, prefix, scratch = words[6:]
+    confinement.die_with_parent()
+    if os.getppid() != parent:
+        return
+    source, executable, messages = confinement.move_down(inherited)
+    try:
+        scratch = _confine(tier, prefix, scratch)
+        confinement.limit_program(address_space, cpu_s)
+        if tier != "weak":
+            Filter("compiler").install()
+        os.chdir(scratch)
+        with open("main.cpp", "wb") as file:
+            file.write(os.pread(source, os.fstat(source).st_size, 0))
+        child = os.fork()
+        if child == 0:
+            os.dup2(messages, 1)
+            os.dup2(messages, 2)
+            os.closerange(3, confinement.MAX_OPEN_FILES)
+            environment = {"PATH": os.path.dirname(compiler) + ":/usr/bin:/bin", "TMPDIR": scratch, "LC_ALL": "C"}
+            os.execve(compiler, [compiler, *OPTIONS, "main.cpp", "-o", "main"], environment)
+        _, status = os.waitpid(child, 0)
+    except Exception as error:
+        os.pwrite(messages, f"{type(error).__name__}: {error}".encode(errors="replace"), 0)
+        os._exit(EXIT_NOT_CONFINED)
+    if status != 0:
+        os._exit(EXIT_NOT_CONFINED if os.waitstatus_to_exitcode(status) == EXIT_NOT_CONFINED else EXIT_FAILED)
+    with open("main", "rb") as file:
+        while chunk := file.read(1 << 20):
+            os.write(executable, chunk)
+    os._exit(0)
+
+
+def _confine(tier: str, prefix: str, scratch: str) -> str:
+    """Confine this process, and return the directory that it may write to."""
+    sys.path[:] = [os.path.realpath(path) for path in sys.path]
+    readable = confinement.readable_directories([prefix])
+    if tier == "namespaces":
+        scratch = confinement.SCRATCH
+        confinement.enter_namespaces(readable, _SCRATCH_BYTES)
+        confinement.drop_privileges(become_nobody=True)
+        with contextlib.suppress(OSError):  # the read-only root holds without it; older kernels have none
+            confinement.restrict_files(readable, executable=True, scratch=scratch)
+    elif tier == "landlock":
+        become_nobody = confinement.reachable_by_nobody(readable) and os.geteuid() == 0
+        if become_nobody:
+            os.chown(scratch, confinement.NOBODY, confinement.NOBODY)
+        confinement.drop_privileges(become_nobody=become_nobody)
+        confinement.restrict_files(readable, executable=True, scratch=scratch)
+    confinement.limit_resources(file_bytes=EXECUTABLE_BYTES, limit_threads=tier == "namespaces")
+    return scratch

@@ -1,0 +1,124 @@
+"""The warm interpreter inside the sandbox: it confines itself once, then forks one process per program.
+
+It holds no test and no expected output, so a program that breaks out of its process finds nothing here.
+Orders come as JSON over the control socket; for each the zygote forks, waits, and reports how the process
+ended.
+
+Runs inside the sandbox as `python -I -S`: standard library only, and little of it, since every page that the
+zygote holds makes every fork dearer.
+"""
+
+import _socket
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+from alphamix.grading.sandbox.confined import confinement, native, program
+from alphamix.grading.sandbox.confined.seccomp import Filter
+
+PRELOADED = (
+    "array", "bisect", "cmath", "collections", "copy", "decimal", "enum", "fractions", "functools", "heapq",
+    "io", "itertools", "math", "operator", "re", "string", "time", "typing",
+)  # fmt: skip
+"""What contest programs import most. Left out by measurement: `random` and `threading` each do work in every
+forked child (0.15 and 0.3 ms), `dataclasses` brings `inspect`; they are imported late where a program asks
+for them."""
+
+_FIRST_TO_KILL = b"1000"
+
+
+def main(tier: str, *numbers: str) -> None:
+    """Confine, say `ready` (or why not), and serve orders until the controller closes the socket."""
+    parent, *inherited, output_bytes = map(int, numbers)
+    confinement.die_with_parent()
+    if os.getppid() != parent:
+        return
+    control, channel, inputs, answers, cgroup_entrance = confinement.move_down(inherited)
+    try:
+        os.write(cgroup_entrance, b"0")
+        os.close(cgroup_entrance)
+        channels = program.Channels(channel, inputs, answers, null=os.open("/dev/null", os.O_RDWR))
+        for descriptor in (control, *channels):
+            os.set_inheritable(descriptor, False)
+        flags = {descriptor: fcntl.fcntl(descriptor, fcntl.F_GETFL) for descriptor in channels}
+        program_filter, native_filter = (None, None) if tier == "weak" else (Filter(), Filter("native"))
+        for name in PRELOADED:
+            importlib.import_module(name)
+        address_space = confinement.own_address_space()
+        oom_score = _confine(tier, output_bytes)
+        program.rehearse(channels)
+    except Exception as error:
+        os.write(control, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+        return
+    for name in [name for name in sys.modules if name.partition(".")[0] == "alphamix"]:
+        del sys.modules[name]  # a program that imports `alphamix` is to find nothing
+    os.write(control, json.dumps({"ready": True}).encode())
+    gc.collect()
+    gc.freeze()
+    own_oom_score = os.pread(oom_score, 16, 0).strip()
+    orders = _socket.socket(fileno=control)
+    while received := _receive(orders):
+        order, descriptors = received
+        for descriptor, value in flags.items():  # shared by all programs, and any program may change them
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, value)
+        os.pwrite(oom_score, _FIRST_TO_KILL, 0)  # inherited by the program: nobody but itself can set it later
+        child = os.fork()
+        if child == 0:
+            os.close(control)
+            os.close(oom_score)
+            if descriptors:
+                native.run(order, channels, native_filter, *descriptors)
+            order["address_space"] += address_space
+            program.run(order, channels, program_filter)
+        os.pwrite(oom_score, own_oom_score, 0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        status, usage = _wait_for_end(child)
+        report = {
+            "exit_code": os.waitstatus_to_exitcode(status),
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "peak_rss_kb": usage.ru_maxrss,
+        }
+        os.write(control, json.dumps(report).encode())
+
+
+def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], list[int]] | None:
+    """Return the next order, with the descriptors that came with it; None when there are no more."""
+    message, ancillary, _, _ = orders.recvmsg(1 << 16, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+    data = ancillary[0][2] if ancillary else b""
+    descriptors = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
+    return (json.loads(message), descriptors) if message else None
+
+
+def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
+    while True:
+        _, status, usage = os.wait4(child, 0)
+        if not os.WIFSTOPPED(status):  # a traced child shows its stops, too; only `weak` lets it be traced
+            return status, usage
+
+
+def _confine(tier: str, output_bytes: int) -> int:
+    """Confine this process, and return a descriptor of how readily the kernel kills it for want of memory."""
+    proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+    sys.path[:] = [os.path.realpath(path) for path in sys.path]
+    readable = confinement.readable_directories()
+    if tier == "namespaces":
+        confinement.enter_namespaces(readable)  # where it is another process
+    oom_score = os.open("self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=proc)
+    os.close(proc)
+    if tier == "namespaces":
+        confinement.drop_privileges(become_nobody=True)
+        with contextlib.suppress(OSError):  # the read-only root holds without it; older kernels have none
+            confinement.restrict_files(readable)
+    elif tier == "landlock":
+        confinement.drop_privileges(become_nobody=confinement.reachable_by_nobody(readable))
+        confinement.restrict_files(readable)
+    confinement.limit_resources(file_bytes=output_bytes, limit_threads=tier == "namespaces")
+    confinement.die_with_parent()
+    return oom_score

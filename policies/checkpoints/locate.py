@@ -1,0 +1,42 @@
+"""Where checkpoints come from: a folder, or the hub."""
+
+import importlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alphamix.policies.checkpoints.safetensors_folder import COMPANIONS, INDEX
+from alphamix.policies.types import PolicyError
+
+CHECKPOINT_FILES = ("*.safetensors", INDEX, *COMPANIONS)
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *COMPANIONS)
+"""Patterns of what is fetched from the hub."""
+
+
+def source(text: str, relative_to: Path) -> Path | str:
+    """A folder where there is one, else a hub id where it could be one, else the folder that is missing."""
+    folder = (relative_to / Path(text).expanduser()).resolve()
+    is_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", text) is not None
+    return text if is_hub_id and not folder.is_dir() else folder
+
+
+def locate(checkpoint: Path | str, files: Sequence[str] = CHECKPOINT_FILES) -> Path:
+    """Folder of a checkpoint, or of an adapter, of which `files` are fetched from the hub if it is a hub id.
+
+    Raises:
+        PolicyError: there is no such folder, or the hub does not give it.
+    """
+    if isinstance(checkpoint, Path):
+        if checkpoint.is_dir():
+            return checkpoint
+        raise PolicyError(f"there is no folder {checkpoint}: correct its path.")
+    hub: Any = importlib.import_module("huggingface_hub")  # slow to load, and folders do without
+    try:
+        return Path(hub.snapshot_download(checkpoint, allow_patterns=list(files)))
+    except Exception as error:  # its library lets errors of several HTTP clients through
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise PolicyError(
+            f"{checkpoint!r} is no folder, and the hub does not give it ({reason}): "
+            "correct the path or the id, or see to network access and HF_TOKEN."
+        ) from error

@@ -1,0 +1,173 @@
+"""One request to one OpenAI-compatible URL, asked once: what is sent, what comes back, how long it may take.
+
+The official client does the HTTP, its own retries are off. Nothing is judged and nothing asked again here.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import openai
+
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai.failures import ERRORS, classify
+from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data
+from alphamix.policies.types import EngineFailure, Request
+
+_CONNECT_TIMEOUT_S = 10.0
+"""Longest wait for a connection: a host that swallows packets is known long before the first byte is due."""
+
+_LONGEST_TOLD = 400
+"""Characters of an error that are passed on: proxies send whole pages."""
+
+
+class Client:
+    """Asks for `model` at `url`. Messages go to `chat/completions`, plain text to `completions`.
+
+    `lists_tokens`: whether the server can list the tokens of each choice, of which the API tells only the sum.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        api_key: str | None,
+        extra_body: Mapping[str, Any],
+        options: EngineOptions,
+        *,
+        lists_tokens: bool = False,
+    ) -> None:
+        self.url = url
+        self._model = model
+        self._extra_body = dict(extra_body)
+        self._extra_body_of_choices = self._extra_body | ({"return_token_ids": True} if lists_tokens else {})
+        self._options = options
+        self._client = openai.AsyncOpenAI(
+            base_url=url,
+            # Given even if there is none: else the client would send this machine's OPENAI_API_KEY to any
+            # URL.
+            api_key=api_key or "none",
+            timeout=openai.Timeout(None, connect=_CONNECT_TIMEOUT_S),
+            max_retries=0,
+            http_client=openai.DefaultAioHttpClient(),
+        )
+
+    async def whole(self, request: Request, n: int, deadline: float) -> ServerAnswer:
+        """Ask for `n` choices of an answer, whole.
+
+        Raises:
+            One of `ERRORS`.
+        """
+        answer = ServerAnswer()
+        async for _ in self.pieces(answer, request, n, deadline, stream=False):
+            pass
+        return answer
+
+    async def pieces(
+        self, answer: ServerAnswer, request: Request, n: int, deadline: float, *, stream: bool = True
+    ) -> AsyncGenerator[str]:
+        """Gather an answer; its text comes in pieces if it is streamed. The deadline is a time of the event loop.
+
+        Raises:
+            One of `ERRORS`.
+        """
+        options, now = self._options, asyncio.get_running_loop().time
+        limit = f"no byte in {options.first_byte_timeout_s:g} s"
+        whole = b""
+        try:
+            async with (
+                asyncio.timeout_at(min(deadline, now() + options.first_byte_timeout_s)) as clock,
+                aclosing(self._parts(request, stream=stream, n=n)) as parts,
+            ):
+                async for part in parts:
+                    clock.reschedule(min(deadline, now() + options.idle_timeout_s))
+                    limit = f"no further byte in {options.idle_timeout_s:g} s"
+                    whole += part
+                    if stream:
+                        *lines, whole = whole.split(b"\n")
+                        for data in filter(None, map(event_data, lines)):
+                            if data == b"[DONE]":
+                                return
+                            if piece := add_body(answer, json.loads(data), "delta"):
+                                yield piece
+        except TimeoutError as error:
+            over = f"no whole answer in {options.deadline_s:g} s" if now() >= deadline else limit
+            raise TimeoutError(over) from error
+        if not stream:
+            add_body(answer, json.loads(whole), "message")
+
+    async def describe(self) -> dict[str, Any]:
+        """The server's entry for the model in `models`, empty if not listed, and vLLM's `version`.
+
+        Raises:
+            One of `ERRORS`.
+        """
+        async with asyncio.timeout(self._options.first_byte_timeout_s):
+            listed: Any = await self._client.get("models", cast_to=object)
+            about = next((dict(m) for m in listed["data"] if m.get("id") == self._model), {})
+            try:
+                version: Any = await self._client.get(self._root() + "/version", cast_to=object)
+            except ERRORS:  # only vLLM has it
+                return about
+            return about | {"version": version.get("version")}
+
+    async def metrics(self) -> str:
+        """The server's page of metrics, in the text form of Prometheus.
+
+        Raises:
+            One of `ERRORS`.
+        """
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            return await self._client.get(self._root() + "/metrics", cast_to=str)
+
+    def failure(self, error: Exception) -> EngineFailure:
+        """What an error of this URL means, in one sentence."""
+        cause, cure = classify(error)
+        # The client says "Connection error." and leaves the reason to the error below its own.
+        reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+        told = " ".join(str(reason or error).split())[:_LONGEST_TOLD].rstrip(".") or type(error).__name__
+        return EngineFailure(cause, f"{self.url}: {told}; {cure}.")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _parts(self, request: Request, *, stream: bool, n: int) -> AsyncGenerator[bytes]:
+        """Post a request; the bytes of the answer as they come."""
+        try:
+            async with self._post(request, stream=stream, n=n) as response:
+                async for part in response.iter_bytes():
+                    yield part
+        except openai.OpenAIError:
+            raise
+        except Exception as error:  # of aiohttp, or of whichever httpx the client stands on
+            raise ConnectionError(str(error) or type(error).__name__) from error
+
+    def _post(self, request: Request, *, stream: bool, n: int) -> Any:
+        parameters = request.parameters
+        arguments: dict[str, Any] = {
+            "model": self._model,
+            "seed": request.seed,
+            "temperature": parameters.temperature,
+            "top_p": parameters.top_p,
+            "max_tokens": parameters.max_tokens,
+        }
+        if extra_body := self._extra_body_of_choices if n > 1 else self._extra_body:
+            arguments["extra_body"] = extra_body
+        if parameters.stop:
+            arguments["stop"] = list(parameters.stop)
+        if n > 1:
+            arguments["n"] = n
+        if stream:
+            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        if isinstance(request.prompt, str):
+            return self._client.completions.with_streaming_response.create(prompt=request.prompt, **arguments)
+        messages: list[Any] = list(request.prompt)
+        return self._client.chat.completions.with_streaming_response.create(messages=messages, **arguments)
+
+    def _root(self) -> str:
+        """The server's own address: the URL of the API without its path."""
+        return urlunsplit((*urlsplit(self.url)[:2], "", "", ""))

@@ -1,0 +1,118 @@
+"""Sends requests to the servers of a policy as places become free, and again where that may help.
+
+What is asked again, and after how long, is decided here and in `failures`, and nowhere else. What one attempt is, and
+what its answer means, is the engine's affair.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import TypeAlias, TypeVar
+
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, deadline_of
+from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
+from alphamix.policies.engines.openai.failures import ERRORS, wait_before_retry
+from alphamix.policies.types import EngineFailure
+
+T = TypeVar("T")
+Attempt: TypeAlias = Callable[[ChoiceGroup, Endpoint, Callable[[T], None]], Awaitable[Sequence[ChoiceGroup]]]
+"""Asks one server once, hands over what came, and returns what is still to be asked. Raises one of `ERRORS`."""
+
+_MOST_UNTAKEN = 4096
+"""Results that lie ready: then nothing more is asked until they are taken, so that memory does not grow."""
+_SECONDS_BETWEEN_LOOKS = 0.02
+
+
+class Dispatch:
+    """Hands asks to servers. To be used on the event loop of the endpoints."""
+
+    def __init__(self, endpoints: Endpoints, options: EngineOptions) -> None:
+        self._endpoints = endpoints
+        self._options = options
+
+    async def answer(
+        self,
+        waiting: Iterator[ChoiceGroup],
+        attempt: Attempt[T],
+        failed: Callable[[int, EngineFailure], T],
+        results: "SimpleQueue[T | None]",
+    ) -> None:
+        """Send everything until each request has its outcome; `failed` makes one of a request's index and a failure."""
+        endpoints, now = self._endpoints, asyncio.get_running_loop().time
+        again: deque[ChoiceGroup] = deque()
+        running: set[asyncio.Task[None]] = set()
+
+        def give_up(ask: ChoiceGroup, failure: EngineFailure) -> None:
+            for index in range(ask.index, ask.index + len(ask.requests)):
+                results.put(failed(index, failure))
+
+        async def once(ask: ChoiceGroup, endpoint: Endpoint, places: int) -> None:
+            sent = now()
+            try:
+                again.extend(await attempt(ask, endpoint, results.put))
+            except ERRORS as error:
+                endpoint.failed(error, sent, now())
+                if await self._may_ask_again(ask, endpoint, error):
+                    again.append(replace(ask, attempt=ask.attempt + 1))
+                else:
+                    if ask.attempt > 1:
+                        endpoint.gave_up(deadline_of(ask) - self._options.deadline_s)
+                    give_up(ask, endpoint.client.failure(error))
+            finally:
+                endpoints.give_back(endpoint, places)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            running.discard(task)
+            endpoints.changed.set()
+
+        async with asyncio.TaskGroup() as group:
+            while True:
+                endpoints.changed.clear()
+                while results.qsize() > _MOST_UNTAKEN:
+                    await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+                ask = again.popleft() if again else next(waiting, None)
+                if ask is None:
+                    if not running:
+                        return
+                    await endpoints.changed.wait()
+                elif (place := endpoints.take(len(ask.requests), now())) is not None:
+                    endpoint, places = place
+                    if places < len(ask.requests):
+                        again.appendleft(ask.part(places))
+                    task = group.create_task(once(self._begun(ask.part(0, places), now()), endpoint, places))
+                    running.add(task)
+                    task.add_done_callback(ended)
+                elif endpoints.are_gone:
+                    give_up(ask, self._gone())
+                else:
+                    again.appendleft(ask)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(endpoints.seconds_closed(now())):
+                            await endpoints.changed.wait()
+
+    def _begun(self, ask: ChoiceGroup, now: float) -> ChoiceGroup:
+        return ask if ask.deadline is not None else replace(ask, deadline=now + self._options.deadline_s)
+
+    async def _may_ask_again(self, ask: ChoiceGroup, endpoint: Endpoint, error: Exception) -> bool:
+        """Wait as long as it takes until a request may be repeated, here or at another server; False if it may not."""
+        wait = wait_before_retry(error, ask.attempt)
+        if wait is None or ask.attempt > self._options.max_retries:
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._endpoints.other_is_up(endpoint, now):
+            endpoint.close_until(now + min(wait, self._options.deadline_s))
+            return now < deadline_of(ask)
+        if now + wait >= deadline_of(ask):
+            return False
+        await asyncio.sleep(wait)
+        return True
+
+    def _gone(self) -> EngineFailure:
+        """Why no server is asked any more."""
+        endpoint = self._endpoints.all[0]
+        assert endpoint.last_failure is not None
+        return endpoint.client.failure(endpoint.last_failure)

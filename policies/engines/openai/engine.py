@@ -1,0 +1,234 @@
+"""The engine for any OpenAI-compatible URL, or several of one model: many requests in flight, each with its own seed.
+
+`client` asks once, `endpoints` knows the servers, `dispatch` says what is asked where and when, and what again. Here
+answers become outcomes, and a request for several choices is held to what it promises. Whatever goes wrong becomes an
+`EngineFailure` with a cause, never an answer. `inspect` and `describe` are for `check_policy`: they return what the
+server says as it is, so that a fault of it can be named.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
+
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.openai.batched_choices import (
+    ChoiceGroup,
+    all_alike,
+    choice_groups,
+    deadline_of,
+    outcomes,
+)
+from alphamix.policies.engines.openai.client import Client
+from alphamix.policies.engines.openai.dispatch import Attempt, Dispatch
+from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
+from alphamix.policies.engines.openai.failures import ERRORS, classify
+from alphamix.policies.engines.openai.server_answers import ServerAnswer
+from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Reply, Request
+
+T = TypeVar("T")
+_Put: TypeAlias = Callable[[T], None]
+
+
+class OpenAIEngine:
+    """Samples from `model` at one URL, or at several that serve the same.
+
+    The requests run on an event loop in a thread of this engine. A generator that is closed early cancels
+    what it still has in flight. A request holds its place among those in flight while it waits to be repeated, so a
+    server that is at its limit is asked less. A stream is not repeated once a piece of it was handed out.
+    """
+
+    reproducible = False
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        model: str,
+        api_key: str | None,
+        options: EngineOptions,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
+        lists_tokens: bool = False,
+    ) -> None:
+        """`extra_body` goes into every request: fields that are no part of the OpenAI API.
+
+        With `lists_tokens` the server, which is vLLM, is asked for the tokens of each of several choices: so they
+        are counted, not split by length.
+        """
+        urls = [url] if isinstance(url, str) else list(url)
+        self._options = options
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"openai {urls[0]}", daemon=True)
+        self._thread.start()
+        clients = [Client(one, model, api_key, extra_body or {}, options, lists_tokens=lists_tokens) for one in urls]
+        self._endpoints = Endpoints([Endpoint(one, options.concurrency, options.choices) for one in clients])
+        self._dispatch = Dispatch(self._endpoints, options)
+
+    def describe(self) -> dict[str, Any] | EngineFailure:
+        """What the (first) server says about the model: its entry in `models`, if any, and vLLM's `version`."""
+        client = self._endpoints.all[0].client
+
+        async def ask() -> dict[str, Any] | EngineFailure:
+            try:
+                return await client.describe()
+            except ERRORS as error:
+                return client.failure(error)
+
+        return self._begin(ask).result()
+
+    def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
+        """Ask for `n` choices of each request; what the server says, whatever it is, with the request's index."""
+
+        async def attempt(
+            ask: ChoiceGroup, endpoint: Endpoint, put: _Put[tuple[int, ServerAnswer | EngineFailure]]
+        ) -> Sequence[ChoiceGroup]:
+            put((ask.index, await self._whole(ask, endpoint, n)))
+            return ()
+
+        return self._run(requests, 1, attempt, lambda index, failure: (index, failure))
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer all requests, each as soon as it is whole; neighbours that differ in their seeds alone together."""
+        return self._run(requests, self._options.choices, self._sample, Reply)
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        """Answer all requests, piece by piece as the server sends them."""
+
+        async def attempt(ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Delta]) -> Sequence[ChoiceGroup]:
+            (request,), answer, began, begun = ask.requests, ServerAnswer(), self._loop.time(), False
+            pieces = endpoint.client.pieces(answer, request, 1, deadline_of(ask))
+            try:
+                async with aclosing(pieces) as coming:
+                    async for piece in coming:
+                        begun = True
+                        put(Delta(ask.index, piece))
+            except ERRORS as error:
+                if not begun:
+                    raise
+                endpoint.failed(error, began, self._loop.time())
+                put(Delta(ask.index, "", endpoint.client.failure(error)))
+                return ()
+            endpoint.answered(1, self._loop.time())
+            put(Delta(ask.index, "", self._outcomes(answer, endpoint, 1, began)[0]))
+            return ()
+
+        return self._run(requests, 1, attempt, lambda index, failure: Delta(index, "", failure))
+
+    def close(self) -> None:
+        """Close the connections and stop the thread. Safe to call twice."""
+
+        async def finish() -> None:
+            running = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            for endpoint in self._endpoints.all:
+                await endpoint.client.close()
+
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(finish(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _run(
+        self,
+        requests: Sequence[Request],
+        most_together: int,
+        attempt: Attempt[T],
+        failed: Callable[[int, EngineFailure], T],
+    ) -> Iterator[T]:
+        """Answer all requests on the loop, and hand over what comes as it comes."""
+        results: SimpleQueue[T | None] = SimpleQueue()
+
+        async def all_of_them() -> None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    watching = [
+                        group.create_task(endpoint.watch_queue(self._endpoints.changed))
+                        for endpoint in self._endpoints.all
+                    ]
+                    await self._dispatch.answer(choice_groups(requests, most_together), attempt, failed, results)
+                    for task in watching:
+                        task.cancel()
+            finally:
+                results.put(None)
+
+        running = self._begin(all_of_them)
+        try:
+            while (item := results.get()) is not None:
+                yield item
+            running.result()
+        finally:
+            running.cancel()
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+        """Begin to work on the loop."""
+        if self._loop.is_closed():
+            raise PolicyError("the engine is closed: open the policy again.")
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    async def _sample(self, ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Reply]) -> Sequence[ChoiceGroup]:
+        """Ask for all of an ask's samples in one request. What did not come of it is still to be asked."""
+        n, began = len(ask.requests), self._loop.time()
+        try:
+            answer = await self._whole(ask, endpoint, n)
+        except ERRORS as error:
+            if n == 1 or classify(error)[0] not in ("rejected", "malformed"):
+                raise
+            found = await self._first_alone(ask, endpoint)
+        else:
+            found = self._outcomes(answer, endpoint, n, began)
+            if n > 1:
+                endpoint.brought_choices(several=len(found) > 1)
+                if all_alike(list(found.values()), ask.requests[0]):
+                    found = await self._without_copies(found, ask, endpoint)
+        for index, outcome in found.items():
+            put(Reply(ask.index + index, outcome))
+        return ask.rest(found)
+
+    async def _first_alone(self, ask: ChoiceGroup, endpoint: Endpoint) -> dict[int, Completion | EngineFailure]:
+        """After a failure that may be the prompt's or due to `n`: if one sample comes, it was `n`."""
+        began = self._loop.time()
+        answer = await self._whole(ask.part(0, 1), endpoint, 1)
+        endpoint.brought_choices(several=False)
+        return self._outcomes(answer, endpoint, 1, began)
+
+    async def _without_copies(
+        self, found: dict[int, Completion | EngineFailure], ask: ChoiceGroup, endpoint: Endpoint
+    ) -> dict[int, Completion | EngineFailure]:
+        """Equal choices: keep all if the last one's seed, asked alone, gives the same again; else only the first.
+
+        A model that is sure of its answer gives equal texts, and they count. A server that draws once and copies is
+        told by an answer that differs when asked alone, and is then asked one by one for good.
+        """
+        (first, *_), last = found, max(found)
+        if endpoint.choices > 1:
+            began = self._loop.time()
+            try:
+                answer = await self._whole(ask.part(last, last + 1), endpoint, 1)
+            except ERRORS as error:  # not known: the others are asked again
+                endpoint.failed(error, began, self._loop.time())
+                return {first: found[first]}
+            (alone,) = self._outcomes(answer, endpoint, 1, began).values()
+            if all_alike([found[first], alone], ask.requests[0]):
+                return found
+            endpoint.choices = 1
+            return {first: found[first], last: alone}
+        return {first: found[first]}
+
+    async def _whole(self, ask: ChoiceGroup, endpoint: Endpoint, n: int) -> ServerAnswer:
+        answer = await endpoint.client.whole(ask.requests[0], n, deadline_of(ask))
+        endpoint.answered(n, self._loop.time())
+        return answer
+
+    def _outcomes(
+        self, answer: ServerAnswer, endpoint: Endpoint, n: int, began: float
+    ) -> dict[int, Completion | EngineFailure]:
+        found = outcomes(answer, endpoint.client.url, n, self._loop.time() - began)
+        if not found:
+            return {0: EngineFailure("malformed", f"{endpoint.client.url} sent no choice: see the server's log.")}
+        return found

@@ -1,0 +1,1 @@
+"""The embedded engine: checkpoints run in this process by transformers and torch."""

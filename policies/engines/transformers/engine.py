@@ -1,0 +1,278 @@
+"""The embedded engine: a causal language model of transformers, or two whose scores are mixed, run in this
+process, many requests in one batch.
+
+For a small model on a CPU or one GPU. A large model is better served by vLLM and asked through `openai`.
+Loading is in `loading`, decoding in `decoding`, the growing text in `text`; this module joins them to requests
+and replies.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.transformers.decoding import NO_TOKEN, Batch, ModelPair, draw_tokens, start_batch
+from alphamix.policies.engines.transformers.detokenise import Decode, TextStream
+from alphamix.policies.engines.transformers.loading import first_line, load_checkpoint
+from alphamix.policies.merging.vocabularies import check_mixable
+from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, PromptError, Reply, Request
+
+_DROP_SHARE = 1 / 8
+"""Share of finished rows at which they are dropped: dropping copies the cache, keeping is waste."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """One request on its way through a batch."""
+
+    index: int
+    request: Request
+    prompt_tokens: list[int]
+    max_tokens: int
+    text: TextStream
+    uniforms: Iterator[float]
+    num_drawn: int = 0
+    finished: bool = False
+
+
+class TransformersEngine:
+    """Samples from a model, or a pair of models, and the tokenizer.
+
+    Each request draws from its own random stream, made from its seed, so neighbours in the batch change
+    nothing but the last bits of floating-point sums. Completion tokens count the end-of-text token. `seconds`
+    run from the start of the batch that held the request. On a CPU, torch is set to one thread: with more,
+    small models get slower, and collapse when the cores are busy.
+    """
+
+    reproducible = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel | ModelPair,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int = 256,
+        device: str | None = None,
+    ) -> None:
+        models = [model.low, model.high] if isinstance(model, ModelPair) else [model]
+        device = device or _default_device()
+        if device == "cpu":
+            torch.set_num_threads(1)
+        for each in models:
+            _check_has_cache(each)
+            torch.nn.Module.to(each.eval(), torch.device(device))
+        self._batch_size = batch_size
+        self._model: PreTrainedModel | ModelPair | None = model
+        self._tokenizer = tokenizer
+        self._decode = _decoder_of(tokenizer)
+        self._end_tokens = _end_tokens(models[0], tokenizer)
+        self._context_length = min(filter(None, map(_context_length, models)), default=None)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path, options: EngineOptions) -> "TransformersEngine":
+        """Load a folder, as `load_checkpoint` does.
+
+        Raises:
+            PolicyError: it cannot be loaded, or not run by this engine.
+        """
+        device = options.device or _default_device()
+        model, tokenizer = load_checkpoint(path, device)
+        return cls(model, tokenizer, batch_size=options.batch_size, device=device)
+
+    @classmethod
+    def from_checkpoints(cls, low: Path, high: Path, alpha: float, options: EngineOptions) -> "TransformersEngine":
+        """Load two folders whose scores are mixed, low + alpha * (high - low).
+
+        Tokenizer, chat template and end tokens are those of `low` at every α, as in merges; the context is the
+        shorter of the two.
+
+        Raises:
+            PolicyError: α is not finite, token ids do not mean the same in both, or a folder cannot be loaded.
+        """
+        check_mixable(low, high)
+        if not math.isfinite(alpha):
+            raise PolicyError(f"alpha is {alpha}: give a finite number.")
+        device = options.device or _default_device()
+        low_model, tokenizer = load_checkpoint(low, device)
+        high_model, _ = load_checkpoint(high, device)
+        pair = ModelPair(low_model, high_model, alpha)
+        return cls(pair, tokenizer, batch_size=options.batch_size, device=device)
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer all requests, each as soon as it is whole."""
+        for delta in self.stream(requests):
+            if delta.outcome is not None:
+                yield Reply(delta.index, delta.outcome)
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        """Answer all requests, piece by piece; more than `batch_size` go batch after batch, in order."""
+        prompt_tokens: dict[object, list[int]] = {}
+        for start in range(0, len(requests), self._batch_size):
+            started = time.perf_counter()
+            rows: list[_Row] = []
+            for index, request in enumerate(requests[start : start + self._batch_size], start):
+                key = _hashable(request.prompt)
+                if key not in prompt_tokens:
+                    prompt_tokens[key] = self._tokenize(request.prompt)
+                row = self._row(index, request, prompt_tokens[key])
+                if isinstance(row, EngineFailure):
+                    yield Delta(index, "", row)
+                else:
+                    rows.append(row)
+            if rows:
+                yield from self._run_batch(rows, started)
+
+    def close(self) -> None:
+        """Let go of the model. Safe to call twice."""
+        self._model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _tokenize(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            return self._tokenizer(prompt, verbose=False)["input_ids"]
+        if self._tokenizer.chat_template is None:
+            raise PromptError(
+                f"the tokenizer of {Path(self._tokenizer.name_or_path).name or 'this policy'} has no chat template "
+                "for messages: ask with plain text, or put chat_template.jinja beside the tokenizer."
+            )
+        try:
+            messages: list[Any] = list(prompt)
+            text: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except jinja2.TemplateError as error:
+            raise PromptError(
+                f"the chat template refuses these messages ({first_line(error)}): use the roles it knows."
+            ) from error
+        # The template writes its own special tokens.
+        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _row(self, index: int, request: Request, prompt_tokens: list[int]) -> _Row | EngineFailure:
+        if not prompt_tokens:
+            return EngineFailure("rejected", "the prompt has no tokens: give the policy some text to continue.")
+        parameters = request.parameters
+        max_tokens = parameters.max_tokens
+        if self._context_length is not None:
+            room = self._context_length - len(prompt_tokens)
+            if room < 1:
+                return EngineFailure(
+                    "rejected",
+                    f"the prompt has {len(prompt_tokens)} tokens and the model's context holds "
+                    f"{self._context_length}: shorten the prompt, or take a model with a longer context.",
+                )
+            max_tokens = min(max_tokens, room)
+        text = TextStream(self._decode, parameters.stop)
+        return _Row(index, request, prompt_tokens, max_tokens, text, _uniforms(request.seed))
+
+    def _run_batch(self, rows: list[_Row], started: float) -> Iterator[Delta]:
+        if self._model is None:
+            raise PolicyError("the engine is closed: open the policy again.")
+        batch = start_batch(self._model, [row.prompt_tokens for row in rows])
+        while True:
+            tokens_B = _draw(batch, rows)
+            for row, token in zip(rows, tokens_B.tolist(), strict=True):
+                if not row.finished:
+                    delta = self._advance(row, token, started)
+                    if delta.text or delta.outcome is not None:
+                        yield delta
+            unfinished = [b for b, row in enumerate(rows) if not row.finished]
+            if not unfinished:
+                return
+            if len(unfinished) <= (1 - _DROP_SHARE) * len(rows):
+                batch.keep(unfinished)
+                tokens_B = tokens_B[unfinished]
+                rows = [rows[b] for b in unfinished]
+            batch.step(tokens_B.clamp(min=0))
+
+    def _advance(self, row: _Row, token: int, started: float) -> Delta:
+        """Add one drawn token to a row, and close the row if that was its last."""
+        if token == NO_TOKEN:
+            row.finished = True
+            message = (
+                f"the model's scores are not finite at token {row.num_drawn + 1} of the answer: its weights "
+                "are broken or were extrapolated too far, choose an alpha nearer to 0 or 1."
+            )
+            return Delta(row.index, "", EngineFailure("malformed", message))
+        row.num_drawn += 1
+        ended = token in self._end_tokens
+        piece = "" if ended else row.text.push(token)
+        stopped = ended or row.text.stopped
+        if not stopped and row.num_drawn < row.max_tokens:
+            return Delta(row.index, piece)
+        row.finished = True
+        piece += row.text.finish()
+        completion = Completion(
+            text=row.text.text,
+            finish_reason="stop" if stopped or row.text.stopped else "length",
+            prompt_tokens=len(row.prompt_tokens),
+            completion_tokens=row.num_drawn,
+            seconds=time.perf_counter() - started,
+        )
+        return Delta(row.index, piece, completion)
+
+
+def _draw(batch: Batch, rows: Sequence[_Row]) -> torch.Tensor:
+    device = batch.logits_BV.device
+    parameters = [row.request.parameters for row in rows]
+    return draw_tokens(
+        batch.logits_BV,
+        torch.tensor([p.temperature for p in parameters], device=device),
+        torch.tensor([p.top_p for p in parameters], dtype=torch.float64, device=device),
+        torch.tensor([next(row.uniforms) for row in rows], dtype=torch.float64, device=device),
+    )
+
+
+def _uniforms(seed: int) -> Iterator[float]:
+    """The random stream of one request: numbers in [0, 1) from Philox, keyed by its seed."""
+    generator = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield from generator.random(64).tolist()
+
+
+def _hashable(prompt: Prompt) -> object:
+    if isinstance(prompt, str):
+        return prompt
+    return tuple((message["role"], message["content"]) for message in prompt)
+
+
+def _decoder_of(tokenizer: PreTrainedTokenizerBase) -> Decode:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return backend.decode  # five times as quick as the wrapper, and skips special tokens as well
+    decode: Any = partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return decode
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Token ids that end an answer: the generation config's, which may be several, else the tokenizer's."""
+    configured: Any = model.generation_config.eos_token_id if model.generation_config else None
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        return frozenset()
+    return frozenset([configured] if isinstance(configured, int) else configured)
+
+
+def _context_length(model: PreTrainedModel) -> int | None:
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def _check_has_cache(model: PreTrainedModel) -> None:
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise PolicyError(
+            f"{model.config.model_type} models keep no key-value cache, which this engine decodes with: "
+            "serve the model, with vLLM for instance, and give its url."
+        )
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

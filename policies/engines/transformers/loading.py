@@ -1,0 +1,65 @@
+"""Load a checkpoint folder for the embedded engine: its model and its tokenizer, in silence, or a cause and a cure."""
+
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from alphamix.policies.types import PolicyError
+
+
+def load_checkpoint(path: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a folder: float32 for a CPU, the checkpoint's own dtype for a GPU. The model is still on the CPU.
+
+    Raises:
+        PolicyError: transformers cannot load the folder, or would have to invent weights that it lacks.
+    """
+    try:
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=torch.float32 if device == "cpu" else "auto",
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise PolicyError(
+            f"transformers cannot load {path} ({first_line(error)}): "
+            "give a folder of a causal language model with its tokenizer, as save_pretrained writes it."
+        ) from error
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise PolicyError(
+            f"{path} lacks {len(missing)} weights of its architecture, first {missing[0]!r}: "
+            "the checkpoint is incomplete, copy it again."
+        )
+    return model, tokenizer
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, without a full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
+
+
+@contextmanager
+def _quiet_transformers() -> Generator[None]:
+    """Keep progress bars and notices of transformers off the user's terminal while a model loads."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,69 @@
+"""A pair of checkpoints as one folder that vLLM serves: their logits are mixed, with an α in every request.
+
+The folder holds low's config and tokenizer and says where the two checkpoints lie; their weights are read from
+there, not copied. What runs inside vLLM is `vllm_plugin.logits`. Nothing here imports vLLM.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from alphamix.policies.checkpoints.atomic_folders import appearing, refuse_taken
+from alphamix.policies.checkpoints.safetensors_folder import WEIGHTS, companions, lay_out, read_json, write_json
+from alphamix.policies.merging.vocabularies import check_mixable
+from alphamix.policies.types import PolicyError
+
+ARCHITECTURE = "AlphamixPairForCausalLM"
+"""The architecture in the folder's config, which `vllm_plugin.registration` makes known to vLLM."""
+
+PAIR = "alphamix_pair"
+"""The key in the folder's config that holds the paths of `low` and `high`."""
+
+LOGITS_PROCESSOR = "alphamix.policies.engines.vllm.plugin.logits:PairLogits"
+
+SERVER_ARGUMENTS = (
+    *("--logits-processors", LOGITS_PROCESSOR),
+    *("--logprobs-mode", "processed_logprobs"),
+    "--enforce-eager",
+    "--no-async-scheduling",
+)
+"""What vLLM must be started with to serve a pair; the model refuses to load without."""
+
+SERVER_ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+"""Variables for the server: the second model runner, vLLM's choice on GPUs, calls another kind of processor."""
+
+
+def write_pair(low: Path, high: Path, folder: Path) -> None:
+    """Write the folder of a pair; it appears whole or not at all.
+
+    Layers, sizes and architectures of the two may differ. Tokenizer, chat template and end tokens are low's, the
+    context is the shorter of the two.
+
+    Raises:
+        PolicyError: the two have different vocabularies or quantization, or the folder exists.
+    """
+    check_mixable(low, high)
+    refuse_taken(folder)
+    configs = [read_json(end / "config.json") for end in (low, high)]
+    _check_quantization(*configs)
+    config = configs[0] | {
+        "architectures": [ARCHITECTURE],
+        PAIR: {"low": str(low.resolve()), "high": str(high.resolve())},
+    }
+    contexts = [c["max_position_embeddings"] for c in configs if c.get("max_position_embeddings") is not None]
+    if contexts:
+        config["max_position_embeddings"] = min(contexts)
+    with appearing(folder) as temporary:
+        for companion in companions(low):
+            shutil.copyfile(companion, temporary / companion.name)
+        write_json(temporary / "config.json", config)
+        lay_out(temporary / WEIGHTS, [])  # vLLM wants a file of weights beside every config
+
+
+def _check_quantization(low: dict[str, Any], high: dict[str, Any]) -> None:
+    found = [config.get("quantization_config") for config in (low, high)]
+    if found[0] != found[1]:
+        raise PolicyError(
+            f"quantization_config of config.json is {found[0]!r} in low and {found[1]!r} in high: "
+            "vLLM runs both in one way, quantize both alike or neither."
+        )

@@ -1,0 +1,1 @@
+"""Questions put to each policy before a budget is spent on it, and what the answers mean for pass@k."""

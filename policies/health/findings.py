@@ -1,0 +1,174 @@
+"""Judgements on what a policy answered to the questions of `check`: pure functions from answers to findings.
+
+A *failure* would spoil pass@k: no answers, samples that are all the same, choices that are missing, no usage, unknown
+finish reasons. A *warning* says what is lost. *Unknown* is what could not be told.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from alphamix.policies.engines.openai.server_answers import is_count
+from alphamix.policies.types import EngineFailure
+
+Check = Literal["reachable", "choices", "distinct", "seeds", "usage", "finish", "chat", "context", "fingerprint"]
+CHECKS: tuple[Check, ...] = get_args(Check)
+"""In the order in which they are reported."""
+
+State = Literal["ok", "warning", "failure", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check came to."""
+
+    check: Check
+    state: State
+    message: str
+    """What was seen; of a fault, its cause and then its cure."""
+    value: int | str | None = None
+    """The context's length in tokens, or the fingerprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """One answer of whichever engine. What a server says is kept as it is, and may be of any type."""
+
+    text: str
+    finish_reason: Any
+    prompt_tokens: Any
+    completion_tokens: Any
+    num_choices: int = 1
+    system_fingerprint: Any = None
+
+
+Answer = Observations | EngineFailure
+
+
+def unreachable(message: str) -> list[Finding]:
+    """All findings of a policy that does not answer."""
+    rest = [Finding(check, "unknown", "not reachable") for check in CHECKS[1:]]
+    return [Finding("reachable", "failure", message), *rest]
+
+
+def judge_reach(answers: Sequence[Answer]) -> Finding:
+    """Whether every request was answered; at least one was."""
+    failures = [answer for answer in answers if isinstance(answer, EngineFailure)]
+    if failures:
+        told = f"{len(failures)} of {len(answers)} requests failed, the first so: {failures[0].message}"
+        return Finding("reachable", "warning", told)
+    return Finding("reachable", "ok", f"{len(answers)} of {len(answers)} requests were answered")
+
+
+def judge_choices(answer: Answer) -> Finding:
+    """Whether n = 2 gives two choices."""
+    if isinstance(answer, EngineFailure):
+        told = f"n = 2 is refused ({answer.message}); runs ask for one at a time, do so yourself."
+        return Finding("choices", "warning", told)
+    if answer.num_choices != 2:
+        told = f"n = 2 gave {answer.num_choices} of 2 choices: n is ignored here, ask for one at a time."
+        return Finding("choices", "failure", told)
+    return Finding("choices", "ok", "n = 2 gave 2 choices")
+
+
+def judge_outcomes(num_outcomes: Sequence[int]) -> Finding:
+    """Whether each request of a batch got one outcome, where there is no n."""
+    odd = [number for number in num_outcomes if number != 1]
+    if odd:
+        told = f"a request of a batch of {len(num_outcomes)} got {odd[0]} outcomes: mend the engine, each has just one."
+        return Finding("choices", "failure", told)
+    return Finding("choices", "ok", f"{len(num_outcomes)} requests of one batch got one outcome each")
+
+
+def judge_distinct(samples: Sequence[Answer], hot: Sequence[Answer]) -> Finding:
+    """Whether samples at temperature 1 differ; if none do, `hot` are others at the highest temperature."""
+    texts, hot_texts = texts_of(samples), texts_of(hot)
+    if len(texts) < 2:
+        return Finding("distinct", "unknown", f"only {len(texts)} of {len(samples)} samples came")
+    if len(set(texts)) > 1:
+        return Finding("distinct", "ok", f"{len(set(texts))} of {len(texts)} samples differ at temperature 1")
+    same = f"all {len(texts)} samples at temperature 1 are the same, with {len(texts)} seeds"
+    if len(set(hot_texts)) > 1:
+        told = f"{same}, but not at temperature 2: the policy is sure of this answer, give another --prompt."
+        return Finding("distinct", "warning", told)
+    if not texts[0]:
+        told = f"all {len(texts)} samples are empty: raise --max-tokens if the policy thinks first, or change --prompt."
+        return Finding("distinct", "warning", told)
+    told = f"{same}: the temperature is ignored or answers are cached, mend that where the policy is served."
+    return Finding("distinct", "failure", told)
+
+
+def texts_of(answers: Sequence[Answer]) -> list[str]:
+    """Texts of those that came."""
+    return [answer.text for answer in answers if isinstance(answer, Observations)]
+
+
+def judge_seeds(first: Answer, again: Answer) -> Finding:
+    """Whether one seed gave one text twice, given that other seeds gave others."""
+    if not (isinstance(first, Observations) and isinstance(again, Observations)):
+        return Finding("seeds", "unknown", "the sample that was to come twice did not")
+    if first.text != again.text:
+        told = "one seed gave two texts: samples cannot be made again, so keep the store of each run."
+        return Finding("seeds", "warning", told)
+    return Finding("seeds", "ok", "one seed gave one text twice, and others gave others")
+
+
+def judge_usage(seen: Sequence[Observations]) -> Finding:
+    """Whether tokens are counted, and counts are possible."""
+    for answer in seen:
+        prompt, completion = answer.prompt_tokens, answer.completion_tokens
+        if not (is_count(prompt) and is_count(completion)):
+            told = f"{prompt!r} prompt and {completion!r} completion tokens are reported: serve it with token counts."
+            return Finding("usage", "failure", told)
+        if not prompt or (answer.text and not completion):
+            told = (
+                f"{prompt} prompt and {completion} completion tokens are reported for {len(answer.text)} characters: "
+                "budgets in tokens would be wrong, set them in samples."
+            )
+            return Finding("usage", "warning", told)
+    told = f"{seen[0].prompt_tokens} prompt and {seen[0].completion_tokens} completion tokens in the first answer"
+    return Finding("usage", "ok", told)
+
+
+def judge_finish(limited: Sequence[tuple[Answer, int]]) -> Finding:
+    """Whether finish reasons are known and no answer is longer than its `max_tokens`, given with each."""
+    reasons = Counter[str]()
+    for answer, limit in limited:
+        if isinstance(answer, EngineFailure):
+            continue
+        if answer.finish_reason not in ("stop", "length"):
+            told = f"a finish reason is {answer.finish_reason!r}: mend the server, only 'stop' and 'length' are whole."
+            return Finding("finish", "failure", told)
+        if is_count(answer.completion_tokens) and answer.completion_tokens > limit:
+            told = (
+                f"{answer.completion_tokens} tokens came where max_tokens was {limit}: "
+                "set budgets in samples, those in tokens would not hold."
+            )
+            return Finding("finish", "warning", told)
+        reasons[answer.finish_reason] += 1
+    told = " and ".join(f"{times} × {reason}" for reason, times in sorted(reasons.items()))
+    return Finding("finish", "ok", f"{told}; max_tokens is kept")
+
+
+def judge_chat(refusal: EngineFailure | None, *, asked: bool) -> Finding:
+    """Whether messages are accepted: a failure only where they are to be asked."""
+    if refusal is None:
+        return Finding("chat", "ok", "messages are accepted")
+    return Finding("chat", "failure" if asked else "warning", f"messages are refused: {refusal.message}")
+
+
+def judge_description(about: dict[str, Any] | EngineFailure, system_fingerprint: Any) -> tuple[Finding, Finding]:
+    """Context length and fingerprint, as far as a server tells them in `models`, `version` and its answers."""
+    if isinstance(about, EngineFailure):
+        context = Finding("context", "unknown", about.message)
+        about = {}
+    elif is_count(about.get("max_model_len")):
+        context = Finding("context", "ok", f"{about['max_model_len']} tokens", about["max_model_len"])
+    else:
+        context = Finding("context", "unknown", "the server tells no max_model_len")
+    parts = (system_fingerprint, about.get("version"), about.get("root"))
+    value = " ".join(str(part) for part in parts if part)
+    if not value:
+        return context, Finding("fingerprint", "unknown", "the server tells nothing that its weights are known by")
+    return context, Finding("fingerprint", "ok", f"the server reports {value}", value)

@@ -1,0 +1,171 @@
+"""The low-rank part of what training changed: the difference of two checkpoints as a LoRA adapter, by SVD.
+
+What the adapter does not hold is never dropped in silence: every changed tensor is named with its energy, the
+squared Frobenius norm of its change, and with how much of that is kept.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from scipy.sparse.linalg import svds
+
+from alphamix.policies.checkpoints.atomic_folders import has_files
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE
+from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, fingerprint, read_bytes, read_json, read_values
+from alphamix.policies.lora.peft_folder import PREFIX, RECORD, Factors, Matrix, read_matrix, write_adapter
+from alphamix.policies.merging.compatibility import check_mergeable
+from alphamix.policies.types import PolicyError
+
+_EMBEDDING = re.compile(r"(^|[._])(embed\w*|\w*embeddings?|wte|wpe|lm_head|embed_out)\.weight$")
+"""Tables and heads: LoRA on them is not what engines serve."""
+_STORED_AS_IN_OUT = ("gpt2", "openai-gpt")
+"""Model types whose matrices are `[in, out]`, which PEFT calls fan_in_fan_out."""
+_SHARE_FOR_LANCZOS = 1 / 8
+"""Ranks below this share of the full one are cheaper by Lanczos iteration than by a full decomposition."""
+
+Pair = tuple[TensorInfo, TensorInfo]
+
+
+@dataclass(slots=True)
+class Kept:
+    """What became of one changed tensor."""
+
+    tensor: str
+    energy: float
+    """‖Δ‖², squared Frobenius norm of the change."""
+    kept: float
+    """Share of the energy that the written adapter has: 1 − ‖Δ − B·A‖² / ‖Δ‖², after rounding."""
+    how: str
+    """`factors`, `saved` whole, or `lost`."""
+
+
+def extract_adapter(
+    base: Path, tuned: Path, folder: Path, *, rank: int, target: str | None = None, save_rest: bool = False
+) -> list[Kept]:
+    """Write the best rank-`rank` adapter from `base` towards `tuned` as a PEFT folder; one that has files stays.
+
+    Each matrix of a linear module is decomposed in float64 (Eckart and Young, 1936: no other factors of the rank come
+    nearer), both factors take the square roots of the singular values and are rounded once, to float32. Rank is
+    the same for all modules, as vLLM wants it: at most the largest full rank, and zeros fill up smaller matrices.
+
+    Args:
+        base: The checkpoint that the adapter is for.
+        tuned: The checkpoint that base and adapter come near to.
+        folder: Where the adapter goes.
+        rank: Of every module.
+        target: Regular expression that names of modules must contain; None takes every linear one.
+        save_rest: Keep what factors do not cover (norms, embeddings with their tied head) whole, as PEFT's
+            `modules_to_save`. PEFT loads that, vLLM does not. Biases of modules with factors are lost even so.
+
+    Returns:
+        One entry for every tensor that differs, in the order of the checkpoint.
+
+    Raises:
+        PolicyError: the checkpoints do not match or do not differ, or no module is left.
+    """
+    if rank < 1:
+        raise PolicyError(f"the rank of an adapter is {rank}: give 1 or more.")
+    energies = {(one, other): _energy((one, other)) for one, other in check_mergeable({"base": base, "tuned": tuned})}
+    pairs = [pair for pair, energy in energies.items() if energy]
+    config = read_json(base / "config.json")
+    covered = [pair for pair in pairs if _is_linear(pair[0], config) and re.search(target or "", pair[0].name)]
+    if not covered:
+        reason = "no linear module differs" if target is None else f"no linear module that differs matches {target!r}"
+        raise PolicyError(f"{base} and {tuned} give no adapter: {reason}; give two checkpoints of one training run.")
+    if has_files(folder):
+        return [Kept(**entry) for entry in read_json(folder / RECORD)["tensors"]]
+    rank = min(rank, max(min(pair[0].shape) for pair in covered))
+    turned = config.get("model_type") in _STORED_AS_IN_OUT
+    report = {pair[0].name: Kept(pair[0].name, energies[pair], 0.0, "lost") for pair in pairs}
+    modules: dict[str, tuple[tuple[str, str], tuple[int, int], Factors]] = {}
+    for pair in covered:
+        name = pair[0].name.removesuffix(".weight")
+        width_out, width_in = reversed(pair[0].shape) if turned else pair[0].shape
+        stored = (f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight")
+        modules[name] = (stored, (width_in, width_out), _factors(pair, rank, turned, report[pair[0].name]))
+    saved: dict[str, tuple[tuple[int, ...], Callable[[], Matrix]]] = {}
+    for pair in (pair for pair in pairs if pair not in covered):
+        entry = report[pair[0].name]
+        if save_rest and pair[0].name.rpartition(".")[0] not in modules:
+            entry.kept, entry.how = 1.0, "saved"
+            for name in _with_tied_head(pair[0].name, config):
+                saved[PREFIX + name] = (pair[1].shape, lambda tensor=pair[1]: read_matrix(tensor))
+    provenance = {"formula": "truncated SVD of tuned - base, in float64, rounded once", "rank": rank}
+    provenance |= {"inputs": {"base": fingerprint(base), "tuned": fingerprint(tuned)}}
+    write_adapter(
+        folder,
+        {"base_model_name_or_path": str(base), "fan_in_fan_out": turned},
+        rank,
+        modules,
+        saved,
+        lambda: provenance | {"tensors": [asdict(entry) for entry in report.values()]},
+    )
+    return list(report.values())
+
+
+def _is_linear(tensor: TensorInfo, config: dict[str, Any]) -> bool:
+    """Whether it is the matrix of a linear module, and neither a table of embeddings nor the head."""
+    is_matrix = len(tensor.shape) == 2 and tensor.name.endswith(".weight")
+    return is_matrix and not _EMBEDDING.search(tensor.name) and config.get("vocab_size") != tensor.shape[0]
+
+
+def _with_tied_head(name: str, config: dict[str, Any]) -> list[str]:
+    """Give a saved table its tied head as well: PEFT copies the table, and would leave the head as it was."""
+    tied = config.get("tie_word_embeddings") and name == "model.embed_tokens.weight"
+    return [name, "lm_head.weight"] if tied else [name]
+
+
+def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
+    """Decompose when A is asked for, keep B until it is asked for, and note the energy kept."""
+    b_of_module: list[Matrix] = []
+
+    def a() -> Matrix:
+        change = read_matrix(pair[1]) - read_matrix(pair[0])
+        if turned:
+            change = change.T
+        if not np.isfinite(change).all():
+            raise PolicyError(f"tensor {pair[0].name!r} has values that are not finite: copy the checkpoint again.")
+        a, b = truncated(change, rank)
+        b_of_module.append(b)
+        entry.energy = float(np.vdot(change, change))
+        rest = change - b.astype(np.float32).astype(np.float64) @ a.astype(np.float32).astype(np.float64)
+        entry.kept, entry.how = 1 - float(np.vdot(rest, rest)) / entry.energy, "factors"
+        return a
+
+    return a, lambda: b_of_module.pop()
+
+
+def truncated(change: Matrix, rank: int) -> tuple[Matrix, Matrix]:
+    """Give A, `[rank, in]`, and B, `[out, rank]`, whose product B·A is nearest to `change`, `[out, in]`.
+
+    Below an eighth of the full rank by Lanczos bidiagonalisation (PROPACK), which is as accurate and much
+    quicker. Zeros fill up what the matrix lacks in rank.
+    """
+    full = min(change.shape)
+    if rank < _SHARE_FOR_LANCZOS * full:
+        u, s, vt = svds(change, k=rank, solver="propack", rng=np.random.default_rng(0))
+        order = np.argsort(-s)
+        u, s, vt = u[:, order], s[order], vt[order]
+    else:
+        u, s, vt = scipy.linalg.svd(change, full_matrices=False, check_finite=False)
+    width = min(rank, full)
+    a, b = np.zeros((rank, change.shape[1])), np.zeros((change.shape[0], rank))
+    a[:width] = np.sqrt(s[:width, None]) * vt[:width]
+    b[:, :width] = u[:, :width] * np.sqrt(s[:width])
+    return a, b
+
+
+def _energy(pair: Pair) -> float:
+    """‖Δ‖², some values at a time; of what is no float, 0."""
+    one, other = pair
+    if one.dtype not in BYTES_PER_VALUE:
+        if not np.array_equal(read_bytes(one), read_bytes(other)):
+            raise PolicyError(f"tensor {one.name!r} is {one} and differs: only float tensors can become an adapter.")
+        return 0.0
+    changes = (after - before for before, after in zip(read_values(one), read_values(other), strict=True))
+    return sum(float(np.vdot(change, change)) for change in changes)

@@ -1,0 +1,167 @@
+"""An adapter folded into its base: W + scale·B·A in float64, rounded once to the base's own format, as a checkpoint
+that every engine loads.
+
+The base's files are copied as they are, and what the adapter changes is written over. Where embeddings and output
+layer are tied, an adapter that changes one of the two is refused: a checkpoint has one table for both.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alphamix.policies.checkpoints.atomic_folders import appearing, has_files
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Bytes, from_float64, to_float64
+from alphamix.policies.checkpoints.safetensors_folder import (
+    INDEX,
+    TensorInfo,
+    companions,
+    describe,
+    fingerprint,
+    read_bytes,
+    read_json,
+    read_values,
+    write_json,
+)
+from alphamix.policies.lora import peft_folder as adapters
+from alphamix.policies.lora.peft_folder import BASE_LAYER, PREFIX, Adapter, Matrix, Module, read_adapter, read_matrix
+from alphamix.policies.types import PolicyError
+
+FORMULA = "W + scale * B @ A, in float64, rounded once"
+_TABLE = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in)\.weight$")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+_VALUES_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one tensor of the base."""
+
+    tensor: TensorInfo
+    source: Module | TensorInfo
+    """Factors to add, or a tensor to put in its place."""
+    turned: bool
+    """Whether the base stores the transpose of B·A: Conv1D of GPT-2, and embeddings."""
+
+
+def fold_adapter(base: Path, adapter: Path, folder: Path) -> None:
+    """Write base and adapter as one checkpoint, whole or not at all; a folder that has files is left as it is.
+
+    Config, tokenizer and chat template are the base's; files that only the adapter has are added. `fold.json` records
+    the fingerprints of both.
+
+    Raises:
+        PolicyError: the adapter is not plain LoRA or not for this base, or a value leaves the range of its format.
+    """
+    changes = changes_of(base, read_adapter(adapter))
+    if has_files(folder):
+        return
+    with appearing(folder) as temporary:
+        files = {tensor.file for tensor in describe(base).values()}
+        index = {path for path in (base / INDEX,) if path.is_file()}
+        for path in (*files, *index, *companions(base)):
+            shutil.copyfile(path, temporary / path.name)
+        for path in companions(adapter):
+            if not (temporary / path.name).exists():
+                shutil.copyfile(path, temporary / path.name)
+        for change in changes:
+            _write(change, temporary / change.tensor.file.name)
+        inputs = {"base": fingerprint(base), "adapter": adapters.fingerprint(adapter)}
+        write_json(temporary / "fold.json", {"formula": FORMULA, "inputs": inputs})
+
+
+def changes_of(base: Path, adapter: Adapter) -> list[Change]:
+    """List what an adapter changes of a base; nothing is computed.
+
+    Raises:
+        PolicyError: names the first module or tensor that the base does not have in this shape, or has tied.
+    """
+    tensors = describe(base)
+    place = f"the adapter {adapter.folder} does not fit the base {base}"
+    saved = {name.removeprefix(PREFIX): tensor for name, tensor in adapter.saved.items()}
+    heads = _check_tied(place, base, tensors, adapter, saved)
+    changes: list[Change] = []
+    for module, factors in adapter.modules.items():
+        turned = bool(adapter.config.get("fan_in_fan_out")) or "embedding_" in factors.a.name
+        shape = (factors.a.shape[1], factors.b.shape[0]) if turned else (factors.b.shape[0], factors.a.shape[1])
+        changes.append(Change(_found(place, tensors, f"{module}.weight", shape), factors, turned))
+    for name, tensor in saved.items():
+        if BASE_LAYER in name:
+            _check_copy(place, _found(place, tensors, name.replace(BASE_LAYER, "."), tensor.shape), tensor)
+        elif name not in heads:
+            changes.append(Change(_found(place, tensors, name, tensor.shape), tensor, turned=False))
+    return changes
+
+
+def _found(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tuple[int, ...]) -> TensorInfo:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.shape != shape or tensor.dtype not in BYTES_PER_VALUE:
+        there = "is not in the base" if tensor is None else f"is {tensor} in the base"
+        raise PolicyError(
+            f"{place}: {name!r} {there} and {list(shape)} for the adapter; name the policy that it was trained on."
+        )
+    return tensor
+
+
+def _check_copy(place: str, tensor: TensorInfo, copy: TensorInfo) -> None:
+    """Check that a copy of the base's tensor beside its factors is what the base has."""
+    for values, copied in zip(read_values(tensor), read_values(copy), strict=True):
+        if not np.array_equal(values, copied):
+            raise PolicyError(
+                f"{place}: its copy of the base's {tensor.name!r} differs; name the policy that it was trained on."
+            )
+
+
+def _check_tied(
+    place: str, base: Path, tensors: Mapping[str, TensorInfo], adapter: Adapter, saved: Mapping[str, TensorInfo]
+) -> set[str]:
+    """Give the saved heads that a tied base has no tensor for, because their table is saved along."""
+    stores_head = any(_HEAD.search(name) for name in tensors)
+    if stores_head and read_json(base / "config.json").get("tie_word_embeddings") is not True:
+        return set()
+    factored = [f"{name}.weight" for name in adapter.modules]
+    both = [name for name in (*factored, *saved) if _TABLE.search(name) or _HEAD.search(name)]
+    heads = {name for name in saved if _HEAD.search(name)}
+    tables = [read_bytes(saved[name]) for name in both if name in saved]
+    is_whole = len(tables) == len(both) == 2 and len(heads) == 1 and np.array_equal(tables[0], tables[1])
+    if both and not is_whole:
+        raise PolicyError(
+            f"{place}: it changes {both[0]!r}, which in the base is embeddings and output layer in one; "
+            "untie them in the base (tie_word_embeddings = false, both tensors stored), or leave it out of the adapter."
+        )
+    return heads
+
+
+def _write(change: Change, file: Path) -> None:
+    tensor = change.tensor
+    with file.open("r+b") as written:
+        written.seek(tensor.start)
+        for data in _new_bytes(change):
+            if not np.isfinite(to_float64(data, tensor.dtype)).all():
+                raise PolicyError(f"tensor {tensor.name!r} leaves the range of {tensor.dtype}: scale the adapter down.")
+            written.write(data.data)
+
+
+def _new_bytes(change: Change) -> Iterator[Bytes]:
+    """The tensor's new bytes, some rows at a time."""
+    tensor, source = change.tensor, change.source
+    if isinstance(source, TensorInfo):
+        yield from (from_float64(values, tensor.dtype) for values in read_values(source))
+        return
+    left, right = _sides(source, turned=change.turned)
+    height, width = tensor.shape
+    rows = max(1, _VALUES_AT_ONCE // width)
+    row_size = width * BYTES_PER_VALUE[tensor.dtype]
+    for start in range(0, height, rows):
+        values = to_float64(read_bytes(tensor, start * row_size, (start + rows) * row_size), tensor.dtype)
+        values += (source.scale * (left[start : start + rows] @ right)).ravel()
+        yield from_float64(values, tensor.dtype)
+
+
+def _sides(module: Module, *, turned: bool) -> tuple[Matrix, Matrix]:
+    """The factors whose product has the tensor's shape."""
+    a, b = read_matrix(module.a), read_matrix(module.b)
+    return (a.T, b.T) if turned else (b, a)

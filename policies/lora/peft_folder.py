@@ -1,0 +1,199 @@
+"""LoRA adapters as PEFT folders: read and written. A module's change of weights is `scale · B @ A`.
+
+Plain LoRA only; what else PEFT can write (DoRA, trained biases, …) is refused. Merging is `adapter_merge`'s affair.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphamix.policies.checkpoints.atomic_folders import appearing, has_files
+from alphamix.policies.checkpoints.cache import file_digest
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, from_float64, to_float64
+from alphamix.policies.checkpoints.safetensors_folder import (
+    TensorInfo,
+    companions,
+    lay_out,
+    read_bytes,
+    read_header,
+    read_json,
+    write_json,
+)
+from alphamix.policies.types import PolicyError
+
+CONFIG, ADAPTER_WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
+PREFIX = "base_model.model."
+"""What PEFT puts before the name of every module."""
+BASE_LAYER = ".base_layer."
+"""In the name of a copy of the base's own tensor: PEFT saves one of a table of embeddings that has factors."""
+
+Matrix = NDArray[np.float64]
+Factors = tuple[Callable[[], Matrix], Callable[[], Matrix]]
+"""How to get A, `[rank, in]`, and B, `[out, rank]`, of one module."""
+
+_NAMES_OF_BASE = ("base_model_name_or_path", "revision")
+_REFUSED = (
+    "use_dora",
+    "lora_bias",
+    "layer_replication",
+    "trainable_token_indices",
+    "target_parameters",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+)
+"""Keys of the config that make the change of weights something else than `scale · B @ A`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module's factors as they are stored."""
+
+    a: TensorInfo
+    """`[rank, in]`"""
+    b: TensorInfo
+    """`[out, rank]`"""
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return self.a.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter's folder, read without its weights."""
+
+    folder: Path
+    config: dict[str, Any]
+    modules: dict[str, Module]
+    """By the name of the module in the base model."""
+    saved: dict[str, TensorInfo]
+    """Whole tensors of `modules_to_save`, and copies of the base's (`BASE_LAYER`), by their stored names."""
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read the config and the header of a LoRA adapter that PEFT wrote.
+
+    Raises:
+        PolicyError: this is no such folder, or an adapter of another kind than plain LoRA (DoRA, say).
+    """
+    config = _read_config(folder)
+    if config.get("peft_type") != "LORA":
+        raise PolicyError(f"{folder} is an adapter of type {config.get('peft_type')}: give a LORA adapter.")
+    special = [key for key in _REFUSED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        special.append("bias")
+    if special:
+        raise PolicyError(
+            f"{folder} has {special[0]} = {config[special[0]]!r}, which changes more than B @ A does: "
+            "fold the adapter into its base with PEFT's merge_and_unload and merge the checkpoints."
+        )
+    factors: dict[str, dict[str, TensorInfo]] = {}
+    saved: dict[str, TensorInfo] = {}
+    for tensor in read_header(folder / ADAPTER_WEIGHTS):
+        match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_(embedding_)?([AB])(?:\.weight)?", tensor.name)
+        if tensor.dtype not in BYTES_PER_VALUE or (match is None and "lora_" in tensor.name):
+            raise PolicyError(
+                f"tensor {tensor.name!r} of {folder} is {tensor}, not a factor of plain LoRA: save it anew."
+            )
+        if match is None:
+            saved[tensor.name] = tensor
+        else:
+            factors.setdefault(match[1], {})[match[3]] = tensor
+    modules = {name: _module(folder, config, name, pair) for name, pair in sorted(factors.items())}
+    if not modules:
+        raise PolicyError(f"{folder} has no factors of any module: give an adapter that changes something.")
+    return Adapter(folder, config, modules, saved)
+
+
+def fingerprint(folder: Path) -> str:
+    """Sha256 over what an adapter changes, and over a tokenizer beside it; not over the name of its base."""
+    config = {key: value for key, value in _read_config(folder).items() if key not in _NAMES_OF_BASE}
+    files = {path.name: file_digest(path) for path in (folder / ADAPTER_WEIGHTS, *companions(folder))}
+    return hashlib.sha256(json.dumps({"config": config, "files": files}, sort_keys=True).encode()).hexdigest()
+
+
+def write_adapter(
+    folder: Path,
+    config: Mapping[str, Any],
+    rank: int,
+    modules: Mapping[str, tuple[tuple[str, str], tuple[int, int], Factors]],
+    saved: Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]],
+    record: Callable[[], Mapping[str, Any]],
+) -> None:
+    """Write an adapter of scale 1 as PEFT has it, whole or not at all; one that has files is left as it is.
+
+    Args:
+        folder: Where it goes.
+        config: What else stands in its config, such as the base.
+        rank: Rank of every module.
+        modules: Stored names of A and B, (in, out), and how to get the factors, by module.
+        saved: Shapes and values of whole tensors, by their stored names.
+        record: Gives what is written to `adapter.json`, when all else is.
+
+    Raises:
+        PolicyError: a value leaves the range of float32.
+    """
+    if has_files(folder):
+        return
+    with appearing(folder) as temporary:
+        header: list[tuple[str, str, tuple[int, ...]]] = []
+        values: dict[str, Callable[[], Matrix]] = {}
+        for (a, b), (width_in, width_out), (get_a, get_b) in modules.values():
+            header += [(a, "F32", (rank, width_in)), (b, "F32", (width_out, rank))]
+            values |= {a: get_a, b: get_b}
+        header += [(name, "F32", shape) for name, (shape, _) in saved.items()]
+        values |= {name: get for name, (_, get) in saved.items()}
+        for tensor in lay_out(temporary / ADAPTER_WEIGHTS, header):
+            data = from_float64(np.ascontiguousarray(values[tensor.name]()).ravel(), "F32")
+            if not np.isfinite(data.view("<f4")).all():
+                raise PolicyError(f"tensor {tensor.name!r} is not finite in float32: choose an alpha nearer to 0 or 1.")
+            with (temporary / ADAPTER_WEIGHTS).open("r+b") as file:
+                file.seek(tensor.start)
+                file.write(data.data)
+        own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
+        own |= {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, "bias": "none", "inference_mode": True}
+        own |= {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None}
+        whole = {name.removeprefix(PREFIX).rpartition(".")[0] for name in saved if BASE_LAYER not in name}
+        own["modules_to_save"] = sorted(whole) or None
+        write_json(temporary / CONFIG, {"task_type": "CAUSAL_LM", "lora_dropout": 0.0, **config, **own})
+        write_json(temporary / RECORD, record())
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    for name in (CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise PolicyError(
+                f"{folder} is no adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
+            )
+    return read_json(folder / CONFIG)
+
+
+def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[str, TensorInfo]) -> Module:
+    if len(pair) != 2:
+        raise PolicyError(f"module {name!r} of {folder} has only one of the factors A and B: copy the adapter again.")
+    a, b = pair["A"], pair["B"]
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] == 0:
+        raise PolicyError(f"module {name!r} of {folder} has A {a} and B {b}: only factors of matrices can be merged.")
+    patterns = config.get("alpha_pattern") or {}
+    # As PEFT finds it: the first pattern that matches the end of the module's name.
+    alpha = next((patterns[key] for key in patterns if re.match(rf"(.*\.)?({key})$", name)), config.get("lora_alpha"))
+    if not isinstance(alpha, int | float):
+        raise PolicyError(f"{folder / CONFIG} has lora_alpha = {alpha!r}: write the number that it was trained with.")
+    rank = a.shape[0]
+    return Module(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def read_matrix(tensor: TensorInfo) -> Matrix:
+    """Read a tensor of any float format, in its shape."""
+    return to_float64(read_bytes(tensor), tensor.dtype).reshape(tensor.shape)

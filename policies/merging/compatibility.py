@@ -1,0 +1,133 @@
+"""What may be merged: decided from headers, configs and tokenizers. Only copies of tied weights are read."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE
+from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, describe, read_bytes, read_json
+from alphamix.policies.types import PolicyError
+
+_SAME_IN_ALL = (
+    "architectures",
+    "model_type",
+    "vocab_size",
+    "hidden_act",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_parameters",
+    "rope_scaling",
+    "tie_word_embeddings",
+)
+"""Keys of the config that change what weights mean, most of them without changing any shape."""
+_CURE = "merge only checkpoints that were trained from one initialisation."
+_BYTES_COMPARED_AT_ONCE = 1 << 22
+
+
+def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> list[tuple[TensorInfo, ...]]:
+    """Check that checkpoints have the same tensors, architecture and vocabulary.
+
+    A copy of a tied weight that only some of them store (an output layer equal to the embeddings) is left out.
+
+    Args:
+        inputs: The checkpoints by what they are called, the base first.
+        any_float: Whether tensors may be in different float formats.
+
+    Returns:
+        The tensors, each as it is in every input, in the order of the first one's files.
+
+    Raises:
+        PolicyError: names the first tensor, config key or token that differs, with both values.
+    """
+    tensors = {label: describe(folder) for label, folder in inputs.items()}
+    (base, folder), *others = inputs.items()
+    for label, other in others:
+        try:
+            _check_tensors(base, tensors[base], label, tensors[label], any_float)
+            _check_configs(base, read_json(folder / "config.json"), label, read_json(other / "config.json"))
+            _check_vocabularies(base, vocabulary(folder), label, vocabulary(other))
+        except _DifferenceError as difference:
+            pair = f"{folder} ({base}) and {other} ({label}) cannot be merged"
+            raise PolicyError(f"{pair}: {difference}; {_CURE}") from None
+    return [
+        tuple(of_input[name] for of_input in tensors.values())
+        for name in tensors[base]
+        if all(name in of_input for of_input in tensors.values())
+    ]
+
+
+class _DifferenceError(Exception):
+    """What differs, in words."""
+
+
+def _check_tensors(
+    base: str, tensors: dict[str, TensorInfo], label: str, others: dict[str, TensorInfo], any_float: bool
+) -> None:
+    for name in sorted(tensors.keys() | others.keys()):
+        one, other = tensors.get(name), others.get(name)
+        if one is None or other is None:
+            where, absent, there = (label, base, others) if one is None else (base, label, tensors)
+            if not _is_copy_of_tied(there[name], there):
+                raise _DifferenceError(f"tensor {name!r} is in {where} but not in {absent}")
+            continue
+        both_float = one.dtype in BYTES_PER_VALUE and other.dtype in BYTES_PER_VALUE
+        if one.shape != other.shape or (one.dtype != other.dtype and not (any_float and both_float)):
+            cure = ", ask for a dtype to mix them" if both_float and one.shape == other.shape else ""
+            raise _DifferenceError(f"tensor {name!r} is {one} in {base} and {other} in {label}{cure}")
+
+
+def _is_copy_of_tied(tensor: TensorInfo, tensors: dict[str, TensorInfo]) -> bool:
+    """Whether the config ties weights, and another tensor of the checkpoint has the same bytes."""
+    config = read_json(tensor.file.parent / "config.json")
+    return config.get("tie_word_embeddings") is True and any(
+        (other.dtype, other.shape) == (tensor.dtype, tensor.shape) and _same_bytes(tensor, other)
+        for other in tensors.values()
+        if other.name != tensor.name
+    )
+
+
+def _same_bytes(one: TensorInfo, other: TensorInfo) -> bool:
+    edges = [*range(0, one.num_bytes, _BYTES_COMPARED_AT_ONCE), one.num_bytes]
+    return all(np.array_equal(read_bytes(one, *edge), read_bytes(other, *edge)) for edge in pairwise(edges))
+
+
+def _check_configs(base: str, config: dict[str, Any], label: str, other: dict[str, Any]) -> None:
+    for key in _SAME_IN_ALL:
+        if key in config and key in other and config[key] != other[key]:
+            values = f"{config[key]!r} in {base} and {other[key]!r} in {label}"
+            raise _DifferenceError(f"{key} of config.json is {values}")
+
+
+def _check_vocabularies(base: str, tokens: dict[int, Any], label: str, others: dict[int, Any]) -> None:
+    difference = token_difference(base, tokens, label, others) if tokens and others else None
+    if difference is not None:
+        raise _DifferenceError(difference)
+
+
+def token_difference(one: str, tokens: dict[int, Any], other: str, others: dict[int, Any]) -> str | None:
+    """Say which is the first token that differs between two vocabularies, called `one` and `other`."""
+    different = [token for token in tokens.keys() | others.keys() if tokens.get(token) != others.get(token)]
+    if not different:
+        return None
+    first = min(different)
+    return f"token {first} is {tokens.get(first)!r} in {one} and {others.get(first)!r} in {other}"
+
+
+def vocabulary(folder: Path) -> dict[int, Any]:
+    """Token by id, from tokenizer.json; empty where the tokenizer is kept in another form."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return {}
+    tokenizer = read_json(path)
+    vocabulary = tokenizer.get("model", {}).get("vocab", {})
+    if isinstance(vocabulary, dict):
+        tokens: dict[int, Any] = {token: text for text, token in vocabulary.items()}
+    else:  # a unigram model lists pairs of text and score
+        tokens = {token: text for token, (text, _) in enumerate(vocabulary)}
+    return tokens | {entry["id"]: entry["content"] for entry in tokenizer.get("added_tokens", [])}

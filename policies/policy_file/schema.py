@@ -1,0 +1,159 @@
+"""The form of a policies file: its tables and their keys, and what in one table goes with what.
+
+A contract, see `docs/policies.md`. What tables say of each other is checked by `policies_file`.
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from alphamix.policies.policy_file.recipes import EngineName, Logits, Merge, Method, Norms, Serve
+
+_KINDS = ("checkpoint", "merge", "trajectory", "adapter", "logits", "url")
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EndsTable(_Table):
+    """Two policies."""
+
+    low: str
+    high: str
+
+
+class LineTable(EndsTable):
+    """A point on the line through two policies."""
+
+    alpha: Number
+
+
+class CombinationTable(_Table):
+    """Weights of policies."""
+
+    base: str | None = None
+    weights: Annotated[dict[str, Number], Field(min_length=1)]
+
+
+def _steps(checkpoints: object) -> object:
+    """Keys of TOML are text: take those that are whole numbers, written in the one usual way."""
+    if isinstance(checkpoints, dict):
+        for key in checkpoints:
+            if not re.fullmatch(r"0|[1-9][0-9]*", str(key)):
+                raise ValueError(f"the step {key!r} is no whole number; write steps such as 200")
+        if len(checkpoints) < 2:
+            raise ValueError("a trajectory needs a direction; give the checkpoints of two steps or more")
+    return checkpoints
+
+
+class TrajectoryTable(_Table):
+    """Checkpoints of one run, and a step."""
+
+    checkpoints: Annotated[dict[int, Text], BeforeValidator(_steps)]
+    step: Number
+    method: Method = "lines"
+    norms: Norms = "extrapolate"
+
+
+def _urls(given: str | list[str]) -> str | list[str]:
+    """One URL, or several different ones of one model."""
+    urls = [given] if isinstance(given, str) else given
+    if not urls or len(set(urls)) < len(urls):
+        raise ValueError("a list of URLs names each once; write at least one")
+    for url in urls:
+        if not re.match(r"https?://", url):
+            raise ValueError(f"{url!r} is no URL of a server; write http://… or https://…")
+    return given
+
+
+class PolicyTable(_Table):
+    """One policy: keys of exactly one kind."""
+
+    checkpoint: Text | None = None
+    merge: dict[str, Any] | None = None
+    """A `LineTable`, or with `weights` a `CombinationTable`: read on its own, so that its faults are its form's."""
+    trajectory: TrajectoryTable | None = None
+    adapter: Text | None = None
+    base: str | None = None
+    logits: LineTable | None = None
+    url: Annotated[str | list[str], AfterValidator(_urls)] | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "PolicyTable":
+        kinds = [key for key in _KINDS if getattr(self, key) is not None]
+        if len(kinds) != 1:
+            known, given = f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}", " and ".join(kinds) or "none of them"
+            raise ValueError(f"a policy is one of {known}, and here is {given}; give exactly one")
+        if (self.model is None) == (self.url is not None):
+            raise ValueError("url and model go together: name the model that the URL serves, or leave out both")
+        if (self.base is None) == (self.adapter is not None):
+            raise ValueError("adapter and base go together: name the policy that the adapter is for, or leave out both")
+        if self.api_key_env is not None and self.url is None:
+            raise ValueError("api_key_env goes with a url: leave it out")
+        return self
+
+
+class SweepTable(_Table):
+    """A line, and points on it."""
+
+    merge: EndsTable | None = None
+    logits: EndsTable | None = None
+    alphas: Annotated[list[Number], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "SweepTable":
+        if (self.merge is None) == (self.logits is None):
+            given = "neither" if self.merge is None else "both"
+            raise ValueError(f"a sweep is of merge or of logits, and here is {given}; give exactly one")
+        return self
+
+    def recipe(self, alpha: float) -> Merge | Logits:
+        """The member at α."""
+        kind, ends = (Merge, self.merge) if self.merge is not None else (Logits, self.logits)
+        assert ends is not None
+        return kind(ends.low, ends.high, alpha + 0.0)  # + 0.0 makes -0.0 positive
+
+
+class MixtureTable(_Table):
+    """Weights of policies that are served as one."""
+
+    weights: Annotated[dict[str, Weight], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> "MixtureTable":
+        if sum(self.weights.values()) <= 0:
+            raise ValueError("all weights are 0: give at least one policy a weight above 0")
+        return self
+
+
+class EngineTable(_Table):
+    """What runs policies that have weights."""
+
+    name: EngineName = "transformers"
+    serve: Serve = "servers"
+    interpreter: Text | None = None
+    arguments: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _only_for_vllm(self) -> "EngineTable":
+        others = sorted(self.model_fields_set - {"name"})
+        if self.name != "vllm" and others:
+            raise ValueError(f'{others[0]} goes with name = "vllm"; write that, or leave {others[0]} out')
+        return self
+
+
+class FileTable(_Table):
+    """All of a file."""
+
+    engine: EngineTable = Field(default_factory=EngineTable)
+    policies: dict[str, PolicyTable] = Field(default_factory=dict)
+    sweeps: dict[str, SweepTable] = Field(default_factory=dict)
+    mixtures: dict[str, MixtureTable] = Field(default_factory=dict)
