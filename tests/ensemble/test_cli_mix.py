@@ -120,7 +120,7 @@ def test_at_least_so_many_policies(capsys, table):
     ("options", "message"),
     [
         (["--budget", "100"], "a budget of 100 samples exceeds the 72 that the limits allow"),
-        (["--budget", "2.5"], "2.5 is no number of samples"),
+        (["--budget", "2.5"], "2.5 samples is not a whole number"),
         (["--budget", "nan"], "no finite number"),
         (["--budget", "inf", "--cost", "tokens"], "no finite number"),
         (["--budget", "1e12", "--pilot"], "at most 1,000,000"),

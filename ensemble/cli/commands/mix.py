@@ -6,19 +6,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from alphamix.ensemble.budget import CURRENCIES, Budget, Currency
+from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.cli.options.finite import SHARE, Finite
 from alphamix.ensemble.cli.options.missing import missing_option
 from alphamix.ensemble.mixture.compare_arms import Honesty, compare
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
-from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.report.mixture_text import as_json, tables
 from alphamix.ensemble.report.tables import left_out_note
 from alphamix.ensemble.statistics.intervals import Resampling
-
-_MOST_SAMPLES = 10**6
-"""Of a budget: more than anyone draws of one problem, and far less than would exhaust memory."""
 
 
 @click.command("mix")
@@ -64,7 +60,7 @@ def command(
         division: CrossFit(division, sizes[division], repeats, seed) for division in DIVISIONS
     }
     honesty = Honesty(crossfits, Resampling(level=level, seed=seed))
-    comparison = compare(table, _budget(table, budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
+    comparison = compare(table, table.budget(budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
     if as_object:
         about = {"problems": len(table.problems), "left_out": table.left_out, "level": level}
         click.echo(json.dumps({**as_json(comparison, crossfits[by]), **about}, indent=2, ensure_ascii=False))
@@ -74,20 +70,3 @@ def command(
     if table.left_out:
         console.print(left_out_note(table.left_out))
     console.print(tables(comparison, by))
-
-
-def _budget(outcomes: Outcomes, total: float, currency: Currency) -> Budget:
-    if currency == "samples":
-        if total != int(total):
-            raise click.BadParameter(f"{total:g} is no number of samples: give a whole number", param_hint="--budget")
-        if total > _MOST_SAMPLES:
-            raise click.BadParameter(f"{total:g} samples: give at most {_MOST_SAMPLES:,}", param_hint="--budget")
-        return Budget.of_samples(int(total), len(outcomes.policies))
-    cost_M = outcomes.mean_cost_M(currency)
-    if total > _MOST_SAMPLES * cost_M.min():
-        cheapest = outcomes.policies[int(cost_M.argmin())]
-        raise click.BadParameter(
-            f"{total:g} {currency} are more than {_MOST_SAMPLES:,} samples of {cheapest!r}: lower it",
-            param_hint="--budget",
-        )
-    return Budget(total, cost_M, currency)
