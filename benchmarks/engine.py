@@ -10,7 +10,7 @@ import torch
 from measure import Row, compare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.transformers.engine import TransformersEngine
 from alphamix.policies.types import Completion, Message, Request, SamplingParameters
 

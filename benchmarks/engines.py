@@ -18,7 +18,7 @@ import openai
 from measure import Row
 from side import used_cpu_s
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm.family import Member, VllmEngine, VllmFamily
 from alphamix.policies.engines.vllm.server import VllmOptions
 from alphamix.policies.engines.vllm.switch import SwitchedServer

@@ -33,8 +33,8 @@ from alphamix.ensemble.run.executor import Executor
 from alphamix.ensemble.run.slots import plan_slots
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.grading.types import Judgement, Verdict
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, Request, SamplingParameters
 
 _PAIRS = 5

@@ -12,9 +12,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from alphamix.policies.checkpoints import safetensors_folder as weights
-from alphamix.policies.checkpoints.atomic_folders import check_room
 from alphamix.policies.checkpoints.cache import cache_folder
 from alphamix.policies.checkpoints.locate import ADAPTER_FILES, locate
+from alphamix.policies.checkpoints.target_folder import check_room
 from alphamix.policies.lora import fold_into_base as fold
 from alphamix.policies.lora import merge_adapters as adapter_merge
 from alphamix.policies.lora import peft_folder as adapters

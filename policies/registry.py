@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from alphamix.policies.build import CheckpointBuilder
 from alphamix.policies.checkpoints.locate import locate
-from alphamix.policies.engines import EngineOptions, load_engine
+from alphamix.policies.engines.load import load_engine
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.merging.affine_form import (
     AdaptedForm,
     AffineForm,

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from alphamix.policies.checkpoints.atomic_folders import check_room, refuse_taken
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import size
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.merging.merge import merge as merge_checkpoints
 from alphamix.policies.policy_file.recipes import alpha_label
 from alphamix.policies.registry import Registry

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
 from alphamix.ensemble.statistics.intervals import Resampling
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 
 _ENGINE = EngineOptions()
 

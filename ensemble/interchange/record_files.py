@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alphamix.ensemble.atomic_files import appearing
+from alphamix.atomic import whole_file
 from alphamix.ensemble.errors import EnsembleError
 
 Columns = Mapping[str, Any]
@@ -42,7 +42,7 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]], columns: Col
         ExchangeError: a text cannot stand in Parquet, or pyarrow is not installed.
         OSError: the disk refuses.
     """
-    with appearing(path) as beside:
+    with whole_file(path) as beside:
         if path.suffix == ".parquet":
             _write_parquet(beside, records, columns)
         else:

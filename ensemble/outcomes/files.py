@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from alphamix.atomic import whole_file
 from alphamix.ensemble.arrays import Floats, Ints
-from alphamix.ensemble.atomic_files import appearing
 from alphamix.ensemble.outcomes.table import FAILURES, MOST_SAMPLES, Outcomes, OutcomesError
 
 Missing = Literal["error", "drop-problems", "drop-policies"]
@@ -81,7 +81,7 @@ def to_frame(outcomes: Outcomes) -> pd.DataFrame:
 def write_outcomes(outcomes: Outcomes, path: Path) -> None:
     """Write one row per cell, with the columns that are known; the file appears whole or not at all."""
     table = to_frame(outcomes)
-    with appearing(path) as beside:
+    with whole_file(path) as beside:
         if _is_parquet(path):
             table.to_parquet(beside, index=False)
         else:

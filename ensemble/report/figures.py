@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
+from alphamix.atomic import whole_file
 from alphamix.ensemble.analysis.run_analysis import Analysis
-from alphamix.ensemble.atomic_files import appearing
 from alphamix.ensemble.mixture.compare_arms import Figures
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
 from alphamix.ensemble.report.tables import alpha_label, arm_label
@@ -48,7 +48,7 @@ def save_all(analysis: Analysis, folder: Path) -> list[Path]:
     for name, draw in drawings.items():
         with rc_context(_STYLE):
             path = folder / f"{name}.png"
-            with appearing(path) as beside:
+            with whole_file(path) as beside:
                 draw(analysis).savefig(beside, dpi=150, bbox_inches="tight")
             paths.append(path)
     return paths

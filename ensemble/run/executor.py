@@ -28,7 +28,7 @@ from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.cluster import ClusterJudge
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement, Verdict, failure_of
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100

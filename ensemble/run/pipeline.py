@@ -14,8 +14,8 @@ from typing import Any
 
 import tomli_w
 
+from alphamix.atomic import write_json, write_text
 from alphamix.ensemble.analysis.run_analysis import Analysis, analyse
-from alphamix.ensemble.atomic_files import write_json, write_text
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import Inputs
 from alphamix.ensemble.experiment.schema import GradingSection

@@ -47,7 +47,7 @@ from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest, read_
 from alphamix.ensemble.serve.protocol.responses import JSON, Origin, encode, model_object
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas, Extensible
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 
 _LONGEST_REQUEST_ID = 128
 _TOLD = ("max_model_len", "fingerprint")

@@ -3,12 +3,15 @@
 import hashlib
 import os
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from alphamix.atomic import write_text
+
 _SMALLEST_KEPT = 1 << 20
 """Bytes. Below, hashing is quicker than looking it up is worth."""
+_DIGITS = 64
+"""Length of a SHA-256 in hexadecimal."""
 _SETTLED_NS = 2_000_000_000
 """A file that changed less than this ago may change again within the same tick of its clock."""
 
@@ -27,8 +30,8 @@ def file_digest(path: Path) -> str:
     identity = _identity(path)
     kept = cache_folder() / "digests" / hashlib.sha256(repr(identity).encode()).hexdigest()
     is_large = path.stat().st_size >= _SMALLEST_KEPT
-    if is_large and kept.is_file():
-        return kept.read_text()
+    if is_large and kept.is_file() and len(digest := kept.read_text()) == _DIGITS:
+        return digest  # two processes may be writing it at this moment: a part of a digest is none
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if is_large and identity == _identity(path) and time.time_ns() - max(identity[-2:]) > _SETTLED_NS:
@@ -43,8 +46,6 @@ def _identity(path: Path) -> tuple[str, int, int, int, int, int]:
 
 
 def _keep(kept: Path, digest: str) -> None:
-    temporary = kept.with_name(f".{uuid.uuid4().hex}.partial")
     with suppress(OSError):  # a cache that cannot be written costs time only
         kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(digest)
-        temporary.rename(kept)
+        write_text(kept, digest)

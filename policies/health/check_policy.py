@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from alphamix.policies.checkpoints.safetensors_folder import read_json
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, is_count
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.health import findings
 from alphamix.policies.health.findings import CHECKS, Answer, Finding, Observations
 from alphamix.policies.registry import Registry

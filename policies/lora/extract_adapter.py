@@ -14,9 +14,9 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import svds
 
-from alphamix.policies.checkpoints.atomic_folders import has_files
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE
 from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, fingerprint, read_bytes, read_json, read_values
+from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.lora.peft_folder import PREFIX, RECORD, Factors, Matrix, read_matrix, write_adapter
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.types import PolicyError

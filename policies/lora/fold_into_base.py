@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphamix.policies.checkpoints.atomic_folders import appearing, has_files
+from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Bytes, from_float64, to_float64
 from alphamix.policies.checkpoints.safetensors_folder import (
     INDEX,
@@ -26,6 +26,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     read_values,
     write_json,
 )
+from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.lora import peft_folder as adapters
 from alphamix.policies.lora.peft_folder import BASE_LAYER, PREFIX, Adapter, Matrix, Module, read_adapter, read_matrix
 from alphamix.policies.types import PolicyError
@@ -59,7 +60,7 @@ def fold_adapter(base: Path, adapter: Path, folder: Path) -> None:
     changes = changes_of(base, read_adapter(adapter))
     if has_files(folder):
         return
-    with appearing(folder) as temporary:
+    with whole_folder(folder) as temporary:
         files = {tensor.file for tensor in describe(base).values()}
         index = {path for path in (base / INDEX,) if path.is_file()}
         for path in (*files, *index, *companions(base)):

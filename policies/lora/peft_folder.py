@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alphamix.policies.checkpoints.atomic_folders import appearing, has_files
+from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.cache import file_digest
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, from_float64, to_float64
 from alphamix.policies.checkpoints.safetensors_folder import (
@@ -27,6 +27,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     read_json,
     write_json,
 )
+from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.types import PolicyError
 
 CONFIG, ADAPTER_WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
@@ -146,7 +147,7 @@ def write_adapter(
     """
     if has_files(folder):
         return
-    with appearing(folder) as temporary:
+    with whole_folder(folder) as temporary:
         header: list[tuple[str, str, tuple[int, ...]]] = []
         values: dict[str, Callable[[], Matrix]] = {}
         for (a, b), (width_in, width_out), (get_a, get_b) in modules.values():

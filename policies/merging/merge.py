@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphamix.policies.checkpoints.atomic_folders import appearing, has_files
+from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
 from alphamix.policies.checkpoints.safetensors_folder import (
     WEIGHTS,
@@ -29,6 +29,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     write_json,
     written_dtype,
 )
+from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.merging.affine import Output, Sums, merge_piece, pieces
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.merging.provenance import Made, write_records
@@ -83,7 +84,7 @@ def combine(
     if not wanted:
         return
     with ExitStack() as stack:
-        targets = {weights: stack.enter_context(appearing(folder)) for weights, folder in wanted.items()}
+        targets = {weights: stack.enter_context(whole_folder(folder)) for weights, folder in wanted.items()}
         threads = stack.enter_context(_threads())
         prints = {label: threads.submit(fingerprint, folder) for label, folder in inputs.items()}
         sums = _write_weights(threads, _sharded(tensors, dtype, shard_size), targets, dtype, advance)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alphamix.policies.checkpoints.atomic_folders import appearing, has_files
+from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Bytes, from_float64, to_float64
 from alphamix.policies.checkpoints.safetensors_folder import (
     INDEX,
@@ -34,6 +34,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     write_index,
     write_json,
 )
+from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.policy_file.recipes import Method
 from alphamix.policies.types import PolicyError
@@ -93,7 +94,7 @@ def extrapolate(
     if has_files(folder):
         return
     last = checkpoints[int(steps_T[-1])]
-    with appearing(folder) as temporary:
+    with whole_folder(folder) as temporary:
         file_of_tensor: dict[str, str] = {}
         for file, group in groupby(tensors, key=lambda tensor: tensor[-1].file):
             of_file = {tensor[-1].name: tensor for tensor in group}

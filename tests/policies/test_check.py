@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.health.check_policy import CheckQuestion, check_engine, check_policy
 from alphamix.policies.health.findings import CHECKS, Finding
@@ -265,7 +265,7 @@ def endless(body: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
         (lambda body, asked: 400 if "messages" in asked else body, {"chat": "failure"}),
         (lambda body, asked: 404 if asked.get("seed") == 3 else body, {"reachable": "warning"}),
     ],
-    ids=str,
+    ids=lambda value: value.__name__ if callable(value) else str(value),
 )
 def test_faults_of_servers_are_found(server: Server, policies: Path, bend: Bend, faults: dict[str, str]) -> None:
     server.bend = bend

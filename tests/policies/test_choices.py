@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, choice_groups, outcomes
 from alphamix.policies.engines.openai.engine import OpenAIEngine
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, EngineFailure, Prompt, Reply, Request, SamplingParameters
 
 from .conftest import serving

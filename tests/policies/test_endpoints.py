@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai import failures
 from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, EngineFailure, Reply, Request, SamplingParameters
 
 from .conftest import serving

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from alphamix.policies.checkpoints.atomic_folders import appearing, check_room, has_files, refuse_taken
+from alphamix.atomic import whole_folder
+from alphamix.policies.checkpoints.target_folder import check_room, has_files, refuse_taken
 from alphamix.policies.types import PolicyError
 
 
 def begin(folder: Path, begun: Connection) -> None:
-    with appearing(folder) as temporary:
+    with whole_folder(folder) as temporary:
         (temporary / "weights").write_text("half")
         begun.send(temporary)
         signal.pause()
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
-    with appearing(tmp_path / "a" / "b") as temporary:
+    with whole_folder(tmp_path / "a" / "b") as temporary:
         (temporary / "weights").write_text("whole")
         assert not (tmp_path / "a" / "b").exists()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
@@ -30,15 +31,15 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), appearing(tmp_path / "a") as temporary:
+    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "a") as temporary:
         (temporary / "absent" / "weights").write_text("half")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_another_has_made_meanwhile_stays(tmp_path: Path) -> None:
-    with appearing(tmp_path / "a") as temporary:
+    with whole_folder(tmp_path / "a") as temporary:
         (temporary / "weights").write_text("ours")
-        with appearing(tmp_path / "a") as other:
+        with whole_folder(tmp_path / "a") as other:
             (other / "weights").write_text("theirs")
     assert (tmp_path / "a" / "weights").read_text() == "theirs"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -54,13 +55,13 @@ def test_left_overs_of_the_killed_go_and_those_of_the_living_stay(tmp_path: Path
         partial.append(here.recv())
         processes.append(process)
     try:
-        with appearing(tmp_path / "a"):
+        with whole_folder(tmp_path / "a"):
             assert all((path / "weights").is_file() for path in partial)
         os.kill(processes[0].pid or 0, signal.SIGKILL)
         processes[0].join()
         assert (partial[0] / "weights").is_file()
         (tmp_path / ".mine.partial").mkdir()  # not one of ours
-        with appearing(tmp_path / "b"):
+        with whole_folder(tmp_path / "b"):
             pass
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".mine.partial", partial[1].name, "a", "b"])
     finally:
@@ -98,7 +99,7 @@ def test_a_folder_that_is_removed_before_its_lock_is_made_again(
         real(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with appearing(tmp_path / "a") as temporary:
+    with whole_folder(tmp_path / "a") as temporary:
         (temporary / "weights").write_text("whole")
     assert len(made) == 2
     assert (tmp_path / "a" / "weights").is_file()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.transformers.decoding import ModelPair, draw_tokens
 from alphamix.policies.engines.transformers.engine import TransformersEngine
 from alphamix.policies.types import Completion, PolicyError, Request, SamplingParameters

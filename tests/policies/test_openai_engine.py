@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.engine import OpenAIEngine, ServerAnswer
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 
 from .conftest import serving
@@ -320,7 +320,9 @@ def test_an_answer_that_is_none_is_not_asked_again(server: Server, open_engine: 
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("wait", ["3600", "1e999", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "wait", ["3600", "1e999", pytest.param(formatdate(time.time() + 3600, usegmt=True), id="an hour from now")]
+)
 def test_a_wait_beyond_the_deadline_is_not_begun(server: Server, open_engine: OpenEngine, wait: str) -> None:
     server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 429, **{"Retry-After": wait})
     assert failure_of(open_engine(max_retries=5, deadline_s=60)).cause == "rate_limit"

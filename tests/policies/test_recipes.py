@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from alphamix.policies import build as materialise
-from alphamix.policies.engines import EngineOptions, load_engine
+from alphamix.policies.engines.load import load_engine
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.lora.peft_folder import CONFIG, PREFIX
 from alphamix.policies.merging.affine_form import AdaptedForm
 from alphamix.policies.registry import Registry

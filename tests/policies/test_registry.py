@@ -9,7 +9,8 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
-from alphamix.policies.engines import EngineOptions, load_engine
+from alphamix.policies.engines.load import load_engine
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.policy_file.recipes import alpha_label
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import PolicyError, Request, SamplingParameters

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm.family import Member
 from alphamix.policies.engines.vllm.members import Family
 from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair, WholeForm

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.transformers.engine import TransformersEngine
 from alphamix.policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphamix.ensemble.cli import main
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.registry import Registry
 from tests.vllm.conftest import HIGH, LOW, complete, family_of, requests
 

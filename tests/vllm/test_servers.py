@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.client import Client
 from alphamix.policies.engines.openai.concurrency import Level
 from alphamix.policies.engines.openai.engine import OpenAIEngine
 from alphamix.policies.engines.openai.server_answers import ServerAnswer
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm import server as vllm_server
 from alphamix.policies.engines.vllm.family import VllmEngine
 from alphamix.policies.engines.vllm.server import VllmServer

@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from alphamix.policies.checkpoints.atomic_folders import refuse_taken
 from alphamix.policies.checkpoints.locate import ADAPTER_FILES, locate, source
+from alphamix.policies.checkpoints.target_folder import refuse_taken
 from alphamix.policies.lora.extract_adapter import extract_adapter
 from alphamix.policies.lora.merge_adapters import merge_adapters
 

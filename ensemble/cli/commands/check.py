@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.health.check_policy import CheckQuestion, check_policy
 from alphamix.policies.health.findings import CHECKS, Finding
 from alphamix.policies.registry import Registry

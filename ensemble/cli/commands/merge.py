@@ -14,10 +14,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from alphamix.policies.checkpoints.atomic_folders import check_room, refuse_taken
 from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import read_json, size
+from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
 from alphamix.policies.merging.merge import combine
 from alphamix.policies.policy_file.recipes import alpha_label, combination
 

@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from alphamix.policies.checkpoints.atomic_folders import check_room, refuse_taken
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import size
+from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
 from alphamix.policies.merging.trajectory import STRAIGHT, Linearity, extrapolate, linearity
 from alphamix.policies.policy_file.recipes import Method
 from alphamix.policies.types import PolicyError

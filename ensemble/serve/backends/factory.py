@@ -25,7 +25,7 @@ from alphamix.ensemble.serve.protocol.api_errors import ApiError, in_line, not_o
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
 from alphamix.ensemble.serve.protocol.responses import Origin
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.policy_file.recipes import Remote
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Engine, PolicyError

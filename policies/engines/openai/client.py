@@ -12,9 +12,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.failures import ERRORS, classify
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import EngineFailure, Request
 
 _CONNECT_TIMEOUT_S = 10.0

@@ -12,10 +12,10 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import TypeAlias, TypeVar
 
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, deadline_of
 from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
 from alphamix.policies.engines.openai.failures import ERRORS, wait_before_retry
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import EngineFailure
 
 T = TypeVar("T")

@@ -14,7 +14,6 @@ from contextlib import aclosing
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.batched_choices import (
     ChoiceGroup,
     all_alike,
@@ -27,6 +26,7 @@ from alphamix.policies.engines.openai.dispatch import Attempt, Dispatch
 from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
 from alphamix.policies.engines.openai.failures import ERRORS, classify
 from alphamix.policies.engines.openai.server_answers import ServerAnswer
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Reply, Request
 
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from alphamix.policies.checkpoints.cache import file_digest
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.engines.openai.engine import OpenAIEngine
 from alphamix.policies.engines.openai.server_answers import ServerAnswer
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm.pair import SERVER_ARGUMENTS, SERVER_ENVIRONMENT, write_pair
 from alphamix.policies.engines.vllm.server import VllmOptions, VllmServer
 from alphamix.policies.engines.vllm.switch import SwitchedServer, Terms

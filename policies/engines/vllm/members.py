@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm.family import Member, VllmFamily
 from alphamix.policies.engines.vllm.server import VllmOptions
 from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from alphamix.policies.checkpoints.atomic_folders import appearing, refuse_taken
+from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.safetensors_folder import WEIGHTS, companions, lay_out, read_json, write_json
+from alphamix.policies.checkpoints.target_folder import refuse_taken
 from alphamix.policies.merging.vocabularies import check_mixable
 from alphamix.policies.types import PolicyError
 
@@ -53,7 +54,7 @@ def write_pair(low: Path, high: Path, folder: Path) -> None:
     contexts = [c["max_position_embeddings"] for c in configs if c.get("max_position_embeddings") is not None]
     if contexts:
         config["max_position_embeddings"] = min(contexts)
-    with appearing(folder) as temporary:
+    with whole_folder(folder) as temporary:
         for companion in companions(low):
             shutil.copyfile(companion, temporary / companion.name)
         write_json(temporary / "config.json", config)

@@ -13,7 +13,7 @@ import uvicorn
 from openai import OpenAI
 
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions, create_app
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, Request
 

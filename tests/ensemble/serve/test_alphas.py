@@ -14,7 +14,7 @@ from openai import OpenAI
 
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas
-from alphamix.policies.engines import EngineOptions
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.policy_file.recipes import alpha_label
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Completion, Delta, Engine, Request, SamplingParameters
