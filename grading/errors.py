@@ -1,5 +1,5 @@
-"""What a user can mend in problems, samples and limits. Light on purpose: the command line catches it at once."""
+"""The error that users can fix. This module imports nothing, so that the command line can catch the error cheaply."""
 
 
 class GradingError(ValueError):
-    """Problems cannot be read, or programs cannot be judged safely: the message says why, then what to do."""
+    """Problems cannot be read or programs cannot be judged safely: the message says why, then what to do."""

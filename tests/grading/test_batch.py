@@ -281,7 +281,7 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
     [
         (BackendOptions("slurm"), "backend is 'slurm': choose one of loky, dask, ray"),
         (BackendOptions(workers=0), "workers is 0"),
-        (BackendOptions(address="tcp://host:1"), "loky stays on this machine"),
+        (BackendOptions(address="tcp://host:1"), "loky runs on this machine only"),
         pytest.param(
             BackendOptions("dask", workers=2, address="tcp://host:1"), "leave out workers", marks=needs("distributed")
         ),

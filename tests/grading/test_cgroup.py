@@ -22,7 +22,7 @@ from alphamix.grading.types import Problem, Program
 
 MakeProblem = Callable[..., Problem]
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLACE = cgroup.find_place()
+PLACE = cgroup.find_parent()
 HOARDER = b"hoard = []\nwhile True: hoard.append(b'1' * (1 << 20))"
 OFF_ITS_BOOKS = b"""
 import socket, mmap
@@ -169,7 +169,7 @@ with Judge() as judge:
     hoarder = judge.submit(problem, Program("x = [b'1' * (1 << 20) for _ in range(800)]\\nprint(1)")).result()
     good = judge.submit(problem, Program("print(1)")).result()
     held = judge.describe()["limits"]["memory"]
-    print(held, cgroup.count_kills(), hoarder.verdict, good.verdict, cgroup.find_place().reason, sep="|")
+    print(held, cgroup.count_kills(), hoarder.verdict, good.verdict, cgroup.find_parent().reason, sep="|")
 """
 
 
@@ -208,7 +208,7 @@ def test_a_delegated_cgroup_is_divided(group: Path, uid: int) -> None:
 def test_a_cgroup_that_nobody_gave_us_is_left_alone(group: Path) -> None:
     held, kills, hoarder, good, reason = run_inside(group)
     assert (held, kills, hoarder, good) == ("measured", "0", "MLE", "AC")
-    assert reason == f"{group} is not this command's alone"
+    assert reason == f"{group} has processes that may not be moved"
     assert [entry for entry in group.iterdir() if entry.is_dir()] == []
 
 
@@ -242,11 +242,11 @@ def test_the_doctor_says_why_there_is_none(
     if controllers is not None:
         (base / "cgroup.controllers").write_text(controllers)
     monkeypatch.setattr(cgroup, "_MOUNT", tmp_path)
-    cgroup.find_place.cache_clear()
+    cgroup.find_parent.cache_clear()
     try:
         finding = next(one for one in machine.find_tools() if one.name == "cgroup v2 memory")
     finally:
-        cgroup.find_place.cache_clear()
+        cgroup.find_parent.cache_clear()
     assert not finding.ok
     assert reason in finding.detail
     assert fix in finding.fix

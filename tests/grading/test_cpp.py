@@ -68,7 +68,7 @@ def verdict(judge: Judge, problem: Problem, source: str) -> Judgement:
         ("vector<vector<char>> v; while (true) v.emplace_back(1 << 20, 1);", "MLE", 0, "limit 256 MB"),
         ("vector<char> v(4l << 30); puts(v.data());", "MLE", 0, "limit 256 MB"),
         ("throw bad_alloc();", "MLE", 0, "limit 256 MB"),
-        ("char* volatile p; while (true) p = new char[64 << 20];", "MLE", 0, "asked for more than there is"),
+        ("char* volatile p; while (true) p = new char[64 << 20];", "MLE", 0, "requested too much memory"),
         ("try { vector<char> v(4l << 30); } catch (bad_alloc&) {} " + READ + 'printf("%d", n + 1);', "AC", 3, ""),
         ('fputs("what():  std::bad_alloc\\n", stderr); return 1;', "RE", 0, "exit code 1"),
         ('for (int i = 0; i < 99999; i++) fputs("noise", stderr); ' + READ + 'printf("%d", n + 1);', "AC", 3, ""),
