@@ -1,4 +1,4 @@
-"""Memory limits that the kernel keeps: what it kills is MLE, its sandbox lives on, and no cgroup is left behind.
+"""Memory limits that the kernel enforces: what it kills is MLE, the sandbox survives, and no cgroup is left behind.
 
 Most of it needs a machine where this process may divide its cgroup (v2); as root, every case is made from there.
 """
@@ -53,7 +53,7 @@ def groups() -> list[Path]:
 
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks at a program's memory while it runs."""
+    """Turn off the measurement of a program's memory while it runs."""
     monkeypatch.setattr(controller, "_LOOK_S", 1000.0)
 
 
@@ -175,7 +175,7 @@ with Judge() as judge:
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A cgroup of our making, as a manager of services would make it."""
+    """A cgroup like those that a service manager makes."""
     assert PLACE.path is not None
     path = PLACE.path.parent / "alphamix-test"
     path.mkdir()
@@ -235,7 +235,7 @@ def test_processes_of_others_are_not_moved(group: Path) -> None:
 def test_the_doctor_says_why_there_is_none(
     controllers: str | None, reason: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last of them: a folder with the right names is believed only when a limit could be set in it."""
+    """In the last case the files have the right names, but no limit can be set."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     base = tmp_path / next((line[3:] for line in lines if line.startswith("0::")), "/").lstrip("/")
     base.mkdir(parents=True, exist_ok=True)

@@ -231,7 +231,7 @@ def test_closing_ends_a_running_compiler(make_problem: MakeProblem, descendants:
 def test_what_else_this_process_has_open_changes_nothing(
     make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch, num_open: int
 ) -> None:
-    """In the sandbox descriptors have numbers of their own; 63 is the executable's, and 64 are all there are."""
+    """The sandbox renumbers descriptors: at most 64 may be open, and number 63 is the executable."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(compiler, "_PROOF", RIGHT)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))

@@ -31,10 +31,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll for what must come to pass; the bound only keeps a broken test from hanging."""
+    """Poll until the condition holds; the bound only keeps a broken test from hanging."""
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.01)
 
 

@@ -53,7 +53,7 @@ _ALLOWED: dict[str, tuple[int, int | None]] = {
 _COMPILER: dict[str, tuple[int, int | None]] = {
     # what the compiler driver needs to run the compiler proper, the assembler and the linker
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "wait4": (61, 260), "waitid": (247, 95),
-    # changes to files, which Landlock or the read-only root confine to one directory; modes, owners and times stay denied
+    # changes to files, which Landlock or the read-only root confine to one directory; not modes, owners, times
     "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None), "renameat": (264, 38),
     "mkdir": (83, None), "mkdirat": (258, 34), "creat": (85, None), "truncate": (76, 45),
     "fallocate": (285, 47), "umask": (95, 166), "chdir": (80, 49),
