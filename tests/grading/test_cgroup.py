@@ -22,7 +22,7 @@ from alphamix.grading.types import Problem, Program
 
 MakeProblem = Callable[..., Problem]
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLACE = cgroup.find_parent()
+PARENT = cgroup.find_parent()
 HOARDER = b"hoard = []\nwhile True: hoard.append(b'1' * (1 << 20))"
 OFF_ITS_BOOKS = b"""
 import socket, mmap
@@ -43,12 +43,12 @@ for _ in range(240):
 """
 LIMITS = ProcessLimits(cpu_s=20.0, memory_bytes=64 << 20)
 
-needs_cgroup = pytest.mark.skipif(PLACE.path is None, reason=f"needs cgroup v2 memory: {PLACE.reason}")
+needs_cgroup = pytest.mark.skipif(PARENT.path is None, reason=f"needs cgroup v2 memory: {PARENT.reason}")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make cgroups for others")
 
 
 def groups() -> list[Path]:
-    return [entry for entry in PLACE.path.iterdir() if entry.is_dir()] if PLACE.path else []
+    return [entry for entry in PARENT.path.iterdir() if entry.is_dir()] if PARENT.path else []
 
 
 @pytest.fixture
@@ -176,8 +176,8 @@ with Judge() as judge:
 @pytest.fixture
 def group() -> Iterator[Path]:
     """A cgroup like those that a service manager makes."""
-    assert PLACE.path is not None
-    path = PLACE.path.parent / "alphamix-test"
+    assert PARENT.path is not None
+    path = PARENT.path.parent / "alphamix-test"
     path.mkdir()
     yield path
     for folder in [*path.glob("*/*/"), *path.glob("*/"), path]:
