@@ -1,5 +1,6 @@
-"""From a problem and a completion to a verdict: `problems` and `extract` read, `judge` judges.
+"""Grading: from a problem and a completion to a verdict. This package never sees a policy.
 
-This package never hears of a policy. Start at `grading.judge.judge.Judge`; the words are in `grading.types`,
-and `grading.nested_coverage` turns passed tests into nested coverage.
+Start at `alphamix.grading.judge.judge.Judge`; `types` defines the terms. Rooms: `programs` extracts programs from
+completions, `sandbox` runs them, `checkers` compares answers, `judge` combines these, `parallel` spreads the work over
+processes and clusters, `benchmarks` reads published problem sets, and `rewards` scores judgements for training.
 """

@@ -1,7 +1,7 @@
-"""What a user can mend in problems, samples and limits. Light on purpose: the command line catches it at once."""
+"""The error that users can fix. This module imports next to nothing, so that catching the error is cheap."""
 
 from alphamix.errors import AlphamixError
 
 
 class GradingError(AlphamixError):
-    """Problems cannot be read, or programs cannot be judged safely: the message says why, then what to do."""
+    """Problems cannot be read or programs cannot be judged safely: the message says why, then what to do."""

@@ -1,8 +1,7 @@
-"""Reading problems from JSON lines, and naming a set of problems by what it holds.
+"""Reading problems from JSON lines, and fingerprinting a set of problems by its content.
 
-The format is the contract of the design ("Problems"): `id`, `statement` and `tests` are required, unknown
-keys are kept under `metadata`. Tests are put in order here, from small inputs to large, unless a problem says
-`"test_order": "given"`.
+`docs/grading.md` specifies the format. Only `id`, `statement` and `tests` are required; unknown keys are kept under
+`metadata`. Tests are sorted here from small inputs to large, unless a problem says `"test_order": "given"`.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ from alphamix.grading.types import Problem, Test
 
 
 def load_problems(path: str | Path) -> list[Problem]:
-    """Read all problems of a file of JSON lines.
+    """Return all problems of a file of JSON lines.
 
     Raises:
         GradingError: names the file and the line, and says what to correct.
@@ -27,38 +26,49 @@ def load_problems(path: str | Path) -> list[Problem]:
         >>> len(alphamix.load_problems("examples/ladder/problems.jsonl"))
         40
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GradingError(f"{path}: cannot be read ({error}): give a UTF-8 file of JSON lines") from None
     problems: list[Problem] = []
     line_of_id: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        problem = _parse(line, f"{path}, line {number}")
+    for number, line in read_lines(path, "problems"):
+        where = f"{path}, line {number}"
+        problem = _parse(line, where)
         if problem.id in line_of_id:
             first = line_of_id[problem.id]
-            raise GradingError(
-                f"{path}, line {number}: the id {problem.id!r} stands in line {first} already: "
-                "rename or remove one of them"
-            )
+            raise GradingError(f"{where}: line {first} has the same id {problem.id!r}: rename or remove one of them")
         line_of_id[problem.id] = number
         problems.append(problem)
-    if not problems:
-        raise GradingError(f"{path}: no problem in it: give a file with one JSON object per line")
     return problems
 
 
+def read_lines(path: str | Path, contents: str) -> list[tuple[int, str]]:
+    """Return the lines of a file that are not blank, with their numbers, counted from 1.
+
+    Raises GradingError if the file cannot be read, or is empty; `contents` says what it should hold.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GradingError(f"{path}: cannot be read ({error}): give a UTF-8 file of JSON lines") from None
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
+        raise GradingError(f"{path}: has no {contents}: give a file with one JSON object per line")
+    return numbered
+
+
+def invalid_line(error: ValidationError, where: str, whole: str) -> GradingError:
+    """Return the error for a line that fails validation; `whole` names the object if no single key is at fault."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or whole
+    return GradingError(f"{where}: {key}: {first['msg']}: correct this line")
+
+
 def fingerprint(problems: Iterable[Problem]) -> str:
-    """Return the SHA-256 of all that the problems hold, in their order, whatever the file looked like."""
+    """Return the SHA-256 of the problems' content, in their order; how the file was formatted does not matter."""
     digest = hashlib.sha256()
     for problem in problems:
         content = problem.model_dump(mode="json")
-        del content["test_order"]  # the tests stand in it
+        del content["test_order"]  # the order of `tests` already reflects it
         for key in ("prologue", "epilogue"):
-            if content[key] is None:  # as before there were any, so that older runs keep their names
+            if content[key] is None:  # these keys were added later; older runs keep their fingerprints
                 del content[key]
         digest.update(json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()
@@ -76,15 +86,13 @@ def _parse(line: str, where: str) -> Problem:
     if unknown and isinstance(known.get("metadata", {}), dict):
         known["metadata"] = {**known.get("metadata", {}), **unknown}
     try:
-        return _in_order(Problem.model_validate(known))
+        return _sort_tests(Problem.model_validate(known))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the problem"
-        raise GradingError(f"{where}: {key}: {first['msg']}: correct this line") from None
+        raise invalid_line(error, where, "the problem") from None
 
 
-def _in_order(problem: Problem) -> Problem:
-    """Sort the tests behind the public ones by the length of their input, unless the file gives their order."""
+def _sort_tests(problem: Problem) -> Problem:
+    """Sort the tests after the public ones by the length of their input, unless the file gives their order."""
     if problem.test_order == "given":
         return problem
     public, others = problem.tests[: problem.public_tests], problem.tests[problem.public_tests :]

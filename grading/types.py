@@ -1,7 +1,4 @@
-"""The words of grading: problems, verdicts, failure classes and judgements. Data only.
-
-This package takes a problem and a program, and never hears of a policy.
-"""
+"""Data types of grading: problems, programs, verdicts, failure classes and judgements."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Verdict(StrEnum):
-    """The judge's word on one sample."""
+    """The judge's decision on one sample."""
 
     AC = "AC"
     """accepted"""
@@ -20,7 +17,7 @@ class Verdict(StrEnum):
     TLE = "TLE"
     """CPU time limit"""
     ILE = "ILE"
-    """idle limit: wall time without CPU use"""
+    """idle limit: too much wall time without CPU use"""
     MLE = "MLE"
     """memory limit"""
     OLE = "OLE"
@@ -30,13 +27,13 @@ class Verdict(StrEnum):
     CE = "CE"
     """does not compile"""
     FE = "FE"
-    """format error: no program in the completion, or no such entry point"""
+    """format error: no program in the completion, or the entry point is missing"""
     IE = "IE"
-    """the judge failed; says nothing about the sample, which is owed again"""
+    """internal error: the judge failed, which says nothing about the sample; it stays owed"""
 
 
 class Failure(StrEnum):
-    """Why a sample was not accepted, by its first failing test in the nested order."""
+    """The class of a sample that was not accepted, from its first failing test in the nested order."""
 
     OPTIMISATION = "optimisation"
     CORRECTNESS = "correctness"
@@ -55,14 +52,14 @@ FAILURE_OF_VERDICT: dict[Verdict, Failure] = {
     Verdict.FE: Failure.FORMAT,
     Verdict.CE: Failure.FORMAT,
 }
-"""A choice, not a law: the paper does not publish its mapping. Reports name the mapping they used."""
+"""The mapping of verdicts to failure classes. The paper does not publish its own, so reports name the one they used."""
 
 
 def failure_of(verdict: Verdict, finish_reason: str | None) -> Failure | None:
-    """Name the failure class of a graded sample; None when it was accepted (or the judge failed).
+    """Return the failure class of a graded sample; None if it was accepted or the judge failed.
 
-    `exhausted` goes before all others: a completion cut off by its token limit that holds no accepted
-    program failed for want of tokens, whatever its torso would have done.
+    `exhausted` takes precedence: a completion that was cut off by its token limit and was not accepted failed for lack
+    of tokens, whatever its incomplete program does.
     """
     if verdict in (Verdict.AC, Verdict.IE):
         return None
@@ -74,7 +71,7 @@ Language = Literal["python", "cpp"]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The text of a program, and the language that it is written in."""
+    """Source text of a program, with its language."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -83,8 +80,9 @@ class Program:
 
 
 class Test(BaseModel):
-    """One input with its expected output: text for programs, JSON values for functions. Both None: the judge makes
-    up a nonce (see `Problem.epilogue`).
+    """One input with its expected output: text for programs, JSON values for functions.
+
+    If both are None, the judge generates a nonce (see `Problem.epilogue`).
     """
 
     __test__ = False  # not a pytest class
@@ -95,12 +93,12 @@ class Test(BaseModel):
 
     @property
     def is_nonce(self) -> bool:
-        """Whether the judge makes up what to read and what to write."""
+        """Whether the judge generates the input and the expected output."""
         return self.input is None and self.output is None
 
 
 class FloatTolerance(BaseModel):
-    """Numbers match within `abs`, or within `rel` of the expected value."""
+    """Absolute and relative tolerance: numbers match within `abs`, or within `rel` times the expected value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -109,7 +107,7 @@ class FloatTolerance(BaseModel):
 
 
 class FloatChecker(BaseModel):
-    """Compare token by token (or value by value), numbers with tolerance."""
+    """Checker that compares token by token (or value by value), and numbers with a tolerance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -117,7 +115,7 @@ class FloatChecker(BaseModel):
 
 
 class ProgramChecker(BaseModel):
-    """Ask a program (see `checker_program` for what it reads)."""
+    """Checker that runs a program (`checkers.program` describes what it reads)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -129,7 +127,7 @@ Checker = PlainChecker | ProgramChecker
 
 
 class Problem(BaseModel):
-    """A task with its statement and its tests, which run in their order.
+    """A task: a statement, and tests that run in the given order.
 
     Example:
         >>> problem = alphamix.Problem(id="one", statement="Print 1.", tests=[{"input": "", "output": "1"}])
@@ -137,23 +135,23 @@ class Problem(BaseModel):
         2.0
     """
 
-    # Written as Infinity or NaN, as `json` has them: null would be another test.
+    # Infinity and NaN are written as the `json` module does; null would be a different test.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     id: Annotated[str, Field(min_length=1)]
     statement: str
     tests: Annotated[tuple[Test, ...], Field(min_length=1)]
     entry_point: Annotated[str, Field(pattern=r"^([A-Za-z_]\w*\.)?[A-Za-z_]\w*$")] | None = None
-    """None: reads standard input, writes standard output. Else `name` or `Solution.name`, called with the
-    arguments.
+    """Function that is called with the arguments, as `name` or `Solution.name`. If None, the program reads standard
+    input and writes standard output.
     """
     prologue: str | None = None
-    """The beginning of a Python program that ends in the head of a function, which answers may go on from: what they
-    hold is put behind it (see `grading.programs.prologue`). The statement shows it.
+    """Start of a Python program, up to the head of a function, that the statement shows and an answer may continue;
+    `programs.prologue` puts the two together.
     """
     epilogue: str | None = None
-    """Code appended to the program, for assertions that cannot be turned into calls. A test without input and output
-    gives it a nonce on standard input, fresh for every run, which it writes to the end of standard output once all
+    """Code appended to the program, for assertions that cannot be converted to calls. A test without input and output
+    passes it a nonce on standard input, fresh for every run, which it writes to the end of standard output if all
     assertions hold. It shares a process with the program, which can therefore forge it.
     """
     time_limit_s: Annotated[float, Field(gt=0)] = 2.0
@@ -161,11 +159,9 @@ class Problem(BaseModel):
     memory_limit_mb: Annotated[float, Field(gt=0)] = 256
     checker: Checker = "tokens"
     public_tests: Annotated[int, Field(ge=0)] = 0
-    """How many tests, from the first on, the statement shows."""
+    """Number of tests, from the first on, that the statement shows."""
     test_order: Literal["size", "given"] = "size"
-    """What a file of problems says of its tests: to be run from small inputs to large (behind the public ones), or as
-    they stand.
-    """
+    """Order in which a file's tests run: after the public ones from small inputs to large, or as given."""
     difficulty: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -175,20 +171,20 @@ class Problem(BaseModel):
             if self.entry_point is None and test.is_nonce and self.epilogue is not None:
                 continue
             if self.entry_point is None and not (isinstance(test.input, str) and isinstance(test.output, str)):
-                raise ValueError(f"tests[{index}] needs text as input and output, since there is no entry_point")
+                raise ValueError(f"tests[{index}] needs text as input and output, because there is no entry_point")
             if self.entry_point is not None and not isinstance(test.input, list | tuple):
-                raise ValueError(f"tests[{index}].input must be a list of arguments, since there is an entry_point")
+                raise ValueError(f"tests[{index}].input must be a list of arguments, because there is an entry_point")
         return self
 
     @property
     def is_forgeable(self) -> bool:
-        """Whether a program that knows the protocol could have itself accepted: it could answer a nonce itself."""
+        """Whether a program that knows the protocol could pass without solving the task, by echoing a nonce."""
         return self.entry_point is None and any(test.is_nonce for test in self.tests)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What running one program against one problem's tests showed.
+    """Result of running one program against the tests of one problem.
 
     Example:
         >>> problem = alphamix.Problem(id="one", statement="Print 1.", tests=[{"input": "", "output": "1"}])
@@ -199,16 +195,21 @@ class Judgement:
 
     verdict: Verdict
     tests_passed: int
-    """Length of the prefix of tests that passed."""
+    """Length of the longest prefix of tests that all passed."""
     num_tests: int
     first_failed_test: int | None
     cpu_s: float
-    """CPU seconds over all tests that ran, read from outside the program."""
+    """CPU seconds over all tests that ran, measured from outside the program."""
     peak_rss_mb: float
     message: str = ""
     forgeable: bool = False
-    """Whether the problem is one whose acceptance a program can forge (`Problem.is_forgeable`)."""
+    """Whether a program could forge its acceptance by this problem (`Problem.is_forgeable`)."""
     passed_tests: tuple[bool, ...] | None = None
-    """[T] which tests passed, where the judge was asked to run them all; None where it stops at the first failure."""
+    """[T] Whether each test passed, if the judge runs all tests; None if it stops at the first failure."""
     answers: tuple[bytes | None, ...] | None = None
-    """[T] what the program answered to each input, None where it failed; only where it was run (`Judge.run`)."""
+    """[T] The program's answer to each input, None where it failed. Only `Judge.run` fills this."""
+
+    @classmethod
+    def without_tests(cls, verdict: Verdict, num_tests: int, message: str = "", *, forgeable: bool = False) -> Self:
+        """Return the judgement of a program for which no test was run."""
+        return cls(verdict, 0, num_tests, None, 0.0, 0.0, message, forgeable)

@@ -1,14 +1,14 @@
-"""Tests out of Python assertions, as MBPP and HumanEval state them. Assertions are parsed and never run here.
+"""Tests from Python assertions, as MBPP and HumanEval state them. Assertions are parsed here, never run.
 
 All tests of a problem take the first of three forms that fits every assertion:
 
-- `call`: `assert f(args) == value`, with literals that JSON carries faithfully. The judge calls `f` and compares.
-- `expression`: the left side is evaluated beside the program, from its text, and only its value comes back to be
-  compared. So arguments may be what JSON lacks (tuples, sets, other keys than strings), or come from set-up code.
-- `nonce`: the assertions run beside the program, which could therefore forge them (`Problem.is_forgeable`).
+- `call`: `assert f(args) == value`, with literals that JSON represents exactly. The judge calls `f` and compares.
+- `expression`: the left side is sent as text and evaluated in the program's process; only its value comes back to be
+  compared. Arguments may then be what JSON lacks (tuples, sets, keys that are not strings) or come from set-up code.
+- `nonce`: the assertions run in the program's process, which can therefore forge them (`Problem.is_forgeable`).
 
-In the first two the expected value never enters the sandbox. They compare values as JSON, as everywhere in this
-package: a tuple equals a list, but 1 does not equal True. A tolerance is met at its bound as well.
+In the first two forms the expected value never enters the sandbox. Values are compared as JSON, as everywhere in this
+package: a tuple equals a list, but 1 does not equal True. A difference equal to the tolerance is accepted.
 """
 
 import ast
@@ -26,11 +26,11 @@ _EVALUATE = "evaluate_expression"
 _EVALUATOR = f"def {_EVALUATE}(expression):\n    return eval(expression)\n"
 _REPEAT_NONCE = "import sys\nsys.stdout.write(sys.stdin.read())\n"
 _COLLECTIONS: dict[str, Callable[[Any], object]] = {"tuple": tuple, "list": list, "sorted": sorted, "set": set}
-"""What may stand around a literal on the right side, as in `== set([1, 2])`."""
+"""Calls that may wrap a literal on the right side, as in `== set([1, 2])`."""
 
 
 class Tests(NamedTuple):
-    """The fields of a problem that its assertions become."""
+    """The fields of a `Problem` that represent its assertions."""
 
     tests: tuple[Test, ...]
     entry_point: str | None
@@ -39,7 +39,7 @@ class Tests(NamedTuple):
 
 
 class _UnfitError(Exception):
-    """The assertion cannot be judged by one value that is compared outside."""
+    """The assertion cannot be judged by comparing one value outside the sandbox."""
 
 
 class _Assertion(NamedTuple):
@@ -47,21 +47,22 @@ class _Assertion(NamedTuple):
 
     left: ast.expr
     form: str
-    """Text with `{}` for the left side, where its value must be put in order or made a bool before it is JSON."""
+    """Template around the left side `{}`, which sorts its value or makes it a bool so that JSON can represent it."""
     expected: Any
     tolerance: FloatTolerance | None = None
 
 
 def convert(assertions: Sequence[str], function: str, *, alias: str | None = None, set_up: str = "") -> Tests:
-    """Turn assertions about a function into tests, ordered from short inputs to long.
+    """Convert assertions about a function to tests, ordered from short inputs to long.
 
     Args:
-        assertions: one `assert` statement each.
-        function: the name under which the program defines it.
-        alias: the name by which the assertions call it, where it is another.
-        set_up: code that has to run after the program and before the assertions.
+        assertions: One `assert` statement each.
+        function: The name under which the program defines the function.
+        alias: The name by which the assertions call it, if that differs.
+        set_up: Code that must run after the program and before the assertions.
 
-    Raises SyntaxError for what is no Python.
+    Raises:
+        SyntaxError: An assertion is not valid Python.
     """
     called, needs_set_up = alias or function, bool(set_up.strip())
     before = (f"{set_up.strip()}\n" if needs_set_up else "") + (f"{alias} = {function}\n" if alias else "")
@@ -81,19 +82,19 @@ def convert(assertions: Sequence[str], function: str, *, alias: str | None = Non
 
 
 def nonce(code: str) -> Tests:
-    """Make the one test that runs `code` after the program, and is passed when the end of it is reached."""
+    """Return the single test that runs `code` after the program and passes if the end of `code` is reached."""
     return Tests((Test(input=None, output=None),), None, f"{code.rstrip()}\n{_REPEAT_NONCE}", "tokens")
 
 
 def form_of(problem: Problem) -> Form:
-    """Say which form the tests of a problem took."""
+    """Return the form that the tests of a problem have."""
     if problem.is_forgeable:
         return "nonce"
     return "expression" if problem.entry_point == _EVALUATE else "call"
 
 
 def function_under_test(assertion: str) -> str:
-    """Name the outermost function that is called, Python's own only where no other is. Raises SyntaxError."""
+    """Return the name of the outermost call; a built-in only if nothing else is called. Raises SyntaxError."""
     calls = [node.func for node in ast.walk(ast.parse(assertion.strip())) if isinstance(node, ast.Call)]
     names = [function.id for function in calls if isinstance(function, ast.Name)]
     if not names:
@@ -108,7 +109,7 @@ def _parse(assertion: str, function: str) -> _Assertion:
         case _:
             raise _UnfitError
     if any(isinstance(node, ast.Compare) for node in ast.walk(parsed.left)):
-        raise _UnfitError  # an object of the program would decide it
+        raise _UnfitError  # an object of the program could define the outcome of its own comparison
     return parsed
 
 
@@ -144,7 +145,7 @@ def _equality(left: ast.expr, right: ast.expr) -> _Assertion:
             form, expected = "sorted({})", sorted(expected)
         elif isinstance(expected, dict) and not all(isinstance(key, str) for key in expected):
             form, expected = "sorted(dict.items({}))", sorted(expected.items())
-    except TypeError:  # no order among these
+    except TypeError:  # the elements have no common order
         raise _UnfitError from None
     return _Assertion(left, form, _json_value(expected, with_tuples=True))
 
@@ -154,7 +155,7 @@ def _closeness(left: ast.expr, right: ast.expr, tolerance: FloatTolerance) -> _A
 
 
 def _arguments(assertion: _Assertion, function: str) -> list[Any] | None:
-    """Return the arguments where the left side is a plain call with arguments that JSON carries, else None."""
+    """Return the arguments if the left side is a plain call whose arguments JSON can represent, else None."""
     match assertion:
         case _Assertion(left=ast.Call(func=ast.Name(id=name), args=nodes, keywords=[]), form="{}") if name == function:
             try:
@@ -166,7 +167,7 @@ def _arguments(assertion: _Assertion, function: str) -> list[Any] | None:
 
 
 def _is_idle(assertion: str) -> bool:
-    """Say whether it holds whatever the program does, like HumanEval's `assert True`."""
+    """Check whether an assertion holds for every program, like HumanEval's `assert True`."""
     match ast.parse(assertion.strip()).body:
         case [ast.Assert(test=ast.Constant(value=value))]:
             return bool(value)
@@ -175,7 +176,7 @@ def _is_idle(assertion: str) -> bool:
 
 
 def _common_checker(assertions: Sequence[_Assertion]) -> Checker:
-    """Return the checker of all assertions: a problem has one, so different tolerances do not fit."""
+    """Return the checker for all assertions. A problem has only one, so their tolerances must agree."""
     tolerances = [assertion.tolerance for assertion in assertions]
     if not tolerances or any(tolerance != tolerances[0] for tolerance in tolerances):
         raise _UnfitError
@@ -183,7 +184,7 @@ def _common_checker(assertions: Sequence[_Assertion]) -> Checker:
 
 
 def _literal(node: ast.expr) -> Any:
-    """Evaluate a literal, maybe inside `tuple`, `list`, `sorted` or `set`, and nothing else."""
+    """Evaluate a literal, or a literal inside `tuple`, `list`, `sorted` or `set`, and nothing else."""
     match node:
         case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in _COLLECTIONS:
             try:
@@ -205,7 +206,7 @@ def _number(node: ast.expr) -> float:
 
 
 def _json_value(value: object, *, with_tuples: bool) -> Any:
-    """Return the JSON value that means the same; `with_tuples` lets tuples become lists."""
+    """Return the equivalent JSON value; `with_tuples` converts tuples to lists."""
     match value:
         case None | bool() | int() | str():
             return value

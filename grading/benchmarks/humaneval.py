@@ -1,10 +1,9 @@
-"""HumanEval: 164 signatures with docstrings to complete, as problems.
+"""HumanEval as problems: 164 function signatures with docstrings to complete.
 
-Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374; MIT. Reads `HumanEval.jsonl` as
-it is published, and whatever has its form (`task_id`, `prompt`, `entry_point`, and a `test` that defines
-`check(candidate)`). Statement and prologue are the prompt as it stands. Nothing is run here.
-
-The docstrings' examples are not among the tests, so no test is public.
+Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374; MIT license. Reads the published
+`HumanEval.jsonl`, and any file of the same form (`task_id`, `prompt`, `entry_point`, and a `test` that defines
+`check(candidate)`). The prompt serves unchanged as statement and as prologue. The examples in the docstrings are not
+among the tests, so no test is public.
 """
 
 import ast
@@ -12,15 +11,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from alphamix.grading.benchmarks import assertions
-from alphamix.grading.benchmarks.records import read_problems
+from alphamix.grading.benchmarks import assertions, read_problems
 from alphamix.grading.types import Problem
 
 _CANDIDATE = "candidate"
 
 
 class HumanEvalRecord(BaseModel):
-    """One line of the file; other keys are not used."""
+    """One line of the file; other keys are ignored."""
 
     task_id: str
     prompt: str
@@ -29,12 +27,12 @@ class HumanEvalRecord(BaseModel):
 
 
 def load(path: str | Path) -> list[Problem]:
-    """Read all problems, with their own ids. Raises GradingError that names the file and the line."""
+    """Return all problems, under the ids of the file. Raises GradingError, which names the file and the line."""
     return read_problems(path, HumanEvalRecord, convert)
 
 
 def convert(record: HumanEvalRecord) -> Problem:
-    """Turn one record into a problem. Raises SyntaxError where the tests are no Python, or lack `check(candidate)`."""
+    """Convert one record. Raises SyntaxError if the tests are not valid Python or do not define `check(candidate)`."""
     module = ast.parse(record.test)
     checks = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if len(checks) != 1:
@@ -54,7 +52,7 @@ def convert(record: HumanEvalRecord) -> Problem:
 
 
 def _is_inert(node: ast.stmt) -> bool:
-    """Say whether a statement of the tests does nothing: texts, names, `pass`, and the METADATA of each file."""
+    """Check whether a statement has no effect: a constant, a name, `pass`, or the METADATA that every record has."""
     match node:
         case ast.Pass() | ast.Expr(value=ast.Constant() | ast.Name()):
             return True

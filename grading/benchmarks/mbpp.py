@@ -1,8 +1,8 @@
-"""MBPP: 974 short tasks with three assertions each, as problems. Reads `mbpp.jsonl` as it is published; runs nothing.
+"""MBPP as problems: 974 short tasks with three assertions each. Reads the published `mbpp.jsonl`.
 
 Austin et al. 2021, "Program Synthesis with Large Language Models", arXiv 2108.07732; CC BY 4.0. The statement names the
-function and shows the shortest assertion, which the published tasks leave to the prompt. The `challenge_test_list` of
-eleven tasks is not used, as in the paper.
+function and shows the shortest assertion, because the published text alone does not say how the function is called.
+The `challenge_test_list` of eleven tasks is not used, as in the paper.
 """
 
 from pathlib import Path
@@ -10,15 +10,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from alphamix.grading.benchmarks import assertions
-from alphamix.grading.benchmarks.records import read_problems
+from alphamix.grading.benchmarks import assertions, read_problems
 from alphamix.grading.types import Problem
 
 HOW_TO_ANSWER = "Write the Python function in one ```python code block."
 
 
 class MbppRecord(BaseModel):
-    """One line of the file; other keys are not used."""
+    """One line of the file; other keys are ignored."""
 
     task_id: int
     text: str
@@ -27,12 +26,12 @@ class MbppRecord(BaseModel):
 
 
 def load(path: str | Path) -> list[Problem]:
-    """Read all problems, with ids `mbpp/1`, `mbpp/2`, …. Raises GradingError that names the file and the line."""
+    """Return all problems, with ids `mbpp/1`, `mbpp/2`, …. Raises GradingError, which names the file and the line."""
     return read_problems(path, MbppRecord, convert)
 
 
 def convert(record: MbppRecord) -> Problem:
-    """Turn one record into a problem. Raises SyntaxError where an assertion is no Python."""
+    """Convert one record. Raises SyntaxError if an assertion is not valid Python."""
     function = assertions.function_under_test(record.test_list[0])
     fields = assertions.convert(record.test_list, function, set_up=record.test_setup_code.replace("\r\n", "\n"))
     problem = Problem(id=f"mbpp/{record.task_id}", statement="", **fields._asdict())
@@ -42,7 +41,7 @@ def convert(record: MbppRecord) -> Problem:
 
 
 def _example(record: MbppRecord, function: str, problem: Problem) -> tuple[str, int]:
-    """Tell one assertion in words; also say how many tests that gives away."""
+    """Return one assertion in words, and the number of tests that this reveals."""
     first = problem.tests[0]
     match assertions.form_of(problem):
         case "call":

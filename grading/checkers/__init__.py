@@ -1,1 +1,1 @@
-"""Checkers: whether what a program printed or returned counts as the expected output."""
+"""Checkers: they decide whether what a program printed or returned counts as the expected output."""

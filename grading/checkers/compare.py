@@ -1,7 +1,7 @@
-"""Whether an answer is the expected one: as text of a program, or as the JSON value of a function.
+"""Built-in checkers: compare an answer with the expected output, as text of a program or JSON value of a function.
 
-Every comparison is linear in the length of its arguments and runs no code of the program that answered. Checkers that
-are programs themselves are run by `checker_program`.
+Every comparison takes time linear in the length of its arguments and runs no code of the program that answered.
+Checkers that are programs themselves are run by `checkers.program`.
 """
 
 import json
@@ -11,13 +11,14 @@ from typing import Any
 from alphamix.grading.types import FloatChecker, FloatTolerance, PlainChecker
 
 _MAX_NUMBER_LENGTH = 400
-"""Longer than any float that is written out; longer tokens must match as they stand."""
+"""Longest token that is read as a number, longer than any float written out; longer tokens must match exactly."""
 
 
 def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
-    """Compare what a program wrote. `tokens`: split at white space. `lines`: white space at the end of each
-    line and of the whole does not count. `exact`: character by character. Floats: tokens, and numbers within
-    the tolerance.
+    """Compare the text that a program wrote.
+
+    `tokens` splits at white space; `lines` ignores white space at the end of each line and of the text; `exact`
+    compares character by character. A `FloatChecker` compares tokens, and numbers within its tolerance.
     """
     match checker:
         case "tokens":
@@ -34,12 +35,10 @@ def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
 
 
 def accepts_value(checker: PlainChecker, expected: Any, answer: Any) -> bool:
-    """Compare JSON values: `True` is not 1, 1 is 1.0, floats match exactly unless the checker gives a
-    tolerance.
-    """
+    """Compare JSON values: `True` is not 1, 1 equals 1.0, and floats match exactly unless there is a tolerance."""
     tolerance = checker.floats if isinstance(checker, FloatChecker) else None
     pending = [(expected, answer)]
-    while pending:  # not recursive: an answer may nest deeply
+    while pending:  # not recursive, because an answer may nest deeper than Python's stack
         one, other = pending.pop()
         if isinstance(one, dict) and isinstance(other, dict):
             if one.keys() != other.keys():
@@ -55,13 +54,11 @@ def accepts_value(checker: PlainChecker, expected: Any, answer: Any) -> bool:
 
 
 class ValueUnreadableError(ValueError):
-    """What a function answered is not the JSON of a value: the message says why."""
+    """The answer of a function is not a JSON value; the message says why."""
 
 
 def parse_value(text: bytes) -> Any:
-    """Read a function's answer as JSON with unique keys. Raises ValueUnreadableError, also where it nests too
-    deeply.
-    """
+    """Parse a function's answer as JSON with unique keys. Raises ValueUnreadableError, also if it nests too deeply."""
     try:
         return json.loads(text, object_pairs_hook=_unique_keys)
     except RecursionError:
@@ -73,7 +70,7 @@ def parse_value(text: bytes) -> Any:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ValueError("the result has a key twice")
+        raise ValueError("the result has a duplicate key")
     return values
 
 
@@ -93,7 +90,7 @@ def _same_token(tolerance: FloatTolerance, expected: str, answer: str) -> bool:
     if expected == answer:
         return True
     if max(len(expected), len(answer)) > _MAX_NUMBER_LENGTH or "_" in expected or "_" in answer:
-        return False  # Python reads 1_000 as a number; no contest does
+        return False  # Python reads 1_000 as a number, but no contest does
     try:
         return _is_close(tolerance, float(expected), float(answer))
     except ValueError:

@@ -1,25 +1,25 @@
-"""A checker program of the problem's own, run confined and apart from the program whose answer it checks.
+"""Checker programs that a problem brings along. Each runs in a sandbox, apart from the program whose answer it checks.
 
-On standard input it reads three documents: the input, the expected output, and the answer. Each is its length in bytes
-on a line by itself, then that many bytes, then a line end. It accepts by leaving with exit code 0 and rejects with 1.
-Anything else is a failure of the problem and says nothing about the answer. For functions, the documents are JSON.
+A checker reads three documents from standard input: the input, the expected output, and the answer. Each document is
+its length in bytes on a line by itself, then that many bytes, then a newline. For functions, the documents are JSON.
+Exit code 0 accepts and 1 rejects. Any other end is a fault of the problem and says nothing about the answer.
 """
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.sandbox.controller import ProcessLimits
-from alphamix.grading.sandbox.workbench import Bench
+from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import ProgramChecker, Verdict
 
 LIMITS = ProcessLimits(cpu_s=10.0, memory_bytes=1 << 30)
 _REJECT = 1
 
 
-def accepts(bench: Bench, checker: ProgramChecker, given: bytes, expected: bytes, answer: bytes) -> bool:
-    """Ask the checker. Raises GradingError where it fails, ZygoteDiedError where the sandbox does."""
+def accepts(sandboxes: ThreadSandboxes, checker: ProgramChecker, given: bytes, expected: bytes, answer: bytes) -> bool:
+    """Run the checker on one answer. Raises GradingError if the checker fails, ZygoteDiedError if the sandbox does."""
     documents = b"".join(b"%d\n%s\n" % (len(document), document) for document in (given, expected, answer))
     program = checker.program
     source = program.source.encode(errors="surrogatepass")
-    process, outcome = bench.start(bench.checkers, program.language, source, None, LIMITS, num_tests=1)
+    process, outcome = sandboxes.start(sandboxes.checkers, program.language, source, None, LIMITS, num_tests=1)
     try:
         if process is not None and outcome.verdict is None:
             outcome = process.run_test(documents)
@@ -32,5 +32,5 @@ def accepts(bench: Bench, checker: ProgramChecker, given: bytes, expected: bytes
         return False
     raise GradingError(
         f"the problem's checker ended with {outcome.verdict} ({outcome.message}): "
-        "correct it to leave with 0 to accept, or 1 to reject"
+        "correct it to exit with 0 to accept, or 1 to reject"
     )

@@ -1,7 +1,7 @@
-"""How often sharing a process between the tests of a program changes a verdict, measured while judging.
+"""Audit of process sharing: how often running a program's tests in one process changes its verdict.
 
-A few of the accepted programs, chosen by their content, are examined again with a fresh process for every test. That
-changes no verdict, so all programs are judged by one rule; it says how far that rule can be trusted.
+A small share of the accepted programs, chosen by their content, is judged again with a fresh process for every test.
+The second judgement changes no verdict, so one rule applies to all programs; it measures how far to trust that rule.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from alphamix.grading.types import Judgement, Program
 
 SHARE = 0.02
-"""Of the accepted programs that ran more than one test in one process."""
+"""Audited share of the accepted programs that ran more than one test in one process."""
 _MAX_EXAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An accepted program that another verdict awaits where every test has a process of its own."""
+    """An accepted program that is not accepted when every test has its own process."""
 
     problem_id: str
     program: Program
@@ -24,15 +24,15 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """How many programs were examined a second time, and how many verdicts were not confirmed."""
+    """Number of programs that were judged a second time, and number of verdicts that were not confirmed."""
 
     audited: int = 0
     disagreed: int = 0
     examples: tuple[Disagreement, ...] = ()
-    """The first few."""
+    """The first disagreements, at most ten."""
 
     def with_one_more(self, disagreement: Disagreement | None) -> "Audit":
-        """Count one more program."""
+        """Return this audit with one more program counted."""
         if disagreement is None:
             return Audit(self.audited + 1, self.disagreed, self.examples)
         examples = (*self.examples, disagreement)[:_MAX_EXAMPLES]
@@ -40,5 +40,5 @@ class Audit:
 
 
 def is_chosen(key: bytes) -> bool:
-    """Say whether the program with this hash is one of the few: always the same ones."""
+    """Check whether the program with this hash is audited; the choice is the same in every run."""
     return int.from_bytes(key[:8], "big") < SHARE * (1 << 64)

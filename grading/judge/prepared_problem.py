@@ -1,6 +1,6 @@
-"""A problem made ready for judging: its inputs and limits as the sandbox takes them, its answers compared.
+"""A problem prepared for judging: inputs, outputs and limits as the sandbox needs them, and the check of answers.
 
-Inputs and outputs are encoded when they are first needed, and kept for the next program.
+Inputs and outputs are encoded when they are first needed, and cached for the next program.
 """
 
 import json
@@ -12,7 +12,7 @@ from alphamix.grading.checkers import program as checker_program
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.problems import fingerprint
 from alphamix.grading.sandbox.controller import Outcome, ProcessLimits
-from alphamix.grading.sandbox.workbench import Bench
+from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, ProgramChecker, Verdict
 
 _MAX_QUOTED = 80
@@ -21,11 +21,11 @@ _NONCE_BYTES = 16
 
 @dataclass
 class PreparedProblem:
-    """A problem with its inputs and outputs as bytes."""
+    """A problem, with caches of its inputs and outputs as bytes."""
 
     problem: Problem
     is_forgotten: bool = False
-    """Nobody wants to know any more what becomes of its programs."""
+    """Whether its programs need not be judged any more (`Judge.forget`)."""
     _inputs: dict[int, bytes] = field(default_factory=dict)
     _outputs: dict[int, bytes] = field(default_factory=dict)
 
@@ -36,12 +36,12 @@ class PreparedProblem:
         self._is_forgeable = self.problem.is_forgeable
 
     def source(self, program: Program) -> bytes:
-        """Return what is compiled: the program, and the epilogue that the problem appends."""
+        """Return the source to compile: the program, followed by the problem's epilogue."""
         epilogue = f"\n{self.problem.epilogue}" if self.problem.epilogue is not None else ""
         return (program.source + epilogue).encode(errors="surrogatepass")
 
     def input(self, index: int) -> bytes:
-        """Return what test `index` gives the program to read; a fresh nonce where the judge makes it up."""
+        """Return the input of test `index`; a fresh nonce where the judge generates it."""
         test = self.problem.tests[index]
         if self.problem.entry_point is None and test.is_nonce:
             return secrets.token_hex(_NONCE_BYTES).encode()
@@ -50,7 +50,7 @@ class PreparedProblem:
         return self._inputs[index]
 
     def output(self, index: int) -> bytes:
-        """Return what a program that answers test `index` in the plainest form writes."""
+        """Return the expected output of test `index`, in the plainest form that a program can write."""
         if index not in self._outputs:
             self._outputs[index] = self._encode(self.problem.tests[index].output)
         return self._outputs[index]
@@ -59,15 +59,15 @@ class PreparedProblem:
         text = value if self.problem.entry_point is None else json.dumps(value)
         return text.encode(errors="surrogateescape")
 
-    def check(self, bench: Bench, index: int, given: bytes, outcome: Outcome) -> Outcome:
-        """Turn an outcome that ended well, but with another answer than test `index` expects for `given`, into WA.
+    def check(self, sandboxes: ThreadSandboxes, index: int, given: bytes, outcome: Outcome) -> Outcome:
+        """Return `outcome`, or WA if its answer is not what test `index` expects for the input `given`.
 
-        Raises GradingError or ZygoteDiedError where a checker program of the problem's own fails.
+        Raises GradingError or ZygoteDiedError if a checker program of the problem fails.
         """
         if outcome.verdict is not None:
             return outcome
         try:
-            if self._accepts(bench, index, given, outcome.answer):
+            if self._accepts(sandboxes, index, given, outcome.answer):
                 return outcome
         except ValueUnreadableError as error:
             return replace(outcome, verdict=Verdict.WA, message=f"the result cannot be read: {error}")
@@ -75,20 +75,20 @@ class PreparedProblem:
         shown = text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
         return replace(outcome, verdict=Verdict.WA, message=f"answered {shown!r}")
 
-    def _accepts(self, bench: Bench, index: int, given: bytes, answer: bytes) -> bool:
+    def _accepts(self, sandboxes: ThreadSandboxes, index: int, given: bytes, answer: bytes) -> bool:
         problem, test = self.problem, self.problem.tests[index]
         is_function = problem.entry_point is not None
         if test.is_nonce and not is_function:
-            return answer.rstrip().endswith(given)  # before it stands what the program itself printed
+            return answer.rstrip().endswith(given)  # whatever the program itself printed comes before it
         if answer == self.output(index) and not isinstance(problem.checker, ProgramChecker):
-            return True  # by every checker, and for much less than it takes to read a long answer
+            return True  # every built-in checker accepts this, and parsing a long answer would cost much more
         value = parse_value(answer) if is_function else None
         if isinstance(problem.checker, ProgramChecker):
-            return checker_program.accepts(bench, problem.checker, given, self.output(index), answer)
+            return checker_program.accepts(sandboxes, problem.checker, given, self.output(index), answer)
         if is_function:
             return accepts_value(problem.checker, test.output, value)
         return accepts(problem.checker, test.output, answer.decode(errors="surrogateescape"))
 
     def judgement(self, verdict: Verdict, message: str = "") -> Judgement:
-        """Judge a program of which no test was run."""
-        return Judgement(verdict, 0, self.num_tests, None, 0.0, 0.0, message, self._is_forgeable)
+        """Return the judgement of a program for which no test was run."""
+        return Judgement.without_tests(verdict, self.num_tests, message, forgeable=self._is_forgeable)

@@ -1,1 +1,1 @@
-"""Many programs judged at once: on the cores of this machine, or on a Dask or Ray cluster."""
+"""Judging many programs at once, on the cores of this machine or on a Dask or Ray cluster."""

@@ -1,7 +1,7 @@
 """Judging many texts in many processes, on this machine or a cluster (see `backends`).
 
-Texts go out in chunks of one problem; each process keeps one Judge per thread, and the problems that it has seen. Every
-text gets an answer: what cannot be judged, because processes were killed again and again, is IE.
+Texts are sent in chunks of one problem; each process keeps one Judge per thread, and a few problems. Every text gets a
+judgement: it is IE if the processes that should judge it are killed repeatedly.
 """
 
 import itertools
@@ -27,52 +27,52 @@ from alphamix.grading.types import Judgement, Problem, Verdict
 
 _MAX_CHUNK = 16
 _CHUNKS_PER_WORKER = 8
-"""So many at least, where there is work enough, so that none waits long for the last."""
-_MAX_LOSSES = 3
-"""A chunk that was lost with its process so often is given up."""
+"""Minimum number of chunks per worker, if there is enough work, so that no worker waits long for the last one."""
+MAX_LOSSES = 3
+"""Number of lost processes after which a piece of work is given up."""
 
 
 class Submission(NamedTuple):
     """A text to be judged."""
 
     number: int
-    """The caller's own name for it."""
+    """Number by which the caller identifies the submission."""
     problem: str
-    """Id of its problem."""
+    """Id of the problem."""
     text: str
     is_code: bool
-    """Whether `text` is the program itself, and not a completion with a program in it."""
+    """Whether `text` is the program itself, rather than a completion that contains one."""
 
 
 class Judged(NamedTuple):
-    """The answer to a submission."""
+    """The judgement of a submission."""
 
     number: int
     judgement: Judgement
     judge: dict[str, Any]
-    """The judge's description of itself; empty where none was reached."""
+    """The judge's description (`Judge.describe`); empty if no judge was reached."""
 
 
 class JudgedChunk(NamedTuple):
-    """What came back for some submissions."""
+    """The judgements of several submissions to one problem."""
 
     judged: list[Judged]
     audit: Audit
-    """What came of those that were examined twice."""
+    """Audit of those submissions that were judged twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
-    """What each process makes its Judge with."""
+    """Arguments for the Judge of each process."""
 
     sandbox: Literal["strict", "weak"] = "strict"
     all_tests: bool = False
-    """Whether to go on after the first failed test."""
+    """Whether to continue after the first failed test."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """Where to judge; see `backends.open_backend`."""
+    """Arguments for `backends.open_backend`."""
 
     name: str = "loky"
     workers: int | None = None
@@ -81,7 +81,7 @@ class BackendOptions:
 
 class _Chunk(NamedTuple):
     problem: bytes
-    """Pickled once, not for every chunk."""
+    """The problem, pickled once for all of its chunks."""
     submissions: tuple[Submission, ...]
 
 
@@ -92,10 +92,10 @@ def judge_all(
     options: JudgeOptions,
     backend: BackendOptions,
 ) -> Generator[JudgedChunk]:
-    """Judge all submissions and yield the answers as they come, in no order.
+    """Judge all submissions, and yield the judgements in the order in which they are finished.
 
-    Submissions are consumed as they are needed; those of one problem should come together. Their number only sets the
-    size of chunks. Raises GradingError where programs cannot be judged safely, or the backend cannot be had.
+    Submissions are consumed as needed; those to one problem should be adjacent. `num_submissions` only determines the
+    size of chunks. Raises GradingError if programs cannot be judged safely, or if the backend is unavailable.
     """
     size = max(1, min(_MAX_CHUNK, num_submissions // (_CHUNKS_PER_WORKER * (backend.workers or cpu_count()))))
     fresh = enumerate(_chunks(problems, submissions, size))
@@ -117,12 +117,10 @@ def judge_all(
                     reason = f"{type(error).__name__}: {error}"
                 losses.update(waiting.keys())
                 fruitless += 1
-                if fruitless > 2 * _MAX_LOSSES:
-                    raise GradingError(f"grading processes are lost as soon as they start ({reason}): mend that first")
-                for number in [number for number in waiting if losses[number] >= _MAX_LOSSES]:
-                    yield _give_up(
-                        problems, waiting.pop(number), f"its process was lost {_MAX_LOSSES} times ({reason})"
-                    )
+                if fruitless > 2 * MAX_LOSSES:
+                    raise GradingError(f"grading processes are lost as soon as they start ({reason}): fix that first")
+                for number in [number for number in waiting if losses[number] >= MAX_LOSSES]:
+                    yield _give_up(problems, waiting.pop(number), reason)
     finally:
         _close_judges()
 
@@ -135,7 +133,7 @@ def _chunks(problems: Mapping[str, Problem], submissions: Iterable[Submission], 
 
 
 def _send(fresh: Iterable[tuple[int, _Chunk]], waiting: dict[int, _Chunk]) -> Iterator[tuple[int, _Chunk]]:
-    """Give the numbered chunks that wait for an answer, then new ones, which wait from then on."""
+    """Yield the numbered chunks that are waiting for an answer, then new ones, which are added to `waiting`."""
     yield from list(waiting.items())
     for number, chunk in fresh:
         waiting[number] = chunk
@@ -144,7 +142,7 @@ def _send(fresh: Iterable[tuple[int, _Chunk]], waiting: dict[int, _Chunk]) -> It
 
 @contextmanager
 def _results(chunks: Iterable[tuple[int, _Chunk]], options: JudgeOptions) -> Generator[Iterator[tuple[int, bytes]]]:
-    """Run the chunks; leaving the context early ends what still runs."""
+    """Run the chunks, and provide an iterator over the results. Leaving the context early stops the remaining ones."""
     parallel = Parallel(return_as="generator_unordered", max_nbytes=None)
     tasks = (delayed(_judge_chunk)(number, *chunk, options) for number, chunk in chunks)
     results = cast("Generator[tuple[int, bytes]]", parallel(tasks))
@@ -152,23 +150,29 @@ def _results(chunks: Iterable[tuple[int, _Chunk]], options: JudgeOptions) -> Gen
         yield results
     finally:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*tasks (have been|which were)", UserWarning)  # we know: we leave early
+            # Joblib warns that unfinished tasks are dropped, which is intended here.
+            warnings.filterwarnings("ignore", ".*tasks (have been|which were)", UserWarning)
             results.close()
 
 
 def _give_up(problems: Mapping[str, Problem], chunk: _Chunk, reason: str) -> JudgedChunk:
-    judged = [
-        Judged(one.number, Judgement(Verdict.IE, 0, len(problems[one.problem].tests), None, 0.0, 0.0, reason), {})
-        for one in chunk.submissions
-    ]
-    return JudgedChunk(judged, Audit())
+    num_tests = len(problems[chunk.submissions[0].problem].tests)
+    judgement = lost_judgement(num_tests, reason)
+    return JudgedChunk([Judged(submission.number, judgement, {}) for submission in chunk.submissions], Audit())
+
+
+def lost_judgement(num_tests: int, reason: str) -> Judgement:
+    """Return IE for a program whose process was lost too often."""
+    return Judgement.without_tests(Verdict.IE, num_tests, f"its process was lost {MAX_LOSSES} times ({reason})")
 
 
 def _judge_chunk(
     number: int, problem: bytes, submissions: tuple[Submission, ...], options: JudgeOptions
 ) -> tuple[int, bytes]:
-    """Judge one chunk; runs in whatever process the backend has chosen. Returns a pickled Answer: a backend that cannot
-    read what another version of alphamix sends would wait for ever.
+    """Judge one chunk, in a process of the backend.
+
+    Return a pickled JudgedChunk: a backend that cannot unpickle what another version of alphamix sent would wait
+    forever.
     """
     judge, unpickled = own_judge(options), unpickle_problem(problem)
     before = judge.audit
@@ -192,23 +196,23 @@ def _unpickle_answer(pickled: bytes) -> JudgedChunk:
 
 
 def _news(before: Audit, now: Audit) -> Audit:
-    """Return what an audit found since `before`."""
+    """Return what was added to an audit since `before`."""
     examples = now.examples[len(before.examples) :]
     return Audit(now.audited - before.audited, now.disagreed - before.disagreed, examples)
 
 
 @lru_cache(maxsize=8)
 def unpickle_problem(problem: bytes) -> Problem:
-    """Give equal problems as one object, which the Judge prepares once."""
+    """Unpickle a problem. Equal bytes give the same object, which the Judge therefore prepares only once."""
     return pickle.loads(problem)
 
 
 _judges: dict[tuple[int, JudgeOptions], Judge] = {}
-"""The judges of this process, by thread: some backends have many threads in one process."""
+"""Judges of this process by thread, because some backends run many threads in one process."""
 
 
 def own_judge(options: JudgeOptions) -> Judge:
-    """The Judge of this thread, made when it is first needed. Raises GradingError, with the name of the machine."""
+    """Return the Judge of this thread, made when first needed. Raises GradingError, which names the machine."""
     key = threading.get_ident(), options
     if key not in _judges:
         try:
@@ -219,6 +223,6 @@ def own_judge(options: JudgeOptions) -> Judge:
 
 
 def _close_judges() -> None:
-    """Close what this thread has made; those of other processes close when these end."""
+    """Close the judges of this thread; those of other processes close when these processes end."""
     for key in [key for key in _judges if key[0] == threading.get_ident()]:
         _judges.pop(key).close()

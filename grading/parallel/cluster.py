@@ -1,7 +1,7 @@
-"""Judging one program at a time on other processes or machines, as a run needs it; `batch` judges what is all there.
+"""Judging programs on a cluster one by one, as a run produces them; `batch` judges a complete set.
 
-`ClusterJudge` has `submit` and `describe` of `Judge`. Each process of the backend keeps a Judge of its own. A program
-whose process was lost is sent again; after the third loss it is IE, so that its verdict stays owed.
+`ClusterJudge` has the methods `submit` and `describe` of `Judge`. Each process of the backend keeps its own Judge. A
+program whose process was lost is sent again; after the third loss it is IE, so that its verdict stays owed.
 """
 
 import json
@@ -14,19 +14,25 @@ from typing import Any, Self
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.parallel.backends import open_pool
-from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions, own_judge, unpickle_problem
-from alphamix.grading.types import Judgement, Problem, Program, Verdict
+from alphamix.grading.parallel.batch import (
+    MAX_LOSSES,
+    BackendOptions,
+    JudgeOptions,
+    lost_judgement,
+    own_judge,
+    unpickle_problem,
+)
+from alphamix.grading.types import Judgement, Problem, Program
 
-_MAX_LOSSES = 3
 _MAX_PICKLED = 256
 
 
 class ClusterJudge:
-    """Judges programs where a backend says. A context manager; safe to use from one thread.
+    """Judges programs on a cluster. It is a context manager, and must be used from one thread only.
 
     Raises:
-        GradingError: programs cannot be judged safely there.
-        BackendError: the backend cannot be had.
+        GradingError: Programs cannot be judged safely on the cluster.
+        BackendError: The backend is unavailable.
     """
 
     def __init__(self, options: JudgeOptions, backend: BackendOptions) -> None:
@@ -34,7 +40,7 @@ class ClusterJudge:
         self._closing = threading.Event()
         self._pickled: OrderedDict[int, tuple[Problem, bytes]] = OrderedDict()
         with ExitStack() as opening:
-            self._again = opening.enter_context(ThreadPoolExecutor(1))
+            self._resending = opening.enter_context(ThreadPoolExecutor(1))
             self._pool = opening.enter_context(open_pool(backend.name, backend.workers, backend.address))
             self._about: dict[str, Any] = json.loads(self._pool.submit(_describe, options).result())
             self._resources = opening.pop_all()
@@ -46,19 +52,19 @@ class ClusterJudge:
         self.close()
 
     def submit(self, problem: Problem, program: Program | None) -> "Future[Judgement]":
-        """Judge the program of a completion; None (no program in it) is FE."""
+        """Judge the program of a completion; None, for a completion without a program, is FE."""
         answer: Future[Judgement] = Future()
         self._send(problem, program, answer, 1)
         return answer
 
     def describe(self) -> dict[str, Any]:
-        """Say how verdicts come about, as the first process that answered does it."""
+        """Return what verdicts depend on, as the first process that answered describes it."""
         return self._about
 
     def close(self) -> None:
-        """End the processes that were started, or leave the cluster. Safe to call twice.
+        """End the processes that were started, or disconnect from the cluster. Safe to call twice.
 
-        What is not judged by then fails with GradingError.
+        Programs that have not been judged by then fail with GradingError.
         """
         self._closing.set()
         self._resources.close()
@@ -69,18 +75,18 @@ class ClusterJudge:
                 answer.set_result(pickle.loads(call.result()))
             except (*self._pool.lost_errors, CancelledError) as error:
                 lost(error)
-            except Exception as error:  # of the judge there: whoever waits is told
+            except Exception as error:  # raised by the remote judge; the caller gets it from the future
                 answer.set_exception(error)
 
         def lost(error: BaseException) -> None:
             if self._closing.is_set():
                 answer.set_exception(GradingError("the judge is closed: make a new one"))
                 return
-            if attempt < _MAX_LOSSES:
-                self._again.submit(self._send, problem, program, answer, attempt + 1)  # not in the cluster's thread
+            if attempt < MAX_LOSSES:
+                # Callbacks run in the cluster client's own thread, which must not block on another submission.
+                self._resending.submit(self._send, problem, program, answer, attempt + 1)
                 return
-            reason = f"its process was lost {_MAX_LOSSES} times ({type(error).__name__}: {error})"
-            answer.set_result(Judgement(Verdict.IE, 0, len(problem.tests), None, 0.0, 0.0, reason))
+            answer.set_result(lost_judgement(len(problem.tests), f"{type(error).__name__}: {error}"))
 
         try:
             call = self._pool.submit(_judge, self._problem(problem), program, self._options)
@@ -90,13 +96,15 @@ class ClusterJudge:
             call.add_done_callback(done)
 
     def _problem(self, problem: Problem) -> bytes:
-        """Pickle a problem once. What is sent again comes here from another thread, and either may drop any."""
-        kept = self._pickled.get(id(problem))
-        if kept is None:
-            kept = self._pickled[id(problem)] = problem, pickle.dumps(problem)
+        """Return a problem as bytes, from a cache. Resending calls this from a second thread, which may evict entries
+        at any time, so an entry is looked up only once.
+        """
+        entry = self._pickled.get(id(problem))
+        if entry is None:
+            entry = self._pickled[id(problem)] = problem, pickle.dumps(problem)
             if len(self._pickled) > _MAX_PICKLED:
                 self._pickled.popitem(last=False)
-        return kept[1]
+        return entry[1]
 
 
 def _describe(options: JudgeOptions) -> str:
@@ -104,5 +112,5 @@ def _describe(options: JudgeOptions) -> str:
 
 
 def _judge(problem: bytes, program: Program | None, options: JudgeOptions) -> bytes:
-    """Judge one program; runs in whatever process the backend has chosen."""
+    """Judge one program, in a process of the backend."""
     return pickle.dumps(own_judge(options).submit(unpickle_problem(problem), program).result())

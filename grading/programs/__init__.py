@@ -1,1 +1,1 @@
-"""Programs in completions: found, and completed by the prologue that their problem gives."""
+"""Programs in completions: extracting them, and joining them with the prologue of their problem."""

@@ -1,10 +1,9 @@
-"""Taking the program out of a completion, as models write it.
+"""Extracting the program from a completion, without running anything.
 
-Reasoning in <think> tags is dropped; then the last closed block that is marked as Python or C++ counts, else the last
-closed block without a language, else a block that was never closed, else the whole text if it is a program by itself.
-A block is in the language that its fence names; without one, in C++ if it includes a header, else in Python. Where an
-answer may go on from code, the whole text may also be the body of a function. This module looks at text only and runs
-nothing.
+Reasoning in <think> tags is dropped. The program is then the last closed code block marked as Python or C++, else the
+last closed block without a language that is a program, else a block that was never closed, else the last closed block
+without a language, else the whole text if that is a program by itself. A block without a language is C++ if it includes
+a header, else Python. If the problem has a prologue, the whole text may also be the body of a function.
 """
 
 import re
@@ -29,16 +28,13 @@ _LANGUAGES: dict[str, Language] = {
 
 class _Block(NamedTuple):
     mark: str
-    """The language that the fence names, in lower case; may be empty."""
+    """Language that the fence names, in lower case, or an empty string."""
     code: str
     is_closed: bool
 
 
 def extract_program(completion: str, prologue: str | None = None) -> Program | None:
-    """Return the program in `completion`, or None where there is none.
-
-    Where the problem has a `prologue`, Python comes behind that (see `grading.programs.prologue`).
-    """
+    """Return the program in `completion`, or None if there is none. A `prologue` is joined with a Python program."""
     text = _END_OF_THOUGHT.sub("", _THOUGHT.sub("", completion))
     blocks = [block for block in _fenced_blocks(text) if block.code.strip()]
     program = _choose(blocks) if blocks else _bare_program(text, may_be_body=prologue is not None)
@@ -66,7 +62,7 @@ def _choose(blocks: list[_Block]) -> Program | None:
 
 
 def _fenced_blocks(text: str) -> list[_Block]:
-    """Split Markdown into its fenced blocks; a fence is closed by one of the same kind, as long or longer."""
+    """Return the fenced blocks of Markdown; a fence is closed by one of the same kind, as long or longer."""
     blocks: list[_Block] = []
     opening: re.Match[str] | None = None
     lines: list[str] = []
@@ -90,23 +86,23 @@ def _mark(info: str) -> str:
 
 
 def _unindent(lines: list[str], indent: str) -> str:
-    """Take away the indent of the fence itself, as in a list item."""
+    """Remove the indent of the fence, which a list item, for example, gives to every line."""
     return "".join(line.removeprefix(indent) + "\n" for line in lines)
 
 
 def program_of(text: str, prologue: str | None, *, is_code: bool) -> Program | None:
-    """Take a text that is a program as it is, else the program in a completion (`extract_program`)."""
+    """Return `text` as a program if it is code, else the program in the completion `text`."""
     return Program(text, guess_language(text)) if is_code else extract_program(text, prologue)
 
 
 def guess_language(code: str) -> Language:
-    """Take code that includes a header for C++, all other for Python."""
+    """Return C++ for code that includes a header, else Python."""
     return "cpp" if _INCLUDE.search(code) else "python"
 
 
 def _is_program(text: str) -> bool:
-    """Say whether `text` is C++, or Python that parses and does something: a lone word or number parses, too."""
+    """Check whether `text` is C++, or Python that parses and has an effect: a single word parses as Python, too."""
     if guess_language(text) == "cpp":
-        return text.lstrip().startswith(("#", "/"))  # not prose that quotes a header
+        return text.lstrip().startswith(("#", "/"))  # prose that quotes a header starts otherwise
     module = parse(text)
     return module is not None and does_something(module.body)

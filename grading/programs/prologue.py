@@ -1,6 +1,6 @@
-"""Putting an answer behind the code that it was asked to go on from, as in HumanEval: a signature and its docstring.
+"""Joining an answer with the code that it was asked to continue, such as HumanEval's signature and docstring.
 
-An answer is a body, as models without instruction tuning write it, or a whole program. Texts only; nothing is run.
+An answer is either a function body, as models without instruction tuning write it, or a whole program. Nothing is run.
 """
 
 import ast
@@ -13,12 +13,11 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def complete(prologue: str, source: str) -> str:
-    """Return the program that `source` makes with the code before it.
+    """Return the program that `source` makes together with the prologue.
 
-    Text that does not parse by itself, or returns or yields outside of functions, is a body: it follows the whole
-    prologue, and is indented where it is not. All else is a whole program: it follows what stands above the
-    prologue's last function (imports and helper functions), unless it begins with `from __future__`, which nothing
-    may precede.
+    Text that does not parse by itself, or that returns or yields outside functions, is a body: it follows the whole
+    prologue, and is indented if necessary. Any other text is a whole program: it follows the part of the prologue above
+    its last function (imports and helpers), unless it contains `from __future__`, which no code may precede.
     """
     prologue = prologue.rstrip() + "\n"
     if not _is_whole(source):
@@ -27,7 +26,7 @@ def complete(prologue: str, source: str) -> str:
 
 
 def is_body(text: str) -> bool:
-    """Say whether text could stand in a function and do something there: a lone word or number could, too."""
+    """Check whether `text` is a function body that has an effect, as a single word or number does not."""
     module = parse(_HEAD + _as_body(text))
     match module and module.body:
         case [ast.FunctionDef(body=statements), *_]:
@@ -37,7 +36,7 @@ def is_body(text: str) -> bool:
 
 
 def parse(source: str) -> ast.Module | None:
-    """Parse Python; None for what is none."""
+    """Parse Python, or return None if the source is not valid."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -47,12 +46,12 @@ def parse(source: str) -> ast.Module | None:
 
 
 def does_something(statements: list[ast.stmt]) -> bool:
-    """Say whether any statement is more than the name of a value: prose often parses as one."""
+    """Check whether any statement has an effect: prose often parses, but as expressions without any call."""
     return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in statements)
 
 
 def _as_body(source: str) -> str:
-    """Indent a body, all of it or only its first line, which may have lost its indent when the text was stripped."""
+    """Indent all of a body, or only its first line, which may have lost its indent when the text was stripped."""
     is_indented = source.lstrip("\n")[:1].isspace()
     bodies = (source if is_indented else textwrap.indent(source, _INDENT), _INDENT + source.lstrip())
     return next((body for body in bodies if parse(_HEAD + body)), bodies[0])
@@ -71,7 +70,7 @@ def _is_whole(source: str) -> bool:
 
 
 def _above_last_function(prologue: str) -> str:
-    module = parse(f"{prologue}{_INDENT}pass\n")  # so that it parses without a docstring as well
+    module = parse(f"{prologue}{_INDENT}pass\n")  # `pass` makes it parse without a docstring as well
     functions = [node for node in module.body if isinstance(node, _Function)] if module is not None else []
     if not functions:
         return ""

@@ -1,1 +1,1 @@
-"""Rewards from judgements, as plain functions and in the form that TRL takes."""
+"""Rewards for reinforcement learning from judgements, as plain functions and in the form that TRL expects."""

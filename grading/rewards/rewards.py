@@ -1,8 +1,8 @@
-"""Judgements as rewards for reinforcement learning, plain or in the form that TRL's `GRPOTrainer` takes.
+"""Judgements as rewards for reinforcement learning, as plain functions or in the form that TRL's `GRPOTrainer` expects.
 
-A reward is a function of judgements and of the programs that were judged, sample by sample. It is None where the judge
-failed, which says nothing about the sample. Problems whose judgement is `forgeable` are poor company here: what can be
-forged will be.
+A reward is a function of judgements and of the judged programs, sample by sample. It is None where the judge failed,
+which says nothing about the sample. Avoid problems whose judgement is `forgeable`: a policy that is trained on them
+learns to forge it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,28 +21,25 @@ Reward = Callable[[Sequence[Judgement], Sequence[Program | None]], Rewards]
 
 
 def accepted(judgements: Sequence[Judgement], programs: Sequence[Program | None]) -> Rewards:
-    """1 for accepted, else 0."""
+    """Return 1 for each accepted program, else 0."""
     return _each(judgements, lambda judgement: float(judgement.verdict is Verdict.AC))
 
 
 def fraction_passed(judgements: Sequence[Judgement], programs: Sequence[Program | None]) -> Rewards:
-    """The share of tests that passed: of all where the judge ran all, else those before the first that failed."""
+    """Return the share of tests that passed; if the judge did not run all tests, those before the first failure."""
     return _each(judgements, _fraction)
 
 
 def static_analysis(judgements: Sequence[Judgement], programs: Sequence[Program | None]) -> Rewards:
-    """How clean the program's text is by Ruff, from 0 to 1, whether it is right or not; see `static_analysis`.
-
-    None also for programs that are not Python.
-    """
+    """Return Ruff's score of each program's text from 0 to 1, whatever its verdict; None also if it is not Python."""
     scores = analysis.scores(programs)
     failed = [judgement.verdict is Verdict.IE for judgement in judgements]
     return [None if is_failed else score for is_failed, score in zip(failed, scores, strict=True)]
 
 
 def coverage(level: float) -> Reward:
-    """Make the reward that is 1 where the first ⌈level · T⌉ tests passed, else 0. Raises GradingError for no level."""
-    tests_required(level, 1)
+    """Return the reward that is 1 if the first ⌈level · T⌉ tests passed, else 0. Raises GradingError."""
+    tests_required(level, 1)  # raises for an invalid level now, rather than during training
 
     def reward(judgements: Sequence[Judgement], programs: Sequence[Program | None]) -> Rewards:
         return _each(judgements, lambda judgement: float(clears(judgement.tests_passed, judgement.num_tests, level)))
@@ -52,9 +49,9 @@ def coverage(level: float) -> Reward:
 
 
 def combined(*weighted: tuple[float, Reward]) -> Reward:
-    """Make the weighted sum of rewards, as in `combined((1.0, accepted), (0.1, static_analysis))`.
+    """Return the weighted sum of rewards, as in `combined((1.0, accepted), (0.1, static_analysis))`.
 
-    It is None where any of them is: half a sum would be another reward.
+    It is None where any of them is None, because a partial sum would be a different reward.
     """
     if not weighted:
         raise GradingError("combined() got no reward: give at least one pair (weight, reward)")
@@ -68,11 +65,11 @@ def combined(*weighted: tuple[float, Reward]) -> Reward:
 
 
 def as_trl_reward(judge: Judge, problems: Iterable[Problem], reward: Reward = accepted) -> Callable[..., Rewards]:
-    """Make a reward function for TRL's `GRPOTrainer(reward_funcs=…)`, under the name of `reward`.
+    """Return a reward function for TRL's `GRPOTrainer(reward_funcs=…)`, with the name of `reward`.
 
-    The dataset needs a column `problem_id`. Completions are texts, or lists of messages, of which the assistant's last
-    one counts. `judge` stays open while training goes on; each process of a distributed run makes its own. Raises
-    GradingError for a missing column and an unknown problem.
+    The dataset needs a column `problem_id`. Completions are texts, or lists of messages, of which the last one by the
+    assistant counts. Keep `judge` open during training; each process of a distributed run needs its own. The function
+    raises GradingError for a missing column and for an unknown problem.
     """
     problem_of_id = {problem.id: problem for problem in problems}
 
@@ -112,12 +109,12 @@ def _weighted_sum(weights: Sequence[float], values: Sequence[float | None]) -> f
 
 def _find(problem_of_id: Mapping[str, Problem], name: str) -> Problem:
     if name not in problem_of_id:
-        raise GradingError(f"the training data names the problem {name!r}, which is unknown: pass it in `problems`")
+        raise GradingError(f"unknown problem {name!r} in the training data: pass it in `problems`")
     return problem_of_id[name]
 
 
 def _text(completion: str | Sequence[Mapping[str, Any]]) -> str:
-    """Return a completion's text; a turn that only calls a tool has none."""
+    """Return the text of a completion; it is empty for a turn that only calls a tool."""
     if isinstance(completion, str):
         return completion
     turns = [message.get("content") for message in completion if message["role"] == "assistant"]

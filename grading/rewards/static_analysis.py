@@ -1,8 +1,8 @@
-"""How clean the text of Python programs is, from 0 to 1, by what Ruff finds in it. Nothing is run but Ruff itself.
+"""Score of the text of Python programs from 0 to 1, by Ruff's findings. The programs are not run.
 
-The score is that of Pylint: 1 − Σ weight / lines, at least 0, where each finding weighs what `WEIGHTS` says of its rule
-and lines are those with anything on them. Comments that silence a rule do not, and no configuration is read: both would
-be the cheapest way to a good score.
+The score is computed as Pylint does: 1 − Σ weight / lines, at least 0, where `WEIGHTS` gives the weight of each finding
+and only lines that are not blank count. Comments that silence a rule are ignored, and no configuration is read: both
+would be the cheapest way to a good score.
 """
 
 import json
@@ -19,8 +19,8 @@ from alphamix.grading.types import Program
 
 WEIGHTS: dict[str, float] = {
     "invalid-syntax": math.inf,
-    "E9": 5.0,  # cannot run
-    "F": 5.0,  # Pyflakes: undefined names, unused ones, formats that fail
+    "E9": 5.0,  # errors that prevent running
+    "F": 5.0,  # Pyflakes: undefined names, unused names, invalid formats
     "PLE": 5.0,  # Pylint's errors
     "B": 2.0,  # bugbear: likely bugs, such as mutable defaults
     "PLW": 2.0,  # Pylint's warnings
@@ -34,7 +34,7 @@ WEIGHTS: dict[str, float] = {
     "SIM": 1.0,
     "UP": 1.0,
 }
-"""Weight of a finding by the start of its rule's name; the longest start counts. Only these rules are asked for."""
+"""Weight of a finding by the prefix of its rule; the longest matching prefix counts. Only these rules are selected."""
 
 _BATCH = 256
 _TIMEOUT_S = 120.0
@@ -43,9 +43,9 @@ _SYNTAX = "invalid-syntax"
 
 
 def scores(programs: Sequence[Program | None]) -> list[float | None]:
-    """Score each program; no program at all is 0. None for one that is not Python, and where Ruff itself failed on it.
+    """Return the score of each program; 0 for a missing program, None if it is not Python or if Ruff failed on it.
 
-    Raises GradingError where there is no Ruff.
+    Raises GradingError if Ruff is not installed.
     """
     result: list[float | None] = [0.0 if program is None else None for program in programs]
     sources = [(i, p.source) for i, p in enumerate(programs) if p is not None and p.language == "python"]
@@ -58,7 +58,7 @@ def scores(programs: Sequence[Program | None]) -> list[float | None]:
 
 
 def _find_ruff() -> str:
-    beside_interpreter = str(Path(sys.executable).parent)  # a virtual environment need not be activated
+    beside_interpreter = str(Path(sys.executable).parent)  # finds it in a virtual environment that is not activated
     ruff = shutil.which("ruff", path=beside_interpreter) or shutil.which("ruff")
     if ruff is None:
         raise GradingError("ruff is not installed, and static analysis needs it: pip install ruff")
@@ -66,7 +66,7 @@ def _find_ruff() -> str:
 
 
 def _score_batch(ruff: str, sources: Sequence[str]) -> list[float | None]:
-    """Score all at once; where a program breaks Ruff, halve the batch until that one stands alone."""
+    """Score all sources with one run of Ruff. If it fails, halve the batch until the source at fault is isolated."""
     penalties = _penalties(ruff, sources)
     if penalties is not None:
         return [_score(penalty, source) for penalty, source in zip(penalties, sources, strict=True)]
@@ -82,7 +82,7 @@ def _score(penalty: float, source: str) -> float:
 
 
 def _penalties(ruff: str, sources: Sequence[str]) -> list[float] | None:
-    """Sum the weights of all findings, per source; None where Ruff did not come to its end."""
+    """Return the sum of the weights of all findings for each source; None if Ruff failed."""
     rules = ",".join(start for start in WEIGHTS if start != _SYNTAX)
     options = ["--isolated", "--no-cache", "--ignore-noqa", "--quiet", "--output-format=json", f"--select={rules}"]
     with tempfile.TemporaryDirectory(prefix="alphamix-ruff-") as folder:
@@ -101,7 +101,7 @@ def _penalties(ruff: str, sources: Sequence[str]) -> list[float] | None:
 
 
 def _weight(rule: str | None) -> float:
-    """Return the weight of a rule; older versions of Ruff give syntax errors no rule."""
+    """Return the weight of a rule; None, which older versions of Ruff give for syntax errors, counts as one."""
     if rule is None:
         return WEIGHTS[_SYNTAX]
     return WEIGHTS[max((start for start in WEIGHTS if rule.startswith(start)), key=len)]

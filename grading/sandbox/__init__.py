@@ -1,5 +1,5 @@
-"""Running hostile programs: `controller` is the trusted side, the rest runs confined.
+"""Running hostile programs. The modules in `confined` run inside the sandbox; all others are the trusted side.
 
-`controller` boots `zygote`, which confines itself (`confinement`, `seccomp`) and forks a process per program
-(`program`); `probes` tries to break out. No module here knows an expected output or a problem.
+`zygote_handle` starts a zygote, which confines itself and forks a process for each program; `controller` feeds such a
+process inputs and measures it; `probes` tries to break out. No module here knows a problem or an expected output.
 """

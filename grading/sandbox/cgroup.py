@@ -1,10 +1,10 @@
-"""A memory limit that the kernel keeps, for each sandbox: cgroup v2, where this process may divide its own cgroup.
+"""Memory limits that the kernel enforces for each sandbox, with cgroup v2, if this process may divide its own cgroup.
 
-It is a wall behind the limit that is measured: high enough that it never judges otherwise, and there at once, where
-looking comes too late. Below the cgroup that is divided:
+The kernel's limit stands behind the measured one. It is high enough never to change a verdict, and takes effect at once
+where the next measurement would come too late. Below the cgroup that is divided:
 
-- `alphamix/PID-NUMBER` holds one zygote with its programs, and is removed with it, or by a later judge if PID was
-  killed;
+- `alphamix/PID-NUMBER` holds one zygote with its programs. It is removed with the zygote, or by a later judge if PID
+  was killed.
 - `alphamix-rest` holds the processes that were in the divided cgroup itself, where the kernel then allows none.
 """
 
@@ -21,14 +21,14 @@ from pathlib import Path
 _MOUNT = Path("/sys/fs/cgroup")
 _GROUPS, _REST = "alphamix", "alphamix-rest"
 _HEADROOM_BYTES = 48 << 20
-"""What a program is charged with beside its memory: an answer of 16 MiB, and what the kernel keeps for it."""
+"""Memory charged to a program beside its own: an answer of 16 MiB, and the kernel's data structures."""
 _REMOVAL_WAIT_S = 5.0
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupParent:
-    """Where sandboxes get cgroups of their own; or, with `path` None, the reason why there is none, and the fix."""
+    """Cgroup in which sandboxes get their own; if `path` is None, the reason why there is none, and the fix."""
 
     path: Path | None
     reason: str = ""
@@ -36,22 +36,22 @@ class CgroupParent:
 
 
 class Group:
-    """The cgroup of one zygote and its programs. Without a path it is none, and does nothing."""
+    """The cgroup of one zygote and its programs. Without a path it is a stand-in that does nothing."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._baseline_bytes = self._limit_bytes = self._num_kills = 0
         if path is not None:
             path.mkdir()
-            with suppress(FileNotFoundError):  # a kernel without swap
+            with suppress(FileNotFoundError):  # the kernel has no swap accounting
                 self._write("memory.swap.max", "0")
 
     def open_entrance(self) -> int:
-        """Open what a process writes `0` to in order to enter."""
+        """Open the file to which a process writes `0` to enter the cgroup."""
         return os.open(self._path / "cgroup.procs" if self._path else os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def limit(self, memory_bytes: int) -> None:
-        """Set what the next program may use above the zygote. Call it only while there is none."""
+        """Set the memory that the next program may use beyond the zygote's. Call this only while no program runs."""
         self._baseline_bytes = self._baseline_bytes or int(self._read("memory.current") or 0)
         if memory_bytes != self._limit_bytes:
             self._limit_bytes = memory_bytes
@@ -60,15 +60,15 @@ class Group:
             self._write("memory.max", str(wall))
 
     def has_killed(self) -> bool:
-        """Say whether the kernel has killed here since this was last asked."""
+        """Check whether the kernel has killed a process in this cgroup since the last call."""
         before, self._num_kills = self._num_kills, _parse_kills(self._read("memory.events"))
         return self._num_kills > before
 
     def close(self) -> None:
-        """Kill what is left inside, and remove the cgroup."""
+        """Kill the remaining processes, and remove the cgroup."""
         if self._path is None:
             return
-        with suppress(OSError):  # older than Linux 5.14; its processes end with their parent in any case
+        with suppress(OSError):  # cgroup.kill needs Linux 5.14; without it the processes still end with their parent
             self._write("cgroup.kill", "1")
         deadline = time.monotonic() + _REMOVAL_WAIT_S
         while not _remove(self._path) and time.monotonic() < deadline:
@@ -83,21 +83,21 @@ class Group:
 
 
 def new_group() -> Group:
-    """Make a cgroup for one zygote, or none where none can be had. Raises OSError."""
-    place = find_place()
-    return Group(place.path / f"{os.getpid()}-{next(_numbers)}" if place.path else None)
+    """Return a new cgroup for one zygote, or a stand-in if cgroups are unavailable. Raises OSError."""
+    parent = find_parent()
+    return Group(parent.path / f"{os.getpid()}-{next(_numbers)}" if parent.path else None)
 
 
 def count_kills() -> int:
-    """Return how often the kernel has killed in any sandbox of this place: that was wanted."""
-    place = find_place()
-    return _parse_kills(_read(place.path / "memory.events")) if place.path else 0
+    """Return how often the kernel has enforced a limit in any sandbox, which is no sign that the host lacks memory."""
+    parent = find_parent()
+    return _parse_kills(_read(parent.path / "memory.events")) if parent.path else 0
 
 
 @cache
-def find_place() -> CgroupParent:
-    """Divide this process's cgroup if it may be divided, prove that a limit can be set, and clear up what killed judges
-    left.
+def find_parent() -> CgroupParent:
+    """Divide this process's cgroup if that is allowed, prove that a limit can be set, and remove what killed judges
+    left behind.
     """
     own = next((line[3:] for line in _read(Path("/proc/self/cgroup")).splitlines() if line.startswith("0::")), "/")
     base = _MOUNT / own.lstrip("/")
@@ -118,13 +118,13 @@ def find_place() -> CgroupParent:
         proof.close()
     except OSError as error:
         is_shared = error.errno == errno.EBUSY
-        reason = f"{base} is not this command's alone" if is_shared else f"{base}: {error.strerror}"
+        reason = f"{base} has processes that may not be moved" if is_shared else f"{base}: {error.strerror}"
         return CgroupParent(None, reason, _scope_of_its_own())
     return CgroupParent(groups)
 
 
 def _divide(base: Path) -> None:
-    """Let the children of `base` have memory limits; for that no process may be in itself, unless it is the root."""
+    """Allow memory limits for the children of `base`, which must not hold processes itself, unless it is the root."""
     try:
         _enable_memory(base)
     except OSError as error:
@@ -145,7 +145,7 @@ def _enable_memory(group: Path) -> None:
 
 
 def _is_delegated(group: Path) -> bool:
-    """Say whether whoever manages cgroups here has left this one to us: systemd marks it, a container has its own."""
+    """Check whether the manager of cgroups has delegated this one: systemd marks it, and a container has its own."""
     for mark in ("user.delegate", "trusted.delegate"):
         with suppress(OSError):
             return os.getxattr(group, mark) == b"1"
@@ -153,7 +153,7 @@ def _is_delegated(group: Path) -> bool:
 
 
 def _user_manager_delegates(unit: str) -> bool:
-    """Ask a user's systemd, which (seen with 252) leaves no mark."""
+    """Ask a user's systemd, which does not mark delegated cgroups (observed with version 252)."""
     command = ["systemctl", "--user", "show", "--property=Delegate", "--value", "--", unit]
     with suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip() == "yes"
@@ -161,7 +161,7 @@ def _user_manager_delegates(unit: str) -> bool:
 
 
 def _is_of_our_session(pid: int) -> bool:
-    if pid == 0:  # of another pid namespace
+    if pid == 0:  # the process is in another pid namespace
         return False
     try:
         return os.getsid(pid) == os.getsid(0)
@@ -187,7 +187,7 @@ def _parse_kills(events: str) -> int:
 
 
 def _remove(group: Path) -> bool:
-    """Try to remove a cgroup, and say whether it is gone. A busy one is not."""
+    """Try to remove a cgroup, and return whether it is gone. One that still holds processes is not."""
     try:
         group.rmdir()
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""The C++ compiler as the trusted side uses it: find it, run it confined, keep what it made.
+"""The C++ compiler, from the trusted side: find it, run it confined, and cache its executables.
 
-An executable is known by the hash of its source, its compiler and the options, so a program is compiled once however
-often it runs. That this compiler works at all is proven by a program of ours, before it is believed that another one
-does not compile.
+Executables are cached by a hash of source, compiler and options, so a program is compiled once however often it runs.
+A correct program is compiled first, so that a broken compiler is never taken for a program that does not compile.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ from alphamix.grading.sandbox.launch import Tier, start_inside
 from alphamix.grading.sandbox.meters import count_oom_kills
 
 WALL_S = 600.0
-"""Far above any load: time is limited by the compiler's own CPU seconds."""
+"""Wall-clock limit, far above what any load causes; the effective limit is on the compiler's CPU seconds."""
 MESSAGE_BYTES = 1 << 16
 _LOOK_S = 0.05
 _MAX_KEPT = 32
@@ -32,10 +31,10 @@ _CURE = "install it with its static library (Debian: apt install g++)"
 
 
 class Executable:
-    """A compiled program, in memory: `descriptor` can be executed and not written. Closed with its last user."""
+    """A compiled program in memory. `descriptor` can be executed but not written, and is closed with its last user."""
 
     def __init__(self, writable: int) -> None:
-        # A file that anyone holds open for writing cannot be executed.
+        # The kernel refuses to execute a file that is open for writing (ETXTBSY), so reopen it read-only.
         self.descriptor = os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
         os.close(writable)
         weakref.finalize(self, os.close, self.descriptor)
@@ -43,13 +42,13 @@ class Executable:
 
 @dataclass(frozen=True, slots=True)
 class CompileFailure:
-    """The source is not a program, or takes too much to compile."""
+    """The compiler rejected the source, or exceeded its limits on it."""
 
     message: str
 
 
 class Compiler:
-    """Compiles for all threads of a judge, and remembers."""
+    """Compiles programs for all threads of a judge, and caches the results."""
 
     def __init__(self, closing: threading.Event) -> None:
         self.path = shutil.which("g++")
@@ -61,9 +60,9 @@ class Compiler:
         self._kept: OrderedDict[bytes, Executable | CompileFailure] = OrderedDict()
 
     def compile(self, source: bytes, tier: Tier) -> Executable | CompileFailure:
-        """Compile in a sandbox of this tier. Raises GradingError where there is no compiler that works."""
+        """Compile in a sandbox of this tier. Raises GradingError if there is no working compiler."""
         if self.path is None:
-            raise GradingError(f"a C++ program cannot be judged, since there is no g++ on this machine: {_CURE}")
+            raise GradingError(f"a C++ program cannot be judged, because this machine has no g++: {_CURE}")
         with self._proof_lock:
             if not self._is_proven:
                 proof = self._run(self.path, _PROOF.encode(), tier)
@@ -95,7 +94,7 @@ class Compiler:
             for descriptor in (given, made, said):
                 os.close(descriptor)
         if exit_code != compilation.EXIT_FAILED:
-            raise GradingError(f"the compiler could not be run confined ({message or exit_code}): judge it again")
+            raise GradingError(f"the compiler could not run in the sandbox ({message or exit_code}): judge it again")
         if count_oom_kills() > oom_kills:
             raise GradingError("the host ran out of memory while a program was compiled: use fewer workers")
         return CompileFailure(_first_error(message))
@@ -124,11 +123,11 @@ class Compiler:
 
 
 def _identity(path: str) -> bytes:
-    """Name a compiler by its version and the options that it is given."""
+    """Return a hash of the compiler's version and options."""
     version = subprocess.run([path, "--version"], capture_output=True, check=False).stdout
     return hashlib.sha256(version + "\0".join(compilation.OPTIONS).encode()).digest()
 
 
 def _first_error(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if "error: " in line.lower()] or message.strip().splitlines()
-    return lines[0][:300] if lines else "the compiler ended without a word"
+    return lines[0][:300] if lines else "the compiler ended without a message"

@@ -1,8 +1,8 @@
-"""The trusted side of a program's run: streams inputs to it one by one, and measures it from outside.
+"""The trusted side of a program's run: it sends inputs to the program one by one, and measures it from outside.
 
-CPU time is the process's own clock, so a busy machine never makes a program too slow; idleness is wall time
-that was neither spent on a CPU nor waiting for one. Nothing that the program says about itself can better
-its outcome.
+CPU time is read from the process's own clock, so a busy machine never makes a program too slow. Idle time is wall time
+that the process spent neither on a CPU nor waiting for one. Nothing that a program reports about itself can improve its
+outcome.
 """
 
 import fcntl
@@ -23,34 +23,32 @@ from alphamix.grading.types import Verdict
 COMPILE_CPU_S = 5.0
 MIN_IDLE_S = 2.0
 _TOUCHED_BY_COPY_KB = 2048
-"""More than a copy of the zygote touches between its word and its execution."""
+"""Memory that exceeds what a fork of the zygote touches between its hello and its execution of the program."""
 _GIVES_WAY_S = 0.1
 """Idle wall seconds after which another program may run meanwhile."""
 _ERRORS_BYTES = 1 << 16
 _BAD_ALLOC = b"what():  std::bad_alloc\n"
-"""Last words of a C++ program that does not catch it."""
+"""Last output of a C++ program that does not catch the exception."""
 _LOOK_S = 0.02
-"""How often CPU time, memory and idleness are looked at, in wall seconds."""
+"""Wall seconds between two measurements of CPU time, memory and idleness."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessLimits:
-    """What one test may use."""
+    """Resources that one test may use."""
 
     cpu_s: float
     memory_bytes: int
 
     @property
     def idle_s(self) -> float:
-        """Wall seconds without using, or waiting for, a CPU."""
+        """Wall seconds that a program may spend neither on a CPU nor waiting for one."""
         return max(MIN_IDLE_S, self.cpu_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one test, or the compilation, came to. With `verdict` None it ended well and `answer` is to be
-    compared.
-    """
+    """Result of one test or of the compilation. If `verdict` is None it succeeded, and `answer` can be compared."""
 
     verdict: Verdict | None
     answer: bytes = b""
@@ -58,13 +56,13 @@ class Outcome:
     peak_rss_bytes: int = 0
     message: str = ""
     exit_code: int | None = None
-    """Where the program left by itself, and that counts as a failure."""
+    """Exit code, if the program exited by itself and that counts as a failure."""
     reusable: bool = False
     """Whether the next test may run in the same process."""
 
 
 class Process:
-    """One process of a program in a zygote, known by its pid, and stopped before it does anything."""
+    """One process of a program in a zygote. It waits until the controller knows its pid and lets it continue."""
 
     def __init__(self, zygote: Zygote, limits: ProcessLimits, order: dict[str, Any], *descriptors: int) -> None:
         self._zygote = zygote
@@ -75,7 +73,7 @@ class Process:
         self._poll = select.poll()
         self._poll.register(zygote.channel, select.POLLIN)
         self._poll.register(zygote.control, select.POLLIN)
-        # A backstop only: what counts is measured. Memory that is reserved but not touched is not used.
+        # Only a backstop, because measured memory is what counts: reserving memory without touching it is free.
         address_space = max(2 * limits.memory_bytes, limits.memory_bytes + (1 << 30))
         zygote.start_program(order | {"address_space": address_space}, limits.memory_bytes, descriptors)
         self.pid, self._baseline_kb = self._receive_hello()
@@ -84,25 +82,25 @@ class Process:
         self._cpu_s = self._clock.read()
 
     def run_test(self, data: bytes) -> Outcome:
-        """Run on one input, which the program sees only now. Raises ZygoteDiedError."""
+        """Run the program on one input, which it cannot have seen before. Raises ZygoteDiedError."""
         self._has_run = True
         self._zygote.put_input(data)
-        self._say_go_on()
+        self._continue()
         return self._await(self._limits.cpu_s)
 
     def end(self) -> int:
-        """Kill the process and return the most memory that it used, in bytes. Raises ZygoteDiedError."""
+        """Kill the process, and return its peak memory in bytes. Raises ZygoteDiedError."""
         end = self._ended or self._kill()
         os.close(self._zygote.program_pidfd)
         self._zygote.program_pidfd = -1
         return self._above_baseline(end.peak_rss_kb)
 
-    def _say_go_on(self) -> None:
-        with suppress(OSError):  # the program is gone, or does not listen: either shows in what comes next
+    def _continue(self) -> None:
+        with suppress(OSError):  # the program is gone or does not listen; the next wait shows which
             self._zygote.channel.send(b"N", socket.MSG_DONTWAIT)
 
     def _receive_hello(self) -> tuple[int, int]:
-        """Learn the pid of the process, as the kernel attests it, and its memory before the program came."""
+        """Return the pid of the process, which the kernel attests, and its memory before it loads the program."""
         if not self._poll.poll(ANSWER_WAIT_S * 1000):
             raise ZygoteDiedError(f"no program process within {ANSWER_WAIT_S:.0f} s")
         try:
@@ -117,9 +115,9 @@ class Process:
         return pid, peak_rss_kb
 
     def _await(self, cpu_limit_s: float) -> Outcome:
-        """Wait for the program's word or end, or for the first limit that it breaks.
+        """Wait for the program's status message, its end, or the first limit that it exceeds.
 
-        CPU time counts from the last reading, so that threads cannot compute for free between two tests.
+        CPU time counts from the previous reading, so that threads cannot compute for free between two tests.
         """
         start_cpu_s, idle = self._cpu_s, None
         while True:
@@ -129,7 +127,7 @@ class Process:
             cpu_s = self._cpu_s - start_cpu_s
             if event == "message":
                 status, peak_rss_kb, text = _parse(self._zygote.channel.recv(512))
-                if status == "X" and not self._has_run:  # later on, the program may have broken the sandbox's part
+                if status == "X" and not self._has_run:  # later, the program itself could have caused or forged this
                     raise ZygoteDiedError(f"the sandbox failed before the program ran: {text}")
                 return self._conclude(status, text, cpu_s, cpu_limit_s, self._above_baseline(peak_rss_kb))
             if event == "end":
@@ -148,12 +146,12 @@ class Process:
                 self._zygote.on_idle()
 
     def _next_event(self, timeout_s: float) -> Literal["message", "end"] | None:
-        """Wait for the program. Raises ZygoteDiedError, also when the judge closes."""
+        """Wait for a message or the end of the program. Raises ZygoteDiedError, also when the judge closes."""
         control, channel = self._zygote.control.fileno(), self._zygote.channel.fileno()
         events = dict(self._poll.poll(timeout_s * 1000 + 1))
         if events.get(control, 0) & select.POLLHUP:
             raise ZygoteDiedError("the zygote ended")
-        if channel in events:  # first: a program's last word comes before its end
+        if channel in events:  # checked first, because a program sends its last message before it ends
             return "message"
         if control in events:
             return "end"
@@ -162,9 +160,7 @@ class Process:
         return None
 
     def _on_end(self, start_cpu_s: float, cpu_limit_s: float) -> Outcome:
-        """The process ended by itself, without a word: by os._exit, a signal, or a crash of the
-        interpreter.
-        """
+        """Return the outcome of a process that ended without a message: by os._exit, a signal, or a crash."""
         self._ended = end = self._zygote.receive_end()
         cpu_s, peak = end.cpu_s - start_cpu_s, self._above_baseline(end.peak_rss_kb)
         if end.at_memory_wall or self._says_bad_alloc(end):
@@ -188,7 +184,7 @@ class Process:
             verdict, text = Verdict.OLE, f"wrote {OUTPUT_BYTES} bytes or more"
         else:
             verdict = _VERDICT_OF_STATUS.get(status, Verdict.RE)
-            text = text if status in _STATUSES else "wrote to a descriptor that is not its own"
+            text = text if status in _STATUSES else "wrote to the descriptor for status messages"
         exit_code = int(text) if verdict is Verdict.RE and status == "Q" and text in _EXIT_CODES else None
         if exit_code is not None:
             text = f"exit code {exit_code}"
@@ -215,12 +211,12 @@ class Process:
     def _memory_message(self, peak: int) -> str:
         limit = self._limits.memory_bytes
         if peak <= limit:
-            return f"MemoryError: asked for more than there is, limit {limit >> 20} MB"
+            return f"MemoryError: requested too much memory, limit {limit >> 20} MB"
         return f"used {peak >> 20} MB of memory, limit {limit >> 20} MB"
 
 
 class PythonProcess(Process):
-    """A Python program's process: `compile` once, `run_test` as often as it is reusable, then `end`."""
+    """Process of a Python program: call `compile` once, `run_test` as long as it is reusable, then `end`."""
 
     def __init__(
         self, zygote: Zygote, source: bytes, entry_point: str | None, limits: ProcessLimits, num_tests: int
@@ -231,11 +227,11 @@ class PythonProcess(Process):
         self._is_function = entry_point is not None
 
     def compile(self) -> Outcome:
-        """Wait until the program is compiled. CE covers whatever goes wrong here. Raises ZygoteDiedError."""
+        """Wait until the program is compiled. Any failure of the program here is CE. Raises ZygoteDiedError."""
         self._may_exit = False
-        self._say_go_on()
+        self._continue()
         outcome = self._await(COMPILE_CPU_S)
-        self._may_exit = not self._is_function  # a script may leave by os._exit(0) once it has answered
+        self._may_exit = not self._is_function  # a script may call os._exit(0) once it has answered
         if outcome.verdict is None or outcome.verdict is Verdict.CE:
             return outcome
         reason = outcome.message or f"compiling ended with {outcome.verdict}"
@@ -243,7 +239,7 @@ class PythonProcess(Process):
 
 
 class NativeProcess(Process):
-    """A compiled program's process, from a descriptor of its executable: `run_test` once, then `end`."""
+    """Process of a compiled program, from a descriptor of its executable: call `run_test` once, then `end`."""
 
     def __init__(self, zygote: Zygote, executable: int, limits: ProcessLimits) -> None:
         self._errors = _new_errors_file()
@@ -251,29 +247,23 @@ class NativeProcess(Process):
         super().__init__(zygote, limits, {"cpu_s": int(limits.cpu_s) + 2}, executable, self._errors)
 
     def _says_bad_alloc(self, end: Ended) -> bool:
-        """Whether memory that it could not get ended it. Its own word will do: either verdict is a failure."""
+        """Check whether an allocation failure ended the program. Its own message suffices: it fails either way."""
         said = os.pread(self._errors, _ERRORS_BYTES, 0).rstrip(b"\0")
         return end.exit_code == -signal.SIGABRT and said.endswith(_BAD_ALLOC)
 
     def _above_baseline(self, rss_kb: int) -> int:
-        """Until it executes, the process is a copy of the zygote: a peak as small as that is not its own."""
+        """Return the peak, or 0 if it is no more than a fork of the zygote has before it executes the program."""
         return rss_kb << 10 if rss_kb > self._baseline_kb + _TOUCHED_BY_COPY_KB else 0
 
 
-_VERDICT_OF_STATUS: dict[str, Verdict | None] = {
-    "0": None,
-    "L": None,
-    "C": None,
-    "S": Verdict.CE,
-    "F": Verdict.FE,
-}
-"""All other words, known or not, are run-time errors."""
+_VERDICT_OF_STATUS: dict[str, Verdict | None] = {"0": None, "L": None, "C": None, "S": Verdict.CE, "F": Verdict.FE}
+"""Verdicts of status messages (see `confined.program`). Any other message, known or not, is a run-time error."""
 _STATUSES = {*_VERDICT_OF_STATUS, "E", "M", "Q"}
 _EXIT_CODES = {str(code) for code in range(256)}
 
 
 def _new_errors_file() -> int:
-    """Make standard error: a memory file of a fixed size. A limit on a file's size would kill instead."""
+    """Return a memory file of fixed size for standard error. With a file-size limit, the kernel would kill instead."""
     errors = os.memfd_create("errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(errors, _ERRORS_BYTES)
     fcntl.fcntl(errors, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
@@ -281,7 +271,7 @@ def _new_errors_file() -> int:
 
 
 def _parse(message: bytes) -> tuple[str, int, str]:
-    """Take a status message apart; it may be forged, so anything goes."""
+    """Split a status message. The program may have forged it, so every input must be accepted."""
     status, _, rest = message.decode(errors="replace").partition(" ")
     peak_rss_kb, _, text = rest.partition(" ")
     return status, int(peak_rss_kb) if peak_rss_kb.isdecimal() and len(peak_rss_kb) < 12 else 0, text

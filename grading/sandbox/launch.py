@@ -1,7 +1,7 @@
-"""Starting an interpreter of our own that will confine itself: the zygote, and each run of the compiler.
+"""Starting an interpreter that then confines itself: the zygote, or one run of the compiler.
 
-It begins with nothing of ours but the descriptors that it is given: no environment, no site-packages, and none of
-this process's memory.
+A new interpreter inherits only the given descriptors from this process: no environment, no site-packages, and none of
+its memory.
 """
 
 import fcntl
@@ -24,16 +24,17 @@ for name in ("alphamix", "alphamix.grading", "alphamix.grading.sandbox", "alpham
     package.__path__ = [folder]
 import_module("alphamix.grading.sandbox.confined." + module).main(*arguments)
 """
-"""Import a module of `confined` without running the `__init__` of the packages above it, which need more than
-`-S` offers."""
+"""Imports a module of `confined` without running the `__init__` of the packages above it, which need site-packages that
+`-S` hides."""
 
 _FIRST_DESCRIPTOR = 3
-"""Above the standard streams, whose numbers are free for others in a service that closed them."""
+"""Lowest number for inherited descriptors. In a service that closed its standard streams, a duplicate could otherwise
+get one of their numbers, which the child replaces with /dev/null."""
 
 
 def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments: object) -> "subprocess.Popen[bytes]":
-    """Start `main` of a module of the sandbox. It gets the tier, our process id, the descriptors and the arguments, all
-    as text.
+    """Start `main` of a module of `confined`. It receives the tier, the process id of its parent, the descriptors and
+    the arguments, all as text.
     """
     folder = Path(__file__).resolve().with_name("confined")
     interpreter = os.path.realpath(sys.executable)  # not the venv's, which confinement would hide
@@ -49,7 +50,7 @@ def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            # Symbols are bound here, once: every fork would bind the same ones on first use.
+            # Bind all symbols at the start, because otherwise every fork would bind the same ones on first use.
             env={"LD_BIND_NOW": "1"} | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-            start_new_session=True,  # Ctrl-C is for us; we end our children ourselves
+            start_new_session=True,  # Ctrl-C must reach only the judge, which ends its children itself
         )

@@ -1,6 +1,6 @@
-"""What this machine offers to judging, tried out rather than inferred: sandbox tiers, compiler, cgroup, cores.
+"""What this machine offers for judging: sandbox tiers, compiler, cgroups and cores, each tried rather than inferred.
 
-Each finding that is missing comes with the exact fix, as far as the machine gives away what stands in the way.
+A finding about something that is missing includes the exact fix, as far as the cause can be detected.
 """
 
 import os
@@ -17,7 +17,7 @@ from alphamix.grading.sandbox.launch import Tier
 from alphamix.grading.sandbox.zygote_handle import TierUnavailableError, Zygote, ZygoteDiedError
 
 STRICT_TIERS: tuple[Tier, ...] = ("namespaces", "landlock")
-"""Those that hold against hostile programs, the one that grading prefers first."""
+"""Tiers that hold against hostile programs, in the order in which grading prefers them."""
 _COMPILER_PACKAGE = {
     "debian": "apt-get install g++",
     "ubuntu": "apt-get install g++",
@@ -32,40 +32,40 @@ _USERNS_SYSCTLS = {
     "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
     "user.max_user_namespaces": ("0", "10000"),
 }
-"""Settings that can deny user namespaces: the value that does, and one that does not."""
+"""Settings that can deny user namespaces: the value that denies them, and one that allows them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolFinding:
-    """One thing that was looked for."""
+    """Result of looking for one tool or resource."""
 
     name: str
     ok: bool
     detail: str
     fix: str = ""
-    """What to do about it where it is missing."""
+    """Command or instruction that provides what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class TierFinding:
-    """One tier of the sandbox, as a live break-out attempt found it."""
+    """Result of starting one tier of the sandbox and trying to break out of it."""
 
     tier: Tier
     ok: bool
     reason: str = ""
-    """Why it could not be had at all."""
+    """Why the tier is unavailable."""
     fix: str = ""
     probes: Mapping[str, bool] = field(default_factory=dict[str, bool])
-    """Ways out, and whether each is closed; empty where it could not be had."""
+    """Whether each way out is closed; empty if the tier is unavailable."""
 
 
 def find_tiers() -> list[TierFinding]:
-    """Start each strict tier and try to break out of it."""
+    """Start each strict tier, and try to break out of it."""
     return [_find_tier(tier) for tier in STRICT_TIERS]
 
 
 def find_tools() -> list[ToolFinding]:
-    """Look at what is good to have beside a sandbox; grading of Python works without."""
+    """Look for the tools and resources beside the sandbox that grading can use; Python can be graded without them."""
     return [_find_compiler(), _find_cgroup_memory(), _find_cores()]
 
 
@@ -120,11 +120,11 @@ def _install_compiler() -> str:
 
 
 def _find_cgroup_memory() -> ToolFinding:
-    """See whether each sandbox can have a memory limit that the kernel keeps."""
-    name, place = "cgroup v2 memory", cgroup.find_place()
-    if place.path is None:
-        return ToolFinding(name, False, f"{place.reason}; memory is measured by looking, every 20 ms", place.fix)
-    return ToolFinding(name, True, f"limits for each sandbox, in {place.path}")
+    """Check whether each sandbox can have a memory limit that the kernel enforces."""
+    name, parent = "cgroup v2 memory", cgroup.find_parent()
+    if parent.path is None:
+        return ToolFinding(name, False, f"{parent.reason}; memory is only measured, every 20 ms", parent.fix)
+    return ToolFinding(name, True, f"limits for each sandbox, in {parent.path}")
 
 
 def _find_cores() -> ToolFinding:

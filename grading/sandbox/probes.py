@@ -1,7 +1,7 @@
-"""Live proof that the sandbox holds: a program that tries to break out, run at the start of every zygote.
+"""Proof that a sandbox holds: a program that tries to break out, which is run at the start of every zygote.
 
-What is promised is tried, not inferred from a kernel version. This is a smoke test of the machine; the
-hostile corpus under tests/ is the test of the design.
+Each promise is tried rather than inferred from a kernel version. This is a smoke test of the machine; the hostile
+corpus under tests/ is the test of the design.
 """
 
 import json
@@ -61,17 +61,15 @@ except MemoryError:
 os.write(2, b"x" * (1 << 20))
 print(json.dumps(results))
 """
-"""Prints, for each thing that must fail, whether it did. Its imports in the middle prove that late imports
-work.
-"""
+"""Prints for each attempt that must fail whether it failed. The imports in the middle prove that late imports work."""
 
 
 class ProbeError(RuntimeError):
-    """The probe program itself could not be run as it should: the message says what became of it."""
+    """The probe program itself did not run properly; the message says how it ended."""
 
 
 def unproven(zygote: Zygote, tier: Tier) -> list[str]:
-    """Name what the sandbox should forbid and does not; empty when it holds. `weak` promises nothing."""
+    """Return what the sandbox fails to forbid; empty if it holds. The tier `weak` promises nothing."""
     if tier == "weak":
         return []
     try:
@@ -81,7 +79,7 @@ def unproven(zygote: Zygote, tier: Tier) -> list[str]:
 
 
 def probe(zygote: Zygote) -> dict[str, bool]:
-    """Try to break out, and say of each way whether it is closed. Raises ProbeError, ZygoteDiedError."""
+    """Try to break out, and return whether each way out is closed. Raises ProbeError, ZygoteDiedError."""
     process = PythonProcess(zygote, PROGRAM.encode(), None, LIMITS, 1)
     try:
         compiled = process.compile()

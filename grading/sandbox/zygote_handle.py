@@ -1,6 +1,6 @@
-"""The zygote as its owner holds it: the process, its sockets, and the two memory files shared with programs.
+"""Handle of a zygote on the trusted side: its process, its sockets, and the two memory files shared with programs.
 
-It belongs to the thread that made it: the kernel kills it, and all that runs in it, when that thread ends.
+It belongs to the thread that made it: when that thread ends, the kernel kills the zygote and all that runs in it.
 """
 
 import json
@@ -18,28 +18,28 @@ from alphamix.grading.sandbox.launch import Tier, start_inside
 from alphamix.grading.sandbox.meters import count_oom_kills
 
 OUTPUT_BYTES = 16 << 20
-"""Most that a program may write for one test."""
+"""Limit on what a program may write for one test."""
 ANSWER_WAIT_S = 60.0
-"""Wall seconds that trusted code may take to answer: far above any load, only against waiting for ever."""
+"""Wall seconds that trusted code may take to answer, far above what any load causes; it only prevents a deadlock."""
 
 
 class TierUnavailableError(RuntimeError):
-    """This tier of confinement cannot be had here; the message says which step failed."""
+    """This tier of confinement is unavailable on this machine; the message says which step failed."""
 
 
 class ZygoteDiedError(RuntimeError):
-    """The sandbox itself failed: whatever was being judged has to be judged again."""
+    """The sandbox itself failed: the current program must be judged again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended, as the zygote saw it."""
+    """How a process ended, as reported by the zygote."""
 
     exit_code: int
     cpu_s: float
     peak_rss_kb: int
     at_memory_wall: bool = False
-    """Whether the kernel killed it for its cgroup's limit."""
+    """Whether the kernel killed it for exceeding its cgroup's limit."""
 
 
 class Zygote:
@@ -74,11 +74,13 @@ class Zygote:
             raise TierUnavailableError(ready["error"])
 
     def start_program(self, order: dict[str, Any], memory_bytes: int, descriptors: Sequence[int] = ()) -> None:
-        """Fork a process for the executable, or for the source that is the input. `order` and `descriptors` are those
-        of `native.run`; or of `program.run`, which has no descriptors. Raises ZygoteDiedError.
+        """Fork a process for an executable, or without descriptors for the source in the input file. Raises
+        ZygoteDiedError.
+
+        `order` and `descriptors` are the arguments of `native.run` or `program.run`.
         """
         self._group.limit(memory_bytes)
-        with suppress(BlockingIOError):  # words of the program before this one
+        with suppress(BlockingIOError):  # discard messages that the previous program left in the channel
             while True:
                 self.channel.recv(1, socket.MSG_DONTWAIT)
         try:
@@ -87,13 +89,13 @@ class Zygote:
             raise ZygoteDiedError(f"cannot reach the zygote: {error.strerror}") from None
 
     def put_input(self, data: bytes) -> None:
-        """Make `data` what the program reads next, and its answer empty."""
+        """Make `data` the program's next input, and empty the answer."""
         os.ftruncate(self.inputs, 0)
         os.pwrite(self.inputs, data, 0)
         os.ftruncate(self.answers, 0)
 
     def take_answer(self) -> bytes | None:
-        """Return what the program wrote; None when it filled all that it may."""
+        """Return what the program wrote; None if it reached the limit."""
         size = os.fstat(self.answers).st_size
         return None if size >= OUTPUT_BYTES else os.pread(self.answers, size, 0)
 
@@ -116,12 +118,12 @@ class Zygote:
         return json.loads(message)
 
     def host_ran_out_of_memory(self) -> bool:
-        """Say whether the kernel has killed for want of memory since this was last asked."""
+        """Check whether the kernel has killed a process for lack of memory since the last call."""
         before, self._oom_kills = self._oom_kills, count_oom_kills()
         return self._oom_kills > before
 
     def close(self) -> None:
-        """Kill the sandbox with all that runs in it, and wait for its end. Safe to call twice."""
+        """Kill the sandbox with all of its processes, and wait for its end. Safe to call twice."""
         self.control.close()
         self.channel.close()
         self._process.kill()

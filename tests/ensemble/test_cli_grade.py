@@ -332,7 +332,7 @@ def test_an_unsafe_machine_ends_with_1(
 
 def test_backends_that_cannot_be_had_are_usage_errors(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--address", "tcp://host:1") == 2
-    assert "loky stays on this machine" in capsys.readouterr().err
+    assert "loky runs on this machine only" in capsys.readouterr().err
 
 
 def test_a_killed_command_goes_on_where_it_stopped(run: Run, folder: Path) -> None:

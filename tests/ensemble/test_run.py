@@ -219,7 +219,7 @@ def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
             "split over 2 policies",
         ),
         ("trial.toml", "[budget]", '[allocation]\npolicies = ["evn"]\n[budget]', "unknown policy 'evn' .* 'even'"),
-        ("problems.jsonl", None, "", "no problem in it"),
+        ("problems.jsonl", None, "", "has no problems"),
         ("problems.jsonl", '"tests"', '"test"', "line 1"),
         ("policies.toml", 'model = "odd"', 'modle = "odd"', "unknown key 'modle' .* did you mean 'model'"),
     ],

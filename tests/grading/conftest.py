@@ -1,4 +1,4 @@
-"""Builders and fixtures that the grading tests share."""
+"""Builders and fixtures that the tests of grading share."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ def _make_problem(*tests: tuple[Any, Any], **settings: Any) -> Problem:
 
 
 def _descendants(pid: int) -> set[int]:
-    """Process ids of all living children of `pid`, and theirs."""
+    """Return the process ids of all living descendants of `pid`."""
     parent_of: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -41,6 +41,27 @@ def make_problem() -> Callable[..., Problem]:
 @pytest.fixture(scope="session")
 def descendants() -> Callable[..., set[int]]:
     return _descendants
+
+
+@pytest.fixture(scope="session")
+def worker_processes() -> Callable[[], set[int]]:
+    """Find the processes of a parallel backend that own a sandbox."""
+
+    def find() -> set[int]:
+        family = _descendants(os.getpid())
+        sandboxes = {pid for pid in family if b"\0-I\0-S\0" in _read(pid, "cmdline")}
+        stats = [_read(pid, "stat") for pid in sandboxes]
+        parents = {int(stat.rpartition(b") ")[2].split()[1]) for stat in stats if stat}
+        return (parents & family) - sandboxes
+
+    return find
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture(scope="module")

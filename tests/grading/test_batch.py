@@ -20,6 +20,7 @@ from alphamix.grading.types import Problem, Verdict
 
 MakeProblem = Callable[..., Problem]
 Descendants = Callable[[int], set[int]]
+WorkerProcesses = Callable[[], set[int]]
 
 
 def needs(module: str) -> Any:
@@ -36,13 +37,13 @@ BACKENDS = [
 
 @pytest.fixture
 def problems(make_problem: MakeProblem) -> dict[str, Problem]:
-    """Add 0, 1 or 2."""
+    """Three problems, which ask for the sum of the input and 0, 1 or 2."""
     tests = [[(f"{n}\n", f"{n + added}\n") for n in range(4)] for added in range(3)]
     return {f"add-{added}": make_problem(*tests[added], id=f"add-{added}") for added in range(3)}
 
 
 def make_submissions(count: int, code: str) -> list[Submission]:
-    """So many programs, all different; every fourth is wrong at the last test, every fifth comes as a completion."""
+    """Return `count` different programs; every fourth fails the last test, every fifth comes in a completion."""
     submissions: list[Submission] = []
     for number in range(count):
         added = number * 3 // count
@@ -69,18 +70,9 @@ def flat(answers: Iterable[JudgedChunk]) -> Iterator[Judged]:
         yield from answer.judged
 
 
-def worker_processes(descendants: Descendants) -> set[int]:
-    """Processes of the backend that own a sandbox."""
-    family = descendants(os.getpid())
-    sandboxes = {pid for pid in family if b"\0-I\0-S\0" in read(pid, "cmdline")}
-    stats = [read(pid, "stat") for pid in sandboxes]
-    parents = {int(stat.rpartition(b") ")[2].split()[1]) for stat in stats if stat}
-    return (parents & family) - sandboxes
-
-
-def read(pid: int, name: str) -> bytes:
+def read_command(pid: int) -> bytes:
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
 
@@ -94,14 +86,16 @@ def test_every_backend_gives_the_same_answers(name: str, problems: dict[str, Pro
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_killed_worker_loses_nothing(name: str, problems: dict[str, Problem], descendants: Descendants) -> None:
+def test_a_killed_worker_loses_nothing(
+    name: str, problems: dict[str, Problem], worker_processes: WorkerProcesses
+) -> None:
     submissions = make_submissions(60, "import time; time.sleep(0.03)")
     answers: list[Judged] = []
     killed = 0
     for answer in judge_all(problems, submissions, 60, JudgeOptions(), BackendOptions(name, workers=2)):
         answers += answer.judged
         if not killed:
-            victim = min(worker_processes(descendants))
+            victim = min(worker_processes())
             os.kill(victim, signal.SIGKILL)
             killed = victim
     assert killed
@@ -109,15 +103,17 @@ def test_a_killed_worker_loses_nothing(name: str, problems: dict[str, Problem], 
 
 
 @needs("distributed")
-def test_a_task_that_dask_gives_up_is_tried_again(problems: dict[str, Problem], descendants: Descendants) -> None:
-    """With joblib's own backend this would wait for ever."""
+def test_a_task_that_dask_gives_up_is_tried_again(
+    problems: dict[str, Problem], worker_processes: WorkerProcesses
+) -> None:
+    """Joblib's own backend would wait forever here."""
     import dask  # noqa: PLC0415 (optional)
 
     submissions = make_submissions(30, "import time; time.sleep(0.03)")
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         run = judge_all(problems, submissions, 30, JudgeOptions(), BackendOptions("dask", workers=2))
         answers = next(run).judged
-        os.kill(min(worker_processes(descendants)), signal.SIGKILL)
+        os.kill(min(worker_processes()), signal.SIGKILL)
         answers += flat(run)
     assert gist(answers) == {number: expected(number) for number in range(30)}
 
@@ -168,7 +164,7 @@ def test_nothing_runs_on_when_the_caller_stops(
     next(run)
     run.close()
     left = descendants(os.getpid()) - before
-    assert not [pid for pid in left if b"resource_tracker" not in read(pid, "cmdline")]  # joblib keeps that one
+    assert not [pid for pid in left if b"resource_tracker" not in read_command(pid)]  # joblib keeps that process
 
 
 def test_all_tests_are_run_where_that_is_asked_for(problems: dict[str, Problem]) -> None:
@@ -281,7 +277,7 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
     [
         (BackendOptions("slurm"), "backend is 'slurm': choose one of loky, dask, ray"),
         (BackendOptions(workers=0), "workers is 0"),
-        (BackendOptions(address="tcp://host:1"), "loky stays on this machine"),
+        (BackendOptions(address="tcp://host:1"), "loky runs on this machine only"),
         pytest.param(
             BackendOptions("dask", workers=2, address="tcp://host:1"), "leave out workers", marks=needs("distributed")
         ),

@@ -1,4 +1,4 @@
-"""Memory limits that the kernel keeps: what it kills is MLE, its sandbox lives on, and no cgroup is left behind.
+"""Memory limits that the kernel enforces: what it kills is MLE, the sandbox survives, and no cgroup is left behind.
 
 Most of it needs a machine where this process may divide its cgroup (v2); as root, every case is made from there.
 """
@@ -22,7 +22,7 @@ from alphamix.grading.types import Problem, Program
 
 MakeProblem = Callable[..., Problem]
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLACE = cgroup.find_place()
+PARENT = cgroup.find_parent()
 HOARDER = b"hoard = []\nwhile True: hoard.append(b'1' * (1 << 20))"
 OFF_ITS_BOOKS = b"""
 import socket, mmap
@@ -43,17 +43,17 @@ for _ in range(240):
 """
 LIMITS = ProcessLimits(cpu_s=20.0, memory_bytes=64 << 20)
 
-needs_cgroup = pytest.mark.skipif(PLACE.path is None, reason=f"needs cgroup v2 memory: {PLACE.reason}")
+needs_cgroup = pytest.mark.skipif(PARENT.path is None, reason=f"needs cgroup v2 memory: {PARENT.reason}")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make cgroups for others")
 
 
 def groups() -> list[Path]:
-    return [entry for entry in PLACE.path.iterdir() if entry.is_dir()] if PLACE.path else []
+    return [entry for entry in PARENT.path.iterdir() if entry.is_dir()] if PARENT.path else []
 
 
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks at a program's memory while it runs."""
+    """Turn off the measurement of a program's memory while it runs."""
     monkeypatch.setattr(controller, "_LOOK_S", 1000.0)
 
 
@@ -169,15 +169,15 @@ with Judge() as judge:
     hoarder = judge.submit(problem, Program("x = [b'1' * (1 << 20) for _ in range(800)]\\nprint(1)")).result()
     good = judge.submit(problem, Program("print(1)")).result()
     held = judge.describe()["limits"]["memory"]
-    print(held, cgroup.count_kills(), hoarder.verdict, good.verdict, cgroup.find_place().reason, sep="|")
+    print(held, cgroup.count_kills(), hoarder.verdict, good.verdict, cgroup.find_parent().reason, sep="|")
 """
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A cgroup of our making, as a manager of services would make it."""
-    assert PLACE.path is not None
-    path = PLACE.path.parent / "alphamix-test"
+    """A cgroup like those that a service manager makes."""
+    assert PARENT.path is not None
+    path = PARENT.path.parent / "alphamix-test"
     path.mkdir()
     yield path
     for folder in [*path.glob("*/*/"), *path.glob("*/"), path]:
@@ -208,7 +208,7 @@ def test_a_delegated_cgroup_is_divided(group: Path, uid: int) -> None:
 def test_a_cgroup_that_nobody_gave_us_is_left_alone(group: Path) -> None:
     held, kills, hoarder, good, reason = run_inside(group)
     assert (held, kills, hoarder, good) == ("measured", "0", "MLE", "AC")
-    assert reason == f"{group} is not this command's alone"
+    assert reason == f"{group} has processes that may not be moved"
     assert [entry for entry in group.iterdir() if entry.is_dir()] == []
 
 
@@ -235,18 +235,18 @@ def test_processes_of_others_are_not_moved(group: Path) -> None:
 def test_the_doctor_says_why_there_is_none(
     controllers: str | None, reason: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last of them: a folder with the right names is believed only when a limit could be set in it."""
+    """In the last case the files have the right names, but no limit can be set."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     base = tmp_path / next((line[3:] for line in lines if line.startswith("0::")), "/").lstrip("/")
     base.mkdir(parents=True, exist_ok=True)
     if controllers is not None:
         (base / "cgroup.controllers").write_text(controllers)
     monkeypatch.setattr(cgroup, "_MOUNT", tmp_path)
-    cgroup.find_place.cache_clear()
+    cgroup.find_parent.cache_clear()
     try:
         finding = next(one for one in machine.find_tools() if one.name == "cgroup v2 memory")
     finally:
-        cgroup.find_place.cache_clear()
+        cgroup.find_parent.cache_clear()
     assert not finding.ok
     assert reason in finding.detail
     assert fix in finding.fix

@@ -1,4 +1,4 @@
-"""Checker programs of a problem's own: what they read, what they say, and what becomes of those that fail."""
+"""Checker programs: what they read, what they decide, and what follows when they fail."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -112,7 +112,7 @@ def test_a_checker_that_fails_is_a_failure_of_the_problem(
     assert "the problem's checker ended with" in judgement.message
     assert reason in judgement.message
     assert "secret" not in judgement.message
-    assert judge.submit(make_problem(("1\n", "1\n")), Program("print(1)")).result().verdict == "AC"  # goes on
+    assert judge.submit(make_problem(("1\n", "1\n")), Program("print(1)")).result().verdict == "AC"  # still works
 
 
 def test_what_leaves_by_itself_counts_by_its_exit_code(judge: Judge, make_problem: MakeProblem) -> None:

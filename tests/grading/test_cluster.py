@@ -1,4 +1,4 @@
-"""Judging one program at a time elsewhere: the same verdicts as here, and what lost processes had in hand again."""
+"""Judging single programs on a cluster: verdicts are the same as on this machine, and lost work is done again."""
 
 import importlib.util
 import os
@@ -6,7 +6,6 @@ import pickle
 import signal
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from alphamix.grading.parallel.cluster import ClusterJudge
 from alphamix.grading.types import Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
-Descendants = Callable[[int], set[int]]
+WorkerProcesses = Callable[[], set[int]]
 
 
 def needs(module: str) -> Any:
@@ -39,7 +38,7 @@ def problem(make_problem: MakeProblem) -> Problem:
 
 
 def programs(count: int, code: str = "") -> list[Program]:
-    """Every fourth is wrong at the last test."""
+    """Return `count` programs, of which every fourth fails the last test."""
     slips = (" + (n == 3)" if number % 4 == 0 else "" for number in range(count))
     return [Program(f"{code}\nn = int(input())\nprint(n + 1{slip})  # {i}\n") for i, slip in enumerate(slips)]
 
@@ -51,7 +50,7 @@ def gist(judge: ClusterJudge, problem: Problem, asked: list[Program]) -> list[st
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_verdicts_are_those_of_this_machine_and_lost_work_is_done_again(
-    name: str, problem: Problem, descendants: Descendants
+    name: str, problem: Problem, worker_processes: WorkerProcesses
 ) -> None:
     with ClusterJudge(JudgeOptions(), BackendOptions(name, workers=2)) as judge:
         assert judge.describe()["sandbox"] in ("namespaces", "landlock")
@@ -59,24 +58,8 @@ def test_verdicts_are_those_of_this_machine_and_lost_work_is_done_again(
         assert judge.submit(problem, None).result(60).verdict is Verdict.FE
         futures = [judge.submit(problem, program) for program in programs(24, "import time; time.sleep(0.03)")]
         futures[0].result(60)
-        os.kill(min(workers(descendants)), signal.SIGKILL)
+        os.kill(min(worker_processes()), signal.SIGKILL)
         assert [future.result(60).verdict.value for future in futures] == 6 * ["WA", "AC", "AC", "AC"]
-
-
-def workers(descendants: Descendants) -> set[int]:
-    """Processes of the backend that own a sandbox."""
-    family = descendants(os.getpid())
-    sandboxes = {pid for pid in family if b"\0-I\0-S\0" in read(pid, "cmdline")}
-    stats = [read(pid, "stat") for pid in sandboxes]
-    parents = {int(stat.rpartition(b") ")[2].split()[1]) for stat in stats if stat}
-    return (parents & family) - sandboxes
-
-
-def read(pid: int, name: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
-        return b""
 
 
 @needs("distributed")
@@ -112,7 +95,7 @@ def test_what_is_not_judged_when_it_closes_fails(problem: Problem) -> None:
 def test_a_problem_that_is_dropped_at_once_is_sent_all_the_same(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by another thread, which sends what was lost again."""
+    """Another thread, which sends lost work again, may evict any entry."""
     monkeypatch.setattr(cluster, "_MAX_PICKLED", 0)
     judge = object.__new__(ClusterJudge)
     judge._pickled = OrderedDict()

@@ -28,18 +28,18 @@ NUM_JUDGES = 4
 SUM = (("3\n1 2 3\n", "6\n"), ("1\n5\n", "5\n"), ("5\n1 1 1 1 1\n", "5\n"))
 PLAIN = "input()\nprint(sum(map(int, input().split())))\n# after "
 CANARY = "alphamix-canary"
-"""Stands in every expected output of the hostile runs; no program can know it."""
+"""Part of every expected output of the hostile runs; no program can know it."""
 PLACES = ("/", "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run", "~", ".", sysconfig.get_path("stdlib"))
 KERNEL_TABLES = tuple(Path("/proc") / name for name in ("net/unix", "sysvipc/msg", "sysvipc/sem", "sysvipc/shm"))
 KEYS_TAKEN = range(0x616C7068, 0x616C7068 + 100)
-"""Of System V: the hostile program of that name asks for them."""
+"""Keys of System V IPC objects, which the hostile program `system_v_ipc` requests."""
 
 MakeProblem = Callable[..., Problem]
 Futures = dict[str, "Future[Judgement]"]
 
 
 def read_programs(folder: str) -> dict[str, Program]:
-    """Programs by file name; those in C++ only where there is a compiler."""
+    """Return the programs of a folder by file name, with those in C++ only if there is a compiler."""
     python = {path.name: Program(path.read_bytes().decode()) for path in sorted((PROGRAMS / folder).glob("*.py"))}
     cpp = {path.name: Program(path.read_text(), "cpp") for path in sorted((PROGRAMS / folder).glob("*.cpp"))}
     return python | (cpp if shutil.which("g++") else {})
@@ -50,13 +50,13 @@ BENIGN, HOSTILE = read_programs("benign"), read_programs("hostile")
 
 @pytest.fixture(scope="module")
 def strangers(descendants: Callable[[int], set[int]]) -> set[int]:
-    """Processes that other tests left, such as idle workers of a pool."""
+    """Processes that other tests have left behind, such as idle workers of a pool."""
     return descendants(os.getpid())
 
 
 @pytest.fixture(scope="module", params=["namespaces", "landlock"])
 def judges(request: pytest.FixtureRequest, strangers: set[int]) -> Iterator[list[Judge]]:
-    """Judges that must use one tier; each has one sandbox, where programs run in the order of their submission."""
+    """Judges that must use one tier. Each has one sandbox, which runs programs in the order of their submission."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setitem(judge_module._TIERS, "strict", (request.param,))
         try:
@@ -68,7 +68,7 @@ def judges(request: pytest.FixtureRequest, strangers: set[int]) -> Iterator[list
 
 @pytest.fixture(scope="module")
 def problems(make_problem: MakeProblem) -> tuple[Problem, Problem, Problem]:
-    """One to be solved, and two for hostile programs: with standard input and output, and with a function."""
+    """One problem to solve, and two for hostile programs: with standard input and output, and with a function."""
     texts = [(f"{n}\n", f"{CANARY}-{n}\n") for n in range(3)]
     calls = [([n], f"{CANARY}-{n}") for n in range(3)]
     return (

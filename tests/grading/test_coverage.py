@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from alphamix.grading import nested_coverage as coverage
 from alphamix.grading.errors import GradingError
-from alphamix.grading.nested_coverage import clears, highest_level
+from alphamix.grading.nested_coverage import clears
 
 percent = st.integers(1, 100)
 num_tests = st.integers(1, 2000)
@@ -32,14 +32,6 @@ def test_is_nested(one: int, other: int, total: int, data: st.DataObject) -> Non
     low, high = sorted((one / 100, other / 100))
     passed = data.draw(st.integers(0, total))
     assert clears(passed, total, low) or not clears(passed, total, high)
-
-
-@given(num_tests, st.data(), st.sets(percent))
-def test_highest_level_is_the_last_that_is_cleared(total: int, data: st.DataObject, hundredths: set[int]) -> None:
-    passed = data.draw(st.integers(0, total))
-    levels = [value / 100 for value in hundredths]
-    cleared = [level for level in levels if clears(passed, total, level)]
-    assert highest_level(passed, total, levels) == (max(cleared) if cleared else None)
 
 
 @pytest.mark.parametrize(("level", "total"), [(0.0, 5), (-0.1, 5), (1.01, 5), (float("nan"), 5), (0.5, 0)])

@@ -68,7 +68,7 @@ def verdict(judge: Judge, problem: Problem, source: str) -> Judgement:
         ("vector<vector<char>> v; while (true) v.emplace_back(1 << 20, 1);", "MLE", 0, "limit 256 MB"),
         ("vector<char> v(4l << 30); puts(v.data());", "MLE", 0, "limit 256 MB"),
         ("throw bad_alloc();", "MLE", 0, "limit 256 MB"),
-        ("char* volatile p; while (true) p = new char[64 << 20];", "MLE", 0, "asked for more than there is"),
+        ("char* volatile p; while (true) p = new char[64 << 20];", "MLE", 0, "requested too much memory"),
         ("try { vector<char> v(4l << 30); } catch (bad_alloc&) {} " + READ + 'printf("%d", n + 1);', "AC", 3, ""),
         ('fputs("what():  std::bad_alloc\\n", stderr); return 1;', "RE", 0, "exit code 1"),
         ('for (int i = 0; i < 99999; i++) fputs("noise", stderr); ' + READ + 'printf("%d", n + 1);', "AC", 3, ""),
@@ -231,7 +231,7 @@ def test_closing_ends_a_running_compiler(make_problem: MakeProblem, descendants:
 def test_what_else_this_process_has_open_changes_nothing(
     make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch, num_open: int
 ) -> None:
-    """In the sandbox descriptors have numbers of their own; 63 is the executable's, and 64 are all there are."""
+    """The sandbox renumbers descriptors: at most 64 may be open, and number 63 is the executable."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(compiler, "_PROOF", RIGHT)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))

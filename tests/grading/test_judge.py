@@ -16,9 +16,9 @@ import pytest
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge import judge as judge_module
-from alphamix.grading.judge import run_tests as examine
 from alphamix.grading.judge.isolation_audit import Audit, is_chosen
 from alphamix.grading.judge.judge import Judge
+from alphamix.grading.judge.run_tests import run_tests
 from alphamix.grading.sandbox import probes
 from alphamix.grading.sandbox.zygote_handle import ZygoteDiedError
 from alphamix.grading.types import FloatChecker, FloatTolerance, Judgement, Problem, Program, Verdict
@@ -31,10 +31,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll for what must come to pass; the bound only keeps a broken test from hanging."""
+    """Poll until the condition holds; the bound only keeps a broken test from hanging."""
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.01)
 
 
@@ -289,11 +289,11 @@ def test_tests_after_the_first_failure_are_not_run_unless_asked(judge: Judge, ma
 def test_equal_programs_run_once(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Program] = []
 
-    def count(bench: Any, prepared: Any, program: Program, *how: Any) -> Judgement:
+    def count(sandboxes: Any, prepared: Any, program: Program, *how: Any) -> Judgement:
         runs.append(program)
-        return examine.examine(bench, prepared, program, *how)
+        return run_tests(sandboxes, prepared, program, *how)
 
-    monkeypatch.setattr(judge_module, "examine", count)
+    monkeypatch.setattr(judge_module, "run_tests", count)
     problem = make_problem(*ADD_ONE)
     same_problem = make_problem(*ADD_ONE)
     other_problem = make_problem(*ADD_ONE, time_limit_s=2.0)
@@ -313,13 +313,13 @@ def test_a_failure_of_the_judge_is_ie_and_not_remembered(
 ) -> None:
     calls: list[Program] = []
 
-    def fail(bench: Any, prepared: Any, program: Program, *how: Any) -> Judgement:
+    def fail(sandboxes: Any, prepared: Any, program: Program, *how: Any) -> Judgement:
         calls.append(program)
         if len(calls) <= 2:
             raise ZygoteDiedError("struck by lightning")
-        return examine.examine(bench, prepared, program, *how)
+        return run_tests(sandboxes, prepared, program, *how)
 
-    monkeypatch.setattr(judge_module, "examine", fail)
+    monkeypatch.setattr(judge_module, "run_tests", fail)
     with Judge() as judge:
         first = judge.submit(make_problem(*ADD_ONE), Program("print(int(input()) + 1)")).result()
         again = judge.submit(make_problem(*ADD_ONE), Program("print(int(input()) + 1)")).result()

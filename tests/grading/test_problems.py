@@ -62,7 +62,7 @@ def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp
         ({**ADD, "epilogue": "", "tests": [{"input": None, "output": ""}]}, "needs text as input and output"),
         ({**CALL, "epilogue": "", "tests": [{"input": None, "output": None}]}, "must be a list of arguments"),
         ({**ADD, "tests": [{"input": "", "output": "", "hidden": True}]}, "tests.0.hidden"),
-        ({**ADD}, "the id 'add' stands in line 1 already"),
+        ({**ADD}, "line 1 has the same id 'add'"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: Any, cause: str) -> None:
@@ -77,7 +77,7 @@ def test_bad_lines_are_named(tmp_path: Path, line: Any, cause: str) -> None:
 def test_an_empty_or_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(GradingError, match=r"none\.jsonl: cannot be read"):
         load_problems(tmp_path / "none.jsonl")
-    with pytest.raises(GradingError, match=r"empty\.jsonl: no problem in it"):
+    with pytest.raises(GradingError, match=r"empty\.jsonl: has no problems"):
         load_problems(write(tmp_path / "empty.jsonl", "\n\n"))
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(GradingError, match="UTF-8"):

@@ -183,5 +183,5 @@ def test_wrong_training_data_is_an_error(judge: Judge, problems: list[Problem]) 
     function = rewards.as_trl_reward(judge, problems)
     with pytest.raises(GradingError, match="no column 'problem_id'"):
         called_by_trl(function, [{"prompt": "?", "completion": RIGHT}])
-    with pytest.raises(GradingError, match="names the problem 'cube', which is unknown"):
+    with pytest.raises(GradingError, match="unknown problem 'cube' in the training data"):
         called_by_trl(function, [{"prompt": "?", "completion": RIGHT, "problem_id": "cube"}])

@@ -1,4 +1,4 @@
-"""Programs that are run without being judged: what they answer is kept, and nothing is compared."""
+"""Programs that are run without being judged: their answers are kept and not compared."""
 
 import json
 from collections.abc import Callable
@@ -68,7 +68,7 @@ MANY = [(f"{n}\n", f"{n + 1}\n") for n in range(150)]
 
 @pytest.mark.parametrize("is_run", [False, True])
 def test_programs_of_a_problem_that_is_forgotten_end(make_problem: MakeProblem, is_run: bool) -> None:
-    """It would take a quarter of a minute or more, and holds up whatever comes behind it."""
+    """The program would otherwise take 15 seconds or more, and delay every program after it."""
     problem, slow = make_problem(*MANY), Program(SLOW)
     with Judge() as judge:
         future = judge.run(problem, slow, ROOM) if is_run else judge.submit(problem, slow)

@@ -1,8 +1,8 @@
-"""Where chunks of work run: processes of this machine (`loky`), a Dask cluster, a Ray cluster; all by way of joblib.
+"""Backends of parallel judging: processes of this machine (`loky`), a Dask cluster, or a Ray cluster.
 
-One backend per module, imported only when it is asked for. Each has `open_backend(workers, address)`, a context manager
-within which `joblib.Parallel` runs on it, with generator output; it gives the errors that mean a lost process. Those
-of clusters also have `open_pool(workers, address)`, for work that comes one piece at a time.
+Each backend is a module that is imported only when it is used. Its `open_backend(workers, address)` is a context
+manager within which `joblib.Parallel` runs on the backend, with generator output; it provides the errors that mean a
+lost process. The clusters also have `open_pool(workers, address)`, for single calls.
 """
 
 import importlib
@@ -15,40 +15,38 @@ from alphamix.grading.errors import GradingError
 
 
 class BackendError(GradingError):
-    """A backend cannot be had as asked for: the message says why, then what to do."""
+    """A backend is unavailable as requested: the message says why, then what to do."""
 
 
 LostErrors = tuple[type[Exception], ...]
+"""Exceptions which mean that a process was lost."""
 
 
 class Pool(NamedTuple):
-    """Where single calls run."""
+    """Cluster processes that run single calls."""
 
     submit: Callable[..., Future[Any]]
-    """Takes a function and its arguments; both are sent by pickling."""
+    """Function that runs a function with arguments on the cluster; both are sent by pickling."""
     lost_errors: LostErrors
-    """What a call fails with whose process was lost; or `submit` itself, where all are."""
+    """Exceptions of a call whose process was lost, and of `submit` if all processes were lost."""
 
 
 EXTRA_OF_BACKEND: dict[str, str | None] = {"loky": None, "dask": "dask", "ray": "ray"}
-"""Backends by name, with the extra of alphamix that each needs."""
+"""The extra of alphamix that each backend needs, by the name of the backend."""
 
 
 def open_backend(name: str, workers: int | None, address: str | None) -> AbstractContextManager[LostErrors]:
-    """Start `workers` local processes (None: one per core), or attach to the cluster at `address`.
+    """Start `workers` local processes (None: one per core), or connect to the cluster at `address`.
 
-    Raises BackendError where the backend is unknown or not installed, or the cluster cannot be reached.
+    Raises BackendError if the backend is unknown or not installed, or if the cluster cannot be reached.
     """
     return _module(name, workers).open_backend(workers, address)
 
 
 def open_pool(name: str, workers: int | None, address: str | None) -> AbstractContextManager[Pool]:
-    """Start or attach as `open_backend`, for single calls, on a cluster.
-
-    Raises BackendError as `open_backend`.
-    """
+    """Start or connect to a cluster, like `open_backend`, for single calls. Raises BackendError."""
     if name == "loky":
-        raise BackendError("loky is this machine: choose the backend dask or ray for a cluster")
+        raise BackendError("loky runs on this machine only: choose the backend dask or ray for a cluster")
     return _module(name, workers).open_pool(workers, address)
 
 

@@ -1,4 +1,4 @@
-"""A Dask cluster: the one at an address, or one of this machine's processes for as long as it is needed."""
+"""Backend that runs on a Dask cluster: the one at an address, or a temporary one on this machine."""
 
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
@@ -35,7 +35,7 @@ def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
 
 def _refuse_workers(workers: int | None, address: str | None) -> None:
     if address is not None and workers is not None:
-        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own: leave out workers")
+        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own workers: leave it out")
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def _client(workers: int | None, address: str | None) -> Generator[Client]:
 
 
 class _Backend(DaskDistributedBackend):
-    """Joblib's own, which says nothing of a task that Dask gave up (`KilledWorker`): its caller would wait for ever."""
+    """Joblib's Dask backend, which here also reports tasks that Dask gave up: callers would wait for them forever."""
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> "Future[Any]":
         future = super().submit(func, callback)

@@ -1,4 +1,4 @@
-"""A Ray cluster: the one at an address, or one on this machine for as long as it is needed."""
+"""Backend that runs on a Ray cluster: the one at an address, or a temporary one on this machine."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ def open_backend(workers: int | None, address: str | None) -> Generator[tuple[ty
     joblib.register_parallel_backend(_NAME, _Backend)
     _connect(num_workers, address)
     try:
-        # One core each: actors that ask for none would all be put on one machine.
+        # Each actor asks for one core, because Ray would put actors that ask for none all on one machine.
         with joblib.parallel_config(backend=_NAME, n_jobs=num_workers, ray_remote_args={"num_cpus": 1}):
             yield (RayError,)
     finally:
@@ -33,7 +33,7 @@ def open_backend(workers: int | None, address: str | None) -> Generator[tuple[ty
 
 @contextmanager
 def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
-    """Run calls on one core each, of the cluster at `address` or of a local one with `workers` cores."""
+    """Run calls, on one core each, on the cluster at `address` or on a local one with `workers` cores."""
     _connect(workers or (joblib.cpu_count() if address is None else -1), address)
 
     def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
@@ -48,7 +48,7 @@ def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
 
 def _connect(num_workers: int, address: str | None) -> None:
     if address is None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours reports to nobody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a temporary cluster must not report usage
         ray.init(
             address="local",
             num_cpus=num_workers,
@@ -64,6 +64,6 @@ def _connect(num_workers: int, address: str | None) -> None:
 
 
 class _Backend(RayBackend):
-    """Ray's own, which inherits from multiprocessing that it cannot hand out results as they come; but it can."""
+    """Ray's joblib backend. It can return results as they come, although it inherits a flag that denies this."""
 
     supports_return_generator = True

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox's walls. These modules import the standard library and each other only."""
+"""What runs inside the sandbox, as `python -I -S`: these modules import only the standard library and each other."""

@@ -1,9 +1,7 @@
-"""One run of the C++ compiler, confined: its input is hostile, and may try to read files, or never end.
+"""One confined run of the C++ compiler, whose input is hostile: it may try to include files, or to compile forever.
 
-It runs below this process, which gives what the compiler wrote to the trusted side: the executable, and its messages.
-Writing is possible in one small directory that goes away with the sandbox.
-
-Runs inside the sandbox as `python -I -S`: standard library only.
+The compiler is a child of this process, which passes its executable and its messages to the trusted side. It can write
+only to one small directory, which is removed with the sandbox.
 """
 
 # ruff: noqa: PTH120, PTH123
@@ -16,20 +14,20 @@ from alphamix.grading.sandbox.confined import confinement
 from alphamix.grading.sandbox.confined.seccomp import Filter
 
 EXIT_FAILED = 1
-"""The compiler rejected the source, or came to one of its limits."""
+"""Exit code if the compiler rejected the source or exceeded a limit."""
 EXIT_NOT_CONFINED = 2
-"""The sandbox could not be made; the messages say why."""
+"""Exit code if the sandbox could not be set up; the messages say why."""
 
 OPTIONS = ("-std=gnu++20", "-O2", "-static", "-s", "-pipe", "-fno-diagnostics-color", "-fmax-errors=3", "-w")
 CPU_S = 30
-"""For each of the compiler's processes, which follow each other."""
+"""CPU limit of each of the compiler's processes, which run one after the other."""
 ADDRESS_SPACE = 2 << 30
 EXECUTABLE_BYTES = 64 << 20
 _SCRATCH_BYTES = 3 * EXECUTABLE_BYTES
 
 
 def main(tier: str, *words: str) -> None:
-    """Compile descriptor `source` to descriptor `executable`, the compiler's words to descriptor `messages`."""
+    """Compile the source in the first inherited descriptor to the second, and write messages to the third."""
     parent, *inherited, cpu_s, address_space = map(int, words[:6])
     compiler, prefix, scratch = words[6:]
     confinement.die_with_parent()
@@ -64,14 +62,14 @@ def main(tier: str, *words: str) -> None:
 
 
 def _confine(tier: str, prefix: str, scratch: str) -> str:
-    """Confine this process, and return the directory that it may write to."""
+    """Confine this process, and return the directory to which it may write."""
     sys.path[:] = [os.path.realpath(path) for path in sys.path]
     readable = confinement.readable_directories([prefix])
     if tier == "namespaces":
         scratch = confinement.SCRATCH
         confinement.enter_namespaces(readable, _SCRATCH_BYTES)
         confinement.drop_privileges(become_nobody=True)
-        with contextlib.suppress(OSError):  # the read-only root holds without it; older kernels have none
+        with contextlib.suppress(OSError):  # older kernels lack Landlock; the read-only root holds without it
             confinement.restrict_files(readable, executable=True, scratch=scratch)
     elif tier == "landlock":
         become_nobody = confinement.reachable_by_nobody(readable) and os.geteuid() == 0

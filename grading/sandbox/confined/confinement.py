@@ -1,15 +1,14 @@
-"""How a process gives up the machine: namespaces with a read-only root, Landlock, no privileges, rlimits.
+"""How a process gives up its access to the machine: namespaces with a read-only root, Landlock, privileges, rlimits.
 
 Two tiers hold against hostile programs, each together with the filter of `seccomp`:
 
-- `namespaces`: user, pid, net, mount, ipc and uts namespaces, a read-only root that holds only the
-  interpreter, and Landlock on top where the kernel has it;
-- `landlock`: Landlock alone, where user namespaces are denied (most containers). Not hidden there: whether a
-  path of the host exists, and its size and times.
+- `namespaces`: user, pid, net, mount, ipc and uts namespaces, a read-only root that contains only the interpreter, and
+  Landlock in addition where the kernel has it.
+- `landlock`: Landlock alone, where user namespaces are denied (in most containers). It does not hide whether a path of
+  the host exists, nor its size and times.
 
-Every function raises OSError where the machine refuses.
-
-Runs inside the sandbox: standard library only, and without pathlib, which every fork would carry along.
+Every function raises OSError if the kernel refuses a step. `pathlib` is avoided, because every fork would pay for the
+memory that it takes.
 """
 
 # ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
@@ -38,19 +37,13 @@ _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 
 _MNT_DETACH, _AT_FDCWD, _AT_RECURSIVE = 2, -100, 0x8000
 _MOUNT_ATTR_READ_ONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = (
-    1,
-    4,
-    24,
-    38,
-    47,
-)
-_PR_CAP_AMBIENT_CLEAR_ALL, _CAPABILITY_VERSION_3 = 4, 0x20080522
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _CAPABILITY_VERSION_3 = 47, 4, 0x20080522
 
 _LANDLOCK_EXECUTE, _LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR, _LANDLOCK_RULE_PATH_BENEATH = 1, 1 << 2, 1 << 3, 1
 _LANDLOCK_MAKE_DEVICES = 1 << 6 | 1 << 11
 SCRATCH = "/scratch"
-"""The one directory that can be written to, in namespaces that have it."""
+"""The only writable directory, in namespaces that have it."""
 
 _IS_ARM = os.uname().machine == "aarch64"
 _PIVOT_ROOT, _CAPSET = (41, 91) if _IS_ARM else (155, 126)
@@ -70,15 +63,18 @@ def _prctl(option: int, value: int, what: str) -> None:
 
 
 def die_with_parent() -> None:
-    """Be killed when the thread that made this process ends. Changing identity clears it: call again after
-    that.
+    """Have the kernel kill this process when the thread that made it ends.
+
+    The kernel clears this setting when the process changes its user, so call this again after that.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, "prctl(PR_SET_PDEATHSIG)")
 
 
 def move_down(descriptors: Sequence[int]) -> list[int]:
-    """Renumber inherited descriptors to the lowest numbers that are free, and return those. They come with the numbers
-    of a process that may have thousands open; in here numbers mean something (MAX_OPEN_FILES, the executable's).
+    """Renumber inherited descriptors to the lowest free numbers, and return these.
+
+    The parent may have thousands of open files and so pass high numbers, but the sandbox relies on low ones: see
+    MAX_OPEN_FILES, and EXECUTABLE in `seccomp`.
     """
     moved: dict[int, int] = {}
     for descriptor in sorted(descriptors):
@@ -104,9 +100,7 @@ def _write(path: str, text: str) -> None:
 
 
 def readable_directories(more: Sequence[str] = ()) -> list[str]:
-    """Name the directories that the interpreter needs for imports that come late: its library and shared
-    objects; and `more`.
-    """
+    """Return `more`, and the directories that late imports need: the standard library and shared objects."""
     wanted = [f"{sys.base_prefix}/lib", f"{sys.base_prefix}/lib64", *sys.path, *more]
     wanted += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"]
     wanted += os.environ.get("LD_LIBRARY_PATH", "").split(":")
@@ -121,10 +115,9 @@ def readable_directories(more: Sequence[str] = ()) -> list[str]:
 
 
 def enter_namespaces(readable: Sequence[str], scratch_bytes: int = 0) -> None:
-    """Go on as process 1 of new namespaces, in a read-only root that holds `readable`, and SCRATCH where asked for.
+    """Continue as process 1 of new namespaces, in a read-only root with `readable`, and SCRATCH if it has a size.
 
-    The calling process stays outside as a keeper: it ends when process 1 ends, and takes it along when it is
-    killed.
+    The calling process stays outside as a keeper: it ends when process 1 ends, and when it is killed, so is process 1.
     """
     _unshare_with_identity_maps()
     die_with_parent()
@@ -137,7 +130,7 @@ def enter_namespaces(readable: Sequence[str], scratch_bytes: int = 0) -> None:
 
 
 def _unshare_with_identity_maps() -> None:
-    """Unshare everything; a helper that stayed outside writes the uid and gid maps, which only it may."""
+    """Unshare all namespaces. A helper outside writes the uid and gid maps, which a process in the new one may not."""
     uid, gid, target = os.geteuid(), os.getegid(), os.getpid()
     receive, send = os.pipe()
     helper = os.fork()
@@ -157,9 +150,7 @@ def _unshare_with_identity_maps() -> None:
 
 
 def _write_identity_maps(target: int, uid: int, gid: int) -> int:
-    """Map root to itself and nobody to nobody; an ordinary user only to nobody. Returns an errno, 0 for
-    success.
-    """
+    """Map root and nobody to themselves; map any other user to nobody only. Return an errno, or 0 for success."""
     try:
         if uid == 0:
             identity = f"0 0 1\n{NOBODY} {NOBODY} 1\n"
@@ -182,7 +173,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 
 def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
     root = "/tmp"
-    # Opened first: mounting the new root may hide them, and after it their parents may be closed to us.
+    # Open the sources first: mounting the new root may hide them or make their parents inaccessible.
     sources = {path: os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in readable}
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
@@ -210,16 +201,18 @@ def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
 
 
 def drop_privileges(*, become_nobody: bool) -> None:
-    """Lose root's identity (where asked and possible), every capability, and the way to any new one."""
+    """Give up root's identity (if requested and possible), every capability, and any way to gain new ones."""
     if become_nobody and os.geteuid() == 0:
-        with contextlib.suppress(PermissionError):  # root without CAP_SETUID only keeps its name
+        with contextlib.suppress(PermissionError):  # root without CAP_SETUID keeps its user id, but no capability
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, "prctl(PR_SET_NO_NEW_PRIVS)")
-    _LIBC.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)  # fails only where none can be
+    # These two may fail: the first on kernels without ambient capabilities, the second for capabilities that the kernel
+    # does not know, or if this process holds none. In neither case is there anything to drop.
+    _LIBC.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)
     for capability in range(64):
-        _LIBC.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)  # fails for unknown ones, or none held
+        _LIBC.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()
     _check(_LIBC.syscall(_CAPSET, header, none), "capset")
@@ -227,7 +220,7 @@ def drop_privileges(*, become_nobody: bool) -> None:
 
 
 def reachable_by_nobody(directories: Sequence[str]) -> bool:
-    """Say whether another user can enter all of `directories` (not so under a home folder of mode 0700)."""
+    """Check whether any user can enter all of `directories`, which a home folder of mode 0700, say, prevents."""
     for directory in directories:
         step = directory
         while os.stat(step).st_mode & stat.S_IXOTH and step != "/":
@@ -238,8 +231,10 @@ def reachable_by_nobody(directories: Sequence[str]) -> bool:
 
 
 def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch: str | None = None) -> None:
-    """Allow reading below `readable` (and executing there), everything but devices below `scratch`, and no other use of
-    files, by Landlock; no TCP and no signals either.
+    """Restrict this process by Landlock: no use of files except below `readable` and `scratch`, no TCP, no signals.
+
+    Below `readable` it may read and, if `executable`, execute files; below `scratch` it may do anything except make
+    devices.
     """
     version = _check(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "landlock_create_ruleset(version)")
     num_file_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
@@ -264,15 +259,16 @@ def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch
 
 
 def limit_program(address_space: int, cpu_s: int) -> None:
-    """Tie this process to the zygote, and set the limits that are a program's own: bytes, and whole seconds."""
+    """Tie this process to the life of its parent, and set the limits of this program: bytes, and whole seconds."""
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
 
 
 def limit_resources(*, file_bytes: int, limit_threads: bool) -> None:
-    """Set the limits that are the same for every program. Threads can be counted only in a user namespace of
-    our own.
+    """Set the limits that are the same for every program.
+
+    Threads can be limited only in a separate user namespace: elsewhere the kernel counts all processes of the user.
     """
     limits = {
         resource.RLIMIT_CORE: 0,
@@ -283,7 +279,7 @@ def limit_resources(*, file_bytes: int, limit_threads: bool) -> None:
         resource.RLIMIT_FSIZE: file_bytes,
     }
     if limit_threads:
-        limits[resource.RLIMIT_NPROC] = MAX_THREADS + 2  # the zygote and the program's first thread
+        limits[resource.RLIMIT_NPROC] = MAX_THREADS + 2  # for the zygote and the program's first thread
     for kind, value in limits.items():
         _, hard = resource.getrlimit(kind)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

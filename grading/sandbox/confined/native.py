@@ -1,9 +1,7 @@
-"""One compiled program in a process of its own, for one test: confine, then become the program.
+"""The process of a compiled program, for one test: it confines itself, then executes the program.
 
-The program is executed from a descriptor, since it lies in no directory that the sandbox shows. The descriptor closes
-as that happens, and the system call filter, which stays, allows to execute nothing else.
-
-Runs inside the sandbox: standard library only.
+The program is executed from a descriptor, because no directory in the sandbox contains it. Execution closes the
+descriptor, and the system call filter, which stays in force, permits the execution of nothing else.
 """
 
 import os
@@ -21,8 +19,9 @@ if TYPE_CHECKING:
 def run(
     order: dict[str, Any], channels: Channels, syscall_filter: "Filter | None", executable: int, errors: int
 ) -> NoReturn:
-    """Run an executable, with `errors` as its standard error; never returns. `order`: `address_space` (bytes), `cpu_s`
-    (whole seconds).
+    """Execute a program, with `errors` as its standard error. Never returns.
+
+    `order` has the limits `address_space` (bytes) and `cpu_s` (whole seconds).
     """
     try:
         os.dup2(executable, EXECUTABLE, inheritable=False)
@@ -34,9 +33,9 @@ def run(
         if syscall_filter is not None:
             syscall_filter.install()
         send(channels, b"H")
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores; a program finds them as they come
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and the program would inherit that
             signal.signal(number, signal.SIG_DFL)
-        os.read(channels.status, 1)  # the input is there, and the controller has taken hold of this process
+        os.read(channels.status, 1)  # wait until the input is written and the controller measures this process
         os.execve(EXECUTABLE, ["main"], {})
     except OSError as error:
         send(channels, b"E", f"cannot be executed: {error}")

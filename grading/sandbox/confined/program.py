@@ -1,19 +1,17 @@
-"""One program under judgement, in a process of its own: compile once, then run it on inputs as they come.
+"""The process of a Python program: it compiles the program once, then runs it on inputs as they arrive.
 
 Every test sees a fresh `__main__` (or, with an entry point, a fresh module), real file descriptors 0 and 1, and nothing
-of the tests that follow. What a program changed elsewhere (in builtins, or in modules) stays changed until its process
-ends: putting it back would cost more than the fresh process that confirms a failure. Standard output goes to a capped
-memory file that the controller reads; with an entry point, the JSON of the result goes there. The one status message
-per step can be forged by the program, and gains nothing: the controller takes it only as a reason to reject.
+of the tests that follow. Other changes by the program (to builtins or modules, say) last until its process ends:
+undoing them would cost more than the fresh process that confirms a failure. Standard output, or with an entry point the
+JSON of the result, goes to a size-limited memory file that the controller reads.
 
-Status messages: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but do not reuse this process,
-`E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `X` the sandbox failed; each
-followed by the peak memory in KiB and a text.
-
-Runs inside the sandbox: standard library only.
+The process sends one status message per step: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but
+do not reuse this process, `E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `X`
+the sandbox failed. The peak memory in KiB and a text follow. A program that forges a message gains nothing, because
+the answer decides; a message can only be a reason to reject it.
 """
 
-# ruff: noqa: SIM115  (standard streams stay open)
+# ruff: noqa: SIM115  (standard streams must stay open)
 import _sitebuiltins
 import _thread
 import atexit
@@ -49,16 +47,17 @@ class _NoEntryPointError(Exception):
 
 
 def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | None") -> NoReturn:
-    """Serve one program; never returns. `order`: `entry_point`, `address_space` (bytes), `cpu_s` (whole
-    seconds).
+    """Compile and run one program. Never returns.
+
+    `order` has its `entry_point` and the limits `address_space` (bytes) and `cpu_s` (whole seconds).
     """
     try:
         confinement.limit_program(order["address_space"], order["cpu_s"])
         if syscall_filter is not None:
             syscall_filter.install()
         send(channels, b"H")
-        os.read(channels.status, 1)  # the controller takes hold of this process before anything untrusted runs
-        for descriptor in (0, 1):  # where the program before this one left them
+        os.read(channels.status, 1)  # nothing untrusted may run until the controller measures this process
+        for descriptor in (0, 1):  # the previous program, which shares the offsets, may have moved them
             os.lseek(descriptor, 0, os.SEEK_SET)
         code, is_used = _compile(channels), False
         while os.read(channels.status, 1) and code is not None:
@@ -75,13 +74,13 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | Non
 def rehearse(channels: Channels) -> None:
     """Do once, in the zygote, what every program's process would do first, and leave it ready for a first test.
 
-    What the interpreter builds on first use (the compiler's tree types above all, 1 ms of CPU) and the standard
-    streams are then inherited by every fork.
+    Forks then inherit the standard streams, and what the interpreter builds on first use (above all the compiler's tree
+    types, which take 1 ms of CPU).
     """
-    for name in ("exit", "quit"):  # which the site module would add
+    for name in ("exit", "quit"):  # the site module, which -S disables, would add these
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     source = b"def double(value: int) -> int:\n    return 2 * value\n\nprint(double(1))"
-    for _ in range(20):  # until the interpreter has specialised our functions: doing so writes to their code
+    for _ in range(20):  # until the interpreter has specialised these functions: doing so writes to their code objects
         _reset_interpreter(channels)
         _run_script(compile(source, "main.py", "exec", dont_inherit=True))
         _to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
@@ -89,7 +88,7 @@ def rehearse(channels: Channels) -> None:
 
 
 def send(channels: Channels, status: bytes, text: str = "") -> None:
-    """Tell the controller what has happened, and the peak memory."""
+    """Send the controller a status message, with the peak memory."""
     peak_rss_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     message = b"%s %d %s" % (status, peak_rss_kb, text[:MAX_MESSAGE].encode(errors="replace"))
     os.write(channels.status, message)
@@ -99,7 +98,7 @@ def _compile(channels: Channels) -> CodeType | None:
     source = os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0)
     try:
         code = compile(source, "main.py", "exec", dont_inherit=True)
-    except BaseException as error:  # the compiler may raise nearly anything on hostile source
+    except BaseException as error:  # on hostile source the compiler may raise nearly anything
         send(channels, b"S", _describe(error))
         return None
     send(channels, b"C")
@@ -121,18 +120,19 @@ def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tu
         return b"F", str(error)
     except SystemExit as error:
         return b"Q", str(error.code & 0xFF if isinstance(error.code, int) else 1)
-    except BaseException as error:  # whatever the program raises is its own failure
+    except BaseException as error:  # anything that the program raises is its own failure
         return b"E", _describe(error)
-    num_threads_left = _thread._count()  # pyright: ignore[reportPrivateUsage]  (threading may not be imported)
+    # `threading` would count them publicly, but importing it here would cost every program time.
+    num_threads_left = _thread._count()  # pyright: ignore[reportPrivateUsage]
     return (b"L" if num_threads_left else b"0"), ""
 
 
 def _reset_interpreter(channels: Channels) -> None:
-    """Make the next test look like the first one of a new process."""
+    """Make the next test run like the first one of a new process."""
     for source, target in ((channels.inputs, 0), (channels.answers, 1), (channels.null, 2)):
         os.dup2(source, target)
         os.lseek(target, 0, os.SEEK_SET)
-    # Text layers of our own over descriptors that stay open: programs may close or replace them.
+    # These text layers do not own their descriptors, because a program may close or replace its streams.
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -160,14 +160,14 @@ def _run_script(code: CodeType) -> None:
 
 
 def _finish(stdout: TextIO) -> None:
-    """Do what the interpreter does at its end: wait for threads, run atexit, flush."""
+    """Do what the interpreter does at exit: wait for threads, run atexit functions, flush."""
     threading: Any = sys.modules.get("threading")
     for thread in threading.enumerate() if threading else ():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  (has no public name)
     for stream in (sys.stdout, stdout):
-        with contextlib.suppress(AttributeError, ValueError):  # replaced by something else, or closed
+        with contextlib.suppress(AttributeError, ValueError):  # the program replaced or closed the stream
             stream.flush()
 
 
@@ -187,9 +187,7 @@ def _call(code: CodeType, entry_point: str, channels: Channels) -> bytes:
 
 
 def _to_json(value: Any) -> bytes:
-    """Write `value` as strict JSON. Raises TypeError or ValueError where it is none: keys are not made into
-    strings.
-    """
+    """Return `value` as strict JSON. Raises TypeError or ValueError, also for keys that are not strings."""
     text = json.dumps(value)
     pending = [value] if "{" in text else []
     while pending:

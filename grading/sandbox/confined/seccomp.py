@@ -1,11 +1,8 @@
-"""The system calls that a program under judgement may make: an allow-list, compiled to a seccomp filter.
+"""The system calls that a judged program may make: an allow-list, compiled to a seccomp filter.
 
-What is not listed fails with EPERM, so a system call that a new kernel adds fails closed. A call through
-another ABI (x32, 32-bit) kills the program. Numbers are from Linux's asm/unistd_64.h and
-asm-generic/unistd.h. The filter decides by binary search: the kernel compiles it anew for every program, so
-its length counts.
-
-Runs inside the sandbox: standard library only.
+Any call that is not listed fails with EPERM, so calls that new kernels add are denied as well. A call through another
+ABI (x32, 32-bit) kills the program. The numbers are those of Linux's asm/unistd_64.h and asm-generic/unistd.h. The
+filter is a binary search, because the kernel compiles it anew for every program, so that its length matters.
 """
 
 import ctypes
@@ -14,9 +11,9 @@ import os
 import struct
 from typing import Literal, NamedTuple
 
-# name: (x86_64, aarch64); None where the architecture has no such call.
+# name: (x86_64, aarch64), None if the architecture has no such call
 _ALLOWED: dict[str, tuple[int, int | None]] = {
-    # files that are already visible: reading, and writing to what the rlimits cap
+    # files that are visible in the sandbox: reading, and writing within the rlimits
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "pwrite64": (18, 68), "preadv": (295, 69), "pwritev": (296, 70), "close": (3, 57),
     "close_range": (436, 436), "open": (2, None), "openat": (257, 56), "lseek": (8, 62), "dup": (32, 23),
@@ -37,7 +34,7 @@ _ALLOWED: dict[str, tuple[int, int | None]] = {
     # threads
     "futex": (202, 98), "set_robust_list": (273, 99), "rseq": (334, 293), "set_tid_address": (218, 96),
     "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "arch_prctl": (158, None),
-    # who am I, what time is it
+    # identity, limits and time
     "gettid": (186, 178), "getpid": (39, 172), "getppid": (110, 173), "getuid": (102, 174),
     "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177), "getgroups": (115, 158),
     "getresuid": (118, 148), "getresgid": (120, 150), "getpgid": (121, 155), "getpgrp": (111, None),
@@ -46,7 +43,7 @@ _ALLOWED: dict[str, tuple[int, int | None]] = {
     "getrusage": (98, 165), "times": (100, 153), "time": (201, None), "gettimeofday": (96, 169),
     "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
     "nanosleep": (35, 101),
-    # the program's own signals and its end
+    # the program's own signals and exit
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
     "rt_sigpending": (127, 136), "rt_sigtimedwait": (128, 137), "rt_sigsuspend": (130, 133),
     "sigaltstack": (131, 132), "alarm": (37, None), "pause": (34, None), "setitimer": (38, 103),
@@ -54,9 +51,9 @@ _ALLOWED: dict[str, tuple[int, int | None]] = {
 }  # fmt: skip
 
 _COMPILER: dict[str, tuple[int, int | None]] = {
-    # what the compiler's driver needs to run the compiler proper, the assembler and the linker
+    # what the compiler driver needs to run the compiler proper, the assembler and the linker
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "wait4": (61, 260), "waitid": (247, 95),
-    # files that Landlock or the read-only root confine to one directory; not among them: modes, owners, times
+    # changes to files, which Landlock or the read-only root confine to one directory; not modes, owners, times
     "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None), "renameat": (264, 38),
     "mkdir": (83, None), "mkdirat": (258, 34), "creat": (85, None), "truncate": (76, 45),
     "fallocate": (285, 47), "umask": (95, 166), "chdir": (80, 49),
@@ -67,10 +64,10 @@ _CLONE_NAMESPACES = 0x7E020000
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1034)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC GET_SEALS
 _IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS WINSZ FIONREAD FIONBIO FIO(N)CLEX
 Role = Literal["python", "native", "compiler"]
-"""Whom a filter is for: `native` may execute the descriptor EXECUTABLE; `compiler` may do what _COMPILER lists, too."""
+"""Kind of process to filter: `native` may also execute the descriptor EXECUTABLE, `compiler` also call _COMPILER."""
 EXECUTABLE = 63
-"""The last descriptor that RLIMIT_NOFILE allows. It closes on execution, and no executable file can take its place:
-none can be made."""
+"""Descriptor of a compiled program, the last one that RLIMIT_NOFILE allows. It closes on execution, and the program
+cannot put another executable in its place, because it cannot make one."""
 _PR_SET_NAME, _AF_UNIX, _SIGKILL = 15, 1, 9
 
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -89,7 +86,7 @@ class _Architecture(NamedTuple):
     column: int
     audit: int
     seccomp: int
-    # The calls that are decided by their arguments.
+    # numbers of the calls whose arguments decide
     fcntl: int
     ioctl: int
     clone: int
@@ -109,7 +106,7 @@ _ARCHITECTURES = {
 
 
 def build_filter(own_pid: int, machine: str, role: Role = "python") -> list[Instruction]:
-    """Write the filter for the process `own_pid` (as it sees itself). KeyError for an unknown machine."""
+    """Return the filter for the process `own_pid` (in its own pid namespace). KeyError means an unknown machine."""
     arch = _ARCHITECTURES[machine]
     allowed = _ALLOWED | (_COMPILER if role == "compiler" else {})
     numbers = [columns[arch.column] for columns in allowed.values()]
@@ -119,16 +116,15 @@ def build_filter(own_pid: int, machine: str, role: Role = "python") -> list[Inst
         arch.prctl: _if_one_of(0, (_PR_SET_NAME,)),
         arch.prlimit64: _if_one_of(0, (0, own_pid)),
         arch.socketpair: _if_one_of(0, (_AF_UNIX,)),
-        # A connected socket pair may be written to; an address (of some socket of the host) may not be given.
+        # Sending over a connected socket pair is harmless, but an address could name a socket of the host.
         arch.sendto: [_argument(4, high=True), (_EQUAL, 0, 2, 0), *_if_one_of(4, (0,))],
-        # raise() and abort(), but not SIGKILL: who was killed was killed by us, or by the kernel.
+        # raise() and abort() need this. SIGKILL is denied, so that it always comes from the controller or the kernel.
         arch.tgkill: [_argument(2), (_EQUAL, 2, 0, _SIGKILL), *_if_one_of(0, (own_pid,))],
         arch.clone: [
             _argument(0), (_ANY_BIT, 0, 0 if role == "compiler" else 2, _CLONE_THREAD),
             (_ANY_BIT, 1, 0, _CLONE_NAMESPACES), *_ALLOWED_CALL, *_DENIED_CALL,
         ],
-        # glibc tries clone3 first, whose flags lie in memory, and falls back to clone where it does not
-        # exist.
+        # A filter cannot check the flags of clone3, which are in memory. If it is absent, glibc falls back to clone.
         arch.clone3: _ABSENT_CALL,
         arch.execveat: _if_one_of(0, (EXECUTABLE,)) if role == "native" else _DENIED_CALL,
     }  # fmt: skip
@@ -149,7 +145,7 @@ def _if_one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
 
 
 def _segments(decisions: dict[int, list[Instruction]]) -> list[tuple[int, list[Instruction]]]:
-    """Cut the numbers into runs with the same decision, each given by its first number; gaps are denied."""
+    """Split all call numbers into runs with the same decision, each given by its first number. Gaps are denied."""
     segments = [(0, _DENIED_CALL)]
     for number in sorted({*decisions, *(number + 1 for number in decisions)}):
         decision = decisions.get(number, _DENIED_CALL)
@@ -171,7 +167,7 @@ class _Program(ctypes.Structure):
 
 
 class Filter:
-    """A filter that is packed once and can be installed in every process forked later."""
+    """A filter that is built once, and can then be installed in every process that is forked."""
 
     def __init__(self, role: Role = "python") -> None:
         machine, marker = os.uname().machine, 0x7FFFFFF1
@@ -183,13 +179,13 @@ class Filter:
         packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
         self._buffer = ctypes.create_string_buffer(packed, len(packed))
         self._program = _Program(len(program), ctypes.addressof(self._buffer))
-        # Looked up and made here, not after each fork: 0.1 ms of CPU.
+        # Prepared here, because after each fork they would cost 0.1 ms of CPU.
         self._syscall = ctypes.CDLL(None, use_errno=True).syscall
         self._argument = ctypes.byref(self._program)
         self._pack_pid = struct.Struct("=I").pack_into
 
     def install(self) -> None:
-        """Confine this process and its later threads for good. Needs no_new_privs. Raises OSError."""
+        """Confine this process and its future threads irrevocably. Requires no_new_privs. Raises OSError."""
         pid = os.getpid()
         for offset in self._pid_offsets:
             self._pack_pid(self._buffer, offset, pid)

@@ -1,11 +1,8 @@
 """The warm interpreter inside the sandbox: it confines itself once, then forks one process per program.
 
-It holds no test and no expected output, so a program that breaks out of its process finds nothing here.
-Orders come as JSON over the control socket; for each the zygote forks, waits, and reports how the process
-ended.
-
-Runs inside the sandbox as `python -I -S`: standard library only, and little of it, since every page that the
-zygote holds makes every fork dearer.
+It holds no test and no expected output, so a program that breaks out of its process finds nothing here. Orders arrive
+as JSON on the control socket; for each one the zygote forks, waits, and reports how the process ended. It imports as
+little as possible, because every page that it holds makes every fork more expensive.
 """
 
 import _socket
@@ -26,15 +23,14 @@ PRELOADED = (
     "array", "bisect", "cmath", "collections", "copy", "decimal", "enum", "fractions", "functools", "heapq",
     "io", "itertools", "math", "operator", "re", "string", "time", "typing",
 )  # fmt: skip
-"""What contest programs import most. Left out by measurement: `random` and `threading` each do work in every
-forked child (0.15 and 0.3 ms), `dataclasses` brings `inspect`; they are imported late where a program asks
-for them."""
+"""Modules that contest programs import most. Measurements excluded `random` and `threading`, which each cost time in
+every forked child (0.15 and 0.3 ms), and `dataclasses`, which imports `inspect`; programs import these when needed."""
 
 _FIRST_TO_KILL = b"1000"
 
 
 def main(tier: str, *numbers: str) -> None:
-    """Confine, say `ready` (or why not), and serve orders until the controller closes the socket."""
+    """Confine this process, report `ready` or the error, and serve orders until the controller closes the socket."""
     parent, *inherited, output_bytes = map(int, numbers)
     confinement.die_with_parent()
     if os.getppid() != parent:
@@ -57,7 +53,7 @@ def main(tier: str, *numbers: str) -> None:
         os.write(control, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == "alphamix"]:
-        del sys.modules[name]  # a program that imports `alphamix` is to find nothing
+        del sys.modules[name]  # a program must not be able to import `alphamix`
     os.write(control, json.dumps({"ready": True}).encode())
     gc.collect()
     gc.freeze()
@@ -65,9 +61,11 @@ def main(tier: str, *numbers: str) -> None:
     orders = _socket.socket(fileno=control)
     while received := _receive(orders):
         order, descriptors = received
-        for descriptor, value in flags.items():  # shared by all programs, and any program may change them
+        for descriptor, value in flags.items():  # programs share these flags, and the previous one may have set them
             fcntl.fcntl(descriptor, fcntl.F_SETFL, value)
-        os.pwrite(oom_score, _FIRST_TO_KILL, 0)  # inherited by the program: nobody but itself can set it later
+        # The program inherits this score, which makes it the first process that the kernel kills when memory runs out.
+        # It is set before the fork, because no other process can set it later.
+        os.pwrite(oom_score, _FIRST_TO_KILL, 0)
         child = os.fork()
         if child == 0:
             os.close(control)
@@ -89,7 +87,7 @@ def main(tier: str, *numbers: str) -> None:
 
 
 def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], list[int]] | None:
-    """Return the next order, with the descriptors that came with it; None when there are no more."""
+    """Return the next order with its descriptors, or None if there are no more."""
     message, ancillary, _, _ = orders.recvmsg(1 << 16, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
     data = ancillary[0][2] if ancillary else b""
     descriptors = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
@@ -99,22 +97,22 @@ def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], list[int]] | Non
 def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
     while True:
         _, status, usage = os.wait4(child, 0)
-        if not os.WIFSTOPPED(status):  # a traced child shows its stops, too; only `weak` lets it be traced
+        if not os.WIFSTOPPED(status):  # a traced child also reports stops; only the tier `weak` permits tracing
             return status, usage
 
 
 def _confine(tier: str, output_bytes: int) -> int:
-    """Confine this process, and return a descriptor of how readily the kernel kills it for want of memory."""
+    """Confine this process, and return a descriptor of its oom_score_adj, which ranks it for out-of-memory kills."""
     proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
     sys.path[:] = [os.path.realpath(path) for path in sys.path]
     readable = confinement.readable_directories()
     if tier == "namespaces":
-        confinement.enter_namespaces(readable)  # where it is another process
+        confinement.enter_namespaces(readable)  # returns in a new process, whose score is opened next
     oom_score = os.open("self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=proc)
     os.close(proc)
     if tier == "namespaces":
         confinement.drop_privileges(become_nobody=True)
-        with contextlib.suppress(OSError):  # the read-only root holds without it; older kernels have none
+        with contextlib.suppress(OSError):  # older kernels lack Landlock; the read-only root holds without it
             confinement.restrict_files(readable)
     elif tier == "landlock":
         confinement.drop_privileges(become_nobody=confinement.reachable_by_nobody(readable))

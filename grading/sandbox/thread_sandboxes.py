@@ -1,7 +1,7 @@
-"""What one thread of the judge runs programs in: a sandbox for samples, another for checkers, and the compiler.
+"""The sandboxes of one thread of the judge: one for samples, another for checkers.
 
-A sandbox is taken into use only when probes have shown that it holds. Expected outputs go to the sandbox for checkers
-and never to the one for samples, whose programs may still be alive when their answer is checked.
+A sandbox is used only after probes have shown that it holds. Expected outputs go to the sandbox for checkers and never
+to the one for samples, whose programs may still be alive when their answer is checked.
 """
 
 import threading
@@ -16,8 +16,8 @@ from alphamix.grading.sandbox.zygote_handle import TierUnavailableError, Zygote,
 from alphamix.grading.types import Language, Verdict
 
 
-class Bench:
-    """One zygote for samples, and one for checkers once there is a checker to run. Belongs to one thread."""
+class ThreadSandboxes:
+    """One zygote for samples, and one for checkers, started when there is a checker to run. Belongs to one thread."""
 
     def __init__(
         self,
@@ -26,8 +26,9 @@ class Bench:
         closing: threading.Event,
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start in the first tier that is proven to hold. `on_idle` is called, again and again, while a sample's
-        program neither computes nor ends. Raises GradingError.
+        """Start a sandbox in the first tier that is proven to hold. Raises GradingError if there is none.
+
+        `on_idle` is called repeatedly while a sample's program neither computes nor ends.
         """
         self._compiler = compiler
         self._closing = closing
@@ -52,11 +53,11 @@ class Bench:
         limits: ProcessLimits,
         num_tests: int,
     ) -> tuple[Process | None, Outcome]:
-        """Start a process of a program, which must be ended, and say how its compilation went.
+        """Start a process of a program, and return it with the outcome of compilation. The caller must end it.
 
         Raises:
-            ZygoteDiedError: this bench is of no more use.
-            GradingError: programs in this language cannot be run here.
+            ZygoteDiedError: The sandbox failed; start new ones.
+            GradingError: Programs in this language cannot be run here.
         """
         if language == "python":
             process = PythonProcess(zygote, source, entry_point, limits, num_tests)
