@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, betaln
+from scipy.special import betaln
 
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -38,15 +38,6 @@ class Pair:
     """`co_failure`, had the two failed on unrelated problems; None for a single problem."""
     dependence: Estimate | None
     """`co_failure` - `independent`: the covariance of the two misses over problems. Below 0: they fail apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class SolveRates:
-    """Share of accepted samples per cell, with Jeffreys intervals."""
-
-    value_MP: Floats
-    low_MP: Floats
-    high_MP: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +130,6 @@ def cross_fitted_wins(n_2P: Ints, c_2P: Ints, seed: int) -> tuple[Floats, Floats
     c_A = np.random.default_rng(seed).hypergeometric(c_2P, n_2P - c_2P, half_2P)
     d_A, d_B = (first - second for first, second in (c_A / half_2P, (c_2P - c_A) / (n_2P - half_2P)))
     return d_B * (d_A > 0), -d_B * (d_A < 0)
-
-
-def solve_rates(outcomes: Outcomes, level: float = 0.95) -> SolveRates:
-    """Solve rate of each policy on each problem with the Jeffreys interval of that one cell.
-
-    Quantiles of Beta(c + ½, n - c + ½); the end is 0 where c = 0 and 1 where c = n (Brown, Cai & DasGupta 2001,
-    Statistical Science 16, 101-133). Intervals of M · P cells at once: some miss their rate by chance.
-    """
-    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
-    low_MP, high_MP = (betaincinv(c_MP + 0.5, n_MP - c_MP + 0.5, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
-    return SolveRates(outcomes.solve_rate_MP, np.where(c_MP == 0, 0.0, low_MP), np.where(c_MP == n_MP, 1.0, high_MP))
 
 
 def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:

@@ -1,10 +1,10 @@
 """What each policy adds to the ensemble at a fixed budget.
 
-The value of a set of policies is the expected coverage of its best allocation, under the posterior and with no limit
-on samples: model-based, so that every set has one. Two questions: what goes away without this policy, when its samples
-are spent as well as can be on the others (marginal contribution)? And what is its fair share of the whole (Shapley
-value: its marginal contribution averaged over all orders in which the policies can join)? Of two policies that do the
-same, the first is 0 for both, the second half of what they do.
+The value of a set of policies is the expected coverage of its best allocation, under the posterior and with no limit on
+samples, so that every set has a value. Two numbers follow. The *marginal contribution* of a policy is what is lost
+without it, when its samples are spent as well as possible on the others. Its *Shapley value* is the marginal
+contribution averaged over all orders in which policies can join. Of two identical policies,
+each has a marginal contribution of 0, and half of what the two add as its Shapley value.
 """
 
 from collections.abc import Iterator
@@ -19,30 +19,30 @@ from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 
-_MAX_ORDERS = 5040  # of 7 policies: 127 sets, so few solutions that all orders are taken
+_MAX_ORDERS = 5040
+"""Orders of 7 policies. These have only 127 sets to solve, so all orders are taken; of more policies some are drawn."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """Of one policy, in coverage."""
+    """Contribution of one policy, in coverage."""
 
     marginal: float
     shapley: float
     shapley_stderr: float
-    """Of the orders that were drawn; 0 where all were taken."""
+    """Standard error from drawing orders at random; 0 where all orders were taken."""
 
 
 def contributions(posterior: Posterior, budget: Budget, orders: int = 30, seed: int = 0) -> list[Contribution]:
-    """Marginal contribution and Shapley value of each policy, in the posterior's order.
+    """Return the marginal contribution and the Shapley value of each policy, in the posterior's order.
+
+    Shapley values sum to the value of all policies together.
 
     Args:
         posterior: beliefs about solve rates.
         budget: per problem, the same for every set.
-        orders: how many orders to draw at random where there are too many for all (8 policies or more).
-        seed: of the drawing.
-
-    Returns:
-        One per policy; Shapley values sum to the value of all policies together.
+        orders: number of orders to draw at random where there are too many to take all (8 policies or more).
+        seed: seed of that draw.
     """
     value = _Values(posterior, budget)
     num_policies = len(budget.cost_M)
@@ -52,11 +52,12 @@ def contributions(posterior: Posterior, budget: Budget, orders: int = 30, seed: 
     is_exact = len(added_OM) == factorial(num_policies)
     stderr_M = np.zeros(num_policies) if is_exact else added_OM.std(axis=0, ddof=1) / np.sqrt(len(added_OM))
     rows = zip(marginal_M, added_OM.mean(axis=0).tolist(), stderr_M.tolist(), strict=True)
+    # Without branch and bound a larger set can come out worse by a trace, which is no loss.
     return [Contribution(max(0.0, marginal), shapley, stderr) for marginal, shapley, stderr in rows]
 
 
 class _Values:
-    """The value of each set of policies, computed once."""
+    """Values of sets of policies, each computed once."""
 
     def __init__(self, posterior: Posterior, budget: Budget) -> None:
         self._posterior, self._budget = posterior, budget
@@ -85,7 +86,7 @@ def _orders(num_policies: int, orders: int, seed: int) -> Iterator[tuple[int, ..
 
 
 def _added(order: tuple[int, ...], value: _Values) -> Floats:
-    """What each policy adds when it joins those before it."""
+    """Return what each policy adds when it joins those before it, `[M]`."""
     added_M = np.zeros(len(order))
     for position, m in enumerate(order):
         added_M[m] = value(frozenset(order[: position + 1])) - value(frozenset(order[:position]))

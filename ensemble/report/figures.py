@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.atomic_files import appearing
-from alphamix.ensemble.mixture.compare_arms import Figures
+from alphamix.ensemble.mixture.compare_arms import ArmEstimates
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
 from alphamix.ensemble.report.tables import alpha_label, arm_label
 from alphamix.ensemble.statistics.intervals import Estimate
@@ -74,7 +74,7 @@ def draw_arms(analysis: Analysis) -> Figure:
     return figure
 
 
-def _draw_figures(axes: Any, figures: Figures, row: int) -> None:
+def _draw_figures(axes: Any, figures: ArmEstimates, row: int) -> None:
     """Naive above, honest below it, each with its whiskers."""
     shown = {"naive": figures.naive, **{f"honest, new {by}": figures.honest.get(by) for by in DIVISIONS}}
     for (label, estimate), colour, offset in zip(shown.items(), _HONESTY_COLOURS, (-0.2, 0.0, 0.2), strict=True):

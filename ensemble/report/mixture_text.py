@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from alphamix.ensemble.mixture.compare_arms import Comparison, Figures
+from alphamix.ensemble.mixture.compare_arms import ArmEstimates, Comparison
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS, CrossFit, Division
 from alphamix.ensemble.report.tables import (
     allocation_label,
@@ -127,7 +127,7 @@ def as_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
     }
 
 
-def _figures(figures: Figures | None, by: Division) -> dict[str, Any]:
+def _figures(figures: ArmEstimates | None, by: Division) -> dict[str, Any]:
     honest = figures.honest.get(by) if figures else None
     return {
         "naive": figures.naive.value if figures else None,
@@ -152,7 +152,7 @@ def _arms(comparison: Comparison) -> Table:
     return plain_table(["arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)], rows)
 
 
-def _row(figures: Figures) -> list[Estimate | None]:
+def _row(figures: ArmEstimates) -> list[Estimate | None]:
     return [figures.naive, *(figures.honest.get(by) for by in DIVISIONS)]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
 from alphamix.ensemble.arrays import Floats, Ints
-from alphamix.ensemble.statistics.pass_at_k import coverage, sampling_covariance
+from alphamix.ensemble.statistics.pass_at_k import coverage, sampling_variance
 
 Kind = Literal["new problems", "fixed benchmark"]
 Method = Literal["percentile", "bca"]
@@ -143,26 +143,8 @@ def coverage_on_fixed_benchmark(
         UndefinedError: some 2·k_j > n_j: no unbiased estimator of the sampling variance exists.
     """
     covered_P = coverage(num_samples_MP, num_correct_MP, allocation_M)
-    variance_P = sampling_covariance(num_samples_MP, num_correct_MP, allocation_M, allocation_M)
+    variance_P = sampling_variance(num_samples_MP, num_correct_MP, allocation_M)
     return _normal(covered_P, variance_P, level, lowest=0.0)
-
-
-def difference_on_fixed_benchmark(
-    num_samples_MP: Ints, num_correct_MP: Ints, allocation_M: ArrayLike, other_M: ArrayLike, level: float = 0.95
-) -> Estimate:
-    """Mean coverage of one allocation less that of another, on these very problems.
-
-    Both are estimated from the same samples: var(a - b) = var(a) - 2 cov(a, b) + var(b), each term unbiased.
-    Arguments and errors as `coverage_on_fixed_benchmark`, the error for either allocation; clipped to [-1, 1].
-    """
-    counts = num_samples_MP, num_correct_MP
-    difference_P = coverage(*counts, allocation_M) - coverage(*counts, other_M)
-    variance_P = (
-        sampling_covariance(*counts, allocation_M, allocation_M)
-        - 2 * sampling_covariance(*counts, allocation_M, other_M)
-        + sampling_covariance(*counts, other_M, other_M)
-    )
-    return _normal(difference_P, variance_P, level, lowest=-1.0)
 
 
 def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, lowest: float) -> Estimate:

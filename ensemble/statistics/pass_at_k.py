@@ -15,7 +15,6 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaln, xlogy
 
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.errors import EnsembleError
@@ -63,15 +62,6 @@ def pass_at_k(num_samples: ArrayLike, num_correct: ArrayLike, k: ArrayLike) -> F
     return _chances(num_samples, num_correct, k)[1]
 
 
-def pass_hat_k(num_samples: ArrayLike, num_correct: ArrayLike, k: ArrayLike) -> Floats:
-    """Chance that all of k samples are accepted, C(c, k) / C(n, k): pass^k of Yao et al. 2024, arXiv 2406.12045.
-
-    Unbiased for p^k. Arguments and errors as `miss`.
-    """
-    n = np.asarray(num_samples)
-    return miss(n, n - np.asarray(num_correct), k)
-
-
 def pass_at_ks(num_samples: ArrayLike, num_correct: ArrayLike, ks: Sequence[int]) -> Floats:
     """pass@k for many k in one pass, in time proportional to the largest.
 
@@ -91,16 +81,6 @@ def pass_at_ks(num_samples: ArrayLike, num_correct: ArrayLike, ks: Sequence[int]
             for row in rows.get(k, ()):
                 np.minimum(passed, 1.0, out=pass_KN[row, block])
     return pass_KN.reshape(len(ks), *n.shape)
-
-
-def miss_table(num_samples: ArrayLike, num_correct: ArrayLike, largest_k: int) -> Floats:
-    """`[…, largest_k + 1]` miss for every k from 0 on, in one pass. Errors as `miss`."""
-    n, c, _ = _counts(num_samples, num_correct, largest_k)
-    miss_KN = np.empty((largest_k + 1, n.size))
-    for block in _blocks(n.size):
-        for k, (missed, _) in enumerate(_one_by_one(n.ravel()[block], c.ravel()[block], largest_k)):
-            miss_KN[k, block] = missed
-    return np.moveaxis(_flushed(miss_KN, _SMALLEST).reshape(-1, *n.shape), 0, -1)
 
 
 def coverage(num_samples_MP: Ints, num_correct_MP: Ints, allocation_M: ArrayLike) -> Floats:
@@ -123,108 +103,24 @@ def coverage(num_samples_MP: Ints, num_correct_MP: Ints, allocation_M: ArrayLike
     return _chances_of(num_samples_MP, num_correct_MP, allocation_M)[1]
 
 
-def sampling_covariance(
-    num_samples_MP: Ints, num_correct_MP: Ints, allocation_M: ArrayLike, other_M: ArrayLike
-) -> Floats:
-    """Covariance, over new samples of the same problem, of the coverage estimates of two allocations a and b.
+def sampling_variance(num_samples_MP: Ints, num_correct_MP: Ints, allocation_M: ArrayLike) -> Floats:
+    """Return the variance of `coverage` over new samples of the same problem, estimated without bias, `[P]`.
 
-    Both estimates use the same samples. Unbiased: Π_j miss(a_j)·miss(b_j) - Π_j miss(a_j + b_j), of which the second
-    term estimates the product of the expectations Π_j (1 - p_j)^(a_j + b_j). With a = b it is the sampling variance.
-    On one problem it can be negative; only the mean over problems is of use.
-
-    Returns:
-        `[P]` covariance of each problem.
+    The estimate is (Π_j miss(k_j))² - Π_j miss(2·k_j): the second term estimates the squared expectation,
+    Π_j (1 - p_j)^(2·k_j). On one problem it can be negative, so only its mean over problems is of use.
 
     Raises:
-        UndefinedError: some a_j + b_j > n_j, for which no unbiased estimator exists.
+        UndefinedError: some 2·k_j > n_j, for which no unbiased estimator exists.
     """
-    a_M, b_M = np.asarray(allocation_M), np.asarray(other_M)
-    together_P, _ = _chances_of(num_samples_MP, num_correct_MP, a_M + b_M)
-    a_P, _ = _chances_of(num_samples_MP, num_correct_MP, a_M)
-    b_P, _ = _chances_of(num_samples_MP, num_correct_MP, b_M)
-    return a_P * b_P - together_P
-
-
-def random_mixture_coverage(num_samples_MP: Ints, num_correct_MP: Ints, weights_M: ArrayLike, budget: int) -> Floats:
-    """Chance per problem that `budget` samples solve it, each from a policy drawn at random with these weights.
-
-    Unbiased for 1 - (1 - Σ_j w_j p_j)^budget: the mean of `coverage` over k ~ Multinomial(budget, w), by convolution.
-
-    Args:
-        num_samples_MP: `[M, P]` graded samples.
-        num_correct_MP: `[M, P]` accepted samples.
-        weights_M: `[M]`, not negative; scaled to sum 1.
-        budget: samples per problem.
-
-    Returns:
-        `[P]` coverage of each problem.
-
-    Raises:
-        UndefinedError: a policy with a positive weight, which might be drawn every time, has n_j < budget.
-        ValueError: weights that are no distribution.
-    """
-    weights_M = _shares(weights_M)
-    used_M = weights_M > 0
-    miss_MPK = miss_table(num_samples_MP[used_M], num_correct_MP[used_M], budget)
-    return 1.0 - random_mixture_miss(miss_MPK, weights_M[used_M])
-
-
-def random_mixture_miss(miss_MPK: Floats, weights_M: ArrayLike) -> Floats:
-    """Mean of Π_j miss_j(k_j) over k ~ Multinomial(K - 1, w), for any table of misses: unbiased ones, or a posterior's.
-
-    The counts of a multinomial are independent Poisson counts with means (K - 1)·w_j, given that they sum to K - 1. So
-    each policy's row is weighted with its Poisson chances, the rows are convolved, and the entry for K - 1 is divided
-    by the chance of that sum, which is what a problem that nobody solves gets. All terms are positive, so no digits
-    are lost; what is below 1e-150 counts as 0.
-
-    Args:
-        miss_MPK: `[M, P, K]` chance that k samples of a policy all fail on a problem, k = 0 … K - 1.
-        weights_M: `[M]`, not negative; scaled to sum 1.
-
-    Returns:
-        `[P]` chance that all K - 1 samples fail.
-    """
-    weights_M = _shares(weights_M)
-    num_policies, num_problems, num_ks = miss_MPK.shape
-    if len(weights_M) != num_policies:
-        raise ValueError(f"{len(weights_M)} weights for {num_policies} policies: give one per policy")
-    k_K, mean_M1 = np.arange(num_ks), (num_ks - 1) * weights_M[:, None]
-    poisson_MK = np.exp(xlogy(k_K, mean_M1) - gammaln(k_K + 1) - mean_M1)
-    missed_P = np.empty(num_problems)
-    for block in _blocks(num_problems, _MIXED_PROBLEMS):
-        unsolved_1K = np.ones((1, num_ks))
-        first_KP, *others_MKP = (
-            _flushed(poisson_K[:, None] * np.concatenate([miss_PK[block], unsolved_1K]).T, _NEGLIGIBLE)
-            for poisson_K, miss_PK in zip(poisson_MK, miss_MPK, strict=True)
-        )
-        merged_KP = first_KP
-        for other_KP in others_MKP:
-            merged_KP = _flushed(_convolved(merged_KP, other_KP), _NEGLIGIBLE)
-        missed_P[block] = merged_KP[-1, :-1] / merged_KP[-1, -1]
-    return missed_P
-
-
-def _convolved(left_KP: Floats, right_KP: Floats) -> Floats:
-    """Σ_t left[t]·right[s - t] for every s < K and every column."""
-    total_KP, term_KP = np.zeros_like(left_KP), np.empty_like(left_KP)
-    num_ks = len(left_KP)
-    for t, left_P in enumerate(left_KP):
-        if left_P.any():
-            np.multiply(right_KP[: num_ks - t], left_P, out=term_KP[t:])
-            total_KP[t:] += term_KP[t:]
-    return total_KP
+    allocation_M = np.asarray(allocation_M)
+    twice_P, _ = _chances_of(num_samples_MP, num_correct_MP, 2 * allocation_M)
+    once_P, _ = _chances_of(num_samples_MP, num_correct_MP, allocation_M)
+    return once_P * once_P - twice_P
 
 
 def _flushed(chances: Floats, least: float) -> Floats:
     chances[chances < least] = 0.0
     return chances
-
-
-def _shares(weights_M: ArrayLike) -> Floats:
-    weights = np.asarray(weights_M, np.float64)
-    if not (np.all(np.isfinite(weights)) and np.all(weights >= 0) and weights.sum() > 0):
-        raise ValueError(f"weights must be finite, 0 or more, and not all 0; got {weights.tolist()}")
-    return weights / weights.sum()
 
 
 def _chances_of(num_samples_MP: Ints, num_correct_MP: Ints, allocation_M: ArrayLike) -> tuple[Floats, Floats]:

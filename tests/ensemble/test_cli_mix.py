@@ -119,7 +119,7 @@ def test_at_least_so_many_policies(capsys, table):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--budget", "100"], "a budget of 100 samples exceeds the 72 that the limits allow"),
+        (["--budget", "100"], "a budget of 100 samples exceeds the 72 that can be scored"),
         (["--budget", "2.5"], "2.5 is no number of samples"),
         (["--budget", "nan"], "no finite number"),
         (["--budget", "inf", "--cost", "tokens"], "no finite number"),

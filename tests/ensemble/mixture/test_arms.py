@@ -12,7 +12,14 @@ import alphamix.ensemble.mixture.cross_fitting as crossfits
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split
-from alphamix.ensemble.mixture.compare_arms import Figures, Honesty, compare, equal_gains, gain_over, matched_budget
+from alphamix.ensemble.mixture.compare_arms import (
+    ArmEstimates,
+    Honesty,
+    compare,
+    equal_gains,
+    gain_over,
+    matched_budget,
+)
 from alphamix.ensemble.mixture.cross_fitting import CrossFit
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems, student_interval
@@ -79,7 +86,7 @@ def test_a_split_in_tokens_spends_what_its_shares_cost():
     assert Split({"m1": 1.0}, budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [0, 3]
     dear_first = Budget(100.0, np.array([30.0, 10.0]), "tokens")  # 3 and 2 samples would cost 110
     assert Split.equal(("m0", "m1"), dear_first).choose(OPPOSITES, np.array([9, 9])).tolist() == [2, 2]
-    with pytest.raises(UndefinedError, match=r"all on policy 'm0' are 10 samples per problem, but only 4"):
+    with pytest.raises(UndefinedError, match="the whole budget buys 10 samples of policy 'm0' per problem, but only 4"):
         BestSingle(budget).choose(OPPOSITES, np.array([4, 4]))
 
 
@@ -164,7 +171,7 @@ def test_undefined_figures_are_missing_with_a_reason_never_zero():
     result = compare(outcomes, samples(6), honesty)
     assert set(result.arms) == {"mixture", "equal"}
     assert result.gains == {}
-    assert "all on policy 'm0' are 6 samples per problem, but only 4" in result.undefined["best_single"]
+    assert "the whole budget buys 6 samples of policy 'm0' per problem, but only 4" in result.undefined["best_single"]
     assert set(result.expected) == {"m0", "m1"}
     result = compare(outcomes, samples(3), honesty)
     assert set(result.gains["mixture"].honest) == {"problems"}
@@ -172,7 +179,7 @@ def test_undefined_figures_are_missing_with_a_reason_never_zero():
 
 
 def test_one_problem_cannot_be_cross_fitted_by_problems():
-    with pytest.raises(UndefinedError, match="needs 2 problems"):
+    with pytest.raises(UndefinedError, match="needs at least 2 problems"):
         honest_P(outcomes_of([[1]]), BestSingle(samples(1, 1)), BY_PROBLEMS)
     with pytest.raises(UndefinedError, match="needs 9 samples everywhere, but one cell has 4"):
         honest_P(OPPOSITES, BestSingle(samples(1)), CrossFit("samples", 9, 1, 0))
@@ -212,7 +219,7 @@ def five_identical_policies(seed) -> Outcomes:
     return outcomes_of(rng.binomial(50, rng.beta(0.2, 1.0, 60), size=(5, 60)), n=50)
 
 
-def gain_of_equal_split(outcomes) -> Figures:
+def gain_of_equal_split(outcomes) -> ArmEstimates:
     by = {"problems": CrossFit("problems", 3, 10, 0), "samples": CrossFit("samples", 2, 10, 0)}
     resampling, budget = Resampling(resamples=400), samples(10, 5)
     rules = (BestSingle(budget), Split.equal(outcomes.policies, budget))

@@ -1,7 +1,7 @@
-"""Branch and bound: split the region at a policy's number of samples, drop what cannot hold anything better.
+"""Branch and bound: split a region at one policy's number of samples, and drop the parts that hold nothing better.
 
-Best bound first; a node's bound is that of `relaxation`. Stopped early it still leaves a proven bound, the highest of
-the nodes that were not looked into.
+The node with the highest bound is split first, and a node's bound is that of its relaxation. Stopped early, the search
+still leaves a proven bound: the highest of the nodes not yet split.
 """
 
 import heapq
@@ -10,36 +10,40 @@ from dataclasses import replace
 import numpy as np
 
 from alphamix.ensemble.arrays import Floats, Ints
-from alphamix.ensemble.mixture.local_search import fill
-from alphamix.ensemble.mixture.relaxation import Misses, Region, Relaxed, relax
+from alphamix.ensemble.mixture.optimiser.local_search import fill
+from alphamix.ensemble.mixture.optimiser.relaxation import Region, Relaxed, relax
+from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 CLOSED = 1e-9
-"""A gap of at most so much is rounding noise."""
+"""Largest gap between bound and coverage that counts as none: both carry rounding noise of this order."""
 
 
-def branch_and_bound(misses: Misses, region: Region, relaxed: Relaxed, k_M: Ints, max_nodes: int) -> tuple[Ints, float]:
-    """Improve an allocation until its gap is closed or so many nodes are split.
+def branch_and_bound(
+    posterior: Posterior, region: Region, relaxed: Relaxed, k_M: Ints, max_nodes: int
+) -> tuple[Ints, float]:
+    """Improve an allocation until its gap is closed or `max_nodes` nodes have been split.
 
     Args:
-        misses: the objective.
-        region: not empty.
-        relaxed: the region's relaxation.
+        posterior: beliefs about solve rates.
+        region: where to search; it must not be empty.
+        relaxed: the relaxation of the region.
         k_M: `[M]` a good allocation in the region.
-        max_nodes: nodes to split at most.
+        max_nodes: maximum number of nodes to split.
 
     Returns:
         `[M]` the best allocation found, and a bound for all allocations in the region.
     """
-    best_M, best, dropped = k_M, covered(misses, k_M), 0.0
+    best_M, best, dropped = k_M, posterior.coverage(k_M), 0.0
+    # The second entry, a running number, orders nodes of equal bound, so that the search is deterministic.
     heap = [(-relaxed.upper_bound, 0, region, relaxed)]
     for number in range(max_nodes):
         if not heap or -heap[0][0] <= best + CLOSED:
             break
         _, _, node, relaxed = heapq.heappop(heap)
         for side, child in enumerate(_split(node, relaxed.k_M)):
-            found = relax(misses, child, np.rint(relaxed.k_M).astype(np.int64))
-            candidate_M = fill(misses, child, rounded_down(child, found.k_M))
-            if (candidate_M > 0).sum() >= region.min_policies and (value := covered(misses, candidate_M)) > best:
+            found = relax(posterior, child, np.rint(relaxed.k_M).astype(np.int64))
+            candidate_M = fill(posterior, child, rounded_down(child, found.k_M))
+            if (candidate_M > 0).sum() >= region.min_policies and (value := posterior.coverage(candidate_M)) > best:
                 best_M, best = candidate_M, value
             if found.upper_bound > best + CLOSED:
                 heapq.heappush(heap, (-found.upper_bound, 2 * number + side + 1, child, found))
@@ -49,13 +53,17 @@ def branch_and_bound(misses: Misses, region: Region, relaxed: Relaxed, k_M: Ints
 
 
 def rounded_down(region: Region, k_M: Floats) -> Ints:
-    """Whole numbers in the region below a real point of it."""
+    """Return whole numbers in the region at or below a real point of it."""
     whole_M = np.clip(np.floor(k_M + 1e-9).astype(np.int64), region.lower_M, region.upper_M)
     return whole_M if region.left(whole_M) >= 0 else region.lower_M
 
 
 def _split(region: Region, k_M: Floats) -> list[Region]:
-    """Split where the relaxed number is furthest from whole; else at a policy left out; else where most are left."""
+    """Split a region in two at one policy.
+
+    The policy is the one whose relaxed number is furthest from whole. If all are whole, it is one that must still be
+    added to reach `min_policies`, else the one with most numbers left.
+    """
     width_M = region.upper_M - region.lower_M
     if not width_M.any():
         return []
@@ -75,12 +83,7 @@ def _split(region: Region, k_M: Floats) -> list[Region]:
 
 
 def _with_needed_policies(region: Region) -> Region:
-    """Raise lower limits to 1 where no policy can be left out any more."""
+    """Raise lower limits to 1 where leaving out one more policy would leave too few."""
     if (region.upper_M > 0).sum() > region.min_policies:
         return region
     return replace(region, lower_M=np.maximum(region.lower_M, np.minimum(region.upper_M, 1)))
-
-
-def covered(misses: Misses, k_M: Ints) -> float:
-    """Coverage of an allocation."""
-    return float(-np.expm1(misses.log_miss(k_M).sum(axis=0)) @ misses.weight_P)
