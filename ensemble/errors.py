@@ -1,8 +1,8 @@
-"""What a user can mend: every error of this package that is told in one line has this base.
+"""Base of the errors that the user can fix, which the command line prints as one line.
 
-Light on purpose: the command line catches it without importing what raises it.
+The module imports nothing, so that the command line can catch these errors without importing the code that raises them.
 """
 
 
 class EnsembleError(ValueError):
-    """Something that was given does not hold: the message says what, then what to do."""
+    """Invalid input. The message gives the cause, then the cure."""

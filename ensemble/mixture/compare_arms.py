@@ -70,8 +70,8 @@ class Comparison:
     contributions: dict[str, Contribution]
     """What each policy adds."""
     arms: dict[str, Arm]
-    """Arms by name: `mixture`, the splits (`equal` and others), adaptive arms and `best_single`. An arm is missing where
-    even its naive estimate is undefined."""
+    """Arms by name: `mixture`, splits (`equal` and others), adaptive arms and `best_single`. An arm is missing where even
+    its naive estimate is undefined."""
     coverage: dict[str, ArmEstimates]
     """Coverage of each arm."""
     gains: dict[str, ArmEstimates]

@@ -184,5 +184,5 @@ def test_the_sampling_variance_needs_twice_the_samples():
     ("n", "c", "k"), [(5, 6, 1), (5, -1, 1), (5, 1, -1), (5, 1.5, 1), (5, 1, 0.5), (float("nan"), 1, 1)]
 )
 def test_impossible_counts_are_refused(n, c, k):
-    with pytest.raises(ValueError, match="counts need"):
+    with pytest.raises(ValueError, match="impossible counts"):
         miss(n, c, k)
