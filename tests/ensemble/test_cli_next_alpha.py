@@ -66,9 +66,9 @@ def test_alphas_come_from_a_file_of_policies_and_from_words(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("names", "more", "told"),
     [
-        (["a", "b", "c"], [], "α is known of 0 policies"),
+        (["a", "b", "c"], [], "with a known α, and there are 0"),
         (["s@+0.00", "t@+1.00", "t@+2.00"], [], "choose one with --sweep"),
-        (["s@+0.00", "s@+1.00", "s@+2.00"], ["--sweep", "t"], "no sweep 't'"),
+        (["s@+0.00", "s@+1.00", "s@+2.00"], ["--sweep", "t"], "unknown sweep 't'"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s"], "NAME=VALUE"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s@+0.00=inf"], "NAME=VALUE"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--budget", "0"], "--budget"),
