@@ -146,7 +146,7 @@ class BestSingle:
         if np.any(k_M > limit_M):
             m = int((k_M > limit_M).argmax())
             raise UndefinedError(
-                f"the whole budget buys {k_M[m]} samples of policy {outcomes.policies[m]!r} per problem, but only "
+                f"on policy {outcomes.policies[m]!r} alone the budget buys {k_M[m]} samples per problem, but only "
                 f"{limit_M[m]} can be scored: draw more, or lower the budget"
             )
         covered_M = self.merit(outcomes, np.diag(k_M)).sum(axis=1)

@@ -7,6 +7,7 @@ mixture) and `shapley` (what each policy adds). The command line and the report 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,16 @@ class ArmEstimates:
         return self.naive.value - self.honest[by].value if by in self.honest else None
 
 
+def naive_and_honest(estimates: ArmEstimates | None, by: Division) -> dict[str, Any]:
+    """Return the naive estimate, and the honest one by a division with its interval, as JSON; null where undefined."""
+    honest = estimates.honest.get(by) if estimates else None
+    return {
+        "naive": estimates.naive.value if estimates else None,
+        "honest": honest.value if honest else None,
+        "interval": honest.interval if honest else None,
+    }
+
+
 @dataclass(frozen=True)
 class RandomMixture:
     """The best random routing. All values are expected under the posterior, with no limit on samples."""
@@ -70,8 +81,8 @@ class Comparison:
     contributions: dict[str, Contribution]
     """What each policy adds."""
     arms: dict[str, Arm]
-    """Arms by name: `mixture`, splits (`equal` and others), adaptive arms and `best_single`. An arm is missing where even
-    its naive estimate is undefined."""
+    """Arms by name: `mixture`, splits (`equal` and others), adaptive arms and `best_single`. An arm is missing where
+    even its naive estimate is undefined."""
     coverage: dict[str, ArmEstimates]
     """Coverage of each arm."""
     gains: dict[str, ArmEstimates]

@@ -16,7 +16,8 @@ from typing import Any
 import tomli_w
 
 from alphamix.ensemble.analysis.paper_claims import content
-from alphamix.ensemble.analysis.run_analysis import Analysis, analyse, summary
+from alphamix.ensemble.analysis.run_analysis import Analysis, analyse
+from alphamix.ensemble.analysis.run_summary import summary
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import Inputs
 from alphamix.ensemble.experiment.schema import GradingSection

@@ -86,7 +86,7 @@ def test_a_split_in_tokens_spends_what_its_shares_cost():
     assert Split({"m1": 1.0}, budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [0, 3]
     dear_first = Budget(100.0, np.array([30.0, 10.0]), "tokens")  # 3 and 2 samples would cost 110
     assert Split.equal(("m0", "m1"), dear_first).choose(OPPOSITES, np.array([9, 9])).tolist() == [2, 2]
-    with pytest.raises(UndefinedError, match="the whole budget buys 10 samples of policy 'm0' per problem, but only 4"):
+    with pytest.raises(UndefinedError, match="on policy 'm0' alone the budget buys 10 samples per problem, but only 4"):
         BestSingle(budget).choose(OPPOSITES, np.array([4, 4]))
 
 
@@ -171,7 +171,7 @@ def test_undefined_figures_are_missing_with_a_reason_never_zero():
     result = compare(outcomes, samples(6), honesty)
     assert set(result.arms) == {"mixture", "equal"}
     assert result.gains == {}
-    assert "the whole budget buys 6 samples of policy 'm0' per problem, but only 4" in result.undefined["best_single"]
+    assert "on policy 'm0' alone the budget buys 6 samples per problem, but only 4" in result.undefined["best_single"]
     assert set(result.expected) == {"m0", "m1"}
     result = compare(outcomes, samples(3), honesty)
     assert set(result.gains["mixture"].honest) == {"problems"}
