@@ -8,7 +8,7 @@ correction over all claims examined. The statements are our wording, and no numb
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import t as student
@@ -16,12 +16,33 @@ from scipy.stats import t as student
 from alphamix.ensemble.analysis.complementarity import cross_fitted_wins
 from alphamix.ensemble.analysis.failure_frontier import failure_rates, moderate_range
 from alphamix.ensemble.arrays import Floats
-from alphamix.ensemble.budget import Currency
+from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.trend_test import TrendLine, trend
 
 ClaimVerdict = Literal["supported", "refuted", "undecided", "not examined"]
+
+_STATEMENTS = {
+    "trade": (
+        "Training under higher coverage trades optimisation failures for correctness failures.",
+        "Optimisation failures that rise, or correctness failures that fall, from α = 0 to α = 1.",
+    ),
+    "interpolation": (
+        "Interpolation traces the line between the two ends.",
+        "Rates with the opposite trend within 0 ≤ α ≤ 1, or an inner α whose rate lies outside those of the ends.",
+    ),
+    "extrapolation": (
+        "Extrapolation continues the line beyond its ends.",
+        "More optimisation failures at moderate α > 1 than at α = 1, or more correctness failures at moderate α < 0 than "
+        "at α = 0.",
+    ),
+    "problems": (
+        "The two ends solve different problems.",
+        "An end that one half of the samples puts ahead on some problems, and the other half behind on the same.",
+    ),
+}
+"""The claims about α: each statement, and the observations that would refute it."""
 
 
 @dataclass(frozen=True)
@@ -69,42 +90,23 @@ def examine(
         resampling: how intervals are made; p-values are compared with 1 - `level`.
     """
     alpha_claims = _AlphaClaims(outcomes, TrendLine.of(outcomes, alphas), resampling)
-    claims = [
-        _claim(
-            "trade",
-            "Training under higher coverage trades optimisation failures for correctness failures.",
-            "Optimisation failures that rise, or correctness failures that fall, from α = 0 to α = 1.",
-            alpha_claims.trade(),
-        ),
-        _claim(
-            "interpolation",
-            "Interpolation traces the line between the two ends.",
-            "Rates with the opposite trend within 0 ≤ α ≤ 1, or an inner α whose rate lies outside those of the ends.",
-            alpha_claims.interpolation(),
-        ),
-        _claim(
-            "extrapolation",
-            "Extrapolation continues the line beyond its ends.",
-            "More optimisation failures at moderate α > 1 than at α = 1, or more correctness failures at moderate "
-            "α < 0 than at α = 0.",
-            alpha_claims.extrapolation(alphas),
-        ),
-        _claim(
-            "problems",
-            "The two ends solve different problems.",
-            "An end that one half of the samples puts ahead on some problems, and the other half behind on the same.",
-            alpha_claims.problems(),
-        ),
-        *(
+    parts = {
+        "trade": alpha_claims.trade(),
+        "interpolation": alpha_claims.interpolation(),
+        "extrapolation": alpha_claims.extrapolation(alphas),
+        "problems": alpha_claims.problems(),
+    }
+    claims = [_claim(key, *_STATEMENTS[key], found) for key, found in parts.items()]
+    for currency in CURRENCIES:
+        found = _gain(gains.get(currency), currency, len(outcomes.problems))
+        claims.append(
             _claim(
                 f"ensemble.{currency}",
                 f"The ensemble covers more than the best single policy at matched {currency}.",
                 f"Cross-fitted coverage below that of the best single policy for the same {currency}.",
-                _gain(gains.get(currency), currency, len(outcomes.problems)),
+                found,
             )
-            for currency in get_args(Currency)
-        ),
-    ]
+        )
     return _decide(claims, 1 - resampling.level)
 
 
@@ -185,7 +187,9 @@ class _AlphaClaims:
         for (name, end), beyond in sides.items():
             if beyond:
                 at = self._at(name)
-                statistic = f"{name} failures at α = {end:g} - mean at α = {_listed(beyond)}"
+                statistic = (
+                    f"{name} failures at α = {end:g} - mean at α = {', '.join(f'{alpha:g}' for alpha in beyond)}"
+                )
                 differences[statistic] = at[end] - np.mean([at[alpha] for alpha in beyond], axis=0)
         return self._parts(differences) if differences else "no policy with α < 0 or α > 1 in the moderate range"
 
@@ -278,7 +282,3 @@ def _p_value(estimate: Estimate, num_problems: int) -> float:
     if estimate.stderr == 0:
         return 0.5 ** (num_problems - 1)
     return float(2 * student.sf(abs(estimate.value) / estimate.stderr, num_problems - 1))
-
-
-def _listed(alphas: Sequence[float]) -> str:
-    return ", ".join(f"{alpha:g}" for alpha in alphas)

@@ -130,7 +130,9 @@ def analyse(
         OutcomesError: n depends on what was drawn.
     """
     resampling = section.resampling
-    honesty = Honesty(_crossfits(section), resampling)
+    folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
+    crossfits = {by: CrossFit(by, num_folds, section.repeats, section.seed) for by, num_folds in folds.items()}
+    honesty = Honesty(crossfits, resampling)
     try:
         comparison = compare(outcomes, budget, honesty, splits, played=played)
     except BudgetError:  # too few samples were drawn to score any mixture at this budget
@@ -212,10 +214,3 @@ def _equal_gains(outcomes: Outcomes, splits: Mapping[str, Split], honesty: Hones
     if equal is None:
         return {}
     return equal_gains(outcomes, int(equal.allocation_M(outcomes.policies).sum()), honesty, list(equal.weights))
-
-
-def _crossfits(section: AnalysisSection) -> dict[Division, CrossFit]:
-    return {
-        "problems": CrossFit("problems", section.folds, section.repeats, section.seed),
-        "samples": CrossFit("samples", section.sample_folds, section.repeats, section.seed),
-    }

@@ -30,64 +30,6 @@ from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One way to spend the budget, with its coverage of each problem."""
-
-    allocation: Mapping[str, float]
-    """Samples per problem by policy, as chosen on all outcomes; policies without samples are left out. An adaptive arm
-    has the means over problems here."""
-    naive_P: Floats
-    """`[P]` coverage under that allocation."""
-    naive_R: Floats
-    """`[R]` mean of `naive_P` over resampled problems."""
-    honest: dict[Division, CrossFitted]
-    """Cross-fitted coverage, for the divisions where it is defined."""
-    undefined: dict[Division, str]
-    """Why the honest estimate is missing, by division."""
-    cost: Estimate | None = None
-    """What an adaptive arm, which may stop early, spent per problem; None for arms that spend the whole budget."""
-
-
-def arm(
-    outcomes: Outcomes,
-    rule: AllocationRule,
-    crossfits: Mapping[Division, CrossFit],
-    resampling: Resampling,
-    allocation_M: Ints | None = None,
-) -> Arm:
-    """Choose an allocation by a rule, and score it naively and honestly.
-
-    Args:
-        outcomes: counts of fixed size.
-        rule: how to choose.
-        crossfits: how to divide the data, for each honest estimate.
-        resampling: how problems are resampled.
-        allocation_M: `[M]` the choice made on all outcomes, if it is already known.
-
-    Raises:
-        UndefinedError, BudgetError: a cell has fewer samples than the rule must spend.
-        OutcomesError: n depends on what was drawn.
-    """
-    outcomes.check_fixed_size()
-    if allocation_M is None:
-        allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
-    naive_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M)
-    naive_R = draw_weights(len(naive_P), resampling) @ naive_P
-    honest: dict[Division, CrossFitted] = {}
-    undefined: dict[Division, str] = {}
-    for by, crossfit in crossfits.items():
-        try:
-            # A fixed split is not chosen by looking at outcomes, so it has no optimism to remove, and dividing the
-            # data would only add noise.
-            is_fixed = isinstance(rule, Split)
-            honest[by] = CrossFitted(naive_P, naive_R) if is_fixed else cross_fit(outcomes, rule, crossfit, resampling)
-        except (UndefinedError, BudgetError) as error:
-            undefined[by] = str(error)
-    allocation = {policy: int(k) for policy, k in zip(outcomes.policies, allocation_M, strict=True) if k}
-    return Arm(allocation, naive_P, naive_R, honest, undefined)
-
-
-@dataclass(frozen=True)
 class Split:
     """Spend the budget in fixed shares, such as equal ones, whatever the outcomes are."""
 
@@ -98,14 +40,6 @@ class Split:
     def equal(cls, members: Sequence[str], budget: Budget) -> "Split":
         """Give each member the same number of samples, whatever they cost."""
         return cls(dict.fromkeys(members, 1.0), budget)
-
-    def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
-        """Return zeros, since nothing is chosen."""
-        return np.zeros((len(allocations_CM), len(outcomes.problems)))
-
-    def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
-        """Return `allocation_M`, whatever the outcomes and limits are."""
-        return self.allocation_M(outcomes.policies)
 
     def allocation_M(self, policies: Sequence[str]) -> Ints:
         """Divide the largest number of samples that the budget pays for, by largest remainder, `[M]`."""
@@ -184,6 +118,68 @@ class BestMixture:
     def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
         """Return the expected coverage under the posterior."""
         return _expected(outcomes, allocations_CM)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to spend the budget, with its coverage of each problem."""
+
+    allocation: Mapping[str, float]
+    """Samples per problem by policy, as chosen on all outcomes; policies without samples are left out. An adaptive arm
+    has the means over problems here."""
+    naive_P: Floats
+    """`[P]` coverage under that allocation."""
+    naive_R: Floats
+    """`[R]` mean of `naive_P` over resampled problems."""
+    honest: dict[Division, CrossFitted]
+    """Cross-fitted coverage, for the divisions where it is defined."""
+    undefined: dict[Division, str]
+    """Why the honest estimate is missing, by division."""
+    cost: Estimate | None = None
+    """What an adaptive arm, which may stop early, spent per problem; None for arms that spend the whole budget."""
+
+
+def arm(
+    outcomes: Outcomes,
+    rule: AllocationRule | Split,
+    crossfits: Mapping[Division, CrossFit],
+    resampling: Resampling,
+    allocation_M: Ints | None = None,
+) -> Arm:
+    """Choose an allocation by a rule, and score it naively and honestly.
+
+    Args:
+        outcomes: counts of fixed size.
+        rule: how to choose.
+        crossfits: how to divide the data, for each honest estimate.
+        resampling: how problems are resampled.
+        allocation_M: `[M]` the choice made on all outcomes, if it is already known.
+
+    Raises:
+        UndefinedError, BudgetError: a cell has fewer samples than the rule must spend.
+        OutcomesError: n depends on what was drawn.
+    """
+    outcomes.check_fixed_size()
+    if allocation_M is None and isinstance(rule, Split):
+        allocation_M = rule.allocation_M(outcomes.policies)
+    elif allocation_M is None:
+        allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
+    naive_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M)
+    naive_R = draw_weights(len(naive_P), resampling) @ naive_P
+    honest: dict[Division, CrossFitted] = {}
+    undefined: dict[Division, str] = {}
+    for by, crossfit in crossfits.items():
+        try:
+            if isinstance(rule, Split):
+                # Nothing was chosen by looking at outcomes, so there is no optimism to remove, and dividing the data
+                # would only add noise.
+                honest[by] = CrossFitted(naive_P, naive_R)
+            else:
+                honest[by] = cross_fit(outcomes, rule, crossfit, resampling)
+        except (UndefinedError, BudgetError) as error:
+            undefined[by] = str(error)
+    allocation = {policy: int(k) for policy, k in zip(outcomes.policies, allocation_M, strict=True) if k}
+    return Arm(allocation, naive_P, naive_R, honest, undefined)
 
 
 def _expected(outcomes: Outcomes, allocations_CM: Ints) -> Floats:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from alphamix.ensemble.allocation import largest_remainder
+from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import CURRENCIES, Budget, BudgetError, Currency
 from alphamix.ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, arm
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
-from alphamix.ensemble.mixture.cross_fitting import AllocationRule, CrossFit, Division
+from alphamix.ensemble.mixture.cross_fitting import AllocationRule, CrossFit, CrossFitted, Division
 from alphamix.ensemble.mixture.random_routing import best_routing
 from alphamix.ensemble.mixture.shapley import Contribution, contributions
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
@@ -124,7 +125,7 @@ def compare(
     posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
     limit_M = None if is_pilot else outcomes.num_samples_MP.min(axis=1)
     choice = best_allocation(posterior, budget, limit_M, min_policies)
-    rules: dict[str, AllocationRule] = {
+    rules: dict[str, AllocationRule | Split] = {
         "mixture": BestMixture(budget, min_policies),
         **({"equal": Split.equal(outcomes.policies, budget)} if splits is None else splits),
         "best_single": BestSingle(budget),
@@ -143,7 +144,9 @@ def compare(
         random=_random_mixture(outcomes.policies, posterior, budget),
         contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
         arms=arms,
-        coverage={name: _coverage(arm, honesty) for name, arm in arms.items()},
+        coverage={
+            name: _estimates(one.naive_P, one.honest, honesty.resampling, lowest=0.0) for name, one in arms.items()
+        },
         gains=_gains(arms, honesty),
         undefined=undefined,
         resampling=honesty.resampling,
@@ -171,7 +174,7 @@ def _equal_gain(
         equal, single = Split.equal(members, budget), BestSingle(budget)
         if not (equal.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and single.samples_M().all()):
             return None  # a split without some of its members, or the best of fewer policies, would be another claim
-        rules: dict[str, AllocationRule] = {"equal": equal, "best_single": single}
+        rules: dict[str, AllocationRule | Split] = {"equal": equal, "best_single": single}
         arms = {name: arm(outcomes, rule, crossfits, honesty.resampling) for name, rule in rules.items()}
     except (OutcomesError, UndefinedError):
         return None
@@ -198,7 +201,7 @@ _PILOT = "the pilot has enough samples to choose a mixture, but too few to score
 
 
 def _arms(
-    outcomes: Outcomes, rules: Mapping[str, AllocationRule], honesty: Honesty, choice: Choice
+    outcomes: Outcomes, rules: Mapping[str, AllocationRule | Split], honesty: Honesty, choice: Choice
 ) -> tuple[dict[str, Arm], dict[str, str]]:
     """Score each rule, and say why where it cannot be.
 
@@ -217,13 +220,6 @@ def _arms(
     return arms, undefined
 
 
-def _coverage(arm: Arm, honesty: Honesty) -> ArmEstimates:
-    honest: dict[Division, Estimate] = {}
-    for by, values in arm.honest.items():
-        honest[by] = student_interval(values.covered_P, values.resampled_R, honesty.resampling, lowest=0)
-    return ArmEstimates(mean_over_problems(arm.naive_P, honesty.resampling, lowest=0), honest)
-
-
 def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, ArmEstimates]:
     single = arms.get("best_single")
     if single is None:
@@ -232,18 +228,27 @@ def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, ArmEstimates]
 
 
 def gain_over(single: Arm, other: Arm, honesty: Honesty) -> ArmEstimates:
-    """Estimate the coverage of another arm minus that of the best single policy, paired per problem.
-
-    Honest intervals are not percentiles of the bootstrap: in a resample of identical policies, the one that was
-    luckiest in the data is truly the best, so the resampled gains do not centre on the estimate.
-    """
-    honest: dict[Division, Estimate] = {}
+    """Estimate the coverage of another arm minus that of the best single policy, paired per problem."""
+    honest: dict[Division, CrossFitted] = {}
     for by in other.honest:
         if by in single.honest:
             a, b = other.honest[by], single.honest[by]
-            gain_P, gain_R = a.covered_P - b.covered_P, a.resampled_R - b.resampled_R
-            honest[by] = student_interval(gain_P, gain_R, honesty.resampling, lowest=-1)
-    return ArmEstimates(mean_over_problems(other.naive_P - single.naive_P, honesty.resampling), honest)
+            honest[by] = CrossFitted(a.covered_P - b.covered_P, a.resampled_R - b.resampled_R)
+    return _estimates(other.naive_P - single.naive_P, honest, honesty.resampling, lowest=-1.0)
+
+
+def _estimates(
+    naive_P: Floats, honest: Mapping[Division, CrossFitted], resampling: Resampling, lowest: float
+) -> ArmEstimates:
+    """Make intervals for naive and honest values per problem.
+
+    Honest intervals are not percentiles of the bootstrap: in a resample of identical policies, the one that was
+    luckiest in the data is truly the best, so resampled gains do not centre on the estimate.
+    """
+    return ArmEstimates(
+        mean_over_problems(naive_P, resampling, lowest),
+        {by: student_interval(one.covered_P, one.resampled_R, resampling, lowest) for by, one in honest.items()},
+    )
 
 
 def _expected(policies: Sequence[str], posterior: Posterior, single: BestSingle) -> dict[str, float]:

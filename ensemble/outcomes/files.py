@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.atomic_files import appearing
 from alphamix.ensemble.outcomes.table import FAILURES, Outcomes, OutcomesError
 
@@ -131,50 +131,41 @@ def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
     if table[column].dtype.kind in "mM":  # pandas would convert these to nanoseconds
         raise OutcomesError(f"{source} has dates or durations in the column {column}: give numbers")
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    words = np.isnan(numbers) & table[column].notna().to_numpy()
-    if words.any():
-        raise OutcomesError(f"{_cell(table, words, column, source)}, which is not a number: correct it")
+    is_text = np.isnan(numbers) & table[column].notna().to_numpy()
+    _refuse(is_text, table, column, source, ", which is not a number: correct it")
     return numbers
 
 
 def _counts(table: pd.DataFrame, column: str, source: str) -> Floats:
     numbers = _numbers(table, column, source)
-    wrong = ~(np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers)))
-    if wrong.any():
-        raise OutcomesError(f"{_cell(table, wrong, column, source)}: counts are whole numbers of 0 or more, correct it")
-    wrong = numbers > _MAX_SAMPLES
-    if wrong.any():
-        raise OutcomesError(
-            f"{_cell(table, wrong, column, source)}: counts go up to {_MAX_SAMPLES:,}, correct it or use fewer samples"
-        )
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
+    _refuse(~whole, table, column, source, ": counts are whole numbers of 0 or more, correct it")
+    too_many = f": counts go up to {_MAX_SAMPLES:,}, correct it or use fewer samples"
+    _refuse(numbers > _MAX_SAMPLES, table, column, source, too_many)
     return numbers
 
 
 def _costs(table: pd.DataFrame, column: str, source: str) -> Floats:
     numbers = _numbers(table, column, source)
-    wrong = np.isinf(numbers) | (numbers < 0)
-    if wrong.any():
-        raise OutcomesError(f"{_cell(table, wrong, column, source)}: costs are 0 or more, correct it")
+    _refuse(np.isinf(numbers) | (numbers < 0), table, column, source, ": costs are 0 or more, correct it")
     return numbers
 
 
 def _check_sums(table: pd.DataFrame, numbers: dict[str, Floats], source: str) -> None:
-    wrong = numbers["c"] > numbers["n"]
-    if wrong.any():
-        raise OutcomesError(f"{_cell(table, wrong, 'c', source)}, which is more than n: correct the row")
+    _refuse(numbers["c"] > numbers["n"], table, "c", source, ", which is more than n: correct the row")
     failed = sum((numbers[name] for name in FAILURES if name in numbers), np.zeros(len(table)))
-    wrong = numbers["c"] + failed > numbers["n"]
+    too_few = ", less than accepted and failed samples together: correct the row"
+    _refuse(numbers["c"] + failed > numbers["n"], table, "n", source, too_few)
+
+
+def _refuse(wrong: Bools, table: pd.DataFrame, column: str, source: str, reason: str) -> None:
+    """Refuse a column with wrong values, naming the first of them."""
     if wrong.any():
-        raise OutcomesError(
-            f"{_cell(table, wrong, 'n', source)}, less than accepted and failed samples together: correct the row"
-        )
-
-
-def _cell(table: pd.DataFrame, wrong: Any, column: str, source: str) -> str:
-    row = table.iloc[int(np.argmax(wrong))]
-    value = "nothing" if pd.api.types.is_scalar(row[column]) and pd.isna(row[column]) else row[column]
-    shown = value if str(value).isprintable() else repr(value)
-    return f"{source} has {column} = {shown} for policy {row['policy']!r} on problem {row['problem']!r}"
+        row = table.iloc[int(wrong.argmax())]
+        value = "nothing" if pd.api.types.is_scalar(row[column]) and pd.isna(row[column]) else row[column]
+        shown = value if str(value).isprintable() else repr(value)
+        cell = f"{column} = {shown} for policy {row['policy']!r} on problem {row['problem']!r}"
+        raise OutcomesError(f"{source} has {cell}{reason}")
 
 
 def _fill(table: pd.DataFrame, numbers: dict[str, Floats], costly: list[str]) -> Outcomes:

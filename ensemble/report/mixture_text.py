@@ -131,7 +131,7 @@ def _arms(comparison: Comparison) -> Table:
     for name, estimates in comparison.gains.items():
         optimism = (estimates.optimism(by) for by in DIVISIONS)
         rows.append([_GAIN_LABELS[name], *map(bare_difference, _row(estimates))])
-        rows.append(["  of which optimism", "", *("n/a" if one is None else _signed(one) for one in optimism)])
+        rows.append(["  optimism", "", *("n/a" if one is None else _signed(one) for one in optimism)])
     return plain_table(["arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)], rows)
 
 

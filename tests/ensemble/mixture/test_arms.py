@@ -82,10 +82,10 @@ def test_opposite_policies_complement_each_other():
 
 def test_a_split_in_tokens_spends_what_its_shares_cost():
     budget = Budget(100.0, np.array([10.0, 30.0]), "tokens")
-    assert Split.equal(("m0", "m1"), budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [3, 2]
-    assert Split({"m1": 1.0}, budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [0, 3]
+    assert Split.equal(("m0", "m1"), budget).allocation_M(("m0", "m1")).tolist() == [3, 2]
+    assert Split({"m1": 1.0}, budget).allocation_M(("m0", "m1")).tolist() == [0, 3]
     dear_first = Budget(100.0, np.array([30.0, 10.0]), "tokens")  # 3 and 2 samples would cost 110
-    assert Split.equal(("m0", "m1"), dear_first).choose(OPPOSITES, np.array([9, 9])).tolist() == [2, 2]
+    assert Split.equal(("m0", "m1"), dear_first).allocation_M(("m0", "m1")).tolist() == [2, 2]
     with pytest.raises(UndefinedError, match="on policy 'm0' alone the budget buys 10 samples per problem, but only 4"):
         BestSingle(budget).choose(OPPOSITES, np.array([4, 4]))
 
@@ -99,7 +99,7 @@ def test_a_split_in_tokens_spends_what_its_shares_cost():
 def test_a_split_never_overspends_and_leaves_no_larger_split_that_could_be_paid_for(weights, cost, total):
     outcomes = outcomes_of([[0], [0], [0]])
     budget = Budget(float(total), np.array(cost, float), "tokens")
-    k_M = Split(weights, budget).choose(outcomes, np.full(3, 9))
+    k_M = Split(weights, budget).allocation_M(outcomes.policies)
     assert k_M @ cost <= total
     assert k_M.tolist() == [largest_remainder(weights, k_M.sum()).get(policy, 0) for policy in outcomes.policies]
     for more in range(k_M.sum() + 1, k_M.sum() + 50):
@@ -143,8 +143,8 @@ def test_by_samples_what_chooses_and_what_scores_are_the_whole_and_share_no_draw
 def test_by_samples_the_honest_figure_of_a_fixed_choice_is_unbiased():
     """The mean over all divisions of a half's pass@k is the whole's pass@k."""
     outcomes = outcomes_of([[3, 6, 1]], n=10)
-    covered_P = honest_P(outcomes, Split({"m0": 1.0}, samples(3, 1)), CrossFit("samples", 2, 4000, 0))
-    np.testing.assert_allclose(covered_P, arm(outcomes, Split({"m0": 1.0}, samples(3, 1)), {}).naive_P, atol=0.01)
+    covered_P = honest_P(outcomes, BestSingle(samples(3, 1)), CrossFit("samples", 2, 4000, 0))
+    np.testing.assert_allclose(covered_P, arm(outcomes, BestSingle(samples(3, 1)), {}).naive_P, atol=0.01)
 
 
 @pytest.mark.parametrize("crossfit", [BY_PROBLEMS, BY_SAMPLES], ids=["problems", "samples"])
@@ -199,7 +199,7 @@ def test_matched_budgets_are_what_every_policy_alone_can_be_scored_at():
     three = outcomes_of([[9, 0], [0, 9]], n=9, costs={"tokens": tokens_MP})
     budget = matched_budget(three, 3, ("m0", "m1"), "tokens")
     assert (budget.total, BestSingle(budget).samples_M().tolist()) == (50.0, [5, 1])
-    assert Split.equal(("m0", "m1"), budget).choose(three, np.array([9, 9])).tolist() == [2, 1]  # as in samples
+    assert Split.equal(("m0", "m1"), budget).allocation_M(("m0", "m1")).tolist() == [2, 1]  # as in samples
     honesty = Honesty({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
     gains = equal_gains(outcomes, 2, honesty, ("m0", "m1"))
     assert gains["seconds"] is None
