@@ -29,7 +29,7 @@ def play_arm(
         strategy: decides what to draw next.
         outcomes: counts of fixed size, of the policies that the strategy may use.
         budget: per problem, with the costs of these policies.
-        streams: all samples of these policies, in the order in which the run drew them.
+        streams: samples of these policies, in the order in which the run drew them.
         seed: the strategy's seed in the run.
         resampling: how intervals are made; its seed also orders the replays.
 

@@ -36,10 +36,7 @@ class SampleStreams:
 def follow(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> tuple[AdaptiveState, Ints | None]:
     """Follow a strategy until it is done, or asks for more samples than the streams hold.
 
-    Args:
-        strategy: decides what to draw next.
-        streams: the samples that exist.
-        state: where to start; a run that was interrupted continues from its state.
+    An interrupted run continues from its `state`.
 
     Returns:
         The last state, and how many samples of each cell the next step needs, `[M, P]`; None when the strategy is done.

@@ -118,13 +118,7 @@ def cross_fitted_wins(n_2P: Ints, c_2P: Ints, seed: int) -> tuple[Floats, Floats
     ahead, and the other half by how much: d_B · 1{d_A > 0}. The expectation, (p - p') · P(d_A > 0), has a mean over
     problems above 0 only if the policy is truly ahead on some of them.
 
-    Args:
-        n_2P: `[2, P]` graded samples, n ≥ 2.
-        c_2P: `[2, P]` accepted samples.
-        seed: seed of the division into halves.
-
-    Returns:
-        The lead of the first policy where it is ahead, and that of the second, `[P]` each.
+    Every cell needs n ≥ 2. Return the lead of the first policy where it is ahead, and that of the second, `[P]` each.
     """
     # There is one division, not a mean over many. Where two policies are alike, a half in which one is ahead leaves a
     # half in which it is behind, so means over divisions are skewed towards losses, and tests of them reject far too

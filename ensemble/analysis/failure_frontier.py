@@ -79,7 +79,8 @@ def pareto(outcomes: Outcomes, resampling: Resampling) -> dict[str, FrontPoint]:
     """
     if not {"correctness", "optimisation"} <= outcomes.num_failures_MP.keys():
         return {}
-    losses_LMP = _losses(outcomes)
+    rates_MP = failure_rates(outcomes)
+    losses_LMP = np.stack([rates_MP["correctness"], rates_MP["optimisation"], 1 - outcomes.solve_rate_MP])
     weights_RP = draw_weights(len(outcomes.problems), resampling)
     draws_RLM = np.einsum("rp,lmp->rlm", weights_RP, losses_LMP, optimize=True)
     dominated_RM = np.asarray(_dominates(draws_RLM).any(axis=1))
@@ -129,12 +130,6 @@ def moderate_range(
         return Takeover(_finite(crossing), interval, float(np.isfinite(crossings_R).mean()))
 
     return ModerateRange(below=takeover(-1, 0.0), above=takeover(1, 1.0))
-
-
-def _losses(outcomes: Outcomes) -> Floats:
-    """Return the rates of correctness failures, optimisation failures and samples not accepted, `[3, M, P]`."""
-    rates_MP = failure_rates(outcomes)
-    return np.stack([rates_MP["correctness"], rates_MP["optimisation"], 1 - outcomes.solve_rate_MP])
 
 
 def _dominates(losses_RLM: Floats) -> Bools:

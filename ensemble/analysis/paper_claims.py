@@ -34,8 +34,8 @@ _STATEMENTS = {
     ),
     "extrapolation": (
         "Extrapolation continues the line beyond its ends.",
-        "More optimisation failures at moderate α > 1 than at α = 1, or more correctness failures at moderate α < 0 than "
-        "at α = 0.",
+        "More optimisation failures at moderate α > 1 than at α = 1, or more correctness failures at moderate α < 0 "
+        "than at α = 0.",
     ),
     "problems": (
         "The two ends solve different problems.",

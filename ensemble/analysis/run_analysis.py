@@ -121,7 +121,7 @@ def analyse(
         alphas: α by policy, None where a policy has none.
         splits: arms that spend in fixed shares, by name.
         budget: budget per problem of every arm.
-        played: adaptive arms, by name.
+        played: adaptive arms, already scored, by name.
         section: the values of k, and how intervals and cross-fitting are made.
         forgeable: problems whose acceptance a program could forge.
 
@@ -131,12 +131,18 @@ def analyse(
     """
     resampling = section.resampling
     folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
-    crossfits = {by: CrossFit(by, num_folds, section.repeats, section.seed) for by, num_folds in folds.items()}
+    crossfits: dict[Division, CrossFit] = {
+        by: CrossFit(by, num_folds, section.repeats, section.seed) for by, num_folds in folds.items()
+    }
     honesty = Honesty(crossfits, resampling)
     try:
         comparison = compare(outcomes, budget, honesty, splits, played=played)
     except BudgetError:  # too few samples were drawn to score any mixture at this budget
         comparison = compare(outcomes, budget, honesty, splits, played=played, is_pilot=True)
+    gains: dict[Currency, Estimate | None] = {}
+    if "equal" in splits:
+        num_samples = int(splits["equal"].allocation_M(outcomes.policies).sum())
+        gains = equal_gains(outcomes, num_samples, honesty, list(splits["equal"].weights))
     pair_samples = _half(outcomes, budget)
     return Analysis(
         outcomes=outcomes,
@@ -154,7 +160,7 @@ def analyse(
         pairs=pairs(outcomes, pair_samples, resampling) if pair_samples else [],
         solved_by_one=solved_by_one(outcomes),
         solved_by_extrapolation=solved_by_extrapolation(outcomes, alphas),
-        claims=examine(outcomes, alphas, _equal_gains(outcomes, splits, honesty), resampling),
+        claims=examine(outcomes, alphas, gains, resampling),
         forgeable=_count_forgeable(outcomes, forgeable),
     )
 
@@ -207,10 +213,3 @@ def _half(outcomes: Outcomes, budget: Budget) -> int:
     """Return how many samples of any policy half the budget pays for, or half the smallest n if that is less."""
     affordable = int((budget.total / 2 / budget.cost_M).min() + 1e-9)
     return min(affordable, int(outcomes.num_samples_MP.min()) // 2)
-
-
-def _equal_gains(outcomes: Outcomes, splits: Mapping[str, Split], honesty: Honesty) -> dict[Currency, Estimate | None]:
-    equal = splits.get("equal")
-    if equal is None:
-        return {}
-    return equal_gains(outcomes, int(equal.allocation_M(outcomes.policies).sum()), honesty, list(equal.weights))

@@ -160,7 +160,7 @@ def arm(
         OutcomesError: n depends on what was drawn.
     """
     outcomes.check_fixed_size()
-    if allocation_M is None and isinstance(rule, Split):
+    if isinstance(rule, Split):
         allocation_M = rule.allocation_M(outcomes.policies)
     elif allocation_M is None:
         allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))

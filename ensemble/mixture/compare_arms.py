@@ -135,8 +135,11 @@ def compare(
     arms, undefined = _arms(outcomes, rules, honesty, choice)
     if is_pilot:
         undefined = {"mixture": _PILOT, **undefined} if arms else {"every honest figure": _PILOT}
-    single = {name: arms.pop(name) for name in ["best_single"] if name in arms}
-    arms |= {**(played or {}), **single}
+    single = arms.pop("best_single", None)
+    arms |= played or {}
+    gains = {name: gain_over(single, other, honesty) for name, other in arms.items()} if single else {}
+    if single:
+        arms["best_single"] = single
     return Comparison(
         budget=budget,
         choice=choice,
@@ -147,7 +150,7 @@ def compare(
         coverage={
             name: _estimates(one.naive_P, one.honest, honesty.resampling, lowest=0.0) for name, one in arms.items()
         },
-        gains=_gains(arms, honesty),
+        gains=gains,
         undefined=undefined,
         resampling=honesty.resampling,
     )
@@ -171,15 +174,13 @@ def _equal_gain(
     try:
         budget = matched_budget(outcomes, samples, members, currency)
         crossfits: dict[Division, CrossFit] = {"problems": honesty.crossfits["problems"]}
-        equal, single = Split.equal(members, budget), BestSingle(budget)
-        if not (equal.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and single.samples_M().all()):
+        split, best = Split.equal(members, budget), BestSingle(budget)
+        if not (split.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and best.samples_M().all()):
             return None  # a split without some of its members, or the best of fewer policies, would be another claim
-        rules: dict[str, AllocationRule | Split] = {"equal": equal, "best_single": single}
-        arms = {name: arm(outcomes, rule, crossfits, honesty.resampling) for name, rule in rules.items()}
+        equal, single = (arm(outcomes, rule, crossfits, honesty.resampling) for rule in (split, best))
     except (OutcomesError, UndefinedError):
         return None
-    gain = _gains(arms, honesty)["equal"].honest
-    return gain.get("problems")
+    return gain_over(single, equal, honesty).honest.get("problems")
 
 
 def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], currency: Currency) -> Budget:
@@ -218,13 +219,6 @@ def _arms(
         else:
             undefined |= {f"{name}, honest by {by}": reason for by, reason in arms[name].undefined.items()}
     return arms, undefined
-
-
-def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, ArmEstimates]:
-    single = arms.get("best_single")
-    if single is None:
-        return {}
-    return {name: gain_over(single, arm, honesty) for name, arm in arms.items() if name != "best_single"}
 
 
 def gain_over(single: Arm, other: Arm, honesty: Honesty) -> ArmEstimates:

@@ -46,11 +46,8 @@ class Routing:
 def best_routing(posterior: Posterior, num_samples: int) -> Routing:
     """Choose the weights w that maximise expected coverage, 1 - mean over problems of E[(Σ_j w_j (1 - p_j))^B].
 
-    Coverage is concave in w, so no weights cover more than coverage(w) + max_j gradient_j - gradient · w.
-
-    Args:
-        posterior: beliefs about solve rates.
-        num_samples: B, the samples per problem, at least 1.
+    B is `num_samples`, at least 1. Coverage is concave in w, so no weights cover more than
+    coverage(w) + max_j gradient_j - gradient · w.
     """
     num_policies = len(posterior.a_MP)
     simplex = Region(

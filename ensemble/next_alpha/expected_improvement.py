@@ -25,8 +25,13 @@ _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Shares of the budget that a candidate could take from the best mixture without it."""
 _MAX_SCREENED, _MAX_REFINED = 60, 6
 """Maximum numbers of α that are screened, and of α that the best mixture is searched for."""
-_CHOOSING_DRAWS, _MIN_COLUMNS = 64, 1000
-"""Number of draws that mixtures are chosen on, and minimum number of pairs of a problem and a draw among them."""
+_CHOOSING_DRAWS, _MIN_COLUMNS, _SCORING_DRAWS = 64, 1000, 400
+"""Number of draws that mixtures are chosen on, minimum number of pairs of a problem and a draw among them, and number
+of draws that mixtures are scored on."""
+_CHOOSING_SEED, _SCORING_SEED = 0, 1
+_MAX_SD = 1.0
+"""Largest standard deviation of the shared curve at a candidate, in logits. At 1, a rate of 50 % may well be anything
+between 27 % and 73 %."""
 _CERTAIN = 1e7
 """Size a + b of a Beta distribution so narrow that it stands for a known rate."""
 
@@ -43,12 +48,6 @@ class ProposalOptions:
     """Highest candidate; by default a quarter of the measured range above that range."""
     min_gain: float = 0.002
     """Coverage that a new policy must add to be worth making and sampling."""
-    max_sd: float = 1.0
-    """Largest standard deviation of the shared curve at a candidate, in logits. At 1, a rate of 50 % may well be
-    anything between 27 % and 73 %."""
-    num_draws: int = 400
-    """Number of draws that mixtures are scored on."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def propose(curves: AlphaCurves, options: ProposalOptions) -> Proposal:
             "the gain on a single problem says nothing about others: give outcomes of at least two problems"
         )
     measured, grid_A = len(curves.alpha_M), candidates(curves, options)
-    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, grid_A]), _CHOOSING_DRAWS, options.seed)
+    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, grid_A]), _CHOOSING_DRAWS, _CHOOSING_SEED)
     without = _best(rate_SAP[:, :measured], options.budget)
     kept_A = _screen(rate_SAP, grid_A, without.allocation_M, options.budget)
     with_A = [_best(rate_SAP[:, [*range(measured), measured + a]], options.budget).allocation_M for a in kept_A]
@@ -140,11 +139,11 @@ def candidates(curves: AlphaCurves, options: ProposalOptions) -> Floats:
     grid_A = np.round(grid_A, 10) + 0.0  # adding 0.0 turns -0.0 into 0.0
     if len(grid_A):
         sd_A = np.sqrt(np.maximum(np.diag(curves.shared(grid_A)[1]), 0.0))
-        grid_A = grid_A[sd_A <= options.max_sd]
+        grid_A = grid_A[sd_A <= _MAX_SD]
     if not len(grid_A):
         raise AlphaError(
-            f"no new α from {low:g} to {high:g} has a curve known to {options.max_sd:g} logits: give limits nearer to "
-            "measured α, or draw more samples"
+            f"the curve is too uncertain at every new α from {low:g} to {high:g}: give limits nearer to measured α, or "
+            "draw more samples"
         )
     return grid_A
 
@@ -196,7 +195,7 @@ def _score(
 ) -> list[Candidate]:
     """Score the mixture with each candidate on draws that did not choose it."""
     measured, budget = len(curves.alpha_M), options.budget
-    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, alpha_A]), options.num_draws, options.seed + 1)
+    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, alpha_A]), _SCORING_DRAWS, _SCORING_SEED)
     log_miss_SAP = _log_miss(rate_SAP)
     base_SP = _coverage(log_miss_SAP, without_M)
     # The measured policies may be used better as well once more is known, and that gain is not the candidate's.
@@ -204,7 +203,7 @@ def _score(
     free_SP = base_SP + _best_gain((_coverage(log_miss_SAP, way) for way in ways), base_SP)
     scored: list[Candidate] = []
     for place, (alpha, best_A) in enumerate(zip(alpha_A.tolist(), with_A, strict=True), measured):
-        best_at_A = _at(best_A, place)
+        best_at_A = np.insert(best_A, measured, np.zeros(place - measured, np.int64))
         gain_S = (_coverage(log_miss_SAP, best_at_A) - base_SP).mean(axis=1)
         ways = [best_at_A, *_ways(without_M, place, budget)]
         improvement_SP = _best_gain((_coverage(log_miss_SAP, way) for way in ways), free_SP)
@@ -249,8 +248,7 @@ def _best_gain(coverages: Iterable[Floats], base_SP: Floats) -> Floats:
 
 
 def _ways(without_M: Ints, place: int, budget: int) -> list[Ints]:
-    """Return allocations that give a share of the budget to the policy at `place`, and split the rest as
-    `without_M`."""
+    """Return allocations that give a share of the budget to the policy at `place`, and the rest as without it."""
     ways: list[Ints] = []
     for share in _SHARES:
         parts_A = np.zeros(max(place + 1, len(without_M)))
@@ -259,11 +257,3 @@ def _ways(without_M: Ints, place: int, budget: int) -> list[Ints]:
         split = largest_remainder({str(a): part for a, part in enumerate(parts_A.tolist())}, budget)
         ways.append(np.array(list(split.values())))
     return ways
-
-
-def _at(allocation_A: Ints, place: int) -> Ints:
-    """Return an allocation with its last policy moved to `place`."""
-    moved_A = np.zeros(place + 1, np.int64)
-    moved_A[: len(allocation_A) - 1] = allocation_A[:-1]
-    moved_A[place] = allocation_A[-1]
-    return moved_A

@@ -63,12 +63,7 @@ class AlphaCurves:
 
     @classmethod
     def fit(cls, alpha_M: ArrayLike, num_samples_MP: Ints, num_correct_MP: Ints) -> Self:
-        """Fit curves to counts.
-
-        Args:
-            alpha_M: `[M]` α of the policies, at least three and all different.
-            num_samples_MP: `[M, P]` graded samples, 0 where a cell was not sampled.
-            num_correct_MP: `[M, P]` accepted samples.
+        """Fit curves to counts, where n is 0 in cells that were not sampled.
 
         Raises:
             AlphaError: there are fewer than three α, or two are equal.
@@ -120,8 +115,7 @@ class AlphaCurves:
         return level + mean_PA[0], self.shared_scale * covariance_PAA[0]
 
     def logits(self, alpha_A: Floats) -> tuple[Floats, Floats]:
-        """Return the mean and variance of each problem's logit, `[A, P]` each, with the uncertainty of the shared
-        curve."""
+        """Return the mean and variance of each problem's logit, `[A, P]` each, shared curve included."""
         mean_A, covariance_AA = self.shared(alpha_A)
         mean_PA, covariance_PAA = self._deviations(alpha_A)
         variance_PA = np.diag(covariance_AA) + covariance_PAA.diagonal(axis1=1, axis2=2)

@@ -13,8 +13,7 @@ _MEMBER = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+\u2212-]?\d+(\.\d+)?)")
 
 
 class AlphaError(EnsembleError):
-    """Policies do not form a line of α, or no prediction along it is possible. The message gives the cause, then the
-    cure."""
+    """Policies do not form a line of α, or it allows no prediction. The message gives the cause, then the cure."""
 
 
 def alphas_of(

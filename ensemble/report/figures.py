@@ -143,12 +143,11 @@ def draw_coverage(analysis: Analysis) -> Figure:
         label = "ensemble, equal split" if name == "equal" else name
         shares = [100 * value for value in curve.values()]
         axes.plot(list(curve), shares, f"{marker}{dashes}", color="black", linewidth=2.0, markersize=4, label=label)
-    for name, marker in zip(_adaptive(analysis), cycle("*PX"), strict=False):
-        spent = analysis.comparison.arms[name].cost
-        covered = analysis.comparison.coverage[name].naive.value
-        if spent is not None:
-            at = (spent.value, 100 * covered)
-            axes.plot(*at, marker, color="black", markersize=9, label=f"{arm_label(name)}, at its mean cost")
+    markers = cycle("*PX")
+    for name, arm in analysis.comparison.arms.items():
+        if arm.cost is not None:
+            at = (arm.cost.value, 100 * analysis.comparison.coverage[name].naive.value)
+            axes.plot(*at, next(markers), color="black", markersize=9, label=f"{arm_label(name)}, at its mean cost")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter("")
@@ -156,10 +155,6 @@ def draw_coverage(analysis: Analysis) -> Figure:
     axes.set_title("Coverage at the same budget")
     figure.legend(loc="outside right center", fontsize=8)
     return figure
-
-
-def _adaptive(analysis: Analysis) -> list[str]:
-    return [name for name, arm in analysis.comparison.arms.items() if arm.cost is not None]
 
 
 def draw_complementarity(analysis: Analysis) -> Figure:
@@ -175,7 +170,8 @@ def draw_complementarity(analysis: Analysis) -> Figure:
     figure = Figure(figsize=(0.62 * len(policies) + 3.6, height + 1.2), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(rate_MP[:, order_P].T, aspect="auto", cmap="viridis", vmin=0, vmax=1)
-    axes.set_xticks(range(len(policies)), [_column_label(analysis, p) for p in policies], rotation=45, ha="right")
+    columns = [policy if policy not in line else f"α = {alpha_label(analysis.alphas[policy])}" for policy in policies]
+    axes.set_xticks(range(len(policies)), columns, rotation=45, ha="right")
     if labelled:
         axes.set_yticks(range(len(order_P)), [outcomes.problems[p] for p in order_P], fontsize=6)
     else:
@@ -227,8 +223,3 @@ def _colours(analysis: Analysis) -> dict[str, Any]:
     steps = np.linspace(0.05, 0.85, len(line)) if len(line) > 1 else [0.4]
     colours = dict.fromkeys(analysis.outcomes.policies, (0.55, 0.55, 0.55, 1.0))
     return colours | {policy: _ALPHA_COLOURS(step) for policy, step in zip(line, steps, strict=False)}
-
-
-def _column_label(analysis: Analysis, policy: str) -> str:
-    alpha = analysis.alphas[policy]
-    return policy if alpha is None else f"α = {alpha_label(alpha)}"

@@ -120,8 +120,7 @@ def fit_prior(num_samples_P: Floats, num_correct_P: Floats, count_P: Ints) -> tu
 
 
 def _shapes(x: Floats) -> tuple[float, float]:
-    """Return the shapes with these log odds of the mean and this log size: parameters that hardly interact in the
-    fit."""
+    """Return the shapes with these log odds of the mean and this log size, parameters that hardly interact."""
     mean, size = expit(x[0]), np.exp(x[1])
     return float(size * mean), float(size * expit(-x[0]))
 

@@ -75,17 +75,10 @@ def forecast(
 ) -> Forecast:
     """Forecast the mean pass@k of one policy for k beyond its samples.
 
-    Args:
-        num_samples_P: `[P]` graded samples.
-        num_correct_P: `[P]` accepted samples.
-        k: a number of samples that is larger than the smallest n.
-        model: the model that forecasts.
-        level: level of the interval.
-        draws: number of bootstrap draws, each of which takes a fit.
-        seed: seed of the draws.
+    The interval comes from a number of bootstrap draws, each of which takes a fit.
 
     Raises:
-        ForecastError: no model is needed, or none can be fitted.
+        ForecastError: k is no larger than the smallest n, so no model is needed, or none can be fitted.
     """
     _check(num_samples_P, num_correct_P, k)
     fit = _FITTERS[model](num_samples_P, num_correct_P)
@@ -123,11 +116,8 @@ def fit_zero_inflated(
 ) -> ZeroInflatedBeta:
     """Fit the share of unsolvable problems and the shapes of the Beta distribution by maximum likelihood.
 
-    Args:
-        num_samples_U: `[U]` n of each distinct pair (n, c).
-        num_correct_U: `[U]` c of each pair.
-        count_U: `[U]` number of problems with these counts; 0 is allowed.
-        start: where the search begins, by default at a half of the problems never solved.
+    There are `count_U` problems, 0 or more, with each distinct pair of counts. The search begins at `start`, by default
+    with half of the problems never solved as unsolvable.
     """
     seen_U = count_U > 0
     n, c, count = (one_U[seen_U].astype(np.float64) for one_U in (num_samples_U, num_correct_U, count_U))

@@ -64,31 +64,22 @@ class Resampling:
 
 
 def mean_over_problems(values_P: Floats, resampling: Resampling, lowest: float = -1.0) -> Estimate:
-    """Estimate the mean of a value per problem, for new problems of the same kind.
-
-    For the difference of two arms, give the differences per problem, which makes the interval a paired one.
-
-    Args:
-        values_P: `[P]` one value per problem.
-        resampling: settings of the bootstrap.
-        lowest: values lie in [lowest, 1]: 0 for shares, -1 for differences of shares, -inf for everything else.
-
-    Raises:
-        ValueError: no problems.
-    """
+    """Estimate one mean, with arguments and errors as in `means_over_problems`."""
     return means_over_problems(values_P[None], resampling, lowest)[0]
 
 
 def means_over_problems(values_RP: Floats, resampling: Resampling, lowest: float = -1.0) -> list[Estimate]:
-    """Estimate many means over the same problems, on the same resamples.
+    """Estimate the mean of each row for new problems of the same kind, with all rows on the same resamples.
+
+    For the difference of two arms, give the differences per problem, which makes the interval a paired one.
 
     Args:
         values_RP: `[R, P]` one value per problem in each row.
-        resampling: as in `mean_over_problems`.
-        lowest: as in `mean_over_problems`.
+        resampling: settings of the bootstrap.
+        lowest: values lie in [lowest, 1]: 0 for shares, -1 for differences of shares, -inf for everything else.
 
     Raises:
-        ValueError: no problems.
+        ValueError: there are no problems.
     """
     num_problems = values_RP.shape[1]
     if num_problems == 0:
@@ -99,12 +90,11 @@ def means_over_problems(values_RP: Floats, resampling: Resampling, lowest: float
         return [Estimate(value, None, None) for value in mean_R.tolist()]
     draws_RB = values_RP @ draw_weights(num_problems, resampling).T
     estimates = from_draws(mean_R, draws_RB, values_RP - mean_R[:, None], resampling)
-    return [
-        replace(estimate, interval=_unseen(estimate.value, num_problems, resampling.level, lowest))
-        if estimate.stderr == 0
-        else estimate
-        for estimate in estimates
-    ]
+    for row, estimate in enumerate(estimates):
+        if estimate.stderr == 0:
+            bounds = _unseen(estimate.value, num_problems, resampling.level, lowest)
+            estimates[row] = replace(estimate, interval=bounds)
+    return estimates
 
 
 def from_draws(value_R: Floats, draws_RB: Floats, influence_RP: Floats, resampling: Resampling) -> list[Estimate]:
@@ -135,19 +125,22 @@ def coverage_on_fixed_benchmark(
 ) -> Estimate:
     """Estimate the mean coverage of an allocation on these very problems, with the uncertainty of the samples alone.
 
-    Args:
-        num_samples_MP: `[M, P]` graded samples.
-        num_correct_MP: `[M, P]` accepted samples.
-        allocation_M: `[M]` samples given to each policy; for pass@k, one policy and k.
-        level: level of the normal interval, which is clipped to [0, 1].
+    For pass@k, give one policy and k. The interval is normal, and clipped to [0, 1].
 
     Raises:
         UndefinedError: some 2·k_j > n_j, so no unbiased estimator of the sampling variance exists.
-        ValueError: no problems.
+        ValueError: there are no problems.
     """
     covered_P = coverage(num_samples_MP, num_correct_MP, allocation_M)
+    if covered_P.size == 0:
+        raise ValueError("a mean over no problems is undefined: grade at least one problem")
     variance_P = sampling_variance(num_samples_MP, num_correct_MP, allocation_M)
-    return _normal(covered_P, variance_P, level, lowest=0.0)
+    value = float(_without_noise(covered_P.mean()))
+    variance = float(variance_P.mean()) / covered_P.size
+    if variance <= 10.0 ** (-2 * _DECIMALS):
+        return Estimate(value, None, None, "fixed benchmark")
+    stderr = float(np.sqrt(variance))
+    return Estimate(value, stderr, _around(value, float(ndtri((1 + level) / 2)) * stderr, 0.0), "fixed benchmark")
 
 
 def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, lowest: float) -> Estimate:
@@ -233,17 +226,6 @@ def _quantiles(sorted_RB: Floats, tails_R2: Floats) -> Floats:
     upper_R2 = np.minimum(lower_R2 + 1, sorted_RB.shape[1] - 1)
     low_R2, high_R2 = (np.take_along_axis(sorted_RB, at_R2, axis=1) for at_R2 in (lower_R2, upper_R2))
     return low_R2 + (position_R2 - lower_R2) * (high_R2 - low_R2)
-
-
-def _normal(values_P: Floats, variance_P: Floats, level: float, lowest: float) -> Estimate:
-    if values_P.size == 0:
-        raise ValueError("a mean over no problems is undefined: grade at least one problem")
-    value = float(_without_noise(values_P.mean()))
-    variance = float(variance_P.mean()) / values_P.size
-    if variance <= 10.0 ** (-2 * _DECIMALS):
-        return Estimate(value, None, None, "fixed benchmark")
-    stderr = float(np.sqrt(variance))
-    return Estimate(value, stderr, _around(value, float(ndtri((1 + level) / 2)) * stderr, lowest), "fixed benchmark")
 
 
 def _around(value: float, reach: float, lowest: float) -> tuple[float, float]:

@@ -52,13 +52,7 @@ class Trend:
 
 
 def trend(rate_AP: Floats, alpha_A: Floats, resampling: Resampling) -> Trend:
-    """Test for a trend and estimate its slope.
-
-    Args:
-        rate_AP: `[A, P]` rate at each α on each problem.
-        alpha_A: `[A]` at least two different values.
-        resampling: how the slope's interval is made.
-    """
+    """Test rates at two or more different α for a trend, and estimate its slope."""
     page_l, z = page_test(rate_AP, rankdata(alpha_A))
     centred_A = alpha_A - alpha_A.mean()
     slope_P = centred_A @ rate_AP / (centred_A @ centred_A)

@@ -23,15 +23,8 @@ def branch_and_bound(
 ) -> tuple[Ints, float]:
     """Improve an allocation until its gap is closed or `max_nodes` nodes have been split.
 
-    Args:
-        posterior: beliefs about solve rates.
-        region: where to search; it must not be empty.
-        relaxed: the relaxation of the region.
-        k_M: `[M]` a good allocation in the region.
-        max_nodes: maximum number of nodes to split.
-
-    Returns:
-        `[M]` the best allocation found, and a bound for all allocations in the region.
+    The search starts from a good allocation `k_M` in a region that is not empty, and from its relaxation. It returns
+    the best allocation found, and a bound for all allocations in the region.
     """
     best_M, best, dropped = k_M, posterior.coverage(k_M), 0.0
     # The second entry, a running number, orders nodes of equal bound, so that the search is deterministic.

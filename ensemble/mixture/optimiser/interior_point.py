@@ -25,15 +25,9 @@ _TO_BOUNDARY = 0.99
 
 
 def minimise(derivatives: Derivatives, price_V: Floats, total: float) -> Floats:
-    """Minimise a convex function over 0 ≤ x ≤ 1 with price · x = total.
+    """Minimise a convex function over 0 ≤ x ≤ 1 with price · x = total, and return the last iterate, `[V]`.
 
-    Args:
-        derivatives: gradient and Hessian of the function.
-        price_V: `[V]` coefficients of the equation, not all 0.
-        total: right side of the equation, which some x strictly inside the box must meet.
-
-    Returns:
-        `[V]` the last iterate, strictly inside the box.
+    Prices must not all be 0, and some x strictly inside the box must meet the equation; so does the result.
     """
     # Prices, and below the gradients, are scaled to the order of 1, so that the tolerances above fit any problem.
     unit = float(np.abs(price_V).max())
@@ -66,10 +60,6 @@ class _Iterate:
     def complementarity(self) -> float:
         return float(self.x_V @ self.low_V + self.room_V @ self.high_V) / (2 * len(self.x_V))
 
-    def dual(self, gradient_V: Floats, price_V: Floats) -> Floats:
-        """Return the gradient of the Lagrangian."""
-        return gradient_V - self.low_V + self.high_V - self.multiplier * price_V
-
     def moved(self, change: "_Iterate") -> "_Iterate":
         """Go along a change as far as x, 1 - x and the multipliers of bounds stay positive."""
         values = np.concatenate([self.x_V, self.room_V, self.low_V, self.high_V])
@@ -98,7 +88,8 @@ def _step(at: _Iterate, gradient_V: Floats, hessian_VV: Floats, price_V: Floats,
     matrix[:-1, :-1] = hessian_VV + np.diag(at.low_V / at.x_V + at.high_V / at.room_V)
     matrix[:-1, -1] = matrix[-1, :-1] = price_V
     factor = lu_factor(matrix)
-    dual_V = at.dual(gradient_V, price_V)
+    # Gradient of the Lagrangian.
+    dual_V = gradient_V - at.low_V + at.high_V - at.multiplier * price_V
 
     def change(low_target_V: Floats | float, high_target_V: Floats | float) -> _Iterate:
         """Return Newton's step to where the products of bounds and multipliers have these values."""

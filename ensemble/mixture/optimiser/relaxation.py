@@ -77,13 +77,8 @@ class Relaxed:
 def relax(posterior: Posterior, region: Region, centre_M: Ints | None = None) -> Relaxed:
     """Bound the coverage of all allocations in a region that is not empty.
 
-    Args:
-        posterior: beliefs about solve rates.
-        region: where to look.
-        centre_M: `[M]` whole numbers near the best point, if they are known.
-
-    Returns:
-        The point whose bound is lowest, with that bound.
+    The search starts at `centre_M`, whole numbers near the best point, if they are known. The result is the point with
+    the lowest bound.
     """
     if region.left(region.upper_M) >= 0:
         return _bounded(posterior, region, region.upper_M.astype(np.float64))
@@ -92,7 +87,8 @@ def relax(posterior: Posterior, region: Region, centre_M: Ints | None = None) ->
     found: list[Relaxed] = []
     if centre_M is None or region.left(np.maximum(centre_M - 1, region.lower_M)) <= 0:
         smooth = _bounded(posterior, region, _smooth_optimum(posterior, region))
-        if smooth.upper_bound - _coverage(posterior, smooth.k_M) <= _TOLERANCE:
+        covered = -np.expm1(interpolated_log_miss(posterior, smooth.k_M)) @ posterior.weight_P
+        if smooth.upper_bound - float(covered) <= _TOLERANCE:
             return smooth
         found.append(smooth)
         centre_M = np.rint(smooth.k_M).astype(np.int64)
@@ -114,10 +110,6 @@ def interpolated_log_miss(posterior: Posterior, k_M: Floats) -> Floats:
     floor_M = np.floor(k_M)
     slope_MP = np.log(posterior.next_miss(floor_M))
     return posterior.log_miss(floor_M).sum(axis=0) + (k_M - floor_M) @ slope_MP
-
-
-def _coverage(posterior: Posterior, k_M: Floats) -> float:
-    return float(-np.expm1(interpolated_log_miss(posterior, k_M)) @ posterior.weight_P)
 
 
 def _bounded(posterior: Posterior, region: Region, k_M: Floats) -> Relaxed:
