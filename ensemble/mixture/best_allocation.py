@@ -115,7 +115,9 @@ def _unmet(region: Region, currency: Currency, limit_M: Ints | None) -> str | No
     if not total >= cheapest_M[0]:
         return f"a budget of {total:g} {currency} buys no sample: give at least {cheapest_M[0]:g}"
     if needed > len(cheapest_M):
-        return f"a mixture of {needed} policies was asked for, but only {len(cheapest_M)} have samples: ask for fewer"
+        return (
+            f"a mixture of {needed} policies was asked for, but only {len(cheapest_M)} can get samples: ask for fewer"
+        )
     if cheapest_M[:needed].sum() > total * (1 + 1e-12):
         least = cheapest_M[:needed].sum()
         return f"one sample of each of {needed} policies costs {least:g} {currency}: raise the budget of {total:g}"

@@ -64,7 +64,7 @@ def test_alphas_come_from_a_file_of_policies_and_from_words(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("names", "more", "told"),
+    ("names", "more", "message"),
     [
         (["a", "b", "c"], [], "with a known α, and there are 0"),
         (["s@+0.00", "t@+1.00", "t@+2.00"], [], "choose one with --sweep"),
@@ -78,9 +78,9 @@ def test_alphas_come_from_a_file_of_policies_and_from_words(tmp_path: Path, caps
     ],
 )
 def test_what_does_not_hold_is_one_line(
-    names: list[str], more: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    names: list[str], more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = str(write(tmp_path / "o.csv", [0.0, 1.0, 2.0], 1.0, names))
     with pytest.raises(SystemExit, match="2"):
         main(["next-alpha", "--outcomes", table, "--budget", "4", *more])
-    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
