@@ -16,7 +16,6 @@ from alphamix.ensemble.report.tables import (
     allocation_label,
     arm_label,
     bare,
-    bare_difference,
     interval_note,
     percent,
     plain_table,
@@ -130,7 +129,7 @@ def _arms(comparison: Comparison) -> Table:
     rows = [[arm_label(name), *map(bare, _row(estimates))] for name, estimates in comparison.coverage.items()]
     for name, estimates in comparison.gains.items():
         optimism = (estimates.optimism(by) for by in DIVISIONS)
-        rows.append([_GAIN_LABELS[name], *map(bare_difference, _row(estimates))])
+        rows.append([_GAIN_LABELS[name], *(points(one).replace(" points", "") for one in _row(estimates))])
         rows.append(["  optimism", "", *("n/a" if one is None else _signed(one) for one in optimism)])
     return plain_table(["arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)], rows)
 

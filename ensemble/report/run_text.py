@@ -35,15 +35,14 @@ def conclusion(analysis: Analysis) -> str:
     """Say in one sentence how the ensemble compares with the best single policy at the same budget."""
     gains = analysis.comparison.gains
     name = next((arm for arm in ("equal", *gains) if arm in gains), None)
-    gain = None if name is None else gains[name]
-    honest = None if gain is None else gain.honest.get("problems")
-    if name is None or gain is None or honest is None:
+    honest = gains[name].honest.get("problems") if name else None
+    if name is None or honest is None:
         reasons = "; ".join(dict.fromkeys(analysis.comparison.undefined.values()))
         return f"At {analysis.budget} per problem no honest comparison is defined: {reasons}."
     ensemble = "ensemble" if name == "equal" else arm_label(name)
     return (
         f"At {analysis.budget} per problem, {ensemble} minus best single policy: {points(honest)} "
-        f"({points(gain.naive)} if the best policy is picked on the problems that score it): "
+        f"({points(gains[name].naive)} if the best policy is picked on the problems that score it): "
         f"{_VERDICTS[honest.sign]}."
     )
 

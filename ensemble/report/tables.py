@@ -40,11 +40,6 @@ def bare(estimate: Estimate | None) -> str:
     return "n/a" if estimate is None else f"{100 * estimate.value:.1f}{_bracket(estimate, '.0f')}"
 
 
-def bare_difference(estimate: Estimate | None) -> str:
-    """Format a difference of shares for a column of points, as in `+1.3 [−0.4, +3.0]`; n/a where it is undefined."""
-    return points(estimate).replace(" points", "")
-
-
 def _bracket(estimate: Estimate, form: str) -> str:
     if estimate.interval is None:
         return ""

@@ -34,14 +34,14 @@ def branch_and_bound(
             break
         _, _, node, relaxed = heapq.heappop(heap)
         for side, child in enumerate(_split(node, relaxed.k_M)):
-            found = relax(posterior, child, np.rint(relaxed.k_M).astype(np.int64))
-            candidate_M = fill(posterior, child, rounded_down(child, found.k_M))
+            relaxed_child = relax(posterior, child, np.rint(relaxed.k_M).astype(np.int64))
+            candidate_M = fill(posterior, child, rounded_down(child, relaxed_child.k_M))
             if (candidate_M > 0).sum() >= region.min_policies and (value := posterior.coverage(candidate_M)) > best:
                 best_M, best = candidate_M, value
-            if found.upper_bound > best + CLOSED:
-                heapq.heappush(heap, (-found.upper_bound, 2 * number + side + 1, child, found))
+            if relaxed_child.upper_bound > best + CLOSED:
+                heapq.heappush(heap, (-relaxed_child.upper_bound, 2 * number + side + 1, child, relaxed_child))
             else:
-                dropped = max(dropped, found.upper_bound)
+                dropped = max(dropped, relaxed_child.upper_bound)
     return best_M, max([best, dropped, *(-node[0] for node in heap[:1])])
 
 

@@ -84,25 +84,25 @@ def relax(posterior: Posterior, region: Region, centre_M: Ints | None = None) ->
         return _bounded(posterior, region, region.upper_M.astype(np.float64))
     if region.left(region.lower_M) == 0:
         return _bounded(posterior, region, region.lower_M.astype(np.float64))
-    found: list[Relaxed] = []
+    candidates: list[Relaxed] = []
     if centre_M is None or region.left(np.maximum(centre_M - 1, region.lower_M)) <= 0:
         smooth = _bounded(posterior, region, _smooth_optimum(posterior, region))
         covered = -np.expm1(interpolated_log_miss(posterior, smooth.k_M)) @ posterior.weight_P
         if smooth.upper_bound - float(covered) <= _TOLERANCE:
             return smooth
-        found.append(smooth)
+        candidates.append(smooth)
         centre_M = np.rint(smooth.k_M).astype(np.int64)
     # Interpolated log misses have kinks at whole numbers, where Newton steps do not apply. So the solver works within
     # one sample of a centre, where they are linear, and the centre moves until the optimum is not at an edge.
     for _ in range(_RECENTRINGS):
         centre_M = np.clip(centre_M, region.lower_M, region.upper_M)
         k_M = _optimum_around(posterior, region, centre_M)
-        found.append(_bounded(posterior, region, k_M))
+        candidates.append(_bounded(posterior, region, k_M))
         at_edge_M = (np.abs(k_M - centre_M) > 1 - 1e-6) & (k_M > region.lower_M) & (k_M < region.upper_M)
         if not at_edge_M.any():
             break
         centre_M = np.rint(k_M).astype(np.int64)
-    return min(found, key=lambda relaxed: relaxed.upper_bound)
+    return min(candidates, key=lambda relaxed: relaxed.upper_bound)
 
 
 def interpolated_log_miss(posterior: Posterior, k_M: Floats) -> Floats:
@@ -140,7 +140,7 @@ def _smooth_optimum(posterior: Posterior, region: Region) -> Floats:
     span_M = np.minimum(region.upper_M - region.lower_M, 2 * left / region.cost_M)
     free_M = span_M > 0
 
-    def model(x_M: Floats) -> tuple[Floats, Floats]:
+    def derivatives(x_M: Floats) -> tuple[Floats, Floats]:
         k_M = region.lower_M.astype(np.float64)
         k_M[free_M] += x_M * span_M[free_M]
         miss_P = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_P
@@ -152,7 +152,7 @@ def _smooth_optimum(posterior: Posterior, region: Region) -> Floats:
         return gradient_F, hessian_FF
 
     k_M = region.lower_M.astype(np.float64)
-    k_M[free_M] += span_M[free_M] * minimise(model, (region.cost_M * span_M)[free_M], left)
+    k_M[free_M] += span_M[free_M] * minimise(derivatives, (region.cost_M * span_M)[free_M], left)
     return k_M
 
 
@@ -171,11 +171,11 @@ def _optimum_around(posterior: Posterior, region: Region, centre_M: Ints) -> Flo
     unspent = float(region.cost_M.max()) + max(0.0, left)
     cost_V = np.concatenate([region.cost_M[more_M], -region.cost_M[less_M], [unspent]])
 
-    def model(x_V: Floats) -> tuple[Floats, Floats]:
+    def derivatives(x_V: Floats) -> tuple[Floats, Floats]:
         miss_P = base_P * np.exp(x_V @ slope_VP)
         return slope_VP @ miss_P, (slope_VP * miss_P) @ slope_VP.T
 
-    x_V = minimise(model, cost_V, left)
+    x_V = minimise(derivatives, cost_V, left)
     k_M = centre_M.astype(np.float64)
     k_M[more_M] += x_V[: more_M.sum()]
     k_M[less_M] -= x_V[more_M.sum() : -1]
