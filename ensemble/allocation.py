@@ -1,6 +1,6 @@
-"""Allocations: whole numbers of samples per policy whose sum is the budget.
+"""Rounding of weights to allocations: whole numbers of samples per policy whose sum is the budget.
 
-Here weights become whole numbers. Which weights are best is the business of `mixture`.
+Which weights are best is decided in `mixture`.
 """
 
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from fractions import Fraction
 from math import floor, isfinite
 
 GOLDEN_RATIO = Fraction(6180339887498949, 10**16)
-"""Its multiples modulo 1 fill the unit interval more evenly than those of any other number."""
+"""The golden ratio less 1. Its multiples modulo 1 fill the unit interval more evenly than those of any other number."""
 
 
 def largest_remainder(weights: Mapping[str, float], total: int) -> dict[str, int]:
-    """Split `total` samples in proportion to `weights`: floors first, what is left to the largest remainders.
+    """Split `total` samples in proportion to `weights`, rounding down and giving the rest to the largest remainders.
 
-    Ties go to the policy that is named first.
+    Ties go to the policy named first.
 
     Raises:
-        ValueError: a weight is negative or not finite, all are 0, or `total` is negative.
+        ValueError: a weight is negative or not finite, all weights are 0, or `total` is negative.
     """
     shares = _shares(weights, total)
     counts = {name: floor(share) for name, share in shares.items()}
@@ -28,10 +28,10 @@ def largest_remainder(weights: Mapping[str, float], total: int) -> dict[str, int
 
 
 def rotated(weights: Mapping[str, float], total: int, turn: int) -> dict[str, int]:
-    """Split `total` samples so that over turns 0, 1, 2, … each policy's mean count is its exact share.
+    """Split `total` samples so that, over turns 0, 1, 2, …, the mean count of each policy is its exact share.
 
-    Every turn gives each policy the floor or the ceiling of its share (systematic sampling: shares are laid end to end
-    and cut at whole numbers, from an offset that moves on with the turn).
+    Each turn gives a policy the floor or the ceiling of its share. This is systematic sampling: the shares are laid end
+    to end and cut at whole numbers, from an offset that advances with the turn.
 
     Raises:
         ValueError: as `largest_remainder`.
@@ -47,9 +47,10 @@ def rotated(weights: Mapping[str, float], total: int, turn: int) -> dict[str, in
 
 def _shares(weights: Mapping[str, float], total: int) -> dict[str, Fraction]:
     if total < 0:
-        raise ValueError(f"cannot split {total} samples: a budget is 0 or more")
+        raise ValueError(f"cannot split {total} samples: give a budget of 0 or more")
     if any(not isfinite(weight) or weight < 0 for weight in weights.values()) or not any(weights.values()):
-        raise ValueError(f"weights must be finite, 0 or more, and not all 0; got {dict(weights)}")
+        raise ValueError(f"weights are {dict(weights)}: give finite numbers of 0 or more, not all 0")
+    # Fractions, because rounding noise in a float share could turn a floor, and with it the sum of the counts.
     exact = {name: Fraction(weight) for name, weight in weights.items()}
     scale = Fraction(total) / sum(exact.values(), Fraction(0))
     return {name: weight * scale for name, weight in exact.items()}

@@ -1,4 +1,4 @@
-"""Types of the arrays that estimators take and return. Their names say their axes: `num_correct_MP` is `[M, P]`."""
+"""Array types of the estimators. The names of arrays show their axes: `num_correct_MP` has the shape `[M, P]`."""
 
 import numpy as np
 from numpy.typing import NDArray

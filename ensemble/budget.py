@@ -1,4 +1,4 @@
-"""Budgets: what may be spent per problem, in which currency, and what a sample of each policy costs."""
+"""Budgets per problem, in samples, tokens or seconds."""
 
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
@@ -13,26 +13,26 @@ CURRENCIES: tuple[Currency, ...] = get_args(Currency)
 
 
 class BudgetError(EnsembleError):
-    """No allocation meets the budget and the limits."""
+    """No allocation fits the budget and the limits on samples."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent per problem, and what a sample of each policy costs."""
+    """Amount that may be spent per problem, with the cost of a sample of each policy."""
 
     total: float
     cost_M: Floats
-    """`[M]` cost of one sample, in the currency."""
+    """`[M]` cost of one sample of each policy, in the currency."""
     currency: Currency = "samples"
 
     @classmethod
     def of_samples(cls, total: int, num_policies: int) -> Self:
-        """Every sample costs 1."""
+        """Return a budget in samples, which cost 1 each."""
         return cls(float(total), np.ones(num_policies))
 
     @property
     def amount(self) -> float | int:
-        """The total, a whole number where it is in samples."""
+        """The total, as an integer where the currency is samples."""
         return int(self.total) if self.currency == "samples" else self.total
 
     def __str__(self) -> str:

@@ -1,10 +1,10 @@
-"""What a user can mend: every error of this package that is told in one line has this base.
+"""Base of the errors that the user can fix, which the command line prints as one line.
 
-Light on purpose: the command line catches it without importing what raises it.
+The module imports next to nothing, so that catching these errors does not import the code that raises them.
 """
 
 from alphamix.errors import AlphamixError
 
 
 class EnsembleError(AlphamixError):
-    """Something that was given does not hold: the message says what, then what to do."""
+    """Invalid input. The message gives the cause, then the cure."""

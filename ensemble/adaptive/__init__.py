@@ -1,7 +1,9 @@
-"""Adaptive allocation: what to draw next, from what is known so far.
+"""Adaptive allocation: decide what to draw next from the counts so far.
 
-`tally` is what is known, `strategies` and `halving` say what to draw next, `draws` follows them as far as there are
-samples, `replay` plays a strategy against known outcomes, `arms` scores one as an arm of a run. What they are judged
-by is coverage@cost, the share of problems solved for what was really spent. Never
-pass@k: where drawing ended because of what was drawn, c/n is biased, and a tally says so (`stopped_MP`).
+`state` holds the counts and defines what a strategy is; `strategies` and `halving` decide what to draw next.
+`sample_streams` follows a strategy as far as there are samples, `replay` plays one against a table of outcomes, and
+`adaptive_arm` scores one as an arm of a run.
+
+Strategies are judged by the share of problems solved at the cost really spent, never by pass@k: where drawing ended
+because of what was drawn, c/n is biased.
 """

@@ -1,7 +1,7 @@
-"""Samples in the order in which they are handed out, and how far a strategy comes with them.
+"""The samples of each cell in the order in which they are handed out, and how far they carry a strategy.
 
-A run draws what is missing and follows the strategy again; a replay refuses to make anything up. Axes: `M` policies,
-`P` problems, `T` samples of a cell.
+A run draws the samples that are missing and follows the strategy again; a replay refuses to go further. Axes: `M`
+policies, `P` problems, `T` samples of a cell.
 """
 
 from dataclasses import dataclass
@@ -15,38 +15,35 @@ from alphamix.ensemble.arrays import Bools, Ints
 
 @dataclass(frozen=True)
 class SampleStreams:
-    """What became of the samples of every cell, in their order."""
+    """Verdicts of the samples of every cell, in their order."""
 
     accepted_MPT: Bools
-    """Whether sample t of a cell is accepted; False beyond those that it holds."""
-    held_MP: Ints
-    """How many samples each cell holds."""
+    """`[M, P, T]` whether sample t of a cell was accepted; False beyond the samples that the cell holds."""
+    num_samples_MP: Ints
+    """`[M, P]` number of samples that each cell holds."""
 
-    def num_correct(self, num_samples_MP: Ints) -> Ints:
-        """`[M, P]` how many of the first so many samples of each cell are accepted."""
-        return np.take_along_axis(self._correct_MPT, num_samples_MP[:, :, None], axis=2)[:, :, 0]
+    def num_correct(self, num_drawn_MP: Ints) -> Ints:
+        """Return how many of the first `num_drawn_MP` samples of each cell were accepted, `[M, P]`."""
+        return np.take_along_axis(self._num_correct_MPT, num_drawn_MP[:, :, None], axis=2)[:, :, 0]
 
     @cached_property
-    def _correct_MPT(self) -> Ints:
-        """Accepted among the first t samples, t from 0."""
-        none_MP1 = np.zeros((*self.held_MP.shape, 1), np.int64)
+    def _num_correct_MPT(self) -> Ints:
+        """Accepted samples among the first t of each cell, for t from 0."""
+        none_MP1 = np.zeros((*self.num_samples_MP.shape, 1), np.int64)
         return np.concatenate([none_MP1, self.accepted_MPT.cumsum(axis=2)], axis=2)
 
 
-def follow(strategy: Strategy, draws: SampleStreams, tally: AdaptiveState) -> tuple[AdaptiveState, Ints | None]:
-    """Ask and tell until the strategy is done, or asks for more than the draws hold.
+def follow(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> tuple[AdaptiveState, Ints | None]:
+    """Follow a strategy until it is done, or asks for more samples than the streams hold.
 
-    Args:
-        strategy: what to draw next.
-        draws: what there is.
-        tally: where to start; a run that was cut off goes on from its tally.
+    An interrupted run continues from its `state`.
 
     Returns:
-        The tally in the end, and `[M, P]` how many samples the next step needs of each cell, None when done.
+        The last state, and how many samples of each cell the next step needs, `[M, P]`; None when the strategy is done.
     """
-    while (asked_MP := strategy.ask(tally)).any():
-        end_MP = tally.num_samples_MP + asked_MP
-        if np.any(end_MP > draws.held_MP):
-            return tally, end_MP
-        tally = tally.tell(asked_MP, draws.num_correct(end_MP) - tally.num_correct_MP)
-    return tally, None
+    while (asked_MP := strategy.ask(state)).any():
+        needed_MP = state.num_samples_MP + asked_MP
+        if np.any(needed_MP > streams.num_samples_MP):
+            return state, needed_MP
+        state = state.tell(asked_MP, streams.num_correct(needed_MP) - state.num_correct_MP)
+    return state, None

@@ -1,1 +1,1 @@
-"""Analyses of outcomes: coverage, complementarity, the failure frontier, the paper's claims, and a whole run."""
+"""Analyses of outcomes: complementarity, the failure frontier, the paper's claims, and all results of a run."""

@@ -1,15 +1,15 @@
-"""Do policies solve different problems? What a second policy adds that more of the first would not.
+"""Complementarity: what a second policy solves that more samples of the first would not.
 
 Pairs are compared at k samples each, without bias: miss_i(k) · miss_j(k) is unbiased for i ≠ j, since policies are
-sampled independently. Intervals are for new problems. What a policy is worth to a whole ensemble is not here but with
-the arms. Axes: `M` policies, `P` problems, `R` bootstrap draws, `O` ordered pairs.
+sampled independently. Intervals are for new problems. What a policy adds to a whole ensemble is in `mixture.shapley`.
+Axes: `M` policies, `P` problems, `R` bootstrap draws, `O` ordered pairs.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, betaln
+from scipy.special import betaln
 
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -20,54 +20,46 @@ from alphamix.ensemble.statistics.pass_at_k import miss
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two policies at k samples each; `gain` depends on who is first, what follows it does not."""
+    """Two policies at k samples each. The fields up to `gain` depend on which policy is first; the others do not."""
 
     first: str
     second: str
     second_saves: Estimate
-    """miss_i(k) · (1 - miss_j(k)): problems that k samples of j solve after k of i failed."""
+    """miss_i(k) · (1 - miss_j(k)), the share of problems that k samples of j solve after k of i have failed."""
     first_saves: Estimate
-    """miss_i(k) - miss_i(2k): problems that k more samples of i would have solved."""
+    """miss_i(k) - miss_i(2k), the share of problems that k more samples of i would have solved."""
     gain: Estimate
-    """`second_saves` - `first_saves`: 0 for a twin, above 0 where the policies complement each other."""
+    """`second_saves` - `first_saves`: 0 for identical policies, above 0 where the two complement each other."""
     co_failure: Estimate
-    """miss_i(k) · miss_j(k): problems that both leave unsolved."""
+    """miss_i(k) · miss_j(k), the share of problems that both leave unsolved."""
     disagreement: Estimate
-    """Chance that one sample of each ends differently."""
+    """Chance that of one sample of each, exactly one is accepted."""
     independent: Estimate | None
-    """`co_failure`, had the two failed on unrelated problems; None for a single problem."""
+    """`co_failure` if the two failed on unrelated problems; None for a single problem."""
     dependence: Estimate | None
-    """`co_failure` - `independent`: the covariance of the two misses over problems. Below 0: they fail apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class SolveRates:
-    """Share of accepted samples per cell, with Jeffreys intervals."""
-
-    value_MP: Floats
-    low_MP: Floats
-    high_MP: Floats
+    """`co_failure` - `independent`, the covariance of the two misses over problems; below 0 where failures avoid each
+    other."""
 
 
 @dataclass(frozen=True, slots=True)
 class UniqueSolve:
-    """A problem that some policies solved and others did not. Unsolved in n samples is not unsolvable."""
+    """A problem that some policies solved and others did not. Unsolved in n samples does not mean unsolvable."""
 
     problem: str
     solvers: tuple[str, ...]
     num_correct: int
-    """Accepted samples of the solvers."""
+    """Number of accepted samples of the solvers."""
     num_samples: int
-    """Graded samples of the solvers."""
+    """Number of graded samples of the solvers."""
     others_samples: int
-    """Graded samples of the others, none accepted."""
+    """Number of graded samples of the others, none of them accepted."""
     luck: float
-    """Chance that as many new samples of the others would solve it, policies taken to be independent. They seldom are:
-    that the solvers solved it makes it likelier still that the others can."""
+    """Chance that as many new samples of the others would solve it, if policies were independent. They rarely are: the
+    success of the solvers makes it even more likely that the others can solve it."""
 
 
 def pairs(outcomes: Outcomes, k: int, resampling: Resampling) -> list[Pair]:
-    """Compare every ordered pair of policies at k samples each, all intervals from the same draws of problems.
+    """Compare every ordered pair of policies at k samples each, with all intervals from the same draws of problems.
 
     Raises:
         UndefinedError: some cell has fewer than 2k samples.
@@ -93,7 +85,7 @@ def pairs(outcomes: Outcomes, k: int, resampling: Resampling) -> list[Pair]:
 def _dependence(
     miss_MP: Floats, first_O: Ints, second_O: Ints, resampling: Resampling
 ) -> tuple[list[Estimate | None], list[Estimate | None]]:
-    """Co-failure if failures were independent, and what is beyond, by ordered pair. One problem tells neither."""
+    """Estimate `independent` and `dependence` of each ordered pair; None for a single problem, which shows neither."""
     num_problems = miss_MP.shape[1]
     if num_problems == 1:
         return [None] * len(first_O), [None] * len(first_O)
@@ -101,8 +93,9 @@ def _dependence(
     mean_M, both_OP = miss_MP.mean(axis=1), miss_MP[first_O] * miss_MP[second_O]
 
     def statistics(mean_RM: Floats, both_RO: Floats) -> Floats:
-        """`[2O, R]` both numbers of each pair."""
-        # Two different problems each: the product of the means would share problems, and lean towards co-failure.
+        """Return both numbers of each pair, `[2O, R]`."""
+        # The mean over pairs of *different* problems: a plain product of means pairs each problem with itself as well,
+        # and so is biased towards co-failure.
         product_RO = mean_RM[:, first_O] * mean_RM[:, second_O]
         independent_RO = (num_problems * product_RO - both_RO) / (num_problems - 1)
         return np.concatenate([independent_RO.T, (both_RO - independent_RO).T])
@@ -119,41 +112,25 @@ def _dependence(
 
 
 def cross_fitted_wins(n_2P: Ints, c_2P: Ints, seed: int) -> tuple[Floats, Floats]:
-    """How much more often each of two policies solves each problem than the other, where it seems to.
+    """Estimate how much more often each of two policies solves each problem, where it seems to be ahead.
 
-    The larger of two noisy rates is larger by luck as well, so one random half of the samples says who is ahead, and
-    the other half by how much: d_B · 1{d_A > 0}. Its expectation (p - p') · P(d_A > 0) is above 0 in the mean over
-    problems only if the policy is truly ahead on some.
+    The larger of two noisy rates is partly larger by luck. So one random half of the samples decides which policy is
+    ahead, and the other half by how much: d_B · 1{d_A > 0}. The expectation, (p - p') · P(d_A > 0), has a mean over
+    problems above 0 only if the policy is truly ahead on some of them.
 
-    Args:
-        n_2P: `[2, P]` graded samples, n ≥ 2.
-        c_2P: `[2, P]` accepted samples.
-        seed: of the halves.
-
-    Returns:
-        Wins of the first and of the second, `[P]` each.
+    Every cell needs n ≥ 2. Return the lead of the first policy where it is ahead, and that of the second, `[P]` each.
     """
-    # One division, not the mean over many: where two policies are alike, a half in which one is ahead leaves a half in
-    # which it is behind, so that means are skewed towards losses, and tests of them reject far too often.
+    # There is one division, not a mean over many. Where two policies are alike, a half in which one is ahead leaves a
+    # half in which it is behind, so means over divisions are skewed towards losses, and tests of them reject far too
+    # often.
     half_2P = n_2P // 2
     c_A = np.random.default_rng(seed).hypergeometric(c_2P, n_2P - c_2P, half_2P)
     d_A, d_B = (first - second for first, second in (c_A / half_2P, (c_2P - c_A) / (n_2P - half_2P)))
     return d_B * (d_A > 0), -d_B * (d_A < 0)
 
 
-def solve_rates(outcomes: Outcomes, level: float = 0.95) -> SolveRates:
-    """Solve rate of each policy on each problem with the Jeffreys interval of that one cell.
-
-    Quantiles of Beta(c + ½, n - c + ½); the end is 0 where c = 0 and 1 where c = n (Brown, Cai & DasGupta 2001,
-    Statistical Science 16, 101-133). Intervals of M · P cells at once: some miss their rate by chance.
-    """
-    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
-    low_MP, high_MP = (betaincinv(c_MP + 0.5, n_MP - c_MP + 0.5, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
-    return SolveRates(outcomes.solve_rate_MP, np.where(c_MP == 0, 0.0, low_MP), np.where(c_MP == n_MP, 1.0, high_MP))
-
-
 def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:
-    """Problems that exactly one policy solved, by policy."""
+    """Return the problems that exactly one policy solved, by policy."""
     log_miss_MP = _log_miss_again(outcomes)
     alone_MM = np.eye(len(outcomes.policies), dtype=np.bool_)
     return {
@@ -163,14 +140,14 @@ def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:
 
 
 def solved_by_extrapolation(outcomes: Outcomes, alphas: Mapping[str, float | None]) -> list[UniqueSolve]:
-    """Problems that policies with α < 0 or α > 1 solved, and none with 0 ≤ α ≤ 1; those without α are not asked."""
+    """Return the problems that policies with α < 0 or α > 1 solved and none with 0 ≤ α ≤ 1; others do not count."""
     alpha_M = np.array([alphas.get(name) for name in outcomes.policies], np.float64)  # None becomes nan
     between_M = (alpha_M >= 0) & (alpha_M <= 1)
     return _solved_only_by(outcomes, (alpha_M < 0) | (alpha_M > 1), between_M, _log_miss_again(outcomes))
 
 
 def _solved_only_by(outcomes: Outcomes, group_M: Bools, others_M: Bools, log_miss_MP: Floats) -> list[UniqueSolve]:
-    """Problems that a policy of the group solved and none of the others did."""
+    """Return the problems that a policy of the group solved and none of the others did."""
     n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
     solvers_MP = group_M[:, None] & (c_MP > 0)
     unique_P = solvers_MP.any(axis=0) & np.all(c_MP[others_M] == 0, axis=0) & others_M.any()
@@ -188,9 +165,9 @@ def _solved_only_by(outcomes: Outcomes, group_M: Bools, others_M: Bools, log_mis
 
 
 def _log_miss_again(outcomes: Outcomes) -> Floats:
-    """`[M, P]` log of the chance that as many new samples all fail: log B(a + c, b + 2n - c) - log B(a + c, b + n - c).
+    """Return the log of the chance that as many new samples all fail, `[M, P]`.
 
-    (a, b) is the prior that fits all counts of a policy best (`posterior.fit_prior`).
+    It is log B(a + c, b + 2n - c) - log B(a + c, b + n - c), with the prior (a, b) that `fit_prior` fits to the counts.
     """
     rows: list[Floats] = []
     counts = outcomes.num_samples_MP.astype(np.float64), outcomes.num_correct_MP.astype(np.float64)

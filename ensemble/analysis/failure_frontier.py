@@ -1,8 +1,8 @@
-"""The frontier: how the samples of each policy fail, who is dominated, and where along α answers fall apart.
+"""The failure frontier: how samples fail, which policies are dominated, and where along α answers break down.
 
-Rates are means over problems of the share of samples, so that every problem counts the same. They hold for whatever
-coverage level the outcomes were counted at (`exchange.count_outcomes`). Axes: `M` policies, `A` values of α, `P`
-problems, `R` bootstrap draws.
+Rates are means over problems of the share of samples, so that every problem counts the same. They hold for the coverage
+level at which outcomes were counted (`interchange.count_outcomes`). Axes: `M` policies, `A` values of α, `P` problems,
+`R` bootstrap draws, `L` losses.
 """
 
 from collections.abc import Mapping
@@ -16,52 +16,52 @@ from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_we
 from alphamix.ensemble.statistics.trend_test import Trend, TrendLine, trend
 
 _SIDE = {"optimisation": -1, "correctness": -1, "format": 1, "exhausted": 1}
-"""Which failures are of programs that were tried (-1), and which of answers that fell apart (1)."""
+"""Failures of real programs (-1), and failures of answers that broke down (1)."""
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """How a policy stands against the others."""
+    """Comparison of a policy with all others."""
 
     dominated_by: tuple[str, ...]
-    """Policies that have no more correctness failures, no more optimisation failures and no fewer solves, and are
-    better in one of the three. None: it is on the front."""
+    """Policies with no more correctness failures, no more optimisation failures and no fewer solves, which are better
+    in one of the three. A policy without any is on the front."""
     share_on_front: float
-    """Share of bootstrap draws over problems in which nothing dominates it."""
+    """Share of bootstrap draws over problems in which no policy dominates it."""
 
 
 @dataclass(frozen=True)
 class Takeover:
-    """The α where more samples fail by format or exhaustion than by correctness or optimisation."""
+    """The α from which more samples fail by format or exhaustion than by correctness or optimisation."""
 
     alpha: float | None
-    """Linear between the measured α; None where it does not happen as far as was measured."""
+    """Interpolated linearly between measured α; None where it does not happen within the measured range."""
     interval: tuple[float | None, float | None] | None
-    """In rising order; a None inside means that the interval ends beyond what was measured."""
+    """Interval of `alpha`; an end is None where it lies beyond the measured range."""
     share: float
     """Share of bootstrap draws over problems in which it happens."""
 
 
 @dataclass(frozen=True)
 class ModerateRange:
-    """How far α can leave [0, 1] before answers fall apart, on either side."""
+    """How far α can go below 0 and above 1 before answers break down."""
 
     below: Takeover
     above: Takeover
 
     def holds(self, alpha: float) -> bool:
-        """Whether α lies short of both ends; an end that was not found sets no limit."""
+        """Check that α lies between both ends; an end that was not found sets no limit."""
         low, high = self.below.alpha, self.above.alpha
         return (low is None or alpha > low) and (high is None or alpha < high)
 
 
 def failure_rates(outcomes: Outcomes) -> dict[str, Floats]:
-    """`[M, P]` share of samples that failed, by failure class."""
+    """Return the share of failed samples by failure class, `[M, P]` each."""
     return {name: failed_MP / outcomes.num_samples_MP for name, failed_MP in outcomes.num_failures_MP.items()}
 
 
 def frontier(outcomes: Outcomes, resampling: Resampling) -> dict[str, dict[str, Estimate]]:
-    """Failure rates with intervals, by policy and failure class."""
+    """Estimate failure rates by policy and failure class."""
     by_class = {
         name: means_over_problems(rate_MP, resampling, lowest=0) for name, rate_MP in failure_rates(outcomes).items()
     }
@@ -72,13 +72,15 @@ def frontier(outcomes: Outcomes, resampling: Resampling) -> dict[str, dict[str, 
 
 
 def pareto(outcomes: Outcomes, resampling: Resampling) -> dict[str, FrontPoint]:
-    """Say who is dominated, and how surely, by policy; empty where failure classes are unknown.
+    """Compare each policy with all others; empty where failure classes are unknown.
 
-    Solves count as well as the two failures: a policy that answers nothing would otherwise dominate all others.
+    Solves count beside the two kinds of failure, since a policy that never gives a program would otherwise dominate all
+    others.
     """
     if not {"correctness", "optimisation"} <= outcomes.num_failures_MP.keys():
         return {}
-    losses_LMP = _losses(outcomes)
+    rates_MP = failure_rates(outcomes)
+    losses_LMP = np.stack([rates_MP["correctness"], rates_MP["optimisation"], 1 - outcomes.solve_rate_MP])
     weights_RP = draw_weights(len(outcomes.problems), resampling)
     draws_RLM = np.einsum("rp,lmp->rlm", weights_RP, losses_LMP, optimize=True)
     dominated_RM = np.asarray(_dominates(draws_RLM).any(axis=1))
@@ -93,7 +95,7 @@ def pareto(outcomes: Outcomes, resampling: Resampling) -> dict[str, FrontPoint]:
 
 
 def trends(outcomes: Outcomes, alphas: Mapping[str, float | None], resampling: Resampling) -> dict[str, Trend]:
-    """Trend of the solve rate (`solved`) and of each failure class along all α; empty with fewer than two."""
+    """Estimate trends of the solve rate (`solved`) and of each failure class along α; empty with fewer than two α."""
     line = TrendLine.of(outcomes, alphas)
     if len(line.alpha_A) < 2:
         return {}
@@ -104,9 +106,9 @@ def trends(outcomes: Outcomes, alphas: Mapping[str, float | None], resampling: R
 def moderate_range(
     outcomes: Outcomes, alphas: Mapping[str, float | None], resampling: Resampling
 ) -> ModerateRange | None:
-    """Find where format and exhausted failures take over, going out from [0, 1].
+    """Find where format and exhausted failures take over on either side of [0, 1].
 
-    None where failure classes are unknown or no policy has an α.
+    Return None where failure classes are unknown or no policy has an α.
     """
     rates_MP, line = failure_rates(outcomes), TrendLine.of(outcomes, alphas)
     if not rates_MP or not len(line.alpha_A):
@@ -116,13 +118,13 @@ def moderate_range(
     draws_RA = draw_weights(len(outcomes.problems), resampling) @ excess_AP.T
 
     def takeover(sign: int, start: float) -> Takeover:
-        """Search upward from `start`, or with the sign -1 in the mirrored α."""
+        """Search upward from `start`, with the sign -1 along mirrored α."""
         outward = np.flatnonzero(sign * line.alpha_A >= start)[::sign]
         alpha_A = sign * line.alpha_A[outward]
         crossing = sign * _first_crossing(alpha_A, excess_AP[outward].mean(axis=1)[None]).item()
         crossings_R = sign * _first_crossing(alpha_A, draws_RA[:, outward])
         tails = np.array([1 - resampling.level, 1 + resampling.level]) / 2
-        # No interpolation: a draw in which it never happens is infinitely far out.
+        # A draw in which it never happens is infinitely far out, and infinity cannot be interpolated.
         low, high = np.quantile(crossings_R, tails, method="inverted_cdf").tolist()
         interval = None if len(outcomes.problems) == 1 else (_finite(low), _finite(high))
         return Takeover(_finite(crossing), interval, float(np.isfinite(crossings_R).mean()))
@@ -130,20 +132,15 @@ def moderate_range(
     return ModerateRange(below=takeover(-1, 0.0), above=takeover(1, 1.0))
 
 
-def _losses(outcomes: Outcomes) -> Floats:
-    """`[3, M, P]` correctness failures, optimisation failures, samples not solved: less is better."""
-    rates_MP = failure_rates(outcomes)
-    return np.stack([rates_MP["correctness"], rates_MP["optimisation"], 1 - outcomes.solve_rate_MP])
-
-
 def _dominates(losses_RLM: Floats) -> Bools:
-    """`[R, M, M]` whether the first policy dominates the second, by points `[R, L, M]`."""
+    """Return whether the first policy dominates the second, `[R, M, M]`, given losses `[R, L, M]`."""
+    # Rounding keeps floating-point noise from deciding between equal losses.
     less_RLMM = np.round(losses_RLM[:, :, None, :] - losses_RLM[:, :, :, None], 12)
     return np.asarray(np.all(less_RLMM >= 0, axis=1) & np.any(less_RLMM > 0, axis=1))
 
 
 def _first_crossing(alpha_A: Floats, excess_RA: Floats) -> Floats:
-    """`[R]` the first α, going right, where the excess rises above 0; inf where it does not."""
+    """Return the first α in ascending order where the excess rises above 0, `[R]`; inf where it does not."""
     if not len(alpha_A):
         return np.full(len(excess_RA), np.inf)
     above_RA = np.round(excess_RA, 12) > 0

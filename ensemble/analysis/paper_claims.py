@@ -1,14 +1,14 @@
-"""Claims of the paper (arXiv 2605.28751), each held against the outcomes of one run.
+"""Claims of the paper (arXiv 2605.28751), each tested on the outcomes of one run.
 
-A claim has one part or several, each a number that the claim says is above 0. It is supported when all parts are,
-refuted when one is below 0, undecided otherwise, and not examined when the outcomes cannot speak to it. The claims of
-a run are decided together: a verdict needs an interval on one side of 0 *and* a p-value that survives Holm's
-correction over all claims that were examined. The statements are ours; no figure of the paper enters.
+A claim has one or several parts, each a number that the claim says is above 0. A claim is supported when all its parts
+are above 0, refuted when one is below 0, undecided otherwise, and not examined when the outcomes cannot test it. The
+claims of a run are decided together: a verdict needs an interval on one side of 0 *and* a p-value that survives Holm's
+correction over all claims examined. The statements are our wording, and no number of the paper is used.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import t as student
@@ -16,12 +16,33 @@ from scipy.stats import t as student
 from alphamix.ensemble.analysis.complementarity import cross_fitted_wins
 from alphamix.ensemble.analysis.failure_frontier import failure_rates, moderate_range
 from alphamix.ensemble.arrays import Floats
-from alphamix.ensemble.budget import Currency
+from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.trend_test import TrendLine, trend
 
 ClaimVerdict = Literal["supported", "refuted", "undecided", "not examined"]
+
+_STATEMENTS = {
+    "trade": (
+        "Training under higher coverage trades optimisation failures for correctness failures.",
+        "Optimisation failures that rise, or correctness failures that fall, from α = 0 to α = 1.",
+    ),
+    "interpolation": (
+        "Interpolation traces the line between the two ends.",
+        "Rates with the opposite trend within 0 ≤ α ≤ 1, or an inner α whose rate lies outside those of the ends.",
+    ),
+    "extrapolation": (
+        "Extrapolation continues the line beyond its ends.",
+        "More optimisation failures at moderate α > 1 than at α = 1, or more correctness failures at moderate α < 0 "
+        "than at α = 0.",
+    ),
+    "problems": (
+        "The two ends solve different problems.",
+        "An end that one half of the samples puts ahead on some problems, and the other half behind on the same.",
+    ),
+}
+"""The claims about α: each statement, and the observations that would refute it."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +52,26 @@ class ClaimPart:
     statistic: str
     """What is estimated, in words."""
     estimate: Estimate
-    """A share of samples or problems, or its slope; the interval is not adjusted for the number of claims."""
+    """A share of samples or problems, or its slope. The interval is not adjusted for the number of claims."""
     p_value: float
-    """Two-sided, of no effect; not adjusted either."""
+    """Two-sided p-value of no effect, not adjusted for the number of claims."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, the numbers that speak to it, and the verdict."""
+    """A statement with the numbers that test it and the verdict."""
 
     key: str
     statement: str
     falsified_by: str
+    """Observations that would refute the statement."""
     parts: tuple[ClaimPart, ...]
-    """Empty where the claim was not examined."""
+    """The numbers; empty where the claim was not examined."""
     verdict: ClaimVerdict
     p_value: float | None
-    """Of the claim as a whole, adjusted by Holm's method; None where it was not examined."""
+    """p-value of the whole claim, adjusted by Holm's method; None where the claim was not examined."""
     reason: str | None = None
-    """Why it was not examined."""
+    """Why the claim was not examined."""
 
 
 def examine(
@@ -58,57 +80,38 @@ def examine(
     gains: Mapping[Currency, Estimate | None],
     resampling: Resampling,
 ) -> list[Claim]:
-    """Hold each claim against the outcomes; all seven come back, in the paper's order.
+    """Test each claim on the outcomes, and return all seven in the paper's order.
 
     Args:
         outcomes: counts with failure classes.
         alphas: α by policy, None where a policy has none.
-        gains: honest (cross-fitted) coverage of the ensemble less that of the best single policy, at the same budget
-            in each currency; None or absent where that is not known.
-        resampling: how intervals are made; `level` also says how small a p-value must be.
+        gains: cross-fitted coverage of the ensemble minus that of the best single policy, at the same budget in each
+            currency; None or absent where it is unknown.
+        resampling: how intervals are made; p-values are compared with 1 - `level`.
     """
-    along = _Along(outcomes, TrendLine.of(outcomes, alphas), resampling)
-    claims = [
-        _claim(
-            "trade",
-            "Training under higher coverage trades optimisation failures for correctness failures.",
-            "From α = 0 to α = 1, optimisation failures that rise or correctness failures that fall.",
-            along.trade(),
-        ),
-        _claim(
-            "interpolation",
-            "Interpolation traces the line between the two ends.",
-            "Rates that run against the line within 0 ≤ α ≤ 1, or an inner α whose rate lies outside the ends' rates.",
-            along.interpolation(),
-        ),
-        _claim(
-            "extrapolation",
-            "Extrapolation continues the line beyond its ends.",
-            "More optimisation failures at moderate α > 1 than at α = 1, or more correctness failures at moderate "
-            "α < 0 than at α = 0.",
-            along.extrapolation(alphas),
-        ),
-        _claim(
-            "problems",
-            "Other problems are solved at the one end than at the other.",
-            "An end that seems ahead on some problems by one half of the samples, and is behind there by the other.",
-            along.problems(),
-        ),
-        *(
+    alpha_claims = _AlphaClaims(outcomes, TrendLine.of(outcomes, alphas), resampling)
+    parts = {
+        "trade": alpha_claims.trade(),
+        "interpolation": alpha_claims.interpolation(),
+        "extrapolation": alpha_claims.extrapolation(alphas),
+        "problems": alpha_claims.problems(),
+    }
+    claims = [_claim(key, *_STATEMENTS[key], found) for key, found in parts.items()]
+    for currency in CURRENCIES:
+        found = _gain(gains.get(currency), currency, len(outcomes.problems))
+        claims.append(
             _claim(
                 f"ensemble.{currency}",
                 f"The ensemble covers more than the best single policy at matched {currency}.",
                 f"Cross-fitted coverage below that of the best single policy for the same {currency}.",
-                _gain(gains.get(currency), currency, len(outcomes.problems)),
+                found,
             )
-            for currency in get_args(Currency)
-        ),
-    ]
+        )
     return _decide(claims, 1 - resampling.level)
 
 
 def content(claims: Sequence[Claim], level: float) -> dict[str, Any]:
-    """The content of `claims.json`."""
+    """Return the content of `claims.json`."""
     return {
         "paper": "arXiv 2605.28751",
         "level": level,
@@ -118,10 +121,10 @@ def content(claims: Sequence[Claim], level: float) -> dict[str, Any]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that, of all true null hypotheses, none falls below a level with more than that chance.
+    """Adjust p-values so that the chance that any true null hypothesis falls below a level is at most that level.
 
-    Holm (1979), Scandinavian Journal of Statistics 6, 65-70: the i-th smallest of m is multiplied by m - i + 1, and
-    none may be smaller than the one before.
+    The i-th smallest of m p-values is multiplied by m - i + 1, and none may be smaller than the one before (Holm 1979,
+    Scandinavian Journal of Statistics 6, 65-70).
     """
     order = np.argsort(p_values)
     scaled = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
@@ -130,8 +133,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-class _Along:
-    """The claims about α. Each gives its parts, or the reason why there are none."""
+class _AlphaClaims:
+    """The claims about α. Each method returns the parts of a claim, or the reason why there are none."""
 
     def __init__(self, outcomes: Outcomes, line: TrendLine, resampling: Resampling) -> None:
         self._outcomes = outcomes
@@ -141,7 +144,7 @@ class _Along:
         if not {0.0, 1.0} <= set(line.alpha_A.tolist()):
             self._obstacle = "no policies at α = 0 and α = 1"
         elif not {"optimisation", "correctness"} <= self._rates_AP.keys():
-            self._obstacle = "the outcomes hold no failure classes"
+            self._obstacle = "the outcomes have no failure classes"
         else:
             self._obstacle = None
 
@@ -166,9 +169,9 @@ class _Along:
         parts: list[ClaimPart] = []
         for name, sign, verb in (("optimisation", -1, "fall"), ("correctness", 1, "rise")):
             rising_AP = sign * self._rates_AP[name][inside_A]
-            along = trend(rising_AP, alpha_A, self._resampling)
+            rise = trend(rising_AP, alpha_A, self._resampling)
             statistic = f"{verb} of {name} failures per unit of α within 0 ≤ α ≤ 1 (Page's trend test)"
-            parts += [ClaimPart(statistic, along.slope, along.p_value), self._tightest(name, rising_AP, alpha_A)]
+            parts += [ClaimPart(statistic, rise.slope, rise.p_value), self._tightest(name, rising_AP, alpha_A)]
         return parts
 
     def extrapolation(self, alphas: Mapping[str, float | None]) -> list[ClaimPart] | str:
@@ -184,7 +187,9 @@ class _Along:
         for (name, end), beyond in sides.items():
             if beyond:
                 at = self._at(name)
-                statistic = f"{name} failures at α = {end:g} - mean at α = {_listed(beyond)}"
+                statistic = (
+                    f"{name} failures at α = {end:g} - mean at α = {', '.join(f'{alpha:g}' for alpha in beyond)}"
+                )
                 differences[statistic] = at[end] - np.mean([at[alpha] for alpha in beyond], axis=0)
         return self._parts(differences) if differences else "no policy with α < 0 or α > 1 in the moderate range"
 
@@ -193,17 +198,17 @@ class _Along:
             return "no policies at α = 0 and α = 1"
         n_MP, c_MP = self._outcomes.num_samples_MP, self._outcomes.num_correct_MP
         if n_MP.min() < 2:
-            return "some policy has a single sample on some problem"
+            return "some policy has only one sample on some problem"
         ends_2M = self._line.share_AM[np.isin(self._line.alpha_A, (0, 1))] > 0
         low_P, high_P = cross_fitted_wins(ends_2M @ n_MP, ends_2M @ c_MP, self._resampling.seed)
-        statistic = "solve rate at α = {} - at α = {}, on problems where other samples say that it is higher"
+        statistic = "solve rate at α = {} - at α = {}, on problems where the other half of the samples has it higher"
         return self._parts({statistic.format(0, 1): low_P, statistic.format(1, 0): high_P})
 
     def _at(self, name: str) -> dict[float, Floats]:
         return dict(zip(self._line.alpha_A.tolist(), self._rates_AP[name], strict=True))
 
     def _tightest(self, name: str, rising_AP: Floats, alpha_A: Floats) -> ClaimPart:
-        """The inner α, and the end, between which a rate that should rise leaves least room for its uncertainty."""
+        """Test that inner α lie between the ends, at the inner α and the end where this is least certain."""
         margins_VP = np.concatenate([rising_AP[1:-1] - rising_AP[0], rising_AP[-1] - rising_AP[1:-1]])
         against = [(inner, end) for end in (0, 1) for inner in alpha_A[1:-1].tolist()]
         estimates = means_over_problems(margins_VP, self._resampling)
@@ -211,10 +216,11 @@ class _Along:
         worst = min(range(len(against)), key=lambda v: np.sign(estimates[v].value) * (1 - p_values[v]))
         inner, end = against[worst]
         statistic = (
-            f"{name} failures: room between α = {inner:g} and α = {end:g}, the least sure of {len(against)} such "
-            "distances of inner α from the ends"
+            f"{name} failures: distance between α = {inner:g} and α = {end:g}, the least certain of {len(against)} "
+            "such distances of inner α from the ends"
         )
-        # All distances must be above 0, so the least sure speaks for them; one below 0 was picked from many.
+        # All distances must be above 0, which the least certain one decides without a correction. One below 0 was
+        # picked from many, so it gets Bonferroni's.
         p_value = p_values[worst] if estimates[worst].value > 0 else min(1.0, len(against) * p_values[worst])
         return ClaimPart(statistic, estimates[worst], p_value)
 
@@ -234,15 +240,16 @@ def _gain(gain: Estimate | None, currency: Currency, num_problems: int) -> list[
     return [ClaimPart(statistic, gain, _p_value(gain, num_problems))]
 
 
-def _claim(key: str, statement: str, falsified_by: str, found: list[ClaimPart] | str) -> Claim:
-    """A claim before the verdict, its p-value not yet adjusted."""
-    if isinstance(found, str):
-        return Claim(key, statement, falsified_by, (), "not examined", None, found)
-    if all(part.estimate.value > 0 for part in found):
-        p_value = max(part.p_value for part in found)  # all must hold: an intersection-union test
+def _claim(key: str, statement: str, falsified_by: str, parts: list[ClaimPart] | str) -> Claim:
+    """Return a claim before the verdict, with a p-value that is not yet adjusted."""
+    if isinstance(parts, str):
+        return Claim(key, statement, falsified_by, (), "not examined", None, parts)
+    if all(part.estimate.value > 0 for part in parts):
+        # All parts must hold, which is an intersection-union test: the largest p-value counts, without a correction.
+        p_value = max(part.p_value for part in parts)
     else:
-        p_value = min(1.0, len(found) * min(part.p_value for part in found if part.estimate.value <= 0))
-    return Claim(key, statement, falsified_by, tuple(found), "undecided", p_value)
+        p_value = min(1.0, len(parts) * min(part.p_value for part in parts if part.estimate.value <= 0))
+    return Claim(key, statement, falsified_by, tuple(parts), "undecided", p_value)
 
 
 def _decide(claims: Sequence[Claim], alpha: float) -> list[Claim]:
@@ -265,17 +272,13 @@ def _decide(claims: Sequence[Claim], alpha: float) -> list[Claim]:
 
 
 def _p_value(estimate: Estimate, num_problems: int) -> float:
-    """Two-sided, by Student's t with a degree of freedom for each problem but one.
+    """Return a two-sided p-value by Student's t, with one degree of freedom less than there are problems.
 
-    Where all problems have the same value t is infinite however few they are; the sign test, which asks only how often
-    all would fall on one side, takes its place.
+    Where all problems have the same value, t is infinite however few they are. The sign test replaces it, which asks
+    only how likely all problems are to fall on one side.
     """
     if estimate.stderr is None or estimate.value == 0:
         return 1.0
     if estimate.stderr == 0:
         return 0.5 ** (num_problems - 1)
     return float(2 * student.sf(abs(estimate.value) / estimate.stderr, num_problems - 1))
-
-
-def _listed(alphas: Sequence[float]) -> str:
-    return ", ".join(f"{alpha:g}" for alpha in alphas)

@@ -1,6 +1,7 @@
-"""Which mixture of policies to spend a budget on, and what the choice is honestly worth.
+"""Which mixture of policies to spend a budget on, and what that choice is worth.
 
-`search` chooses (from `relaxation`'s optimum and bound, by `local_search` and `branch_and_bound`), `routing` finds the
-best random mixture. `crossfit` scores choices on what did not make them, `arms` are the ways to spend that are
-compared, `comparison` puts all of it side by side, and `contribution` says what each policy adds.
+`best_allocation` chooses, with the parts in `optimiser`, and proves how much better another choice could be.
+`random_routing` finds the best random mixture, and `shapley` says what each policy adds. `arms` are the ways to spend a
+budget, `cross_fitting` scores their choices on data that did not make them, and `compare_arms` puts everything side by
+side.
 """

@@ -1,8 +1,8 @@
 """The best allocation of a budget: whole numbers of samples per policy that cover most under a posterior.
 
-Where all allocations can be listed they are. Else the relaxation to real numbers is rounded down, filled greedily and
-improved by exchange, and branch and bound closes what gap it can in a given number of nodes. Whatever the way, the
-certificate's bound is proven. Everything is deterministic. Axes: `M` policies, `P` problems, `N` allocations.
+Where all allocations can be listed, they are. Otherwise the relaxation to real numbers is rounded down, filled greedily
+and improved by exchange, and branch and bound closes what gap it can within a given number of nodes. Either way the
+certificate's bound is proven, and the search is deterministic. Axes: `M` policies, `P` problems, `N` allocations.
 """
 
 from dataclasses import dataclass, replace
@@ -12,33 +12,35 @@ import numpy as np
 
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget, BudgetError, Currency
-from alphamix.ensemble.mixture.branch_and_bound import CLOSED, branch_and_bound, covered, rounded_down
-from alphamix.ensemble.mixture.local_search import exchange, fill
-from alphamix.ensemble.mixture.relaxation import Misses, Region, relax
+from alphamix.ensemble.mixture.optimiser.branch_and_bound import CLOSED, branch_and_bound, rounded_down
+from alphamix.ensemble.mixture.optimiser.local_search import exchange, fill
+from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
+from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 Method = Literal["enumerated", "branch-and-bound", "exchange"]
 
 _ENUMERATED_CELLS = 4_000_000
-"""Allocations times problems that are quicker listed than searched."""
-_NODES = 200
+"""Largest number of allocations times problems for which listing all allocations is faster than the search."""
+_MAX_NODES = 200
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """Proof of how good a choice is: no allocation within the budget can cover more than `upper_bound`."""
+    """Proof of how good an allocation is."""
 
     objective: float
     """Expected coverage of the chosen allocation under the posterior."""
     upper_bound: float
+    """Coverage that no allocation within the budget exceeds."""
     is_optimal: bool
-    """Whether the search has shown that nothing is better by more than rounding noise, 1e-9."""
+    """Whether the search has proved that nothing is better by more than rounding noise, 1e-9."""
     method: Method
-    """What the proof rests on: all allocations listed, a closed tree, or a bound that the search did not reach."""
+    """What was done: all allocations listed, the search tree closed, or only exchange, which leaves a gap."""
 
     @property
     def gap(self) -> float:
-        """How much coverage a better allocation could add at most."""
+        """Largest coverage that a better allocation could add."""
         return max(0.0, self.upper_bound - self.objective)
 
 
@@ -52,42 +54,37 @@ class Choice:
 
 @one_thread
 def best_allocation(
-    misses: Misses,
+    posterior: Posterior,
     budget: Budget,
     limit_M: Ints | None = None,
     min_policies: int = 1,
     *,
-    start_M: Ints | None = None,
-    max_nodes: int = _NODES,
+    max_nodes: int = _MAX_NODES,
 ) -> Choice:
-    """Choose the whole numbers k_j that maximise coverage: Σ k_j = total in samples, Σ cost_j k_j ≤ total else.
+    """Choose the whole numbers k_j that maximise expected coverage within a budget.
 
     Args:
-        misses: beliefs about solve rates, a `Posterior`.
-        budget: per problem. Samples are spent in full: pass@k is only compared at equal totals.
-        limit_M: `[M]` at most so many samples of each policy (as many as were drawn, so that the choice can be
-            scored without a model); None for no limit.
-        min_policies: at least so many policies get a sample.
-        start_M: `[M]` another allocation to improve, such as that of a similar table; one that does not fit is ignored.
-        max_nodes: nodes of branch and bound at most; 0 where a good choice is enough (cross-fitting).
+        posterior: beliefs about solve rates.
+        budget: per problem. A budget in samples is spent in full, Σ k_j = total, since pass@k is only compared at equal
+            totals; in other currencies Σ cost_j k_j ≤ total.
+        limit_M: `[M]` maximum number of samples of each policy, None for no limit. The samples drawn are the limit
+            where the choice is to be scored without a model.
+        min_policies: minimum number of policies that get a sample.
+        max_nodes: maximum number of nodes of branch and bound; 0 where a good choice is enough (in cross-fitting).
 
     Returns:
-        The choice; among choices that differ by rounding noise the policy named first is preferred.
+        The choice. Among allocations that differ by rounding noise, the policy named first gets most.
 
     Raises:
-        BudgetError: nothing fits.
+        BudgetError: no allocation fits.
     """
     region = _region(budget, limit_M, min_policies)
-    if (listed := _enumerated(misses, region)) is not None:
+    if (listed := _enumerated(posterior, region)) is not None:
         return listed
-    relaxed = relax(misses, region)
-    starts = [_rounded(misses, region, relaxed.k_M)]
-    if start_M is not None and _fits(region, start_M):
-        starts.append(fill(misses, region, start_M))
-    exchanged = [exchange(misses, region, k_M) for k_M in starts]
-    k_M = max(exchanged, key=lambda k_M: covered(misses, k_M))
-    k_M, upper_bound = branch_and_bound(misses, region, relaxed, k_M, max_nodes)
-    objective = covered(misses, k_M)
+    relaxed = relax(posterior, region)
+    k_M = exchange(posterior, region, _rounded(posterior, region, relaxed.k_M))
+    k_M, upper_bound = branch_and_bound(posterior, region, relaxed, k_M, max_nodes)
+    objective = posterior.coverage(k_M)
     closed = upper_bound - objective <= CLOSED
     return Choice(k_M, Certificate(objective, upper_bound, closed, "branch-and-bound" if closed else "exchange"))
 
@@ -98,7 +95,7 @@ def _region(budget: Budget, limit_M: Ints | None, min_policies: int) -> Region:
         wrong = budget.cost_M[~(budget.cost_M > 0) | ~np.isfinite(budget.cost_M)][0]
         raise BudgetError(f"a sample costs {wrong:g} {budget.currency} for some policy: give costs above 0")
     if not np.isfinite(budget.total):
-        raise BudgetError(f"a budget of {budget.total:g} {budget.currency} is no amount: give a finite one")
+        raise BudgetError(f"a budget of {budget.total:g} {budget.currency} is not an amount: give a finite one")
     total = float(np.floor(budget.total)) if in_samples else budget.total
     affordable_M = np.floor(total / budget.cost_M * (1 + 1e-12)).astype(np.int64)
     upper_M = affordable_M if limit_M is None else np.minimum(affordable_M, limit_M)
@@ -109,33 +106,33 @@ def _region(budget: Budget, limit_M: Ints | None, min_policies: int) -> Region:
 
 
 def _unmet(region: Region, currency: Currency, limit_M: Ints | None) -> str | None:
-    """Why no allocation fits, and what to do."""
+    """Return why no allocation fits and what to do about it, or None if one fits."""
     total, needed = region.total, region.min_policies
     usable_M = np.ones(len(region.cost_M), bool) if limit_M is None else limit_M > 0
     if not usable_M.any():
-        return "no policy may get a sample, all limits are 0: draw samples first"
+        return "no policy has any samples to spend: draw samples first"
     cheapest_M = np.sort(region.cost_M[usable_M])
     if not total >= cheapest_M[0]:
         return f"a budget of {total:g} {currency} buys no sample: give at least {cheapest_M[0]:g}"
     if needed > len(cheapest_M):
-        return f"{needed} policies cannot all get a sample, only {len(cheapest_M)} have any: ask for at most that many"
+        return (
+            f"a mixture of {needed} policies was asked for, but only {len(cheapest_M)} can get samples: ask for fewer"
+        )
     if cheapest_M[:needed].sum() > total * (1 + 1e-12):
         least = cheapest_M[:needed].sum()
-        return f"a sample of each of {needed} policies costs {least:g} {currency}, the budget is {total:g}: raise it"
+        return f"one sample of each of {needed} policies costs {least:g} {currency}: raise the budget of {total:g}"
     if region.spend_all and region.left(region.upper_M) > 0:
         most = int(region.upper_M.sum())
-        return f"a budget of {total:g} samples exceeds the {most} that the limits allow: lower it, or draw more samples"
+        return f"a budget of {total:g} samples exceeds the {most} that can be scored: lower it, or draw more samples"
     return None
 
 
-def _fits(region: Region, k_M: Ints) -> bool:
-    within = (k_M >= region.lower_M) & (k_M <= region.upper_M)
-    return bool(within.all()) and region.left(k_M) >= 0 and int((k_M > 0).sum()) >= region.min_policies
+def _enumerated(posterior: Posterior, region: Region) -> Choice | None:
+    """Choose among all allocations that leave no room for another sample of the last policy, if they are few.
 
-
-def _enumerated(misses: Misses, region: Region) -> Choice | None:
-    """Look at every allocation that leaves no room for one sample more of the last policy, if these are few."""
-    most = _ENUMERATED_CELLS // len(misses.weight_P)
+    The others cannot be better, since coverage never falls as samples are added. Return None if they are too many.
+    """
+    most = _ENUMERATED_CELLS // len(posterior.weight_P)
     k_NM = np.zeros((1, 0), np.int64)
     for j, cost in enumerate(region.cost_M):
         left_N = region.total - k_NM @ region.cost_M[:j]
@@ -145,34 +142,38 @@ def _enumerated(misses: Misses, region: Region) -> Choice | None:
             break
         if (most_N + 1).sum() > most:
             return None
-        # From many to few, so that of equal choices the first gives most to the policy named first.
+        # Counting down puts the allocation that gives most to the policy named first before its equals.
         next_N = np.concatenate([np.arange(most_j, -1, -1) for most_j in most_N])
         k_NM = np.column_stack([np.repeat(k_NM, most_N + 1, axis=0), next_N])
     fits_N = (k_NM > 0).sum(axis=1) >= region.min_policies
     if region.spend_all:
         fits_N &= k_NM.sum(axis=1) == region.total
     k_NM = k_NM[fits_N]
-    miss_N = _miss_of_each(misses, k_NM)
+    miss_N = _miss_of_each(posterior, k_NM)
+    # Allocations within rounding noise of the best are equal, and the first of them is taken.
     best = int((miss_N <= miss_N.min() + 1e-14).argmax())
-    objective = covered(misses, k_NM[best])
+    objective = posterior.coverage(k_NM[best])
     return Choice(k_NM[best], Certificate(objective, objective, is_optimal=True, method="enumerated"))
 
 
-def _miss_of_each(misses: Misses, k_NM: Ints) -> Floats:
-    """`[N]` chance that all samples of each allocation fail."""
+def _miss_of_each(posterior: Posterior, k_NM: Ints) -> Floats:
+    """Return the chance that all samples of each allocation fail, `[N]`."""
     num_policies = k_NM.shape[1]
     k_K, index_NM = np.unique(k_NM, return_inverse=True)
-    log_miss_KMP = np.array([misses.log_miss(k) for k in k_K])
+    log_miss_KMP = np.array([posterior.log_miss(k) for k in k_K])
     miss_N = np.empty(len(k_NM))
     for rows in np.array_split(np.arange(len(k_NM)), len(k_NM) // 500 + 1):
         log_miss_NP = sum(log_miss_KMP[index_NM[rows, j], j] for j in range(num_policies))
-        miss_N[rows] = np.exp(log_miss_NP) @ misses.weight_P
+        miss_N[rows] = np.exp(log_miss_NP) @ posterior.weight_P
     return miss_N
 
 
-def _rounded(misses: Misses, region: Region, k_M: Floats) -> Ints:
-    """Whole numbers near a real point: rounded down, filled greedily; if policies are missing, with these first."""
-    whole_M = fill(misses, region, rounded_down(region, k_M))
+def _rounded(posterior: Posterior, region: Region, k_M: Floats) -> Ints:
+    """Return whole numbers near a real point: rounded down, then filled greedily.
+
+    If this leaves too few policies, one sample each goes to those with most at the real point before anything else.
+    """
+    whole_M = fill(posterior, region, rounded_down(region, k_M))
     if (whole_M > 0).sum() >= region.min_policies:
         return whole_M
     chosen_M = np.zeros_like(whole_M)
@@ -181,4 +182,4 @@ def _rounded(misses: Misses, region: Region, k_M: Floats) -> Ints:
         if chosen_M.sum() < region.min_policies and not replace(region, lower_M=with_j_M).is_empty:
             chosen_M = with_j_M
     inside = replace(region, lower_M=chosen_M)
-    return fill(misses, inside, rounded_down(inside, relax(misses, inside).k_M))
+    return fill(posterior, inside, rounded_down(inside, relax(posterior, inside).k_M))

@@ -1,19 +1,22 @@
-"""The whole answer to "which α-mixture, and what is it worth?": one budget, every arm, naive and honest side by side.
+"""All arms of one budget side by side: the best mixture, fixed splits and the best single policy, naive and honest.
 
-Joins `search` (the choice and its certificate), `arms` (what it covers) and `routing` (the best random mixture); the
-command line and the report only show what stands here. Axes: `M` policies, `P` problems.
+It joins `best_allocation` (the choice and its certificate), `arms` (its coverage), `random_routing` (the best random
+mixture) and `shapley` (what each policy adds). The command line and the report only show what is computed here. Axes:
+`M` policies, `P` problems, `R` bootstrap resamples.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from alphamix.ensemble.allocation import largest_remainder
+from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import CURRENCIES, Budget, BudgetError, Currency
 from alphamix.ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, arm
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
-from alphamix.ensemble.mixture.cross_fitting import CrossFit, Division, Rule
+from alphamix.ensemble.mixture.cross_fitting import AllocationRule, CrossFit, CrossFitted, Division
 from alphamix.ensemble.mixture.random_routing import best_routing
 from alphamix.ensemble.mixture.shapley import Contribution, contributions
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
@@ -25,32 +28,45 @@ from alphamix.ensemble.statistics.pass_at_k import UndefinedError
 
 @dataclass(frozen=True)
 class Honesty:
-    """How honest figures are made: by which divisions, and with which intervals."""
+    """How honest estimates are made."""
 
     crossfits: Mapping[Division, CrossFit]
+    """The divisions of the data."""
     resampling: Resampling
+    """How intervals are made."""
 
 
 @dataclass(frozen=True)
-class Figures:
-    """A naive and an honest figure; the latter only for the divisions where it is defined."""
+class ArmEstimates:
+    """A naive estimate, scored on the data that made the choice, and honest ones from cross-fitting."""
 
     naive: Estimate
     honest: dict[Division, Estimate]
+    """Honest estimates, for the divisions where they are defined."""
 
     def optimism(self, by: Division) -> float | None:
-        """How much of the naive figure goes away on data that did not choose."""
+        """Return the naive minus the honest estimate, or None where the latter is undefined."""
         return self.naive.value - self.honest[by].value if by in self.honest else None
+
+
+def naive_and_honest(estimates: ArmEstimates | None, by: Division) -> dict[str, Any]:
+    """Return the naive estimate, and the honest one by a division with its interval, as JSON; null where undefined."""
+    honest = estimates.honest.get(by) if estimates else None
+    return {
+        "naive": estimates.naive.value if estimates else None,
+        "honest": honest.value if honest else None,
+        "interval": honest.interval if honest else None,
+    }
 
 
 @dataclass(frozen=True)
 class RandomMixture:
-    """Each sample's policy drawn at random. All figures are of the posterior, and with no limit on samples."""
+    """The best random routing. All values are expected under the posterior, with no limit on samples."""
 
     weights: dict[str, float]
     coverage: float
     fixed_coverage: float
-    """What the best fixed split covers."""
+    """Coverage of the best allocation, which fixes the split."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +76,22 @@ class Comparison:
     budget: Budget
     choice: Choice
     expected: dict[str, float]
-    """Coverage under the posterior, by policy that gets the whole budget: model-based, and defined for any budget."""
+    """Expected coverage by policy, when it gets the whole budget; it is model-based, and defined for any budget."""
     random: RandomMixture | None
-    """The best random mixture; None where the budget is not in samples."""
+    """The best random routing; None where the budget is not in samples."""
     contributions: dict[str, Contribution]
-    """By policy."""
+    """What each policy adds."""
     arms: dict[str, Arm]
-    """`mixture`, the splits (`equal` and others), `best_single`, and adaptive arms; those of which not even the naive
-    figure is defined are missing."""
-    coverage: dict[str, Figures]
-    """By arm."""
-    gains: dict[str, Figures]
-    """Of all others over `best_single`, paired per problem; empty without a best single."""
+    """Arms by name: `mixture`, splits (`equal` and others), adaptive arms and `best_single`. An arm is missing where
+    even its naive estimate is undefined."""
+    coverage: dict[str, ArmEstimates]
+    """Coverage of each arm."""
+    gains: dict[str, ArmEstimates]
+    """Coverage of each arm minus that of `best_single`, paired per problem; empty without a best single policy."""
     undefined: dict[str, str]
-    """Why a figure is missing, by what is missing."""
+    """Why an estimate is missing, by what is missing."""
     resampling: Resampling
-    """How the intervals of naive figures are made; those of honest ones have its level."""
+    """How the intervals of naive estimates are made; those of honest ones have the same level."""
 
 
 @one_thread
@@ -92,23 +108,24 @@ def compare(
     """Choose and score every arm at one budget.
 
     Args:
-        outcomes: counts, of fixed size.
-        budget: per problem; its costs are those of `outcomes.policies`.
-        honesty: divisions for cross-fitting, and intervals.
+        outcomes: counts of fixed size.
+        budget: per problem, with the costs of `outcomes.policies`.
+        honesty: how honest estimates are made.
         splits: arms that spend in fixed shares; None for `equal`, over all policies.
-        min_policies: how many the mixture must use at least.
-        is_pilot: choose beyond the samples there are; what is covered then rests on the posterior alone.
-        played: adaptive arms, as they were played.
+        min_policies: minimum number of policies in the mixture.
+        is_pilot: whether the mixture may need more samples than were drawn; its coverage then rests on the posterior
+            alone.
+        played: adaptive arms, already scored.
 
     Raises:
-        BudgetError: no mixture meets the budget with the samples there are.
+        BudgetError: no mixture meets the budget with the samples that were drawn.
         OutcomesError: n depends on what was drawn.
     """
     outcomes.check_fixed_size()
     posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
     limit_M = None if is_pilot else outcomes.num_samples_MP.min(axis=1)
     choice = best_allocation(posterior, budget, limit_M, min_policies)
-    rules: dict[str, Rule] = {
+    rules: dict[str, AllocationRule | Split] = {
         "mixture": BestMixture(budget, min_policies),
         **({"equal": Split.equal(outcomes.policies, budget)} if splits is None else splits),
         "best_single": BestSingle(budget),
@@ -118,8 +135,11 @@ def compare(
     arms, undefined = _arms(outcomes, rules, honesty, choice)
     if is_pilot:
         undefined = {"mixture": _PILOT, **undefined} if arms else {"every honest figure": _PILOT}
-    single = {name: arms.pop(name) for name in ["best_single"] if name in arms}
-    arms |= {**(played or {}), **single}
+    single = arms.pop("best_single", None)
+    arms |= played or {}
+    gains = {name: gain_over(single, other, honesty) for name, other in arms.items()} if single else {}
+    if single:
+        arms["best_single"] = single
     return Comparison(
         budget=budget,
         choice=choice,
@@ -127,8 +147,10 @@ def compare(
         random=_random_mixture(outcomes.policies, posterior, budget),
         contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
         arms=arms,
-        coverage={name: _figures(one, honesty) for name, one in arms.items()},
-        gains=_gains(arms, honesty),
+        coverage={
+            name: _estimates(one.naive_P, one.honest, honesty.resampling, lowest=0.0) for name, one in arms.items()
+        },
+        gains=gains,
         undefined=undefined,
         resampling=honesty.resampling,
     )
@@ -137,11 +159,11 @@ def compare(
 def equal_gains(
     outcomes: Outcomes, samples: int, honesty: Honesty, members: Sequence[str]
 ) -> dict[Currency, Estimate | None]:
-    """Honest gain of the equal split over the best single policy at budgets matched in samples, tokens and seconds.
+    """Estimate the gain of the equal split over the best single policy, at budgets matched in each currency.
 
-    The budget in tokens (seconds) is what the equal split of `samples` costs, or less where some policy alone could not
-    be scored at that. Honest is by problems. None where costs are unknown, a figure is undefined, or the budget pays
-    for no sample of some policy.
+    Gains are cross-fitted by problems. A budget in tokens or seconds is the cost of the equal split of `samples`, or
+    less where some policy alone could not be scored at that. A gain is None where costs are unknown, an estimate is
+    undefined, or the budget pays for no sample of some policy.
     """
     return {currency: _equal_gain(outcomes, samples, honesty, members, currency) for currency in CURRENCIES}
 
@@ -152,19 +174,17 @@ def _equal_gain(
     try:
         budget = matched_budget(outcomes, samples, members, currency)
         crossfits: dict[Division, CrossFit] = {"problems": honesty.crossfits["problems"]}
-        equal, single = Split.equal(members, budget), BestSingle(budget)
-        if not (equal.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and single.samples_M().all()):
-            return None  # a split without some of its members, or the best of fewer policies, is another claim
-        rules: dict[str, Rule] = {"equal": equal, "best_single": single}
-        arms = {name: arm(outcomes, rule, crossfits, honesty.resampling) for name, rule in rules.items()}
+        split, best = Split.equal(members, budget), BestSingle(budget)
+        if not (split.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and best.samples_M().all()):
+            return None  # a split without some of its members, or the best of fewer policies, would be another claim
+        equal, single = (arm(outcomes, rule, crossfits, honesty.resampling) for rule in (split, best))
     except (OutcomesError, UndefinedError):
         return None
-    gain = _gains(arms, honesty)["equal"].honest
-    return gain.get("problems")
+    return gain_over(single, equal, honesty).honest.get("problems")
 
 
 def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], currency: Currency) -> Budget:
-    """The budget that the equal split of `samples` needs, at most what each policy alone can be scored at.
+    """Return the cost of the equal split of `samples`, or what each policy alone can be scored at if that is less.
 
     Raises:
         OutcomesError: costs are unknown.
@@ -178,13 +198,16 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
     return Budget(min(float(needed), affordable), cost_M, currency)
 
 
-_PILOT = "a pilot's samples choose, but are too few to score what they chose"
+_PILOT = "the pilot has enough samples to choose a mixture, but too few to score it"
 
 
 def _arms(
-    outcomes: Outcomes, rules: Mapping[str, Rule], honesty: Honesty, choice: Choice
+    outcomes: Outcomes, rules: Mapping[str, AllocationRule | Split], honesty: Honesty, choice: Choice
 ) -> tuple[dict[str, Arm], dict[str, str]]:
-    """The naive figure of the mixture is that of the choice itself, which was searched for longer than in folds."""
+    """Score each rule, and say why where it cannot be.
+
+    The naive estimate of the mixture is that of `choice`, which is searched for longer than choices in folds.
+    """
     chosen = {"mixture": choice.allocation_M}
     arms: dict[str, Arm] = {}
     undefined: dict[str, str] = {}
@@ -198,32 +221,28 @@ def _arms(
     return arms, undefined
 
 
-def _figures(arm: Arm, honesty: Honesty) -> Figures:
-    honest: dict[Division, Estimate] = {}
-    for by, values in arm.honest.items():
-        honest[by] = student_interval(values.covered_P, values.resampled_R, honesty.resampling, lowest=0)
-    return Figures(mean_over_problems(arm.naive_P, honesty.resampling, lowest=0), honest)
-
-
-def _gains(arms: Mapping[str, Arm], honesty: Honesty) -> dict[str, Figures]:
-    single = arms.get("best_single")
-    if single is None:
-        return {}
-    return {name: gain_over(single, ours, honesty) for name, ours in arms.items() if name != "best_single"}
-
-
-def gain_over(single: Arm, ours: Arm, honesty: Honesty) -> Figures:
-    """Coverage of one arm minus another's, paired per problem.
-
-    Honest intervals are no percentiles: to a draw of identical policies the one that was luckiest is truly better.
-    """
-    honest: dict[Division, Estimate] = {}
-    for by in ours.honest:
+def gain_over(single: Arm, other: Arm, honesty: Honesty) -> ArmEstimates:
+    """Estimate the coverage of another arm minus that of the best single policy, paired per problem."""
+    honest: dict[Division, CrossFitted] = {}
+    for by in other.honest:
         if by in single.honest:
-            a, b = ours.honest[by], single.honest[by]
-            gain_P, gain_R = a.covered_P - b.covered_P, a.resampled_R - b.resampled_R
-            honest[by] = student_interval(gain_P, gain_R, honesty.resampling, lowest=-1)
-    return Figures(mean_over_problems(ours.naive_P - single.naive_P, honesty.resampling), honest)
+            a, b = other.honest[by], single.honest[by]
+            honest[by] = CrossFitted(a.covered_P - b.covered_P, a.resampled_R - b.resampled_R)
+    return _estimates(other.naive_P - single.naive_P, honest, honesty.resampling, lowest=-1.0)
+
+
+def _estimates(
+    naive_P: Floats, honest: Mapping[Division, CrossFitted], resampling: Resampling, lowest: float
+) -> ArmEstimates:
+    """Make intervals for naive and honest values per problem.
+
+    Honest intervals are not percentiles of the bootstrap: in a resample of identical policies, the one that was
+    luckiest in the data is truly the best, so resampled gains do not centre on the estimate.
+    """
+    return ArmEstimates(
+        mean_over_problems(naive_P, resampling, lowest),
+        {by: student_interval(one.covered_P, one.resampled_R, resampling, lowest) for by, one in honest.items()},
+    )
 
 
 def _expected(policies: Sequence[str], posterior: Posterior, single: BestSingle) -> dict[str, float]:

@@ -1,9 +1,9 @@
-"""Cross-fitting: what a rule's choices are worth on data that did not make them, and how sure that is.
+"""Cross-fitting: the value of a rule's choices on data that did not make them, with its uncertainty.
 
-Two divisions answer two questions. By *problems*: does a choice made on some problems transfer to others? By
-*samples*: is the choice's value real on this benchmark, or luck of the draws? Every rule sees the same divisions and
-the same resampled problems, so that differences between rules are paired. Axes: `M` policies, `P` problems, `C`
-allocations that were ever chosen, `R` bootstrap resamples of the problems.
+The data are divided in two ways. By *problems*: does a choice made on some problems transfer to others? By *samples*:
+is the value of a choice real on this benchmark, or luck of the draws? Every rule is given the same divisions and the
+same resampled problems, so that differences between rules are paired. Axes: `M` policies, `P` problems, `C` allocations
+chosen in any fold, `R` bootstrap resamples of the problems.
 """
 
 from collections.abc import Iterator
@@ -20,33 +20,33 @@ from alphamix.ensemble.statistics.pass_at_k import UndefinedError, log_miss
 Division = Literal["problems", "samples"]
 DIVISIONS: tuple[Division, ...] = get_args(Division)
 
-# Few folds and many repeats: of policies that are equally good, ten folds nearly all choose the same lucky one, so that
-# the honest figure varies twice as much from table to table as with three (docs/statistics.md has the simulation).
+# Few folds and many repeats. Among equally good policies, ten folds nearly all choose the same lucky one, so the honest
+# estimate varies twice as much from table to table as with three (docs/statistics.md has the simulation).
 DEFAULT_FOLDS: dict[Division, int] = {"problems": 3, "samples": 2}
 DEFAULT_REPEATS = 10
 _DECIMALS = 12
-"""Merits closer than this are equal: floating-point noise must not break ties."""
+"""Decimals to which merits are rounded, so that floating-point noise does not break ties."""
 
 
-class Rule(Protocol):
-    """A way to spend a budget; looking at outcomes is all that it does to choose."""
+class AllocationRule(Protocol):
+    """A way to spend a budget that chooses by outcomes alone."""
 
     def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
-        """Allocate by these outcomes, at most `limit_M` samples each: `[M]`.
+        """Choose an allocation by these outcomes, with at most `limit_M` samples of each policy, `[M]`.
 
         Raises:
-            UndefinedError: what it would choose could not be scored within the limits.
+            UndefinedError: the choice could not be scored within the limits.
         """
         ...
 
     def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
-        """What the rule maximises the sum of, by allocation and problem: `[C, P]`."""
+        """Return the merit of each allocation on each problem, `[C, P]`; the rule maximises its sum over problems."""
         ...
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """How the data are divided: into folds, each scored with the choice that the others made, several times over."""
+    """How the data are divided: into folds, each scored with the choice made on the others, several times over."""
 
     by: Division
     folds: int
@@ -55,56 +55,57 @@ class CrossFit:
 
 
 @dataclass(frozen=True)
-class Honest:
-    """Coverage under choices that did not see the data that score them."""
+class CrossFitted:
+    """Coverage under choices made without the data that score them."""
 
     covered_P: Floats
-    """`[P]` mean over divisions."""
+    """`[P]` coverage of each problem, as the mean over divisions."""
     resampled_R: Floats
-    """`[R]` its mean over problems when problems are drawn anew, divided and chosen on anew."""
+    """`[R]` mean coverage over resampled problems, with the choice repeated on each resample."""
 
 
 class _Fold(NamedTuple):
     chosen_on: Outcomes
     chosen_where: Ints
-    """Indices of the problems that choose."""
+    """Indices of the problems that the choice is made on."""
     scored_on: Outcomes
     scored_where: Ints
 
 
-def cross_fit(outcomes: Outcomes, rule: Rule, crossfit: CrossFit, resampling: Resampling) -> Honest:
-    """Score a rule's choices on what did not make them.
+def cross_fit(outcomes: Outcomes, rule: AllocationRule, crossfit: CrossFit, resampling: Resampling) -> CrossFitted:
+    """Score a rule's choices on the data that did not make them.
 
-    The spread over problems of `covered_P` is no standard error: folds share the data that choose, so a choice that
-    hangs by a thread makes all problems err together (in simulations of identical policies intervals made from it
-    covered 75 to 90 % instead of 95). `resampled_R` repeats the choosing as well, among the allocations that any fold
-    chose, so that no new search is needed.
+    The spread of `covered_P` over problems gives no standard error. Folds share the data that they choose on, so a
+    close choice makes all problems err together (in simulations of identical policies, intervals made from that spread
+    held 75 to 90 % instead of 95). `resampled_R` therefore repeats the choice as well, among the allocations chosen in
+    any fold, so that no new search is needed.
 
     Raises:
-        UndefinedError: some fold holds fewer samples than the rule must spend; or there is but one problem to divide.
+        UndefinedError: some fold holds fewer samples than the rule must spend, or there is only one problem to divide.
         OutcomesError: n depends on what was drawn.
     """
     outcomes.check_fixed_size()
     folds = list(_FOLDS[crossfit.by](outcomes, crossfit))
     chosen = [rule.choose(fold.chosen_on, fold.scored_on.num_samples_MP.min(axis=1)) for fold in folds]
-    # Unlike chance, a rule breaks ties always the same way: for the policy that is named first. So must resamples.
+    # A rule always breaks ties in favour of the policy named first, and resamples must do the same: `argmax` takes the
+    # first of equal merits, so allocations are sorted with those that give most to the first policies in front.
     candidates_CM, chosen_of_fold = np.unique(-np.array(chosen), axis=0, return_inverse=True)
     candidates_CM = -candidates_CM
     weight_RP = draw_weights(len(outcomes.problems), resampling)
     covered_P, resampled_R = np.zeros(len(outcomes.problems)), np.zeros(len(weight_RP))
     for fold, c in zip(folds, chosen_of_fold.ravel(), strict=True):
-        covered_CP = covered(fold.scored_on, candidates_CM)
+        covered_CP = coverage_of_each(fold.scored_on, candidates_CM)
         covered_P[fold.scored_where] += covered_CP[c]
         merit_CP = rule.merit(fold.chosen_on, candidates_CM)
         chosen_R = np.round(weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
         covered_RC = weight_RP[:, fold.scored_where] @ covered_CP.T
         resampled_R += np.take_along_axis(covered_RC, chosen_R[:, None], axis=1)[:, 0]
     times = crossfit.repeats * (1 if crossfit.by == "problems" else crossfit.folds)
-    return Honest(covered_P / times, resampled_R / times)
+    return CrossFitted(covered_P / times, resampled_R / times)
 
 
-def covered(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
-    """`[C, P]` unbiased coverage of each problem under each allocation."""
+def coverage_of_each(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
+    """Return the unbiased coverage of each problem under each allocation, `[C, P]`."""
     log_miss_CP = np.zeros((len(allocations_CM), len(outcomes.problems)))
     for n_P, c_P, k_C in zip(outcomes.num_samples_MP, outcomes.num_correct_MP, allocations_CM.T, strict=True):
         for k in np.unique(k_C[k_C > 0]).tolist():
@@ -116,7 +117,7 @@ def _by_problems(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
     num_problems = len(outcomes.problems)
     folds = min(crossfit.folds, num_problems)
     if folds < 2:
-        raise UndefinedError("cross-fitting by problems needs 2 problems or more: add problems, or divide by samples")
+        raise UndefinedError("cross-fitting by problems needs at least 2 problems: add problems, or divide by samples")
     rng = np.random.default_rng(crossfit.seed)
     for _ in range(crossfit.repeats):
         fold_P = rng.permutation(num_problems) % folds
@@ -138,9 +139,9 @@ _FOLDS = {"problems": _by_problems, "samples": _by_samples}
 
 
 def _parts(outcomes: Outcomes, folds: int, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
-    """Divide the samples of each cell at random into equal parts: n and c of each part.
+    """Divide the samples of each cell at random into equal parts, and yield n and c of each part.
 
-    Samples of a cell are exchangeable, so only the number of accepted ones among a part's n is drawn.
+    Samples of a cell are exchangeable, so it is enough to draw how many of a part's n samples are accepted.
     """
     n_MP, c_MP = outcomes.num_samples_MP.copy(), outcomes.num_correct_MP.copy()
     if n_MP.min() < folds:

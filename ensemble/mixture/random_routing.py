@@ -1,9 +1,9 @@
-"""Random routing: each of B samples draws its policy independently with fixed weights, as a load balancer would.
+"""Random routing: each of B samples draws its policy independently with fixed weights, as a load balancer does.
 
-How many samples each policy gets is then multinomial, so its coverage is an average over allocations: the best
-allocation (`search`) is never worse, and by how much it is better is what fixing the split is worth. Weights are
-chosen under the same posterior as allocations; at mean solve rates they would trust a lucky policy with everything.
-Axes: `M` policies, `P` problems, `K` numbers of samples, `F` frequencies.
+The numbers of samples per policy are then multinomial, and coverage is an average over allocations. So the best
+allocation (`best_allocation`) is never worse, and the difference is what a fixed split is worth. Weights are chosen
+under the same posterior as allocations, since at observed solve rates a lucky policy would get all the weight. Axes:
+`M` policies, `J` policies with a positive weight, `P` problems, `K` numbers of samples, `F` frequencies.
 """
 
 from collections.abc import Iterator
@@ -17,38 +17,37 @@ from scipy.optimize import minimize
 from scipy.stats import poisson
 
 from alphamix.ensemble.arrays import Floats
-from alphamix.ensemble.mixture.relaxation import Region, relax
+from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 Complexes = NDArray[np.complex128]
 
 _CELLS_AT_ONCE = 2_000_000
+"""Policies × problems × length of the transform that are worked on at once, which bounds memory."""
 _NEGLIGIBLE = 1e-6
+"""Weights below this share of the largest are set to 0: the solver leaves such traces of policies not worth using."""
 _TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
 class Routing:
-    """Weights of a random mixture and what it covers."""
+    """Weights of a random mixture, with its coverage."""
 
     weights_M: Floats
-    """`[M]` chance of each policy at each sample; sums to 1."""
+    """`[M]` chance that a sample is drawn from each policy; sums to 1."""
     coverage: float
     """Expected coverage under the posterior, exact."""
     gap: float
-    """How much coverage other weights could add at most."""
+    """Largest coverage that other weights could add."""
 
 
 @one_thread
 def best_routing(posterior: Posterior, num_samples: int) -> Routing:
-    """Choose weights w that maximise expected coverage, 1 - mean over problems of E[(Σ_j w_j (1 - p_j))^B].
+    """Choose the weights w that maximise expected coverage, 1 - mean over problems of E[(Σ_j w_j (1 - p_j))^B].
 
-    It is concave in w, and by its gradient no weights cover more than coverage(w) + max_j gradient_j - gradient · w.
-
-    Args:
-        posterior: beliefs about solve rates.
-        num_samples: B per problem, at least 1.
+    B is `num_samples`, at least 1. Coverage is concave in w, so no weights cover more than
+    coverage(w) + max_j gradient_j - gradient · w.
     """
     num_policies = len(posterior.a_MP)
     simplex = Region(
@@ -74,15 +73,15 @@ def best_routing(posterior: Posterior, num_samples: int) -> Routing:
 
 
 def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floats:
-    """`[M, P]` chance that B samples all fail, the last of this policy and the others drawn at random.
+    """Return the chance that B samples all fail, the last from each given policy and the others random, `[M, P]`.
 
-    Averaged over M with the weights it is the chance that B samples drawn at random fail; times B it is the gradient
+    Its average over policies with the weights is the chance that B random samples fail, and B times it is the gradient
     of that chance in the weights.
 
-    The mean over k ~ Multinomial(B - 1, w) is the coefficient of x^(B - 1) in the product over policies of
-    Σ_k Poisson(k; (B - 1) w_j) miss_j(k) x^k, over that of the Poisson counts alone, for independent Poisson counts
-    of a given sum are multinomial. It is read off the product's Fourier transform, long enough that what wraps around
-    is below rounding noise. Errors are absolute, of the order of 1e-15.
+    Independent Poisson counts of a given sum are multinomial. So the mean over k ~ Multinomial(B - 1, w) is the
+    coefficient of x^(B - 1) in the product over policies of Σ_k Poisson(k; (B - 1) w_j) miss_j(k) x^k, divided by that
+    of the Poisson counts alone. It is read off the product's Fourier transform, which is long enough that what wraps
+    around is below rounding noise. Errors are absolute, of the order of 1e-15.
     """
     num_others = num_samples - 1
     length = 1 << max(6, (4 * num_samples).bit_length())
@@ -93,21 +92,21 @@ def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floa
     pmf_J1K = np.array([[poisson.pmf(np.arange(num_samples), num_others * w)] for w in weights_M[drawn_J]])
 
     num_problems = len(posterior.weight_P)
-    found_MP = np.empty((len(weights_M), num_problems))
+    last_miss_MP = np.empty((len(weights_M), num_problems))
     num_chunks = min(num_problems, len(drawn_J) * num_problems * length // _CELLS_AT_ONCE + 1)
     for rows in np.array_split(np.arange(num_problems), num_chunks):
-        miss_MPK = _misses(posterior.a_MP[:, rows], posterior.b_MP[:, rows], num_samples)
+        miss_MPK = _miss(posterior.a_MP[:, rows], posterior.b_MP[:, rows], num_samples)
         drawn_JPF = rfft(miss_MPK[drawn_J, :, :-1] * pmf_J1K, length)
         with_last_JPF = rfft(miss_MPK[drawn_J, :, 1:] * pmf_J1K, length)
         all_P = (drawn_JPF.prod(axis=0) @ coefficient_F).real
-        found_MP[:, rows] = miss_MPK[:, :, 1] * all_P
+        last_miss_MP[:, rows] = miss_MPK[:, :, 1] * all_P
         for j, others_PF, last_PF in zip(drawn_J, _products_of_others(drawn_JPF), with_last_JPF, strict=True):
-            found_MP[j, rows] = ((others_PF * last_PF) @ coefficient_F).real
-    return np.clip(found_MP / poisson.pmf(num_others, num_others), 0, 1)
+            last_miss_MP[j, rows] = ((others_PF * last_PF) @ coefficient_F).real
+    return np.clip(last_miss_MP / poisson.pmf(num_others, num_others), 0, 1)
 
 
 def _products_of_others(factors_JPF: Complexes) -> Iterator[Complexes]:
-    """For each factor the product of all others, without division: a factor may be 0."""
+    """Yield for each factor the product of all others, without dividing, since a factor may be 0."""
     after = [np.ones_like(factors_JPF[0])]
     for factor_PF in factors_JPF[:0:-1]:
         after.append(after[-1] * factor_PF)
@@ -118,20 +117,23 @@ def _products_of_others(factors_JPF: Complexes) -> Iterator[Complexes]:
 
 
 def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tuple[float, Floats]:
-    """Logarithm of the chance that all samples fail, and its gradient in the weights."""
+    """Return the log chance that all samples fail, and its gradient in the weights.
+
+    The solver works on the logarithm, whose curvature is moderate also where nearly everything is solved.
+    """
     last_miss_M = last_miss(posterior, _weights(weights_M), num_samples) @ posterior.weight_P
     miss = float(_weights(weights_M) @ last_miss_M)
     return float(np.log(miss)), num_samples * last_miss_M / miss
 
 
 def _weights(share_M: Floats) -> Floats:
-    """Weights of sum 1, none negative and none negligible."""
+    """Return weights of sum 1, none of them negative or negligible."""
     share_M = share_M * (share_M > _NEGLIGIBLE * share_M.max())
     return share_M / share_M.sum()
 
 
-def _misses(a_MP: Floats, b_MP: Floats, num_samples: int) -> Floats:
-    """`[M, P, K]` chance that k = 0 … B samples of a policy all fail."""
+def _miss(a_MP: Floats, b_MP: Floats, num_samples: int) -> Floats:
+    """Return the chance that k samples of a policy all fail for k = 0 … B, `[M, P, K]`."""
     k_K = np.arange(num_samples)
     miss_MPK = np.ones((*a_MP.shape, num_samples + 1))
     np.cumprod((b_MP[..., None] + k_K) / ((a_MP + b_MP)[..., None] + k_K), axis=2, out=miss_MPK[:, :, 1:])

@@ -1,7 +1,7 @@
 """Linear algebra on one thread, for work on many small matrices.
 
-OpenBLAS starts all cores for products of a few thousand numbers already; where those cores have other work, waiting for
-them makes an allocation's search ten times as slow.
+OpenBLAS uses all cores even for products of a few thousand numbers. Where those cores are busy, waiting for them makes
+the search for an allocation ten times as slow.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 
 def one_thread(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Decorate a function in which BLAS is to use the calling thread only."""
+    """Decorate a function so that BLAS uses only the calling thread in it."""
 
     @wraps(function)
     def limited(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:

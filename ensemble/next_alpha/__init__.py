@@ -1,6 +1,6 @@
-"""Solve rates as smooth curves along α, and which α is worth making next.
+"""Which α is worth making next, predicted from solve rates as smooth curves along α.
 
-`curves` is the model (needs scikit-learn, the extra `explore`), `proposals` asks it what a new α would add to the best
-mixture, `sweeps` finds the α of policies. All of it is prediction, and is for choosing: what a new policy is worth is
-known when it was sampled.
+`lines` finds the α of policies. `gaussian_process` is the model of the curves, which needs scikit-learn (the extra
+`explore`). `expected_improvement` asks it what a new α would add to the best mixture. Predictions only serve to choose:
+what a new policy is worth is known once it was sampled.
 """

@@ -1,10 +1,10 @@
-"""Which α to make next: what each would add to the best mixture of one budget, and when more would not pay.
+"""Which α to make next: what each would add to the best mixture of one budget, and whether another is worth making.
 
-The gain of a candidate is the coverage of the best mixture with it minus that of the best mixture without it. Mixtures
-are chosen on some joint draws of whole curves (by `mixture.search`) and scored on others: a candidate that only repeats
-its neighbours gains nothing. A new policy is sampled before it is used, so what counts is the expected improvement: in
-each draw the best of a few ways to use the candidate against the best of the same ways without it. Axes: `M` measured
-policies, `A` measured and candidate α, `P` problems, `S` draws, `C` columns of a posterior.
+The gain of a candidate is the coverage of the best mixture with it, minus that of the best mixture without it. Mixtures
+are chosen on some joint draws of whole curves and scored on others, so a candidate that only repeats its neighbours
+gains nothing. A new policy is sampled before it is used, so candidates are ranked by expected improvement: in each
+draw, the best of a few ways to use the candidate is compared with the best of the same ways without it. Axes: `M`
+measured policies, `A` measured and candidate α, `P` problems, `S` draws, `C` columns of a posterior.
 """
 
 from collections.abc import Iterable
@@ -22,32 +22,32 @@ from alphamix.ensemble.next_alpha.lines import AlphaError
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)
-"""Parts of the budget that a candidate might take from the best mixture without it, should it turn out well."""
-_GRID, _REFINED = 60, 6
-"""At most so many α are screened, and for so many the best mixture is searched."""
-_CHOOSING_DRAWS, _COLUMNS = 64, 1000
-"""Draws that mixtures are chosen on, and at least so many problems, each in one or more draws."""
+"""Shares of the budget that a candidate could take from the best mixture without it."""
+_MAX_SCREENED, _MAX_REFINED = 60, 6
+"""Maximum numbers of α that are screened, and of α that the best mixture is searched for."""
+_CHOOSING_DRAWS, _MIN_COLUMNS, _SCORING_DRAWS = 64, 1000, 400
+"""Number of draws that mixtures are chosen on, minimum number of pairs of a problem and a draw among them, and number
+of draws that mixtures are scored on."""
+_CHOOSING_SEED, _SCORING_SEED = 0, 1
+_MAX_SD = 1.0
+"""Largest standard deviation of the shared curve at a candidate, in logits. At 1, a rate of 50 % may well be anything
+between 27 % and 73 %."""
 _CERTAIN = 1e7
-"""Size of a Beta distribution that is as good as a known rate."""
+"""Size a + b of a Beta distribution so narrow that it stands for a known rate."""
 
 
 @dataclass(frozen=True)
 class ProposalOptions:
-    """What a new α is wanted for, and how far the answer may reach."""
+    """The budget that a new α is wanted for, and the limits of the search."""
 
     budget: int
     """Samples per problem."""
     low: float | None = None
-    """Lowest candidate; by default a quarter of the measured range below it."""
+    """Lowest candidate; by default a quarter of the measured range below that range."""
     high: float | None = None
-    """Highest candidate, likewise."""
+    """Highest candidate; by default a quarter of the measured range above that range."""
     min_gain: float = 0.002
-    """Coverage that a new policy must add to be worth its making and sampling."""
-    max_sd: float = 1.0
-    """No candidate where the curve that all problems share is less certain than this, in logits: a standard deviation
-    of 1 makes a rate of 50 % anything between 27 % and 73 %."""
-    num_draws: int = 400
-    seed: int = 0
+    """Coverage that a new policy must add to be worth making and sampling."""
 
 
 @dataclass(frozen=True)
@@ -56,53 +56,55 @@ class Candidate:
 
     alpha: float
     allocation_M: Ints
-    """`[M]` what the best mixture with the candidate leaves to the measured policies."""
+    """`[M]` samples of the measured policies in the best mixture with the candidate."""
     share: int
-    """What it gives to the candidate."""
+    """Samples of the candidate in that mixture."""
     gain: float
     """Expected gain of that mixture."""
     interval: tuple[float, float]
-    """95 % of the draws of its gain."""
+    """Range that holds 95 % of the draws of the gain."""
     improvement: float
-    """Expected gain of whatever use turns out best over what does best without it: never below 0."""
+    """Expected gain of the best use in each draw over the best use of the measured policies; never below 0."""
     stderr: float
-    """Of the improvement, over problems: what it could be on other problems of the same kind."""
+    """Standard error of the improvement, for other problems of the same kind."""
     chance: float
-    """Of an improvement above `min_gain`."""
+    """Chance of an improvement above `min_gain`."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Candidates, best first, and whether to go on."""
+    """Candidates, best first, and whether the first is worth making."""
 
     candidates: list[Candidate]
     allocation_M: Ints
     """`[M]` the best mixture of the measured policies."""
     coverage: float
-    """What the model expects of it."""
+    """Coverage that the model expects of that mixture."""
     verdict: Literal["make", "below", "flat", "noise"]
-    """Make the first candidate; or do not: its improvement is below `min_gain`, or rests on curves that could as well
-    be flat (`Curves.is_flat`), or is noise, below its own standard error. One error is enough: a proposal claims
-    nothing, and what was made is judged by its own samples."""
+    """`make` the first candidate, or not, because its improvement is `below` `min_gain`, rests on curves that may as
+    well be `flat` (`AlphaCurves.is_flat`), or is `noise`, below its own standard error. One standard error is enough
+    here, since a proposal claims nothing, and a policy is judged by its own samples once it is made."""
 
 
-def propose(curves: AlphaCurves, question: ProposalOptions) -> Proposal:
+def propose(curves: AlphaCurves, options: ProposalOptions) -> Proposal:
     """Rank candidates by expected improvement.
 
     Raises:
-        AlphaError: no α within the limits is known well enough, or there is one problem only.
+        AlphaError: no α within the limits is known well enough, or there is only one problem.
     """
     if len(curves.response_PM) < 2:
-        raise AlphaError("what one problem gains says nothing of others: give outcomes of two problems or more")
-    measured, grid_A = len(curves.alpha_M), candidates(curves, question)
-    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, grid_A]), _CHOOSING_DRAWS, question.seed)
-    without = _best(rate_SAP[:, :measured], question.budget)
-    kept_A = _screen(rate_SAP, grid_A, without.allocation_M, question.budget)
-    with_A = [_best(rate_SAP[:, [*range(measured), measured + a]], question.budget) for a in kept_A]
-    found = _score(curves, question, without.allocation_M, grid_A[kept_A], [one.allocation_M for one in with_A])
-    ranked = sorted(found, key=lambda one: -one.improvement)
+        raise AlphaError(
+            "the gain on a single problem says nothing about others: give outcomes of at least two problems"
+        )
+    measured, grid_A = len(curves.alpha_M), candidates(curves, options)
+    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, grid_A]), _CHOOSING_DRAWS, _CHOOSING_SEED)
+    without = _best(rate_SAP[:, :measured], options.budget)
+    kept_A = _screen(rate_SAP, grid_A, without.allocation_M, options.budget)
+    with_A = [_best(rate_SAP[:, [*range(measured), measured + a]], options.budget).allocation_M for a in kept_A]
+    scored = _score(curves, options, without.allocation_M, grid_A[kept_A], with_A)
+    ranked = sorted(scored, key=lambda candidate: -candidate.improvement)
     best, verdict = ranked[0], "make"
-    if best.improvement < question.min_gain:
+    if best.improvement < options.min_gain:
         verdict = "below"
     elif curves.is_flat:
         verdict = "flat"
@@ -111,42 +113,43 @@ def propose(curves: AlphaCurves, question: ProposalOptions) -> Proposal:
     return Proposal(ranked, without.allocation_M, without.certificate.objective, verdict)
 
 
-def candidates(curves: AlphaCurves, question: ProposalOptions) -> Floats:
-    """List round values of α between the limits, away from measured ones, where the shared curve is known.
+def candidates(curves: AlphaCurves, options: ProposalOptions) -> Floats:
+    """Return round values of α between the limits that are not near measured ones and where the shared curve is known.
 
-    Whatever the limits, none lies further out than half the measured range: there the model only repeats its prior.
+    Whatever the limits, no candidate lies more than half the measured range outside it, where the model only repeats
+    its prior.
 
     Raises:
-        AlphaError: there are none.
+        AlphaError: there is no such α.
     """
     first, last = curves.alpha_M.min(), curves.alpha_M.max()
-    low = first - (last - first) / 4 if question.low is None else question.low
-    high = last + (last - first) / 4 if question.high is None else question.high
+    low = first - (last - first) / 4 if options.low is None else options.low
+    high = last + (last - first) / 4 if options.high is None else options.high
     if not low < high:
-        raise AlphaError(f"there is no α from {low:g} to {high:g}: give limits in ascending order")
+        raise AlphaError(f"no α lies between {low:g} and {high:g}: give limits in ascending order")
     low, high = max(low, first - (last - first) / 2), min(high, last + (last - first) / 2)
     if not low < high:
         raise AlphaError(
-            f"α was measured from {first:g} to {last:g}, and half as far beyond is all that can be foreseen: give "
-            "limits nearer to these, or sample a policy there"
+            f"α was measured from {first:g} to {last:g}, and predictions reach half as far beyond that range: give "
+            "limits nearer to it, or sample a policy there"
         )
-    step = _round_step((high - low) / _GRID)
+    step = _round_step((high - low) / _MAX_SCREENED)
     grid_A = step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)
     grid_A = grid_A[np.abs(grid_A[:, None] - curves.alpha_M).min(axis=1) > 0.75 * step]
-    grid_A = np.round(grid_A, 10) + 0.0
+    grid_A = np.round(grid_A, 10) + 0.0  # adding 0.0 turns -0.0 into 0.0
     if len(grid_A):
         sd_A = np.sqrt(np.maximum(np.diag(curves.shared(grid_A)[1]), 0.0))
-        grid_A = grid_A[sd_A <= question.max_sd]
+        grid_A = grid_A[sd_A <= _MAX_SD]
     if not len(grid_A):
         raise AlphaError(
-            f"no new α from {low:g} to {high:g} is known to {question.max_sd:g} logits: give limits nearer to measured "
-            "ones, or sample more"
+            f"the curve is too uncertain at every new α from {low:g} to {high:g}: give limits nearer to measured α, or "
+            "draw more samples"
         )
     return grid_A
 
 
 def _round_step(least: float) -> float:
-    """Smallest of 1, 2.5, 5 times a power of ten that is not below `least`."""
+    """Return the smallest of 1, 2.5 and 5 times a power of ten that is not below `least`."""
     power = 10.0 ** np.floor(np.log10(least))
     return power * next(factor for factor in (1, 2.5, 5, 10) if factor * power >= least * (1 - 1e-9))
 
@@ -154,12 +157,12 @@ def _round_step(least: float) -> float:
 def _best(rate_SAP: Floats, budget: int) -> Choice:
     """Search the best mixture under draws of curves.
 
-    Beliefs that are independent from policy to policy would spread samples over neighbours, as if these did not know
-    of the same curve. So each column is one problem in one draw, where rates are certain; shared curves are dealt out
-    over the problems.
+    Rates of neighbouring α depend on the same curve. Independent beliefs about each policy would ignore that, and
+    spread samples over neighbours. So each column of the posterior is one problem in one draw, where the rates are
+    certain; repeats of a problem get draws that are spread over all of them.
     """
     num_draws, num_policies, num_problems = rate_SAP.shape
-    repeats = min(num_draws, -(-_COLUMNS // num_problems))
+    repeats = min(num_draws, -(-_MIN_COLUMNS // num_problems))
     problem_C = np.tile(np.arange(num_problems), repeats)
     draw_C = (problem_C + np.repeat(np.arange(repeats) * num_draws // repeats, num_problems)) % num_draws
     rate_AC = np.clip(rate_SAP[draw_C, :, problem_C].T, 1e-9, 1 - 1e-9)
@@ -169,64 +172,64 @@ def _best(rate_SAP: Floats, budget: int) -> Choice:
 
 
 def _screen(rate_SAP: Floats, grid_A: Floats, without_M: Ints, budget: int) -> list[int]:
-    """Keep the places of the most promising α, none beside another, judged by a few simple mixtures."""
+    """Return the indices of the most promising α, no two of them adjacent, judged by a few simple mixtures."""
     measured = len(without_M)
     log_miss_SAP = _log_miss(rate_SAP)
     base_SP = _coverage(log_miss_SAP[:, :measured], without_M)
     score_A = np.array(
         [
-            _used_best((_coverage(log_miss_SAP, way) for way in _ways(without_M, place, budget)), base_SP).mean()
+            _best_gain((_coverage(log_miss_SAP, way) for way in _ways(without_M, place, budget)), base_SP).mean()
             for place in range(measured, measured + len(grid_A))
         ]
     )
     step = np.diff(grid_A).min() if len(grid_A) > 1 else 1.0
     kept: list[int] = []
     for place in np.argsort(-score_A, kind="stable").tolist():
-        if len(kept) < _REFINED and all(abs(grid_A[place] - grid_A[other]) > 1.5 * step for other in kept):
+        if len(kept) < _MAX_REFINED and all(abs(grid_A[place] - grid_A[other]) > 1.5 * step for other in kept):
             kept.append(place)
     return kept
 
 
 def _score(
-    curves: AlphaCurves, question: ProposalOptions, without_M: Ints, alpha_A: Floats, with_A: list[Ints]
+    curves: AlphaCurves, options: ProposalOptions, without_M: Ints, alpha_A: Floats, with_A: list[Ints]
 ) -> list[Candidate]:
-    """Score mixtures with each candidate on draws that did not choose them."""
-    measured, budget = len(curves.alpha_M), question.budget
-    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, alpha_A]), question.num_draws, question.seed + 1)
+    """Score the mixture with each candidate on draws that did not choose it."""
+    measured, budget = len(curves.alpha_M), options.budget
+    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, alpha_A]), _SCORING_DRAWS, _SCORING_SEED)
     log_miss_SAP = _log_miss(rate_SAP)
     base_SP = _coverage(log_miss_SAP, without_M)
-    # The measured policies may be used better too, once more is known: that is no merit of a candidate's.
+    # The measured policies may be used better as well once more is known, and that gain is not the candidate's.
     ways = [way for place in range(measured) for way in _ways(without_M, place, budget)]
-    free_SP = base_SP + _used_best((_coverage(log_miss_SAP, way) for way in ways), base_SP)
-    found: list[Candidate] = []
+    free_SP = base_SP + _best_gain((_coverage(log_miss_SAP, way) for way in ways), base_SP)
+    scored: list[Candidate] = []
     for place, (alpha, best_A) in enumerate(zip(alpha_A.tolist(), with_A, strict=True), measured):
-        best_at_A = _at(best_A, place)
+        best_at_A = np.insert(best_A, measured, np.zeros(place - measured, np.int64))
         gain_S = (_coverage(log_miss_SAP, best_at_A) - base_SP).mean(axis=1)
         ways = [best_at_A, *_ways(without_M, place, budget)]
-        used_SP = _used_best((_coverage(log_miss_SAP, way) for way in ways), free_SP)
+        improvement_SP = _best_gain((_coverage(log_miss_SAP, way) for way in ways), free_SP)
         low, high = np.quantile(gain_S, [0.025, 0.975])
-        found.append(
+        scored.append(
             Candidate(
                 alpha=alpha,
                 allocation_M=best_A[:measured],
                 share=int(best_A[measured]),
                 gain=float(gain_S.mean()),
                 interval=(float(low), float(high)),
-                improvement=float(used_SP.mean()),
-                stderr=float(np.sqrt(used_SP.var(axis=1).mean() / (used_SP.shape[1] - 1))),
-                chance=float((used_SP.mean(axis=1) > question.min_gain).mean()),
+                improvement=float(improvement_SP.mean()),
+                stderr=float(np.sqrt(improvement_SP.var(axis=1).mean() / (improvement_SP.shape[1] - 1))),
+                chance=float((improvement_SP.mean(axis=1) > options.min_gain).mean()),
             )
         )
-    return found
+    return scored
 
 
 def _log_miss(rate_SAP: Floats) -> Floats:
-    """Log of the chance that one sample fails."""
+    """Return the log of the chance that one sample fails, kept finite where the rate is 1."""
     return np.log1p(-np.minimum(rate_SAP, 1 - 1e-12))
 
 
 def _coverage(log_miss_SAP: Floats, allocation_A: Ints) -> Floats:
-    """`[S, P]` coverage of an allocation in each draw; policies beyond its end get nothing."""
+    """Return the coverage of an allocation in each draw, `[S, P]`; policies beyond its end get no samples."""
     used_A = np.flatnonzero(allocation_A)
     total_SP = np.zeros((log_miss_SAP.shape[0], log_miss_SAP.shape[2]))
     for a in used_A.tolist():
@@ -234,18 +237,18 @@ def _coverage(log_miss_SAP: Floats, allocation_A: Ints) -> Floats:
     return -np.expm1(total_SP)
 
 
-def _used_best(covered: Iterable[Floats], base_SP: Floats) -> Floats:
-    """`[S, P]` gain over `base_SP` of the way that covers most in each draw, 0 where all cover less."""
-    used_SP = np.zeros_like(base_SP)
-    for covered_SP in covered:
+def _best_gain(coverages: Iterable[Floats], base_SP: Floats) -> Floats:
+    """Return the gain over `base_SP` of the use that covers most in each draw, `[S, P]`; 0 where none covers more."""
+    best_SP = np.zeros_like(base_SP)
+    for covered_SP in coverages:
         gain_SP = covered_SP - base_SP
-        better_S = gain_SP.mean(axis=1) > used_SP.mean(axis=1)
-        used_SP[better_S] = gain_SP[better_S]
-    return used_SP
+        better_S = gain_SP.mean(axis=1) > best_SP.mean(axis=1)
+        best_SP[better_S] = gain_SP[better_S]
+    return best_SP
 
 
 def _ways(without_M: Ints, place: int, budget: int) -> list[Ints]:
-    """Allocations that give a part of the budget to the policy at `place`, and the rest as without it."""
+    """Return allocations that give a share of the budget to the policy at `place`, and the rest as without it."""
     ways: list[Ints] = []
     for share in _SHARES:
         parts_A = np.zeros(max(place + 1, len(without_M)))
@@ -254,11 +257,3 @@ def _ways(without_M: Ints, place: int, budget: int) -> list[Ints]:
         split = largest_remainder({str(a): part for a, part in enumerate(parts_A.tolist())}, budget)
         ways.append(np.array(list(split.values())))
     return ways
-
-
-def _at(allocation_A: Ints, place: int) -> Ints:
-    """Move the last policy of an allocation to `place`."""
-    moved_A = np.zeros(place + 1, np.int64)
-    moved_A[: len(allocation_A) - 1] = allocation_A[:-1]
-    moved_A[place] = allocation_A[-1]
-    return moved_A

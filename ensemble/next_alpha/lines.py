@@ -1,4 +1,4 @@
-"""Which policies of a table lie on one line of α, and where on it."""
+"""The line of α that policies of a table lie on, and the α of each."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,53 +6,54 @@ from collections.abc import Mapping, Sequence
 from alphamix.ensemble.errors import EnsembleError
 
 MIN_ALPHAS = 3
-"""Through two points goes a line, and every curve."""
+"""Minimum number of α: through two points, any curve fits."""
 
 _MEMBER = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+\u2212-]?\d+(\.\d+)?)")
-"""A member of a sweep as a file of policies names it; the minus may be a sign or a hyphen."""
+"""Name of a member of a sweep, as a file of policies makes it; the minus may be a minus sign or a hyphen."""
 
 
 class AlphaError(EnsembleError):
-    """Policies do not form a line of α, or nothing can be said along it."""
+    """Policies do not form a line of α, or it allows no prediction. The message gives the cause, then the cure."""
 
 
 def alphas_of(
     policies: Sequence[str], given: Mapping[str, float], known: Mapping[str, float], sweep: str | None
 ) -> dict[str, float]:
-    """Find α of the policies of one sweep; those without any are left out.
+    """Return the α of the policies of one sweep, leaving out policies without an α.
 
     Args:
         policies: names in a table of outcomes.
-        given: α by policy as the user says; goes before all else and belongs to every sweep.
-        known: α by policy as a file of policies says; names like `coverage@+0.50` speak for themselves where it is
-            silent.
-        sweep: keep only its members (`coverage`) and what is given.
+        given: α by policy from the user, which takes precedence and belongs to every sweep.
+        known: α by policy from a file of policies. The α of other policies is read from names like `coverage@+0.50`.
+        sweep: name of the sweep (`coverage`) whose members are kept, besides the policies in `given`; None for all.
 
     Raises:
-        AlphaError: a given name is unknown, there are several sweeps, two policies with one α, or fewer than three.
+        AlphaError: a given name is unknown, there are several sweeps, two policies have the same α, or fewer than three
+            have one.
     """
     unknown = [name for name in given if name not in policies]
     if unknown:
-        raise AlphaError(f"no policy of the table is called {unknown[0]!r}: name one of {', '.join(policies)}")
-    members = {name: found for name in policies if (found := _MEMBER.fullmatch(name))}
-    sweeps = list(dict.fromkeys(found["sweep"] for name, found in members.items() if name not in given))
+        raise AlphaError(f"unknown policy {unknown[0]!r}: choose one of {', '.join(policies)}")
+    members = {name: match for name in policies if (match := _MEMBER.fullmatch(name))}
+    sweeps = list(dict.fromkeys(match["sweep"] for name, match in members.items() if name not in given))
     if sweep is not None and sweep not in sweeps:
         raise AlphaError(
-            f"the table has no sweep {sweep!r} but {', '.join(sweeps) or 'none at all'}: choose one of these"
+            f"unknown sweep {sweep!r}: "
+            + (f"choose one of {', '.join(sweeps)}" if sweeps else "the table has no sweeps, so leave out --sweep")
         )
     if sweep is None and len(sweeps) > 1:
-        raise AlphaError(f"the table mixes the sweeps {', '.join(sweeps)}: choose one with --sweep")
+        raise AlphaError(f"the table has several sweeps, {', '.join(sweeps)}: choose one with --sweep")
     alphas: dict[str, float] = {}
     for name in policies:
-        found = members.get(name)
+        match = members.get(name)
         if name in given:
             alphas[name] = given[name]
-        elif sweep is not None and (found is None or found["sweep"] != sweep):
+        elif sweep is not None and (match is None or match["sweep"] != sweep):
             continue
         elif name in known:
             alphas[name] = known[name]
-        elif found is not None:
-            alphas[name] = float(found["alpha"].replace("\u2212", "-"))
+        elif match is not None:
+            alphas[name] = float(match["alpha"].replace("\u2212", "-"))
     _check(alphas)
     return alphas
 
@@ -62,11 +63,11 @@ def _check(alphas: Mapping[str, float]) -> None:
     for name, alpha in alphas.items():
         if alpha in names:
             raise AlphaError(
-                f"{names[alpha]!r} and {name!r} both have α = {alpha:g}: keep one of them, with --sweep or in the table"
+                f"{names[alpha]!r} and {name!r} both have α = {alpha:g}: keep one of them, by --sweep or in the table"
             )
         names[alpha] = name
     if len(alphas) < MIN_ALPHAS:
         raise AlphaError(
-            f"α is known of {len(alphas)} policies ({', '.join(alphas) or 'none'}), and a curve needs {MIN_ALPHAS}: "
-            "sample more, or say the α of others with --policies or --alpha NAME=VALUE"
+            f"a curve needs {MIN_ALPHAS} policies with a known α, and there are {len(alphas)} "
+            f"({', '.join(alphas) or 'none'}): sample more, or give their α with --policies or --alpha NAME=VALUE"
         )

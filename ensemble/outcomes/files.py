@@ -1,12 +1,11 @@
 """Tables of outcomes as files: `problem,policy,n,c` and, where known, failure classes, costs and `stopped`.
 
-CSV in UTF-8, or Parquet by the name of the file. What does not hold is refused here, once: a cell that was never
-sampled is never a zero. Columns that we don't know are left alone. Names are text, kept as they are: 1 and 01 are two
-problems, and so are two names that differ by a space.
+A file is CSV in UTF-8, or Parquet if its name ends in `.parquet`. Invalid tables are refused here, once for all: a cell
+that was never sampled never counts as zero. Unknown columns are ignored. Names are text, taken literally: 1 and 01 are
+two problems, and so are two names that differ by a space.
 """
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,24 +14,24 @@ import numpy as np
 import pandas as pd
 
 from alphamix.atomic import whole_file
-from alphamix.ensemble.arrays import Floats, Ints
-from alphamix.ensemble.outcomes.table import FAILURES, MOST_SAMPLES, Outcomes, OutcomesError
+from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.outcomes.table import FAILURES, MAX_SAMPLES, Outcomes, OutcomesError
 
 Missing = Literal["error", "drop-problems", "drop-policies"]
-"""What to do about cells without samples: refuse, or leave out every problem, or every policy, that has one."""
+"""What to do about cells without samples: refuse them, or leave out every problem, or every policy, that has one."""
 
 _KEYS = ["problem", "policy"]
 _COUNTS = ["n", "c"]
 _COSTS = ["tokens", "seconds"]
-_NAMES_IN_MESSAGE = 60
-"""Characters."""
+_MAX_NAMES_LENGTH = 60
+"""Characters of column names that a message shows."""
 
 
 def read_outcomes(path: Path, missing: Missing = "error") -> Outcomes:
-    """Read a table of outcomes; policies and problems keep their first-seen order.
+    """Read a table of outcomes. Policies and problems keep the order in which they first appear.
 
     Raises:
-        OutcomesError: the file is no such table, or what it says cannot be; cells are missing.
+        OutcomesError: the file is not a table of outcomes, its values are impossible, or cells are missing.
     """
     try:
         table = pd.read_parquet(path) if _is_parquet(path) else _read_csv(path)
@@ -41,7 +40,7 @@ def read_outcomes(path: Path, missing: Missing = "error") -> Outcomes:
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise OutcomesError(
-            f"{path} cannot be read ({cause}): give a table of outcomes, CSV in UTF-8, or Parquet named *.parquet"
+            f"{path} cannot be read ({cause}): give a table of outcomes as CSV in UTF-8, or as Parquet named *.parquet"
         ) from error
     return outcomes_from_table(table, str(path), missing)
 
@@ -51,15 +50,15 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """Without `index_col=False`, rows with more cells than the first line would move by some columns."""
     text = dict.fromkeys(_KEYS, str)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
+            # Without `index_col=False`, rows with more cells than the first line would be shifted by some columns.
             return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""], index_col=False)
         except pd.errors.ParserWarning:
             raise OutcomesError(
-                f"{path} has rows with more cells than its first line has names: quote names that hold commas"
+                f"{path} has rows with more cells than the first line has names: quote names that contain commas"
             ) from None
 
 
@@ -89,24 +88,21 @@ def write_outcomes(outcomes: Outcomes, path: Path) -> None:
 
 
 def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "error") -> Outcomes:
-    """Build from a long table with one row per cell.
+    """Build outcomes from a long table with one row per cell.
 
     Raises:
         OutcomesError: as `read_outcomes`; `source` names the table in the message.
     """
     _check_columns(table, source)
     if table.empty:
-        raise OutcomesError(f"{source} holds no rows: grade some samples first")
+        raise OutcomesError(f"{source} has no rows: grade some samples first")
     table = _with_text_keys(table, source)
     counted = [name for name in (*_COUNTS, *FAILURES, "stopped") if name in table]
     costly = [name for name in _COSTS if name in table]
     numbers = {name: _counts(table, name, source) for name in counted}
     numbers |= {name: _costs(table, name, source) for name in costly}
     _check_sums(table, numbers, source)
-    policies, problems = (_first_seen(table[key]) for key in ("policy", "problem"))
-    place = _places(table, policies, problems)
-    outcomes = _fill(policies, problems, place, numbers, counted, costly)
-    return _without_holes(outcomes, source, missing)
+    return _without_holes(_fill(table, numbers, costly), source, missing)
 
 
 def _check_columns(table: pd.DataFrame, source: str) -> None:
@@ -114,10 +110,10 @@ def _check_columns(table: pd.DataFrame, source: str) -> None:
     lacking = [name for name in (*_KEYS, *_COUNTS) if name not in columns]
     if lacking:
         known = ", ".join(map(repr, columns))
-        known = f"{known[:_NAMES_IN_MESSAGE]}…" if len(known) > _NAMES_IN_MESSAGE else known
+        known = f"{known[:_MAX_NAMES_LENGTH]}…" if len(known) > _MAX_NAMES_LENGTH else known
         raise OutcomesError(
-            f"{source} lacks the columns {', '.join(lacking)}; its columns are {known}: name them problem,policy,n,c "
-            "(in a CSV file in the first line, with commas)"
+            f"{source} lacks the columns {', '.join(lacking)} and has {known}: name the columns problem,policy,n,c (in "
+            "CSV in the first line, separated by commas)"
         )
 
 
@@ -125,92 +121,67 @@ def _with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
     for key in _KEYS:
         blank = table[key].isna() | (table[key].astype(str).str.strip() == "")
         if blank.any():
-            raise OutcomesError(f"{source} names no {key} in row {int(blank.argmax()) + 1}: fill it in")
+            raise OutcomesError(f"{source} has no {key} in row {int(blank.argmax()) + 1}: fill it in")
     table = table.assign(**{key: table[key].map(str).astype(object) for key in _KEYS})
     double = table.duplicated(_KEYS)
     if double.any():
         problem, policy = table.loc[double, _KEYS].iloc[0]
-        raise OutcomesError(f"{source} has two rows for problem {problem!r} and policy {policy!r}: keep one")
+        raise OutcomesError(f"{source} has two rows for problem {problem!r} and policy {policy!r}: keep one of them")
     return table
 
 
 def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
-    if table[column].dtype.kind in "mM":  # which pandas would read as nanoseconds
+    if table[column].dtype.kind in "mM":  # pandas would convert these to nanoseconds
         raise OutcomesError(f"{source} has dates or durations in the column {column}: give numbers")
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    words = np.isnan(numbers) & table[column].notna().to_numpy()
-    if words.any():
-        raise OutcomesError(f"{_cell(table, words, column, source)}, which is no number: correct it")
+    is_text = np.isnan(numbers) & table[column].notna().to_numpy()
+    _refuse(is_text, table, column, source, ", which is not a number: correct it")
     return numbers
 
 
 def _counts(table: pd.DataFrame, column: str, source: str) -> Floats:
     numbers = _numbers(table, column, source)
-    wrong = ~(np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers)))
-    if wrong.any():
-        raise OutcomesError(f"{_cell(table, wrong, column, source)}: counts are whole numbers from 0, correct it")
-    wrong = numbers > MOST_SAMPLES
-    if wrong.any():
-        raise OutcomesError(
-            f"{_cell(table, wrong, column, source)}: counts go up to {MOST_SAMPLES:,}, correct it or count fewer"
-        )
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
+    _refuse(~whole, table, column, source, ": counts are whole numbers of 0 or more, correct it")
+    too_many = f": counts go up to {MAX_SAMPLES:,}, correct it or use fewer samples"
+    _refuse(numbers > MAX_SAMPLES, table, column, source, too_many)
     return numbers
 
 
 def _costs(table: pd.DataFrame, column: str, source: str) -> Floats:
     numbers = _numbers(table, column, source)
-    wrong = np.isinf(numbers) | (numbers < 0)
-    if wrong.any():
-        raise OutcomesError(f"{_cell(table, wrong, column, source)}: costs are 0 or more, correct it")
+    _refuse(np.isinf(numbers) | (numbers < 0), table, column, source, ": costs are 0 or more, correct it")
     return numbers
 
 
 def _check_sums(table: pd.DataFrame, numbers: dict[str, Floats], source: str) -> None:
-    wrong = numbers["c"] > numbers["n"]
-    if wrong.any():
-        raise OutcomesError(f"{_cell(table, wrong, 'c', source)}, more than its n: correct the row")
+    _refuse(numbers["c"] > numbers["n"], table, "c", source, ", which is more than n: correct the row")
     failed = sum((numbers[name] for name in FAILURES if name in numbers), np.zeros(len(table)))
-    wrong = numbers["c"] + failed > numbers["n"]
+    too_few = ", less than accepted and failed samples together: correct the row"
+    _refuse(numbers["c"] + failed > numbers["n"], table, "n", source, too_few)
+
+
+def _refuse(wrong: Bools, table: pd.DataFrame, column: str, source: str, reason: str) -> None:
+    """Refuse a column with wrong values, naming the first of them."""
     if wrong.any():
-        raise OutcomesError(f"{_cell(table, wrong, 'n', source)}, fewer than accepted and failed: correct the row")
+        row = table.iloc[int(wrong.argmax())]
+        value = "nothing" if pd.api.types.is_scalar(row[column]) and pd.isna(row[column]) else row[column]
+        shown = value if str(value).isprintable() else repr(value)
+        cell = f"{column} = {shown} for policy {row['policy']!r} on problem {row['problem']!r}"
+        raise OutcomesError(f"{source} has {cell}{reason}")
 
 
-def _cell(table: pd.DataFrame, wrong: Any, column: str, source: str) -> str:
-    row = table.iloc[int(np.argmax(wrong))]
-    value = "nothing" if pd.api.types.is_scalar(row[column]) and pd.isna(row[column]) else row[column]
-    shown = value if str(value).isprintable() else repr(value)
-    return f"{source} says {column} = {shown} for policy {row['policy']!r} on problem {row['problem']!r}"
-
-
-def _first_seen(column: pd.Series) -> tuple[str, ...]:
-    return tuple(column.unique())
-
-
-def _places(table: pd.DataFrame, policies: Sequence[str], problems: Sequence[str]) -> tuple[Any, Any]:
-    """Row and column in the matrices for each row of the table."""
-    return (
-        pd.Categorical(table["policy"], categories=list(policies)).codes,
-        pd.Categorical(table["problem"], categories=list(problems)).codes,
-    )
-
-
-def _fill(
-    policies: tuple[str, ...],
-    problems: tuple[str, ...],
-    place: tuple[Any, Any],
-    numbers: dict[str, Floats],
-    counted: list[str],
-    costly: list[str],
-) -> Outcomes:
-    """Matrices of the table; a cell that it does not name has n = 0."""
-    shape = (len(policies), len(problems))
+def _fill(table: pd.DataFrame, numbers: dict[str, Floats], costly: list[str]) -> Outcomes:
+    """Arrange the columns as matrices. A cell that the table does not name gets n = 0."""
+    policies, problems = tuple(table["policy"].unique()), tuple(table["problem"].unique())
+    m, p = pd.Categorical(table["policy"], policies).codes, pd.Categorical(table["problem"], problems).codes
 
     def matrix(name: str, kind: type, empty: float) -> Any:
-        filled = np.full(shape, empty, kind)
-        filled[place] = numbers[name].astype(kind)
-        return filled
+        filled_MP = np.full((len(policies), len(problems)), empty, kind)
+        filled_MP[m, p] = numbers[name].astype(kind)
+        return filled_MP
 
-    counts: dict[str, Ints] = {name: matrix(name, np.int64, 0) for name in counted}
+    counts: dict[str, Ints] = {name: matrix(name, np.int64, 0) for name in numbers if name not in costly}
     return Outcomes(
         problems=problems,
         policies=policies,
@@ -230,15 +201,15 @@ def _without_holes(outcomes: Outcomes, source: str, missing: Missing) -> Outcome
     first = f"policy {outcomes.policies[m]!r} on problem {outcomes.problems[p]!r}"
     if missing == "error":
         raise OutcomesError(
-            f"{source} has no samples of {first} ({int(hole_MP.sum())} cells missing): sample them, or leave out what "
-            "lacks them with --missing drop-problems or --missing drop-policies"
+            f"{source} has no samples of {first} ({int(hole_MP.sum())} cells missing): draw them, or use --missing "
+            "drop-problems or --missing drop-policies to leave out what lacks samples"
         )
     by_policy = missing == "drop-policies"
     has_hole = hole_MP.any(axis=1 if by_policy else 0)
     if has_hole.all():
         raise OutcomesError(
-            f"{source}: every {'policy' if by_policy else 'problem'} lacks samples somewhere (first: {first}), so "
-            "nothing would be left: sample them, or drop the others"
+            f"every {'policy' if by_policy else 'problem'} in {source} lacks samples somewhere (first: {first}), so "
+            f"nothing would be left: draw them, or leave out {'problems' if by_policy else 'policies'} instead"
         )
     names = outcomes.policies if by_policy else outcomes.problems
     kept = np.flatnonzero(~has_hole)

@@ -1,7 +1,7 @@
-"""The table of counts per problem and policy: n graded samples, c accepted, and why the others failed.
+"""The table of counts per problem and policy: n graded samples, c of them accepted, and why the others failed.
 
-All analysis starts here. Axes: `M` policies, `P` problems; every cell is there (`outcomes_file` reads and writes
-tables, and refuses those with holes). n may differ from cell to cell.
+All analysis starts here. Every policy has samples on every problem, since `outcomes.files` refuses tables with missing
+cells, but n may differ from cell to cell. Axes: `M` policies, `P` problems.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,18 +19,18 @@ FAILURES = ("optimisation", "correctness", "format", "exhausted")
 Cost = Literal["tokens", "seconds"]
 
 
-MOST_SAMPLES = 10**6
+MAX_SAMPLES = 10**6
 """Greatest number of samples of one policy on one problem: as far as estimates are tested, and far less than would
 exhaust memory."""
 
 
 class OutcomesError(EnsembleError):
-    """A table of outcomes does not hold: the message says why, then what to do."""
+    """A table of outcomes is invalid or insufficient. The message gives the cause, then the cure."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Counts of one experiment, every policy on every problem."""
+    """Counts of one experiment, for every policy on every problem."""
 
     problems: tuple[str, ...]
     policies: tuple[str, ...]
@@ -39,37 +39,37 @@ class Outcomes:
     num_correct_MP: Ints
     """`[M, P]` accepted samples."""
     num_failures_MP: Mapping[str, Ints]
-    """`[M, P]` by failure class; empty where the classes are unknown."""
+    """`[M, P]` failed samples by failure class; empty where the classes are unknown."""
     costs_MP: Mapping[str, Floats]
-    """`[M, P]` means per sample of `tokens` and `seconds`; empty where unknown, NaN in cells where unknown."""
+    """`[M, P]` mean `tokens` and `seconds` per sample, as far as they are known; NaN in single cells that lack them."""
     stopped_MP: Bools | None = None
-    """`[M, P]` where drawing ended because of what was drawn (an adaptive run); None where every n was fixed before."""
+    """`[M, P]` whether drawing stopped because of what was drawn, as in adaptive runs; None where every n was fixed."""
     left_out: tuple[str, ...] = ()
-    """Policies or problems of the table that were left out since samples of theirs are missing."""
+    """Policies or problems that were left out because some of their cells have no samples."""
 
     @property
     def solve_rate_MP(self) -> Floats:
-        """`[M, P]` share of accepted samples."""
+        """Share of accepted samples, `[M, P]`."""
         return self.num_correct_MP / self.num_samples_MP
 
     def row(self, policy: str) -> int:
-        """Index of a policy on the axis M."""
+        """Return the index of a policy on the axis M."""
         return self.policies.index(policy)
 
     def rows(self, policies: Sequence[str]) -> list[int]:
-        """Indices of policies that a user named.
+        """Return the indices of policies that a user named.
 
         Raises:
-            OutcomesError: one is unknown; the message names the nearest known.
+            OutcomesError: a policy is unknown; the message names the nearest known one.
         """
         for policy in policies:
             if policy not in self.policies:
                 near = get_close_matches(policy, self.policies, n=1, cutoff=0)
-                raise OutcomesError(f"the outcomes hold no policy {policy!r}: did you mean {near[0]!r}?")
+                raise OutcomesError(f"unknown policy {policy!r} in the outcomes: did you mean {near[0]!r}?")
         return [self.row(policy) for policy in policies]
 
     def select(self, *, policies: Sequence[int] | Ints | None = None, problems: Ints | None = None) -> "Outcomes":
-        """Keep the policies and problems with these indices, in this order."""
+        """Return the outcomes of the policies and problems with these indices, in this order."""
         rows = np.arange(len(self.policies)) if policies is None else np.asarray(policies, np.int64)
         columns = np.arange(len(self.problems)) if problems is None else problems
         cells = np.ix_(rows, columns)
@@ -85,10 +85,10 @@ class Outcomes:
         )
 
     def mean_cost_M(self, cost: Cost) -> Floats:
-        """`[M]` what one sample of each policy costs, as the mean over problems.
+        """Return the cost of one sample of each policy, `[M]`, as the mean over problems.
 
         Raises:
-            OutcomesError: some cell does not say, or a policy's samples cost nothing.
+            OutcomesError: the cost of some cell is unknown, or the samples of some policy cost nothing.
         """
         cost_MP = self.costs_MP.get(cost)
         if cost_MP is None:
@@ -97,8 +97,8 @@ class Outcomes:
         if wrong_M.any():
             policy = self.policies[int(wrong_M.argmax())]
             raise OutcomesError(
-                f"the {cost} of policy {policy!r} are unknown for some problem, or all 0: "
-                "fill the column in, or leave out the policy"
+                f"the {cost} of policy {policy!r} are unknown on some problem, or all 0: fill in the column, or leave "
+                "the policy out"
             )
         return cost_MP.mean(axis=1)
 
@@ -112,29 +112,28 @@ class Outcomes:
         if currency == "samples":
             if total != int(total):
                 raise BudgetError(f"a budget of {total:g} samples is not a whole number: give a whole number")
-            if total > MOST_SAMPLES:
-                raise BudgetError(f"a budget of {total:g} samples is too large: give at most {MOST_SAMPLES:,}")
+            if total > MAX_SAMPLES:
+                raise BudgetError(f"a budget of {total:g} samples is too large: give at most {MAX_SAMPLES:,}")
             return Budget.of_samples(int(total), len(self.policies))
         cost_M = self.mean_cost_M(currency)
-        if total > MOST_SAMPLES * cost_M.min():
+        if total > MAX_SAMPLES * cost_M.min():
             cheapest = self.policies[int(cost_M.argmin())]
             raise BudgetError(
-                f"a budget of {total:g} {currency} pays for more than {MOST_SAMPLES:,} samples of {cheapest!r}: "
-                "lower it"
+                f"a budget of {total:g} {currency} pays for more than {MAX_SAMPLES:,} samples of {cheapest!r}: lower it"
             )
         return Budget(total, cost_M, currency)
 
     def check_fixed_size(self) -> None:
-        """Refuse outcomes whose n depends on what was drawn: no estimator of pass@k is unbiased for them.
+        """Refuse outcomes whose n depends on what was drawn, since no estimator of pass@k is unbiased for them.
 
         Raises:
-            OutcomesError: naming the first such cell.
+            OutcomesError: some cell stopped early; the message names the first.
         """
         if self.stopped_MP is None or not self.stopped_MP.any():
             return
         m, p = np.argwhere(self.stopped_MP)[0]
         raise OutcomesError(
             f"drawing stopped early in {int(self.stopped_MP.sum())} cells (first: policy {self.policies[m]!r} on "
-            f"problem {self.problems[p]!r}), so counts there are biased and pass@k is undefined: "
-            "report coverage at cost, or draw samples of a fixed size"
+            f"problem {self.problems[p]!r}), so their counts are biased and pass@k is undefined: report coverage at "
+            "cost, or draw a fixed number of samples"
         )

@@ -1,1 +1,5 @@
-"""From outcomes to what people read: numbers (`analyse`), then tables, figures and a page that only show them."""
+"""What people read: the text of `alphamix mix` and `alphamix run`, the figures, and the page in HTML.
+
+Nothing is estimated here. `tables` formats numbers and names, `mixture_text` and `run_text` say what a comparison and a
+run show, `figures` draws, and `html` puts all of a run on one page.
+"""

@@ -1,4 +1,4 @@
-"""The pictures of a report. Each function draws one figure from an analysis and computes nothing new."""
+"""The figures of a report. Each function draws one of them from an analysis."""
 
 from itertools import cycle
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from alphamix.atomic import whole_file
 from alphamix.ensemble.analysis.run_analysis import Analysis
-from alphamix.ensemble.mixture.compare_arms import Figures
+from alphamix.ensemble.mixture.compare_arms import ArmEstimates
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
 from alphamix.ensemble.report.tables import alpha_label, arm_label
 from alphamix.ensemble.statistics.intervals import Estimate
@@ -22,7 +22,7 @@ _STYLE: Any = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "legend.frameon": False,
-    "text.parse_math": False,  # names of policies and arms are free, and a $ is a $
+    "text.parse_math": False,  # a $ in the name of a policy or an arm is not mathematics
 }
 _ALPHA_COLOURS = colormaps["plasma"]
 _CLASS_COLOURS = {
@@ -32,10 +32,8 @@ _CLASS_COLOURS = {
     "format": "#8d99ae",
     "exhausted": "#bc6c25",
 }
-
-
-_HONESTY_COLOURS = ("#8d99ae", "#e76f51", "#457b9d")
-"""Of naive figures, and of honest ones by each division."""
+_ESTIMATE_COLOURS = ("#8d99ae", "#e76f51", "#457b9d")
+"""Colours of naive estimates, and of honest ones by each division."""
 
 
 def save_all(analysis: Analysis, folder: Path) -> list[Path]:
@@ -55,15 +53,15 @@ def save_all(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def draw_arms(analysis: Analysis) -> Figure:
-    """What each way to spend the budget covers, and gains over the best single policy: naive and honest."""
+    """Draw what each arm covers, and what it gains over the best single policy, by naive and honest estimates."""
     comparison = analysis.comparison
     figure = Figure(figsize=(9.0, 0.7 + 0.75 * len(comparison.coverage)), layout="constrained")
     covered, gained = figure.subplots(1, 2, sharey=True)
     names = list(comparison.coverage)
     for row, name in enumerate(names):
-        _draw_figures(covered, comparison.coverage[name], row)
+        _draw_estimates(covered, comparison.coverage[name], row)
         if name in comparison.gains:
-            _draw_figures(gained, comparison.gains[name], row)
+            _draw_estimates(gained, comparison.gains[name], row)
     covered.set_yticks(range(len(names)), [arm_label(name) for name in names])
     covered.invert_yaxis()
     covered.set(xlabel="problems covered (%)", title=f"{analysis.budget} per problem")
@@ -74,10 +72,10 @@ def draw_arms(analysis: Analysis) -> Figure:
     return figure
 
 
-def _draw_figures(axes: Any, figures: Figures, row: int) -> None:
-    """Naive above, honest below it, each with its whiskers."""
-    shown = {"naive": figures.naive, **{f"honest, new {by}": figures.honest.get(by) for by in DIVISIONS}}
-    for (label, estimate), colour, offset in zip(shown.items(), _HONESTY_COLOURS, (-0.2, 0.0, 0.2), strict=True):
+def _draw_estimates(axes: Any, estimates: ArmEstimates, row: int) -> None:
+    """Draw the naive estimate with the honest ones below it, each with its interval."""
+    shown = {"naive": estimates.naive, **{f"honest, new {by}": estimates.honest.get(by) for by in DIVISIONS}}
+    for (label, estimate), colour, offset in zip(shown.items(), _ESTIMATE_COLOURS, (-0.2, 0.0, 0.2), strict=True):
         if estimate is None:
             continue
         fill = "white" if label == "naive" else colour
@@ -96,7 +94,7 @@ def _draw_figures(axes: Any, figures: Figures, row: int) -> None:
 
 
 def draw_frontier(analysis: Analysis) -> Figure:
-    """Correctness against optimisation failures, one point per policy; and all classes along α."""
+    """Draw correctness against optimisation failures, one point per policy, and all failure classes along α."""
     figure = Figure(figsize=(10.5, 4.2), layout="constrained")
     plane, along = figure.subplots(1, 2)
     line = analysis.policies_along_alpha()
@@ -111,7 +109,7 @@ def draw_frontier(analysis: Analysis) -> Figure:
         alpha = analysis.alphas[policy]
         label = policy if alpha is None else alpha_label(alpha)
         at = (100 * rates["optimisation"].value, 100 * rates["correctness"].value)
-        above_or_below = (6, 5) if number % 2 else (6, -11)  # neighbours on the line are often close
+        above_or_below = (6, 5) if number % 2 else (6, -11)  # labels of neighbours on the line would overlap
         plane.annotate(label, at, xytext=above_or_below, textcoords="offset points", fontsize=8)
     plane.set(xlabel="optimisation failures (% of samples)", ylabel="correctness failures (% of samples)")
     plane.set_xlim(left=0)
@@ -125,7 +123,7 @@ def draw_frontier(analysis: Analysis) -> Figure:
 
 
 def draw_coverage(analysis: Analysis) -> Figure:
-    """Problems covered against samples per problem: each policy alone, and the equal split of them."""
+    """Draw the problems covered against the amount spent, for each policy alone and for each ensemble."""
     colour = _colours(analysis)
     figure = Figure(figsize=(6.2, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -145,12 +143,11 @@ def draw_coverage(analysis: Analysis) -> Figure:
         label = "ensemble, equal split" if name == "equal" else name
         shares = [100 * value for value in curve.values()]
         axes.plot(list(curve), shares, f"{marker}{dashes}", color="black", linewidth=2.0, markersize=4, label=label)
-    for name, marker in zip(_adaptive(analysis), cycle("*PX"), strict=False):
-        spent = analysis.comparison.arms[name].cost
-        covered = analysis.comparison.coverage[name].naive.value
-        if spent is not None:
-            at = (spent.value, 100 * covered)
-            axes.plot(*at, marker, color="black", markersize=9, label=f"{arm_label(name)}, at its mean cost")
+    markers = cycle("*PX")
+    for name, arm in analysis.comparison.arms.items():
+        if arm.cost is not None:
+            at = (arm.cost.value, 100 * analysis.comparison.coverage[name].naive.value)
+            axes.plot(*at, next(markers), color="black", markersize=9, label=f"{arm_label(name)}, at its mean cost")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter("")
@@ -160,12 +157,8 @@ def draw_coverage(analysis: Analysis) -> Figure:
     return figure
 
 
-def _adaptive(analysis: Analysis) -> list[str]:
-    return [name for name, arm in analysis.comparison.arms.items() if arm.cost is not None]
-
-
 def draw_complementarity(analysis: Analysis) -> Figure:
-    """Solve rate of each policy on each problem, problems ordered by which end of the line solves them."""
+    """Draw the solve rate of each policy on each problem, in the order of which end of the line solves them."""
     outcomes = analysis.outcomes
     line = analysis.policies_along_alpha()
     policies = [policy for policy in outcomes.policies if policy not in line] + line
@@ -177,7 +170,8 @@ def draw_complementarity(analysis: Analysis) -> Figure:
     figure = Figure(figsize=(0.62 * len(policies) + 3.6, height + 1.2), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(rate_MP[:, order_P].T, aspect="auto", cmap="viridis", vmin=0, vmax=1)
-    axes.set_xticks(range(len(policies)), [_column_label(analysis, p) for p in policies], rotation=45, ha="right")
+    columns = [policy if policy not in line else f"α = {alpha_label(analysis.alphas[policy])}" for policy in policies]
+    axes.set_xticks(range(len(policies)), columns, rotation=45, ha="right")
     if labelled:
         axes.set_yticks(range(len(order_P)), [outcomes.problems[p] for p in order_P], fontsize=6)
     else:
@@ -224,13 +218,8 @@ def _whiskers(estimate: Estimate) -> Any:
 
 
 def _colours(analysis: Analysis) -> dict[str, Any]:
-    """Colours run along α; a policy off the line is grey."""
+    """Return a colour for each policy, which runs along α; policies without an α are grey."""
     line = analysis.policies_along_alpha()
     steps = np.linspace(0.05, 0.85, len(line)) if len(line) > 1 else [0.4]
     colours = dict.fromkeys(analysis.outcomes.policies, (0.55, 0.55, 0.55, 1.0))
     return colours | {policy: _ALPHA_COLOURS(step) for policy, step in zip(line, steps, strict=False)}
-
-
-def _column_label(analysis: Analysis, policy: str) -> str:
-    alpha = analysis.alphas[policy]
-    return policy if alpha is None else f"α = {alpha_label(alpha)}"

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: tables from the analysis, figures inlined."""
+"""The report of a run as one self-contained HTML page, with its figures inlined."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -8,30 +8,29 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from alphamix.ensemble.analysis.run_analysis import Analysis
-from alphamix.ensemble.report import mixture_text as mixture
-from alphamix.ensemble.report import tables
+from alphamix.ensemble.report import mixture_text, run_text, tables
 
 CAPTIONS = {
-    "arms": "The same budget spent in several ways. Hollow: scored on the outcomes that made the choice. Filled: on "
-    "other problems, and on other samples. Whiskers are intervals.",
+    "arms": "The same budget spent in several ways. Hollow points are scored on the outcomes that made the choice, "
+    "filled ones on other problems and on other samples. Whiskers are intervals.",
     "frontier": "Left: how samples fail, one point per policy, joined along α. Right: the share of samples in each "
-    "class along α; dotted: where format and exhausted failures take over. Whiskers and bands are intervals over "
+    "class along α; format and exhausted failures take over at the dotted lines. Whiskers and bands are intervals over "
     "problems.",
-    "coverage": "Share of problems covered by what is spent per problem: each policy alone, and the ensembles that "
-    "split the same budget. An adaptive arm stands where it ends: it may stop early.",
-    "complementarity": "Share of accepted samples per problem and policy. Problems are ordered by which end of the "
-    "line solves them, so a diagonal band means policies that complement each other.",
+    "coverage": "Share of problems covered against the amount spent per problem, for each policy alone and for "
+    "ensembles that split the same budget. An adaptive arm, which may stop early, is shown at its mean cost.",
+    "complementarity": "Share of accepted samples by problem and policy. Problems are ordered by which end of the line "
+    "solves them, so a diagonal band means that policies complement each other.",
 }
 
 
 def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping[str, Any], mapping: str) -> str:
-    """The page as a string.
+    """Return the page as a string.
 
     Args:
         analysis: all numbers.
         run: name of the run.
         figures: PNG files, named as in `CAPTIONS`.
-        judge: how verdicts came about.
+        judge: version and settings of the judge.
         mapping: name of the mapping from verdicts to failure classes.
     """
     environment = Environment(loader=PackageLoader("alphamix.ensemble.report"), autoescape=True, trim_blocks=True)
@@ -53,14 +52,14 @@ def render(analysis: Analysis, run: str, figures: Sequence[Path], judge: Mapping
     return environment.get_template("page.html").render(
         run=run,
         analysis=analysis,
-        intervals=tables.intervals(analysis.resampling),
+        intervals=tables.interval_note(analysis.resampling),
         arm_label=tables.arm_label,
-        spends=tables.spends,
-        conclusion=tables.conclusion(analysis),
-        advice=mixture.sentence(analysis.comparison, "problems"),
-        front=tables.front(analysis.front),
-        moderate=tables.moderate_range(analysis.moderate),
-        claims=tables.claim_rows(analysis.claims),
+        spends=run_text.spends,
+        conclusion=run_text.conclusion(analysis),
+        advice=mixture_text.sentence(analysis.comparison, "problems"),
+        front=run_text.front_note(analysis.front),
+        moderate=run_text.moderate_note(analysis.moderate),
+        claims=run_text.claim_rows(analysis.claims),
         images=images,
         judge=judge,
         mapping=mapping,

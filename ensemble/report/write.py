@@ -6,7 +6,8 @@ from typing import Any
 
 from alphamix.atomic import write_json, write_text
 from alphamix.ensemble.analysis.paper_claims import content
-from alphamix.ensemble.analysis.run_analysis import Analysis, summary
+from alphamix.ensemble.analysis.run_analysis import Analysis
+from alphamix.ensemble.analysis.run_summary import summary
 from alphamix.ensemble.outcomes.files import write_outcomes
 from alphamix.ensemble.report import figures, html
 from alphamix.grading.types import FAILURE_MAPPING_NAME

@@ -1,7 +1,7 @@
-"""Does a rate rise or fall along α? A rank test for ordered alternatives, and the slope that says by how much.
+"""A test of whether a rate rises or falls along α, and the slope that says by how much.
 
-Policies on one line of weights are treatments whose order is known, problems are blocks: each problem is compared with
-itself only. Nothing here knows what the rates mean. Axes: `A` values of α, `P` problems.
+Policies on one line of weights are treatments whose order is known, and problems are blocks, so each problem is only
+compared with itself. The rates may be of any kind. Axes: `M` policies, `A` values of α, `P` problems.
 """
 
 from collections.abc import Mapping
@@ -17,48 +17,42 @@ from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_o
 
 @dataclass(frozen=True)
 class TrendLine:
-    """Where policies stand along α."""
+    """Positions of policies along α."""
 
     alpha_A: Floats
-    """`[A]` rising, each value once."""
+    """`[A]` distinct values in ascending order."""
     share_AM: Floats
-    """`[A, M]` which policies have this α; rows sum to 1 (an end of the line may be there under two names)."""
+    """`[A, M]` share of each policy in the rates at each α; rows sum to 1, since two policies may have the same α."""
 
     @classmethod
     def of(cls, outcomes: Outcomes, alphas: Mapping[str, float | None]) -> "TrendLine":
-        """Order the policies that have an α by it."""
+        """Order the policies that have an α."""
         alpha_M = np.array([alphas.get(name) for name in outcomes.policies], np.float64)  # None becomes nan
         alpha_A = np.unique(alpha_M[~np.isnan(alpha_M)])
         has_AM = (alpha_M == alpha_A[:, None]).astype(np.float64)
         return cls(alpha_A, has_AM / has_AM.sum(axis=1, keepdims=True))
 
     def rates(self, rate_MP: Floats) -> Floats:
-        """`[A, P]` rates along α."""
+        """Return the rates along α, `[A, P]`."""
         return self.share_AM @ rate_MP
 
 
 @dataclass(frozen=True)
 class Trend:
-    """A rate along α."""
+    """Trend of a rate along α."""
 
     page_l: float
-    """Page's L: Σ_A rank of α · Σ_P rank of the rate within the problem."""
+    """Page's L, Σ_A rank of α · Σ_P rank of the rate within the problem."""
     z: float
-    """L less its mean under no trend, in standard deviations: above 0 where the rate rises."""
+    """L minus its mean without a trend, in standard deviations; above 0 where the rate rises."""
     p_value: float
-    """Two-sided, for rates that any order within a problem could have given; normal approximation."""
+    """Two-sided p-value if all orders within a problem were equally likely, by the normal approximation."""
     slope: Estimate
-    """Change of the mean rate per unit of α (least squares)."""
+    """Change of the mean rate per unit of α, by least squares."""
 
 
 def trend(rate_AP: Floats, alpha_A: Floats, resampling: Resampling) -> Trend:
-    """Test for a trend and estimate its slope.
-
-    Args:
-        rate_AP: `[A, P]` a rate per α and problem.
-        alpha_A: `[A]` at least two different values.
-        resampling: for the slope's interval.
-    """
+    """Test rates at two or more different α for a trend, and estimate its slope."""
     page_l, z = page_test(rate_AP, rankdata(alpha_A))
     centred_A = alpha_A - alpha_A.mean()
     slope_P = centred_A @ rate_AP / (centred_A @ centred_A)
@@ -68,20 +62,20 @@ def trend(rate_AP: Floats, alpha_A: Floats, resampling: Resampling) -> Trend:
 
 
 def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float]:
-    """Page's test for ordered alternatives (Page 1963, JASA 58, 216-230), with ties.
+    """Apply Page's test for ordered alternatives, with ties (Page 1963, JASA 58, 216-230).
 
-    L = Σ_P Σ_A score_A · R_AP, R the mid-ranks within each problem. Where every order of a problem's values is equally
-    likely, its part of L has mean A · mean(score) · (A + 1)/2 and variance
-    Σ_A (score - mean)² · Σ_A (R - mean)² / (A - 1), whatever is tied; problems are independent.
+    L = Σ_P Σ_A score_A · R_AP, where R are the mid-ranks within each problem. If all orders of a problem's values are
+    equally likely, its part of L has the mean A · mean(score) · (A + 1)/2 and the variance
+    Σ_A (score - mean)² · Σ_A (R - mean)² / (A - 1), whatever ties there are. Problems are independent.
 
     Args:
-        values_AP: `[A, P]`.
-        score_A: `[A]` ranks of the treatments (Page), or other scores such as α itself.
+        values_AP: `[A, P]` values to rank within each problem.
+        score_A: `[A]` ranks of the treatments, or other scores such as α itself.
 
     Returns:
-        L, and z = (L - mean) / standard deviation; 0 where all values are tied.
+        L, and z = (L - mean) / standard deviation, which is 0 where all values are tied.
     """
-    # Rates of equal counts must tie whichever way they were computed.
+    # Rates of equal counts must tie, in whatever way they were computed, so floating-point noise is rounded off.
     rank_AP = rankdata(np.round(values_AP, 12), axis=0)
     num_alphas = len(score_A)
     score_A = np.asarray(score_A, np.float64)

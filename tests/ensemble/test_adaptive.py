@@ -1,5 +1,6 @@
 """Strategies and their replays: budgets kept, runs that go on anywhere, and coverage@cost against exact values."""
 
+from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from hypothesis.extra import numpy as arrays
 
 from alphamix.ensemble.adaptive.adaptive_arm import play_arm
 from alphamix.ensemble.adaptive.halving import SuccessiveHalving
-from alphamix.ensemble.adaptive.replay import play, shuffled, simulate
+from alphamix.ensemble.adaptive.replay import play, replay, shuffled
 from alphamix.ensemble.adaptive.sample_streams import SampleStreams
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState
-from alphamix.ensemble.adaptive.strategies import Optimised, Thompson, Uniform, Weights
+from alphamix.ensemble.adaptive.strategies import Optimised, Thompson
+from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -23,8 +25,6 @@ from alphamix.ensemble.statistics.pass_at_k import coverage
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 ALL = [
-    Uniform(),
-    Weights((3.0, 1.0, 0.0)),
     Optimised(pilot=1),
     Thompson(batch=3),
     SuccessiveHalving(),
@@ -35,12 +35,27 @@ RATES = arrays.arrays(np.float64, (3, 4), elements=st.sampled_from([0.0, 0.1, 0.
 COSTS = arrays.arrays(np.float64, 3, elements=st.sampled_from([0.3, 1.0, 2.5]))
 
 
+@dataclass(frozen=True)
+class FixedSplit:
+    """The same number of samples of each policy on every problem, whatever comes."""
+
+    k_M: np.ndarray
+
+    def ask(self, state: AdaptiveState) -> np.ndarray:
+        return self.k_M[:, None] - state.num_samples_MP
+
+
 def few(total=8.0, num_policies=3):
     return Budget(total, np.ones(num_policies))
 
 
 def draws_of(rates_MP, length, seed=0):
     return np.random.default_rng(seed).random((*rates_MP.shape, length)) < rates_MP[:, :, None]
+
+
+def play_from_rates(strategy, rates_MP, total, seed=0) -> AdaptiveState:
+    streams = SampleStreams(draws_of(rates_MP, total, seed), np.full(rates_MP.shape, total))
+    return play(strategy, streams, AdaptiveState.empty(rates_MP.shape[1], few(total, len(rates_MP)), seed))
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,15 +76,15 @@ def test_no_problem_costs_more_than_the_budget(strategy, rates_MP, cost_M, total
 @given(STRATEGIES, RATES, st.integers(0, 99), st.data())
 def test_a_run_that_is_killed_within_a_batch_goes_on_within_the_budget(strategy, rates_MP, seed, data):
     draws_MPT = draws_of(rates_MP, 20, seed)
-    tally = AdaptiveState.empty(4, few(), seed)
+    state = AdaptiveState.empty(4, few(), seed)
     for _ in range(3):
-        asked_MP = strategy.ask(tally)
-        np.testing.assert_array_equal(asked_MP, strategy.ask(tally))
+        asked_MP = strategy.ask(state)
+        np.testing.assert_array_equal(asked_MP, strategy.ask(state))
         came_MP = np.minimum(asked_MP, data.draw(arrays.arrays(np.int64, (3, 4), elements=st.integers(0, 9))))
-        end_MP = tally.num_samples_MP + came_MP
+        end_MP = state.num_samples_MP + came_MP
         total_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
-        tally = tally.tell(came_MP, total_MP - tally.num_correct_MP)
-    end = play(strategy, SampleStreams(draws_MPT, np.full((3, 4), 20)), tally)
+        state = state.tell(came_MP, total_MP - state.num_correct_MP)
+    end = play(strategy, SampleStreams(draws_MPT, np.full((3, 4), 20)), state)
     assert np.all(end.spent_P <= 8 + 1e-9)
 
 
@@ -78,12 +93,12 @@ def test_from_every_prefix_of_its_batches_a_run_ends_alike(strategy):
     rng = np.random.default_rng(3)
     draws_MPT, held_MP = draws_of(rng.random((3, 4)) * 0.4, 20), np.full((3, 4), 20)
     whole = play(strategy, SampleStreams(draws_MPT, held_MP), AdaptiveState.empty(4, few(12.0), seed=5))
-    tally = AdaptiveState.empty(4, few(12.0), seed=5)
-    while (asked_MP := strategy.ask(tally)).any():
-        end_MP = tally.num_samples_MP + asked_MP
+    state = AdaptiveState.empty(4, few(12.0), seed=5)
+    while (asked_MP := strategy.ask(state)).any():
+        end_MP = state.num_samples_MP + asked_MP
         c_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(4)] for m in range(3)])
-        tally = AdaptiveState(end_MP, c_MP, few(12.0), seed=5)
-        again = play(strategy, SampleStreams(draws_MPT, held_MP), tally)
+        state = AdaptiveState(end_MP, c_MP, few(12.0), seed=5)
+        again = play(strategy, SampleStreams(draws_MPT, held_MP), state)
         np.testing.assert_array_equal(again.num_samples_MP, whole.num_samples_MP)
         np.testing.assert_array_equal(again.num_correct_MP, whole.num_correct_MP)
 
@@ -93,15 +108,15 @@ def test_from_every_prefix_of_its_batches_a_run_ends_alike(strategy):
 def test_halving_that_is_killed_within_a_rung_keeps_the_same_policies(per_problem, seed, data):
     rng = np.random.default_rng(seed)
     draws_MPT, held_MP = draws_of(rng.random((5, 3)), 60, seed), np.full((5, 3), 60)
-    strategy, tally = SuccessiveHalving(per_problem), AdaptiveState.empty(3, few(47.0, 5))
-    whole = play(strategy, SampleStreams(draws_MPT, held_MP), tally)
-    while (asked_MP := strategy.ask(tally)).any():
+    strategy, state = SuccessiveHalving(per_problem), AdaptiveState.empty(3, few(47.0, 5))
+    whole = play(strategy, SampleStreams(draws_MPT, held_MP), state)
+    while (asked_MP := strategy.ask(state)).any():
         part_MP = np.minimum(asked_MP, data.draw(arrays.arrays(np.int64, (5, 3), elements=st.integers(0, 20))))
         part_MP = part_MP if part_MP.any() else asked_MP
-        end_MP = tally.num_samples_MP + part_MP
+        end_MP = state.num_samples_MP + part_MP
         total_MP = np.array([[draws_MPT[m, p, : end_MP[m, p]].sum() for p in range(3)] for m in range(5)])
-        tally = tally.tell(part_MP, total_MP - tally.num_correct_MP)
-    np.testing.assert_array_equal(tally.num_samples_MP, whole.num_samples_MP)
+        state = state.tell(part_MP, total_MP - state.num_correct_MP)
+    np.testing.assert_array_equal(state.num_samples_MP, whole.num_samples_MP)
 
 
 def test_halving_keeps_the_better_half_and_spends_all():
@@ -113,27 +128,20 @@ def test_halving_keeps_the_better_half_and_spends_all():
     assert end.num_samples_MP.sum() == 72
 
 
-def test_uniform_and_weights_split_to_whole_numbers():
-    assert Uniform().ask(AdaptiveState.empty(2, few(8.0))).T.tolist() == [[3, 3, 2]] * 2
-    assert Weights((3, 1, 0)).ask(AdaptiveState.empty(1, few(8.0))).T.tolist() == [[6, 2, 0]]
-    dear = AdaptiveState.empty(1, Budget(10.0, np.array([1.0, 4.0]), "seconds"))
-    assert Uniform().ask(dear).T.tolist() == [[2, 2]]
-
-
 def test_optimised_turns_to_the_policy_that_the_pilot_favours():
     rates_MP = np.array([[0.0] * 40, [0.5] * 40])
-    (end,) = simulate(Optimised(pilot=2), rates_MP, [12], replays=1)
-    assert np.all(end.last.num_samples_MP.sum(axis=0) == 12)
-    assert end.last.num_samples_MP[1, 0] >= 9
+    end = play_from_rates(Optimised(pilot=2), rates_MP, 12)
+    assert np.all(end.num_samples_MP.sum(axis=0) == 12)
+    assert end.num_samples_MP[1, 0] >= 9
 
 
-def test_uniform_replayed_from_a_table_covers_what_the_unbiased_estimator_says():
+def test_fixed_shares_replayed_from_a_table_cover_what_the_unbiased_estimator_says():
     n_MP, c_MP = np.array([[6, 5, 6], [4, 6, 8]]), np.array([[1, 0, 3], [0, 2, 1]])
     outcomes = Outcomes(("p", "q", "r"), ("a", "b"), n_MP, c_MP, {}, {})
-    (point,) = simulate(Uniform(), outcomes, [5], replays=2000, resampling=Resampling(resamples=10))
+    ends = replay(FixedSplit(np.array([3, 2])), outcomes, few(5.0, 2), seed=0, num_replays=2000)
     expected = coverage(n_MP, c_MP, [3, 2])
-    np.testing.assert_allclose(point.solved_RP.mean(axis=0), expected, atol=4 * 0.5 / np.sqrt(2000))
-    assert point.cost.value == 5
+    np.testing.assert_allclose(np.mean([end.solved_P for end in ends], axis=0), expected, atol=4 * 0.5 / np.sqrt(2000))
+    assert all(np.all(end.spent_P == 5) for end in ends)
 
 
 def test_shuffled_orders_are_all_equally_likely():
@@ -168,9 +176,9 @@ def test_replays_agree_with_exact_enumeration(strategy, seeds):
         ]
     )
     table = Outcomes(("p",), ("a", "b"), n_MP, c_MP, {}, {})
-    (point,) = simulate(strategy, table, [4], replays=400)
+    solved = np.mean([end.solved_P for end in replay(strategy, table, budget, seed=0, num_replays=400)])
     variance = exact * (1 - exact)
-    assert abs(point.coverage.value - exact) < 4 * np.sqrt(variance / 400 + (seeds > 1) * variance / (24 * seeds))
+    assert abs(solved - exact) < 4 * np.sqrt(variance / 400 + (seeds > 1) * variance / (24 * seeds))
 
 
 def test_thompson_with_one_policy_stops_at_the_first_success():
@@ -180,93 +188,75 @@ def test_thompson_with_one_policy_stops_at_the_first_success():
     assert end.num_correct_MP.tolist() == [[1, 0, 1]]
 
 
-def at_cost(points, cost):
-    return np.interp(cost, [point.cost.value for point in points], [point.coverage.value for point in points])
+def at_cost(ends, cost):
+    return np.interp(cost, [end.spent_P.mean() for end in ends], [end.solved_P.mean() for end in ends])
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_thompson_solves_more_for_its_cost_than_uniform_on_complementary_policies(batch):
-    good_P = np.random.default_rng(0).random(100) < 0.7
-    rates_MP = np.stack([np.where(good_P, 0.4, 0.01), np.where(good_P, 0.01, 0.4), np.full(100, 0.01)])
-    uniform = simulate(Uniform(), rates_MP, [3, 6, 12], replays=4)
-    thompson = simulate(Thompson(batch), rates_MP, [3, 6, 12, 24], replays=4)
-    for point in uniform:
-        assert at_cost(thompson, point.cost.value) > point.coverage.value + 0.03
+def test_thompson_solves_more_for_its_cost_than_fixed_shares_on_complementary_policies(batch):
+    good_P = np.random.default_rng(0).random(400) < 0.7
+    rates_MP = np.stack([np.where(good_P, 0.4, 0.01), np.where(good_P, 0.01, 0.4), np.full(400, 0.01)])
+    thompson = [play_from_rates(Thompson(batch), rates_MP, total) for total in (3, 6, 12, 24)]
+    for total in (3, 6, 12):
+        fixed = play_from_rates(FixedSplit(np.full(3, total // 3)), rates_MP, total)
+        assert at_cost(thompson, fixed.spent_P.mean()) > fixed.solved_P.mean() + 0.03
 
 
 def test_thompson_gains_nothing_on_identical_policies_that_are_not_stopped_earlier():
-    rate_P = np.random.default_rng(1).beta(0.5, 1.0, 300)
+    rate_P = np.random.default_rng(1).beta(0.5, 1.0, 2400)
     rates_MP = np.stack([rate_P] * 3)
-    (uniform,) = simulate(Uniform(), rates_MP, [6], replays=8)
-    (thompson,) = simulate(Thompson(), rates_MP, [6], replays=8)
-    noise = np.sqrt((rate_P < 1).mean() * 0.25 / (300 * 8)) * np.sqrt(2)
-    assert abs(thompson.coverage.value - uniform.coverage.value) < 4 * noise
-    assert thompson.cost.value < uniform.cost.value
+    fixed = play_from_rates(FixedSplit(np.full(3, 2)), rates_MP, 6)
+    thompson = play_from_rates(Thompson(), rates_MP, 6, seed=1)
+    noise = np.sqrt(0.25 / 2400) * np.sqrt(2)
+    assert abs(thompson.solved_P.mean() - fixed.solved_P.mean()) < 4 * noise
+    assert thompson.spent_P.mean() < fixed.spent_P.mean()
 
 
-def test_rates_of_stopped_cells_are_biased_and_said_to_be():
+def test_rates_of_stopped_cells_are_biased():
     """Why pass@1 = c/n is refused there: with p = 0.3, stopping at the first success of at most 4 gives about 0.48."""
     rates_MP = np.full((1, 4000), 0.3)
-    (point,) = simulate(Thompson(), rates_MP, [4], replays=1, resampling=Resampling(resamples=10))
-    assert point.stopped_MP.all()
-    naive = (point.last.num_correct_MP / point.last.num_samples_MP).mean()
+    end = play_from_rates(Thompson(), rates_MP, 4)
+    naive = (end.num_correct_MP / end.num_samples_MP).mean()
     expected = sum(0.3 * 0.7**t / (t + 1) for t in range(4))
     assert abs(naive - expected) < 0.03
     assert naive > 0.4
-    (fixed,) = simulate(Uniform(), rates_MP, [4], replays=1, resampling=Resampling(resamples=10))
-    assert not fixed.stopped_MP.any()
-    assert abs((fixed.last.num_correct_MP / fixed.last.num_samples_MP).mean() - 0.3) < 0.02
-
-
-def test_a_fixed_first_stage_is_not_stopped_yet():
-    tally = AdaptiveState(np.array([[2, 1]]), np.array([[0, 0]]), few(8.0, 1))
-    assert not Optimised(pilot=2).stopped(tally).any()
-    assert Optimised(pilot=1).stopped(tally).all()
-
-
-def test_the_interval_holds_the_coverage_of_new_problems():
-    rng, held = np.random.default_rng(4), 0
-    truth = 1 - np.mean((1 - rng.beta(0.5, 1.0, 10**6)) ** 2)
-    for seed in range(60):
-        rates_MP = rng.beta(0.5, 1.0, (1, 60))
-        (point,) = simulate(Uniform(), rates_MP, [2], replays=5, resampling=Resampling(resamples=300, seed=seed))
-        low, high = point.coverage.interval
-        held += low <= truth <= high
-    assert held >= 53
+    fixed = play_from_rates(FixedSplit(np.array([4])), rates_MP, 4)
+    assert abs((fixed.num_correct_MP / fixed.num_samples_MP).mean() - 0.3) < 0.02
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
-        (lambda: AdaptiveState(np.ones((2, 1), int), np.ones((2, 1), int), few()), "does not fit together"),
+        (lambda: AdaptiveState(np.ones((2, 1), int), np.ones((2, 1), int), few()), "do not fit together"),
         (lambda: AdaptiveState(np.ones((3, 1), int), np.full((3, 1), 2), few()), "correct the counts"),
         (lambda: AdaptiveState.empty(1, Budget(1.0, np.zeros(1), "tokens")), "costs above 0"),
-        (lambda: AdaptiveState.empty(1, Budget(1.0, np.full(1, 2.0))), "name tokens or seconds"),
-        (lambda: Weights((1.0,)).ask(AdaptiveState.empty(1, few())), "one for each"),
-        (lambda: Weights((1.0, -1.0, 0.0)).ask(AdaptiveState.empty(1, few())), "correct the weights"),
+        (lambda: AdaptiveState.empty(1, Budget(1.0, np.full(1, 2.0))), "or a budget in tokens or seconds"),
         (lambda: Optimised(pilot=4).ask(AdaptiveState.empty(1, few())), "pilot"),
         (lambda: SuccessiveHalving().ask(AdaptiveState.empty(1, few(5.0))), "give 6 or more"),
-        (lambda: simulate(Uniform(), np.ones((2, 2)), [4], currency="tokens"), "give cost_M"),
     ],
 )
-def test_what_does_not_hold_is_told(make, told):
-    with pytest.raises(AdaptiveError, match=told):
+def test_what_does_not_hold_is_refused(make, message):
+    with pytest.raises(AdaptiveError, match=message):
         make()
 
 
 def test_a_table_is_never_stretched():
     table = Outcomes(("p",), ("a",), np.array([[3]]), np.array([[1]]), {}, {})
-    with pytest.raises(AdaptiveError, match="sample 4 of policy 0 on problem 0, which has 3"):
-        simulate(Uniform(), table, [4], replays=1)
+    with pytest.raises(AdaptiveError, match="sample 4 of policy 0 on problem 0, which has only 3"):
+        replay(FixedSplit(np.array([4])), table, few(4.0, 1), seed=0)
 
 
 @pytest.mark.skipif(not LADDER.exists(), reason="the table is not part of the project")
 def test_the_ladder_is_solved_for_less_by_thompson():
     outcomes = read_outcomes(LADDER)
-    (uniform,) = simulate(Uniform(), outcomes, [24], replays=3)
-    (thompson,) = simulate(Thompson(batch=4), outcomes, [24], replays=3)
-    assert thompson.coverage.value >= uniform.coverage.value - 0.01
-    assert thompson.cost.value < uniform.cost.value / 2
+    num_policies = len(outcomes.policies)
+    k_M = np.array(list(largest_remainder(dict.fromkeys(outcomes.policies, 1.0), 24).values()))
+    fixed, thompson = (
+        replay(strategy, outcomes, few(24.0, num_policies), seed=0, num_replays=3)
+        for strategy in (FixedSplit(k_M), Thompson(batch=4))
+    )
+    assert np.mean([end.solved_P for end in thompson]) >= np.mean([end.solved_P for end in fixed]) - 0.01
+    assert np.mean([end.spent_P for end in thompson]) < np.mean([end.spent_P for end in fixed]) / 2
 
 
 def test_an_arm_is_replayed_only_where_every_cell_holds_all_that_it_could_ask_for():

@@ -192,7 +192,7 @@ def test_the_same_question_gets_the_same_answer():
 @pytest.mark.parametrize("alpha_M", [[0.0, 1.0], [0.0, 1.0, 1.0]])
 def test_fewer_than_three_alphas_are_refused(alpha_M):
     n_MP = np.ones((len(alpha_M), 4), int)
-    with pytest.raises(AlphaError, match="3 different"):
+    with pytest.raises(AlphaError, match="3 or more different"):
         AlphaCurves.fit(alpha_M, n_MP, n_MP)
 
 
@@ -213,17 +213,17 @@ def test_alphas_come_from_names_files_and_words():
 
 
 @pytest.mark.parametrize(
-    ("names", "given", "sweep", "told"),
+    ("names", "given", "sweep", "message"),
     [
-        (("a@+0.00", "a@+1.00"), {}, None, "a curve needs 3"),
-        (("a@+0.00", "b@+1.00", "b@+2.00"), {}, None, "mixes the sweeps a, b"),
-        (("a@+0.00", "a@+1.00", "a@+2.00"), {}, "b", "no sweep 'b' but a"),
+        (("a@+0.00", "a@+1.00"), {}, None, "a curve needs 3 policies with a known α"),
+        (("a@+0.00", "b@+1.00", "b@+2.00"), {}, None, "several sweeps, a, b"),
+        (("a@+0.00", "a@+1.00", "a@+2.00"), {}, "b", "unknown sweep 'b': choose one of a"),
         (("a@+0.00", "a@+1.00", "x"), {"x": 1.0}, None, "both have α = 1"),
-        (("a@+0.00", "a@+1.00", "x"), {"y": 1.0}, None, "no policy of the table is called 'y'"),
+        (("a@+0.00", "a@+1.00", "x"), {"y": 1.0}, None, "unknown policy 'y'"),
     ],
 )
-def test_policies_that_are_no_line_are_told(names, given, sweep, told):
-    with pytest.raises(AlphaError, match=told):
+def test_policies_that_are_no_line_are_refused(names, given, sweep, message):
+    with pytest.raises(AlphaError, match=message):
         alphas_of(names, given, {}, sweep)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alphamix.ensemble.analysis.paper_claims import content, examine, holm
 from alphamix.ensemble.outcomes.files import outcomes_from_table
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.report.tables import claim_rows
+from alphamix.ensemble.report.run_text import claim_rows
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
@@ -148,7 +148,7 @@ def test_what_outcomes_cannot_speak_to_is_not_examined():
         costs_MP={},
     )
     reasons = {claim.key: claim.reason for claim in examine(plain, named(*ALPHAS), {}, QUICK)}
-    assert reasons["trade"] == reasons["extrapolation"] == "the outcomes hold no failure classes"
+    assert reasons["trade"] == reasons["extrapolation"] == "the outcomes have no failure classes"
     assert reasons["problems"] is None
     assert "matched seconds" in reasons["ensemble.seconds"]
     ends = examine(outcomes, named(None, 0.0, None, None, None, 1.0, None), {}, QUICK)

@@ -61,13 +61,13 @@ def test_json_holds_what_the_contract_names(capsys, table):
 def test_the_sentence_says_what_to_do(capsys, table):
     said = " ".join(mix(capsys, table, "--budget", "6").split())
     assert "Spend 6 samples per problem as" in said
-    assert "95 % intervals for new problems, BCa bootstrap; of honest figures Student's t." in said
+    assert "95 % intervals for new problems, BCa bootstrap; of honest estimates Student's t." in said
     assert "over first, the best single policy. The gain is more than chance explains." in said
     twins = " ".join(mix(capsys, table, "--budget", "6", "--policy", "first", "--policy", "twin").split())
-    assert "first alone will do: the best mixture is all of it, and covers" in twins
+    assert "Use first alone: it is the best mixture, and covers" in twins
     few = " ".join(mix(capsys, table, "--budget", "12", "--policy", "first", "--policy", "twin").split())
-    assert "first alone will do: the best mixture (" in few
-    assert "which cannot be told from chance" in few
+    assert "Use first alone: the best mixture (" in few
+    assert "which chance could explain" in few
 
 
 def test_a_budget_in_tokens_buys_more_of_what_is_cheap(capsys, table):
@@ -89,7 +89,7 @@ def test_a_pilot_chooses_beyond_its_samples_and_claims_nothing(capsys, table):
     assert sum(said["allocation"].values()) == 100
     assert said["coverage"] == {"naive": None, "honest": None, "interval": None}
     assert 0 < said["best_single"]["expected"] < said["certificate"]["objective"]
-    assert "That is a model's word" in " ".join(mix(capsys, table, "--budget", "100", "--pilot").split())
+    assert "This rests on the model alone" in " ".join(mix(capsys, table, "--budget", "100", "--pilot").split())
 
 
 def test_without_figures_there_is_no_empty_table(capsys, table):
@@ -119,7 +119,7 @@ def test_at_least_so_many_policies(capsys, table):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--budget", "100"], "a budget of 100 samples exceeds the 72 that the limits allow"),
+        (["--budget", "100"], "a budget of 100 samples exceeds the 72 that can be scored"),
         (["--budget", "2.5"], "2.5 samples is not a whole number"),
         (["--budget", "nan"], "no finite number"),
         (["--budget", "inf", "--cost", "tokens"], "no finite number"),
@@ -128,7 +128,7 @@ def test_at_least_so_many_policies(capsys, table):
         (["--budget", "6", "--level", "nan"], "no finite number"),
         (["--budget", "5", "--cost", "tokens"], "5 tokens"),
         (["--budget", "6", "--cost", "seconds"], "no column 'seconds'"),
-        (["--budget", "6", "--policy", "frist"], "no policy 'frist': did you mean 'first'?"),
+        (["--budget", "6", "--policy", "frist"], "unknown policy 'frist' in the outcomes: did you mean 'first'?"),
         (["--budget", "2", "--min-policies", "3"], "3 policies"),
     ],
 )

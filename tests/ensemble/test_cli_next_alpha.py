@@ -64,11 +64,11 @@ def test_alphas_come_from_a_file_of_policies_and_from_words(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("names", "more", "told"),
+    ("names", "more", "message"),
     [
-        (["a", "b", "c"], [], "α is known of 0 policies"),
+        (["a", "b", "c"], [], "with a known α, and there are 0"),
         (["s@+0.00", "t@+1.00", "t@+2.00"], [], "choose one with --sweep"),
-        (["s@+0.00", "s@+1.00", "s@+2.00"], ["--sweep", "t"], "no sweep 't'"),
+        (["s@+0.00", "s@+1.00", "s@+2.00"], ["--sweep", "t"], "unknown sweep 't'"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s"], "NAME=VALUE"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--alpha", "s@+0.00=inf"], "NAME=VALUE"),
         (["s@+0.00", "s@+1.00", "s@+2.00"], ["--budget", "0"], "--budget"),
@@ -78,9 +78,9 @@ def test_alphas_come_from_a_file_of_policies_and_from_words(tmp_path: Path, caps
     ],
 )
 def test_what_does_not_hold_is_one_line(
-    names: list[str], more: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    names: list[str], more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = str(write(tmp_path / "o.csv", [0.0, 1.0, 2.0], 1.0, names))
     with pytest.raises(SystemExit, match="2"):
         main(["next-alpha", "--outcomes", table, "--budget", "4", *more])
-    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]

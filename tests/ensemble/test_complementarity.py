@@ -10,7 +10,6 @@ from scipy.stats import binom
 from alphamix.ensemble.analysis.complementarity import (
     cross_fitted_wins,
     pairs,
-    solve_rates,
     solved_by_extrapolation,
     solved_by_one,
 )
@@ -131,16 +130,6 @@ def test_one_problem_has_no_intervals_and_too_few_samples_are_refused():
     with pytest.raises(UndefinedError, match="k = 6"):
         pairs(OPPOSITES, 3, Resampling())
     assert pairs(outcomes_of([[1, 2]]), 2, Resampling()) == []
-
-
-def test_cell_intervals_hold_95_percent_on_average():
-    """Exactly, over all counts: of rates spread evenly over [0, 1], the Jeffreys interval of n = 10 holds 95 %."""
-    cells = solve_rates(outcomes_of([range(11)], 10))
-    grid_G = (np.arange(2000) + 0.5)[:, None] / 2000
-    held_GP = (cells.low_MP[0] <= grid_G) & (grid_G <= cells.high_MP[0])
-    assert (binom.pmf(np.arange(11), 10, grid_G) * held_GP).sum(axis=1).mean() == pytest.approx(0.95, abs=0.01)
-    assert (cells.low_MP[0, 0], cells.high_MP[0, 10]) == (0.0, 1.0)
-    assert np.all((cells.low_MP <= cells.value_MP) & (cells.value_MP <= cells.high_MP))
 
 
 def test_unique_solves_say_how_many_samples_stand_behind_the_zeros():

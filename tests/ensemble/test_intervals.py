@@ -16,7 +16,6 @@ from alphamix.ensemble.statistics.intervals import (
     Estimate,
     Resampling,
     coverage_on_fixed_benchmark,
-    difference_on_fixed_benchmark,
     draw_weights,
     from_draws,
     mean_over_problems,
@@ -230,18 +229,6 @@ def test_few_problems_at_half_the_samples_are_beyond_the_normal_interval():
     assert simulated_fixed_benchmark((0.5, 1), 10, 20, 10) < 0.85
 
 
-def test_a_difference_of_allocations_that_share_samples_knows_their_covariance():
-    rng = np.random.default_rng(8)
-    rate_MP = rng.beta(0.5, 1.0, (2, 100))
-    one, other = np.array([10, 0]), np.array([5, 5])
-    failed = [np.prod((1 - rate_MP) ** k_M[:, None], axis=0).mean() for k_M in (one, other)]
-    n_MP = np.full(rate_MP.shape, 20)
-    estimates = [difference_on_fixed_benchmark(n_MP, rng.binomial(20, rate_MP), other, one) for _ in range(1000)]
-    assert 0.93 <= share_held(estimates, failed[0] - failed[1]) <= 0.97
-    spread = np.std([estimate.value for estimate in estimates])
-    assert np.sqrt(np.mean([estimate.stderr**2 for estimate in estimates])) == pytest.approx(spread, rel=0.06)
-
-
 def test_a_fixed_benchmark_says_less_than_new_problems():
     n_MP, c_MP = np.full((1, 50), 10), np.random.default_rng(9).integers(0, 11, (1, 50))
     fixed = coverage_on_fixed_benchmark(n_MP, c_MP, [2])
@@ -256,11 +243,6 @@ def test_no_variance_seen_is_no_interval(c):
     """All samples failed, or none: that does not say that the next will."""
     estimate = coverage_on_fixed_benchmark(np.full((1, 5), 10), np.full((1, 5), c), [2])
     assert (estimate.value, estimate.stderr, estimate.interval) == (c / 10, None, None)
-
-
-def test_equal_allocations_do_not_differ():
-    n_MP, c_MP = np.full((2, 5), 10), np.arange(10).reshape(2, 5)
-    assert difference_on_fixed_benchmark(n_MP, c_MP, [1, 2], [1, 2]).sign == 0
 
 
 def test_more_than_half_the_samples_have_no_sampling_variance():

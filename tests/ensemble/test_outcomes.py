@@ -23,12 +23,12 @@ def table(*rows, more=()):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([("p", "a", 4, 5)], r"c = 5 for policy 'a' on problem 'p', more than its n"),
+        ([("p", "a", 4, 5)], r"c = 5 for policy 'a' on problem 'p', which is more than n"),
         ([("p", "a", 4, -1)], r"c = -1 .* whole numbers"),
         ([("p", "a", 4, 1.5)], r"c = 1\.5 .* whole numbers"),
         ([("p", "a", float("inf"), 1)], r"n = inf .* whole numbers"),
         ([("p", "a", 4, None)], r"c = nothing .* whole numbers"),
-        ([("p", "a", 4, "many")], r"c = many .* no number"),
+        ([("p", "a", 4, "many")], r"c = many .* not a number"),
         ([("p", "a", 0, 0)], r"no samples of policy 'a' on problem 'p' \(1 cells missing\)"),
         ([("p", "a", 4, 1), ("p", "a", 4, 1)], "two rows"),
         ([("p", "a", 4, 1), ("q", "b", 4, 1)], r"no samples of policy 'a' on problem 'q' \(2 cells missing\)"),
@@ -36,7 +36,7 @@ def table(*rows, more=()):
         ([("p", " ", 4, 1)], "no policy in row 1"),
         ([("p", "a", 1e300, 1)], r"n = 1e\+300 .* up to 1,000,000"),
         ([("p", "a", 10**18, 1)], "up to 1,000,000"),
-        ([("p", "a", "1\n2", 1)], r"n = '1\\n2' .* no number"),
+        ([("p", "a", "1\n2", 1)], r"n = '1\\n2' .* not a number"),
         ([("p", "a", pd.Timestamp("2026-01-01"), 1)], "dates or durations in the column n"),
         ([], "no rows"),
     ],
@@ -51,7 +51,7 @@ def test_tables_that_do_not_hold_are_refused(rows, message):
     [
         ("tokens", -1.0, "costs are 0 or more"),
         ("tokens", float("inf"), "costs are 0 or more"),
-        ("format", 4, "fewer than accepted and failed"),
+        ("format", 4, "less than accepted and failed"),
     ],
 )
 def test_what_stands_beside_the_counts_must_hold_as_well(column, value, message):
@@ -106,17 +106,17 @@ def test_the_order_of_rows_changes_no_cell(seed, shape):
     [
         (
             "problem;policy;n;c\np;a;4;1\n",
-            "lacks the columns problem, policy, n, c; its columns are 'problem;policy;n;c'",
+            "lacks the columns problem, policy, n, c and has 'problem;policy;n;c'",
         ),
         (
             "Problem,policy,N,c\np,a,4,1\n",
-            "lacks the columns problem, n; its columns are 'Problem', 'policy', 'N', 'c'",
+            "lacks the columns problem, n and has 'Problem', 'policy', 'N', 'c'",
         ),
-        ("problem,policy,n,c\np,a,4,1,9,9\n", "more cells than its first line"),
+        ("problem,policy,n,c\np,a,4,1,9,9\n", "more cells than the first line"),
         ("problem,policy,n,c\np,a,4,1\nq,a,4,1,9\n", "cannot be read"),
         ("problem,policy,n,c\np,a,4\n", "c = nothing"),
         ('problem,policy,n,c\np,"a,4,1\n', "cannot be read"),
-        ("problem,policy,n,c\n", "holds no rows"),
+        ("problem,policy,n,c\n", "has no rows"),
         ("", "cannot be read"),
         ("problem,policy,n,c\np,a,4,1\n".encode("utf-16"), "CSV in UTF-8"),
         (bytes(range(256)) * 20, "cannot be read"),

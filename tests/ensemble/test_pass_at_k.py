@@ -15,13 +15,9 @@ from alphamix.ensemble.statistics.pass_at_k import (
     coverage,
     log_miss,
     miss,
-    miss_table,
     pass_at_k,
     pass_at_ks,
-    pass_hat_k,
-    random_mixture_coverage,
-    random_mixture_miss,
-    sampling_covariance,
+    sampling_variance,
 )
 
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,14 +39,13 @@ def relative_error(found: float, exact: Fraction) -> float:
 
 @busy
 @given(st.lists(counts, min_size=1, max_size=20))
-def test_miss_pass_and_pass_hat_equal_exact_rationals(cells):
+def test_miss_and_pass_at_k_equal_exact_rationals(cells):
     n, c, k = np.array(cells).T
-    missed, passed, all_of = miss(n, c, k), pass_at_k(n, c, k), pass_hat_k(n, c, k)
+    missed, passed = miss(n, c, k), pass_at_k(n, c, k)
     for i, (n_i, c_i, k_i) in enumerate(cells):
         exact = exact_miss(n_i, c_i, k_i)
         assert relative_error(missed[i], exact) <= 1e-13
         assert relative_error(passed[i], 1 - exact) <= 1e-13
-        assert relative_error(all_of[i], Fraction(comb(c_i, k_i), comb(n_i, k_i))) <= 1e-13
 
 
 def test_a_million_samples_cost_no_digits():
@@ -91,9 +86,6 @@ def test_many_ks_in_one_pass_equal_one_at_a_time():
     pass_KMP = pass_at_ks(n, c, ks)
     assert pass_KMP.shape == (6, 3, 2000)
     np.testing.assert_allclose(pass_KMP, [pass_at_k(n, c, k) for k in ks], rtol=1e-13, atol=0)
-    miss_MPK = miss_table(n, c, 60)
-    assert miss_MPK.shape == (3, 2000, 61)
-    np.testing.assert_allclose(miss_MPK, miss(n[..., None], c[..., None], np.arange(61)), rtol=1e-13, atol=TINY)
 
 
 def test_no_k_and_no_cell_give_empty_arrays():
@@ -131,10 +123,9 @@ def truth(allocation: tuple[int, ...]) -> Fraction:
 
 
 @pytest.mark.parametrize("k", range(5))
-def test_pass_at_k_and_pass_hat_k_are_unbiased(k):
+def test_pass_at_k_is_unbiased(k):
     p = RATES[0]
     assert mean_of(lambda n, c: pass_at_k(n[0], c[0], k), N[:1]) == pytest.approx(float(1 - (1 - p) ** k), rel=1e-13)
-    assert mean_of(lambda n, c: pass_hat_k(n[0], c[0], k), N[:1]) == pytest.approx(float(p**k), rel=1e-13)
 
 
 @pytest.mark.parametrize("allocation", [(2, 1, 0), (4, 3, 5), (0, 0, 1)])
@@ -142,82 +133,13 @@ def test_coverage_is_unbiased(allocation):
     assert mean_of(lambda n, c: coverage(n, c, allocation)) == pytest.approx(float(1 - truth(allocation)), rel=1e-13)
 
 
-@pytest.mark.parametrize("budget", [0, 1, 3])
-def test_coverage_of_a_random_mixture_is_unbiased(budget):
-    weights = (Fraction(1, 2), Fraction(1, 8), Fraction(3, 8))
-    failed = 1 - sum(w * p for w, p in zip(weights, RATES, strict=True))
-    found = mean_of(lambda n, c: random_mixture_coverage(n, c, [float(w) for w in weights], budget))
-    assert found == pytest.approx(float(1 - failed**budget), rel=1e-13)
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [((2, 1, 0), (2, 1, 0)), ((2, 0, 1), (1, 2, 1)), ((4, 0, 0), (0, 3, 0)), ((0, 0, 5), (0, 0, 0))],
-)
-def test_sampling_covariance_is_unbiased(a, b):
-    """Against the covariance of the two estimates over all outcomes, shared samples and all."""
-    together = mean_of(lambda n, c: coverage(n, c, a) * coverage(n, c, b))
-    apart = float((1 - truth(a)) * (1 - truth(b)))
-    found = mean_of(lambda n, c: sampling_covariance(n, c, a, b))
-    assert found == pytest.approx(together - apart, abs=1e-14)
-
-
-def multinomial_mean(n_M: list[int], c_M: list[int], weights: list[Fraction], budget: int) -> Fraction:
-    """Coverage of a random mixture term by term."""
-    total = Fraction(0)
-    for k_M in product(range(budget + 1), repeat=len(n_M)):
-        if sum(k_M) == budget:
-            ways = prod(comb(sum(k_M[: j + 1]), k) for j, k in enumerate(k_M))
-            chance = prod((w**k for w, k in zip(weights, k_M, strict=True)), start=Fraction(ways))
-            total += chance * prod(exact_miss(n, c, k) for n, c, k in zip(n_M, c_M, k_M, strict=True))
-    return 1 - total
-
-
-@busy
-@given(
-    st.lists(st.integers(5, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1, max_size=3),
-    st.lists(st.integers(0, 5), min_size=3, max_size=3),
-    st.integers(0, 5),
-)
-def test_a_random_mixture_equals_its_sum_over_all_splits(cells, weights, budget):
-    weights = weights[: len(cells)]
-    weights[0] += 1
-    n, c = (list(one) for one in zip(*cells, strict=True))
-    exact = multinomial_mean(n, c, [Fraction(w, sum(weights)) for w in weights], budget)
-    found = random_mixture_coverage(np.array(n)[:, None], np.array(c)[:, None], weights, budget)
-    assert float(found[0]) == pytest.approx(float(exact), rel=1e-12, abs=1e-14)
-
-
-rates = st.floats(0, 1, allow_subnormal=False)
-
-
-@busy
-@given(
-    st.lists(st.tuples(rates, st.integers(0, 20)), min_size=2, max_size=5).filter(lambda one: sum(k for _, k in one))
-)
-def test_a_fixed_split_never_covers_less_than_the_random_mixture(policies):
-    """At true rates, Π q_j^k_j ≤ (Σ w_j q_j)^budget with w_j = k_j / budget: geometric and arithmetic means."""
-    failed_M, allocation_M = (np.array(one) for one in zip(*policies, strict=True))
-    failed_M = 1 - failed_M
-    budget = int(allocation_M.sum())
-    miss_MPK = failed_M[:, None, None] ** np.arange(budget + 1)
-    mixture = random_mixture_miss(miss_MPK, allocation_M)[0]
-    assert mixture == pytest.approx((failed_M @ allocation_M / budget) ** budget, rel=1e-11, abs=1e-140)
-    assert np.prod(failed_M**allocation_M) <= mixture * (1 + 1e-11) + 1e-140
-
-
-def test_a_mixture_may_be_long_and_uneven():
-    """Poisson weights reach far below the floats here; the sum must not."""
-    budget, failed_M = 1000, np.array([1.0, 0.2])
-    miss_MPK = failed_M[:, None, None] ** np.arange(budget + 1)
-    for weights in ([0.999, 0.001], [0.9999999, 1e-7], [0.001, 0.999]):
-        exact = max((failed_M @ weights) ** budget, 0.0)
-        assert random_mixture_miss(miss_MPK, weights)[0] == pytest.approx(exact, rel=1e-11, abs=1e-140)
-
-
-def test_what_nobody_solves_no_mixture_covers():
-    n_MP = np.full((3, 100), 400)
-    assert not random_mixture_coverage(n_MP, np.zeros_like(n_MP), [0.2, 0.3, 0.5], 399).any()
+@pytest.mark.parametrize("allocation", [(2, 1, 0), (1, 0, 1), (0, 1, 2), (2, 1, 2), (0, 0, 0)])
+def test_sampling_variance_is_unbiased(allocation):
+    """Against the variance of the estimate over all outcomes."""
+    mean_square = mean_of(lambda n, c: coverage(n, c, allocation) ** 2)
+    square_of_mean = float((1 - truth(allocation)) ** 2)
+    found = mean_of(lambda n, c: sampling_variance(n, c, allocation))
+    assert found == pytest.approx(mean_square - square_of_mean, abs=1e-14)
 
 
 @busy
@@ -245,10 +167,7 @@ def test_coverage_by_one_policy_is_its_pass_at_k():
     [
         lambda n, c: pass_at_k(n, c, 9),
         lambda n, c: pass_at_ks(n, c, [1, 9]),
-        lambda n, c: miss_table(n, c, 9),
         lambda n, c: coverage(n, c, [9]),
-        lambda n, c: sampling_covariance(n, c, [5], [4]),
-        lambda n, c: random_mixture_coverage(n, c, [1], 9),
     ],
 )
 def test_more_samples_than_were_drawn_are_refused(ask):
@@ -256,20 +175,14 @@ def test_more_samples_than_were_drawn_are_refused(ask):
         ask(np.array([[10, 8]]), np.array([[1, 1]]))
 
 
-def test_a_policy_of_no_weight_needs_no_samples():
-    n_MP, c_MP = np.array([[9], [1]]), np.array([[2], [1]])
-    assert random_mixture_coverage(n_MP, c_MP, [1, 0], 9)[0] == 1.0
+def test_the_sampling_variance_needs_twice_the_samples():
+    with pytest.raises(UndefinedError, match="k = 10 needs at least 10 samples"):
+        sampling_variance(np.array([[8]]), np.array([[1]]), [5])
 
 
 @pytest.mark.parametrize(
     ("n", "c", "k"), [(5, 6, 1), (5, -1, 1), (5, 1, -1), (5, 1.5, 1), (5, 1, 0.5), (float("nan"), 1, 1)]
 )
 def test_impossible_counts_are_refused(n, c, k):
-    with pytest.raises(ValueError, match="counts need"):
+    with pytest.raises(ValueError, match="impossible counts"):
         miss(n, c, k)
-
-
-@pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, float("nan")], [1]])
-def test_weights_that_are_no_distribution_are_refused(weights):
-    with pytest.raises(ValueError, match="weights"):
-        random_mixture_miss(np.ones((2, 1, 3)), weights)

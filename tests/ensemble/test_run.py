@@ -123,8 +123,8 @@ def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(tr
         "accepted": 8,
     }
     page = " ".join((folder / "report.html").read_text().split())
-    assert "The assertions of 1 of 2 problems had to run beside the programs" in page
-    assert "8 of 8 samples were" in page
+    assert "The assertions of 1 of 2 problems had to run in the process of the program" in page
+    assert "Of their 8 samples, 8 were accepted" in page
     assert alphamix("export", folder, "-o", "out", cwd=tmp_path).returncode == 0
     verdicts = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
     assert {one["problem_id"] for one in verdicts if one.get("forgeable")} == {"forgeable"}

@@ -12,7 +12,7 @@ from alphamix.ensemble.cli.options.missing import missing_option
 from alphamix.ensemble.mixture.compare_arms import Honesty, compare
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
-from alphamix.ensemble.report.mixture_text import as_json, tables
+from alphamix.ensemble.report.mixture_text import as_json, mixture_tables
 from alphamix.ensemble.report.tables import left_out_note
 from alphamix.ensemble.statistics.intervals import Resampling
 
@@ -69,4 +69,4 @@ def command(
     console.print(f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals.")
     if table.left_out:
         console.print(left_out_note(table.left_out))
-    console.print(tables(comparison, by))
+    console.print(mixture_tables(comparison, by))

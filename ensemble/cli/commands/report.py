@@ -11,7 +11,7 @@ from rich.console import Console
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import read_inputs
-from alphamix.ensemble.report.tables import tables
+from alphamix.ensemble.report.run_text import run_tables
 from alphamix.ensemble.run import pipeline as run
 from alphamix.ensemble.store import STORE_NAME, Store
 
@@ -43,7 +43,7 @@ def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdi
         analysis = run.report(store, inputs, target, judge, verdict_set, 1.0 if level is None else level)
         owed = run.num_owed(store)
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(tables(analysis))
+    console.print(run_tables(analysis))
     console.print(f"\nReport: {target / 'report.html'}", soft_wrap=True)
     if owed:
         console.print(f"The run is not finished: {owed:,} samples or verdicts are owed, and no figure knows of them.")

@@ -16,7 +16,7 @@ from alphamix.ensemble.budget import Currency
 from alphamix.ensemble.cli.terminal.progress import RunProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
-from alphamix.ensemble.report.tables import conclusion, tables
+from alphamix.ensemble.report.run_text import conclusion, run_tables
 from alphamix.ensemble.run import pipeline as run
 from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.cost_estimate import Cost, Resources, estimate_run, pooled, rates_of
@@ -78,7 +78,7 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
     elif quiet:
         click.echo(conclusion(result.analysis))
     else:
-        console.print(tables(result.analysis))
+        console.print(run_tables(result.analysis))
         console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 

@@ -12,7 +12,14 @@ import alphamix.ensemble.mixture.cross_fitting as crossfits
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split
-from alphamix.ensemble.mixture.compare_arms import Figures, Honesty, compare, equal_gains, gain_over, matched_budget
+from alphamix.ensemble.mixture.compare_arms import (
+    ArmEstimates,
+    Honesty,
+    compare,
+    equal_gains,
+    gain_over,
+    matched_budget,
+)
 from alphamix.ensemble.mixture.cross_fitting import CrossFit
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems, student_interval
@@ -75,11 +82,11 @@ def test_opposite_policies_complement_each_other():
 
 def test_a_split_in_tokens_spends_what_its_shares_cost():
     budget = Budget(100.0, np.array([10.0, 30.0]), "tokens")
-    assert Split.equal(("m0", "m1"), budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [3, 2]
-    assert Split({"m1": 1.0}, budget).choose(OPPOSITES, np.array([9, 9])).tolist() == [0, 3]
+    assert Split.equal(("m0", "m1"), budget).allocation_M(("m0", "m1")).tolist() == [3, 2]
+    assert Split({"m1": 1.0}, budget).allocation_M(("m0", "m1")).tolist() == [0, 3]
     dear_first = Budget(100.0, np.array([30.0, 10.0]), "tokens")  # 3 and 2 samples would cost 110
-    assert Split.equal(("m0", "m1"), dear_first).choose(OPPOSITES, np.array([9, 9])).tolist() == [2, 2]
-    with pytest.raises(UndefinedError, match=r"all on policy 'm0' are 10 samples per problem, but only 4"):
+    assert Split.equal(("m0", "m1"), dear_first).allocation_M(("m0", "m1")).tolist() == [2, 2]
+    with pytest.raises(UndefinedError, match="on policy 'm0' alone the budget buys 10 samples per problem, but only 4"):
         BestSingle(budget).choose(OPPOSITES, np.array([4, 4]))
 
 
@@ -92,7 +99,7 @@ def test_a_split_in_tokens_spends_what_its_shares_cost():
 def test_a_split_never_overspends_and_leaves_no_larger_split_that_could_be_paid_for(weights, cost, total):
     outcomes = outcomes_of([[0], [0], [0]])
     budget = Budget(float(total), np.array(cost, float), "tokens")
-    k_M = Split(weights, budget).choose(outcomes, np.full(3, 9))
+    k_M = Split(weights, budget).allocation_M(outcomes.policies)
     assert k_M @ cost <= total
     assert k_M.tolist() == [largest_remainder(weights, k_M.sum()).get(policy, 0) for policy in outcomes.policies]
     for more in range(k_M.sum() + 1, k_M.sum() + 50):
@@ -136,8 +143,8 @@ def test_by_samples_what_chooses_and_what_scores_are_the_whole_and_share_no_draw
 def test_by_samples_the_honest_figure_of_a_fixed_choice_is_unbiased():
     """The mean over all divisions of a half's pass@k is the whole's pass@k."""
     outcomes = outcomes_of([[3, 6, 1]], n=10)
-    covered_P = honest_P(outcomes, Split({"m0": 1.0}, samples(3, 1)), CrossFit("samples", 2, 4000, 0))
-    np.testing.assert_allclose(covered_P, arm(outcomes, Split({"m0": 1.0}, samples(3, 1)), {}).naive_P, atol=0.01)
+    covered_P = honest_P(outcomes, BestSingle(samples(3, 1)), CrossFit("samples", 2, 4000, 0))
+    np.testing.assert_allclose(covered_P, arm(outcomes, BestSingle(samples(3, 1)), {}).naive_P, atol=0.01)
 
 
 @pytest.mark.parametrize("crossfit", [BY_PROBLEMS, BY_SAMPLES], ids=["problems", "samples"])
@@ -164,7 +171,7 @@ def test_undefined_figures_are_missing_with_a_reason_never_zero():
     result = compare(outcomes, samples(6), honesty)
     assert set(result.arms) == {"mixture", "equal"}
     assert result.gains == {}
-    assert "all on policy 'm0' are 6 samples per problem, but only 4" in result.undefined["best_single"]
+    assert "on policy 'm0' alone the budget buys 6 samples per problem, but only 4" in result.undefined["best_single"]
     assert set(result.expected) == {"m0", "m1"}
     result = compare(outcomes, samples(3), honesty)
     assert set(result.gains["mixture"].honest) == {"problems"}
@@ -172,7 +179,7 @@ def test_undefined_figures_are_missing_with_a_reason_never_zero():
 
 
 def test_one_problem_cannot_be_cross_fitted_by_problems():
-    with pytest.raises(UndefinedError, match="needs 2 problems"):
+    with pytest.raises(UndefinedError, match="needs at least 2 problems"):
         honest_P(outcomes_of([[1]]), BestSingle(samples(1, 1)), BY_PROBLEMS)
     with pytest.raises(UndefinedError, match="needs 9 samples everywhere, but one cell has 4"):
         honest_P(OPPOSITES, BestSingle(samples(1)), CrossFit("samples", 9, 1, 0))
@@ -192,7 +199,7 @@ def test_matched_budgets_are_what_every_policy_alone_can_be_scored_at():
     three = outcomes_of([[9, 0], [0, 9]], n=9, costs={"tokens": tokens_MP})
     budget = matched_budget(three, 3, ("m0", "m1"), "tokens")
     assert (budget.total, BestSingle(budget).samples_M().tolist()) == (50.0, [5, 1])
-    assert Split.equal(("m0", "m1"), budget).choose(three, np.array([9, 9])).tolist() == [2, 1]  # as in samples
+    assert Split.equal(("m0", "m1"), budget).allocation_M(("m0", "m1")).tolist() == [2, 1]  # as in samples
     honesty = Honesty({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
     gains = equal_gains(outcomes, 2, honesty, ("m0", "m1"))
     assert gains["seconds"] is None
@@ -212,7 +219,7 @@ def five_identical_policies(seed) -> Outcomes:
     return outcomes_of(rng.binomial(50, rng.beta(0.2, 1.0, 60), size=(5, 60)), n=50)
 
 
-def gain_of_equal_split(outcomes) -> Figures:
+def gain_of_equal_split(outcomes) -> ArmEstimates:
     by = {"problems": CrossFit("problems", 3, 10, 0), "samples": CrossFit("samples", 2, 10, 0)}
     resampling, budget = Resampling(resamples=400), samples(10, 5)
     rules = (BestSingle(budget), Split.equal(outcomes.policies, budget))

@@ -36,7 +36,7 @@ def test_shapley_values_sum_to_what_all_cover_whether_orders_are_all_taken_or_dr
     rng = np.random.default_rng(0)
     posterior = beliefs(rng.beta(0.3, 1.0, (num_policies, 12)))
     budget = Budget.of_samples(5, num_policies)
-    shares = contributions(posterior, budget, orders=4)
+    shares = contributions(posterior, budget)
     whole = best_allocation(posterior, budget).certificate.objective
     assert sum(one.shapley for one in shares) == pytest.approx(whole, abs=1e-9)
     assert all((one.shapley_stderr > 0) == (num_policies > 7) for one in shares)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
 from alphamix.ensemble.arrays import Floats
-from alphamix.ensemble.mixture import relaxation
-from alphamix.ensemble.mixture.relaxation import Region, interpolated_log_miss, relax
+from alphamix.ensemble.mixture.optimiser import relaxation
+from alphamix.ensemble.mixture.optimiser.relaxation import Region, interpolated_log_miss, relax
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 

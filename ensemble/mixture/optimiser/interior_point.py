@@ -1,9 +1,9 @@
-"""A primal-dual interior-point method for a smooth convex function of few variables on a box with one equation.
+"""A primal-dual interior-point method for a smooth convex function of few variables, in a box with one equation.
 
-Mehrotra's predictor and corrector (Nocedal and Wright 2006, Numerical Optimization, section 16.6), the Hessian taken
-anew at each step. The variables are a few dozen and their Hessian is one matrix product, so about ten steps solve what
-first-order and quasi-Newton methods take hundreds of evaluations for. Nothing is proven here: `relaxation` proves a
-bound from whatever point this returns. Axis: `V` variables.
+It is Mehrotra's predictor and corrector (Nocedal and Wright 2006, Numerical Optimization, section 16.6), with the
+Hessian evaluated again at each step. There are a few dozen variables and their Hessian is one matrix product, so about
+ten steps solve what takes first-order and quasi-Newton methods hundreds of evaluations. Nothing is proved here:
+`relaxation` proves a bound from whatever point this returns. Axis: `V` variables.
 """
 
 from collections.abc import Callable
@@ -14,33 +14,30 @@ from scipy.linalg import lu_factor, lu_solve
 
 from alphamix.ensemble.arrays import Floats
 
-Model = Callable[[Floats], tuple[Floats, Floats]]
-"""Gradient `[V]` and Hessian `[V, V]` at a point."""
+Derivatives = Callable[[Floats], tuple[Floats, Floats]]
+"""Function that returns the gradient `[V]` and the Hessian `[V, V]` at a point."""
 
-_STEPS = 60
+_MAX_STEPS = 60
 _COMPLEMENTARITY = 1e-13
+"""Mean product of bounds and multipliers at which to stop: smaller ones are lost in rounding noise."""
 _TO_BOUNDARY = 0.99
+"""Part of the way to the nearest bound that a step may go, so that iterates stay strictly inside."""
 
 
-def minimise(model: Model, price_V: Floats, total: float) -> Floats:
-    """Minimise a convex function over 0 ≤ x ≤ 1, price · x = total.
+def minimise(derivatives: Derivatives, price_V: Floats, total: float) -> Floats:
+    """Minimise a convex function over 0 ≤ x ≤ 1 with price · x = total, and return the last iterate, `[V]`.
 
-    Args:
-        model: the function's gradient and Hessian.
-        price_V: `[V]` coefficients of the equation, not all 0.
-        total: its right side; some x strictly inside the box must meet it.
-
-    Returns:
-        `[V]` the last iterate, strictly inside the box.
+    Prices must not all be 0, and some x strictly inside the box must meet the equation; so does the result.
     """
+    # Prices, and below the gradients, are scaled to the order of 1, so that the tolerances above fit any problem.
     unit = float(np.abs(price_V).max())
     price_V, total = price_V / unit, total / unit
     at = _start(price_V, total)
     scale = 0.0
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         if at.complementarity < _COMPLEMENTARITY:
             break
-        gradient_V, hessian_VV = model(at.x_V)
+        gradient_V, hessian_VV = derivatives(at.x_V)
         scale = scale or float(np.abs(gradient_V).max()) or 1.0
         at = _step(at, gradient_V / scale, hessian_VV / scale, price_V, total)
     return at.x_V
@@ -48,9 +45,9 @@ def minimise(model: Model, price_V: Floats, total: float) -> Floats:
 
 @dataclass(frozen=True)
 class _Iterate:
-    """A point strictly inside the box, with a multiplier of each of its two bounds and one of the equation.
+    """A point strictly inside the box, with multipliers of both bounds of each variable and of the equation.
 
-    The room 1 - x is kept beside x: near 1 the difference would have no digits left.
+    The distance 1 - x is stored beside x, since near 1 the difference would have no digits left.
     """
 
     x_V: Floats
@@ -63,12 +60,8 @@ class _Iterate:
     def complementarity(self) -> float:
         return float(self.x_V @ self.low_V + self.room_V @ self.high_V) / (2 * len(self.x_V))
 
-    def dual(self, gradient_V: Floats, price_V: Floats) -> Floats:
-        """Gradient of the Lagrangian."""
-        return gradient_V - self.low_V + self.high_V - self.multiplier * price_V
-
     def moved(self, change: "_Iterate") -> "_Iterate":
-        """Go along a change as far as all bounds and their multipliers stay positive."""
+        """Go along a change as far as x, 1 - x and the multipliers of bounds stay positive."""
         values = np.concatenate([self.x_V, self.room_V, self.low_V, self.high_V])
         changes = np.concatenate([change.x_V, change.room_V, change.low_V, change.high_V])
         falls = changes < 0
@@ -83,7 +76,7 @@ class _Iterate:
 
 
 def _start(price_V: Floats, total: float) -> _Iterate:
-    """The same share of every bound; where prices have one sign it meets the equation."""
+    """Return a point at the same share of every bound; it meets the equation where all prices have one sign."""
     ones_V = np.ones(len(price_V))
     price = float(price_V.sum())
     share = np.clip(total / price, 0.01, 0.99) if price > 0 else 0.5
@@ -95,10 +88,11 @@ def _step(at: _Iterate, gradient_V: Floats, hessian_VV: Floats, price_V: Floats,
     matrix[:-1, :-1] = hessian_VV + np.diag(at.low_V / at.x_V + at.high_V / at.room_V)
     matrix[:-1, -1] = matrix[-1, :-1] = price_V
     factor = lu_factor(matrix)
-    dual_V = at.dual(gradient_V, price_V)
+    # Gradient of the Lagrangian.
+    dual_V = gradient_V - at.low_V + at.high_V - at.multiplier * price_V
 
     def change(low_target_V: Floats | float, high_target_V: Floats | float) -> _Iterate:
-        """Newton's step to where the products of bounds and multipliers are these."""
+        """Return Newton's step to where the products of bounds and multipliers have these values."""
         right_V = -dual_V - at.low_V + at.high_V + low_target_V / at.x_V - high_target_V / at.room_V
         solution = lu_solve(factor, np.append(right_V, total - price_V @ at.x_V))
         dx_V = solution[:-1]
@@ -106,6 +100,7 @@ def _step(at: _Iterate, gradient_V: Floats, hessian_VV: Floats, price_V: Floats,
         dhigh_V = (high_target_V + at.high_V * dx_V) / at.room_V - at.high_V
         return _Iterate(dx_V, -dx_V, dlow_V, dhigh_V, -float(solution[-1]))
 
+    # The predictor aims at the optimum itself. How far it gets decides how much the corrector aims at the centre.
     predictor = change(0.0, 0.0)
     reached = at.moved(predictor).complementarity
     target = at.complementarity * (reached / at.complementarity) ** 3

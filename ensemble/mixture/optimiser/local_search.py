@@ -1,0 +1,119 @@
+"""Greedy filling and exchange: a good allocation of whole numbers, found fast and without proof.
+
+Coverage is monotone and has diminishing returns in every direction (it is DR-submodular). So where all samples cost the
+same, greedy filling from zero reaches at least 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978; for whole
+numbers Soma and Yoshida 2015, arXiv 1503.01218). Exchanging samples between policies gains most of the rest, and
+`branch_and_bound` proves how much is left. Axes: `M` policies, `P` problems; in pairs `[M, M]`, the first policy gives
+up samples and the second gets them.
+"""
+
+import numpy as np
+
+from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.mixture.optimiser.relaxation import Region
+from alphamix.ensemble.statistics.beta_posterior import Posterior
+
+_IMPROVEMENT = 1e-12
+"""Coverage that an exchange must gain; less would let rounding noise move samples to and fro."""
+_NOISE = 1e-13
+"""Relative difference below which two chances count as equal."""
+_MAX_EXCHANGES = 1000
+
+
+def fill(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
+    """Add samples one at a time, each where it gains most coverage per cost, until none fits.
+
+    Ties go to the policy named first.
+    """
+    k_M, left = k_M.copy(), region.left(k_M)
+    miss_P = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_P
+    while (fits_M := (k_M < region.upper_M) & (region.cost_M <= left)).any():
+        next_miss_MP = posterior.next_miss(k_M)
+        rate_M = np.where(fits_M, (miss_P.sum() - next_miss_MP @ miss_P) / region.cost_M, -1.0)
+        best = int((rate_M >= rate_M.max() * (1 - _NOISE)).argmax())
+        miss_P *= next_miss_MP[best]
+        k_M[best] += 1
+        left = region.left(k_M)
+    return k_M
+
+
+def exchange(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
+    """Exchange samples between policies until nothing improves, then settle ties.
+
+    Where costs differ, one sample makes room for as many as fit, or as many are given up as one sample needs. Settling
+    ties moves samples to the policy named first wherever that changes nothing, so that equal tables give equal answers.
+    """
+    for settles_ties in (False, True):
+        for _ in range(_MAX_EXCHANGES):
+            exchanged_M = _best_exchange(posterior, region, k_M, settles_ties)
+            if exchanged_M is None:
+                break
+            k_M = fill(posterior, region, exchanged_M)
+    return k_M
+
+
+def _best_exchange(posterior: Posterior, region: Region, k_M: Ints, settles_ties: bool) -> Ints | None:
+    """Make the exchange that gains most, or with `settles_ties` one that gains nothing and favours an earlier policy.
+
+    Return None if there is no such exchange.
+    """
+    miss = float(np.exp(posterior.log_miss(k_M).sum(axis=0)) @ posterior.weight_P)
+    best = None
+    least = np.inf
+    for out_MM, in_MM in _moves(region, k_M):
+        miss_MM = _exchanged_miss(posterior, k_M, out_MM, in_MM)
+        good_MM = miss_MM < miss - _IMPROVEMENT
+        if settles_ties:
+            good_MM = np.tri(len(k_M), k=-1, dtype=bool) & (np.abs(miss_MM - miss) <= _NOISE * miss)
+        miss_MM[~(good_MM & _allowed(region, k_M, out_MM, in_MM))] = np.inf
+        r, a = np.unravel_index(int(miss_MM.argmin()), miss_MM.shape)
+        if miss_MM[r, a] < least:
+            least, best = miss_MM[r, a], k_M.copy()
+            best[r] -= out_MM[r, a]
+            best[a] += in_MM[r, a]
+    return best
+
+
+def _moves(region: Region, k_M: Ints) -> list[tuple[Ints, Ints]]:
+    """Return the numbers of samples given up and of samples gained, for every pair of policies."""
+    cost_out_M1, cost_in_1M, left = region.cost_M[:, None], region.cost_M[None, :], region.left(k_M)
+    ones_MM = np.ones((len(k_M),) * 2, np.int64)
+    if np.ptp(region.cost_M) == 0:
+        return [(ones_MM, ones_MM)]
+    room_1M = (region.upper_M - k_M)[None, :]
+    as_many_as_fit_MM = np.minimum(np.floor((left + cost_out_M1) / cost_in_1M + 1e-9).astype(np.int64), room_1M)
+    as_many_as_needed_MM = np.maximum(1, np.ceil((cost_in_1M - left) / cost_out_M1 - 1e-9).astype(np.int64))
+    return [(ones_MM, as_many_as_fit_MM), (as_many_as_needed_MM, ones_MM)]
+
+
+def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Bools:
+    left_MM = region.left(k_M) + out_MM * region.cost_M[:, None] - in_MM * region.cost_M
+    policies_MM = (k_M > 0).sum() - (k_M[:, None] == out_MM) + (k_M == 0)
+    return (
+        (k_M[:, None] - out_MM >= region.lower_M[:, None])
+        & (k_M + in_MM <= region.upper_M)
+        & (in_MM > 0)
+        & (left_MM >= -1e-9 * region.total)
+        & (policies_MM >= region.min_policies)
+        & ~np.eye(len(k_M), dtype=bool)
+    )
+
+
+def _exchanged_miss(posterior: Posterior, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Floats:
+    """Return the chance that all samples fail after each exchange, `[M, M]`.
+
+    Entries of exchanges that are not allowed mean nothing.
+    """
+    log_miss_MP = posterior.log_miss(k_M)
+    miss_P = np.exp(log_miss_MP.sum(axis=0)) * posterior.weight_P
+    one_out_MP = miss_P / posterior.next_miss(np.maximum(k_M - 1, 0))
+    one_in_MP = posterior.next_miss(k_M)
+    miss_MM = one_out_MP @ one_in_MP.T
+    for r, in_M in enumerate(in_MM):
+        if (in_M > 1).any():
+            miss_MM[r] = np.exp(posterior.log_miss(k_M + np.maximum(in_M, 0)) - log_miss_MP) @ one_out_MP[r]
+    for a, out_M in enumerate(out_MM.T):
+        if (out_M > 1).any():
+            fewer_MP = posterior.log_miss(np.maximum(k_M - out_M, 0)) - log_miss_MP
+            miss_MM[:, a] = np.exp(fewer_MP) @ (miss_P * one_in_MP[a])
+    return miss_MM

@@ -1,0 +1,145 @@
+"""What `alphamix run` says of an analysis: a sentence that concludes, tables for a terminal, and notes for the page."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from alphamix.ensemble.analysis.failure_frontier import FrontPoint, ModerateRange, Takeover
+from alphamix.ensemble.analysis.paper_claims import Claim
+from alphamix.ensemble.analysis.run_analysis import Analysis
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.arms import Arm
+from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
+from alphamix.ensemble.report.tables import (
+    allocation_label,
+    alpha_label,
+    arm_label,
+    bare,
+    interval_note,
+    p_label,
+    plain_table,
+    points,
+    shown,
+)
+
+_VERDICTS = {
+    1: "the ensemble covers more",
+    0: "chance could explain the difference",
+    -1: "the ensemble covers less",
+}
+
+
+def conclusion(analysis: Analysis) -> str:
+    """Say in one sentence how the ensemble compares with the best single policy at the same budget."""
+    gains = analysis.comparison.gains
+    name = next((arm for arm in ("equal", *gains) if arm in gains), None)
+    honest = gains[name].honest.get("problems") if name else None
+    if name is None or honest is None:
+        reasons = "; ".join(dict.fromkeys(analysis.comparison.undefined.values()))
+        return f"At {analysis.budget} per problem no honest comparison is defined: {reasons}."
+    ensemble = "ensemble" if name == "equal" else arm_label(name)
+    return (
+        f"At {analysis.budget} per problem, {ensemble} minus best single policy: {points(honest)} "
+        f"({points(gains[name].naive)} if the best policy is picked on the problems that score it): "
+        f"{_VERDICTS[honest.sign]}."
+    )
+
+
+def run_tables(analysis: Analysis) -> Group:
+    """Return everything that is printed at the end of a run."""
+    parts = [
+        (f"Solved, % of problems [{interval_note(analysis.resampling)}]", _solved(analysis)),
+        ("The frontier: how samples fail, % of samples", _failed(analysis)),
+        (f"The same budget: {analysis.budget} per problem, % of problems covered", _arms(analysis)),
+    ]
+    titled = [Group(Text(title, style="bold"), table) for title, table in parts]
+    return Group(*titled, Text(conclusion(analysis)))
+
+
+def _solved(analysis: Analysis) -> Table:
+    ks = list(next(iter(analysis.pass_at_k.values())))
+    return plain_table(
+        ["policy", "α", *(f"pass@{k}" for k in ks)],
+        (
+            [shown(policy), alpha_label(analysis.alphas[policy]), *(bare(passed[k]) for k in ks)]
+            for policy, passed in analysis.pass_at_k.items()
+        ),
+    )
+
+
+def _failed(analysis: Analysis) -> Table:
+    failures = list(next(iter(analysis.frontier.values())))
+    return plain_table(
+        ["policy", *failures],
+        (
+            [shown(policy), *(bare(rates[failure]) for failure in failures)]
+            for policy, rates in analysis.frontier.items()
+        ),
+    )
+
+
+def _arms(analysis: Analysis) -> Table:
+    def row(name: str) -> list[str]:
+        estimates, arm = analysis.comparison.coverage[name], analysis.comparison.arms[name]
+        return [
+            shown(arm_label(name)),
+            allocation_label(arm.allocation, is_short=True) if arm.cost is None else f"{arm.cost.value:.3g} on average",
+            bare(estimates.naive),
+            *(bare(estimates.honest.get(by)) for by in DIVISIONS),
+        ]
+
+    headings = ["arm", "spends", "naive", "new problems", "new samples"]
+    return plain_table(headings, map(row, analysis.comparison.arms), num_texts=2)
+
+
+def spends(arm: Arm, budget: Budget) -> str:
+    """Say what an arm spends its budget on; an adaptive arm has means over problems, and may not spend all."""
+    if arm.cost is None:
+        return allocation_label(arm.allocation)
+    return f"{arm.cost.value:.3g} {budget.currency} on average: {allocation_label(arm.allocation)}"
+
+
+def claim_rows(claims: Sequence[Claim]) -> list[tuple[str, str, str, str, str]]:
+    """Return rows of statement, statistic, value, p-value and verdict; further parts of a claim get their own rows."""
+    rows: list[tuple[str, str, str, str, str]] = []
+    for claim in claims:
+        statement, p_value, verdict = claim.statement, p_label(claim.p_value), claim.verdict
+        if not claim.parts:
+            rows.append((statement, claim.reason or "", "–", p_value, verdict))
+        for part in claim.parts:
+            rows.append((statement, part.statistic, points(part.estimate), p_value, verdict))
+            statement = p_value = verdict = ""
+    return rows
+
+
+def moderate_note(moderate: ModerateRange | None) -> str:
+    """Say how far α can leave [0, 1] before answers break down; empty where this is unknown."""
+    if moderate is None:
+        return ""
+    sides = [_takeover(moderate.below, "below 0"), _takeover(moderate.above, "above 1")]
+    return f"Where more samples fail by format or exhaustion than by being wrong or slow: {'; '.join(sides)}."
+
+
+def _takeover(takeover: Takeover, side: str) -> str:
+    if takeover.alpha is None:
+        return f"{side} nowhere that was measured"
+    text = f"{side} from α = {takeover.alpha:.2f}"
+    if takeover.interval is not None:
+        low, high = ("open" if end is None else f"{end:.2f}" for end in takeover.interval)
+        text += f" [{low}, {high}]"
+    return text.replace("-", "−")
+
+
+def front_note(points: Mapping[str, FrontPoint]) -> str:
+    """Say which policies are dominated, and by which; empty where failure classes are unknown."""
+    if not points:
+        return ""
+    dominated = [
+        f"{policy} by {', '.join(point.dominated_by)} (on the front in {100 * point.share_on_front:.0f} % of resamples)"
+        for policy, point in points.items()
+        if point.dominated_by
+    ]
+    means = "no more failures of either kind, no fewer solves"
+    return f"Dominated ({means}): {'; '.join(dominated)}." if dominated else f"No policy dominates another ({means})."
