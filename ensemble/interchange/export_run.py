@@ -1,14 +1,20 @@
-"""From a run's record to files: all of them of one moment, also while the run goes on."""
+"""Export of a run: all files show the same moment, even while the run goes on."""
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alphamix.ensemble.interchange.count_outcomes import count_outcomes
-from alphamix.ensemble.interchange.record_files import ExchangeError, write_records
-from alphamix.ensemble.interchange.record_schema import SAMPLE_COLUMNS, VERDICT_COLUMNS, sample_record, verdict_record
+from alphamix.ensemble.interchange.record_files import InterchangeError, write_records
+from alphamix.ensemble.interchange.record_schema import (
+    SAMPLE_COLUMNS,
+    VERDICT_COLUMNS,
+    SampleKey,
+    sample_record,
+    verdict_record,
+)
 from alphamix.ensemble.outcomes.files import write_outcomes
-from alphamix.ensemble.store import Store
+from alphamix.ensemble.store import Graded, Store
 
 Format = Literal["jsonl", "parquet"]
 
@@ -16,32 +22,38 @@ Format = Literal["jsonl", "parquet"]
 def export(
     store: Store, folder: Path, level: float = 1.0, *, form: Format = "jsonl", verdict_set: str | None = None
 ) -> list[Path]:
-    """Write files of samples, verdicts and outcomes in place of such files; return their paths.
+    """Write files of samples, verdicts and outcomes, replacing earlier ones; return their paths.
 
     Args:
         store: of a run.
-        folder: where to; it is made.
-        level: coverage level that outcomes are counted at (`count_outcomes`); verdicts are those of all tests.
+        folder: made if it does not exist.
+        level: coverage level at which outcomes are counted (`count_outcomes`); verdicts always cover all tests.
         form: `jsonl` (outcomes in CSV), or `parquet` for all three.
-        verdict_set: the verdicts that are written and counted [the current].
+        verdict_set: verdicts to write and count; None for the current ones.
 
     Raises:
         StoreError, OutcomesError, GradingError: as `count_outcomes`.
-        ExchangeError: the folder cannot be one, or Parquet cannot be written.
+        InterchangeError: the folder cannot be made, or Parquet cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ExchangeError(f"{folder} cannot be a folder, since a file is there: name another to export to") from None
+        raise InterchangeError(f"{folder} cannot be made, since a file has that name: give another folder") from None
     table = "parquet" if form == "parquet" else "csv"
     samples, verdicts = (folder / f"{name}.{form}" for name in ("samples", "verdicts"))
     outcomes = folder / f"outcomes.{table}"
     with store.snapshot():
         about = store.about()
         write_records(samples, (sample_record(sample, about) for sample in store.samples()), SAMPLE_COLUMNS)
-        lines = (verdict_record(*graded) for graded in store.graded(verdict_set))
-        if form == "parquet":  # descriptions of judges differ in their keys
+        lines = (_verdict(*graded) for graded in store.graded(verdict_set))
+        if form == "parquet":  # a column has one type, and descriptions of judges differ in their keys
             lines = ({**line, "judge": json.dumps(line["judge"])} for line in lines)
         write_records(verdicts, lines, VERDICT_COLUMNS)
         write_outcomes(count_outcomes(store, level, verdict_set), outcomes)
     return [samples, verdicts, outcomes]
+
+
+def _verdict(graded: Graded, judge: str) -> dict[str, Any]:
+    slot = graded.slot
+    key = SampleKey(slot.problem, slot.policy, slot.index)
+    return verdict_record(key, graded.judgement, graded.failure, json.loads(judge))

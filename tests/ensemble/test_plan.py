@@ -273,7 +273,7 @@ def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, tri
 )
 def test_what_does_not_fit_together_is_refused_before_anything_is_drawn(overrides, message, trial, server):
     with pytest.raises(ExperimentError, match=message) as caught:
-        plan.check(read_inputs(load(trial, overrides)))
+        plan.check(read_inputs(load(trial, overrides)).design)
     assert "\n" not in str(caught.value)
     assert not server.seeds
 
@@ -287,7 +287,7 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_drawn(override
 )
 def test_weights_of_any_size_divide_a_budget(weights, costs, split, trial):
     arms = ('allocation.arms=["mine"]', f"allocation.weights.mine={{{weights}}}", "analysis.pass_at=[1]")
-    told = plan.describe(read_inputs(load(trial, [*arms, "budget.tokens=100", f"budget.costs={{{costs}}}"])))
+    told = plan.describe(read_inputs(load(trial, [*arms, "budget.tokens=100", f"budget.costs={{{costs}}}"])).design)
     assert told["arms"]["mine"] == split
 
 
@@ -299,13 +299,13 @@ def test_two_currencies_in_one_file_are_refused(trial):
 
 def test_a_dry_run_tells_the_plan(trial):
     inputs = read_inputs(load(trial, ["budget.tokens=100", 'allocation.arms=["singles", "thompson"]']))
-    told = plan.describe(inputs)
+    told = plan.describe(inputs.design)
     assert told["arms"] == {"singles": None, "thompson": None}
     assert told["samples"] == 2 * 2 * 3
     assert "pilot" in told["samples_are"]
     assert told["most_tokens"] is None
     inputs = read_inputs(load(trial, ['allocation.arms=["equal", "thompson"]', "analysis.pass_at=[1]"]))
-    told = plan.describe(inputs)
+    told = plan.describe(inputs.design)
     assert told["arms"]["equal"] == {"even": 2, "odd": 2}
     assert told["arms"]["thompson"] == {"adaptive": ["even", "odd"], "at_most": 4}
     # Thompson sampling could put all four samples of a problem on one policy, of which two are there.
