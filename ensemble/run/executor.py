@@ -28,7 +28,6 @@ from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.cluster import ClusterJudge
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement
-from alphamix.policies.engines import EngineOptions
 from alphamix.policies.types import Completion, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
@@ -155,14 +154,7 @@ class Executor:
     def _sample(self, policy: str) -> Generator[_Produced]:
         """Ask one policy for what it owes, unless it fails again and again."""
         section = self._section
-        options = EngineOptions(
-            batch_size=section.batch_size,
-            concurrency=section.concurrency,
-            choices=section.choices,
-            first_byte_timeout_s=section.first_byte_timeout_s,
-            idle_timeout_s=section.idle_timeout_s,
-            deadline_s=section.deadline_s,
-        )
+        options = section.engine_options
         max_failures = max(_MAX_FAILURES_IN_A_ROW, 2 * section.concurrency)
         failures_in_a_row = 0
         with (

@@ -53,7 +53,7 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool = False, create: bool = True) -> None:
         self.path = path
         if (read_only or not create) and not path.is_file():
-            raise StoreError(f"{path.parent} contains no run: give the folder of one, or start one with `alphamix run`")
+            raise StoreError(f"{path.parent} holds no run: give the folder of one, or start one with `alphamix run`")
         self._cells: dict[int, tuple[str, str]] = {}
         with ExitStack() as opening:
             self._db = (open_for_reading if read_only else open_for_writing)(path, opening)

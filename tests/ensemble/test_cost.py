@@ -142,7 +142,7 @@ def test_an_empty_record_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_one_problem_tells_no_spread() -> None:
-    with pytest.raises(CostError, match="one problem tells no spread: measure on a run of two problems or more"):
+    with pytest.raises(CostError, match="one problem shows no spread: measure on a run of two problems or more"):
         Spread(3.0, 0.0, 1).predict(10)
 
 

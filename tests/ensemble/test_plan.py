@@ -245,7 +245,7 @@ def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, tri
         (["budget.tokens=50", "budget.costs={even = 10}"], "does not say what 'odd' costs"),
         (["budget.tokens=50", "budget.costs={even = 10, old = 2, odd = 1}"], "names 'old', which is not sampled"),
         (["budget.costs={even = 10, odd = 2}"], "samples, which cost 1 each"),
-        (['allocation.arms=["single"]'], "'single', which is no arm: did you mean 'singles'"),
+        (['allocation.arms=["single"]'], "unknown arm 'single' in allocation.arms: did you mean 'singles'"),
         (["allocation.weights.equal={even = 1}"], "has the name of another arm"),
         (["budget.tokens=100", "budget.costs={even = 60, odd = 60}"], "each policy of the arm 'equal', 120 together"),
         (

@@ -22,7 +22,7 @@ from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
 from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Checker
 
-_scale = {"type": Finite(0, min_open=True), "default": 1.0, "show_default": True}
+_SCALE = Finite(0, min_open=True)
 
 
 @click.command("regrade")
@@ -30,8 +30,12 @@ _scale = {"type": Finite(0, min_open=True), "default": 1.0, "show_default": True
 @click.option(
     "--verdict-set", metavar="NAME", help="Name of the new verdicts [made from the judge's version and the options]."
 )
-@click.option("--time-limit-scale", **_scale, help="Factor on each problem's time limit.")
-@click.option("--memory-limit-scale", **_scale, help="Factor on each problem's memory limit.")
+@click.option(
+    "--time-limit-scale", type=_SCALE, default=1.0, show_default=True, help="Factor on each problem's time limit."
+)
+@click.option(
+    "--memory-limit-scale", type=_SCALE, default=1.0, show_default=True, help="Factor on each problem's memory limit."
+)
 @click.option("--checker", help='For all problems: tokens, exact, lines, or JSON such as {"floats": {"rel": 1e-4}}.')
 @click.option(
     "--problems", "problems_file", type=click.Path(path_type=Path), help="The same problems with other tests."
