@@ -46,6 +46,7 @@ VERDICT_COLUMNS: Columns = {
     "passed_tests": ["bool"],
     "judge": "string",  # JSON
 }
+_JUDGEMENT_FIELDS = ("tests_passed", "num_tests", "first_failed_test", "cpu_s", "peak_rss_mb", "message")
 _Count = Annotated[int, Field(ge=0, lt=2**63, strict=True)]  # what SQLite can hold
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -203,17 +204,8 @@ class VerdictRecord(VerdictLine):
 
     def graded(self, slot: Slot, finish_reason: str) -> Graded:
         """Return the record as the verdict on the sample of a slot."""
-        judgement = Judgement(
-            self.verdict,
-            self.tests_passed,
-            self.num_tests,
-            self.first_failed_test,
-            self.cpu_s,
-            self.peak_rss_mb,
-            self.message,
-            bool(self.forgeable),
-            self.passed_tests,
-        )
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _JUDGEMENT_FIELDS}
+        judgement = Judgement(self.verdict, **fields, forgeable=bool(self.forgeable), passed_tests=self.passed_tests)
         return Graded(slot, judgement, self.failure or failure_of(self.verdict, finish_reason))
 
     def description(self) -> str:
@@ -252,12 +244,7 @@ def verdict_record(
         "index": key.index,
         "verdict": judgement.verdict,
         "failure": failure,
-        "tests_passed": judgement.tests_passed,
-        "num_tests": judgement.num_tests,
-        "first_failed_test": judgement.first_failed_test,
-        "cpu_s": judgement.cpu_s,
-        "peak_rss_mb": judgement.peak_rss_mb,
-        "message": judgement.message,
+        **{name: getattr(judgement, name) for name in _JUDGEMENT_FIELDS},
         "judge": judge,
     }
     if judgement.forgeable:
