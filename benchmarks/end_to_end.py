@@ -135,10 +135,10 @@ def measure(served: VllmServer, guard: int, run: Run) -> list[str]:
             f"[budget]\nsamples = {run.samples}\n"
         )
         inputs = read_inputs(load(root / "trial.toml"))
-        with inputs.registry, Judge(workers=1) as judge, Store(root / STORE_NAME) as store:
-            store.plan(plan_slots(["high"], inputs.problems, run.samples, 0), {"made": "here"})
+        with inputs.sampling.registry, Judge(workers=1) as judge, Store(root / STORE_NAME) as store:
+            store.plan(plan_slots(["high"], inputs.design.problems, run.samples, 0), {"made": "here"})
             monitor: Any = _Silent()
-            filling = Executor(store, inputs, judge, monitor)
+            filling = Executor(store, inputs.sampling, {}, judge, monitor)
             wall_s, sides = watched(guard, filling.fill)
             progress = store.progress()
             count, tokens = int(progress["graded"].sum()), int(progress["tokens"].sum())

@@ -154,11 +154,11 @@ def whole_run(url: str, samples: int, choices: int) -> tuple[float, float]:
         )
         inputs = read_inputs(load(root / "trial.toml"))
         with Store(root / STORE_NAME) as store:
-            store.plan(plan_slots(["m"], inputs.problems, samples // _PROBLEMS, 0), {"made": "here"})
+            store.plan(plan_slots(["m"], inputs.design.problems, samples // _PROBLEMS, 0), {"made": "here"})
             judge: Any = _Judge()
             monitor: Any = _Silent()
             begun_s = time.process_time()
-            assert not Executor(store, inputs, judge, monitor).fill()
+            assert not Executor(store, inputs.sampling, {}, judge, monitor).fill()
             cpu_s = time.process_time() - begun_s
     return 1000 * cpu_s / samples, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -9,7 +9,7 @@ from alphamix.ensemble.api.outcomes import OutcomesTable
 from alphamix.ensemble.experiment.config import load_with
 from alphamix.ensemble.experiment.resolved import read_inputs
 from alphamix.ensemble.interchange import count_outcomes
-from alphamix.ensemble.interchange.record_schema import sample_record, verdict_record
+from alphamix.ensemble.interchange.export_run import sample_records, verdict_records
 from alphamix.ensemble.run import pipeline
 from alphamix.ensemble.run.progress_events import Unobserved
 from alphamix.ensemble.store import STORE_NAME, Store
@@ -38,9 +38,7 @@ class Run:
     def samples(self) -> pd.DataFrame:
         """Return one row per sample, with the columns of `samples.jsonl`; tokens have columns of their own."""
         with _open(self.folder) as store, store.snapshot():
-            about = store.about()
-            records = (sample_record(sample, about) for sample in store.samples())
-            return pd.DataFrame([{**record, **record.pop("usage", {})} for record in records])
+            return pd.DataFrame([{**record.pop("usage", {}), **record} for record in sample_records(store)])
 
     def verdicts(self, verdict_set: str | None = None) -> pd.DataFrame:
         """Return one row per verdict, with the columns of `verdicts.jsonl`.
@@ -52,7 +50,7 @@ class Run:
             StoreError: there is no such set.
         """
         with _open(self.folder) as store, store.snapshot():
-            return pd.DataFrame([verdict_record(*graded) for graded in store.graded(verdict_set)])
+            return pd.DataFrame(list(verdict_records(store, verdict_set)))
 
     def outcomes(self, *, level: float = 1.0, verdict_set: str | None = None) -> OutcomesTable:
         """Count outcomes; the table can be asked for pass@k and more, and `.frame` is it as a pandas frame.

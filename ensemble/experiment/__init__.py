@@ -1,1 +1,1 @@
-"""Experiments: the form of their file, how settings are layered, and what they name, read and checked."""
+"""Experiments: the schema of their file, layered settings, and the policies and problems that they name."""

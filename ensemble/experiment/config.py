@@ -1,7 +1,7 @@
-"""An experiment as the user writes it: one TOML file, settings from the environment, flags on top.
+"""An experiment as the user writes it: a TOML file, overridden by environment variables and flags.
 
-Flags beat variables (`ALPHAMIX_BUDGET__SAMPLES=50`), variables beat the file, the file beats defaults. Everything that
-can be wrong without opening a model is refused here, before anything is written.
+Flags override variables (`ALPHAMIX_BUDGET__SAMPLES=50`), variables override the file, and the file overrides defaults.
+Every error that can be found without opening a model is raised here, before anything is written.
 """
 
 import tomllib
@@ -31,11 +31,11 @@ VARIABLE_PREFIX = "ALPHAMIX_"
 
 
 class ExperimentError(EnsembleError):
-    """An experiment does not hold together: the message says why, then what to do."""
+    """An experiment is inconsistent: the message says why, then what to do."""
 
 
 class Experiment(Section):
-    """All sections; `name` names the run's folder."""
+    """A whole experiment; `name` is the default name of the run's folder."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     problems: ProblemsSection
@@ -47,17 +47,18 @@ class Experiment(Section):
     analysis: AnalysisSection = AnalysisSection()
 
     def to_toml(self) -> dict[str, Any]:
-        """Everything but what was left out and has no default, in the form that `load` reads."""
+        """Return the experiment in the form that `load` reads, with defaults filled in."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 def load(path: Path, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Experiment:
-    """Read an experiment and refuse one whose numbers do not fit together.
+    """Read an experiment, and check that its numbers are consistent.
 
     Args:
-        path: TOML file; its relative paths are relative to its folder.
-        overrides: `section.key=value`, values as in TOML (a bare word is a string); paths relative to here.
-        environment: variables; `ALPHAMIX_SECTION__KEY` overrides `section.key`.
+        path: TOML file; paths in it are relative to its folder.
+        overrides: `section.key=value`, with values as in TOML (a bare word is a string) and paths relative to the
+            current folder.
+        environment: variables, of which `ALPHAMIX_SECTION__KEY` overrides `section.key`.
 
     Raises:
         ExperimentError: one line with cause and cure.
@@ -113,7 +114,9 @@ def _check_numbers(experiment: Experiment) -> None:
         _check_samples(experiment, experiment.budget.samples)
     prompt = experiment.sampling.prompt
     if prompt is not None and "{statement}" not in prompt:
-        raise ExperimentError(f"sampling.prompt is {prompt!r}, which lacks the problem: put {{statement}} into it")
+        raise ExperimentError(
+            f"sampling.prompt is {prompt!r}, which does not contain the problem: put {{statement}} into it"
+        )
 
 
 def _check_budget(budget: BudgetSection) -> None:
@@ -121,13 +124,13 @@ def _check_budget(budget: BudgetSection) -> None:
     if len(amounts) != 1:
         given = " and ".join(f"budget.{currency} = {amount:g}" for currency, amount in amounts.items())
         raise ExperimentError(
-            f"arms are matched in one currency, and {given or 'no budget'} is given: give one of "
+            f"arms are matched in one currency, but {given or 'no budget'} is given: give one of "
             f"{', '.join(f'budget.{currency}' for currency in CURRENCIES)}"
         )
     if budget.costs is not None and budget.samples is not None:
         raise ExperimentError(
-            "budget.costs says what samples cost, but the budget is in samples, which cost 1 each: leave costs out, or "
-            "give budget.tokens or budget.seconds"
+            "budget.costs is given, but the budget is in samples, which cost 1 each: leave costs out, or give "
+            "budget.tokens or budget.seconds"
         )
 
 
@@ -140,7 +143,7 @@ def _check_arms(allocation: AllocationSection) -> None:
     known = [*BUILT_IN_ARMS, *allocation.weights]
     for name in allocation.arms:
         if name not in known:
-            raise ExperimentError(f"allocation.arms names {name!r}, which is no arm: {nearest(name, known)}")
+            raise ExperimentError(f"unknown arm {name!r} in allocation.arms: {nearest(name, known)}")
 
 
 def _check_samples(experiment: Experiment, budget: int) -> None:
@@ -170,7 +173,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, st
 def _from_flag(override: str) -> tuple[str, str, str]:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
-        raise ExperimentError(f"--set {override!r} has no form key=value: write for example budget.samples=50")
+        raise ExperimentError(f"--set {override!r} is not of the form KEY=VALUE: write, for example, budget.samples=50")
     return f"--set {override}", key.strip(), value.strip()
 
 
@@ -180,7 +183,7 @@ def _set(data: dict[str, Any], source: str, key: str, text: str) -> None:
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
-            raise ExperimentError(f"{source}: {section!r} is a value, not a section: name a key such as budget.samples")
+            raise ExperimentError(f"{source}: {section!r} is a value, not a section: give a key such as budget.samples")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -189,7 +192,7 @@ def _set(data: dict[str, Any], source: str, key: str, text: str) -> None:
 
 
 def _put(table: dict[str, Any], sections: Sequence[str], key: str, value: Any) -> None:
-    """Set a key of a section; a budget that comes later takes the place of one in another currency."""
+    """Set a key of a section. A later budget replaces an earlier one in another currency."""
     if list(sections) == ["budget"] and key in CURRENCIES:
         for currency in CURRENCIES:
             table.pop(currency, None)

@@ -1,14 +1,50 @@
-"""What an experiment names, read and checked: policies and problems. Nothing is written, no model is opened."""
+"""The policies and problems that an experiment names, read and checked. Nothing is written, and no model is opened.
 
-import json
-from collections.abc import Mapping
+`Inputs` has two parts: a `Design`, which the plan follows from, and `SamplingInputs`, which samples are drawn from.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alphamix.ensemble.experiment.config import Experiment, ExperimentError
-from alphamix.grading.problems import fingerprint, load_problems
+from alphamix.ensemble.experiment.schema import AllocationSection, BudgetSection, SamplingSection
+from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Problem
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import PolicyError
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the plan of a run follows from: names and numbers, without models or statements."""
+
+    policies: tuple[str, ...]
+    """Policies that are sampled."""
+    members: tuple[str, ...]
+    """Policies of the equal split and of adaptive arms."""
+    weights: Mapping[str, Mapping[str, float]]
+    """Shares of policies, by arm."""
+    problems: tuple[str, ...]
+    """Ids."""
+    budget: BudgetSection
+    allocation: AllocationSection
+    samples: int
+    """Minimum number of samples of each policy on each problem."""
+    max_tokens: int
+    """Maximum number of completion tokens of a sample."""
+    seed: int
+    pass_at: tuple[int, ...]
+    """Each k that pass@k is reported for."""
+
+
+@dataclass(frozen=True)
+class SamplingInputs:
+    """What samples are drawn from, and what they depend on."""
+
+    registry: Registry
+    """The policies that are sampled."""
+    problems: Sequence[Problem]
+    section: SamplingSection
 
 
 @dataclass(frozen=True)
@@ -16,30 +52,8 @@ class Inputs:
     """An experiment together with its policies and problems."""
 
     experiment: Experiment
-    registry: Registry
-    """The policies that are sampled."""
-    problems: list[Problem]
-    members: tuple[str, ...]
-    """Policies of the equal split and of adaptive arms."""
-    weights: Mapping[str, Mapping[str, float]]
-    """Shares of policies, by arm."""
-
-    def identity(self) -> dict[str, str]:
-        """Everything that samples and verdicts depend on, by name, so that a change can be named."""
-        sampling = self.experiment.sampling.model_dump(mode="json", exclude=_SAMPLES_DO_NOT_DEPEND_ON)
-        engine = self.registry.engine.name
-        return {
-            "problems": fingerprint(self.problems),
-            **({"engine": engine} if engine != "transformers" else {}),  # which older runs do not name
-            **{f"sampling.{key}": json.dumps(value) for key, value in sampling.items()},
-            **{f"policies.{name}": self.registry.fingerprint(name) for name in self.registry.names},
-        }
-
-
-_SAMPLES_DO_NOT_DEPEND_ON = {
-    *("concurrency", "choices", "samples"),
-    *("first_byte_timeout_s", "idle_timeout_s", "deadline_s"),
-}
+    sampling: SamplingInputs
+    design: Design
 
 
 def read_inputs(experiment: Experiment) -> Inputs:
@@ -50,19 +64,29 @@ def read_inputs(experiment: Experiment) -> Inputs:
     """
     registry = Registry.load(experiment.policies.file).select(experiment.policies.use)
     problems = load_problems(experiment.problems.file)[: experiment.problems.limit]
-    members = members_of(experiment, registry)
-    weights = {name: _shares(name, table, registry) for name, table in experiment.allocation.weights.items()}
+    design = Design(
+        policies=registry.names,
+        members=members_of(experiment, registry),
+        weights={name: _shares(name, table, registry) for name, table in experiment.allocation.weights.items()},
+        problems=tuple(problem.id for problem in problems),
+        budget=experiment.budget,
+        allocation=experiment.allocation,
+        samples=experiment.sampling.samples or 0,
+        max_tokens=experiment.sampling.max_tokens,
+        seed=experiment.sampling.seed,
+        pass_at=tuple(experiment.analysis.pass_at),
+    )
     _check_costs(experiment, registry)
     registry.check()
-    return Inputs(experiment, registry, problems, members, weights)
+    return Inputs(experiment, SamplingInputs(registry, problems, experiment.sampling), design)
 
 
 def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
-    """List the policies of the equal split and of adaptive arms; a sweep's name stands for all its members.
+    """Return the policies of the equal split and of adaptive arms; a sweep's name stands for all its members.
 
     Raises:
         ExperimentError: the budget is less than one sample for each.
-        PolicyError: one is unknown.
+        PolicyError: a policy is unknown.
     """
     named = experiment.allocation.policies
     members = registry.names if named is None else [one for name in named for one in registry.select([name]).names]
@@ -77,10 +101,10 @@ def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
 
 
 def _shares(arm: str, weights: Mapping[str, float], registry: Registry) -> dict[str, float]:
-    """Shares by policy; what a sweep gets is divided equally among its members."""
+    """Return shares by policy; the weight of a sweep is divided equally among its members."""
     if arm in registry.names:
         raise ExperimentError(
-            f"allocation.weights.{arm} has the name of a policy, which is an arm by itself: rename it"
+            f"allocation.weights.{arm} has the name of a policy, and every policy is an arm already: rename it"
         )
     shares = dict.fromkeys(registry.names, 0.0)
     for name, weight in weights.items():

@@ -1,6 +1,6 @@
-"""The sections of an experiment as the user writes them: one class per table of the file, with defaults and bounds.
+"""The sections of an experiment's file: one class per table, with defaults and bounds.
 
-What one section alone can tell is checked here; what takes several, in `experiment`.
+Checks that need several sections are in `config`.
 """
 
 import os
@@ -17,25 +17,25 @@ from alphamix.policies.engines.options import EngineOptions
 _ENGINE = EngineOptions()
 
 MOST_SAMPLES = 10**9
-"""Of a policy on a problem: more is a slip of the pen."""
+"""Maximum number of samples of a policy on a problem: more must be a typing error."""
 
 
 class Section(BaseModel):
-    """A table that is read once and refuses keys that it does not know."""
+    """A table of the file; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ProblemsSection(Section):
-    """Which problems."""
+    """Problems of the experiment."""
 
     file: Path
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Use only the first so many."""
+    """Number of problems to use, from the first on; all when left out."""
 
 
 class PoliciesSection(Section):
-    """Which policies."""
+    """Policies of the experiment."""
 
     file: Path
     use: Annotated[list[str], Field(min_length=1)] | None = None
@@ -47,68 +47,80 @@ class SamplingSection(Section):
 
     setting: Literal["reasoning"] = "reasoning"
     prompt: str | None = None
-    """Text sent as the user's turn, with `{statement}` in it; when left out, the setting's own instructions."""
+    """Text of the user's turn, with `{statement}` in it; the setting's own instructions when left out."""
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
-    """Slots per policy and problem, at least; what the arms need when left out."""
+    """Minimum number of samples per policy and problem; what the arms need when left out."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 1024
     stop: list[str] = []
     seed: Annotated[int, Field(ge=0)] = 0
     batch_size: Annotated[int, Field(ge=1)] = _ENGINE.batch_size
-    """Rows of one batch of an embedded engine."""
+    """Number of samples in one batch of an embedded engine."""
     concurrency: Annotated[int, Field(ge=1)] = _ENGINE.concurrency
-    """Samples in flight to a URL, at most: the level between is found."""
+    """Maximum number of samples in flight to a URL; the engine finds the best number below."""
     choices: Annotated[int, Field(ge=1)] = _ENGINE.choices
-    """Samples of one prompt that are asked of a URL in one request, at most; 1 asks one by one."""
+    """Maximum number of samples of one prompt per request to a URL."""
     first_byte_timeout_s: Annotated[float, Field(gt=0)] = _ENGINE.first_byte_timeout_s
-    """Silence of a URL before its answer begins, in each attempt; a whole answer comes at once."""
+    """Timeout for the first byte of an answer, in each attempt. An answer that is not streamed arrives all at once."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = _ENGINE.idle_timeout_s
-    """Silence of a URL in mid-answer."""
+    """Timeout between two bytes of an answer."""
     deadline_s: Annotated[float, Field(gt=0)] = _ENGINE.deadline_s
-    """For one request to a URL, over all attempts."""
+    """Deadline of one request to a URL, over all attempts."""
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """The options of engines among these keys."""
+        return EngineOptions(
+            batch_size=self.batch_size,
+            concurrency=self.concurrency,
+            choices=self.choices,
+            first_byte_timeout_s=self.first_byte_timeout_s,
+            idle_timeout_s=self.idle_timeout_s,
+            deadline_s=self.deadline_s,
+        )
 
 
 class RunBudgetSection(Section):
-    """What the whole run may spend, over all problems and policies; no limit where nothing is said."""
+    """Spend limits of the whole run, over all problems and policies; unlimited where left out."""
 
     samples: Annotated[int, Field(ge=1)] | None = None
     tokens: Annotated[float, Field(gt=0)] | None = None
     """Completion tokens."""
     seconds: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of engines, as samples count them."""
+    """Seconds of engines, as they report for each sample."""
 
     @property
     def limits(self) -> dict[Currency, float]:
-        """By currency, those that are set."""
+        """The limits that are set, by currency."""
         return _amounts(self)
 
 
 class BudgetSection(Section):
-    """What every arm may spend on one problem, in one currency."""
+    """Budget of every arm on one problem, in one currency."""
 
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
     tokens: Annotated[float, Field(gt=0)] | None = None
     """Completion tokens."""
     seconds: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of engines, as samples count them."""
+    """Seconds of engines, as they report for each sample."""
     costs: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """What a sample of each policy costs in the currency, where it is known; else the pilot tells."""
+    """Cost of a sample of each policy in the currency; measured on the pilot when left out."""
     run: RunBudgetSection = RunBudgetSection()
 
     @property
     def amounts(self) -> dict[Currency, float]:
-        """What is given, by currency: exactly one in a sound experiment."""
+        """The amounts that are set, by currency: exactly one in a valid experiment."""
         return _amounts(self)
 
     @property
     def currency(self) -> Currency:
-        """What arms are matched in."""
+        """The currency in which arms are matched."""
         return next(iter(self.amounts))
 
     @property
     def amount(self) -> float:
-        """Per problem, in the currency."""
+        """The budget per problem, in the currency."""
         return self.samples or self.amounts[self.currency]
 
 
@@ -116,44 +128,44 @@ BUILT_IN_ARMS = ("singles", "equal", "optimised", "thompson", "halving")
 """Arms that need no weights: each policy alone, the equal split, and the adaptive ones."""
 
 REPORTED_ARMS = ("mixture", "best_single")
-"""Arms that every report chooses from what was drawn; nobody asks for them."""
+"""Arms that every report derives from the samples drawn; they cannot be requested."""
 
 
 class AllocationSection(Section):
-    """The arms that are compared: ways to spend the budget of a problem."""
+    """The arms to compare: ways to spend the budget of a problem."""
 
     arms: Annotated[list[str], Field(min_length=1)] = ["singles", "equal"]
-    """Of `BUILT_IN_ARMS` and the names of `weights`."""
+    """Names from `BUILT_IN_ARMS` and `weights`."""
     policies: Annotated[list[str], Field(min_length=1)] | None = None
-    """Members of the equal split and of adaptive arms, sweeps by their name; all policies when left out."""
+    """Members of the equal split and of adaptive arms, as names of policies or sweeps; all when left out."""
     weights: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
-    """Splits in given shares: by name of the arm, weights by policy."""
+    """Arms with fixed shares: weights by policy, by name of the arm."""
     pilot: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 2
-    """Samples of each policy on each problem that are drawn first: costs are measured on them, `optimised` learns
-    from them, and policies of no arm are known by them."""
+    """Samples of each policy on each problem that are drawn first. Costs are measured on them, `optimised` learns from
+    them, and policies that no arm uses get these samples alone."""
     batch: Annotated[int, Field(ge=1)] = 4
-    """Samples that `thompson` asks for on a problem before it looks at their verdicts."""
+    """Number of samples of a problem that `thompson` asks for before it looks at their verdicts."""
 
 
 class GradingSection(Section):
     """How programs are judged."""
 
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Programs judged at once; one core is left to sampling when left out."""
+    """Number of programs judged at once; one fewer than there are cores when left out."""
     sandbox: Literal["strict", "weak"] = "strict"
     backend: Literal["here", "dask", "ray"] = "here"
-    """On this machine, or on a cluster; `workers` are then those of a local one."""
+    """`here` is this machine; with a cluster, `workers` is the size of one started locally."""
     address: str | None = None
-    """Of the Dask scheduler or the Ray cluster; a local one when left out."""
+    """Address of the Dask scheduler or the Ray cluster; a local one is started when left out."""
 
     @property
     def num_workers(self) -> int:
-        """Programs judged at once. One core is left to sampling: an embedded engine uses one thread."""
+        """Number of programs judged at once. One core is left to sampling: an embedded engine uses one thread."""
         return self.workers or max(1, (os.cpu_count() or 1) - 1)
 
 
 class AnalysisSection(Section):
-    """What is reported, and how sure."""
+    """Contents of the report, and its confidence level."""
 
     pass_at: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1]
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -165,7 +177,7 @@ class AnalysisSection(Section):
 
     @property
     def resampling(self) -> Resampling:
-        """How intervals are made."""
+        """The parameters of the bootstrap intervals."""
         return Resampling(self.level, self.resamples, self.seed)
 
 

@@ -1,7 +1,8 @@
-"""The doors of a run's record: outcomes, and samples and verdicts as files that other programs read and write.
+"""A run's data in files: samples, verdicts and outcomes, as other programs read and write them.
 
-`counting` makes outcomes, `exporting` and `importing` are the two directions, `records` says what stands in a line,
-`files` how lines are kept (JSON lines, Parquet). Each file can be read back into a run of the same plan.
+`record_schema` says what a line contains and `record_files` how lines are stored (JSON lines, Parquet); `export_run`
+and `import_run` are the two directions, `count_outcomes` makes outcomes. `sample_index` and `verdict_file` serve
+grading without a run. An exported file can be imported into a run of the same plan.
 """
 
 from alphamix.ensemble.interchange.count_outcomes import count_outcomes

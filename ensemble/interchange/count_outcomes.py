@@ -1,4 +1,4 @@
-"""Outcomes of a run, at any coverage level."""
+"""Outcomes of a run at a coverage level."""
 
 from itertools import product
 
@@ -12,14 +12,14 @@ def count_outcomes(store: Store, level: float = 1.0, verdict_set: str | None = N
 
     Args:
         store: of a run.
-        level: coverage level x: a sample counts as accepted if it passed the first ⌈x·T⌉ of T tests. One that did not
-            keeps the failure class that it has at full coverage.
-        verdict_set: the set of verdicts that is counted [the current].
+        level: coverage level x: a sample counts as accepted if it passed the first ⌈x·T⌉ of T tests. Other samples
+            keep the failure class that they have at full coverage.
+        verdict_set: verdicts to count; None for the current ones.
 
     Raises:
         GradingError: the level is not above 0 and at most 1.
-        StoreError: there is no such set.
-        OutcomesError: nothing is graded yet, or some cell has no verdict.
+        StoreError: the set does not exist.
+        OutcomesError: nothing is graded yet, or a cell has no verdict.
     """
     table = store.tally(level, verdict_set)
     counted = set(zip(table["policy"], table["problem"], strict=True))
@@ -28,6 +28,6 @@ def count_outcomes(store: Store, level: float = 1.0, verdict_set: str | None = N
         policy, problem = missing[0]
         raise OutcomesError(
             f"{store.path} has no verdict yet in {len(missing)} cells (first: policy {policy!r} on problem "
-            f"{problem!r}): go on with the run by `alphamix resume {store.path.parent}`"
+            f"{problem!r}): continue the run with `alphamix resume {store.path.parent}`"
         )
     return outcomes_from_table(table, str(store.path))

@@ -1,12 +1,19 @@
-"""From a run's record to files: all of them of one moment, also while the run goes on."""
+"""Export of a run: all files show the same moment, even while the run goes on."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alphamix.ensemble.interchange.count_outcomes import count_outcomes
-from alphamix.ensemble.interchange.record_files import ExchangeError, write_records
-from alphamix.ensemble.interchange.record_schema import SAMPLE_COLUMNS, VERDICT_COLUMNS, sample_record, verdict_record
+from alphamix.ensemble.interchange.record_files import InterchangeError, write_records
+from alphamix.ensemble.interchange.record_schema import (
+    SAMPLE_COLUMNS,
+    VERDICT_COLUMNS,
+    SampleKey,
+    sample_record,
+    verdict_record,
+)
 from alphamix.ensemble.outcomes.files import write_outcomes
 from alphamix.ensemble.store import Store
 
@@ -16,32 +23,44 @@ Format = Literal["jsonl", "parquet"]
 def export(
     store: Store, folder: Path, level: float = 1.0, *, form: Format = "jsonl", verdict_set: str | None = None
 ) -> list[Path]:
-    """Write files of samples, verdicts and outcomes in place of such files; return their paths.
+    """Write files of samples, verdicts and outcomes, replacing earlier ones; return their paths.
 
     Args:
         store: of a run.
-        folder: where to; it is made.
-        level: coverage level that outcomes are counted at (`count_outcomes`); verdicts are those of all tests.
+        folder: made if it does not exist.
+        level: coverage level at which outcomes are counted (`count_outcomes`); verdicts always cover all tests.
         form: `jsonl` (outcomes in CSV), or `parquet` for all three.
-        verdict_set: the verdicts that are written and counted [the current].
+        verdict_set: verdicts to write and count; None for the current ones.
 
     Raises:
         StoreError, OutcomesError, GradingError: as `count_outcomes`.
-        ExchangeError: the folder cannot be one, or Parquet cannot be written.
+        InterchangeError: the folder cannot be made, or Parquet cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ExchangeError(f"{folder} cannot be a folder, since a file is there: name another to export to") from None
+        raise InterchangeError(f"{folder} cannot be made, since a file has that name: give another folder") from None
     table = "parquet" if form == "parquet" else "csv"
     samples, verdicts = (folder / f"{name}.{form}" for name in ("samples", "verdicts"))
     outcomes = folder / f"outcomes.{table}"
     with store.snapshot():
-        about = store.about()
-        write_records(samples, (sample_record(sample, about) for sample in store.samples()), SAMPLE_COLUMNS)
-        lines = (verdict_record(*graded) for graded in store.graded(verdict_set))
-        if form == "parquet":  # descriptions of judges differ in their keys
+        write_records(samples, sample_records(store), SAMPLE_COLUMNS)
+        lines = verdict_records(store, verdict_set)
+        if form == "parquet":  # a column has one type, and descriptions of judges differ in their keys
             lines = ({**line, "judge": json.dumps(line["judge"])} for line in lines)
         write_records(verdicts, lines, VERDICT_COLUMNS)
         write_outcomes(count_outcomes(store, level, verdict_set), outcomes)
     return [samples, verdicts, outcomes]
+
+
+def sample_records(store: Store) -> Iterator[dict[str, Any]]:
+    """Yield the record of every sample, as it stands in a line of `samples.jsonl`."""
+    about = store.about()
+    return (sample_record(sample, about) for sample in store.samples())
+
+
+def verdict_records(store: Store, verdict_set: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the record of every verdict of a set, None for the current one, as in a line of `verdicts.jsonl`."""
+    for graded, judge in store.graded(verdict_set):
+        key = SampleKey(graded.slot.problem, graded.slot.policy, graded.slot.index)
+        yield verdict_record(key, graded.judgement, graded.failure, json.loads(judge))

@@ -1,6 +1,6 @@
-"""From files into a run's record: samples and verdicts that were made elsewhere, each into its planned slot.
+"""Import into a run: samples and verdicts that were made elsewhere, each into its planned slot.
 
-A file goes in whole or not at all. What stands in the record already stays; a line that says otherwise is refused.
+A file is imported whole or not at all. What the run already has stays; a line that contradicts it is refused.
 """
 
 from collections.abc import Callable
@@ -9,9 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from alphamix.ensemble.interchange.record_files import ExchangeError, Record, read_records
-from alphamix.ensemble.interchange.record_schema import SampleRecord, VerdictRecord
-from alphamix.ensemble.interchange.samples_jsonl import listed
+from alphamix.ensemble.interchange.record_files import InterchangeError, Record, listed, read_records
+from alphamix.ensemble.interchange.record_schema import SampleRecord, VerdictRecord, first_error
 from alphamix.ensemble.store import RUN_SET, Sample, Slot, Store
 from alphamix.grading.types import Verdict
 
@@ -19,13 +18,13 @@ _Outcome = Literal["added", "present", "left out"]
 
 
 class Imported(NamedTuple):
-    """What became of the records of a file."""
+    """Numbers of records of a file, by what was done with them."""
 
     added: int
     present: int
-    """They stood in the run before."""
+    """Records that the run already had."""
     left_out: int
-    """Verdicts of a judge that failed (IE): these samples are still to be graded."""
+    """Verdicts of a judge that failed (IE): these samples still have to be graded."""
 
 
 class _MisfitError(ValueError):
@@ -36,7 +35,7 @@ def import_samples(store: Store, path: Path) -> Imported:
     """Put the samples of a file (JSON lines or Parquet) into their slots.
 
     Raises:
-        ExchangeError: lines that do not fit the plan, each with its reason; then nothing is imported.
+        InterchangeError: some lines do not fit the plan; the message gives each with its reason. Nothing is imported.
     """
     about = store.about()
 
@@ -51,17 +50,18 @@ def import_samples(store: Store, path: Path) -> Imported:
             store.add_samples([sample])
             return "added"
         if (present.completion.text, present.is_code) != (sample.completion.text, sample.is_code):
-            raise _MisfitError(f"{slot} is there already, with another text")
+            raise _MisfitError(f"{slot} already exists, with another text")
         return "present"
 
     return _import(store, path, put)
 
 
 def import_verdicts(store: Store, path: Path, verdict_set: str = RUN_SET) -> Imported:
-    """Put the verdicts of a file (JSON lines or Parquet) beside their samples, into a set that is made where needed.
+    """Put the verdicts of a file (JSON lines or Parquet) into a set, which is made if it does not exist.
 
     Raises:
-        ExchangeError: lines that do not fit the samples, each with its reason; then nothing is imported.
+        InterchangeError: some lines do not fit the samples; the message gives each with its reason. Nothing is
+            imported.
     """
 
     def put(content: Any) -> _Outcome:
@@ -77,7 +77,7 @@ def import_verdicts(store: Store, path: Path, verdict_set: str = RUN_SET) -> Imp
             store.add_verdicts([graded], record.description(), verdict_set)
             return "added"
         if present.verdict is not record.verdict or present.tests_passed != record.tests_passed:
-            raise _MisfitError(f"{slot} has a verdict already, {present.verdict} and not {record.verdict}")
+            raise _MisfitError(f"{slot} already has the verdict {present.verdict}, not {record.verdict}")
         return "present"
 
     with store.transaction():
@@ -96,7 +96,7 @@ def _import(store: Store, path: Path, put: Callable[[Any], _Outcome]) -> Importe
             except _MisfitError as error:
                 complaints.append(f"{record.where}: {error}")
         if complaints:
-            raise ExchangeError(f"{listed(complaints)}\nnothing is imported: correct or remove these lines")
+            raise InterchangeError(f"{listed(complaints)}\nnothing is imported: correct or remove these lines")
     return Imported(*counts.values())
 
 
@@ -106,15 +106,11 @@ def _put(record: Record, put: Callable[[Any], _Outcome]) -> _Outcome:
     try:
         return put(record.content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise _MisfitError(f"{key}: {first['msg']}" if key else first["msg"]) from None
+        raise _MisfitError(first_error(error)) from None
 
 
 def _slot(store: Store, record: SampleRecord | VerdictRecord) -> Slot:
     slot = store.find(record.policy, record.problem_id, record.index)
     if slot is None:
-        raise _MisfitError(
-            f"sample {record.index} of {record.policy!r} at {record.problem_id!r} is not in the plan of {store.path}"
-        )
+        raise _MisfitError(f"{record.key} is not in the plan of {store.path}")
     return slot

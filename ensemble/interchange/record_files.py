@@ -1,4 +1,4 @@
-"""Files of records, one mapping each: JSON lines, or Parquet by the name of the file.
+"""Files of records: JSON lines, or Parquet if the name ends so.
 
 A file is written whole or not at all. pyarrow is loaded only for Parquet.
 """
@@ -16,31 +16,39 @@ from alphamix.ensemble.errors import EnsembleError
 Columns = Mapping[str, Any]
 """Type of each column as pyarrow names it; a mapping is a struct, a list of one a list."""
 _ROWS_AT_ONCE = 1024
+_MAX_NAMED = 20
+"""Complaints that one error shows."""
 
 
-class ExchangeError(EnsembleError):
-    """A file cannot be read or written as asked: the message says why, then what to do."""
+class InterchangeError(EnsembleError):
+    """A file cannot be read or written as requested: the message says why, then what to do."""
 
 
 class Record(NamedTuple):
-    """One record of a file; an error where there is none."""
+    """One record of a file."""
 
     where: str
+    """The file and the line or row, for messages."""
+    number: int
+    """Number of the line or row, from 1."""
     content: Any
     error: str = ""
+    """Why there is no content; empty if there is."""
+    offset: int = 0
+    """Where the line begins, in bytes (JSON lines only)."""
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, each with where it stands. Raises ExchangeError."""
-    return _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
+    """Yield the records of a file. Raises InterchangeError if it cannot be read."""
+    return _read_parquet(path) if path.suffix == ".parquet" else read_json_lines(path)
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]], columns: Columns) -> None:
-    """Write a file in place of one of this name. Columns are those of a Parquet file.
+    """Write a file, replacing any of this name. Only Parquet needs the columns.
 
     Raises:
-        ExchangeError: a text cannot stand in Parquet, or pyarrow is not installed.
-        OSError: the disk refuses.
+        InterchangeError: Parquet cannot represent a text, or pyarrow is not installed.
+        OSError: the disk is full or not writable.
     """
     with whole_file(path) as beside:
         if path.suffix == ".parquet":
@@ -50,18 +58,30 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]], columns: Col
                 file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
 
-def _read_lines(path: Path) -> Iterator[Record]:
+def read_json_lines(path: Path) -> Iterator[Record]:
+    """Yield the records of a file of JSON lines; blank lines are skipped. Raises InterchangeError if unreadable."""
+    offset = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                where = f"{path}, line {number}"
                 if line.strip():
+                    where, content, error = f"{path}, line {number}", None, ""
                     try:
-                        yield Record(where, json.loads(line))
-                    except (ValueError, RecursionError) as error:
-                        yield Record(where, None, f"not JSON ({error})")
+                        content = json.loads(line)
+                    except RecursionError as caught:
+                        error = str(caught)
+                    except ValueError as caught:
+                        error = f"not JSON ({caught})"
+                    yield Record(where, number, content, error, offset)
+                offset += len(line)
     except OSError as error:
-        raise ExchangeError(f"{path} cannot be read ({error.strerror}): give JSON lines or Parquet") from None
+        raise InterchangeError(f"{path} cannot be read ({error.strerror}): give JSON lines or Parquet") from None
+
+
+def listed(complaints: list[str]) -> str:
+    """Return complaints as lines: the first ones if there are many."""
+    rest = len(complaints) - _MAX_NAMED
+    return "\n".join(complaints[:_MAX_NAMED] + ([f"… and {rest} more like these"] if rest > 0 else []))
 
 
 def _read_parquet(path: Path) -> Iterator[Record]:
@@ -70,9 +90,9 @@ def _read_parquet(path: Path) -> Iterator[Record]:
         with parquet.ParquetFile(path) as file:
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(_ROWS_AT_ONCE))
             for number, row in enumerate(rows, start=1):
-                yield Record(f"{path}, row {number}", row)
+                yield Record(f"{path}, row {number}", number, row)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ExchangeError(f"{path} cannot be read ({error}): give JSON lines or Parquet") from None
+        raise InterchangeError(f"{path} cannot be read ({error}): give JSON lines or Parquet") from None
 
 
 def _write_parquet(path: Path, records: Iterable[Mapping[str, Any]], columns: Columns) -> None:
@@ -84,8 +104,8 @@ def _write_parquet(path: Path, records: Iterable[Mapping[str, Any]], columns: Co
             try:
                 writer.write_table(pyarrow.Table.from_pylist(rows, schema))
             except UnicodeEncodeError:
-                raise ExchangeError(
-                    "a text holds half a surrogate pair, which Parquet cannot keep: export with --format jsonl"
+                raise InterchangeError(
+                    "a text contains half a surrogate pair, which Parquet cannot store: export with --format jsonl"
                 ) from None
 
 
@@ -101,4 +121,4 @@ def _pyarrow() -> tuple[Any, Any]:
     try:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
-        raise ExchangeError("Parquet needs the package pyarrow: pip install 'alphamix[parquet]'") from None
+        raise InterchangeError("Parquet needs the package pyarrow: pip install 'alphamix[parquet]'") from None

@@ -1,18 +1,17 @@
-"""What stands in one record of a file of samples or verdicts, as the design has it, and back again.
+"""The record schema of samples and verdicts in files, and its conversion to and from the rows of a run.
 
-A key whose value nobody knows is left out; null means the same as no key.
+A key whose value is unknown is left out; null means the same as no key. Unknown keys are ignored.
 """
 
 import json
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from alphamix.ensemble.interchange.record_files import Columns
-from alphamix.ensemble.interchange.samples_jsonl import SampleKey
-from alphamix.ensemble.interchange.verdicts_jsonl import verdict_line
 from alphamix.ensemble.store import Graded, Sample, Slot
 from alphamix.grading.types import Failure, Judgement, Verdict, failure_of
 from alphamix.policies.types import Completion
@@ -47,8 +46,171 @@ VERDICT_COLUMNS: Columns = {
     "passed_tests": ["bool"],
     "judge": "string",  # JSON
 }
+_JUDGEMENT_FIELDS = ("tests_passed", "num_tests", "first_failed_test", "cpu_s", "peak_rss_mb", "message")
 _Count = Annotated[int, Field(ge=0, lt=2**63, strict=True)]  # what SQLite can hold
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """The identity of a sample in a file."""
+
+    problem: str
+    policy: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"sample {self.index} of {self.policy!r} at {self.problem!r}"
+
+
+def _text(value: Any) -> str:
+    """Accept any string: pydantic's own check refuses half a surrogate pair, which models do produce."""
+    if not isinstance(value, str):
+        raise ValueError(f"{json.dumps(value)}, not text")
+    return value
+
+
+def _whole_number(value: Any) -> int:
+    if type(value) is not int:  # true is not 1
+        raise ValueError(f"{json.dumps(value)}, not a whole number")
+    return value
+
+
+_Text = Annotated[str, PlainValidator(_text)]
+_WholeNumber = Annotated[int, PlainValidator(_whole_number)]
+
+
+class _Line(BaseModel):
+    """The keys that identify a sample."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    problem_id: _Text
+    policy: _Text
+    index: _WholeNumber
+
+    @property
+    def key(self) -> SampleKey:
+        """The identity of the sample."""
+        return SampleKey(self.problem_id, self.policy, self.index)
+
+
+class SampleLine(_Line):
+    """What grading reads of a sample."""
+
+    completion: Any = None
+    code: Any = None
+    finish_reason: Annotated[str | None, PlainValidator(lambda value: None if value is None else _text(value))] = None
+
+    @model_validator(mode="after")
+    def _has_text(self) -> Self:
+        if not isinstance(self.completion if self.code is None else self.code, str):
+            raise ValueError("neither code nor completion is text")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The code, or without it the completion."""
+        return self.completion if self.code is None else self.code
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the text is the program itself, not a completion that contains a program."""
+        return self.code is not None
+
+
+class VerdictLine(_Line):
+    """What resuming reads of a verdict."""
+
+    verdict: Verdict
+    failure: Failure | None
+
+
+class Usage(BaseModel):
+    """Numbers of tokens of a sample, where they are known."""
+
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+
+
+class SampleRecord(SampleLine):
+    """One sample of a file that is imported."""
+
+    usage: Usage | None = None
+    seconds: _Amount | None = None
+    seed: int | None = None
+    setting: str | None = None
+    fingerprint: str | None = None
+    created: _Amount | None = None
+
+    @field_validator("finish_reason")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value not in (None, "stop", "length"):
+            raise ValueError(f"{json.dumps(value)}, not stop or length")
+        return value
+
+    def misfit(self, slot: Slot, about: Mapping[str, str]) -> str:
+        """Return what differs from the plan; empty if nothing does."""
+        planned = {
+            "seed": slot.seed,
+            "setting": json.loads(about.get("sampling.setting", "null")),
+            "fingerprint": about.get(f"policies.{slot.policy}"),
+        }
+        for key, value in planned.items():
+            own = getattr(self, key)
+            if own is not None and value is not None and own != value:
+                return f"its {key} is {own!r}, but the plan says {value!r}"
+        return ""
+
+    def sample(self, slot: Slot) -> Sample:
+        """Return the record as the sample of a slot."""
+        usage = self.usage or Usage()
+        numbers: dict[str, Any] = {**dict(usage), "seconds": self.seconds}
+        unknown = frozenset(name for name, number in numbers.items() if number is None)
+        completion = Completion(
+            text=self.text,
+            finish_reason="length" if self.finish_reason == "length" else "stop",
+            **{name: number or 0 for name, number in numbers.items()},
+        )
+        created = time.time() if self.created is None else self.created
+        return Sample(slot, completion, created, self.is_code, unknown)
+
+
+class VerdictRecord(VerdictLine):
+    """One verdict of a file that is imported."""
+
+    failure: Failure | None = None
+    tests_passed: _Count
+    num_tests: Annotated[_Count, Field(ge=1)]
+    first_failed_test: _Count | None = None
+    cpu_s: _Amount = 0.0
+    peak_rss_mb: _Amount = 0.0
+    message: str = ""
+    forgeable: bool | None = None
+    passed_tests: tuple[bool, ...] | None = None
+    judge: dict[str, Any] | str | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.tests_passed > self.num_tests:
+            raise ValueError(f"{self.tests_passed} tests passed of {self.num_tests}")
+        if self.verdict is Verdict.AC and (self.failure is not None or self.tests_passed < self.num_tests):
+            raise ValueError("AC, but not all tests passed")
+        self.message.encode()  # half a surrogate pair, which the record cannot store, raises a ValueError
+        if isinstance(self.judge, str) and not _is_object(self.judge):
+            raise ValueError(f"judge is {self.judge}, not a JSON object")
+        return self
+
+    def graded(self, slot: Slot, finish_reason: str) -> Graded:
+        """Return the record as the verdict on the sample of a slot."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _JUDGEMENT_FIELDS}
+        judgement = Judgement(self.verdict, **fields, forgeable=bool(self.forgeable), passed_tests=self.passed_tests)
+        return Graded(slot, judgement, self.failure or failure_of(self.verdict, finish_reason))
+
+    def description(self) -> str:
+        """Return the judge's description of itself, as JSON."""
+        return self.judge if isinstance(self.judge, str) else json.dumps(self.judge or {})
 
 
 def sample_record(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
@@ -72,115 +234,39 @@ def sample_record(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def verdict_record(graded: Graded, judge: str) -> dict[str, Any]:
-    """Return the record of a verdict, as `alphamix grade` writes it."""
-    slot = graded.slot
-    key = SampleKey(slot.problem, slot.policy, slot.index)
-    return verdict_line(key, graded.judgement, graded.failure, json.loads(judge))
+def verdict_record(
+    key: SampleKey, judgement: Judgement, failure: Failure | None, judge: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the record of a verdict, with the judge's description of itself."""
+    record: dict[str, Any] = {
+        "problem_id": key.problem,
+        "policy": key.policy,
+        "index": key.index,
+        "verdict": judgement.verdict,
+        "failure": failure,
+        **{name: getattr(judgement, name) for name in _JUDGEMENT_FIELDS},
+        "judge": judge,
+    }
+    if judgement.forgeable:
+        record["forgeable"] = True
+    if judgement.passed_tests is not None:
+        record["passed_tests"] = judgement.passed_tests
+    return record
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    problem_id: Annotated[str, Field(strict=True)]
-    policy: Annotated[str, Field(strict=True)]
-    index: _Count
-
-
-class Usage(BaseModel):
-    """Tokens of a sample, where they are known."""
-
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
-class SampleRecord(_Record):
-    """One sample of a file."""
-
-    completion: Any = None  # checked below: half a surrogate pair is text too
-    code: Any = None
-    finish_reason: Literal["stop", "length"] | None = None
-    usage: Usage | None = None
-    seconds: _Amount | None = None
-    seed: int | None = None
-    setting: str | None = None
-    fingerprint: str | None = None
-    created: _Amount | None = None
-
-    @model_validator(mode="after")
-    def _has_text(self) -> Self:
-        if not isinstance(self.completion if self.code is None else self.code, str):
-            raise ValueError("neither code nor completion is text")
-        return self
-
-    def misfit(self, slot: Slot, about: Mapping[str, str]) -> str:
-        """Say what of it is not as planned; usually nothing."""
-        planned = {
-            "seed": slot.seed,
-            "setting": json.loads(about.get("sampling.setting", "null")),
-            "fingerprint": about.get(f"policies.{slot.policy}"),
-        }
-        for key, value in planned.items():
-            own = getattr(self, key)
-            if own is not None and value is not None and own != value:
-                return f"its {key} is {own!r}, but the plan says {value!r}"
-        return ""
-
-    def sample(self, slot: Slot) -> Sample:
-        """Return it as the sample of a slot."""
-        usage = self.usage or Usage()
-        numbers: dict[str, Any] = {**dict(usage), "seconds": self.seconds}
-        unknown = frozenset(name for name, number in numbers.items() if number is None)
-        completion = Completion(
-            text=self.completion if self.code is None else self.code,
-            finish_reason=self.finish_reason or "stop",
-            **{name: number or 0 for name, number in numbers.items()},
-        )
-        created = time.time() if self.created is None else self.created
-        return Sample(slot, completion, created, self.code is not None, unknown)
-
-
-class VerdictRecord(_Record):
-    """One verdict of a file."""
-
-    verdict: Verdict
-    failure: Failure | None = None
-    tests_passed: _Count
-    num_tests: Annotated[_Count, Field(ge=1)]
-    first_failed_test: _Count | None = None
-    cpu_s: _Amount = 0.0
-    peak_rss_mb: _Amount = 0.0
-    message: str = ""
-    forgeable: bool | None = None
-    passed_tests: tuple[bool, ...] | None = None
-    judge: dict[str, Any] | str | None = None
-
-    @model_validator(mode="after")
-    def _holds_together(self) -> Self:
-        if self.tests_passed > self.num_tests:
-            raise ValueError(f"{self.tests_passed} tests passed of {self.num_tests}")
-        if self.verdict is Verdict.AC and (self.failure is not None or self.tests_passed < self.num_tests):
-            raise ValueError("AC, but not all tests passed")
-        self.message.encode()  # half a surrogate pair is a ValueError
-        if isinstance(self.judge, str) and not isinstance(json.loads(self.judge), dict):
-            raise ValueError(f"judge is {self.judge}, not a JSON object")
-        return self
-
-    def graded(self, slot: Slot, finish_reason: str) -> Graded:
-        """Return it as the verdict on the sample of a slot."""
-        judgement = Judgement(
-            self.verdict,
-            self.tests_passed,
-            self.num_tests,
-            self.first_failed_test,
-            self.cpu_s,
-            self.peak_rss_mb,
-            self.message,
-            bool(self.forgeable),
-            self.passed_tests,
-        )
-        return Graded(slot, judgement, self.failure or failure_of(self.verdict, finish_reason))
-
-    def description(self) -> str:
-        """Return the judge's description of itself, as JSON."""
-        return self.judge if isinstance(self.judge, str) else json.dumps(self.judge or {})
+def first_error(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a record."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "model_type":
+        return f"a {type(first['input']).__name__}, not an object"
+    if "ctx" in first and first["type"] == "value_error":
+        return f"{key} is {first['ctx']['error']}" if key else str(first["ctx"]["error"])
+    return f"{key}: {first['msg']}" if key else first["msg"]

@@ -1,16 +1,16 @@
-"""What a run will need, told from one that was measured: engine or GPU hours, disk, grading CPU hours, wall hours.
+"""An estimate of what a run needs, from a run that was measured: engine hours, disk, grading CPU hours, wall hours.
 
 `Rates` are what a policy's samples took in a run; `estimate_run` multiplies them by a plan. With S samples:
 
-- tokens = S · mean completion tokens of a sample, or S · the number that is given.
-- engine hours = tokens / tokens per second of one engine / 3600. The throughput is the run's own (tokens over the time
-  in which at least one request was under way, waits between two sittings left out, by its number of engines) or given.
-  It counts completion tokens: reading the prompts is in it, as long as prompts and answers keep their proportion.
+- tokens = S · mean completion tokens of a sample, or S · a given number.
+- engine hours = tokens / tokens per second of one engine / 3600. The throughput is given, or measured: tokens over the
+  time in which at least one request was under way, by the number of engines. It counts completion tokens only, but
+  includes the time to read prompts, so it holds while prompts and answers keep their proportion.
 - disk = an empty record + S · (bytes of a row + compressed bytes of a text). Where tokens are given, texts grow in
-  proportion to them, unless the bytes of a token are given, too. Long texts compress better than short ones, so a run
-  of longer answers is at most so large.
-- grading CPU hours = S · (`JUDGE_FACTOR` · CPU seconds of the program as recorded + `JUDGE_OVERHEAD_S`). Programs are
-  taken to be all different; a program that comes again at a problem is not run again.
+  proportion to them, unless the bytes of a token are given, too. Long texts compress better than short ones, so for
+  longer answers this is an upper bound.
+- grading CPU hours = S · (`JUDGE_FACTOR` · CPU seconds of the program as recorded + `JUDGE_OVERHEAD_S`). All programs
+  are assumed to differ; a program that occurs again at a problem is not run again.
 - wall hours = the longer of sampling (engine hours / engines) and grading (CPU hours / workers), which overlap.
 
 Ranges are prediction intervals for the mean over new problems and policies, of the same kind as those measured: with
@@ -33,60 +33,61 @@ from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.store import Store
 
 JUDGE_FACTOR = 2.1
-"""CPU seconds of grading for each that is recorded of a program: failures are confirmed, some acceptances audited."""
+"""CPU seconds of grading per recorded second of a program: failures are confirmed, and some acceptances audited."""
 JUDGE_OVERHEAD_S = 0.0014
-"""CPU seconds of grading beside the program itself. Both were fitted by `benchmarks/cost.py`."""
+"""CPU seconds of grading beside the program itself. `benchmarks/cost.py` fits both."""
 
 _LEVEL = 0.95
 _SLICES = 10
-"""Parts of a run's samples, in the order in which they came, whose throughput is compared."""
+"""Number of slices of a run's time whose throughputs are compared."""
 _EMPTY_RECORD_BYTES = 15 * 4096
 
 
 class CostError(EnsembleError):
-    """A run cannot tell what is asked: the message says why, then what to do."""
+    """A run lacks what an estimate needs: the message says what, then what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """An estimate, and between what it lies with 95 % of certainty."""
+    """An estimate with its 95 % prediction interval."""
 
     low: float
     mean: float
     high: float
 
     def __add__(self, other: "Range") -> "Range":
-        """Add up what varies together: ends to ends."""
+        """Add quantities that vary together: low to low, high to high."""
         return Range(self.low + other.low, self.mean + other.mean, self.high + other.high)
 
     def times(self, factor: float, more: float = 0.0) -> "Range":
-        """Multiply by a factor that is not negative, then add a number."""
+        """Multiply by a factor ≥ 0, then add a number."""
         return Range(*(factor * value + more for value in (self.low, self.mean, self.high)))
 
     def divided_by(self, other: "Range") -> "Range":
-        """Divide; the widest range of the quotient."""
+        """Divide; the range is the widest that the quotient can have."""
         return Range(_ratio(self.low, other.high), _ratio(self.mean, other.mean), _ratio(self.high, other.low))
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A mean over problems and policies (or slices of time), with what it varies by."""
+    """A mean over problems and policies (or slices of time), with its variation."""
 
     mean: float
     deviation: float
     """Standard deviation of the means of problems."""
     count: int
-    """Problems that it was measured on."""
+    """Number of problems that it was measured on."""
     policy_deviation: float = 0.0
     num_policies: int = 1
 
     def predict(self, problems: int, policies: int | None = None) -> Range:
-        """The mean over new problems, and over so many new policies [the policy measured].
+        """Predict the mean over a number of new problems, and of new policies unless they are those measured.
 
-        Raises CostError where a single problem was measured, which tells no spread.
+        Raises:
+            CostError: only one problem was measured, which has no spread.
         """
         if self.count < 2:
-            raise CostError("one problem tells no spread: measure on a run of two problems or more")
+            raise CostError("one problem shows no spread: measure on a run of two problems or more")
         half = _half_width(self.deviation, self.count, problems)
         if policies is not None and self.num_policies > 1:
             half = sqrt(half**2 + _half_width(self.policy_deviation, self.num_policies, policies) ** 2)
@@ -95,9 +96,9 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What samples took in a run, on the average of one sample.
+    """Mean cost of one sample in a run.
 
-    A mean is NaN where the run does not know it (imported samples may not tell their tokens; none may be graded).
+    A mean is NaN where it is unknown (imported samples may lack their tokens; maybe none is graded).
     """
 
     samples: int
@@ -106,11 +107,11 @@ class Rates:
     engine_s: Spread
     """Seconds from a request to its answer; a request for several samples counts for each."""
     text_bytes: Spread
-    """Compressed."""
+    """Size of the compressed text."""
     grading_cpu_s: Spread
-    """CPU seconds of the program, as recorded: without the judge's own."""
+    """CPU seconds of the program, as recorded, without the judge's own."""
     row_bytes: float
-    """What a slot, a sample and a verdict take beside the text."""
+    """Size of a slot, a sample and a verdict beside the text."""
     samples_per_s: float
     tokens_per_s: Spread
     """Completion tokens in each second in which the policy was sampled; the spread is over slices of the run."""
@@ -118,16 +119,16 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a plan is carried out with."""
+    """Resources of a plan, where they differ from those of the measured run."""
 
     tokens: float | None = None
-    """Completion tokens of a sample, where they are not as in the run that was measured."""
+    """Completion tokens of a sample; None for those of the measured run."""
     bytes_per_token: float | None = None
-    """What the text of a token takes, compressed, where it is not as in the run that was measured."""
+    """Compressed size of the text of a token; None for that of the measured run."""
     tokens_per_s: float | None = None
-    """Completion tokens per second of one engine or GPU, where it is not that of the run that was measured."""
+    """Completion tokens per second of one engine or GPU; None for that of the measured run."""
     measured_engines: int = 1
-    """Engines, or GPUs, that the run that was measured had."""
+    """Number of engines, or GPUs, of the measured run."""
     engines: int = 1
     workers: int = 1
     """Cores that grade."""
@@ -135,7 +136,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a plan needs; None where nothing tells."""
+    """What a plan needs; None where it cannot be estimated."""
 
     samples: int
     prompt_tokens: Range | None
@@ -147,18 +148,20 @@ class Cost:
 
 
 def rates_of(store: Store) -> dict[str, Rates]:
-    """Measure what the samples of each policy of a run took. A policy that has no sample is left out.
+    """Measure what the samples of each policy of a run took. A policy without samples is left out.
 
-    Raises CostError where the run has no samples.
+    Raises:
+        CostError: the run has no samples.
     """
     cells_of_policy, row_bytes = _cells(store)
     return {policy: _rates([cells], store.times(policy), row_bytes) for policy, cells in cells_of_policy.items()}
 
 
 def pooled(store: Store) -> Rates:
-    """Measure the samples of all policies of a run together, as of policies that are like them.
+    """Measure the samples of all policies of a run together, to predict policies that are like them.
 
-    Raises CostError where the run has no samples.
+    Raises:
+        CostError: the run has no samples.
     """
     cells_of_policy, row_bytes = _cells(store)
     return _rates(list(cells_of_policy.values()), store.times(), row_bytes)
@@ -173,10 +176,10 @@ def estimate_run(
     """Estimate what a plan of named policies needs.
 
     Args:
-        problems: Of the plan.
-        samples_of_policy: How many samples each policy gives, over all problems.
-        rates: Measured, by policy. A term is told if every policy of the plan has it.
-        resources: What it is carried out with.
+        problems: number of problems.
+        samples_of_policy: number of samples of each policy, over all problems.
+        rates: measured, by policy. A term is estimated only if every policy of the plan has it.
+        resources: of the plan.
     """
     resources = resources or Resources()
     if rates is None or not samples_of_policy.keys() <= rates.keys():
@@ -192,7 +195,7 @@ def estimate(problems: int, policies: int, samples: int, rates: Rates, resources
 
 
 def _part(samples: int, problems: int, policies: int | None, rates: Rates, resources: Resources) -> Cost:
-    """Everything but the wall time, of policies with these rates."""
+    """Estimate everything but the wall time, of policies with these rates."""
 
     def total(spread: Spread) -> Range | None:
         return spread.predict(problems, policies).times(samples) if isfinite(spread.mean) else None
@@ -218,7 +221,7 @@ def _part(samples: int, problems: int, policies: int | None, rates: Rates, resou
 
 
 def _throughput(rates: Rates, resources: Resources) -> Range | None:
-    """Tokens per second of one engine."""
+    """Return tokens per second of one engine; None if unknown."""
     if resources.tokens_per_s is not None:
         return Range(*(3 * [resources.tokens_per_s]))
     if not isfinite(rates.tokens_per_s.mean):
@@ -233,7 +236,7 @@ def _summed(parts: Sequence[Cost]) -> Cost:
 
     def total(term: str) -> Range | None:
         ranges: list[Range | None] = [getattr(part, term) for part in parts]
-        known = [one for one in ranges if one is not None]
+        known = [term for term in ranges if term is not None]
         return reduce(Range.__add__, known) if known and len(known) == len(ranges) else None
 
     terms = [field.name for field in fields(Cost) if field.name != "samples"]
@@ -241,7 +244,7 @@ def _summed(parts: Sequence[Cost]) -> Cost:
 
 
 def _whole(cost: Cost, resources: Resources) -> Cost:
-    """Add what there is once, however many parts: an empty record, and the wall time of all."""
+    """Add what occurs once per run: an empty record, and the wall time."""
     if cost.disk_bytes is not None:
         cost = replace(cost, disk_bytes=cost.disk_bytes.times(1, _EMPTY_RECORD_BYTES))
     if cost.engine_hours is None or cost.grading_cpu_hours is None:
@@ -255,7 +258,7 @@ def _whole(cost: Cost, resources: Resources) -> Cost:
 
 
 def _cells(store: Store) -> tuple[dict[str, pd.DataFrame], float]:
-    """Means of each problem by policy, and the bytes that a sample takes beside its text."""
+    """Return the means of each problem by policy, and the bytes that a sample takes beside its text."""
     cells = store.cell_costs()
     if cells.empty:
         raise CostError(f"{store.path.parent} has no samples yet: measure on a run that has some")
@@ -265,7 +268,7 @@ def _cells(store: Store) -> tuple[dict[str, pd.DataFrame], float]:
 
 
 def _rates(cells: list[pd.DataFrame], times: pd.DataFrame, row_bytes: float) -> Rates:
-    """Rates of the cells (means over samples) of some policies."""
+    """Return the rates of some policies, from the means of their cells."""
 
     def spread(column: str) -> Spread:
         by_problem = pd.concat([one.set_index("problem")[column] for one in cells], axis=1, sort=False)
@@ -288,7 +291,7 @@ def _rates(cells: list[pd.DataFrame], times: pd.DataFrame, row_bytes: float) -> 
 
 
 def _spread(values_PM: Floats) -> Spread:
-    """Mean and deviations of the means of cells; cells that nobody knows are left out."""
+    """Return mean and deviations of the means of cells; unknown ones are left out."""
     known_PM = np.isfinite(values_PM)
     if not known_PM.any():
         return Spread(nan, nan, 0)
@@ -300,7 +303,7 @@ def _spread(values_PM: Floats) -> Spread:
 
 
 def _throughput_of(times: pd.DataFrame, busy_s: float) -> Spread:
-    """Tokens per second of a run's samples, each taken to come evenly from its request on; and over slices of time."""
+    """Return tokens per second, overall and over slices of time; each sample's tokens are spread over its request."""
     if busy_s <= 0:
         return Spread(nan, nan, 0)
     ends, seconds, tokens = (times[column].to_numpy(float) for column in ("created", "seconds", "completion_tokens"))
@@ -313,7 +316,7 @@ def _throughput_of(times: pd.DataFrame, busy_s: float) -> Spread:
 
 
 def _slices(starts: Floats, ends: Floats) -> list[float]:
-    """Times that cut the busy time into equal slices."""
+    """Return the times that cut the busy time into equal slices."""
     starts, ends = _busy(starts, ends)
     busy = np.concatenate([[0.0], np.cumsum(ends - starts)])
     wanted = np.linspace(0, busy[-1], _SLICES + 1)
@@ -322,14 +325,14 @@ def _slices(starts: Floats, ends: Floats) -> list[float]:
 
 
 def _busy_s(times: pd.DataFrame) -> float:
-    """Seconds in which at least one request was under way."""
+    """Return the seconds in which at least one request was under way."""
     ends = times["created"].to_numpy(float)
     starts, ends = _busy(ends - times["seconds"].to_numpy(float), ends)
     return float((ends - starts).sum())
 
 
 def _busy(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:
-    """The union of intervals, as intervals that lie apart, in order."""
+    """Return the union of intervals, as disjoint intervals in order."""
     order = np.argsort(starts, kind="stable")
     starts, ends = starts[order], np.maximum.accumulate(ends[order])
     is_first = np.concatenate([[True], starts[1:] > ends[:-1]])[: len(starts)]

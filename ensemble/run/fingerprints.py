@@ -1,7 +1,7 @@
-"""Whether a run is gone on with by the experiment that planned it, and if not, what has changed since.
+"""The identity of a run, and the check that a resumed run matches the experiment that planned it.
 
-Samples and verdicts of two different things must never stand in one record. What they depend on is
-`Inputs.identity`, hashes for the most part: this module keeps what it takes to name a difference, and names it.
+Samples and verdicts of two different experiments must never meet in one record. The identity is everything that they
+depend on, mostly as hashes; hashes of single problems are stored beside it, so that a difference can be named.
 """
 
 import json
@@ -12,34 +12,56 @@ from pathlib import Path
 from typing import Any
 
 from alphamix.ensemble.experiment.config import ExperimentError
-from alphamix.ensemble.experiment.resolved import Inputs
+from alphamix.ensemble.experiment.resolved import SamplingInputs
 from alphamix.ensemble.store import Store
 from alphamix.grading.problems import fingerprint
 from alphamix.grading.types import Problem
+from alphamix.policies.registry import Registry
 
 _PROBLEMS = "problem_hashes"
-"""Key of what older runs do not hold: a short hash of each problem, by which a changed one is found."""
+"""Key of a short hash of each problem, by which a changed one is found. Runs of early versions lack it."""
 _DIGITS = 12
-_MOST_NAMED = 4
-_LONGEST = 60
-"""Characters of a value that are shown."""
+_MAX_NAMED = 4
+"""Changes that one error shows."""
+_MAX_SHOWN_CHARACTERS = 60
+"""Length of the longest value that an error shows."""
+
+_SAMPLES_DO_NOT_DEPEND_ON = {
+    *("concurrency", "choices", "samples"),
+    *("first_byte_timeout_s", "idle_timeout_s", "deadline_s"),
+}
+"""Keys of `sampling` that may change when a run is resumed."""
+
+
+def identity(inputs: SamplingInputs) -> dict[str, str]:
+    """Return everything that samples and verdicts depend on, by name."""
+    sampling = inputs.section.model_dump(mode="json", exclude=_SAMPLES_DO_NOT_DEPEND_ON)
+    registry = inputs.registry
+    engine = registry.engine.name
+    return {
+        "problems": fingerprint(inputs.problems),
+        # Runs of early versions do not name their engine: it was always this one.
+        **({"engine": engine} if engine != "transformers" else {}),
+        **{f"sampling.{key}": json.dumps(value) for key, value in sampling.items()},
+        **{f"policies.{name}": registry.fingerprint(name) for name in registry.names},
+    }
 
 
 def problem_hashes(problems: Sequence[Problem]) -> dict[str, str]:
-    """What is kept with a plan beside `Inputs.identity`, so that a problem that has changed can be named."""
+    """Return what is stored with a plan beside its identity, so that a changed problem can be named."""
     return {_PROBLEMS: json.dumps(_hashes(problems))}
 
 
-def check_unchanged(store: Store, inputs: Inputs, now: Mapping[str, str]) -> None:
-    """Refuse to go on with a run whose plan was made from something else.
+def check_unchanged(store: Store, inputs: SamplingInputs, now: Mapping[str, str]) -> None:
+    """Check that a resumed run matches the experiment that planned it.
 
     Args:
         store: the run's record, with a plan.
-        inputs: what it is to be gone on with.
-        now: their identity.
+        inputs: of the experiment that resumes it.
+        now: the identity of these inputs.
 
     Raises:
-        ExperimentError: names each thing that changed, with its value then and now where that is short.
+        ExperimentError: names each change, with the value then and now where that is short.
     """
     planned = store.about()
     before = planned.pop(_PROBLEMS, None)
@@ -53,14 +75,14 @@ def check_unchanged(store: Store, inputs: Inputs, now: Mapping[str, str]) -> Non
             hashes = dict.fromkeys(dict.fromkeys(problem for _, problem in store.cells()), "")
             changes.append(_change_of_problems(json.loads(before) if before else hashes, inputs.problems))
         elif section == "policies":
-            changes.append(_change_of_policy(name, key in planned, key in now, store.path.parent, inputs))
+            changes.append(_change_of_policy(name, key in planned, key in now, store.path.parent, inputs.registry))
         else:
             changes.append(_change(key, planned.get(key), now.get(key)))
-    named = "; ".join(changes[:_MOST_NAMED])
-    more = f"; and {len(changes) - _MOST_NAMED} more" if len(changes) > _MOST_NAMED else ""
+    named = "; ".join(changes[:_MAX_NAMED])
+    more = f"; and {len(changes) - _MAX_NAMED} more" if len(changes) > _MAX_NAMED else ""
     raise ExperimentError(
-        f"{store.path.parent} holds a run of something else ({named}{more}): restore what it was, give another "
-        "--output-dir, or remove that folder to start over"
+        f"{store.path.parent} holds a run of another experiment ({named}{more}): restore what has changed, give "
+        "another --output-dir, or remove that folder to start over"
     )
 
 
@@ -69,20 +91,22 @@ def _hashes(problems: Sequence[Problem]) -> dict[str, str]:
 
 
 def _change_of_problems(before: Mapping[str, str], problems: Sequence[Problem]) -> str:
-    """Say how problems differ; those of older runs are known by their names only, with empty hashes."""
+    """Describe how problems differ. Of runs of early versions only the names are known; their hashes are empty."""
     now = _hashes(problems)
     kinds = {
         "new": [name for name in now if name not in before],
         "missing": [name for name in before if name not in now],
         "changed": [name for name in now if before.get(name) and before[name] != now[name]],
     }
-    found = [_some(kind, names) for kind, names in kinds.items() if names]
+    changes = [_some(kind, names) for kind, names in kinds.items() if names]
     if len(before) != len(now):
-        found.insert(0, f"{len(before)} problems then, {len(now)} now")
-    if not found:
-        order = list(before) != list(now)
-        found = ["the problems are in another order" if order else "the statement or the tests of a problem changed"]
-    return ", ".join(found)
+        changes.insert(0, f"{len(before)} problems then, {len(now)} now")
+    if not changes:
+        is_reordered = list(before) != list(now)
+        changes = [
+            "the order of the problems changed" if is_reordered else "the statement or tests of a problem changed"
+        ]
+    return ", ".join(changes)
 
 
 def _some(kind: str, names: Sequence[str]) -> str:
@@ -90,24 +114,24 @@ def _some(kind: str, names: Sequence[str]) -> str:
     return f"problem {names[0]!r}{more} {'is' if len(names) == 1 else 'are'} {kind}"
 
 
-def _change_of_policy(name: str, was_planned: bool, is_there: bool, folder: Path, inputs: Inputs) -> str:
-    """Say how a policy differs from what the run's own file says of it."""
+def _change_of_policy(name: str, was_planned: bool, exists: bool, folder: Path, registry: Registry) -> str:
+    """Describe how a policy differs from the copy of the policies file in the run's folder."""
     if not was_planned:
         return f"policy {name!r} is new"
-    if not is_there:
+    if not exists:
         return f"policy {name!r} is missing"
     before: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         before = tomllib.loads((folder / "policies.toml").read_text(encoding="utf-8")).get("policies", {})
-    now: dict[str, Any] = inputs.registry.to_toml(folder)["policies"]
-    then_entries, now_entries = dict(_flat(before.get(name, {}))), dict(_flat(now[name]))
-    keys = [key for key in {**then_entries, **now_entries} if then_entries.get(key) != now_entries.get(key)]
-    if not before:  # it was killed before it wrote that file
+    now: dict[str, Any] = registry.to_toml(folder)["policies"]
+    old_entries, new_entries = dict(_flat(before.get(name, {}))), dict(_flat(now[name]))
+    keys = [key for key in {**old_entries, **new_entries} if old_entries.get(key) != new_entries.get(key)]
+    if not before:  # the run was killed before it wrote that file
         return f"policy {name!r} differs"
     if not keys:
         return f"policy {name!r} has other weights: files that it is made from have changed"
     return f"policy {name!r} differs: " + ", ".join(
-        _change(key, _text(then_entries, key), _text(now_entries, key)) for key in keys
+        _change(key, _text(old_entries, key), _text(new_entries, key)) for key in keys
     )
 
 
@@ -124,7 +148,7 @@ def _text(entries: Mapping[str, Any], key: str) -> str | None:
 
 
 def _change(key: str, before: str | None, now: str | None) -> str:
-    """Say what a value was and is, unless it is long."""
-    if max(len(before or ""), len(now or "")) > _LONGEST:
+    """Return the old and the new value, unless one is long."""
+    if max(len(before or ""), len(now or "")) > _MAX_SHOWN_CHARACTERS:
         return f"{key} differs"
-    return f"{key} was {before or 'not given'}, is {now or 'not given'}"
+    return f"{key} was {before or 'not given'}, is now {now or 'not given'}"

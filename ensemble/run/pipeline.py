@@ -1,6 +1,6 @@
-"""The whole way of one experiment: policies and problems in, a folder with samples, verdicts and a report out.
+"""An experiment from start to end: policies and problems in, a folder with samples, verdicts and a report out.
 
-This module joins the others and computes nothing itself. Run again on the same folder, it goes on where it was.
+This module joins the others and computes nothing itself. Called again on the same folder, it resumes the run.
 """
 
 import os
@@ -23,7 +23,7 @@ from alphamix.ensemble.interchange import count_outcomes
 from alphamix.ensemble.report.write import write_report
 from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.executor import Executor
-from alphamix.ensemble.run.fingerprints import check_unchanged, problem_hashes
+from alphamix.ensemble.run.fingerprints import check_unchanged, identity, problem_hashes
 from alphamix.ensemble.run.progress_events import RunObserver
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
 from alphamix.grading.judge.judge import Judge
@@ -33,30 +33,35 @@ from alphamix.grading.parallel.cluster import ClusterJudge
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: with an analysis, or with work still owed, counted by cause."""
+    """The end of a run: with an analysis, or with work still owed."""
 
     analysis: Analysis | None
     owed: Counter[str]
+    """Samples and verdicts that are owed, by cause."""
 
 
-def run(inputs: Inputs, folder: Path, monitor: RunObserver) -> Result:
+def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
     """Sample and grade what is owed, then analyse and report. The registry is closed at the end.
 
     Raises:
-        ExperimentError: the folder holds a run of something else.
-        StoreError: another process works on it.
+        ExperimentError: the folder holds a run of another experiment.
+        StoreError: another process is working on it.
         PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged safely here.
     """
-    plan.check(inputs)
-    with inputs.registry, _judge(inputs.experiment.grading) as judge:
+    plan.check(inputs.design)
+    registry = inputs.sampling.registry
+    with registry, _judge(inputs.experiment.grading) as judge:
         folder.mkdir(parents=True, exist_ok=True)
         with Store(folder / STORE_NAME) as store:
-            identity = inputs.identity()
-            _check_identity(store, inputs, identity)
-            write_text(folder / "policies.toml", tomli_w.dumps(inputs.registry.to_toml(folder)))
+            now = identity(inputs.sampling)
+            if store.about():
+                check_unchanged(store, inputs.sampling, now)
+            else:
+                store.plan([], now | problem_hashes(inputs.sampling.problems))
+            write_text(folder / "policies.toml", tomli_w.dumps(registry.to_toml(folder)))
             write_text(folder / "experiment.toml", tomli_w.dumps(_relocated(inputs, folder)))
-            write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
-            owed = _fill(store, inputs, judge, monitor)
+            write_json(folder / "manifest.json", _manifest(now, judge.describe()))
+            owed = _fill(store, inputs, judge, observer)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
 
@@ -81,61 +86,53 @@ def report(
 
     Args:
         store: the run's record.
-        inputs: what the run was about.
-        folder: made where it is missing.
-        judge: how verdicts came about.
-        verdict_set: which verdicts; None for the current ones.
+        inputs: of the run.
+        folder: made if it does not exist.
+        judge: the judge's description of itself.
+        verdict_set: verdicts to count; None for the current ones.
         level: coverage level at which a sample counts as accepted.
     """
-    experiment, registry = inputs.experiment, inputs.registry
+    experiment, design, registry = inputs.experiment, inputs.design, inputs.sampling.registry
     counted = count_outcomes(store, level, verdict_set=verdict_set)
-    # The record keeps the order in which policies were planned first; costs and arms have that of the experiment.
-    outcomes = counted.select(policies=counted.rows(registry.names))
-    alphas = {name: registry.alpha(name) for name in registry.names}
-    forgeable = [problem.id for problem in inputs.problems if problem.is_forgeable]
-    arms = plan.known_arms(inputs, store)
+    # The record has the order in which policies were first planned; costs and arms have that of the experiment.
+    outcomes = counted.select(policies=counted.rows(design.policies))
+    alphas = {name: registry.alpha(name) for name in design.policies}
+    forgeable = [problem.id for problem in inputs.sampling.problems if problem.is_forgeable]
+    arms = plan.known_arms(design, store)
     if arms is None:
         raise ExperimentError(
-            f"{store.path.parent} does not know yet what samples cost: `alphamix resume` goes on with it"
+            f"{store.path.parent} has not measured yet what samples cost: continue the run with `alphamix resume`"
         )
     current = next(one.name for one in store.verdict_sets() if one.is_current)
-    is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # what adaptive arms drew rests on these verdicts
-    played = plan.played_arms(store, inputs, arms, outcomes, experiment.analysis.resampling) if is_own else {}
+    is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # adaptive arms drew because of these verdicts
+    played = plan.played_arms(store, design, arms, outcomes, experiment.analysis.resampling) if is_own else {}
     analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)
     write_report(analysis, folder, experiment.name, judge, num_owed(store))
     return analysis
 
 
 def num_owed(store: Store) -> int:
-    """Count planned slots that have no sample, or a sample without a verdict of the run's own."""
+    """Count the planned slots that have no verdict of the run's own, with or without a sample."""
     progress = store.progress()
     return int((progress["planned"] - progress["graded"]).sum())
 
 
-def _check_identity(store: Store, inputs: Inputs, identity: dict[str, str]) -> None:
-    """Make sure that what the record holds is of this very experiment; its budget and its arms may grow."""
-    if store.about():
-        check_unchanged(store, inputs, identity)
-    else:
-        store.plan([], identity | problem_hashes(inputs.problems))
-
-
-def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, monitor: RunObserver) -> Counter[str]:
+def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, observer: RunObserver) -> Counter[str]:
     """Draw what is owed, stage after stage; return what is still owed, counted by cause."""
     while True:
-        owed = Executor(store, inputs, judge, monitor).fill()
-        if owed or not plan.extend(store, inputs):
+        owed = Executor(store, inputs.sampling, inputs.design.budget.run.limits, judge, observer).fill()
+        if owed or not plan.extend(store, inputs.design):
             return owed
 
 
 def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
-    """The experiment in the form that `alphamix run` reads, its paths relative to the run's folder."""
+    """Return the experiment in the form that `alphamix run` reads, with paths relative to the run's folder."""
     table = inputs.experiment.to_toml()
     table["problems"]["file"] = os.path.relpath(inputs.experiment.problems.file, folder)
-    # The policies file beside it has sweeps written out, and also what merges rest on, which need not be sampled.
-    table["policies"] = {"file": "policies.toml", "use": list(inputs.registry.names)}
-    table["allocation"]["policies"] = list(inputs.members)
-    table["allocation"]["weights"] = {name: dict(shares) for name, shares in inputs.weights.items()}
+    # The policies file beside it has sweeps written out, and contains the sources of merges, which need not be sampled.
+    table["policies"] = {"file": "policies.toml", "use": list(inputs.design.policies)}
+    table["allocation"]["policies"] = list(inputs.design.members)
+    table["allocation"]["weights"] = {name: dict(shares) for name, shares in inputs.design.weights.items()}
     return table
 
 

@@ -1,6 +1,6 @@
-"""Work that runs side by side: each lane is a thread that works through an iterator, all lanes fill one queue.
+"""Threads that each work through an iterator and put its items into one queue.
 
-Knows nothing of what the work is. Whoever takes from the queue says so, and a lane that is far ahead waits.
+They know nothing of the items. The consumer reports each item that it has taken, and a thread that is far ahead waits.
 """
 
 import threading
@@ -16,17 +16,17 @@ _SECONDS_TO_STOP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ProducerEnded:
-    """The last thing that a lane puts; `error` is what ended it before its time."""
+    """The last item of a thread; `error` is the exception that ended it early, if any."""
 
     error: BaseException | None
 
 
 class ProducerThreads(Generic[T]):
-    """Lanes that put their items, and at last a `ProducerEnded`, where they are told.
+    """Threads that put their items, and finally a `ProducerEnded`, into a queue.
 
     Args:
-        put: takes the items, from any thread, at once.
-        ahead: items that may be put and not yet be taken, over all lanes.
+        put: takes an item without waiting, from any thread.
+        ahead: maximum number of items, over all threads, that were put and not yet taken.
     """
 
     def __init__(self, put: Callable[[T | ProducerEnded], None], ahead: int) -> None:
@@ -39,20 +39,20 @@ class ProducerThreads(Generic[T]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop all lanes at their next item; one that waits long for its next is left behind."""
+        """Stop each thread at its next item; a thread that is stuck before it is left behind (it is a daemon)."""
         self._stopped.set()
         for thread in self._threads:
             self._ahead.release()
             thread.join(_SECONDS_TO_STOP)
 
     def start(self, items: Generator[T]) -> None:
-        """Begin to work through items in a new thread, and close their generator there."""
+        """Work through a generator in a new thread, and close it there."""
         thread = threading.Thread(target=self._run, args=(items,), daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def taken(self) -> None:
-        """Say that an item was taken."""
+        """Report that an item was taken."""
         self._ahead.release()
 
     def _run(self, items: Generator[T]) -> None:
@@ -64,6 +64,6 @@ class ProducerThreads(Generic[T]):
                     if self._stopped.is_set():
                         break
                     self._put(item)
-        except BaseException as caught:  # raised again by whoever takes the items
+        except BaseException as caught:  # the consumer raises it again
             error = caught
         self._put(ProducerEnded(error))

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: what has just happened, and what it cost. Showing it is the watcher's matter."""
+"""Events of a run for those who display it: what has just happened, and what it cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,51 +12,63 @@ from alphamix.grading.types import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What samples cost, in each currency of a budget."""
+    """Cost of samples, in each currency of a budget."""
 
     samples: int
     tokens: int
-    """Of completions."""
+    """Completion tokens."""
     seconds: float
-    """That engines took, as they tell of each sample."""
+    """Seconds of engines, as they report for each sample."""
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(self.samples + other.samples, self.tokens + other.tokens, self.seconds + other.seconds)
 
     def of(self, currency: Currency) -> float:
-        """The cost in one currency."""
+        """Return the cost in one currency."""
         return {"samples": self.samples, "tokens": self.tokens, "seconds": self.seconds}[currency]
 
 
 class Cap(NamedTuple):
-    """What a whole run may spend."""
+    """Spend limit of a whole run."""
 
     total: float
     currency: Currency
 
 
-class RunObserver(Protocol):
-    """Watches a run. Each call says what has just happened."""
-
-    def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
-        """Say what is planned and was done before, as `Store.progress` counts it, and what may be spent if that is
-        less than the plan. Said again when the plan has grown."""
-        ...
-
-    def began(self, policy: str) -> None:
-        """Say that a policy is asked from now on; several are at a time."""
-        ...
-
-    def ended(self, policy: str) -> None:
-        """Say that a policy is asked no further, whether or not it still owes samples."""
-        ...
-
-    def sampled(self, policy: str, spent: Spent) -> None:
-        """Count new samples and what they cost."""
-        ...
+class VerdictObserver(Protocol):
+    """Watches verdicts come in."""
 
     def graded(self, verdicts: Sequence[Verdict]) -> None:
         """Count new verdicts."""
+        ...
+
+
+class GradingObserver(VerdictObserver, Protocol):
+    """Watches grading where nothing is sampled."""
+
+    def begin(self, planned: int, graded: int) -> None:
+        """Announce how many samples there are, and how many of them already have a verdict."""
+        ...
+
+
+class RunObserver(VerdictObserver, Protocol):
+    """Watches a run. Each call says what has just happened."""
+
+    def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
+        """Announce what is planned and done already, as counted by `Store.progress`, and the spend limit if there is
+        one. Called again when the plan has grown."""
+        ...
+
+    def began(self, policy: str) -> None:
+        """Announce that a policy is sampled from now on; several may be at a time."""
+        ...
+
+    def ended(self, policy: str) -> None:
+        """Announce that a policy is sampled no further, whether or not it still owes samples."""
+        ...
+
+    def sampled(self, policy: str, spent: Spent) -> None:
+        """Count new samples and their cost."""
         ...
 
 

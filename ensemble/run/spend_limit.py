@@ -1,31 +1,36 @@
-"""What a whole run may still spend, shared by all that spend it.
+"""The spend limit of a run, shared by all threads that sample.
 
-Nobody knows what a sample costs before it is there. So samples are granted by what those of the same policy have cost
-on average, half of what is affordable at a time: each grant corrects the one before, and the limit is met within the
-last few samples.
+The cost of a sample is known only afterwards. So samples are granted by the mean cost of earlier ones of the same
+policy, half of what is affordable at a time: each grant corrects the one before, and the limit is met within the last
+few samples.
 """
 
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from math import inf
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
+from alphamix.ensemble.experiment.resolved import SamplingInputs
 from alphamix.ensemble.run.progress_events import Cap
+from alphamix.ensemble.store import Store
 
 _FEW = 64
-"""Samples that are granted at once when no more are affordable (to halve on would only keep engines waiting), and to a
-policy whose costs are not known yet."""
+"""Number of samples that is not halved any further (engines would only wait), and the first grant of a policy whose
+costs are unknown."""
 _TRUSTED = 4
-"""Samples that are granted for each whose costs are known: a few cheap ones at first do not make all others cheap."""
+"""Samples granted for each one whose costs are known: a few cheap ones at first do not make all others cheap."""
+_FIRST_BY_TIME = 32
+"""Number of samples that a limit in seconds is assumed to pay for until the duration of one is known."""
 
 
 class SpendLimit:
-    """Limits of a run, and what of them is left. Threads may share it.
+    """Limits of a run, and what is left of them. Threads may share it.
 
     Args:
-        limits: by currency; none means no limit.
+        limits: by currency; empty means unlimited.
         spent: so far, by policy, in every currency.
-        at_first: what a sample costs at most, in every currency: what it is taken to cost before one is known.
+        at_first: assumed cost of a sample before any is known, in every currency: the most it can be.
     """
 
     def __init__(
@@ -38,16 +43,18 @@ class SpendLimit:
         self._spent = {policy: dict(costs) for policy, costs in spent.items()}
         self._at_first = at_first
         self._granted: Counter[str] = Counter()
-        """Samples of each policy that were granted and have not come yet."""
+        """Samples of each policy that were granted and have not arrived yet."""
         self._changed = threading.Condition()
 
     def grant(self, policy: str, wanted: int, *, whole: bool = False) -> int:
-        """Say how many of so many samples may be drawn now; 0 when the limit is met. Waits while that is open.
+        """Return how many of the wanted samples may be drawn now; 0 when the limit is met.
+
+        Waits while nothing is affordable but samples are still under way, since they may cost less than assumed.
 
         Args:
-            policy: whose samples.
-            wanted: samples.
-            whole: all or none of them, since they cannot be drawn apart.
+            policy: that is sampled.
+            wanted: number of samples.
+            whole: grant all of them or none, since they cannot be drawn separately.
         """
         if not self._limits:
             return wanted
@@ -63,7 +70,7 @@ class SpendLimit:
             return granted
 
     def settle(self, policy: str, samples: int, tokens: float = 0.0, seconds: float = 0.0, *, lost: int = 0) -> None:
-        """Say what granted samples of a policy have cost, and how many will not come."""
+        """Report the cost of granted samples of a policy, and how many will not arrive."""
         if not self._limits:
             return
         with self._changed:
@@ -75,43 +82,43 @@ class SpendLimit:
             self._changed.notify_all()
 
     def cap(self) -> Cap | None:
-        """The limit that is nearest to being met; None without any."""
+        """Return the limit that is nearest to being met; None if unlimited."""
         if not self._limits:
             return None
         with self._changed:
-            currency = max(self._limits, key=lambda one: self._total(one) / self._limits[one])
+            currency = max(self._limits, key=lambda currency: self._total(currency) / self._limits[currency])
             return Cap(self._limits[currency], currency)
 
     def exhausted(self, policy: str) -> str | None:
-        """Why a policy gets no more: all is spent, or too little is left for a whole batch; None without a limit."""
+        """Return why a policy gets no more samples; None if unlimited."""
         cap = self.cap()
         if cap is None:
             return None
         with self._changed:
             is_left, spent = self._affordable(policy) > 0, self._total(cap.currency)
         if is_left:
-            return f"what is left of budget.run.{cap.currency} = {cap.total:g} does not pay for a whole batch"
+            return f"the rest of budget.run.{cap.currency} = {cap.total:g} does not pay for a whole batch"
         return f"budget.run.{cap.currency} = {cap.total:g} is spent ({spent:,.6g} so far)"
 
     def _affordable(self, policy: str) -> int:
-        """Samples of a policy that are paid for, beyond all that is granted."""
+        """Return the number of samples of a policy that the limits pay for, beyond everything granted."""
         return min(self._affordable_in(currency, policy) for currency in self._limits)
 
     def _affordable_in(self, currency: Currency, policy: str) -> int:
-        promised = sum(number * self._cost(one, currency) for one, number in self._granted.items())
+        promised = sum(number * self._cost(name, currency) for name, number in self._granted.items())
         left = self._limits[currency] - self._total(currency) - promised
-        return max(0, int(left / self._cost(policy, currency) + 1e-9))
+        return max(0, int(left / self._cost(policy, currency) + 1e-9))  # a limit that is an exact multiple pays for all
 
     def _cost(self, policy: str, currency: Currency) -> float:
-        """Mean of its samples; before one is known that of the dearest policy."""
+        """Return the mean cost of a policy's samples; before one is known, that of the most expensive policy."""
         known = self._mean_cost(policy, currency)
         if known is None:
-            others = [cost for one in self._spent if (cost := self._mean_cost(one, currency)) is not None]
+            others = [cost for name in self._spent if (cost := self._mean_cost(name, currency)) is not None]
             return max(others, default=self._at_first[currency])
         return known
 
     def _known(self, policy: str) -> int:
-        """Samples of a policy whose costs are known."""
+        """Return the number of samples of a policy whose costs are known."""
         return int(self._spent.get(policy, {}).get("samples", 0))
 
     def _costs_are_certain(self) -> bool:
@@ -128,4 +135,27 @@ class SpendLimit:
 
 
 UNLIMITED = SpendLimit({}, {}, {})
-"""Of a run without limits."""
+"""The limit of a run that has none."""
+
+
+def limit_of_run(store: Store, inputs: SamplingInputs, limits: Mapping[Currency, float]) -> SpendLimit:
+    """Return what a run may still spend.
+
+    An embedded engine draws whole batches or nothing: its first batch must be affordable at the assumed cost, or no
+    cost would ever become known.
+    """
+    if not limits:
+        return UNLIMITED
+    section, registry = inputs.section, inputs.registry
+    is_embedded = not all(map(registry.is_remote, registry.names))
+    batch = section.batch_size if is_embedded else 1
+    at_first: dict[Currency, float] = {
+        "samples": 1,
+        "tokens": min(section.max_tokens, limits.get("tokens", inf) / batch),
+        "seconds": limits.get("seconds", 0.0) / max(_FIRST_BY_TIME, batch),
+    }
+    done = store.progress().rename(columns={"sampled": "samples"})[list(CURRENCIES)]
+    spent: dict[str, dict[Currency, float]] = {
+        str(policy): {currency: float(costs[currency]) for currency in CURRENCIES} for policy, costs in done.iterrows()
+    }
+    return SpendLimit(limits, spent, at_first)

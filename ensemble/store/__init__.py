@@ -1,6 +1,6 @@
 """The record of one run, in one SQLite file: every planned slot, its sample, its verdicts.
 
-`store` is what others use, `records` what goes in and comes out, `schema` the tables and older formats,
+`store` is what other rooms use, `rows` what goes in and comes out, `schema` the tables, `sql` the queries, and
 `connection` the file and its lock. Nothing here samples, grades or analyses.
 """
 

@@ -1,7 +1,7 @@
-"""The file of a run's record: who may write it, how it is opened where nothing may be written, and transactions.
+"""The file of a run's record: its lock, opening it in folders that may be read-only, and transactions.
 
-One process writes at a time, by a lock that the kernel lets go of however it ends; any number read meanwhile. A
-transaction is on disk whole or not at all; what a full disk refuses is one error that takes nothing back.
+One process writes at a time, under a lock that the kernel releases however the process ends; any number may read
+meanwhile. A transaction is on disk whole or not at all; a full disk raises an error and loses nothing already written.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from alphamix.ensemble.store.rows import StoreError
-from alphamix.ensemble.store.schema import prepare_for_reading, prepare_for_writing
+from alphamix.ensemble.store.schema import check_format, make_tables
 
 _SECONDS_BETWEEN_TRIES = 0.05
 _REFUSED_BY_THE_DISK = {
@@ -25,14 +25,14 @@ _REFUSED_BY_THE_DISK = {
 
 
 class StoreLostError(OSError):
-    """Nothing can be written any more (a full disk, say); what was written before is kept."""
+    """Nothing can be written any more (the disk is full, say); what was written before is kept."""
 
 
 def open_for_writing(path: Path, resources: ExitStack) -> sqlite3.Connection:
-    """Open a record, made or brought up to date where needed. It stays open, and locked, until `resources` closes.
+    """Open a record, made if it does not exist. It stays open, and locked, until `resources` closes.
 
     Raises:
-        StoreError: another process writes it, or it is no record.
+        StoreError: another process is writing it, its format is another, or it is not a record.
         StoreLostError: the folder cannot be written.
     """
     resources.enter_context(_sole_writer(path))
@@ -40,39 +40,41 @@ def open_for_writing(path: Path, resources: ExitStack) -> sqlite3.Connection:
         db = resources.enter_context(closing(_connect(path, "mode=rwc")))
         with _refusals_named(path):
             db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")  # a power cut may take the last commits back; a kill takes none
-            prepare_for_writing(db, path)
+            db.execute("PRAGMA synchronous=NORMAL")  # a power cut may undo the last commits; a kill undoes none
+            make_tables(db, path)
             db.execute("PRAGMA foreign_keys=ON")
         return db
 
 
 def open_for_reading(path: Path, resources: ExitStack) -> sqlite3.Connection:
-    """Open a record that may not be changed here, perhaps while another process writes it. Threads may share it.
+    """Open a record read-only, perhaps while another process writes it. Threads may share the connection.
 
-    Raises StoreError.
+    Raises:
+        StoreError: its format is another, or it is not a record.
     """
     with _errors_named(path):
         db = resources.enter_context(closing(_connect(path, "mode=ro")))
         try:
             db.execute("SELECT COUNT(*) FROM sqlite_master")
         except sqlite3.OperationalError:
-            # A reader needs files beside the record for its locks, and here it may not make them.
+            # SQLite locks a reader through files beside the record, which it may not make in this folder.
             log = path.with_name(f"{path.name}-wal")
             if log.exists() and log.stat().st_size:
                 raise StoreError(
-                    f"{path} was cut off, and cannot be made whole in a folder that cannot be written: copy it, "
-                    f"together with {log.name}, to a folder of yours"
+                    f"{path} was interrupted, and cannot be repaired in a folder that is not writable: copy it, "
+                    f"together with {log.name}, to a folder that you can write to"
                 ) from None
             db = resources.enter_context(closing(_connect(path, "mode=ro&immutable=1")))
-        prepare_for_reading(db, path)
+        check_format(db, path)
         return db
 
 
 @contextmanager
 def transaction(db: sqlite3.Connection, path: Path) -> Generator[None]:
-    """Do all writes of a block, or none; inside another such block they are part of that.
+    """Do all writes of a block, or none; inside another such block they are part of it.
 
-    Raises StoreLostError where the disk refuses.
+    Raises:
+        StoreLostError: the disk refuses.
     """
     if db.in_transaction:
         yield
@@ -83,7 +85,7 @@ def transaction(db: sqlite3.Connection, path: Path) -> Generator[None]:
             yield
             db.execute("COMMIT")
         except BaseException:
-            if db.in_transaction:  # a full disk may have ended it already
+            if db.in_transaction:  # SQLite itself rolls back on a full disk
                 with suppress(sqlite3.OperationalError):
                     db.execute("ROLLBACK")
             raise
@@ -91,7 +93,7 @@ def transaction(db: sqlite3.Connection, path: Path) -> Generator[None]:
 
 @contextmanager
 def snapshot(db: sqlite3.Connection) -> Generator[None]:
-    """Read the same state throughout a block, whatever others write meanwhile."""
+    """Read the same state throughout a block, whatever other processes write meanwhile."""
     db.execute("BEGIN")
     try:
         yield
@@ -110,8 +112,8 @@ def _errors_named(path: Path) -> Generator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise StoreError(
-            f"{path} cannot be opened as a run's record ({error}): name a run's folder, or remove the file "
-            "if it is damaged"
+            f"{path} cannot be opened as a run's record ({error}): give a run's folder, or remove the file if it is "
+            "damaged"
         ) from error
 
 
@@ -126,7 +128,7 @@ def _refusals_named(path: Path) -> Generator[None]:
 
 
 def is_at_work(path: Path) -> bool:
-    """Say whether a process has a record open for writing now."""
+    """Return whether a process has a record open for writing now."""
     try:
         file = os.open(_lock_of(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -146,7 +148,7 @@ def _lock_of(path: Path) -> Path:
 
 @contextmanager
 def _sole_writer(path: Path) -> Generator[None]:
-    """Hold a lock that the kernel lets go of however this process ends."""
+    """Hold a lock that the kernel releases however this process ends."""
     try:
         file = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -160,7 +162,7 @@ def _sole_writer(path: Path) -> Generator[None]:
 
 
 def _locked(file: int) -> bool:
-    """Lock a file; more than one try, since `is_at_work` locks it for an instant."""
+    """Try to lock a file, several times, since `is_at_work` locks it for an instant."""
     for last in (False, False, False, True):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,12 +1,10 @@
-"""What goes into a run's record and comes out: slots, samples, verdicts, and how they stand in rows.
+"""What a run's record stores, and its conversion to and from rows: slots, samples and verdicts.
 
-Texts are compressed one by one with Zstandard, so that each can be read alone. Format 2 had them in zlib's form: such
-texts stay as they are, and are told apart by how they begin.
+Texts are compressed one by one with Zstandard, so that each can be read alone.
 """
 
 import json
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
@@ -20,18 +18,16 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_ZSTANDARD = b"\x28\xb5\x2f\xfd"
-"""How each of its frames begins (RFC 8878, section 3.1.1); zlib's begin with 0x78."""
 _LEVEL = 3
 
 
 class StoreError(EnsembleError):
-    """A run's record cannot be used as asked: the message says why, then what to do."""
+    """A run's record cannot be used as requested: the message says why, then what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One numbered place for one sample of one policy at one problem."""
+    """The numbered place of one sample of a policy at a problem."""
 
     number: int
     policy: str
@@ -52,9 +48,9 @@ class Sample:
     created: float
     """Seconds since the epoch."""
     is_code: bool = False
-    """Whether the text is the program itself, and not a completion with a program in it (imported samples only)."""
+    """Whether the text is the program itself, not a completion that contains one (imported samples only)."""
     unknown: frozenset[str] = frozenset()
-    """Fields of the completion that nobody knows (imported samples only); they are 0."""
+    """Fields of the completion that are unknown, and therefore 0 (imported samples only)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +64,37 @@ class Graded:
 
 @dataclass(frozen=True, slots=True)
 class VerdictSet:
-    """One grading of a run's samples: the run's own, or a later one with other limits or checkers."""
+    """A named set of verdicts on a run's samples: the run's own, or a later one with other limits or checkers."""
 
     name: str
     about: Mapping[str, Any]
-    """What the samples were graded with."""
+    """What the verdicts depend on: the judge, the problems and the options."""
     created: float
     """Seconds since the epoch."""
     graded: int
-    """Verdicts so far."""
+    """Number of verdicts so far."""
     is_current: bool
-    """Whether outcomes are counted from it where no other is named."""
+    """Whether outcomes are counted from this set where none is named."""
 
 
 class Recent(NamedTuple):
-    """What came of a policy since a time. Times are in seconds since the epoch."""
+    """Samples of a policy that arrived since a given time. Times are in seconds since the epoch."""
 
     samples: int
     tokens: int
     began: float | None
-    """When the first of these samples was asked for; None if none came."""
+    """When the first of these samples was asked for; None if there are none."""
     last_sample: float
-    """When the last sample came, be it before that time."""
+    """When the last sample arrived, even if before the given time."""
     counted: int
-    """Samples of any time whose tokens are known."""
+    """Number of samples of any time whose tokens are known."""
 
 
 SAMPLE_COLUMNS = "finish_reason, prompt_tokens, completion_tokens, seconds, created, is_code"
 JUDGEMENT_COLUMNS = (
     "verdict, tests_passed, num_tests, first_failed_test, cpu_s, peak_rss_mb, message, forgeable, passed_tests"
 )
-"""The columns that hold a judgement, named as its fields and in their order."""
+"""The columns of a judgement, with the names and the order of its fields."""
 
 
 def sample_row(sample: Sample) -> tuple[Any, ...]:
@@ -123,7 +119,7 @@ def sample_of(slot: Slot, row: Sequence[Any], text: bytes) -> Sample:
 
 
 def judgement_row(judgement: Judgement) -> tuple[Any, ...]:
-    """Return `JUDGEMENT_COLUMNS` of a judgement; answers are kept only by whoever asks for them."""
+    """Return `JUDGEMENT_COLUMNS` of a judgement; the answers of its tests are not stored."""
     *plain, passed_tests, _answers = astuple(judgement)
     return *plain, None if passed_tests is None else json.dumps(passed_tests)
 
@@ -136,11 +132,10 @@ def judgement_of(row: Sequence[Any]) -> Judgement:
 
 
 def compress(text: str) -> bytes:
-    """Return a text as it is stored; half a surrogate pair is kept."""
+    """Return a text as it is stored; half a surrogate pair survives."""
     return zstd.compress(text.encode("utf-8", "surrogatepass"), _LEVEL)
 
 
 def decompress(stored: bytes) -> str:
     """Return the text that was stored."""
-    content = zstd.decompress(stored) if stored.startswith(_ZSTANDARD) else zlib.decompress(stored)
-    return content.decode("utf-8", "surrogatepass")
+    return zstd.decompress(stored).decode("utf-8", "surrogatepass")

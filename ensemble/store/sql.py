@@ -1,4 +1,4 @@
-"""What a run's record is asked, in SQL.
+"""The queries of a run's record, in SQL.
 
 Each query reads a table in the order of its key, and only the tables it needs: texts only where samples are read.
 `CROSS JOIN` fixes the order of the tables, as SQLite documents.
@@ -124,12 +124,12 @@ def tally(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFram
 
 
 def draws(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFrame:
-    """Whether each graded sample is accepted; see `Store.draws`."""
+    """Return whether each graded sample is accepted; see `Store.draws`."""
     return _accepted(db, DRAWS, level, verdict_set)
 
 
 def _accepted(db: sqlite3.Connection, query: str, level: float, verdict_set: int) -> pd.DataFrame:
-    tests_required(level, 1)  # an error inside SQL would lose its message
+    tests_required(level, 1)  # raise here: SQLite would hide the message of an error inside a query
 
     @cache
     def required(num_tests: int) -> int:

@@ -1,9 +1,8 @@
-"""One run's record, as everything else uses it.
+"""The record of one run, as all other rooms use it.
 
-What was asked for is on disk before it is asked for: slots are planned first, and what is missing is owed. Every
-write is one transaction, so a run killed at any moment has each sample whole or not at all. Samples are read a page
-at a time, so that writes may come between. What the run itself does concerns its own set of verdicts; what is
-counted from a run concerns the current set (`VerdictSet`).
+A slot is on disk before its sample is asked for; a slot without a sample is owed. Every write is one transaction, so a
+run that is killed at any moment has each sample whole or not at all. Samples are read a page at a time, so that writes
+may come between. A run itself works on its own set of verdicts; counts are made from the current set (`VerdictSet`).
 """
 
 import json
@@ -36,23 +35,25 @@ from alphamix.ensemble.store.schema import RUN_SET
 from alphamix.grading.types import Failure, Judgement, Verdict
 
 STORE_NAME = "run.sqlite"
-"""The record of a run inside its folder."""
+"""Name of the record inside a run's folder."""
 _PAGE = 256
-"""Samples that are read at once."""
+"""Number of samples that are read at once."""
 
 
 class Store:
-    """One run's record. Open it for writing in one process, and use it in one thread; others may read.
+    """The record of one run. One process may open it for writing, and use it in one thread; others may read.
+
+    Where a method takes a verdict set, None stands for the current one.
 
     Raises:
-        StoreError: another process writes it; its format is newer; it is no record.
-        StoreLostError: its folder cannot be written.
+        StoreError: another process is writing it, it has another format, or it is not a record.
+        StoreLostError: its folder is not writable.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, create: bool = True) -> None:
         self.path = path
         if (read_only or not create) and not path.is_file():
-            raise StoreError(f"{path.parent} holds no run: name the folder of one, or begin one with `alphamix run`")
+            raise StoreError(f"{path.parent} holds no run: give the folder of one, or start one with `alphamix run`")
         self._cells: dict[int, tuple[str, str]] = {}
         with ExitStack() as opening:
             self._db = (open_for_reading if read_only else open_for_writing)(path, opening)
@@ -65,76 +66,76 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let other processes in. Safe to call twice."""
+        """Close the file and release its lock. Safe to call twice."""
         self._resources.close()
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Read the same state throughout a block, whatever another process writes meanwhile."""
+        """Return a context manager in which all reads see one state, whatever another process writes meanwhile."""
         return snapshot(self._db)
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Do all writes of a block, or none."""
+        """Return a context manager whose writes are all done, or none."""
         return transaction(self._db, self.path)
 
     # The plan
 
     def about(self) -> dict[str, str]:
-        """What the plan was made from, as given to `plan`; empty before that."""
+        """Return what the plan was made from, as given to `plan`; empty before that."""
         return dict(self._db.execute("SELECT key, value FROM about"))
 
     def plan(self, slots: Iterable[Slot], about: Mapping[str, str]) -> None:
-        """Write down the first slots, all of fixed number, and what they were made from."""
+        """Store the first slots, all planned in advance, and what they were made from."""
         with self.transaction():
             self._db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
             self._add_slots(slots)
             self._db.execute(queries.FIX_ALL)
 
     def extend(self, slots: Iterable[Slot], fixed: Mapping[str, int]) -> None:
-        """Write down more slots, with numbers from `next_number` on.
+        """Store more slots, with numbers from `next_number` on.
 
         Args:
-            slots: none of them planned before.
-            fixed: by policy, so many of each of its cells are of fixed number; the others were planned because of what
-                had been drawn.
+            slots: none of which is stored yet.
+            fixed: by policy, the number of slots of each cell that were planned in advance; those beyond were planned
+                because of what had been drawn.
         """
         with self.transaction():
             self._add_slots(slots)
             self._db.executemany(queries.FIX, [(number, policy) for policy, number in fixed.items()])
 
     def next_number(self) -> int:
-        """The number of the first slot that is not planned."""
+        """Return the number that the next slot gets."""
         (last,) = self._db.execute("SELECT MAX(slot) FROM slots").fetchone()
         return 0 if last is None else last + 1
 
     def sizes(self) -> pd.DataFrame:
-        """How many slots of each cell are planned, and how many of these are of fixed number.
+        """Count the slots of each cell, and those of them that were planned in advance.
 
         Columns: `policy`, `problem`, `planned`, `fixed`, in the order of the plan.
         """
         return pd.read_sql_query(queries.SIZES, self._db)
 
     def cells(self) -> list[tuple[str, str]]:
-        """Every policy and problem that samples are planned of, in order."""
+        """Return every pair of policy and problem in the plan, in order."""
         return [(policy, problem) for _, policy, problem in self._db.execute(f"{queries.CELLS} ORDER BY cell")]
 
     def find(self, policy: str, problem: str, index: int) -> Slot | None:
-        """The slot of this name, if it is planned."""
+        """Return a slot; None if it is not planned."""
         try:
             rows = self._db.execute(queries.FIND, (policy, problem, index))
-        except UnicodeEncodeError:  # half a surrogate pair, which no name in a record holds
+        except (UnicodeEncodeError, OverflowError):  # half a surrogate pair or a number beyond SQLite's: never planned
             return None
         return next((self._slot(*row) for row in rows), None)
 
     def slots(self, policy: str) -> list[Slot]:
-        """All planned slots of a policy, in order."""
+        """Return all slots of a policy, in order."""
         return list(self._slots(queries.SLOTS, policy))
 
     def owed_slots(self, policy: str) -> Iterator[Slot]:
-        """Slots of a policy that have no sample yet, in order. Write nothing before the last has come."""
+        """Yield the slots of a policy that have no sample, in order. Nothing may be written until the last was read."""
         return self._slots(queries.OWED_SLOTS, policy)
 
     def owed(self, policy: str) -> set[int]:
-        """Numbers of the slots of a policy that have no sample yet."""
+        """Return the numbers of the slots of a policy that have no sample."""
         return {slot for (slot,) in self._db.execute(queries.OWED, (policy,))}
 
     # Samples
@@ -148,34 +149,34 @@ class Store:
             self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", texts)
 
     def samples(self) -> Iterator[Sample]:
-        """All samples, in the order of the plan."""
+        """Yield all samples, in the order of the plan."""
         return self._pages(queries.SAMPLES)
 
     def sample(self, slot: Slot) -> Sample | None:
-        """The sample in a slot, if it is there."""
+        """Return the sample in a slot; None if there is none."""
         return next(map(self._sample, self._db.execute(queries.SAMPLE, (slot.number,))), None)
 
     def samples_of(self, numbers: Sequence[int]) -> Iterator[Sample]:
-        """The samples in these slots, in this order."""
+        """Yield the samples in these slots, in this order."""
         for start in range(0, len(numbers), _PAGE):
             page = numbers[start : start + _PAGE]
             rows = self._db.execute(queries.SAMPLES_OF, (json.dumps(page),)).fetchall()
-            found = {row[0]: row for row in rows}
-            yield from (self._sample(found[number]) for number in page)
+            row_of_number = {row[0]: row for row in rows}
+            yield from (self._sample(row_of_number[number]) for number in page)
 
     # Verdicts
 
     def ungraded(self, verdict_set: str = RUN_SET) -> Iterator[Sample]:
-        """Samples that have no verdict in a set yet, in the order of the plan."""
+        """Yield the samples that have no verdict in a set, in the order of the plan."""
         return self._pages(queries.UNGRADED, self._set(verdict_set))
 
     def ungraded_numbers(self, verdict_set: str = RUN_SET) -> list[int]:
-        """Slots whose samples have no verdict in a set yet, those of one problem together."""
+        """Return the numbers of slots whose samples have no verdict in a set, grouped by problem."""
         rows = self._db.execute(queries.UNGRADED_NUMBERS, (self._set(verdict_set),))
         return [number for (number,) in rows]
 
     def add_verdicts(self, graded: Sequence[Graded], judge: str, verdict_set: str = RUN_SET) -> None:
-        """Store verdicts in a set, all of them or none, stamped with a description of the judge.
+        """Store verdicts in a set, all of them or none, with a description of the judge.
 
         A slot that already has a verdict in the set keeps it.
         """
@@ -190,12 +191,12 @@ class Store:
             )
 
     def verdict(self, slot: Slot, verdict_set: str | None = None) -> Judgement | None:
-        """What a set [the current] says of the sample in a slot, if it does."""
+        """Return the verdict of a set on the sample in a slot; None if there is none."""
         rows = self._db.execute(queries.VERDICT, (self._set(verdict_set), slot.number))
         return next(map(judgement_of, rows), None)
 
     def graded(self, verdict_set: str | None = None) -> Iterator[tuple[Graded, str]]:
-        """All verdicts of a set [the current], in the order of the plan, each with the description of its judge."""
+        """Yield all verdicts of a set, in the order of the plan, each with the description of its judge."""
         for number, cell, index, seed, failure, description, *row in self._db.execute(
             queries.GRADED, (self._set(verdict_set),)
         ):
@@ -203,20 +204,25 @@ class Store:
             yield Graded(self._slot(number, cell, index, seed), judgement, cause), description
 
     def judges(self, verdict_set: str | None = None) -> list[str]:
-        """Descriptions of the judges of a set [the current], first the one that gave most of its verdicts."""
+        """Return the descriptions of the judges of a set, the one with most verdicts first."""
         return [judge for (judge,) in self._db.execute(queries.JUDGES, (self._set(verdict_set),))]
 
     def verdict_sets(self) -> list[VerdictSet]:
-        """All sets of verdicts, the run's own first."""
+        """Return all sets of verdicts, the run's own first."""
         return [
             VerdictSet(name, json.loads(about), created, graded, bool(is_current))
             for name, about, created, graded, is_current in self._db.execute(queries.VERDICT_SETS)
         ]
 
     def add_verdict_set(self, name: str, about: Mapping[str, Any]) -> None:
-        """Begin a set of verdicts, or make sure that the one of this name is graded with the very same.
+        """Add a set of verdicts, unless the same set exists.
 
-        Raises StoreError where it is not: the message says what differs.
+        Args:
+            name: of the set.
+            about: what its verdicts depend on.
+
+        Raises:
+            StoreError: a set of this name depends on something else; the message says what differs.
         """
         known = {one.name: one.about for one in self.verdict_sets()}
         if name not in known:
@@ -230,7 +236,9 @@ class Store:
         differs = [key for key in {**before, **about} if before.get(key) != about.get(key)]
         if differs:
             changes = ", ".join(f"{key} {before.get(key)!r}, now {about.get(key)!r}" for key in differs)
-            raise StoreError(f"the verdicts {name!r} were begun with other options ({changes}): give another --set")
+            raise StoreError(
+                f"the verdicts {name!r} were begun with other options ({changes}): give another --verdict-set"
+            )
 
     def use_verdict_set(self, name: str) -> None:
         """Make a set the current one."""
@@ -242,70 +250,78 @@ class Store:
     # Counts
 
     def verdicts(self, verdict_set: str | None = None) -> pd.DataFrame:
-        """One row per verdict of a set [the current], in the order of the plan, with the sample's cost."""
+        """Return one row per verdict of a set, in the order of the plan, with the sample's cost."""
         return pd.read_sql_query(queries.VERDICTS, self._db, params=(self._set(verdict_set),))
 
     def tally(self, level: float = 1.0, verdict_set: str | None = None) -> pd.DataFrame:
-        """Count verdicts of a set [the current] per policy and problem, in the order of the plan.
+        """Count verdicts of a set per policy and problem, in the order of the plan.
 
         Columns: `policy`, `problem`, `n`, `c`, one per failure class, and means per sample of `tokens` and `seconds`.
-        A sample counts in c if it clears the coverage level, and in its failure class otherwise. Samples beyond the
-        fixed number of a cell are not counted: they were drawn because of what had been drawn.
+        A sample counts in c if it clears the coverage level, and in its failure class otherwise. Samples that were not
+        planned in advance are left out: they were drawn because of earlier verdicts, and would bias c/n.
 
-        Raises GradingError where the level is not above 0 and at most 1.
+        Raises:
+            GradingError: the level is not above 0 and at most 1.
         """
         return queries.tally(self._db, level, self._set(verdict_set))
 
     def draws(self, level: float = 1.0, verdict_set: str | None = None) -> pd.DataFrame:
-        """Whether each sample with a verdict in a set [the current] clears a coverage level, in the order of the plan.
+        """Return whether each graded sample of a set clears a coverage level, in the order of the plan.
 
         Columns: `policy`, `problem`, `sample_index`, `accepted`.
 
-        Raises GradingError as `tally`.
+        Raises:
+            GradingError: the level is not above 0 and at most 1.
         """
         return queries.draws(self._db, level, self._set(verdict_set))
 
     def mean_costs(self, samples: int) -> pd.DataFrame:
-        """What a sample of each policy costs, by the first samples of each cell, as the mean over problems.
+        """Return the mean cost of a sample of each policy, over the first samples of each cell, averaged over problems.
 
         Columns: `tokens`, `seconds`; null where unknown.
         """
         return pd.read_sql_query(queries.COSTS, self._db, params=(samples,), index_col="policy")
 
     def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
-        """Per policy: slots planned, sampled and graded (in a set), completion tokens and seconds of engines so far."""
+        """Count per policy slots, samples, verdicts of a set, completion tokens and seconds of engines.
+
+        Columns: `planned`, `sampled`, `graded`, `tokens`, `seconds`.
+        """
         return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
 
     def cell_costs(self, verdict_set: str | None = None) -> pd.DataFrame:
-        """What samples took, per policy and problem that has any, in the order of the plan.
+        """Return the mean cost of samples per policy and problem that has any, in the order of the plan.
 
-        Columns: `policy`, `problem`, `n` samples, and means over those that tell it of `prompt_tokens`,
-        `completion_tokens`, `seconds`, `text_bytes` (compressed) and `cpu_s` (of the current verdicts, or a set's).
+        Columns: `policy`, `problem`, `n` samples, and means over those where it is known of `prompt_tokens`,
+        `completion_tokens`, `seconds`, `text_bytes` (compressed) and `cpu_s` (of the set's verdicts).
         """
         table = pd.read_sql_query(queries.CELL_COSTS, self._db, params=(self._set(verdict_set),))
         return table.drop(columns="cell")
 
     def times(self, policy: str | None = None) -> pd.DataFrame:
-        """When the samples (of one policy) came that tell `seconds` and `completion_tokens`; in order of `created`."""
+        """Return `created`, `seconds` and `completion_tokens` of samples where they are known, in order of time.
+
+        Samples are of one policy, or without a name of all.
+        """
         return pd.read_sql_query(queries.TIMES, self._db, params=(policy,))
 
     def size(self) -> int:
-        """Bytes of the record, as it is once all writes are merged into its file."""
+        """Return the size of the record in bytes, once all writes are merged into its file."""
         (pages,), (page_bytes,) = (
             self._db.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
         )
         return pages * page_bytes
 
     def recent(self, since: float) -> dict[str, Recent]:
-        """What came since a time, in seconds since the epoch, of each policy that has samples."""
+        """Return what arrived of each policy that has samples since a time, in seconds since the epoch."""
         return {policy: Recent(*row) for policy, *row in self._db.execute(queries.RECENT, {"since": since})}
 
     def verdict_counts(self, verdict_set: str = RUN_SET) -> dict[str, Counter[Verdict]]:
-        """How many verdicts of each kind a set has, per policy that has any."""
-        found: defaultdict[str, Counter[Verdict]] = defaultdict(Counter)
+        """Count the verdicts of a set by kind, per policy that has any."""
+        counts: defaultdict[str, Counter[Verdict]] = defaultdict(Counter)
         for policy, verdict, count in self._db.execute(queries.VERDICT_COUNTS, (self._set(verdict_set),)):
-            found[policy][Verdict(verdict)] = count
-        return dict(found)
+            counts[policy][Verdict(verdict)] = count
+        return dict(counts)
 
     # How rows become records
 
@@ -333,22 +349,22 @@ class Store:
         return sample_of(self._slot(number, cell, index, seed), rest, text)
 
     def _slot(self, number: int, cell: int, index: int, seed: int) -> Slot:
-        if not self._cells:  # names are read once and shared by all slots
+        if not self._cells:  # names are read once, so that all slots share the same strings
             self._cells = {cell: (policy, problem) for cell, policy, problem in self._db.execute(queries.CELLS)}
         return Slot(number, *self._cells[cell], index, seed)
 
     def _set(self, name: str | None) -> int:
-        """Number of a set of verdicts; of the current one without a name."""
+        """Return the number of a set of verdicts: of the current one if `name` is None."""
         numbers: dict[str, int] = {}
         for number, known, is_current in self._db.execute("SELECT verdict_set, name, is_current FROM verdict_sets"):
             numbers[known] = number
             if known == name or (name is None and is_current):
                 return number
-        raise StoreError(f"{self.path} has no verdicts named {name!r}: name one of {', '.join(numbers)}")
+        raise StoreError(f"{self.path} has no verdicts named {name!r}: give one of {', '.join(numbers)}")
 
 
 def _slot_rows(slots: Iterable[Slot], cells: dict[tuple[str, str], int]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the rows of slots, and number their cells in passing."""
+    """Yield the rows of slots, and number new cells on the way."""
     for slot in slots:
         cell = cells.setdefault((slot.policy, slot.problem), len(cells))
         yield slot.number, cell, slot.index, slot.seed

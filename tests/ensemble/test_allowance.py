@@ -64,7 +64,7 @@ def test_all_or_none():
     assert allowance.grant("a", 70, whole=True) == 70
     allowance.settle("a", 70)
     assert allowance.grant("a", 31, whole=True) == 0
-    assert allowance.exhausted("a") == "what is left of budget.run.samples = 100 does not pay for a whole batch"
+    assert allowance.exhausted("a") == "the rest of budget.run.samples = 100 does not pay for a whole batch"
     assert allowance.grant("a", 30, whole=True) == 30
 
 

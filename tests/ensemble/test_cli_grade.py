@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from alphamix.ensemble import cli
-from alphamix.ensemble.cli.commands import doctor, grade
-from alphamix.ensemble.interchange.samples_jsonl import SampleKey
-from alphamix.ensemble.interchange.verdicts_jsonl import VerdictFile, VerdictsLostError
+from alphamix.ensemble.cli.commands import doctor
+from alphamix.ensemble.interchange.record_schema import SampleKey
+from alphamix.ensemble.interchange.verdict_file import VerdictFile, VerdictsLostError
+from alphamix.ensemble.run import grading_loop
 from alphamix.grading.errors import GradingError
 from alphamix.grading.parallel.batch import Judged, JudgedChunk
 from alphamix.grading.sandbox import machine
@@ -203,7 +204,7 @@ def test_one_writer_at_a_time(run: Run, folder: Path, capsys: pytest.CaptureFixt
 def test_failures_of_the_judge_are_owed_and_not_written(
     run: Run, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = grade.judge_all
+    real = grading_loop.judge_all
 
     def strike(*given: Any) -> Iterator[JudgedChunk]:
         for judged, audit in real(*given):
@@ -212,7 +213,7 @@ def test_failures_of_the_judge_are_owed_and_not_written(
                 [Judged(one.number, struck, {}) if one.number in (1, 3) else one for one in judged], audit
             )
 
-    monkeypatch.setattr(grade, "judge_all", strike)
+    monkeypatch.setattr(grading_loop, "judge_all", strike)
     assert run() == 3
     assert "2 verdicts are still owed:\n  2 × struck by lightning" in capsys.readouterr().err
     assert len(read_verdicts(folder / "V.jsonl")) == 4
@@ -224,11 +225,14 @@ def test_failures_of_the_judge_are_owed_and_not_written(
 BAD_LINES = [
     ("{", "not JSON"),
     ("[1]", "a list, not an object"),
-    ('{"policy": "low", "index": 0, "code": ""}', "problem_id is null, not text"),
+    ('{"policy": "low", "index": 0, "code": ""}', "problem_id: Field required"),
     ('{"problem_id": "double", "policy": 3, "index": 0, "code": ""}', "policy is 3, not text"),
     ('{"problem_id": "double", "policy": "low", "index": true, "code": ""}', "index is true, not a whole number"),
     ('{"problem_id": "double", "policy": "low", "index": 9}', "neither code nor completion is text"),
-    ('{"problem_id": "double", "policy": "low", "index": 9, "code": "", "finish_reason": 1}', "finish_reason is 1"),
+    (
+        '{"problem_id": "double", "policy": "low", "index": 9, "code": "", "finish_reason": 1}',
+        "finish_reason is 1, not text",
+    ),
     (b"\xff", "not JSON"),
     ("[" * 100_000, "recursion"),
 ]
@@ -255,8 +259,8 @@ def test_malformed_lines_are_named_and_skipped_only_if_asked(
 @pytest.mark.parametrize(
     ("extra", "cause"),
     [
-        (sample("quadruple", "low", 0, RIGHT), "line 7: no problem 'quadruple' among the problems"),
-        (sample("double", "low", 0, RIGHT), "line 7: sample 0 of 'low' at 'double' stands in line 1 already"),
+        (sample("quadruple", "low", 0, RIGHT), "line 7: unknown problem 'quadruple'"),
+        (sample("double", "low", 0, RIGHT), "line 7: sample 0 of 'low' at 'double' is in line 1 already"),
     ],
 )
 def test_samples_that_fit_nowhere_are_named(
@@ -325,7 +329,7 @@ def test_an_unsafe_machine_ends_with_1(
         raise GradingError("programs cannot be judged safely on this machine: pass --sandbox=weak")
         yield
 
-    monkeypatch.setattr(grade, "judge_all", refuse)
+    monkeypatch.setattr(grading_loop, "judge_all", refuse)
     assert run() == 1
     assert "cannot be judged safely" in capsys.readouterr().err
 

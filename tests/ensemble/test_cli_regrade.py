@@ -70,12 +70,12 @@ def regrade(folder, *arguments):
 def test_other_limits_and_checkers_are_another_set_and_the_old_one_stays(folder, capsys):
     before = verdicts(folder)
     floats = '{"floats": {"rel": 1e-6}}'
-    regrade(folder, "--time-limit-scale", "30", "--checker", floats, "--set", "lenient")
+    regrade(folder, "--time-limit-scale", "30", "--checker", floats, "--verdict-set", "lenient")
     assert sets(folder) == {RUN_SET: (8, False), "lenient": (8, True)}
     assert verdicts(folder) == [Verdict.AC, Verdict.AC, Verdict.AC, Verdict.FE] * 2
     assert verdicts(folder, RUN_SET) == before
     main(["export", str(folder), "-o", str(folder / "new")])
-    main(["export", str(folder), "-o", str(folder / "old"), "--set", RUN_SET])
+    main(["export", str(folder), "-o", str(folder / "old"), "--verdict-set", RUN_SET])
     counts = [read_outcomes(folder / name / "outcomes.csv").num_correct_MP.tolist() for name in ("new", "old")]
     assert counts == [[[3, 3]], [[1, 1]]]
     capsys.readouterr()
@@ -85,7 +85,7 @@ def test_other_limits_and_checkers_are_another_set_and_the_old_one_stays(folder,
     regrade(folder, "--use", RUN_SET)
     assert verdicts(folder) == before
     with pytest.raises(SystemExit, match="2"):
-        regrade(folder, "--set", "lenient")  # with other options
+        regrade(folder, "--verdict-set", "lenient")  # with other options
 
 
 def test_failure_classes_know_why_a_completion_ended(folder):
@@ -108,14 +108,14 @@ def test_what_is_there_is_not_judged_again(folder, monkeypatch):
 
     monkeypatch.setattr(Store, "add_verdicts", cut_off)
     with pytest.raises(SystemExit, match="130"):
-        regrade(folder, "--set", "again")
+        regrade(folder, "--verdict-set", "again")
     monkeypatch.undo()
     begun, is_current = sets(folder)["again"]
     assert 0 < begun < 8
     assert not is_current
     with Store(folder / STORE_NAME) as store:  # a mark that judging anew would lose
         store._db.execute("UPDATE verdicts SET cpu_s = 99 WHERE verdict_set = 2")
-    regrade(folder, "--set", "again")
+    regrade(folder, "--verdict-set", "again")
     assert sets(folder)["again"] == (8, True)
     with Store(folder / STORE_NAME, read_only=True) as store:
         assert sum(one.judgement.cpu_s == 99 for one, _ in store.graded()) == begun
@@ -135,7 +135,7 @@ def test_problems_that_have_changed_are_graded_with_only_on_request(folder, caps
     assert "lack 'two'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--set", RUN_SET], ["--checker", "feelings"], ["--use", "nothing"]])
+@pytest.mark.parametrize("arguments", [["--verdict-set", RUN_SET], ["--checker", "feelings"], ["--use", "nothing"]])
 def test_what_makes_no_sense_is_refused_and_changes_nothing(folder, arguments):
     with pytest.raises(SystemExit, match="2"):
         regrade(folder, *arguments)

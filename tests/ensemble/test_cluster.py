@@ -111,7 +111,7 @@ def test_a_dask_cluster_grades_the_same_run_to_the_same_verdicts(trial: Path, tm
     run(trial, folder)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
-        main(["regrade", str(folder), "--set", "cluster", "--backend", "dask", "--address", address, "--quiet"])
+        main(["regrade", str(folder), "--verdict-set", "cluster", "--backend", "dask", "--address", address, "--quiet"])
         main(["run", str(trial), "-o", str(elsewhere), "--quiet", *on_the_cluster(address)])
     with Store(folder / STORE_NAME, read_only=True) as store:
         here, there = (store.verdicts(name)[["slot", "verdict"]] for name in ("run", "cluster"))

@@ -142,7 +142,7 @@ def test_an_empty_record_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_one_problem_tells_no_spread() -> None:
-    with pytest.raises(CostError, match="one problem tells no spread: measure on a run of two problems or more"):
+    with pytest.raises(CostError, match="one problem shows no spread: measure on a run of two problems or more"):
         Spread(3.0, 0.0, 1).predict(10)
 
 
@@ -165,9 +165,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             f"[budget]\nsamples = {samples}\n"
         )
         inputs = read_inputs(load(folder / "trial.toml"))
-        with inputs.registry, Judge(workers=1) as judge, Store(folder / STORE_NAME) as store:
-            store.plan(plan_slots(["low", "high"], inputs.problems, samples, 0), {"made": "here"})
-            assert not Executor(store, inputs, judge, silent).fill()
+        with inputs.sampling.registry, Judge(workers=1) as judge, Store(folder / STORE_NAME) as store:
+            store.plan(plan_slots(["low", "high"], inputs.design.problems, samples, 0), {"made": "here"})
+            assert not Executor(store, inputs.sampling, {}, judge, silent).fill()
         folders.append(folder)
     return folders
 
@@ -177,7 +177,7 @@ def problem(name: str) -> Problem:
 
 
 class Silent:
-    """A monitor that looks away."""
+    """An observer that ignores everything."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None

@@ -55,7 +55,7 @@ def test_samples_default_to_the_budget(path):
         ("budget.samples=many", "budget.samples .* integer"),
         ("sampling.temperature=-1", "sampling.temperature .* greater than or equal to 0"),
         ("sampling.prompt=hello", "lacks the problem"),
-        ("budget", "has no form key=value"),
+        ("budget", "is not of the form KEY=VALUE"),
         ("name=a/b", "name"),
     ],
 )

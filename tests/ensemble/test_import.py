@@ -9,7 +9,7 @@ import pytest
 
 from alphamix.ensemble.cli import main
 from alphamix.ensemble.interchange import Imported, export, import_samples, import_verdicts
-from alphamix.ensemble.interchange.record_files import ExchangeError
+from alphamix.ensemble.interchange.record_files import InterchangeError
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store, StoreError
 from alphamix.grading.types import Failure, Judgement, Verdict
@@ -79,7 +79,7 @@ def test_half_a_surrogate_pair_is_kept_in_json_lines_and_refused_for_parquet(sto
         other.plan(SLOTS, ABOUT)
         import_samples(other, samples)
         assert list(other.samples()) == list(store.samples())
-    with pytest.raises(ExchangeError, match="export with --format jsonl"):
+    with pytest.raises(InterchangeError, match="export with --format jsonl"):
         export(store, tmp_path / "out", form="parquet")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"samples.jsonl", "verdicts.jsonl", "outcomes.csv"}
 
@@ -118,27 +118,27 @@ def test_what_nobody_knows_stays_unknown(store, tmp_path):
         ({**LINE, "index": 3, "completion": ""}, "sample 3 of 'low' at 'p/1' is not in the plan"),
         ({**LINE, "policy": "lower", "completion": ""}, "sample 0 of 'lower' at 'p/1' is not in the plan"),
         ({**LINE, "problem_id": "p/2", "completion": ""}, "is not in the plan"),
-        ({**LINE, "index": True, "completion": ""}, "index: Input should be a valid integer"),
+        ({**LINE, "index": True, "completion": ""}, "index is true, not a whole number"),
         (LINE, "neither code nor completion is text"),
         ({**LINE, "completion": 3}, "neither code nor completion is text"),
         ({**LINE, "completion": "", "seed": 101}, "its seed is 101, but the plan says 100"),
         ({**LINE, "completion": "", "fingerprint": "x"}, "its fingerprint is 'x', but the plan says 'weights of low'"),
         ({**LINE, "completion": "", "setting": "tool"}, "its setting is 'tool', but the plan says 'reasoning'"),
-        ({**LINE, "completion": "", "finish_reason": "eos"}, "finish_reason: Input should be 'stop' or 'length'"),
+        ({**LINE, "completion": "", "finish_reason": "eos"}, 'finish_reason is "eos", not stop or length'),
         ({**LINE, "completion": "", "usage": {"completion_tokens": -1}}, "usage.completion_tokens"),
-        ({**LINE, "index": 1, "completion": "another"}, "is there already, with another text"),
-        ({**LINE, "index": 2**63, "completion": ""}, "index: Input should be less than"),
-        ({**LINE, "index": -1, "completion": ""}, "index: Input should be greater than"),
+        ({**LINE, "index": 1, "completion": "another"}, "already exists, with another text"),
+        ({**LINE, "index": 2**63, "completion": ""}, "is not in the plan"),
+        ({**LINE, "index": -1, "completion": ""}, "is not in the plan"),
         ({**LINE, "completion": "", "usage": {"prompt_tokens": 2**63}}, "usage.prompt_tokens"),
         ({**LINE, "completion": "", "seconds": float("nan")}, "seconds: Input should be"),
         ({**LINE, "policy": "\ud800", "completion": ""}, "is not in the plan"),
-        ([], "Input should be a valid dictionary"),
+        ([], "a list, not an object"),
     ],
 )
 def test_a_sample_that_does_not_fit_is_refused_with_its_line(store, tmp_path, record, reason):
     good = {**LINE, "index": 1, "completion": "good"}
     path = lines(tmp_path / "samples.jsonl", good, record, {**good, "index": 2})
-    with pytest.raises(ExchangeError, match=rf"samples.jsonl, line 2: .*{re.escape(reason)}.*\nnothing is imported"):
+    with pytest.raises(InterchangeError, match=rf"samples.jsonl, line 2: .*{re.escape(reason)}.*\nnothing is imported"):
         import_samples(store, path)
     assert store.owed("low") == set(range(6))
 
@@ -151,17 +151,17 @@ def test_a_sample_that_does_not_fit_is_refused_with_its_line(store, tmp_path, re
         ({**VERDICT, "tests_passed": 4}, "4 tests passed of 3"),
         ({**VERDICT, "verdict": "AC"}, "AC, but not all tests passed"),
         ({**VERDICT, "num_tests": 0, "tests_passed": 0}, "num_tests"),
-        ({**VERDICT, "index": 1, "verdict": "RE"}, "has a verdict already, WA and not RE"),
+        ({**VERDICT, "index": 1, "verdict": "RE"}, "already has the verdict WA, not RE"),
         ({**LINE, "verdict": "WA"}, "tests_passed: Field required"),
         ({**VERDICT, "message": "\ud800"}, "can't encode character"),
         ({**VERDICT, "judge": "[3]"}, "judge is [3], not a JSON object"),
-        ({**VERDICT, "judge": "version 3"}, "Value error, "),
+        ({**VERDICT, "judge": "version 3"}, "judge is version 3, not a JSON object"),
     ],
 )
 def test_a_verdict_that_does_not_fit_is_refused_with_its_line(store, tmp_path, record, reason):
     store.add_samples([Sample(slot, Completion("", "stop", 1, 1, 0.5), 1.0) for slot in SLOTS[:2]])
     path = lines(tmp_path / "verdicts.jsonl", {**VERDICT, "index": 1}, record)
-    with pytest.raises(ExchangeError, match=rf"verdicts.jsonl, line 2: .*{re.escape(reason)}"):
+    with pytest.raises(InterchangeError, match=rf"verdicts.jsonl, line 2: .*{re.escape(reason)}"):
         import_verdicts(store, path, "theirs")
     assert [(one.name, one.graded) for one in store.verdict_sets()] == [(RUN_SET, 0)]
 
@@ -169,13 +169,13 @@ def test_a_verdict_that_does_not_fit_is_refused_with_its_line(store, tmp_path, r
 def test_torn_lines_and_missing_files_are_named(store, tmp_path):
     path = tmp_path / "samples.jsonl"
     path.write_text(json.dumps({**LINE, "completion": "x"}) + '\n\n{"problem_id": "p/1", "pol')
-    with pytest.raises(ExchangeError, match="line 3: not JSON"):
+    with pytest.raises(InterchangeError, match="line 3: not JSON"):
         import_samples(store, path)
     for name in ("nothing.jsonl", "nothing.parquet"):
-        with pytest.raises(ExchangeError, match="cannot be read"):
+        with pytest.raises(InterchangeError, match="cannot be read"):
             import_samples(store, tmp_path / name)
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ExchangeError, match="cannot be read"):
+    with pytest.raises(InterchangeError, match="cannot be read"):
         import_samples(store, tmp_path / "torn.parquet")
 
 
@@ -190,8 +190,8 @@ def test_verdicts_of_others_are_a_set_of_their_own(store, tmp_path, capsys):
     fill(store)
     store.close()
     path = lines(tmp_path / "theirs.jsonl", VERDICT, {**VERDICT, "index": 1})
-    main(["import", str(tmp_path), "--verdicts", str(path), "--set", "theirs"])
-    assert capsys.readouterr().out == "2 verdicts imported; 0 were there already\n"
+    main(["import", str(tmp_path), "--verdicts", str(path), "--verdict-set", "theirs"])
+    assert capsys.readouterr().out == "2 verdicts imported; 0 already existed\n"
     with Store(tmp_path / STORE_NAME, read_only=True) as store:
         assert [(one.name, one.graded, one.is_current) for one in store.verdict_sets()] == [
             (RUN_SET, 12, True),

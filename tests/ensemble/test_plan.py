@@ -210,7 +210,9 @@ def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, serv
     assert result.owed.total() == 240 - len(server.seeds)
     assert all("not asked, since budget.run.tokens = 1100 is spent" in cause for cause in result.owed)
     _, folder = go(trial, *sets, "budget.run.tokens=1100")
-    assert main_says(capsys, "resume", str(folder)).endswith("with a higher budget.run.tokens, as by --set, goes on\n")
+    assert main_says(capsys, "resume", str(folder)).endswith(
+        "with a higher budget.run.tokens, for example by --set, continues the run\n"
+    )
     owed = "The run is not finished: {} samples or verdicts are owed, and no figure knows of them.\n"
     assert main_says(capsys, "report", str(folder)).endswith(owed.format(result.owed.total()))
     assert summary(folder)["owed"] == result.owed.total()
@@ -245,7 +247,7 @@ def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, tri
         (["budget.tokens=50", "budget.costs={even = 10}"], "does not say what 'odd' costs"),
         (["budget.tokens=50", "budget.costs={even = 10, old = 2, odd = 1}"], "names 'old', which is not sampled"),
         (["budget.costs={even = 10, odd = 2}"], "samples, which cost 1 each"),
-        (['allocation.arms=["single"]'], "'single', which is no arm: did you mean 'singles'"),
+        (['allocation.arms=["single"]'], "unknown arm 'single' in allocation.arms: did you mean 'singles'"),
         (["allocation.weights.equal={even = 1}"], "has the name of another arm"),
         (["budget.tokens=100", "budget.costs={even = 60, odd = 60}"], "each policy of the arm 'equal', 120 together"),
         (
@@ -273,7 +275,7 @@ def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, tri
 )
 def test_what_does_not_fit_together_is_refused_before_anything_is_drawn(overrides, message, trial, server):
     with pytest.raises(ExperimentError, match=message) as caught:
-        plan.check(read_inputs(load(trial, overrides)))
+        plan.check(read_inputs(load(trial, overrides)).design)
     assert "\n" not in str(caught.value)
     assert not server.seeds
 
@@ -287,7 +289,7 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_drawn(override
 )
 def test_weights_of_any_size_divide_a_budget(weights, costs, split, trial):
     arms = ('allocation.arms=["mine"]', f"allocation.weights.mine={{{weights}}}", "analysis.pass_at=[1]")
-    told = plan.describe(read_inputs(load(trial, [*arms, "budget.tokens=100", f"budget.costs={{{costs}}}"])))
+    told = plan.describe(read_inputs(load(trial, [*arms, "budget.tokens=100", f"budget.costs={{{costs}}}"])).design)
     assert told["arms"]["mine"] == split
 
 
@@ -299,13 +301,13 @@ def test_two_currencies_in_one_file_are_refused(trial):
 
 def test_a_dry_run_tells_the_plan(trial):
     inputs = read_inputs(load(trial, ["budget.tokens=100", 'allocation.arms=["singles", "thompson"]']))
-    told = plan.describe(inputs)
+    told = plan.describe(inputs.design)
     assert told["arms"] == {"singles": None, "thompson": None}
     assert told["samples"] == 2 * 2 * 3
     assert "pilot" in told["samples_are"]
     assert told["most_tokens"] is None
     inputs = read_inputs(load(trial, ['allocation.arms=["equal", "thompson"]', "analysis.pass_at=[1]"]))
-    told = plan.describe(inputs)
+    told = plan.describe(inputs.design)
     assert told["arms"]["equal"] == {"even": 2, "odd": 2}
     assert told["arms"]["thompson"] == {"adaptive": ["even", "odd"], "at_most": 4}
     # Thompson sampling could put all four samples of a problem on one policy, of which two are there.

@@ -91,7 +91,7 @@ def test_what_has_changed_since_is_named(
 ) -> None:
     edit(trial.parent)
     line = refused(capsys, "run", trial, "-q", "-o", planned)
-    assert line.startswith(f"error: {planned} holds a run of something else (")
+    assert line.startswith(f"error: {planned} holds a run of another experiment (")
     assert said in line
     assert "give another --output-dir" in line
 

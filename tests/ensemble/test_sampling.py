@@ -49,7 +49,7 @@ class Engine(ScriptedEngine):
 
 @pytest.fixture
 def slots() -> list[Slot]:
-    return list(plan_slots(["a", "b"], PROBLEMS, 5, seed=1))
+    return list(plan_slots(["a", "b"], list(BY_ID), 5, seed=1))
 
 
 @pytest.fixture
@@ -174,10 +174,10 @@ def test_a_plan_in_several_steps_is_that_in_one(steps: list[Ints]) -> None:
     slots: list[Slot] = []
     for wanted in steps:
         end = np.maximum(planned, wanted)
-        new = list(plan_slots(["a", "b"], PROBLEMS, end, 1, planned=planned, first_number=number))
+        new = list(plan_slots(["a", "b"], list(BY_ID), end, 1, planned=planned, first_number=number))
         slots, planned, number = [*slots, *new], end, number + len(new)
     assert [slot.number for slot in slots] == list(range(len(slots)))
-    at_once = plan_slots(["a", "b"], PROBLEMS, planned, 1)
+    at_once = plan_slots(["a", "b"], list(BY_ID), planned, 1)
     assert {replace(slot, number=0) for slot in slots} == {replace(slot, number=0) for slot in at_once}
 
 

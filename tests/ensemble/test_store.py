@@ -5,8 +5,8 @@ import json
 import pytest
 
 from alphamix.ensemble.interchange import export
-from alphamix.ensemble.interchange.samples_jsonl import SampleKey
-from alphamix.ensemble.interchange.verdicts_jsonl import VerdictFile
+from alphamix.ensemble.interchange.record_schema import SampleKey
+from alphamix.ensemble.interchange.verdict_file import VerdictFile
 from alphamix.ensemble.store import Graded, Sample, Slot, Store, StoreError
 from alphamix.grading.types import Failure, Judgement, Verdict
 from alphamix.policies.types import Completion

@@ -1,4 +1,4 @@
-"""`alphamix export`: a run's samples, verdicts and outcomes as files that other programs read."""
+"""`alphamix export`: write a run's samples, verdicts and outcomes to files for other programs."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,6 +6,7 @@ from typing import Literal
 import click
 
 from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.cli.options.runs import verdict_set_option
 from alphamix.ensemble.interchange import export
 from alphamix.ensemble.store import STORE_NAME, Store
 
@@ -14,9 +15,9 @@ from alphamix.ensemble.store import STORE_NAME, Store
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option(
-    "--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True, help="Of files."
+    "--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True, help="File format."
 )
-@click.option("--set", "verdict_set", metavar="NAME", help="Which verdicts (see `alphamix regrade`) [the current].")
+@verdict_set_option
 @click.option(
     "--coverage",
     "level",
@@ -24,7 +25,7 @@ from alphamix.ensemble.store import STORE_NAME, Store
     default=1.0,
     show_default=True,
     metavar="LEVEL",
-    help="Count a sample as accepted in the outcomes if it passed the first so many of the tests, as 0.5 for half.",
+    help="Count a sample as accepted in the outcomes if it passed this share of the tests, taken from the first on.",
 )
 def command(
     folder: Path, output: Path, form: Literal["jsonl", "parquet"], verdict_set: str | None, level: float

@@ -1,4 +1,4 @@
-"""`alphamix import`: samples and verdicts from files into a run's folder."""
+"""`alphamix import`: put samples and verdicts from files into a run."""
 
 from pathlib import Path
 
@@ -12,13 +12,15 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command("import")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--samples", type=_FILE, help="JSON lines or Parquet of samples.")
-@click.option("--verdicts", type=_FILE, help="JSON lines or Parquet of verdicts.")
-@click.option("--set", "verdict_set", default=RUN_SET, show_default=True, help="Name of the verdicts.")
+@click.option("--samples", type=_FILE, help="Samples, as JSON lines or Parquet.")
+@click.option("--verdicts", type=_FILE, help="Verdicts, as JSON lines or Parquet.")
+@click.option(
+    "--verdict-set", metavar="NAME", default=RUN_SET, show_default=True, help="Set that the verdicts are put into."
+)
 def command(folder: Path, samples: Path | None, verdicts: Path | None, verdict_set: str) -> None:
     """Put samples and verdicts that were made elsewhere into the planned slots of the run in FOLDER.
 
-    A file goes in whole or not at all; a slot that has its sample keeps it.
+    A file is imported whole or not at all; a slot that already has a sample keeps it.
     """
     if samples is None and verdicts is None:
         raise click.UsageError("nothing to import: give --samples, --verdicts, or both")
@@ -30,7 +32,7 @@ def command(folder: Path, samples: Path | None, verdicts: Path | None, verdict_s
 
 
 def _print(what: str, imported: Imported) -> None:
-    notes = [f"{imported.added:,} {what} imported", f"{imported.present:,} were there already"]
+    notes = [f"{imported.added:,} {what} imported", f"{imported.present:,} already existed"]
     if imported.left_out:
-        notes.append(f"{imported.left_out:,} left out, since the judge failed on them (IE)")
+        notes.append(f"{imported.left_out:,} left out because the judge failed on them (IE)")
     click.echo("; ".join(notes))

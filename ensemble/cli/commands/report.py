@@ -1,4 +1,4 @@
-"""`alphamix report`: analyse a finished run again."""
+"""`alphamix report`: analyse a run again."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from alphamix.ensemble.cli.options.runs import set_option, verdict_set_option
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import read_inputs
@@ -17,25 +18,28 @@ from alphamix.ensemble.store import STORE_NAME, Store
 
 
 class NoRunError(EnsembleError):
-    """A folder lacks what a run leaves there."""
+    """A folder lacks files that a run writes."""
 
 
 @click.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
+@set_option
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as analysis.level=0.9; may be repeated."
+    "--coverage",
+    "level",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Count a sample as accepted at this coverage level.",
 )
-@click.option("--coverage", "level", type=click.FloatRange(0, 1, min_open=True), help="Accept at this coverage level.")
-@click.option("--verdicts", "verdict_set", metavar="NAME", help="This set of verdicts [the current one].")
+@verdict_set_option
 def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdict_set: str | None) -> None:
-    """Analyse the run in FOLDER again, and write its tables, figures and page anew. Nothing is sampled or graded.
+    """Analyse the run in FOLDER again, and rewrite its tables, figures and page. Nothing is sampled or graded.
 
-    At a coverage level, or of a named set of verdicts, the report goes to a folder of its own inside FOLDER.
+    With --coverage or --verdict-set, the report is written to a folder inside FOLDER.
     """
     inputs = read_inputs(experiment.load(folder / "experiment.toml", overrides, os.environ))
     judge = _judge(folder / "manifest.json")
-    if not (folder / STORE_NAME).is_file():  # which opening would make
-        raise NoRunError(f"{folder} holds no {STORE_NAME}, a run's record: name the folder of a run, or run it again")
+    if not (folder / STORE_NAME).is_file():  # opening it would create it
+        raise NoRunError(f"{folder} has no {STORE_NAME}, a run's record: give the folder of a run")
     target = folder / _subfolder(level, verdict_set)
     with Store(folder / STORE_NAME) as store:
         if verdict_set is not None:
@@ -46,7 +50,9 @@ def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdi
     console.print(run_tables(analysis))
     console.print(f"\nReport: {target / 'report.html'}", soft_wrap=True)
     if owed:
-        console.print(f"The run is not finished: {owed:,} samples or verdicts are owed, and no figure knows of them.")
+        console.print(
+            f"The run is not finished: {owed:,} samples or verdicts are owed and are missing from every figure."
+        )
 
 
 def _subfolder(level: float | None, verdict_set: str | None) -> str:
@@ -59,5 +65,5 @@ def _judge(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))["judge"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise NoRunError(
-            f"{path} does not say how the run was judged ({error}): `alphamix resume {path.parent}` writes it anew"
+            f"{path} does not say how the run was judged ({error}): `alphamix resume {path.parent}` rewrites it"
         ) from error

@@ -1,4 +1,4 @@
-"""`alphamix run`: the whole way of one experiment."""
+"""`alphamix run`: carry out an experiment from policies to report."""
 
 import json
 import os
@@ -13,6 +13,9 @@ import click
 from rich.console import Console
 
 from alphamix.ensemble.budget import Currency
+from alphamix.ensemble.cli.options.judging import sandbox_option
+from alphamix.ensemble.cli.options.runs import json_option, quiet_option, set_option
+from alphamix.ensemble.cli.terminal.owed import print_owed
 from alphamix.ensemble.cli.terminal.progress import RunProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
@@ -26,18 +29,16 @@ from alphamix.ensemble.store import STORE_NAME, Store
 @click.command("run")
 @click.argument("experiment_file", metavar="EXPERIMENT", type=click.Path(path_type=Path))
 @click.option("--output-dir", "-o", type=click.Path(path_type=Path), help="Folder of the run [results/NAME].")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key, as budget.samples=50; may be repeated."
-)
-@click.option("--sandbox", type=click.Choice(["strict", "weak"]), help="Short for --set grading.sandbox=….")
-@click.option("--dry-run", is_flag=True, help="Check everything, say what would be sampled, write nothing.")
+@set_option
+@sandbox_option(None, "Short for --set grading.sandbox=VALUE.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print what would be sampled; write nothing.")
 @click.option(
     "--like",
     type=click.Path(path_type=Path),
-    help="With --dry-run: tell the cost by what samples took in the run in this folder [the run's own, once begun].",
+    help="With --dry-run: estimate the cost from the run in this folder [the run itself, once it has begun].",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress, no tables.")
+@json_option
+@quiet_option
 def command(
     experiment_file: Path,
     output_dir: Path | None,
@@ -50,10 +51,10 @@ def command(
 ) -> None:
     """Run an EXPERIMENT (a TOML file): make the policies, sample, grade, and report.
 
-    The same command goes on with a run that was interrupted.
+    If interrupted, the same command continues the run.
     """
     if like is not None and not dry_run:
-        raise click.UsageError("--like tells the cost of a plan: give it with --dry-run")
+        raise click.UsageError("--like estimates the cost of a plan: give it with --dry-run")
     if sandbox is not None:
         overrides += (f"grading.sandbox={sandbox}",)
     settings = experiment.load(experiment_file, overrides, os.environ)
@@ -66,12 +67,13 @@ def command(
 
 
 def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None:
-    """Run, show how it ended, and exit with 3 if work is still owed."""
+    """Run an experiment, show the result, and exit with 3 if work is still owed."""
     console = Console(stderr=as_json)
     with RunProgress(console, quiet=quiet or as_json) as progress:
         result = run.run(inputs, folder, progress)
     if result.analysis is None:
-        _print_owed(result.owed, folder, inputs.experiment.budget.run.limits)
+        cure = _cure(result.owed, inputs.design.budget.run.limits)
+        print_owed(f"samples or verdicts of {folder}", result.owed, cure)
         sys.exit(3)
     if as_json:
         click.echo((folder / "summary.json").read_text(encoding="utf-8"), nl=False)
@@ -83,31 +85,28 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
 
 
 def _plan(inputs: Inputs, folder: Path, like: Path | None) -> str:
-    """The plan, and its cost where a run tells what samples take."""
-    told: dict[str, Any] = {"folder": str(folder), **plan.describe(inputs)}
+    """Return the plan as JSON, with its cost where there is a run to estimate it from."""
+    content: dict[str, Any] = {"folder": str(folder), **plan.describe(inputs.design)}
     measured = folder if like is None and (folder / STORE_NAME).is_file() else like
     if measured is not None:
-        told["cost"] = asdict(_cost(inputs, told["samples_per_problem"], measured))
-    return json.dumps(told, indent=2)
+        content["cost"] = asdict(_cost(inputs, content["samples_per_problem"], measured))
+    return json.dumps(content, indent=2)
 
 
 def _cost(inputs: Inputs, samples_per_problem: Mapping[str, int], measured: Path) -> Cost:
-    """By the rates of each policy; those of one that was not measured are taken to be like all that were."""
+    """Estimate the cost by the rates of each policy; a policy that was not measured gets the rates of all together."""
     with Store(measured / STORE_NAME, read_only=True, create=False) as store, store.snapshot():
         rates, of_policy = pooled(store), rates_of(store)
-    problems = len(inputs.problems)
+    problems = len(inputs.design.problems)
     samples = {name: count * problems for name, count in samples_per_problem.items()}
     workers = inputs.experiment.grading.num_workers
     known = {name: of_policy.get(name, rates) for name in samples}
     return estimate_run(problems, samples, known, Resources(workers=workers))
 
 
-def _print_owed(owed: Counter[str], folder: Path, limits: Mapping[Currency, float]) -> None:
-    click.echo(f"{owed.total()} samples or verdicts of {folder} are still owed:", err=True)
-    for cause, count in owed.most_common(10):
-        click.echo(f"  {count} × {cause}", err=True)
+def _cure(owed: Counter[str], limits: Mapping[Currency, float]) -> str:
+    """Say how to continue: asking again would change nothing where a limit of the run is spent."""
     spent = [f"budget.run.{currency}" for currency in limits if any(f"budget.run.{currency} = " in one for one in owed)]
-    if spent:  # to ask again would end in the same way
-        click.echo(f"`alphamix run` with a higher {spent[0]}, as by --set, goes on", err=True)
-    else:
-        click.echo("the same command asks for them again", err=True)
+    if spent:
+        return f"`alphamix run` with a higher {spent[0]}, for example by --set, continues the run"
+    return "the same command asks for them again"

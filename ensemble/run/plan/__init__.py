@@ -1,5 +1,5 @@
-"""What a run draws: `arms` resolves the arms of an experiment, `stages` turns them into slots, `adaptive` follows those
-that learn as they spend, `description` is the dry run.
+"""What a run draws: `resolved_arms` resolves the arms of an experiment, `stages` turns them into slots, `adaptive_arms`
+follows those that learn as they spend, and `dry_run` describes the plan.
 """
 
 from alphamix.ensemble.run.plan.adaptive_arms import played_arms

@@ -1,6 +1,6 @@
-"""Adaptive arms of a run: what they need next, and how they are scored in the end.
+"""Adaptive arms of a run: what they need next, and how they are scored at the end.
 
-An arm takes the samples of a cell in their order, whichever arm they were first drawn for, so that none is drawn twice.
+An arm takes the samples of a cell in order, whichever arm they were first drawn for, so that none is drawn twice.
 Axes: `M` policies, `P` problems, `T` samples of a cell.
 """
 
@@ -14,8 +14,8 @@ from alphamix.ensemble.adaptive.adaptive_arm import play_arm
 from alphamix.ensemble.adaptive.sample_streams import SampleStreams, follow
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState
 from alphamix.ensemble.arrays import Ints
-from alphamix.ensemble.experiment.config import Experiment, ExperimentError
-from alphamix.ensemble.experiment.resolved import Inputs
+from alphamix.ensemble.experiment.config import ExperimentError
+from alphamix.ensemble.experiment.resolved import Design
 from alphamix.ensemble.mixture.arms import Arm
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.run.plan.resolved_arms import Arms
@@ -23,42 +23,37 @@ from alphamix.ensemble.statistics.intervals import Resampling
 from alphamix.ensemble.store import RUN_SET, Store
 
 
-def check_first_steps(inputs: Inputs, arms: Arms) -> None:
-    """Refuse a budget that does not pay for what an arm begins with.
-
-    Raises:
-        ExperimentError: with the numbers.
-    """
-    start = AdaptiveState.empty(len(inputs.problems), arms.members_budget)
+def check_first_steps(design: Design, arms: Arms) -> None:
+    """Check that the budget pays for the first step of every adaptive arm. Raises ExperimentError if not."""
+    start = AdaptiveState.empty(len(design.problems), arms.members_budget)
     for name, strategy in arms.adaptive.items():
         try:
             strategy.ask(start)
         except AdaptiveError as error:
-            raise ExperimentError(f"allocation.arms names {name!r}: {error}") from error
+            raise ExperimentError(f"arm {name!r} of allocation.arms: {error}") from error
 
 
-def needed_next(store: Store, inputs: Inputs, arms: Arms) -> Ints:
-    """`[M, P]` what adaptive arms need at their next steps, over all of them; 0 where they are done.
+def needed_next(store: Store, design: Design, arms: Arms) -> Ints:
+    """Return `[M, P]` samples of each cell that adaptive arms need for their next steps; 0 where they are done.
 
     Raises:
         ExperimentError: the budget does not pay for what an arm needs.
     """
-    problems = [problem.id for problem in inputs.problems]
-    draws = _draws(store, arms.members, problems)
+    draws = _draws(store, arms.members, design.problems)
     rows = [arms.policies.index(member) for member in arms.members]
-    needed_MP = np.zeros((len(arms.policies), len(problems)), np.int64)
+    needed_MP = np.zeros((len(arms.policies), len(design.problems)), np.int64)
     for name, strategy in arms.adaptive.items():
-        start = AdaptiveState.empty(len(problems), arms.members_budget, _seed(inputs.experiment, name))
+        start = AdaptiveState.empty(len(design.problems), arms.members_budget, _seed(design.seed, name))
         try:
             _, asked_MP = follow(strategy, draws, start)
         except AdaptiveError as error:
-            raise ExperimentError(f"allocation.arms names {name!r}: {error}") from error
+            raise ExperimentError(f"arm {name!r} of allocation.arms: {error}") from error
         if asked_MP is not None:
             needed_MP[rows] = np.maximum(needed_MP[rows], asked_MP)
     return needed_MP
 
 
-def played_arms(store: Store, inputs: Inputs, arms: Arms, outcomes: Outcomes, resampling: Resampling) -> dict[str, Arm]:
+def played_arms(store: Store, design: Design, arms: Arms, outcomes: Outcomes, resampling: Resampling) -> dict[str, Arm]:
     """Score the adaptive arms of a finished run, by name.
 
     Raises:
@@ -74,7 +69,7 @@ def played_arms(store: Store, inputs: Inputs, arms: Arms, outcomes: Outcomes, re
             outcomes.select(policies=rows),
             arms.members_budget,
             draws,
-            _seed(inputs.experiment, name),
+            _seed(design.seed, name),
             resampling,
         )
         for name, strategy in arms.adaptive.items()
@@ -94,12 +89,12 @@ def _draws(store: Store, policies: Sequence[str], problems: Sequence[str]) -> Sa
 
 
 def cell_codes(table: pd.DataFrame, policies: Sequence[str], problems: Sequence[str]) -> tuple[Ints, Ints]:
-    """Row and column of each line of a table with `policy` and `problem`."""
+    """Return the row and column of each line of a table that has the columns `policy` and `problem`."""
     m = pd.Categorical(table["policy"], categories=list(policies)).codes
     p = pd.Categorical(table["problem"], categories=list(problems)).codes
     return m.astype(np.int64), p.astype(np.int64)
 
 
-def _seed(experiment: Experiment, arm: str) -> int:
-    """Of an adaptive arm's own randomness: another for each arm."""
-    return int.from_bytes(hashlib.sha256(f"{experiment.sampling.seed}\0{arm}".encode()).digest()[:4], "little")
+def _seed(seed: int, arm: str) -> int:
+    """Return the seed of an arm's own random choices, which differs between the arms of a run."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{arm}".encode()).digest()[:4], "little")

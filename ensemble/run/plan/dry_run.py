@@ -1,42 +1,41 @@
-"""The plan of a run in words and numbers, before anything is drawn."""
+"""The plan of a run as plain values, before anything is drawn."""
 
 from typing import Any
 
 import numpy as np
 
 from alphamix.ensemble.arrays import Ints
-from alphamix.ensemble.experiment.resolved import Inputs
+from alphamix.ensemble.experiment.resolved import Design
 from alphamix.ensemble.mixture.arms import BestSingle
 from alphamix.ensemble.run.plan.resolved_arms import Arms, known_arms
 from alphamix.ensemble.run.plan.stages import check
 
 
-def describe(inputs: Inputs) -> dict[str, Any]:
-    """What a run would draw, for people and machines, before it begins; None is what only its pilot can tell."""
-    check(inputs)
-    section, arms = inputs.experiment, known_arms(inputs)
-    policies, problems = inputs.registry.names, len(inputs.problems)
-    pilot, at_least = section.allocation.pilot, section.sampling.samples or 0
-    first_M = np.full(len(policies), max(pilot, at_least)) if arms is None else arms.fixed_M
+def describe(design: Design) -> dict[str, Any]:
+    """Return what a run would draw, before it begins; None stands for what only its pilot can show."""
+    check(design)
+    arms = known_arms(design)
+    policies, problems = design.policies, len(design.problems)
+    first_M = np.full(len(policies), max(design.allocation.pilot, design.samples)) if arms is None else arms.fixed_M
     samples = int(first_M.sum()) * problems
     most = None if arms is None else samples + _most_beyond(arms, first_M) * problems
     return {
         "policies": list(policies),
         "problems": problems,
-        "budget_per_problem": section.budget.amount,
-        "currency": section.budget.currency,
-        "budget_of_the_run": section.budget.run.limits,
-        "arms": {name: None if arms is None else _allocations(arms, name) for name in section.allocation.arms},
+        "budget_per_problem": design.budget.amount,
+        "currency": design.budget.currency,
+        "budget_of_the_run": design.budget.run.limits,
+        "arms": {name: None if arms is None else _allocations(arms, name) for name in design.allocation.arms},
         "samples_per_problem": dict(zip(policies, first_M.tolist(), strict=True)),
         "samples": samples,
         "samples_are": _what_samples_are(samples, most),
         "most_samples": most,
-        "most_tokens": None if most is None else most * section.sampling.max_tokens,
+        "most_tokens": None if most is None else most * design.max_tokens,
     }
 
 
 def _allocations(arms: Arms, name: str) -> Any:
-    """Samples per problem by policy; of an adaptive arm what it may spend at most."""
+    """Return samples per problem by policy, or for an adaptive arm the most that it may spend."""
     if name == "singles" and arms.singles is not None:
         return dict(zip(arms.policies, arms.singles.samples_M().tolist(), strict=True))
     if name in arms.splits:
@@ -46,14 +45,14 @@ def _allocations(arms: Arms, name: str) -> Any:
 
 
 def _most_beyond(arms: Arms, fixed_M: Ints) -> int:
-    """Samples per problem that adaptive arms draw at most beyond the fixed ones: each of them all on one policy."""
+    """Return the most samples per problem that adaptive arms draw beyond the fixed ones: all on one policy each."""
     beyond_M = BestSingle(arms.budget).samples_M() - fixed_M
     return len(arms.adaptive) * max(0, int(beyond_M[np.isin(arms.policies, arms.members)].max()))
 
 
 def _what_samples_are(samples: int, most: int | None) -> str:
     if most is None:
-        return "the pilot, which tells what samples cost; arms are sized by that"
+        return "the pilot, which measures what samples cost; arms are sized by that"
     if most > samples:
         return "those of fixed number; adaptive arms draw more where they need them"
     return "all that is drawn"

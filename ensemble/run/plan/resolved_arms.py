@@ -1,7 +1,7 @@
-"""The arms of an experiment at a budget whose costs are known, and what those of fixed size draw.
+"""The arms of an experiment once costs are known, and what those of fixed size draw.
 
-Costs are 1 where the budget is in samples; else they are given, or the pilot of the run's record tells them, once and
-for all. Axes: `M` policies.
+A sample costs 1 where the budget is in samples. Otherwise costs are given, or measured once on the pilot of the run.
+Axes: `M` policies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from alphamix.ensemble.adaptive.strategies import Optimised, Thompson
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.experiment.config import ExperimentError
-from alphamix.ensemble.experiment.resolved import Inputs
+from alphamix.ensemble.experiment.resolved import Design
 from alphamix.ensemble.experiment.schema import MOST_SAMPLES
 from alphamix.ensemble.mixture.arms import BestSingle, Split
 from alphamix.ensemble.store import Store
@@ -26,33 +26,37 @@ class Arms:
     """The arms of an experiment, at a budget whose costs are known."""
 
     policies: tuple[str, ...]
-    """All that are sampled."""
+    """Policies that are sampled."""
     members: tuple[str, ...]
     """Policies that adaptive arms may use."""
     budget: Budget
     singles: BestSingle | None
-    """Each policy alone, where that is among the arms."""
+    """Each policy alone, if that is among the arms."""
     splits: Mapping[str, Split]
     """Fixed shares, by name of the arm."""
     adaptive: Mapping[str, Strategy]
     """Strategies over the members, by name of the arm."""
     pilot: int
-    """Samples of a policy on each problem of which no arm says more; of `optimised`, of every member."""
+    """Samples on each problem of every policy that no arm of fixed size uses, and of every member of `optimised`."""
     at_least: int
-    """Samples of every policy on each problem, whatever the arms."""
+    """Minimum number of samples of every policy on each problem, whatever the arms."""
 
     @classmethod
-    def of(cls, inputs: Inputs, cost_M: Floats) -> "Arms":
+    def of(cls, design: Design, cost_M: Floats) -> "Arms":
         """Resolve the arms that an experiment names.
 
+        Args:
+            design: of the run.
+            cost_M: `[M]` cost of a sample of each policy.
+
         Raises:
-            ExperimentError: the budget does not pay for an arm, or for more than anyone can want.
+            ExperimentError: the budget does not pay for an arm, or is absurdly large.
         """
-        section, policies = inputs.experiment.allocation, inputs.registry.names
-        budget = Budget(inputs.experiment.budget.amount, cost_M, inputs.experiment.budget.currency)
+        section, policies = design.allocation, design.policies
+        budget = Budget(design.budget.amount, cost_M, design.budget.currency)
         _check_budget(policies, budget)
-        splits = {"equal": Split.equal(inputs.members, budget)} if "equal" in section.arms else {}
-        splits |= {name: Split(weights, budget) for name, weights in inputs.weights.items() if name in section.arms}
+        splits = {"equal": Split.equal(design.members, budget)} if "equal" in section.arms else {}
+        splits |= {name: Split(weights, budget) for name, weights in design.weights.items() if name in section.arms}
         strategies: dict[str, Strategy] = {
             "optimised": Optimised(section.pilot),
             "thompson": Thompson(section.batch),
@@ -64,12 +68,11 @@ class Arms:
             _check_singles(policies, singles)
         for name, split in splits.items():
             _check_split(name, split, policies)
-        at_least = inputs.experiment.sampling.samples or 0
-        return cls(policies, inputs.members, budget, singles, splits, adaptive, section.pilot, at_least)
+        return cls(policies, design.members, budget, singles, splits, adaptive, section.pilot, design.samples)
 
     @property
     def fixed_M(self) -> Ints:
-        """`[M]` samples of each policy on each problem that are drawn whatever comes out: the union of fixed arms."""
+        """`[M]` samples of each policy on each problem that are drawn whatever the verdicts: the fixed arms' union."""
         needed_M = np.zeros(len(self.policies), np.int64)
         if self.singles is not None:
             needed_M = self.singles.samples_M()
@@ -82,7 +85,7 @@ class Arms:
 
     @property
     def members_budget(self) -> Budget:
-        """With the costs of the members alone."""
+        """The budget with the costs of the members alone."""
         rows = [self.policies.index(member) for member in self.members]
         return Budget(self.budget.total, self.budget.cost_M[rows], self.budget.currency)
 
@@ -108,12 +111,12 @@ def _check_singles(policies: Sequence[str], singles: BestSingle) -> None:
         m = int(samples_M.argmin())
         raise ExperimentError(
             f"budget.{budget.currency} = {budget.total:g} per problem does not pay for one sample of policy "
-            f"{policies[m]!r}, which costs {budget.cost_M[m]:g}: raise it, or leave out the policy"
+            f"{policies[m]!r}, which costs {budget.cost_M[m]:g}: raise it, or leave the policy out"
         )
 
 
 def _check_split(name: str, split: Split, policies: Sequence[str]) -> None:
-    """The equal split must reach all its members; in a split by weights a small one may round to nothing."""
+    """Check that the equal split reaches all its members; with given weights, a small share may round to nothing."""
     split_M = split.allocation_M(policies)
     missed = [policy for policy in split.weights if not split_M[policies.index(policy)]]
     if missed and (name == "equal" or not split_M.any()):
@@ -124,18 +127,22 @@ def _check_split(name: str, split: Split, policies: Sequence[str]) -> None:
         )
 
 
-def known_arms(inputs: Inputs, store: Store | None = None) -> Arms | None:
-    """Resolve the arms, by a run's record where only its pilot tells what samples cost; None before that is there.
+def known_arms(design: Design, store: Store | None = None) -> Arms | None:
+    """Resolve the arms; return None while costs still have to be measured on the pilot.
+
+    Args:
+        design: of the run.
+        store: the run's record, whose pilot is measured where costs are not given.
 
     Raises:
-        ExperimentError: the samples of the pilot do not say what they cost, or the budget does not pay for an arm.
+        ExperimentError: the samples of the pilot lack their costs, or the budget does not pay for an arm.
     """
-    names, budget = inputs.registry.names, inputs.experiment.budget
+    names, budget = design.policies, design.budget
     if budget.currency == "samples":
-        return Arms.of(inputs, np.ones(len(names)))
+        return Arms.of(design, np.ones(len(names)))
     if budget.costs is not None:
-        return Arms.of(inputs, np.array([budget.costs[name] for name in names]))
-    pilot = inputs.experiment.allocation.pilot
+        return Arms.of(design, np.array([budget.costs[name] for name in names]))
+    pilot = design.allocation.pilot
     sizes = None if store is None else store.sizes()
     if store is None or sizes is None or sizes.empty or sizes["fixed"].min() < pilot:
         return None
@@ -144,7 +151,7 @@ def known_arms(inputs: Inputs, store: Store | None = None) -> Arms | None:
     if not np.all(cost_M > 0):
         name = names[int((~(cost_M > 0)).argmax())]
         raise ExperimentError(
-            f"the budget is in {budget.currency}, but the first samples of policy {name!r} do not tell theirs: give "
+            f"the budget is in {budget.currency}, but the first samples of policy {name!r} do not report theirs: give "
             f"budget.costs, or a budget in samples"
         )
-    return Arms.of(inputs, cost_M)
+    return Arms.of(design, cost_M)

@@ -1,0 +1,35 @@
+"""Options of the commands that judge programs: how, and where."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from alphamix.grading.parallel.backends import EXTRA_OF_BACKEND
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--all-tests", is_flag=True, help="Run every test, not only those up to the first failure."),
+    click.option("--workers", type=click.IntRange(min=1), help="Number of processes [one per core of the backend]."),
+    click.option(
+        "--backend",
+        type=click.Choice(list(EXTRA_OF_BACKEND)),
+        default="loky",
+        show_default=True,
+        help="Where the processes run.",
+    ),
+    click.option("--address", help="Address of a Dask scheduler or a Ray cluster [a local one]."),
+)
+
+
+def judging_options(command: _Command) -> _Command:
+    """Add `--all-tests`, `--workers`, `--backend` and `--address` to a command, in this order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def sandbox_option(default: str | None, help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option `--sandbox` with a default of the command's own."""
+    return click.option("--sandbox", type=click.Choice(["strict", "weak"]), default=default, help=help_text)
