@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from alphamix.ensemble.cli.terminal.grading_progress import GradingProgress
+from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.interchange.samples_jsonl import (
     SampleEntry,
     SampleIndex,

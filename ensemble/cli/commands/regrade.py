@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from alphamix.ensemble.cli.options.finite import Finite
-from alphamix.ensemble.cli.terminal.grading_progress import GradingProgress
+from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Graded, Slot, Store, StoreError
 from alphamix.grading.errors import GradingError

@@ -1,0 +1,38 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.outcomes.files import Missing
+
+MAX_BUDGETED_SAMPLES = 10**6
+"""Most samples per problem in a budget: far more than a run draws, and few enough that memory suffices."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+outcomes_option = click.option(
+    "--outcomes",
+    "outcomes_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Table of outcomes, as CSV or Parquet.",
+)
+
+missing_option = click.option(
+    "--missing",
+    type=click.Choice(get_args(Missing)),
+    default="error",
+    show_default=True,
+    help="What to do where a policy has no samples of a problem.",
+)
+
+level_option = click.option(
+    "--level",
+    type=Finite(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Confidence level of the intervals.",
+)
