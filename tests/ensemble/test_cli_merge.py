@@ -62,7 +62,7 @@ def test_weights_combine_any_number(tmp_path: Path) -> None:
         (["--low", LOW, "--high", HIGH, "--alpha", "1", "--base", LOW], "give --low, --high and --alpha, or else"),
         (["--low", LOW, "--high", HIGH, "--alpha", "nan"], "--alpha nan is not finite"),
         (["--low", LOW, "--high", "./nowhere", "--alpha", "1"], "there is no folder"),
-        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--shard-size", "5 apples"], "'5 apples' is no size"),
+        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--shard-size", "5 apples"], "'5 apples' is not a size"),
         (["--weight", LOW], "is not CHECKPOINT=W"),
         (["--weight", f"{LOW}=1", "--weight", f"{LOW}=2"], "twice"),
         (["--weight", f"{LOW}=0.5", "--weight", f"{HIGH}=0.4"], "sum to 0.9"),

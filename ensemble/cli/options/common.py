@@ -9,7 +9,7 @@ from alphamix.ensemble.cli.options.finite import Finite
 from alphamix.ensemble.outcomes.files import Missing
 
 MAX_BUDGETED_SAMPLES = 10**6
-"""Most samples per problem in a budget: far more than a run draws, and few enough that memory suffices."""
+"""Largest budget in samples per problem: far more than a run draws, and far fewer than would exhaust memory."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

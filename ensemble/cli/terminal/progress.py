@@ -42,6 +42,7 @@ class _TextColumn(ProgressColumn):
         self._text_of = text_of
 
     def render(self, task: Task) -> Text:
+        """Return the cell of a task."""
         return Text(self._text_of(task), style="bold" if task.fields.get("is_total") else "")
 
 
@@ -80,6 +81,7 @@ class _WorkProgress(Progress):
         """Return the present state as one line of a log."""
 
     def get_renderable(self) -> RenderableType:
+        """Return what a terminal shows."""
         # rich draws in a thread of its own, while samples and verdicts are counted in others.
         with self._lock:
             return super().get_renderable()
@@ -137,6 +139,7 @@ class GradingProgress(_WorkProgress):
         self._set_total(self._grading, planned, graded)
 
     def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield a bar, and the shares of verdicts below."""
         yield self.make_tasks_table(self.tasks)
         yield _one_line(shares(self._verdicts))
 
