@@ -1,6 +1,6 @@
 """Coverage of a given allocation, and pass@k of each policy, with intervals or the reason why there is none.
 
-Nothing is chosen here. The estimates are unbiased for an allocation that was not chosen by looking at the same outcomes.
+The estimates are unbiased for an allocation that was not chosen by looking at the same outcomes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -57,9 +57,9 @@ def test_weights_combine_any_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give --low, --high and --alpha, or else --weight"),
-        (["--low", LOW, "--high", HIGH], "give --low, --high and --alpha, or else --weight"),
-        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--base", LOW], "give --low, --high and --alpha, or else"),
+        ([], "give --low, --high and --alpha, or --weight"),
+        (["--low", LOW, "--high", HIGH], "give --low, --high and --alpha, or --weight"),
+        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--base", LOW], "give --low, --high and --alpha, or"),
         (["--low", LOW, "--high", HIGH, "--alpha", "nan"], "--alpha nan is not finite"),
         (["--low", LOW, "--high", "./nowhere", "--alpha", "1"], "there is no folder"),
         (["--low", LOW, "--high", HIGH, "--alpha", "1", "--shard-size", "5 apples"], "'5 apples' is not a size"),

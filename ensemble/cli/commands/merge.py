@@ -3,18 +3,16 @@
 import json
 import math
 import re
-import sys
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
 from alphamix.ensemble.cli.options.common import json_option
+from alphamix.ensemble.cli.terminal.progress import LoggedProgress
 from alphamix.policies.checkpoints.atomic_folders import check_room, refuse_taken
 from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
 from alphamix.policies.checkpoints.locate import locate, source
@@ -22,7 +20,6 @@ from alphamix.policies.checkpoints.safetensors_folder import read_json, size
 from alphamix.policies.merging.merge import combine
 from alphamix.policies.policy_file.recipes import alpha_label, combination
 
-_SECONDS_BETWEEN_LINES = 10.0
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -107,8 +104,8 @@ def merge(
         refuse_taken(folder)
     first = next(iter(inputs.values()))
     check_room(out, len(folders) * size(first, dtype))
-    with _progress(size(first), quiet=quiet or as_json) as advance:
-        combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=advance)
+    with _MergeProgress(size(first), quiet=quiet or as_json) as progress:
+        combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=progress.merged)
     records = {folder: read_json(folder / "merge.json") for folder in folders.values()}
     if as_json:
         click.echo(json.dumps({"merges": [{"folder": str(f), **record} for f, record in records.items()]}, indent=2))
@@ -160,21 +157,20 @@ def _summary(record: Mapping[str, Any]) -> str:
     return f"{made}; {len(copied)} tensors without floats copied: {', '.join(copied)}" if copied else made
 
 
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Generator[Callable[[int], None]]:
-    """Show how far a merge is, as a bar on a terminal or an occasional line in a log; yield how to add bytes."""
-    console = Console(file=sys.stderr)
-    done, next_line = 0, time.monotonic() + _SECONDS_BETWEEN_LINES
-    columns = TextColumn("merging"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-        task = bars.add_task("", total=total)
+class _MergeProgress(LoggedProgress):
+    """Progress of a merge, in bytes of the first input."""
 
-        def advance(num_bytes: int) -> None:
-            nonlocal done, next_line
-            done += num_bytes
-            bars.update(task, completed=done)
-            if not quiet and not console.is_terminal and time.monotonic() > next_line:
-                next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-                console.print(f"merged {done / 1e9:.1f} of {total / 1e9:.1f} GB", highlight=False)
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        columns = TextColumn("merging"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        super().__init__(*columns, console=Console(stderr=True), quiet=quiet)
+        self._task = self.add_task("", total=total)
 
-        yield advance
+    def merged(self, num_bytes: int) -> None:
+        """Count bytes that have been merged."""
+        self.advance(self._task, num_bytes)
+        self.write_line_if_due()
+
+    def line(self) -> str:
+        """Return how much has been merged."""
+        (task,) = self.tasks
+        return f"merged {task.completed / 1e9:.1f} of {(task.total or 0) / 1e9:.1f} GB"

@@ -5,12 +5,12 @@ engine that reports one batch every few minutes.
 """
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column, Table
 from rich.text import Text
@@ -34,11 +34,44 @@ _MAX_NAMED = 4
 """Policies, and kinds of verdicts, in one line of a log."""
 
 
+class LoggedProgress(Progress, ABC):
+    """Progress that a terminal shows as rich draws it, and anything else as a line now and then.
+
+    Args:
+        columns: the columns of rich's table of tasks.
+        console: where to show it.
+        quiet: show nothing.
+        clock: seconds from any origin.
+    """
+
+    def __init__(
+        self, *columns: ProgressColumn, console: Console, quiet: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        is_live = console.is_terminal and not quiet
+        super().__init__(
+            *columns, console=console, refresh_per_second=_REFRESHES_PER_SECOND, get_time=clock, disable=not is_live
+        )
+        self._writes_lines = not (console.is_terminal or quiet)
+        self._began = clock()
+        self._next_line = self._began + _FIRST_GAP_S
+
+    @abstractmethod
+    def line(self) -> str:
+        """Return the present state as one line of a log."""
+
+    def write_line_if_due(self) -> None:
+        """Write a line if this is a log and the last one is old enough."""
+        now = self.get_time()
+        if self._writes_lines and now >= self._next_line:
+            self._next_line = now + min(max(_FIRST_GAP_S, _GAP_SHARE * (now - self._began)), _LONGEST_GAP_S)
+            self.console.print(self.line(), highlight=False, markup=False, soft_wrap=True)
+
+
 class _TextColumn(ProgressColumn):
     """Column whose text is a function of the task."""
 
-    def __init__(self, heading: str, text_of: Callable[[Task], str], *, justify: str = "right") -> None:
-        super().__init__(Column(heading, justify="left" if justify == "left" else "right", no_wrap=True))
+    def __init__(self, heading: str, text_of: Callable[[Task], str], *, justify: JustifyMethod = "right") -> None:
+        super().__init__(Column(heading, justify=justify, no_wrap=True))
         self._text_of = text_of
 
     def render(self, task: Task) -> Text:
@@ -46,27 +79,12 @@ class _TextColumn(ProgressColumn):
         return Text(self._text_of(task), style="bold" if task.fields.get("is_total") else "")
 
 
-class _WorkProgress(Progress):
-    """Progress of work that ends with grading.
-
-    Args:
-        console: where to show it. A terminal gets a live table, anything else gets lines.
-        quiet: show nothing.
-        clock: seconds from any origin.
-    """
+class _SampleProgress(LoggedProgress):
+    """Progress of samples, counted by verdict as they are graded."""
 
     def __init__(self, *columns: ProgressColumn, console: Console, quiet: bool, clock: Callable[[], float]) -> None:
-        self._verdicts: Counter[Verdict] = Counter()  # before rich's constructor, because that draws
-        super().__init__(
-            *columns,
-            console=console,
-            refresh_per_second=_REFRESHES_PER_SECOND,
-            get_time=clock,
-            disable=quiet or not console.is_terminal,
-        )
-        self._writes_lines = not (quiet or console.is_terminal)
-        self._began = clock()
-        self._next_line = self._began + _FIRST_GAP_S
+        self._verdicts: Counter[Verdict] = Counter()  # set before rich's constructor, which draws once
+        super().__init__(*columns, console=console, quiet=quiet, clock=clock)
         self._grading = self._new_task("graded")
 
     def graded(self, verdicts: Sequence[Verdict]) -> None:
@@ -74,52 +92,35 @@ class _WorkProgress(Progress):
         with self._lock:
             self._verdicts.update(verdicts)
             self._count(self._grading, len(verdicts))
-        self._write_line_if_due()
-
-    @abstractmethod
-    def line(self) -> str:
-        """Return the present state as one line of a log."""
+        self.write_line_if_due()
 
     def get_renderable(self) -> RenderableType:
         """Return what a terminal shows."""
-        # rich draws in a thread of its own, while samples and verdicts are counted in others.
-        with self._lock:
+        with self._lock:  # rich draws in a thread of its own, while other threads count
             return super().get_renderable()
 
     def _new_task(self, name: str, *, visible: bool = True, start: bool = True, is_total: bool = False) -> Task:
-        now = self.get_time()
-        # Must not be called with the lock held: it redraws, and so waits for the drawing thread, which waits for us.
-        task_id = self.add_task(
-            name, total=0, start=start, visible=visible, is_total=is_total, rate=RecentRate(now), tokens=RecentRate(now)
-        )
+        # Do not call this with the lock held: `add_task` draws, so it waits for a drawing thread that waits for us.
+        rates = {"rate": RecentRate(self.get_time()), "tokens_rate": RecentRate(self.get_time())}
+        task_id = self.add_task(name, start, 0, visible=visible, is_total=is_total, **rates)
         return self._tasks[task_id]
 
-    def _count(self, task: Task, count: int, tokens: int = 0) -> None:
-        now = self.get_time()
+    def _count(self, task: Task, count: int, num_tokens: int = 0) -> None:
         self.advance(task.id, count)
-        task.fields["rate"].add(count, now)
-        task.fields["tokens"].add(tokens, now)
-
-    def _set_total(self, task: Task, planned: int, done: int) -> None:
-        self.update(task.id, total=planned, completed=done)
+        task.fields["rate"].add(count, self.get_time())
+        task.fields["tokens_rate"].add(num_tokens, self.get_time())
 
     def _rate(self, task: Task) -> float:
         return task.fields["rate"].per_second(self.get_time())
 
     def _tokens_rate(self, task: Task) -> float:
-        return task.fields["tokens"].per_second(self.get_time())
+        return task.fields["tokens_rate"].per_second(self.get_time())
 
     def _pace(self, task: Task) -> Pace:
         return Pace(task.remaining or 0, self._rate(task))
 
-    def _write_line_if_due(self) -> None:
-        now = self.get_time()
-        if self._writes_lines and now >= self._next_line:
-            self._next_line = now + min(max(_FIRST_GAP_S, _GAP_SHARE * (now - self._began)), _LONGEST_GAP_S)
-            self.console.print(self.line(), highlight=False, markup=False, soft_wrap=True)
 
-
-class GradingProgress(_WorkProgress):
+class GradingProgress(_SampleProgress):
     """Progress of grading where nothing is sampled."""
 
     def __init__(self, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -136,7 +137,7 @@ class GradingProgress(_WorkProgress):
 
     def begin(self, planned: int, graded: int) -> None:
         """Set how many verdicts are planned, and how many there are already."""
-        self._set_total(self._grading, planned, graded)
+        self.update(self._grading.id, total=planned, completed=graded)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Yield a bar, and the shares of verdicts below."""
@@ -152,7 +153,7 @@ class GradingProgress(_WorkProgress):
         )
 
 
-class RunProgress(_WorkProgress):
+class RunProgress(_SampleProgress):
     """Progress of a run: the policies under way, grading, and what has been spent. It is a `RunObserver`.
 
     Each policy is a task of rich: visible while the policy is under way, started once samples have come from it, and
@@ -167,9 +168,9 @@ class RunProgress(_WorkProgress):
             BarColumn(_BAR_WIDTH),
             _TextColumn("done", lambda task: f"{task.completed:,.0f}"),
             _TextColumn("owed", lambda task: f"{task.remaining:,.0f}"),
-            _TextColumn("samples/s", self._speed_cell),
-            _TextColumn("tokens/s", self._tokens_cell),
-            _TextColumn("left", self._time_left_cell),
+            _TextColumn("samples/s", lambda task: self._speeds(task)[0]),
+            _TextColumn("tokens/s", lambda task: self._speeds(task)[1]),
+            _TextColumn("left", lambda task: self._speeds(task)[2]),
             console=console,
             quiet=quiet,
             clock=clock,
@@ -185,20 +186,20 @@ class RunProgress(_WorkProgress):
             policy = str(name)
             if policy not in self._policies:
                 self._policies[policy] = self._new_task(policy, visible=False, start=False)
-            self._set_total(self._policies[policy], int(planned), int(sampled))
+            self.update(self._policies[policy].id, total=int(planned), completed=int(sampled))
         totals = progress.sum()
         with self._lock:
             self._spent = Spent(int(totals["sampled"]), int(totals["tokens"]), float(totals["seconds"]))
             self._cap = cap
-        policies = self._policies.values()
-        self._set_total(self._all, sum(int(task.total or 0) for task in policies), sum(map(_num_done, policies)))
-        self._set_total(self._grading, int(totals["planned"]), int(totals["graded"]))
+        self.update(self._all.id, total=int(totals["planned"]), completed=int(totals["sampled"]))
+        self.update(self._grading.id, total=int(totals["planned"]), completed=int(totals["graded"]))
 
     def began(self, policy: str) -> None:
         """Show a policy among those under way, at a rate that starts anew."""
         task, now = self._policies[policy], self.get_time()
-        rates = {"rate": RecentRate(now), "tokens": RecentRate(now)}
-        self.reset(task.id, start=False, completed=_num_done(task), visible=True, **rates)
+        rates = {"rate": RecentRate(now), "tokens_rate": RecentRate(now)}
+        self.update(task.id, visible=True, **rates)
+        task.start_time = None
 
     def ended(self, policy: str) -> None:
         """Remove a policy from those under way."""
@@ -214,7 +215,7 @@ class RunProgress(_WorkProgress):
             self._spent += spent
             if self._cap is not None:
                 self._cost.add(spent.of(self._cap.currency), self.get_time())
-        self._write_line_if_due()
+        self.write_line_if_due()
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Yield the policies that fit on the screen, the totals, and what is spent below."""
@@ -253,21 +254,15 @@ class RunProgress(_WorkProgress):
     def _under_way(self) -> list[Task]:
         return [task for task in self._policies.values() if task.visible]
 
-    def _speed_cell(self, task: Task) -> str:
+    def _speeds(self, task: Task) -> tuple[str, str, str]:
+        """Return the cells of samples per second, tokens per second and the time left."""
         if not task.started:
-            return "starting"
+            return "starting", "", ""
         if not task.remaining:
-            return "reporting" if task is self._grading else ""
-        return rate(self._rate(task))
-
-    def _tokens_cell(self, task: Task) -> str:
-        is_known = task.started and task.remaining and task is not self._grading
-        return rate(self._tokens_rate(task)) if is_known else ""
-
-    def _time_left_cell(self, task: Task) -> str:
-        if not (task.started and task.remaining):
-            return ""
-        return duration(self._run_time_left() if task is self._all else time_left([self._pace(task)]))
+            return "reporting" if task is self._grading else "", "", ""
+        tokens = "" if task is self._grading else rate(self._tokens_rate(task))
+        left = self._run_time_left() if task is self._all else time_left([self._pace(task)])
+        return rate(self._rate(task)), tokens, duration(left)
 
     def _counts_beside(self, num_shown: int) -> str:
         """Return how many policies are not in the table, by reason."""
@@ -302,10 +297,6 @@ class RunProgress(_WorkProgress):
             return left
         unspent = Pace(self._cap.total - self._spent.of(self._cap.currency), self._cost.per_second(self.get_time()))
         return min((seconds for seconds in (left, time_left([unspent])) if seconds is not None), default=None)
-
-
-def _num_done(task: Task) -> int:
-    return int(task.completed)
 
 
 def _one_line(text: str) -> Text:
