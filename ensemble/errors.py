@@ -3,6 +3,8 @@
 Light on purpose: the command line catches it without importing what raises it.
 """
 
+from alphamix.errors import AlphamixError
 
-class EnsembleError(ValueError):
+
+class EnsembleError(AlphamixError):
     """Something that was given does not hold: the message says what, then what to do."""

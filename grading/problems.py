@@ -18,7 +18,15 @@ from alphamix.grading.types import Problem, Test
 
 
 def load_problems(path: str | Path) -> list[Problem]:
-    """Read all problems of a file. Raises GradingError that names the file and the line."""
+    """Read all problems of a file of JSON lines.
+
+    Raises:
+        GradingError: names the file and the line, and says what to correct.
+
+    Example:
+        >>> len(alphamix.load_problems("examples/ladder/problems.jsonl"))
+        40
+    """
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").split("\n")

@@ -129,7 +129,13 @@ Checker = PlainChecker | ProgramChecker
 
 
 class Problem(BaseModel):
-    """A task with its statement and its tests, which run in their order."""
+    """A task with its statement and its tests, which run in their order.
+
+    Example:
+        >>> problem = alphamix.Problem(id="one", statement="Print 1.", tests=[{"input": "", "output": "1"}])
+        >>> problem.time_limit_s
+        2.0
+    """
 
     # Written as Infinity or NaN, as `json` has them: null would be another test.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -182,7 +188,14 @@ class Problem(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What running one program against one problem's tests showed."""
+    """What running one program against one problem's tests showed.
+
+    Example:
+        >>> problem = alphamix.Problem(id="one", statement="Print 1.", tests=[{"input": "", "output": "1"}])
+        >>> (judgement,) = alphamix.judge(problem, ["print(2)"])
+        >>> judgement.verdict.value, judgement.num_tests
+        ('WA', 1)
+    """
 
     verdict: Verdict
     tests_passed: int

@@ -190,8 +190,8 @@ class Registry:
     def family(self) -> dict[str, Member]:
         """What each listed policy with weights is made of, by name; `AffineForm` wherever it can be.
 
-        Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `WholeForm` or of a `LogitPair`
-        is made. Merges that are `AffineForm` are not.
+        Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `WholeForm` or of a
+        `LogitPair` is made. Merges that are `AffineForm` are not.
 
         Raises:
             PolicyError: as for `materialise`.

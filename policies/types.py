@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypedDict
 
+from alphamix.errors import AlphamixError
 
-class PolicyError(ValueError):
+
+class PolicyError(AlphamixError):
     """A policy cannot be read, made or reached as asked: the message says why, then what to do."""
 
 
@@ -51,13 +53,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One finished answer. `seconds` is wall time from the request until the answer was whole."""
+    """One finished answer of a policy.
+
+    Example:
+        >>> alphamix.Completion("4", "stop", prompt_tokens=12, completion_tokens=1, seconds=0.1).text
+        '4'
+    """
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    """Wall time from the request until the answer was whole."""
 
 
 @dataclass(frozen=True, slots=True)

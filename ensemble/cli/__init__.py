@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from alphamix.ensemble.cli.lazy_group import LazyCommand, LazyGroup
-from alphamix.ensemble.errors import EnsembleError
-from alphamix.grading.errors import GradingError
-from alphamix.policies.types import PolicyError
+from alphamix.errors import AlphamixError
 
 COMMANDS = {
     "run": "Run an experiment: sample, grade and report; continue it if it was interrupted.",
@@ -34,9 +32,6 @@ COMMANDS = {
 def _module(name: str) -> str:
     """Return the module of a command. `import` is a keyword, so its module is `import_`."""
     return f"alphamix.ensemble.cli.commands.{name.replace('-', '_')}{'_' if iskeyword(name) else ''}"
-
-
-_USAGE_ERRORS = (EnsembleError, PolicyError, GradingError)
 
 
 @click.group(
@@ -66,7 +61,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: repeat the command; a run continues where it stopped", err=True)
         sys.exit(130)
-    except _USAGE_ERRORS as error:
+    except AlphamixError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
     except BrokenPipeError:  # the program that read our output has ended, as `head` does

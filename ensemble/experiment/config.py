@@ -62,14 +62,48 @@ def load(path: Path, overrides: Sequence[str] = (), environment: Mapping[str, st
     Raises:
         ExperimentError: one line with cause and cure.
     """
-    data = read_toml(path, ExperimentError)
-    _anchor(data, path.parent)
+    data = _read(path)
     for source, key, value in [*_from_environment(environment or {}), *map(_from_flag, overrides)]:
         _set(data, source, key, value)
+    return _checked(data, str(path))
+
+
+def load_with(path: Path | None, sections: Mapping[str, Any]) -> Experiment:
+    """Read an experiment whose sections are given by a program, over those of a file or without one.
+
+    Args:
+        path: TOML file; None if the sections say everything.
+        sections: Sections and keys as in the file, which they override key by key; their relative paths are relative
+            to the working directory.
+
+    Raises:
+        ExperimentError: one line with cause and cure.
+    """
+    data = {} if path is None else _read(path)
+    _merge(data, sections)
+    return _checked(data, "the experiment" if path is None else str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data = read_toml(path, ExperimentError)
+    _anchor(data, path.parent)
+    return data
+
+
+def _checked(data: dict[str, Any], source: str) -> Experiment:
     _anchor(data, Path.cwd())
-    experiment = validated(Experiment, data, str(path), ExperimentError)
+    experiment = validated(Experiment, data, source, ExperimentError)
     _check_numbers(experiment)
     return experiment
+
+
+def _merge(data: dict[str, Any], sections: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:
+    """Put the values of nested sections into a table, key by key."""
+    for key, value in sections.items():
+        if isinstance(value, Mapping) and isinstance(data.setdefault(key, {}), dict):
+            _merge(data[key], value, (*above, key))
+        else:
+            _put(data, above, key, str(value) if isinstance(value, Path) else value)
 
 
 def _check_numbers(experiment: Experiment) -> None:
@@ -147,10 +181,16 @@ def _set(data: dict[str, Any], source: str, key: str, text: str) -> None:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise ExperimentError(f"{source}: {section!r} is a value, not a section: name a key such as budget.samples")
-    if sections == ["budget"] and last in CURRENCIES:  # a budget that comes later takes the place of an earlier one
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    _put(table, sections, last, value)
+
+
+def _put(table: dict[str, Any], sections: Sequence[str], key: str, value: Any) -> None:
+    """Set a key of a section; a budget that comes later takes the place of one in another currency."""
+    if list(sections) == ["budget"] and key in CURRENCIES:
         for currency in CURRENCIES:
             table.pop(currency, None)
-    try:
-        table[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[last] = text
+    table[key] = value

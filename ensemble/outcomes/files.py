@@ -16,7 +16,7 @@ import pandas as pd
 
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.atomic_files import appearing
-from alphamix.ensemble.outcomes.table import FAILURES, Outcomes, OutcomesError
+from alphamix.ensemble.outcomes.table import FAILURES, MOST_SAMPLES, Outcomes, OutcomesError
 
 Missing = Literal["error", "drop-problems", "drop-policies"]
 """What to do about cells without samples: refuse, or leave out every problem, or every policy, that has one."""
@@ -24,8 +24,6 @@ Missing = Literal["error", "drop-problems", "drop-policies"]
 _KEYS = ["problem", "policy"]
 _COUNTS = ["n", "c"]
 _COSTS = ["tokens", "seconds"]
-_MOST_SAMPLES = 10**6
-"""Of one cell: as far as our estimates are tested, and far less than would exhaust memory."""
 _NAMES_IN_MESSAGE = 60
 """Characters."""
 
@@ -65,8 +63,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
             ) from None
 
 
-def write_outcomes(outcomes: Outcomes, path: Path) -> None:
-    """Write one row per cell, with the columns that are known; whole or not at all."""
+def to_frame(outcomes: Outcomes) -> pd.DataFrame:
+    """Return one row per cell, with the columns that are known."""
     matrices: dict[str, Any] = {
         "n": outcomes.num_samples_MP,
         "c": outcomes.num_correct_MP,
@@ -77,7 +75,12 @@ def write_outcomes(outcomes: Outcomes, path: Path) -> None:
         matrices["stopped"] = outcomes.stopped_MP.astype(np.int64)
     index = pd.MultiIndex.from_product([outcomes.policies, outcomes.problems], names=["policy", "problem"])
     table = pd.DataFrame({name: matrix.ravel() for name, matrix in matrices.items()}, index=index)
-    table = table.reset_index()[[*_KEYS, *matrices]]
+    return table.reset_index()[[*_KEYS, *matrices]]
+
+
+def write_outcomes(outcomes: Outcomes, path: Path) -> None:
+    """Write one row per cell, with the columns that are known; the file appears whole or not at all."""
+    table = to_frame(outcomes)
     with appearing(path) as beside:
         if _is_parquet(path):
             table.to_parquet(beside, index=False)
@@ -146,10 +149,10 @@ def _counts(table: pd.DataFrame, column: str, source: str) -> Floats:
     wrong = ~(np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers)))
     if wrong.any():
         raise OutcomesError(f"{_cell(table, wrong, column, source)}: counts are whole numbers from 0, correct it")
-    wrong = numbers > _MOST_SAMPLES
+    wrong = numbers > MOST_SAMPLES
     if wrong.any():
         raise OutcomesError(
-            f"{_cell(table, wrong, column, source)}: counts go up to {_MOST_SAMPLES:,}, correct it or count fewer"
+            f"{_cell(table, wrong, column, source)}: counts go up to {MOST_SAMPLES:,}, correct it or count fewer"
         )
     return numbers
 

@@ -12,10 +12,16 @@ from typing import Literal
 import numpy as np
 
 from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.budget import Budget, BudgetError, Currency
 from alphamix.ensemble.errors import EnsembleError
 
 FAILURES = ("optimisation", "correctness", "format", "exhausted")
 Cost = Literal["tokens", "seconds"]
+
+
+MOST_SAMPLES = 10**6
+"""Greatest number of samples of one policy on one problem: as far as estimates are tested, and far less than would
+exhaust memory."""
 
 
 class OutcomesError(EnsembleError):
@@ -95,6 +101,28 @@ class Outcomes:
                 "fill the column in, or leave out the policy"
             )
         return cost_MP.mean(axis=1)
+
+    def budget(self, total: float, currency: Currency = "samples") -> Budget:
+        """Return a budget per problem for the policies of this table.
+
+        Raises:
+            BudgetError: the total is no number of samples, or pays for more than can be meant.
+            OutcomesError: the table does not say what samples cost in the currency.
+        """
+        if currency == "samples":
+            if total != int(total):
+                raise BudgetError(f"a budget of {total:g} samples is not a whole number: give a whole number")
+            if total > MOST_SAMPLES:
+                raise BudgetError(f"a budget of {total:g} samples is too large: give at most {MOST_SAMPLES:,}")
+            return Budget.of_samples(int(total), len(self.policies))
+        cost_M = self.mean_cost_M(currency)
+        if total > MOST_SAMPLES * cost_M.min():
+            cheapest = self.policies[int(cost_M.argmin())]
+            raise BudgetError(
+                f"a budget of {total:g} {currency} pays for more than {MOST_SAMPLES:,} samples of {cheapest!r}: "
+                "lower it"
+            )
+        return Budget(total, cost_M, currency)
 
     def check_fixed_size(self) -> None:
         """Refuse outcomes whose n depends on what was drawn: no estimator of pass@k is unbiased for them.

@@ -3,7 +3,6 @@
 This module joins the others and computes nothing itself. Run again on the same folder, it goes on where it was.
 """
 
-import json
 import os
 import platform
 from collections import Counter
@@ -15,15 +14,13 @@ from typing import Any
 
 import tomli_w
 
-from alphamix.ensemble.analysis.paper_claims import content
-from alphamix.ensemble.analysis.run_analysis import Analysis, analyse, summary
+from alphamix.ensemble.analysis.run_analysis import Analysis, analyse
+from alphamix.ensemble.atomic_files import write_json, write_text
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import Inputs
 from alphamix.ensemble.experiment.schema import GradingSection
 from alphamix.ensemble.interchange import count_outcomes
-from alphamix.ensemble.outcomes.files import write_outcomes
-from alphamix.ensemble.report import figures
-from alphamix.ensemble.report import html as page
+from alphamix.ensemble.report.write import write_report
 from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.executor import Executor
 from alphamix.ensemble.run.fingerprints import check_unchanged, problem_hashes
@@ -32,7 +29,6 @@ from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
 from alphamix.grading.parallel.cluster import ClusterJudge
-from alphamix.grading.types import FAILURE_MAPPING_NAME
 
 
 @dataclass(frozen=True)
@@ -57,9 +53,9 @@ def run(inputs: Inputs, folder: Path, monitor: RunObserver) -> Result:
         with Store(folder / STORE_NAME) as store:
             identity = inputs.identity()
             _check_identity(store, inputs, identity)
-            _write_toml(folder / "policies.toml", inputs.registry.to_toml(folder))
-            _write_toml(folder / "experiment.toml", _relocated(inputs, folder))
-            _write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
+            write_text(folder / "policies.toml", tomli_w.dumps(inputs.registry.to_toml(folder)))
+            write_text(folder / "experiment.toml", tomli_w.dumps(_relocated(inputs, folder)))
+            write_json(folder / "manifest.json", _manifest(identity, judge.describe()))
             owed = _fill(store, inputs, judge, monitor)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
             return Result(analysis, owed)
@@ -91,7 +87,6 @@ def report(
         verdict_set: which verdicts; None for the current ones.
         level: coverage level at which a sample counts as accepted.
     """
-    folder.mkdir(exist_ok=True)
     experiment, registry = inputs.experiment, inputs.registry
     counted = count_outcomes(store, level, verdict_set=verdict_set)
     # The record keeps the order in which policies were planned first; costs and arms have that of the experiment.
@@ -107,12 +102,7 @@ def report(
     is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # what adaptive arms drew rests on these verdicts
     played = plan.played_arms(store, inputs, arms, outcomes, experiment.analysis.resampling) if is_own else {}
     analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)
-    write_outcomes(outcomes, folder / "outcomes.csv")
-    _write_json(folder / "summary.json", summary(analysis, experiment.name, judge, num_owed(store)))
-    _write_json(folder / "claims.json", content(analysis.claims, analysis.level))
-    paths = figures.save_all(analysis, folder / "figures")
-    html = page.render(analysis, experiment.name, paths, judge, FAILURE_MAPPING_NAME)
-    _write(folder / "report.html", html)
+    write_report(analysis, folder, experiment.name, judge, num_owed(store))
     return analysis
 
 
@@ -162,18 +152,3 @@ def _manifest(identity: Mapping[str, str], judge: Mapping[str, Any]) -> dict[str
         "hashes": {key: value for key, value in identity.items() if not key.startswith("sampling.")},
         "judge": dict(judge),
     }
-
-
-def _write_toml(path: Path, table: dict[str, Any]) -> None:
-    _write(path, tomli_w.dumps(table))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

@@ -7,7 +7,7 @@ continue the run meanwhile.
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from alphamix.ensemble.run.pace import Pace, time_left
@@ -104,15 +104,9 @@ def read_status(folder: Path) -> RunStatus:
 
 
 def _sum(counts: Sequence[StatusCounts]) -> StatusCounts:
+    summed = [each.name for each in fields(StatusCounts) if each.name not in ("verdicts", "last_sample")]
     return StatusCounts(
-        planned=sum(count.planned for count in counts),
-        sampled=sum(count.sampled for count in counts),
-        graded=sum(count.graded for count in counts),
-        tokens=sum(count.tokens for count in counts),
-        seconds=sum(count.seconds for count in counts),
-        counted=sum(count.counted for count in counts),
+        **{name: sum(getattr(count, name) for count in counts) for name in summed},
         verdicts=sum((count.verdicts for count in counts), Counter[Verdict]()),
-        samples_per_second=sum(count.samples_per_second for count in counts),
-        tokens_per_second=sum(count.tokens_per_second for count in counts),
         last_sample=max((count.last_sample for count in counts if count.last_sample is not None), default=None),
     )

@@ -32,10 +32,15 @@ _CELLS = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over problems.
+    """A mean over problems, with its standard error and interval.
 
     `stderr` and `interval` are None where they are unknown: with a single problem, where all problems have the same
     value and nothing bounds it, or where the sampling variance of a fixed benchmark is estimated as 0 or less.
+
+    Example:
+        >>> estimate = alphamix.Estimate(0.02, 0.01, (0.001, 0.04))
+        >>> estimate.sign  # the whole interval lies above 0
+        1
     """
 
     value: float

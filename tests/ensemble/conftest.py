@@ -36,7 +36,7 @@ CHECKS = {
 def write_humaneval(path: Path) -> None:
     """Write two problems of HumanEval's form, one for each of `CHECKS`."""
     records = [
-        humaneval.Record(
+        humaneval.HumanEvalRecord(
             task_id=name,
             prompt=f'{DOUBLE}    """ Double each. """\n',
             entry_point="double",

@@ -120,11 +120,11 @@ def test_at_least_so_many_policies(capsys, table):
     ("options", "message"),
     [
         (["--budget", "100"], "a budget of 100 samples exceeds the 72 that the limits allow"),
-        (["--budget", "2.5"], "2.5 is not a number of samples"),
+        (["--budget", "2.5"], "2.5 samples is not a whole number"),
         (["--budget", "nan"], "not a finite number"),
         (["--budget", "inf", "--cost", "tokens"], "not a finite number"),
         (["--budget", "1e12", "--pilot"], "at most 1,000,000"),
-        (["--budget", "1e12", "--pilot", "--cost", "tokens"], "buy more than 1,000,000 samples of 'first': give less"),
+        (["--budget", "1e12", "--pilot", "--cost", "tokens"], "more than 1,000,000 samples of 'first': lower it"),
         (["--budget", "6", "--level", "nan"], "not a finite number"),
         (["--budget", "5", "--cost", "tokens"], "5 tokens"),
         (["--budget", "6", "--cost", "seconds"], "no column 'seconds'"),

@@ -1,5 +1,7 @@
 """Experiments: what wins over what, and what is refused with which words."""
 
+from pathlib import Path
+
 import pytest
 import tomli_w
 
@@ -69,3 +71,23 @@ def test_a_resolved_experiment_reads_back_the_same(path, tmp_path):
     again = tmp_path / "again.toml"
     again.write_text(tomli_w.dumps(settings.to_toml()))
     assert experiment.load(again) == settings
+
+
+def test_sections_of_a_program_override_the_file_key_by_key(path, tmp_path, monkeypatch):
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    sections = {"problems": {"file": Path("mine.jsonl"), "limit": 2}, "budget": {"tokens": 100.0}}
+    settings = experiment.load_with(path, sections)
+    assert (settings.problems.file, settings.problems.limit) == (here / "mine.jsonl", 2)
+    assert settings.policies.file == tmp_path / "policies.toml"
+    assert settings.budget.amounts == {"tokens": 100.0}
+    assert settings.analysis.pass_at == [1, 4]
+
+
+def test_sections_alone_are_an_experiment_and_their_faults_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = {"name": "n", "problems": {"file": "p.jsonl"}, "policies": {"file": "p.toml"}, "budget": {"samples": 2}}
+    assert experiment.load_with(None, whole).problems.file == tmp_path / "p.jsonl"
+    with pytest.raises(ExperimentError, match=r"unknown key 'sample' in \[budget\]"):
+        experiment.load_with(None, whole | {"budget": {"sample": 2}})

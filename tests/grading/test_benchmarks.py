@@ -174,8 +174,8 @@ def test_nonces_show_that_the_end_was_reached(judge: Judge, code: str, verdict: 
     assert (judgement.verdict, judgement.forgeable) == (verdict, True), judgement
 
 
-def mbpp_record(*lines: str, **changes: Any) -> mbpp.Record:
-    return mbpp.Record.model_validate({"text": "Do it. ", "task_id": 7, "test_list": lines} | changes)
+def mbpp_record(*lines: str, **changes: Any) -> mbpp.MbppRecord:
+    return mbpp.MbppRecord.model_validate({"text": "Do it. ", "task_id": 7, "test_list": lines} | changes)
 
 
 def test_a_record_of_mbpp_becomes_a_problem() -> None:
@@ -280,7 +280,7 @@ def check(candidate):
 
 
 def humaneval_problem(test: str = CHECK) -> Problem:
-    return humaneval.convert(humaneval.Record(task_id="T/0", prompt=PROMPT, entry_point="total", test=test))
+    return humaneval.convert(humaneval.HumanEvalRecord(task_id="T/0", prompt=PROMPT, entry_point="total", test=test))
 
 
 def test_a_record_of_humaneval_becomes_a_problem(tmp_path: Path) -> None:

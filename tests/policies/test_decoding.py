@@ -1,14 +1,18 @@
 """Tokens are drawn from exactly the distribution that the parameters describe."""
 
+import inspect
 import math
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from alphamix.policies.engines.transformers.decoding import NO_TOKEN, draw_tokens, mix_logits
+from alphamix.policies.engines.transformers.decoding import NO_TOKEN, DecodingBatch, draw_tokens, mix_logits
+from alphamix.policies.types import PolicyError
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> list[int]:
@@ -103,3 +107,48 @@ def test_each_row_may_have_its_own_alpha() -> None:
     low, high = torch.zeros(3, 2), torch.tensor([[1.0, 2.0]]).expand(3, -1)
     mixed = mix_logits(low, high, torch.tensor([[0.0], [1.0], [-0.5]]))
     assert mixed.tolist() == [[0.0, 0.0], [1.0, 2.0], [-0.5, -1.0]]
+
+
+class Renamed:
+    """A Llama whose `forward` gives its cache a name, whichever the installed transformers has."""
+
+    def __init__(self, model: PreTrainedModel, name: str) -> None:
+        self.config, self.device = model.config, model.device
+        own = next(own for own in ("cache", "past_key_values") if own in inspect.signature(model.forward).parameters)
+
+        def forward(**given: Any) -> Any:
+            given[own] = given.pop(name)
+            return model(**given)
+
+        parameters = [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in ("position_ids", name)]
+        self.forward = forward
+        forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+
+    def __call__(self, **given: Any) -> Any:
+        return self.forward(**given)
+
+
+@pytest.fixture(scope="module")
+def llama() -> PreTrainedModel:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)).eval()
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_is_given_by_the_name_that_the_model_has_for_it(llama: PreTrainedModel, name: str) -> None:
+    """transformers 5.24 renamed `past_key_values` to `cache`; steps with a cache equal one pass over everything."""
+    batch = DecodingBatch(cast("PreTrainedModel", Renamed(llama, name)), [[1, 2, 3], [4, 5]])
+    sequences = [[1, 2, 3], [4, 5]]
+    for _ in range(4):
+        tokens = batch.logits_BV.argmax(dim=1)
+        sequences = [[*row, int(token)] for row, token in zip(sequences, tokens, strict=True)]
+        batch.step(tokens)
+    with torch.inference_mode():
+        whole = torch.stack([llama(input_ids=torch.tensor([row])).logits[0, -1] for row in sequences])
+    assert torch.allclose(batch.logits_BV, whole, atol=1e-4)
+
+
+def test_a_model_that_takes_no_cache_is_refused(llama: PreTrainedModel) -> None:
+    with pytest.raises(PolicyError, match="llama models keep no key-value cache"):
+        DecodingBatch(cast("PreTrainedModel", Renamed(llama, "state")), [[1]])

@@ -131,24 +131,18 @@ def _is_number(word: str) -> bool:
 def _json(split: dict[str, int], figures: CoverageFigures) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if figures.allocation:
-        covered = _json_of(figures.allocation) or {"value": None, "stderr": None, "interval": None}
-        content = {
-            "allocation": split,
-            "coverage": covered["value"],
-            "stderr": covered["stderr"],
-            "interval": covered["interval"],
-        }
+        covered = _json_of(figures.allocation) or {}
+        content = {"allocation": split, "coverage": covered.get("value")}
+        content |= {key: covered.get(key) for key in ("stderr", "interval")}
     if figures.pass_at_k:
-        content["pass_at_k"] = {
-            policy: {str(k): _json_of(figure) for k, figure in by_k.items()}
-            for policy, by_k in figures.pass_at_k.items()
-        }
+        content["pass_at_k"] = _json_of_all(figures.pass_at_k)
     if figures.forecasts:
-        content["forecasts"] = {
-            policy: {model: _json_of(figure) for model, figure in by_model.items()}
-            for policy, by_model in figures.forecasts.items()
-        }
+        content["forecasts"] = _json_of_all(figures.forecasts)
     return {**content, "notes": _notes(figures)}
+
+
+def _json_of_all(figures: Mapping[str, Mapping[Any, CoverageFigure]]) -> dict[str, dict[str, Any]]:
+    return {policy: {str(key): _json_of(figure) for key, figure in of.items()} for policy, of in figures.items()}
 
 
 def _json_of(figure: CoverageFigure) -> dict[str, Any] | None:

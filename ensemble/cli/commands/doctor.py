@@ -65,7 +65,9 @@ def _print(chosen: str | None, tiers: list[TierFinding], tools: list[ToolFinding
     if chosen:
         console.print(f"\nGrading is safe here: it uses the sandbox tier {chosen}.")
     else:
-        console.print("\nGrading is not safe here: fix a tier above, or pass --sandbox=weak for programs that you trust.")
+        console.print(
+            "\nGrading is not safe here: fix a tier above, or pass --sandbox=weak for programs that you trust."
+        )
 
 
 def _print_finding(console: Console, finding: ToolFinding) -> None:

@@ -4,20 +4,13 @@ from pathlib import Path
 
 import click
 
-from alphamix.ensemble.budget import CURRENCIES, Budget, Currency
-from alphamix.ensemble.cli.options.common import (
-    MAX_BUDGETED_SAMPLES,
-    json_option,
-    level_option,
-    missing_option,
-    outcomes_option,
-)
+from alphamix.ensemble.budget import CURRENCIES, Currency
+from alphamix.ensemble.cli.options.common import json_option, level_option, missing_option, outcomes_option
 from alphamix.ensemble.cli.options.finite import Finite
 from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
 from alphamix.ensemble.mixture.compare_arms import Honesty, compare
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
-from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.report.mixture_text import as_json as to_json
 from alphamix.ensemble.report.mixture_text import tables
 from alphamix.ensemble.statistics.intervals import Resampling
@@ -85,30 +78,9 @@ def command(
         division: CrossFit(division, sizes[division], repeats, seed) for division in DIVISIONS
     }
     honesty = Honesty(crossfits, Resampling(level=level, seed=seed))
-    comparison = compare(table, _budget(table, budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
+    comparison = compare(table, table.budget(budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
     if as_json:
         print_json({**to_json(comparison, crossfits[by]), "level": level}, table)
         return
     heading = f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals."
     print_heading(heading, table).print(tables(comparison, by))
-
-
-def _budget(outcomes: Outcomes, total: float, currency: Currency) -> Budget:
-    if currency == "samples":
-        if total != int(total):
-            raise click.BadParameter(
-                f"{total:g} is not a number of samples: give a whole number", param_hint="--budget"
-            )
-        if total > MAX_BUDGETED_SAMPLES:
-            raise click.BadParameter(
-                f"{total:g} samples are too many: give at most {MAX_BUDGETED_SAMPLES:,}", param_hint="--budget"
-            )
-        return Budget.of_samples(int(total), len(outcomes.policies))
-    cost_M = outcomes.mean_cost_M(currency)
-    if total > MAX_BUDGETED_SAMPLES * cost_M.min():
-        cheapest = outcomes.policies[int(cost_M.argmin())]
-        raise click.BadParameter(
-            f"{total:g} {currency} buy more than {MAX_BUDGETED_SAMPLES:,} samples of {cheapest!r}: give less",
-            param_hint="--budget",
-        )
-    return Budget(total, cost_M, currency)

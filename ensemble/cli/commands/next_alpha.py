@@ -7,13 +7,14 @@ import click
 from rich.table import Table
 
 from alphamix.ensemble.arrays import Ints
-from alphamix.ensemble.cli.options.common import MAX_BUDGETED_SAMPLES, json_option, missing_option, outcomes_option
+from alphamix.ensemble.cli.options.common import json_option, missing_option, outcomes_option
 from alphamix.ensemble.cli.options.finite import Finite
 from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
 from alphamix.ensemble.next_alpha.expected_improvement import Proposal, ProposalOptions, propose
 from alphamix.ensemble.next_alpha.gaussian_process import AlphaCurves
 from alphamix.ensemble.next_alpha.lines import alphas_of
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
+from alphamix.ensemble.outcomes.table import MOST_SAMPLES
 from alphamix.ensemble.report.tables import alpha_label, plain_table
 from alphamix.policies.registry import Registry
 
@@ -25,7 +26,7 @@ chance to pay: probability that the improvement exceeds --min-gain."""
 
 @click.command("next-alpha")
 @outcomes_option
-@click.option("--budget", required=True, type=click.IntRange(1, MAX_BUDGETED_SAMPLES), help="Samples per problem.")
+@click.option("--budget", required=True, type=click.IntRange(1, MOST_SAMPLES), help="Samples per problem.")
 @click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies to read their α from.")
 @click.option(
     "--alpha", "given", multiple=True, metavar="NAME=VALUE", help="α of a policy, over all else; may be repeated."
@@ -140,22 +141,13 @@ def _json(proposal: Proposal, alphas: dict[str, float], budget: int, min_gain: f
         "budget": budget,
         "min_gain": min_gain,
         "alphas": alphas,
-        "without": {
-            "allocation": _counts(names, proposal.allocation_M),
-            "coverage": proposal.coverage,
-        },
+        "without": {"allocation": _counts(names, proposal.allocation_M), "coverage": proposal.coverage},
         "verdict": proposal.verdict,
         "next": best.alpha if proposal.verdict == "make" else None,
         "candidates": [
             {
-                "alpha": candidate.alpha,
+                **{key: value for key, value in vars(candidate).items() if key != "allocation_M"},
                 "allocation": _counts(names, candidate.allocation_M),
-                "share": candidate.share,
-                "gain": candidate.gain,
-                "interval": list(candidate.interval),
-                "improvement": candidate.improvement,
-                "stderr": candidate.stderr,
-                "chance": candidate.chance,
             }
             for candidate in proposal.candidates
         ],

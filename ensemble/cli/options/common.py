@@ -8,9 +8,6 @@ import click
 from alphamix.ensemble.cli.options.finite import Finite
 from alphamix.ensemble.outcomes.files import Missing
 
-MAX_BUDGETED_SAMPLES = 10**6
-"""Largest budget in samples per problem: far more than a run draws, and far fewer than would exhaust memory."""
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 outcomes_option = click.option(

@@ -13,10 +13,35 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import CacheLayerMixin, DynamicCache
+
+from alphamix.policies.types import PolicyError
 
 NO_TOKEN = -1
 """Drawn where the logits are not finite: there is nothing to draw from."""
+
+_CACHE_ARGUMENTS = ("cache", "past_key_values")
+"""Names that `forward` gives its key-value cache: since transformers 5.24, and before."""
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """Return the name of the argument by which a model takes a key-value cache.
+
+    The name alone does not tell: models with a recurrent state, such as Mamba, take theirs by the same name.
+
+    Raises:
+        PolicyError: the model keeps no such cache.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    name = next((name for name in _CACHE_ARGUMENTS if name in parameters), None)
+    layers = DynamicCache(config=model.config).layers
+    holds_keys = not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
+    if name is None or not holds_keys:
+        raise PolicyError(
+            f"{model.config.model_type} models keep no key-value cache, which this engine decodes with: "
+            "serve the model, with vLLM for instance, and give its url."
+        )
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +89,7 @@ class DecodingBatch:
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
         self._accepted = inspect.signature(model.forward).parameters
+        self._cache_argument = cache_argument(model)
         self._cache: Any = DynamicCache(config=model.config)
         self.logits_BV = self._prefill(prompts)
 
@@ -102,8 +128,8 @@ class DecodingBatch:
         output = self._model(
             input_ids=tokens_BL,
             attention_mask=self._mask_BL,
-            past_key_values=self._cache,
             use_cache=True,
+            **{self._cache_argument: self._cache},
             **{name: value for name, value in optional.items() if name in self._accepted},
         )
         return output.logits[:, -1].float()

@@ -6,7 +6,6 @@ Loading is in `loading`, decoding in `decoding`, the growing text in `text`; thi
 and replies.
 """
 
-import inspect
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alphamix.policies.engines import EngineOptions
-from alphamix.policies.engines.transformers.decoding import NO_TOKEN, Batch, ModelPair, draw_tokens, start_batch
+from alphamix.policies.engines.transformers.decoding import (
+    NO_TOKEN,
+    Batch,
+    ModelPair,
+    cache_argument,
+    draw_tokens,
+    start_batch,
+)
 from alphamix.policies.engines.transformers.detokenise import Decode, TextStream
 from alphamix.policies.engines.transformers.loading import first_line, load_checkpoint
 from alphamix.policies.merging.vocabularies import check_mixable
@@ -69,7 +75,7 @@ class TransformersEngine:
         if device == "cpu":
             torch.set_num_threads(1)
         for each in models:
-            _check_has_cache(each)
+            cache_argument(each)
             torch.nn.Module.to(each.eval(), torch.device(device))
         self._batch_size = batch_size
         self._model: PreTrainedModel | ModelPair | None = model
@@ -264,14 +270,6 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> f
 
 def _context_length(model: PreTrainedModel) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
-
-
-def _check_has_cache(model: PreTrainedModel) -> None:
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
-        raise PolicyError(
-            f"{model.config.model_type} models keep no key-value cache, which this engine decodes with: "
-            "serve the model, with vLLM for instance, and give its url."
-        )
 
 
 def _default_device() -> str:

@@ -1,0 +1,13 @@
+"""The base of all errors that a user can mend."""
+
+
+class AlphamixError(ValueError):
+    """Something that was given does not hold, or is unavailable here: the message says what, then what to do.
+
+    Example:
+        >>> try:
+        ...     alphamix.read_outcomes("missing.csv")
+        ... except alphamix.AlphamixError as error:
+        ...     print(str(error).partition(":")[0])
+        missing.csv cannot be read (No such file or directory)
+    """

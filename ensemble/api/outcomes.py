@@ -1,0 +1,284 @@
+"""A table of outcomes that can be asked for pass@k, coverage, pairs, the best mixture, and a report."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alphamix.ensemble.analysis import complementarity
+from alphamix.ensemble.analysis.run_analysis import analyse
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.budget import Currency
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.experiment.schema import AnalysisSection
+from alphamix.ensemble.mixture.arms import Split
+from alphamix.ensemble.mixture.compare_arms import Comparison, Honesty, compare
+from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
+from alphamix.ensemble.outcomes import files
+from alphamix.ensemble.outcomes.files import Missing
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.report.mixture_text import sentence
+from alphamix.ensemble.statistics import pass_at_k as estimators
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, mean_over_problems, means_over_problems
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The allocation of a budget that is expected to cover most problems, and what it gains.
+
+    The figures that end in a comparison with data (`coverage`, `gain`) are cross-fitted: chosen on some problems and
+    scored on others. They are None where the samples do not allow that.
+
+    Example:
+        >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+        >>> mixture = outcomes.best_mixture(budget=8)
+        >>> sum(mixture.allocation.values())
+        8
+        >>> mixture.expected <= mixture.upper_bound
+        True
+    """
+
+    allocation: dict[str, int]
+    """Samples per problem of each policy that gets any."""
+    expected: float
+    """Coverage of the allocation under the posterior: a model's figure, which choosing has maximised."""
+    upper_bound: float
+    """Proven bound: no allocation of the budget is expected to cover more under the posterior."""
+    coverage: Estimate | None
+    """Share of new problems that the rule covers, cross-fitted over problems."""
+    gain: Estimate | None
+    """Difference to the best single policy at the same budget, cross-fitted over problems."""
+    best_single: str | None
+    """Policy that covers most when it gets the whole budget."""
+    advice: str
+    """One sentence for a reader: whether the mixture is worth its while."""
+
+
+class OutcomesTable:
+    """Graded and accepted samples of every policy on every problem.
+
+    Make one with `read_outcomes` or `Run.outcomes`. Every interval is for new problems of the same kind.
+
+    Example:
+        >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+        >>> outcomes.policies[:2]
+        ('init', 'low')
+        >>> outcomes.frame.columns[:4].tolist()
+        ['problem', 'policy', 'n', 'c']
+    """
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+
+    def __repr__(self) -> str:
+        return f"<OutcomesTable: {len(self.policies)} policies × {len(self.problems)} problems>"
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names of the policies, in the order of the table."""
+        return self._outcomes.policies
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Ids of the problems, in the order of the table."""
+        return self._outcomes.problems
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per cell: `policy`, `problem`, `n`, `c`, and where known failure classes and costs."""
+        return files.to_frame(self._outcomes)
+
+    def pass_at_k(self, k: int | Sequence[int] = 1, *, level: float = 0.95) -> pd.DataFrame:
+        """Estimate pass@k of every policy, without bias (Chen et al. 2021, eq. 1).
+
+        Returns:
+            One row per policy and k: `policy`, `k`, `value`, `stderr`, `low`, `high`.
+
+        Raises:
+            UndefinedError: a cell has fewer than k samples.
+            OutcomesError: n depends on what was drawn, so that pass@k is undefined.
+
+        Example:
+            >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+            >>> outcomes.pass_at_k([1, 8]).columns.tolist()
+            ['policy', 'k', 'value', 'stderr', 'low', 'high']
+        """
+        self._outcomes.check_fixed_size()
+        ks = [k] if isinstance(k, int) else list(k)
+        keys = [(policy, one) for policy in self.policies for one in ks]
+        alone_MM = np.eye(len(self.policies), dtype=np.int64)
+        covered = [self._covered(size * alone_MM[self._outcomes.row(policy)]) for policy, size in keys]
+        estimates = means_over_problems(np.array(covered), Resampling(level), lowest=0)
+        return pd.DataFrame(
+            [{"policy": policy, "k": size} | _columns(one) for (policy, size), one in zip(keys, estimates, strict=True)]
+        )
+
+    def coverage(self, allocation: Mapping[str, int], *, level: float = 0.95) -> Estimate:
+        """Estimate the share of problems that an allocation solves: 1 − Π_j miss(n_j, c_j, k_j), without bias.
+
+        Args:
+            allocation: Samples per problem, by policy. It must not have been chosen by looking at these outcomes.
+            level: Level of the interval.
+
+        Raises:
+            UndefinedError: a policy gets more samples than the table holds of it.
+            OutcomesError: a policy is unknown, or n depends on what was drawn.
+
+        Example:
+            >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+            >>> round(outcomes.coverage({"low": 4, "high": 4}).value, 3)
+            0.798
+        """
+        self._outcomes.check_fixed_size()
+        self._outcomes.rows(list(allocation))
+        allocation_M = np.array([allocation.get(policy, 0) for policy in self.policies], np.int64)
+        return mean_over_problems(self._covered(allocation_M), Resampling(level), lowest=0)
+
+    def pairs(self, k: int = 1, *, level: float = 0.95) -> pd.DataFrame:
+        """Compare every ordered pair of policies at k samples each.
+
+        Returns:
+            One row per ordered pair: `first`, `second`, `gain` (what k samples of the second add to k of the first,
+            beyond k more of the first) with `gain_low` and `gain_high`, and `co_failure` (share of problems that both
+            leave unsolved).
+
+        Raises:
+            UndefinedError: a cell has fewer than 2k samples.
+
+        Example:
+            >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+            >>> sorted(outcomes.pairs(k=2).columns)
+            ['co_failure', 'first', 'gain', 'gain_high', 'gain_low', 'second']
+        """
+        self._outcomes.check_fixed_size()
+        rows: list[dict[str, Any]] = []
+        for pair in complementarity.pairs(self._outcomes, k, Resampling(level)):
+            low, high = pair.gain.interval or (np.nan, np.nan)
+            gain = {"gain": pair.gain.value, "gain_low": low, "gain_high": high}
+            rows.append({"first": pair.first, "second": pair.second, **gain, "co_failure": pair.co_failure.value})
+        return pd.DataFrame(rows)
+
+    def best_mixture(
+        self,
+        budget: float,
+        currency: Currency = "samples",
+        *,
+        min_policies: int = 1,
+        is_pilot: bool = False,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> Mixture:
+        """Choose how many samples of each policy to draw per problem, and say what that gains.
+
+        Args:
+            budget: What may be spent on one problem.
+            currency: `samples`, or `tokens` or `seconds` where the table has such a column.
+            min_policies: Least number of policies in the mixture.
+            is_pilot: Whether to choose beyond the samples that the table holds; nothing is then scored on data.
+            level: Level of intervals.
+            seed: Seed of the divisions and the intervals.
+
+        Raises:
+            BudgetError: no mixture meets the budget.
+            OutcomesError: n depends on what was drawn, or the costs are unknown.
+
+        Example:
+            >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+            >>> mixture = outcomes.best_mixture(budget=8)
+            >>> mixture.best_single
+            'coverage@+0.50'
+        """
+        crossfits: dict[Division, CrossFit] = {
+            division: CrossFit(division, DEFAULT_FOLDS[division], DEFAULT_REPEATS, seed) for division in DIVISIONS
+        }
+        honesty = Honesty(crossfits, Resampling(level, seed=seed))
+        spent = self._outcomes.budget(budget, currency)
+        found = compare(self._outcomes, spent, honesty, min_policies=min_policies, is_pilot=is_pilot)
+        return _mixture(self.policies, found)
+
+    def report(
+        self,
+        folder: str | Path,
+        budget: float,
+        currency: Currency = "samples",
+        *,
+        alphas: Mapping[str, float] | None = None,
+        level: float = 0.95,
+    ) -> Path:
+        """Write the report of a run for this table: `report.html`, figures, `summary.json`, claims and outcomes.
+
+        Args:
+            folder: Folder that is made where it is missing.
+            budget: What each arm may spend on one problem.
+            currency: Currency of the budget.
+            alphas: α of the policies that have one, for the figures along α.
+            level: Level of intervals.
+
+        Returns:
+            The path of the page. Needs the extra `report`.
+
+        Example:
+            >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+            >>> page = outcomes.report("results/mine", budget=8, alphas={"low": 0.0, "high": 1.0})
+            >>> page.name
+            'report.html'
+        """
+        section = AnalysisSection(level=level)
+        spent = self._outcomes.budget(budget, currency)
+        splits = {"equal": Split.equal(self.policies, spent)}
+        known = {policy: (alphas or {}).get(policy) for policy in self.policies}
+        analysis = analyse(self._outcomes, known, splits, spent, {}, section, ())
+        try:
+            write = importlib.import_module("alphamix.ensemble.report.write")
+        except ModuleNotFoundError as error:
+            raise EnsembleError(f"a report needs the package {error.name}: pip install 'alphamix[report]'") from error
+        return write.write_report(analysis, Path(folder), Path(folder).name, {})
+
+    def _covered(self, allocation_M: Ints) -> Floats:
+        return estimators.coverage(self._outcomes.num_samples_MP, self._outcomes.num_correct_MP, allocation_M)
+
+
+def read_outcomes(source: str | Path | pd.DataFrame, *, missing: Missing = "error") -> OutcomesTable:
+    """Read a table of outcomes with the columns `problem`, `policy`, `n` (graded samples) and `c` (accepted ones).
+
+    Args:
+        source: CSV or Parquet file, or a pandas frame. More columns may say failure classes and, as means per sample,
+            `tokens` and `seconds`.
+        missing: What to do about cells without samples: refuse them (`error`), or leave out every problem
+            (`drop-problems`) or policy (`drop-policies`) that has one.
+
+    Raises:
+        OutcomesError: this is not such a table, or cells are missing.
+
+    Example:
+        >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+        >>> outcomes
+        <OutcomesTable: 9 policies × 40 problems>
+    """
+    if isinstance(source, pd.DataFrame):
+        return OutcomesTable(files.outcomes_from_table(source, "the frame", missing))
+    return OutcomesTable(files.read_outcomes(Path(source), missing))
+
+
+def _mixture(policies: Sequence[str], comparison: Comparison) -> Mixture:
+    counts = zip(policies, comparison.choice.allocation_M.tolist(), strict=True)
+    single = comparison.arms.get("best_single")
+    coverage, gain = comparison.coverage.get("mixture"), comparison.gains.get("mixture")
+    return Mixture(
+        allocation={policy: count for policy, count in counts if count},
+        expected=comparison.choice.certificate.objective,
+        upper_bound=comparison.choice.certificate.upper_bound,
+        coverage=coverage.honest.get("problems") if coverage else None,
+        gain=gain.honest.get("problems") if gain else None,
+        best_single=next(iter(single.allocation)) if single else None,
+        advice=sentence(comparison, "problems"),
+    )
+
+
+def _columns(estimate: Estimate) -> dict[str, float | None]:
+    low, high = estimate.interval or (None, None)
+    return {"value": estimate.value, "stderr": estimate.stderr, "low": low, "high": high}
