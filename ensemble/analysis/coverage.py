@@ -74,10 +74,9 @@ def estimate_coverage(
     """Estimate everything at once.
 
     Args:
-        outcomes: the table of outcomes.
         allocation: samples per problem of each policy; empty if there is none to estimate.
-        ks: for which to estimate pass@k of every policy.
-        forecast_k: for which to forecast pass@k of every policy from models.
+        ks: values of k for which pass@k of every policy is estimated.
+        forecast_k: value of k for which models forecast pass@k of every policy.
         resampling: how intervals for new problems are made. All of them rest on the same resamples.
         fixed_benchmark: give intervals for other samples of the same problems instead.
     """
@@ -86,8 +85,10 @@ def estimate_coverage(
     allocations = [k * single_M for single_M in single_MM for k in ks]
     if allocation:
         allocations.append(np.array([allocation.get(policy, 0) for policy in outcomes.policies]))
-    estimate = _on_fixed_benchmark if fixed_benchmark else _for_new_problems
-    figures = iter(estimate(outcomes, allocations, resampling))
+    if fixed_benchmark:
+        figures = iter([_on_fixed_benchmark(outcomes, each_M, resampling.level) for each_M in allocations])
+    else:
+        figures = iter(_for_new_problems(outcomes, allocations, resampling))
     pass_at_k = {policy: {k: next(figures) for k in ks} for policy in outcomes.policies if ks}
     forecasts = {} if forecast_k is None else _forecasts(outcomes, forecast_k, resampling.level)
     return CoverageFigures(next(figures, None), pass_at_k, forecasts)
@@ -107,13 +108,7 @@ def _for_new_problems(outcomes: Outcomes, allocations: Sequence[Ints], resamplin
     return [CoverageFigure(None, reason) if reason else CoverageFigure(next(estimates), single) for reason in reasons]
 
 
-def _on_fixed_benchmark(
-    outcomes: Outcomes, allocations: Sequence[Ints], resampling: Resampling
-) -> list[CoverageFigure]:
-    return [_one_on_fixed_benchmark(outcomes, allocation_M, resampling.level) for allocation_M in allocations]
-
-
-def _one_on_fixed_benchmark(outcomes: Outcomes, allocation_M: Ints, level: float) -> CoverageFigure:
+def _on_fixed_benchmark(outcomes: Outcomes, allocation_M: Ints, level: float) -> CoverageFigure:
     counts = outcomes.num_samples_MP, outcomes.num_correct_MP
     try:
         value = float(coverage(*counts, allocation_M).mean())

@@ -25,9 +25,7 @@ _OUT = click.option("--out", type=_FOLDER, required=True, help="Folder to write 
 @click.argument("tuned")
 @_OUT
 @click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank in every module.")
-@click.option(
-    "--target", metavar="REGEX", show_default="all linear modules", help="Extract only modules whose name matches."
-)
+@click.option("--target", metavar="REGEX", show_default="all linear modules", help="Only modules whose name matches.")
 @click.option(
     "--save-rest",
     is_flag=True,

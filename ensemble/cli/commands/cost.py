@@ -28,10 +28,10 @@ _AS_MEASURED = "as in the run"
 @click.option("--samples", type=_COUNT, show_default=_AS_MEASURED, help="Samples per problem and policy.")
 @click.option("--tokens", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per sample.")
 @click.option(
-    "--bytes-per-token", type=_POSITIVE, show_default=_AS_MEASURED, help="Bytes of text per token, compressed."
+    "--bytes-per-token", type=_POSITIVE, show_default=_AS_MEASURED, help="Compressed bytes of text per token."
 )
 @click.option(
-    "--tokens-per-second", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per second of one GPU."
+    "--tokens-per-second", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per second per GPU."
 )
 @click.option("--like-gpus", type=_COUNT, default=1, help="GPUs (or engines) that the run used.")
 @click.option("--gpus", type=_COUNT, default=1, help="GPUs (or engines) to sample with.")

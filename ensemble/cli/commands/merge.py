@@ -49,7 +49,7 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder to write the merge to. Several α get a subfolder each, as sweep/alpha_-0.50.",
+    help="Folder to write to. Several α get a subfolder each, as sweep/alpha_-0.50.",
 )
 @click.option(
     "--dtype",

@@ -12,6 +12,7 @@ from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits
 from alphamix.ensemble.serve.server import read_keys, serve
 
 _COUNT = click.IntRange(min=1)
+_COUNT_OR_0 = click.IntRange(min=0)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -34,25 +35,26 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     metavar="NAME",
     help="Environment variable with an API key that clients must send; may be repeated.",
 )
-@click.option("--max-choices", default=RequestLimits().choices, type=_COUNT, help="Most choices in one request.")
 @click.option(
-    "--max-body-mb", default=RequestLimits().body_bytes / 2**20, type=_POSITIVE, help="Largest request body, in MiB."
+    "--max-choices", default=RequestLimits().choices, type=_COUNT, help="Maximum number of choices per request."
 )
 @click.option(
-    "--max-in-flight", default=RequestLimits().in_flight, type=_COUNT, help="Most concurrent calls to one policy."
-)
-@click.option("--max-budget", default=BestOfLimits().budget, type=_COUNT, help="Most draws for one best-of request.")
-@click.option(
-    "--judge-workers",
-    default=1,
-    type=click.IntRange(min=0),
-    help="Programs to judge at the same time; 0 turns best-of off.",
+    "--max-body-mb",
+    default=RequestLimits().body_bytes / 2**20,
+    type=_POSITIVE,
+    help="Maximum size of a request in MiB.",
 )
 @click.option(
-    "--max-alphas",
-    default=AlphaLimits().held,
-    type=click.IntRange(min=0),
-    help="Most α outside the file to hold at the same time.",
+    "--max-in-flight", default=RequestLimits().in_flight, type=_COUNT, help="Maximum concurrent calls per policy."
+)
+@click.option(
+    "--max-budget", default=BestOfLimits().budget, type=_COUNT, help="Maximum number of draws per best-of request."
+)
+@click.option(
+    "--judge-workers", default=1, type=_COUNT_OR_0, help="Programs judged at the same time; 0 turns best-of off."
+)
+@click.option(
+    "--max-alphas", default=AlphaLimits().held, type=_COUNT_OR_0, help="Maximum number of unlisted α held at once."
 )
 @click.option("--connect-timeout", default=Timeouts().connect_s, type=_POSITIVE, help="Seconds to reach a server.")
 @click.option(
@@ -62,13 +64,10 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="Seconds until a server begins to answer.",
 )
 @click.option(
-    "--idle-timeout",
-    default=Timeouts().idle_s,
-    type=_POSITIVE,
-    help="Seconds without data from a server or a client.",
+    "--idle-timeout", default=Timeouts().idle_s, type=_POSITIVE, help="Seconds without data from either side."
 )
 @click.option("--total-timeout", default=Timeouts().total_s, type=_POSITIVE, help="Seconds for a whole answer.")
-@click.option("--drain", default=30, type=click.IntRange(min=0), help="Seconds to finish open requests after SIGTERM.")
+@click.option("--drain", default=30, type=_COUNT_OR_0, help="Seconds to finish open requests after SIGTERM.")
 def command(
     source: Path,
     host: str,

@@ -22,18 +22,14 @@ from alphamix.policies.types import PolicyError
 
 @click.command("trajectory", context_settings={"show_default": True})
 @click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=CHECKPOINT…")
-@click.option(
-    "--min-range", type=float, default=0.0, help="Select only weights whose range over the steps exceeds this."
-)
+@click.option("--min-range", type=float, default=0.0, help="Select weights whose range over the steps exceeds this.")
 @json_option
 @click.option("--output", type=click.Path(path_type=Path), help="Draw the R² of each tensor into this file.")
 @click.option("--step", type=float, help="Extrapolate to this step; goes with --out.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write the extrapolated checkpoint to.")
+@click.option("--method", type=click.Choice(["lines", "rank-1"]), default="lines", help="Method of extrapolation.")
 @click.option(
-    "--method", type=click.Choice(["lines", "rank-1"]), default="lines", help="How to extrapolate the weights."
-)
-@click.option(
-    "--norms", type=click.Choice(["extrapolate", "copy"]), default="extrapolate", help="What to do with norm weights."
+    "--norms", type=click.Choice(["extrapolate", "copy"]), default="extrapolate", help="What to do with norms."
 )
 def command(
     checkpoints: tuple[str, ...],

@@ -15,7 +15,7 @@ outcomes_option = click.option(
     "outcomes_file",
     required=True,
     type=click.Path(path_type=Path),
-    help="Table of outcomes, as CSV or Parquet.",
+    help="Table of outcomes: CSV or Parquet.",
 )
 
 missing_option = click.option(

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import pandas as pd
 from rich.console import Console, JustifyMethod, RenderableType
@@ -110,11 +111,8 @@ class _SampleProgress(LoggedProgress):
         task.fields["rate"].add(count, self.get_time())
         task.fields["tokens_rate"].add(num_tokens, self.get_time())
 
-    def _rate(self, task: Task) -> float:
-        return task.fields["rate"].per_second(self.get_time())
-
-    def _tokens_rate(self, task: Task) -> float:
-        return task.fields["tokens_rate"].per_second(self.get_time())
+    def _rate(self, task: Task, of: Literal["rate", "tokens_rate"] = "rate") -> float:
+        return task.fields[of].per_second(self.get_time())
 
     def _pace(self, task: Task) -> Pace:
         return Pace(task.remaining or 0, self._rate(task))
@@ -239,7 +237,7 @@ class RunProgress(_SampleProgress):
         under_way = self._under_way()
         named = [
             f"{task.description} {task.completed:,.0f}/{task.total:,.0f} at {rate(self._rate(task))}/s, "
-            f"{rate(self._tokens_rate(task))} tokens/s"
+            f"{rate(self._rate(task, 'tokens_rate'))} tokens/s"
             if task.started
             else f"{task.description} starting"
             for task in under_way[:_MAX_NAMED]
@@ -260,7 +258,7 @@ class RunProgress(_SampleProgress):
             return "starting", "", ""
         if not task.remaining:
             return "reporting" if task is self._grading else "", "", ""
-        tokens = "" if task is self._grading else rate(self._tokens_rate(task))
+        tokens = "" if task is self._grading else rate(self._rate(task, "tokens_rate"))
         left = self._run_time_left() if task is self._all else time_left([self._pace(task)])
         return rate(self._rate(task)), tokens, duration(left)
 
