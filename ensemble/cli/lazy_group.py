@@ -1,6 +1,6 @@
-"""A group of commands each of which is a module, imported only when it is called.
+"""A click group whose commands are modules, each imported only when it is called.
 
-So that `--help` is quick, and a command whose extra is not installed says which, instead of breaking all others.
+That keeps `--help` fast. A command whose extra is not installed says which one it needs, and the others still work.
 """
 
 import atexit
@@ -11,28 +11,26 @@ from typing import Any, NamedTuple
 
 import click
 
-EXTRA_OF_MODULE = {
-    "torch": "local",
-    "transformers": "local",
-    "matplotlib": "report",
-    "jinja2": "report",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "msgspec": "serve",
-    "prometheus_client": "serve",
-    "sklearn": "explore",
-    "pyarrow": "parquet",
+MODULES_OF_EXTRA = {
+    "local": ("torch", "transformers"),
+    "report": ("jinja2", "matplotlib"),
+    "serve": ("starlette", "uvicorn", "msgspec", "prometheus_client"),
+    "dask": ("distributed",),
+    "ray": ("ray",),
+    "vllm": ("vllm",),
+    "explore": ("sklearn",),
+    "parquet": ("pyarrow",),
 }
+"""Modules that each extra of the package installs."""
 
-
-# A command keeps what it loads until it ends. To look for garbage in that after every 700 objects, and once more on
-# leaving, takes as long as to load it.
+# A command keeps what it imports until it ends. Collecting garbage after every 700 new objects, and once more on exit,
+# would take as long as the imports themselves.
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 
 
 class LazyCommand(NamedTuple):
-    """Where a command is, and what it is for."""
+    """Where to import a command from, and its line in the help of the group."""
 
     module: str
     attribute: str
@@ -40,29 +38,30 @@ class LazyCommand(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A click group over `lazy`, the commands by name in the order of the help."""
+    """A click group over `commands_by_name`, in the order in which the help lists them."""
 
-    def __init__(self, *arguments: Any, lazy: Mapping[str, LazyCommand], **options: Any) -> None:
+    def __init__(self, *arguments: Any, commands_by_name: Mapping[str, LazyCommand], **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._lazy = lazy
+        self._commands = commands_by_name
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands."""
-        return list(self._lazy)
+        """Return the names of the commands."""
+        return list(self._commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command.
 
         Raises:
-            UsageError: a package that it needs is not installed.
+            UsageError: a package that the command needs is not installed.
         """
-        if cmd_name not in self._lazy:
+        if cmd_name not in self._commands:
             return None
-        module, attribute, _ = self._lazy[cmd_name]
+        module, attribute, _ = self._commands[cmd_name]
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            extra = EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+            root = (error.name or "").partition(".")[0]
+            extra = next((extra for extra, modules in MODULES_OF_EXTRA.items() if root in modules), None)
             if extra is None:
                 raise
             raise click.UsageError(
@@ -70,6 +69,6 @@ class LazyGroup(click.Group):
             ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help without importing anything."""
+        """Write the list of commands without importing any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in self._lazy.items()])
+            formatter.write_dl([(name, command.help) for name, command in self._commands.items()])

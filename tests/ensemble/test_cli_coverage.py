@@ -90,12 +90,12 @@ def test_tables_say_the_same_in_words(
     asked = ["--allocation", "low=3", "--pass-at", "1,4,5", "--fixed-benchmark", "--forecast", "50"]
     main(["coverage", "--outcomes", str(table), *asked])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "3 problems; 95 % intervals for these very problems and other samples (normal)."
+    assert lines[0] == "3 problems; 95 % intervals for other samples of these same problems (normal)."
     assert lines[1].startswith("3 × low covers 56.9 % [")
     low, high = (next(line.split() for line in lines if line.strip().startswith(name)) for name in ("low", "high=1"))
     assert low[1:3] == ["43.3", "%"]
     assert high[-1] == "n/a"
-    assert any(line.startswith("pass@50 beyond the samples is what models say") for line in lines)
+    assert any(line.startswith("pass@50 beyond the samples, as models predict it") for line in lines)
     assert any(line.startswith("n/a, pass@5 of high=1: k = 5") for line in lines)
 
 
@@ -151,7 +151,7 @@ def test_many_columns_are_blocks_that_fit(tmp_path: Path, capsys: pytest.Capture
     assert "…" not in "".join(lines)
 
 
-def test_without_a_question_pass_at_1_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_question_it_answers_pass_at_1(capsys: pytest.CaptureFixture[str]) -> None:
     report = report_of(capsys, "--outcomes", LADDER)
     assert all(list(by_k) == ["1"] for by_k in report["pass_at_k"].values())
     assert "coverage@+0.50" in report["pass_at_k"]
@@ -160,16 +160,16 @@ def test_without_a_question_pass_at_1_is_told(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--allocation", "lwo=1"], "names no policy of the outcomes, 'lwo': did you mean 'low'?"),
-        (["--allocation", "low"], "has no form POLICY=K"),
-        (["--allocation", "low=1.5"], "has no form POLICY=K"),
+        (["--allocation", "lwo=1"], "unknown policy 'lwo' in these outcomes: did you mean 'low'?"),
+        (["--allocation", "low"], "does not have the form POLICY=K"),
+        (["--allocation", "low=1.5"], "does not have the form POLICY=K"),
         (["--allocation", "low=1,low=2"], "twice"),
-        (["--allocation", "low=0"], "spends no sample"),
-        (["--allocation", f"low={10**30}"], "has no form POLICY=K"),
-        (["--pass-at", f"{10**30}"], "is no number of samples"),
-        (["--pass-at", "1,0"], "'0' is no number of samples"),
-        (["--pass-at", ""], "'' is no number of samples"),
-        (["--missing", "drop-problems", "--pass-at", "1e3"], "'1e3' is no number of samples"),
+        (["--allocation", "low=0"], "draws no sample"),
+        (["--allocation", f"low={10**30}"], "does not have the form POLICY=K"),
+        (["--pass-at", f"{10**30}"], "is not a number of samples"),
+        (["--pass-at", "1,0"], "'0' is not a number of samples"),
+        (["--pass-at", ""], "'' is not a number of samples"),
+        (["--missing", "drop-problems", "--pass-at", "1e3"], "'1e3' is not a number of samples"),
     ],
 )
 def test_bad_questions_are_one_line(

@@ -370,7 +370,7 @@ def test_an_interrupted_command_says_so(folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "interrupted: run the same command again" in error
+    assert "interrupted: repeat the command" in error
 
 
 def test_the_doctor_tells_what_grading_will_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,12 +57,12 @@ def test_weights_combine_any_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give --low, --high and --alpha, or else --weight"),
-        (["--low", LOW, "--high", HIGH], "give --low, --high and --alpha, or else --weight"),
-        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--base", LOW], "give --low, --high and --alpha, or else"),
+        ([], "give --low, --high and --alpha, or --weight"),
+        (["--low", LOW, "--high", HIGH], "give --low, --high and --alpha, or --weight"),
+        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--base", LOW], "give --low, --high and --alpha, or"),
         (["--low", LOW, "--high", HIGH, "--alpha", "nan"], "--alpha nan is not finite"),
         (["--low", LOW, "--high", "./nowhere", "--alpha", "1"], "there is no folder"),
-        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--shard-size", "5 apples"], "'5 apples' is no size"),
+        (["--low", LOW, "--high", HIGH, "--alpha", "1", "--shard-size", "5 apples"], "'5 apples' is not a size"),
         (["--weight", LOW], "is not CHECKPOINT=W"),
         (["--weight", f"{LOW}=1", "--weight", f"{LOW}=2"], "twice"),
         (["--weight", f"{LOW}=0.5", "--weight", f"{HIGH}=0.4"], "sum to 0.9"),

@@ -79,7 +79,7 @@ def test_other_limits_and_checkers_are_another_set_and_the_old_one_stays(folder,
     counts = [read_outcomes(folder / name / "outcomes.csv").num_correct_MP.tolist() for name in ("new", "old")]
     assert counts == [[[3, 3]], [[1, 1]]]
     capsys.readouterr()
-    main(["status", str(folder), "--sets", "--json"])
+    main(["status", str(folder), "--verdict-sets", "--json"])
     about = json.loads(capsys.readouterr().out)["lenient"]["about"]
     assert (about["time_limit_scale"], about["checker"]) == (30, floats)
     regrade(folder, "--use", RUN_SET)
@@ -147,8 +147,8 @@ def test_the_sets_are_listed_with_what_is_unusual_about_them(folder, capsys, mon
     regrade(folder, "--time-limit-scale", "30")
     capsys.readouterr()
     main(["status", str(folder)])
-    assert "2 sets of verdicts: --sets lists them" in capsys.readouterr().out
-    main(["status", str(folder), "--sets"])
+    assert "2 sets of verdicts: --verdict-sets lists them" in capsys.readouterr().out
+    main(["status", str(folder), "--verdict-sets"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "time_limit_scale=30" in line]
     assert "sandbox strict, time_limit_scale 30" in line
     assert "memory_limit_scale" not in line

@@ -230,10 +230,10 @@ def test_what_does_not_hold_is_one_line(
         assert isnan(cost.pooled(store).completion_tokens.mean)
     for arguments, message in (
         (["--like", str(other / "nowhere")], "holds no run"),
-        (["--like", str(other)], "do not tell their tokens: give --tokens"),
-        (["--like", str(other), "--tokens", "9"], "do not tell their seconds: give --tokens-per-second"),
+        (["--like", str(other)], "have no token counts: give --tokens"),
+        (["--like", str(other), "--tokens", "9"], "have no times: give --tokens-per-second"),
         (["--like", str(other), "--tokens", "9", "--tokens-per-second", "5"], "is graded, .*: grade some first"),
-        (["--like", str(folder), "--tokens", "nan"], "no finite number"),
+        (["--like", str(folder), "--tokens", "nan"], "not a finite number"),
         (["--like", str(folder), "--tokens-per-second", "5", "--like-gpus", "2"], "leave it out"),
     ):
         with pytest.raises(SystemExit, match="2"):

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from alphamix.ensemble.cli.terminal.display import Display
-from alphamix.ensemble.cli.terminal.formatting import Pace, RecentRate, duration, shortened, time_left
-from alphamix.ensemble.cli.terminal.grading_progress import GradingProgress
-from alphamix.ensemble.cli.terminal.progress import RunProgress
+from alphamix.ensemble.cli.terminal.formatting import duration, shortened
+from alphamix.ensemble.cli.terminal.progress import GradingProgress, RunProgress
+from alphamix.ensemble.run.pace import Pace, RecentRate, time_left
 from alphamix.ensemble.run.progress_events import Cap, Spent
 from alphamix.grading.types import Verdict
 
@@ -34,7 +33,7 @@ def progress_of(names, planned=1000, sampled=0):
 
 def picture(display):
     with display.console.capture() as captured:
-        display.console.print(display.picture())
+        display.console.print(display.get_renderable())
     return captured.get().splitlines()
 
 
@@ -191,8 +190,7 @@ def test_a_log_gets_a_line_now_and_then():
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_quiet_shows_nothing(is_terminal):
     clock = Clock()
-    shown: Display = GradingProgress(console(is_terminal), quiet=True, clock=clock)
-    assert isinstance(shown, GradingProgress)
+    shown = GradingProgress(console(is_terminal), quiet=True, clock=clock)
     with shown:
         shown.begin(2, 0)
         clock.now += 100

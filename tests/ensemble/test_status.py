@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from alphamix.ensemble.cli import main
-from alphamix.ensemble.cli.terminal.status_table import picture, read_status, to_json
+from alphamix.ensemble.cli.terminal.status_table import picture, to_json
+from alphamix.ensemble.run.status import read_status
 from alphamix.ensemble.store import STORE_NAME, Graded, Sample, Slot, Store, is_at_work
 from alphamix.grading.types import Judgement, Verdict
 from alphamix.policies.types import Completion
@@ -67,16 +68,16 @@ def test_rates_are_of_the_last_minutes_only(tmp_path):
     assert count.last_sample == pytest.approx(time.time() - 3000, abs=500)
 
 
-def test_nobody_at_work_and_a_run_that_is_whole(tmp_path):
+def test_a_run_without_a_process_and_a_finished_run(tmp_path):
     make(tmp_path, ["even"])
-    standing = read_status(tmp_path)
-    assert not standing.is_at_work
-    assert to_json(standing)["even"]["seconds_left"] is None
-    assert "alphamix resume goes on" in " ".join(shown(tmp_path))
+    status = read_status(tmp_path)
+    assert not status.is_at_work
+    assert to_json(status)["even"]["seconds_left"] is None
+    assert "`alphamix resume` continues the run" in " ".join(shown(tmp_path))
     whole = tmp_path / "whole"
     whole.mkdir()
     make(whole, ["even"], samples=60, ungraded=0)
-    assert "all samples are there and graded" in " ".join(shown(whole))
+    assert "all samples are drawn and graded" in " ".join(shown(whole))
 
 
 def test_a_run_that_has_no_sample_yet(tmp_path):
@@ -117,5 +118,5 @@ def test_watch_goes_with_the_table_alone(tmp_path, capsys):
         main(["status", str(tmp_path), "--watch", "--json"])
     assert ended.value.code == 2
     assert "leave out --json" in capsys.readouterr().err
-    main(["status", str(tmp_path), "--watch"])  # nobody is at work, or no terminal: once
+    main(["status", str(tmp_path), "--watch"])  # no process is at work and this is no terminal: it prints once
     assert "even" in capsys.readouterr().out

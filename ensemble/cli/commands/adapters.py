@@ -1,4 +1,4 @@
-"""`alphamix policies extract-adapter` and `merge-adapters`."""
+"""`alphamix policies extract-adapter` and `alphamix policies merge-adapters`."""
 
 import json
 from dataclasses import asdict
@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from alphamix.ensemble.cli.options.output import json_option
 from alphamix.policies.checkpoints.locate import ADAPTER_FILES, locate, source
 from alphamix.policies.checkpoints.target_folder import refuse_taken
 from alphamix.policies.lora.extract_adapter import extract_adapter
@@ -16,16 +17,26 @@ from alphamix.policies.lora.merge_adapters import merge_adapters
 _FOLDER = click.Path(path_type=Path)
 
 
+_OUT = click.option("--out", type=_FOLDER, required=True, help="Folder to write the adapter to; it must not exist.")
+
+
 @click.command("extract-adapter")
 @click.argument("base")
 @click.argument("tuned")
-@click.option("--out", type=_FOLDER, required=True, help="Folder of the adapter; it must not exist.")
-@click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank of every module.")
-@click.option("--target", metavar="REGEX", help="Only modules whose name contains this; all linear ones if left out.")
-@click.option("--save-rest", is_flag=True, help="Keep norms and embeddings whole (modules_to_save; not for vLLM).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_OUT
+@click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank in every module.")
+@click.option("--target", metavar="REGEX", show_default="all linear modules", help="Only modules whose name matches.")
+@click.option(
+    "--save-rest",
+    is_flag=True,
+    help="Store norms and embeddings in full, as modules_to_save. vLLM cannot load such an adapter.",
+)
+@json_option
 def extract(base: str, tuned: str, out: Path, rank: int, target: str | None, save_rest: bool, as_json: bool) -> None:
-    """Write what training changed from BASE to TUNED (folders or hub ids) as a LoRA adapter, and say what it keeps."""
+    """Write what training changed between BASE and TUNED as a LoRA adapter.
+
+    BASE and TUNED are folders or hub ids. The table shows how much of each tensor's change the adapter keeps.
+    """
     refuse_taken(out)
     ends = [locate(source(end, Path.cwd())) for end in (base, tuned)]
     report = extract_adapter(ends[0], ends[1], out, rank=rank, target=target, save_rest=save_rest)
@@ -47,10 +58,13 @@ def extract(base: str, tuned: str, out: Path, rank: int, target: str | None, sav
 @click.command("merge-adapters")
 @click.argument("low")
 @click.argument("high")
-@click.option("--alpha", type=float, required=True, help="0 is LOW, 1 is HIGH; beyond them extrapolates.")
-@click.option("--out", type=_FOLDER, required=True, help="Folder of the adapter; it must not exist.")
+@click.option("--alpha", type=float, required=True, help="0 gives LOW, 1 gives HIGH; values beyond extrapolate.")
+@_OUT
 def merge(low: str, high: str, alpha: float, out: Path) -> None:
-    """Merge the LoRA adapters LOW and HIGH (folders or hub ids) of one base at α into one, exactly."""
+    """Merge the LoRA adapters LOW and HIGH of one base into one adapter at α, exactly.
+
+    LOW and HIGH are folders or hub ids.
+    """
     refuse_taken(out)
     ends = [locate(source(end, Path.cwd()), ADAPTER_FILES) for end in (low, high)]
     merge_adapters(ends[0], ends[1], {alpha: out})

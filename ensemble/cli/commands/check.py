@@ -1,4 +1,4 @@
-"""`alphamix policies check`: asks each policy a little and draws what `policies.health.check_policy` found."""
+"""`alphamix policies check`: asks each policy a little and prints what `policies.health.check_policy` finds."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from alphamix.ensemble.cli.options.output import json_option
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.health.check_policy import CheckQuestion, check_policy
 from alphamix.policies.health.findings import CHECKS, Finding
@@ -19,29 +20,28 @@ from alphamix.policies.registry import Registry
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]", "unknown": "[dim]–[/]"}
 _LABELS = {"reachable": "reach", "choices": "n"}
-"""Of columns, where the check's name is too long for ten of them in 80 characters."""
-_SHOWN_CHARACTERS = 12
-"""Of a fingerprint, in the table."""
+"""Shorter headings for checks whose name is too long: ten columns must fit in 80 characters."""
+_CELL_CHARACTERS = 12
+"""Longest value in a cell; a fingerprint is cut to this."""
 
 _DEFAULT = CheckQuestion()
 
 
-@click.command("check")
+@click.command("check", context_settings={"show_default": True})
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--policy", "names", multiple=True, metavar="NAME", help="Check only this one; may be repeated.")
-@click.option("--prompt", default=_DEFAULT.prompt, show_default=True, metavar="TEXT", help="What is asked.")
-@click.option("--plain", is_flag=True, help="Ask with plain text to be continued, not with a message as runs do.")
-@click.option("--samples", type=click.IntRange(min=2), default=_DEFAULT.samples, show_default=True)
-@click.option("--max-tokens", type=click.IntRange(min=1), default=_DEFAULT.max_tokens, show_default=True)
+@click.option("--policy", "names", multiple=True, metavar="NAME", help="Check only this policy; may be repeated.")
+@click.option("--prompt", default=_DEFAULT.prompt, metavar="TEXT", help="Prompt to send.")
+@click.option("--plain", is_flag=True, help="Send the prompt as plain text to continue, not as a chat message.")
+@click.option("--samples", type=click.IntRange(min=2), default=_DEFAULT.samples, help="Samples per policy.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=_DEFAULT.max_tokens, help="Most tokens per sample.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
-    show_default=True,
     metavar="SECONDS",
-    help="For one request to a URL, with its repeats.",
+    help="Time limit for one request to a server, with its retries.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
     file: Path,
     names: tuple[str, ...],
@@ -52,9 +52,9 @@ def command(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Ask each policy of FILE a little, before a budget is spent on it.
+    """Send each policy of FILE a few requests and check its answers, before a budget is spent on it.
 
-    Marks: ✓ well, ! a warning, ✗ would spoil pass@k, – cannot be told. Exits with 1 if there is a ✗.
+    Marks: ✓ is good, ! is a warning, ✗ would spoil pass@k, – is unknown. The exit code is 1 if there is a ✗.
     """
     registry = Registry.load(file).select(names or None)
     question = CheckQuestion(prompt, chat=not plain, samples=samples, max_tokens=max_tokens)
@@ -74,10 +74,10 @@ def command(
 
 
 def _report(findings: Mapping[str, Sequence[Finding]]) -> dict[str, dict[str, dict[str, str | int | None]]]:
-    """By policy and check: state, message, value."""
+    """Return the state, message and value of each check, by policy."""
     return {
-        name: {found.check: {"state": found.state, "message": found.message, "value": found.value} for found in all_of}
-        for name, all_of in findings.items()
+        name: {each.check: {"state": each.state, "message": each.message, "value": each.value} for each in found}
+        for name, found in findings.items()
     }
 
 
@@ -92,8 +92,8 @@ def _print(findings: Mapping[str, Sequence[Finding]], question: CheckQuestion) -
     for name, found in findings.items():
         for finding in found:
             if finding.state in ("warning", "failure"):
-                told = escape(f"{name}, {finding.check}: {finding.message}")
-                console.print(f"{_MARKS[finding.state]} {told}", soft_wrap=True)
+                message = escape(f"{name}, {finding.check}: {finding.message}")
+                console.print(f"{_MARKS[finding.state]} {message}", soft_wrap=True)
     kind = "message" if question.chat else "plain text"
     asked = f"{question.samples} seeds, at most {question.max_tokens} tokens each, the {kind} {question.prompt!r}"
     console.print(f"Asked: {escape(asked)}", soft_wrap=True)
@@ -102,4 +102,4 @@ def _print(findings: Mapping[str, Sequence[Finding]], question: CheckQuestion) -
 def _cell(finding: Finding) -> str:
     if finding.value is None:
         return _MARKS[finding.state]
-    return escape(str(finding.value)[:_SHOWN_CHARACTERS])
+    return escape(str(finding.value)[:_CELL_CHARACTERS])

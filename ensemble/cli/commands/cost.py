@@ -1,4 +1,4 @@
-"""`alphamix cost`: what a plan needs in engine hours, disk and grading, told from a run that was measured."""
+"""`alphamix cost`: prints what a plan needs in engine hours, disk and grading, estimated from a measured run."""
 
 import json
 from dataclasses import asdict
@@ -11,27 +11,32 @@ from rich.console import Console
 from rich.table import Table
 
 from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.cli.options.output import json_option
 from alphamix.ensemble.report.tables import plain_table, shown
 from alphamix.ensemble.run.cost_estimate import Cost, CostError, Range, Rates, Resources, estimate, pooled, rates_of
 from alphamix.ensemble.store import STORE_NAME, Store
 
 _COUNT = click.IntRange(min=1)
+_POSITIVE = Finite(0, min_open=True)
+_AS_MEASURED = "as in the run"
 
 
-@click.command("cost")
-@click.option("--like", "folder", required=True, type=click.Path(path_type=Path), help="Folder of a run to measure.")
-@click.option("--problems", type=_COUNT, help="[as in the run]")
-@click.option("--policies", type=_COUNT, help="[as in the run]")
-@click.option("--samples", type=_COUNT, help="Per problem and policy [as in the run].")
-@click.option("--tokens", type=Finite(0, min_open=True), help="Completion tokens of a sample [as in the run].")
-@click.option("--bytes-per-token", type=Finite(0, min_open=True), help="Of a token's text, compressed [as in the run].")
+@click.command("cost", context_settings={"show_default": True})
+@click.option("--like", "folder", required=True, type=click.Path(path_type=Path), help="Folder of the run to measure.")
+@click.option("--problems", type=_COUNT, show_default=_AS_MEASURED, help="Problems of the plan.")
+@click.option("--policies", type=_COUNT, show_default=_AS_MEASURED, help="Policies of the plan.")
+@click.option("--samples", type=_COUNT, show_default=_AS_MEASURED, help="Samples per problem and policy.")
+@click.option("--tokens", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per sample.")
 @click.option(
-    "--tokens-per-second", type=Finite(0, min_open=True), help="Completion tokens of one GPU [as in the run]."
+    "--bytes-per-token", type=_POSITIVE, show_default=_AS_MEASURED, help="Compressed bytes of text per token."
 )
-@click.option("--like-gpus", type=_COUNT, default=1, show_default=True, help="GPUs, or engines, that the run had.")
-@click.option("--gpus", type=_COUNT, default=1, show_default=True, help="GPUs, or engines, to sample with.")
-@click.option("--grading-workers", type=_COUNT, default=1, show_default=True, help="Cores to grade with.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--tokens-per-second", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per second per GPU."
+)
+@click.option("--like-gpus", type=_COUNT, default=1, help="GPUs (or engines) that the run used.")
+@click.option("--gpus", type=_COUNT, default=1, help="GPUs (or engines) to sample with.")
+@click.option("--grading-workers", type=_COUNT, default=1, help="Cores to grade with.")
+@json_option
 def command(
     folder: Path,
     problems: int | None,
@@ -47,11 +52,13 @@ def command(
 ) -> None:
     """Estimate what a plan needs, from what samples took in a run of the same kind.
 
-    Ranges are 95 % prediction intervals for other problems and policies of that kind; they know nothing of how another
-    model, prompt or machine differs. A throughput is measured on the engines of that run, or given: never guessed.
+    The ranges are 95 % prediction intervals for other problems and policies of that kind. They do not account for
+    another model, prompt or machine. The throughput is that of the run's engines unless you give one.
     """
     if tokens_per_second is not None and like_gpus != 1:
-        raise click.UsageError("--like-gpus divides the throughput of the run: leave it out with --tokens-per-second")
+        raise click.UsageError(
+            "--like-gpus divides the throughput of the run, which --tokens-per-second replaces: leave one of them out"
+        )
     with Store(folder / STORE_NAME, read_only=True, create=False) as store, store.snapshot():
         rates, of_policy = pooled(store), rates_of(store)
         cells = store.cell_costs()
@@ -62,8 +69,8 @@ def command(
     _refuse_the_unknown(cost, rates, folder)
     if as_json:
         plan = dict(zip(("problems", "policies", "samples_per_cell"), size, strict=True))
-        measured = {name: _told(asdict(one)) for name, one in of_policy.items()}
-        click.echo(json.dumps({"plan": plan, **_told(asdict(cost)), "measured": measured}, indent=2))
+        measured = {name: _finite(asdict(rates)) for name, rates in of_policy.items()}
+        click.echo(json.dumps({"plan": plan, **_finite(asdict(cost)), "measured": measured}, indent=2))
         return
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"Measured in {folder}: {rates.samples:,} samples, {counted[0]} problems, {counted[1]} policies.")
@@ -74,29 +81,28 @@ def command(
 
 
 def _refuse_the_unknown(cost: Cost, rates: Rates, folder: Path) -> None:
-    """Say what the run cannot tell, where the answer would lack most of itself."""
+    """Check that the run has what the main figures rest on. Raises CostError."""
     if cost.completion_tokens is None:
-        raise CostError(f"the samples of {folder} do not tell their tokens: give --tokens")
+        raise CostError(f"the samples of {folder} have no token counts: give --tokens")
     if cost.engine_hours is None:
-        raise CostError(f"the samples of {folder} do not tell their seconds: give --tokens-per-second")
+        raise CostError(f"the samples of {folder} have no times: give --tokens-per-second")
     if not isfinite(rates.grading_cpu_s.mean):
-        raise CostError(f"no sample of {folder} is graded, so that grading cannot be told: grade some first")
+        raise CostError(f"no sample of {folder} is graded, so grading time is unknown: grade some first")
 
 
 def _measured(of_policy: dict[str, Rates]) -> Table:
-    rows = (
-        [
-            shown(name),
-            _number(one.samples),
-            _number(one.prompt_tokens.mean),
-            _number(one.completion_tokens.mean),
-            _number(one.engine_s.mean),
-            _number(one.tokens_per_s.mean),
-            _number(one.text_bytes.mean + one.row_bytes),
-            _number(1000 * one.grading_cpu_s.mean),
+    rows: list[list[str]] = []
+    for name, rates in of_policy.items():
+        numbers = [
+            rates.samples,
+            rates.prompt_tokens.mean,
+            rates.completion_tokens.mean,
+            rates.engine_s.mean,
+            rates.tokens_per_s.mean,
+            rates.text_bytes.mean + rates.row_bytes,
+            1000 * rates.grading_cpu_s.mean,
         ]
-        for name, one in of_policy.items()
-    )
+        rows.append([shown(name), *map(_number, numbers)])
     return plain_table(["policy", "samples", "prompt", "tokens", "s", "tokens/s", "bytes", "CPU ms"], rows)
 
 
@@ -115,10 +121,12 @@ def _estimated(cost: Cost) -> Table:
 def _assumptions(rates: Rates, resources: Resources) -> str:
     speed = resources.tokens_per_s or rates.tokens_per_s.mean / resources.measured_engines
     source = "as measured" if resources.tokens_per_s is None else "as given"
+    texts = (
+        "" if resources.tokens is None or resources.bytes_per_token else " Texts are taken to grow with their tokens."
+    )
     return (
-        f"{_number(speed)} tokens per second of a GPU ({source}); GPUs that sample: {resources.engines}, cores that "
-        f"grade meanwhile: {resources.workers}; programs all different"
-        + ("." if resources.tokens is None or resources.bytes_per_token else "; texts as long as tokens are many.")
+        f"{_number(speed)} tokens per second per GPU ({source}). GPUs for sampling: {resources.engines}; cores for "
+        f"grading meanwhile: {resources.workers}. All programs are taken to differ.{texts}"
     )
 
 
@@ -129,7 +137,7 @@ def _cells(terms: Range | None) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Three digits that count, and what they count in: 31.7 G."""
+    """Format a number with three significant digits and a prefix, as 31.7 G."""
     if not isfinite(value):
         return "n/a"
     for unit, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
@@ -138,8 +146,8 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _told(value: Any) -> Any:
-    """What JSON can say: null for what nobody knows."""
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinity by None, at any depth, because JSON has no such numbers."""
     if isinstance(value, dict):
-        return {key: _told(one) for key, one in value.items()}
+        return {key: _finite(each) for key, each in value.items()}
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,136 +1,98 @@
-"""`alphamix coverage`: what a given allocation covers, and pass@k, from a table of outcomes. Nothing is chosen here."""
+"""`alphamix coverage`: prints what a given allocation covers, and pass@k, from a table of outcomes."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-import numpy as np
 from rich.console import Console
 
-from alphamix.ensemble.arrays import Floats, Ints
-from alphamix.ensemble.cli.options.finite import SHARE
-from alphamix.ensemble.cli.options.missing import missing_option
+from alphamix.ensemble.analysis.coverage import CoverageFigure, CoverageFigures, estimate_coverage
+from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
+from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.report.tables import METHOD_LABELS, allocation_label, left_out_note, plain_table, shown
-from alphamix.ensemble.statistics.extrapolation import MODELS, Forecast, ForecastError, Model, forecast
-from alphamix.ensemble.statistics.intervals import (
-    Estimate,
-    Method,
-    Resampling,
-    coverage_on_fixed_benchmark,
-    means_over_problems,
-)
-from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
+from alphamix.ensemble.report.tables import METHOD_LABELS, allocation_label, plain_table, shown
+from alphamix.ensemble.statistics.intervals import Method, Resampling
 from alphamix.policies.policy_file.toml_errors import nearest
 
 _NAMES_IN_NOTES = 3
 _CELL_WIDTH = len("100.0 % [100.0, 100.0]") + 3
-_MOST_SAMPLES = 10**9
-_KINDS = {False: "new problems like these", True: "these very problems and other samples"}
-
-_ALONE = "a single problem has no interval for new problems: add problems, or ask with --fixed-benchmark"
-_NO_VARIANCE = "its sampling variance is estimated as 0 or less, which gives no interval: draw more samples"
+_MAX_SAMPLES = 10**9
+_SCOPES = {False: "new problems like these", True: "other samples of these same problems"}
 
 
 class QuestionError(EnsembleError):
-    """The flags ask for what cannot be told: the message says why, then what to do."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """A figure, or the cause why it or its interval is undefined."""
-
-    figure: Estimate | Forecast | None
-    cause: str | None = None
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Everything that was asked."""
-
-    covered: Told | None
-    """By the allocation, where one was given."""
-    pass_at_k: dict[str, dict[int, Told]]
-    """By policy and k."""
-    forecasts: dict[str, dict[Model, Told]]
-    """By policy and model; empty where none was asked for."""
-
-    def notes(self) -> list[str]:
-        """Say once for each cause what it leaves undefined, and for whom."""
-        names: dict[tuple[str, str], list[str]] = {}
-        for what, name, told in self._all():
-            if told.cause:
-                names.setdefault((what, told.cause), []).append(name)
-        return [f"n/a, {what}{_whose(of)}: {cause}" for (what, cause), of in names.items()]
-
-    def _all(self) -> Iterator[tuple[str, str, Told]]:
-        if self.covered:
-            yield "the allocation", "", self.covered
-        for policy, by_k in self.pass_at_k.items():
-            yield from ((f"pass@{k}", policy, told) for k, told in by_k.items())
-        for policy, by_model in self.forecasts.items():
-            yield from ((f"the {model}", policy, told) for model, told in by_model.items())
+    """An option asks for something that the outcomes cannot answer."""
 
 
 @click.command("coverage")
-@click.option("--outcomes", "path", required=True, type=click.Path(path_type=Path), help="CSV or Parquet.")
-@click.option("--allocation", metavar="POLICY=K,…", help="Samples per problem of each policy: low=100,high=150.")
-@click.option("--pass-at", metavar="K,…", help="pass@k of every policy [1, if nothing else is asked].")
+@outcomes_option
+@click.option("--allocation", metavar="POLICY=K,…", help="Samples per problem of each policy, as low=100,high=150.")
 @click.option(
-    "--forecast", "beyond", metavar="K", type=click.IntRange(1, _MOST_SAMPLES), help="pass@K of models, past the data."
+    "--pass-at", metavar="K,…", help="Estimate pass@k of every policy, for each K; for K = 1 if nothing else is asked."
 )
-@click.option("--fixed-benchmark", is_flag=True, help="Intervals for these very problems [for new problems].")
-@click.option("--level", type=SHARE, default=0.95, help="Of intervals [0.95].")
 @click.option(
-    "--method", type=click.Choice(get_args(Method)), default="bca", help="Of intervals for new problems [bca]."
+    "--forecast",
+    "forecast_k",
+    metavar="K",
+    type=click.IntRange(1, _MAX_SAMPLES),
+    help="Forecast pass@K of every policy from models, beyond the samples.",
+)
+@click.option(
+    "--fixed-benchmark",
+    is_flag=True,
+    help="Give intervals for other samples of these problems instead of for new problems.",
+)
+@level_option
+@click.option(
+    "--method",
+    type=click.Choice(get_args(Method)),
+    default="bca",
+    show_default=True,
+    help="Method of the intervals for new problems.",
 )
 @missing_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
-    path: Path,
+    outcomes_file: Path,
     allocation: str | None,
     pass_at: str | None,
-    beyond: int | None,
+    forecast_k: int | None,
     fixed_benchmark: bool,
     level: float,
     method: Method,
     missing: Missing,
     as_json: bool,
 ) -> None:
-    """Estimate what an allocation covers, and pass@k of each policy, from a table of outcomes.
+    """Estimate what an allocation covers, and pass@k of each policy.
 
     The estimates are unbiased for an allocation that was not chosen by looking at these outcomes.
     """
-    outcomes = read_outcomes(path, missing)
+    outcomes = read_outcomes(outcomes_file, missing)
     outcomes.check_fixed_size()
     split = {} if allocation is None else _read_allocation(allocation, outcomes)
-    if pass_at is None and not split and beyond is None:
+    if pass_at is None and not split and forecast_k is None:
         pass_at = "1"
     ks = [] if pass_at is None else _read_ks(pass_at)
     resampling = Resampling(level, method=method)
-    answers = _answer(outcomes, split, ks, beyond, fixed_benchmark, resampling)
+    figures = estimate_coverage(outcomes, split, ks, forecast_k, resampling, fixed_benchmark=fixed_benchmark)
     if as_json:
-        head = {
-            "problems": len(outcomes.problems),
-            "left_out": outcomes.left_out,
+        about = {
             "kind": "fixed benchmark" if fixed_benchmark else "new problems",
             "level": level,
             "method": "normal" if fixed_benchmark else method,
         }
-        click.echo(json.dumps({**head, **_report(split, answers)}, indent=2, ensure_ascii=False))
+        print_json({**about, **_json(split, figures)}, outcomes)
         return
-    console = Console(highlight=False, markup=False, emoji=False)
     problems = "1 problem" if len(outcomes.problems) == 1 else f"{len(outcomes.problems)} problems"
-    made = "normal" if fixed_benchmark else METHOD_LABELS[method]
-    console.print(f"{problems}; {100 * level:g} % intervals for {_KINDS[fixed_benchmark]} ({made}).")
-    if outcomes.left_out:
-        console.print(left_out_note(outcomes.left_out))
-    _print(console, split, answers, beyond)
+    label = "normal" if fixed_benchmark else METHOD_LABELS[method]
+    heading = f"{problems}; {100 * level:g} % intervals for {_SCOPES[fixed_benchmark]} ({label})."
+    console = print_heading(heading, outcomes)
+    _print(console, split, figures, forecast_k)
 
 
 def _read_allocation(text: str, outcomes: Outcomes) -> dict[str, int]:
@@ -141,17 +103,17 @@ def _read_allocation(text: str, outcomes: Outcomes) -> dict[str, int]:
         count = count.strip()
         if not equals or not _is_number(count):
             raise QuestionError(
-                f"--allocation {part.strip()!r} has no form POLICY=K: write for example low=100,high=150"
+                f"--allocation: {part.strip()!r} does not have the form POLICY=K: write low=100,high=150, for example"
             )
         if policy not in outcomes.policies:
             raise QuestionError(
-                f"--allocation names no policy of the outcomes, {policy!r}: {nearest(policy, outcomes.policies)}"
+                f"--allocation: unknown policy {policy!r} in these outcomes: {nearest(policy, outcomes.policies)}"
             )
         if policy in allocation:
-            raise QuestionError(f"--allocation names {policy!r} twice: add the two up")
+            raise QuestionError(f"--allocation gives {policy!r} twice: add the two counts up")
         allocation[policy] = int(count)
     if not any(allocation.values()):
-        raise QuestionError(f"--allocation {text!r} spends no sample: give some policy 1 or more")
+        raise QuestionError(f"--allocation {text!r} draws no sample: give at least one policy 1 or more")
     return allocation
 
 
@@ -159,140 +121,79 @@ def _read_ks(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     wrong = [word for word in words if not _is_number(word) or int(word) == 0]
     if wrong:
-        raise QuestionError(f"--pass-at {wrong[0]!r} is no number of samples: write for example 1,10,100")
+        raise QuestionError(f"--pass-at: {wrong[0]!r} is not a number of samples: write 1,10,100, for example")
     return sorted({int(word) for word in words})
 
 
 def _is_number(word: str) -> bool:
-    return word.isdecimal() and int(word) <= _MOST_SAMPLES
+    return word.isdecimal() and int(word) <= _MAX_SAMPLES
 
 
-def _answer(
-    outcomes: Outcomes,
-    split: dict[str, int],
-    ks: Sequence[int],
-    beyond: int | None,
-    fixed_benchmark: bool,
-    resampling: Resampling,
-) -> Answers:
-    """Estimate everything at once; pass@k is the coverage of an allocation to one policy."""
-    alone_MM = np.eye(len(outcomes.policies), dtype=np.int64)
-    allocations = [k * alone_M for alone_M in alone_MM for k in ks]
-    if split:
-        allocations.append(np.array([split.get(policy, 0) for policy in outcomes.policies]))
-    told = iter((_on_fixed_benchmark if fixed_benchmark else _for_new_problems)(outcomes, allocations, resampling))
-    pass_at_k = {policy: {k: next(told) for k in ks} for policy in outcomes.policies if ks}
-    forecasts = {} if beyond is None else _forecasts(outcomes, beyond, resampling)
-    return Answers(next(told, None), pass_at_k, forecasts)
+def _json(split: dict[str, int], figures: CoverageFigures) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if figures.allocation:
+        covered = _json_of(figures.allocation) or {}
+        content = {"allocation": split, "coverage": covered.get("value")}
+        content |= {key: covered.get(key) for key in ("stderr", "interval")}
+    if figures.pass_at_k:
+        content["pass_at_k"] = _json_of_all(figures.pass_at_k)
+    if figures.forecasts:
+        content["forecasts"] = _json_of_all(figures.forecasts)
+    return {**content, "notes": _notes(figures)}
 
 
-def _for_new_problems(outcomes: Outcomes, allocations: Sequence[Ints], resampling: Resampling) -> list[Told]:
-    """All intervals on the same resamples."""
-    covered: list[Floats] = []
-    causes: list[str | None] = []
-    for allocation_M in allocations:
-        try:
-            covered.append(coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M))
-            causes.append(None)
-        except UndefinedError as error:
-            causes.append(str(error))
-    estimates = iter(means_over_problems(np.array(covered), resampling, lowest=0) if covered else [])
-    alone = _ALONE if len(outcomes.problems) == 1 else None
-    return [Told(None, cause) if cause else Told(next(estimates), alone) for cause in causes]
+def _json_of_all(figures: Mapping[str, Mapping[Any, CoverageFigure]]) -> dict[str, dict[str, Any]]:
+    return {policy: {str(key): _json_of(figure) for key, figure in of.items()} for policy, of in figures.items()}
 
 
-def _on_fixed_benchmark(outcomes: Outcomes, allocations: Sequence[Ints], resampling: Resampling) -> list[Told]:
-    """Where only the sampling variance is undefined, the value stands without an interval."""
-    counts = outcomes.num_samples_MP, outcomes.num_correct_MP
-    told: list[Told] = []
-    for allocation_M in allocations:
-        try:
-            value = float(coverage(*counts, allocation_M).mean())
-        except UndefinedError as error:
-            told.append(Told(None, str(error)))
-            continue
-        try:
-            estimate = coverage_on_fixed_benchmark(*counts, allocation_M, resampling.level)
-            told.append(Told(estimate, None if estimate.interval else _NO_VARIANCE))
-        except UndefinedError as error:
-            bare = Estimate(value, None, None, "fixed benchmark")
-            told.append(Told(bare, f"its interval rests on draws of twice the size, and {error}"))
-    return told
+def _json_of(figure: CoverageFigure) -> dict[str, Any] | None:
+    return None if figure.value is None else asdict(figure.value)
 
 
-def _forecasts(outcomes: Outcomes, beyond: int, resampling: Resampling) -> dict[str, dict[Model, Told]]:
-    def one(m: int, model: Model) -> Told:
-        counts = outcomes.num_samples_MP[m], outcomes.num_correct_MP[m]
-        try:
-            return Told(forecast(*counts, beyond, model, resampling.level))
-        except ForecastError as error:
-            return Told(None, str(error))
-
-    return {policy: {model: one(m, model) for model in MODELS} for m, policy in enumerate(outcomes.policies)}
-
-
-def _report(split: dict[str, int], answers: Answers) -> dict[str, Any]:
-    report: dict[str, Any] = {}
-    if answers.covered:
-        told = _figure(answers.covered) or {"value": None, "stderr": None, "interval": None}
-        report = {
-            "allocation": split,
-            "coverage": told["value"],
-            "stderr": told["stderr"],
-            "interval": told["interval"],
+def _print(console: Console, split: dict[str, int], figures: CoverageFigures, forecast_k: int | None) -> None:
+    if figures.allocation:
+        console.print(f"{allocation_label(split)} covers {_cell(figures.allocation)} of the problems.")
+    if figures.pass_at_k:
+        rows = {
+            policy: {f"pass@{k}": figure for k, figure in by_k.items()} for policy, by_k in figures.pass_at_k.items()
         }
-    if answers.pass_at_k:
-        report["pass_at_k"] = {
-            policy: {str(k): _figure(told) for k, told in by_k.items()} for policy, by_k in answers.pass_at_k.items()
-        }
-    if answers.forecasts:
-        report["forecasts"] = {
-            policy: {model: _figure(told) for model, told in by_model.items()}
-            for policy, by_model in answers.forecasts.items()
-        }
-    return {**report, "notes": answers.notes()}
-
-
-def _figure(told: Told) -> dict[str, Any] | None:
-    return None if told.figure is None else asdict(told.figure)
-
-
-def _print(console: Console, split: dict[str, int], answers: Answers, beyond: int | None) -> None:
-    if answers.covered:
-        console.print(f"{allocation_label(split)} covers {_cell(answers.covered)} of the problems.")
-    if answers.pass_at_k:
-        _print_table(
-            console,
-            {policy: {f"pass@{k}": told for k, told in by_k.items()} for policy, by_k in answers.pass_at_k.items()},
+        _print_table(console, rows)
+    if figures.forecasts:
+        console.print(
+            f"pass@{forecast_k} beyond the samples, as models predict it, not an estimate; intervals for new problems"
         )
-    if answers.forecasts:
-        console.print(f"pass@{beyond} beyond the samples is what models say, no estimate; intervals for new problems")
-        _print_table(console, answers.forecasts)
-    for note in answers.notes():
+        _print_table(console, figures.forecasts)
+    for note in _notes(figures):
         console.print(note)
 
 
-def _print_table(console: Console, rows: Mapping[str, Mapping[Any, Told]]) -> None:
-    """As many columns beside each other as fit, the others below."""
+def _print_table(console: Console, rows: Mapping[str, Mapping[Any, CoverageFigure]]) -> None:
+    """Print as many columns side by side as fit, and the others below."""
     headings = list(next(iter(rows.values())))
-    for_names = min(max(len(shown(name)) for name in rows), console.width // 3)
-    at_once = max(1, (console.width - for_names) // _CELL_WIDTH)
-    for start in range(0, len(headings), at_once):
-        some = headings[start : start + at_once]
-        cells = ([shown(policy), *(_cell(told[heading]) for heading in some)] for policy, told in rows.items())
+    name_width = min(max(len(shown(name)) for name in rows), console.width // 3)
+    num_side_by_side = max(1, (console.width - name_width) // _CELL_WIDTH)
+    for start in range(0, len(headings), num_side_by_side):
+        some = headings[start : start + num_side_by_side]
+        cells = ([shown(policy), *(_cell(figures[heading]) for heading in some)] for policy, figures in rows.items())
         console.print(plain_table(["policy", *some], cells))
 
 
-def _cell(told: Told) -> str:
-    if told.figure is None:
+def _cell(figure: CoverageFigure) -> str:
+    if figure.value is None:
         return "n/a"
-    interval = told.figure.interval
+    interval = figure.value.interval
     bracket = "n/a" if interval is None else ", ".join(f"{100 * bound:.1f}" for bound in interval)
-    return f"{100 * told.figure.value:.1f} % [{bracket}]"
+    return f"{100 * figure.value.value:.1f} % [{bracket}]"
 
 
-def _whose(policies: list[str]) -> str:
+def _notes(figures: CoverageFigures) -> list[str]:
+    """Return one line for each figure and reason that it is undefined."""
+    return [f"n/a, {what}{_of(policies)}: {reason}" for (what, reason), policies in figures.undefined().items()]
+
+
+def _of(policies: list[str]) -> str:
     if policies == [""]:
         return ""
-    many = len(policies) > _NAMES_IN_NOTES
-    return f" of {len(policies)} policies" if many else f" of {', '.join(map(shown, policies))}"
+    if len(policies) > _NAMES_IN_NOTES:
+        return f" of {len(policies)} policies"
+    return f" of {', '.join(map(shown, policies))}"

@@ -1,4 +1,4 @@
-"""`alphamix doctor`: what this machine can do, and the exact fix for what it cannot. Gathers and prints only."""
+"""`alphamix doctor`: prints what this machine can do, and a fix for what it cannot."""
 
 import importlib.util
 import json
@@ -10,27 +10,22 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from alphamix.ensemble.cli.lazy_group import MODULES_OF_EXTRA
+from alphamix.ensemble.cli.options.output import json_option
 from alphamix.grading.sandbox.machine import TierFinding, ToolFinding, find_tiers, find_tools
 
-_MODULES_OF_EXTRA = {
-    "local": ("torch", "transformers"),
-    "report": ("jinja2", "matplotlib"),
-    "serve": ("starlette", "uvicorn"),
-    "dask": ("distributed",),
-    "ray": ("ray",),
-    "vllm": ("vllm",),
-}
+_EXTRAS = ("local", "report", "serve", "dask", "ray", "vllm")
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(as_json: bool) -> None:
-    """Say what this machine can do, and the exact fix for what it cannot.
+    """Check what this machine can do, and print the exact fix for what it cannot.
 
-    Exits with 0 if programs can be judged safely here, else with 1.
+    The exit code is 0 if programs can be judged safely on this machine, and 1 otherwise.
     """
     tiers, tools = find_tiers(), find_tools()
-    extras = [_find_extra(extra, modules) for extra, modules in _MODULES_OF_EXTRA.items()]
+    extras = [_find_extra(extra, MODULES_OF_EXTRA[extra]) for extra in _EXTRAS]
     chosen = next((tier.tier for tier in tiers if tier.ok), None)
     if as_json:
         click.echo(json.dumps(_report(chosen, tiers, tools, extras), indent=2))
@@ -40,10 +35,10 @@ def command(as_json: bool) -> None:
 
 
 def _find_extra(extra: str, modules: tuple[str, ...]) -> ToolFinding:
-    """See whether an extra's modules are installed, without importing them: some take seconds."""
+    """Check whether an extra's modules are installed, without importing them, because some take seconds."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        return ToolFinding(extra, False, f"without {', '.join(missing)}", f"pip install 'alphamix[{extra}]'")
+        return ToolFinding(extra, False, f"{', '.join(missing)} not installed", f"pip install 'alphamix[{extra}]'")
     return ToolFinding(extra, True, ", ".join(modules))
 
 
@@ -68,10 +63,10 @@ def _print(chosen: str | None, tiers: list[TierFinding], tools: list[ToolFinding
         for finding in findings:
             _print_finding(console, ToolFinding(title + finding.name, finding.ok, finding.detail, finding.fix))
     if chosen:
-        console.print(f"\nGrading is safe here: it uses the tier {chosen}.")
+        console.print(f"\nGrading is safe here: it uses the sandbox tier {chosen}.")
     else:
         console.print(
-            "\nGrading is not safe here: mend one of the tiers above, or pass --sandbox=weak for programs you trust."
+            "\nGrading is not safe here: fix a tier above, or pass --sandbox=weak for programs that you trust."
         )
 
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from alphamix.ensemble.cli.options.judging import judging_options, sandbox_option
-from alphamix.ensemble.cli.options.runs import json_option, quiet_option
-from alphamix.ensemble.cli.terminal.grading_progress import GradingProgress
+from alphamix.ensemble.cli.options.output import json_option, quiet_option
 from alphamix.ensemble.cli.terminal.owed import print_owed
+from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.interchange.record_files import InterchangeError, listed
 from alphamix.ensemble.interchange.sample_index import SampleIndex, read_index
 from alphamix.ensemble.run.grade_file import grade_file

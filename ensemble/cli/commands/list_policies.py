@@ -1,4 +1,4 @@
-"""`alphamix policies list`: the policies of a file, checked."""
+"""`alphamix policies list`: prints the policies of a file after checking it."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from alphamix.ensemble.cli.options.output import json_option
 from alphamix.ensemble.report.tables import alpha_label
 from alphamix.policies.registry import Registry
 
 
 @click.command("list")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(file: Path, as_json: bool) -> None:
-    """List the policies of FILE (sweeps expanded) with their α, and its mixtures, after checking all of them."""
+    """List the policies of FILE with their α, and its mixtures.
+
+    Sweeps are expanded. The whole file is checked first.
+    """
     with Registry.load(file) as registry:
         registry.check()
     alphas = {name: registry.alpha(name) for name in registry.names}

@@ -1,19 +1,18 @@
-"""`alphamix policies merge`: checkpoints to checkpoints, without a file of policies."""
+"""`alphamix policies merge`: merges checkpoints into checkpoints, without a file of policies."""
 
 import json
 import math
 import re
-import sys
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
+from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.terminal.progress import LoggedProgress
 from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import read_json, size
@@ -21,38 +20,52 @@ from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
 from alphamix.policies.merging.merge import combine
 from alphamix.policies.policy_file.recipes import alpha_label, combination
 
-_SECONDS_BETWEEN_LINES = 10.0
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """Bytes of a size such as `5GB`."""
+    """Return the bytes of a size such as `5GB`."""
     if value is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip(), re.IGNORECASE)
-    if found is None or found[2].upper() not in _UNITS or float(found[1]) == 0:
-        raise click.BadParameter(f"{value!r} is no size: write bytes, or 500MB, or 5GB")
-    return math.ceil(float(found[1]) * _UNITS[found[2].upper()])
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip(), re.IGNORECASE)
+    if match is None or match[2].upper() not in _UNITS or float(match[1]) == 0:
+        raise click.BadParameter(f"{value!r} is not a size: write a number of bytes, or 500MB, or 5GB")
+    return math.ceil(float(match[1]) * _UNITS[match[2].upper()])
 
 
 @click.command("merge")
 @click.option("--low", help="Checkpoint at α = 0: a folder or a hub id.")
-@click.option("--high", help="Checkpoint at α = 1.")
-@click.option("--alpha", "alphas", type=float, multiple=True, help="θ_low + α·(θ_high − θ_low); may be repeated.")
-@click.option("--weight", "weights", multiple=True, metavar="CHECKPOINT=W", help="Instead: one term of a weighted sum.")
-@click.option("--base", help="With --weight: base + Σ W·(θ − base). Without it, the weights must sum to 1.")
+@click.option("--high", help="Checkpoint at α = 1: a folder or a hub id.")
+@click.option("--alpha", "alphas", type=float, multiple=True, help="Merge low + α·(high − low); may be repeated.")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The merge; of several α, a folder of them."
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="CHECKPOINT=W",
+    help="Merge a weighted sum instead: one of its terms; may be repeated.",
 )
-@click.option("--dtype", type=click.Choice(list(FORMAT_OF_DTYPE)), help="Of all float tensors [as the inputs].")
+@click.option("--base", help="Merge base + Σ W·(checkpoint − base). Without it, the weights must sum to 1.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write to. Several α get a subfolder each, as sweep/alpha_-0.50.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(list(FORMAT_OF_DTYPE)),
+    show_default="that of the inputs",
+    help="Type of all float tensors.",
+)
 @click.option(
     "--shard-size",
     metavar="SIZE",
     callback=_bytes,
-    help="The most in one file, such as 5GB [files as the first input's].",
+    show_default="files as in the first input",
+    help="Largest size of a file, such as 5GB.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress, no summary.")
+@json_option
+@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no summary.")
 def merge(
     low: str | None,
     high: str | None,
@@ -65,17 +78,21 @@ def merge(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Merge checkpoints, exactly: in float64, rounded once, all α in one pass.
+    """Merge checkpoints at one or more α, or as a weighted sum.
+
+    The arithmetic is exact: in float64, rounded once, with all α in one pass over the inputs.
 
     \b
     alphamix policies merge --low a --high b --alpha 1.3 --out beyond
-    alphamix policies merge --low a --high b --alpha -0.5 --alpha 1.5 --out sweep   # sweep/alpha_-0.50, …
+    alphamix policies merge --low a --high b --alpha -0.5 --alpha 1.5 --out sweep
     alphamix policies merge --weight a=0.2 --weight b=0.3 --weight c=0.5 --out soup
     alphamix policies merge --base a --weight b=0.7 --weight c=0.4 --out sum
     """
     is_line = low is not None and high is not None and bool(alphas)
     if is_line == bool(weights) or (is_line and base is not None) or (weights and (low or high or alphas)):
-        raise click.UsageError("give --low, --high and --alpha, or else --weight CHECKPOINT=W for each (and --base)")
+        raise click.UsageError(
+            "give --low, --high and --alpha, or --weight CHECKPOINT=W for each checkpoint (with or without --base)"
+        )
     if low is not None and high is not None:
         inputs = {"low": _located(low), "high": _located(high)}
         folders = _folders(alphas, out)
@@ -87,8 +104,8 @@ def merge(
         refuse_taken(folder)
     first = next(iter(inputs.values()))
     check_room(out, len(folders) * size(first, dtype))
-    with _progress(size(first), quiet=quiet or as_json) as advance:
-        combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=advance)
+    with _MergeProgress(size(first), quiet=quiet or as_json) as progress:
+        combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=progress.merged)
     records = {folder: read_json(folder / "merge.json") for folder in folders.values()}
     if as_json:
         click.echo(json.dumps({"merges": [{"folder": str(f), **record} for f, record in records.items()]}, indent=2))
@@ -110,9 +127,11 @@ def _parsed(weights: Sequence[str]) -> dict[str, float]:
         except ValueError:
             weight = math.nan
         if not name or not math.isfinite(weight):
-            raise click.UsageError(f"--weight {text!r} is not CHECKPOINT=W with a finite number W, such as folder=0.5")
+            raise click.UsageError(
+                f"--weight {text!r} is not CHECKPOINT=W with a finite W: write folder=0.5, for example"
+            )
         if name in parsed:
-            raise click.UsageError(f"--weight gives {name!r} twice: add the two up")
+            raise click.UsageError(f"--weight gives {name!r} twice: add the two weights up")
         parsed[name] = weight
     return parsed
 
@@ -135,24 +154,23 @@ def _summary(record: Mapping[str, Any]) -> str:
         terms = [f"{weight:+g}·({name} − base)" for name, weight in record["weights"].items()]
         made = " ".join([record["base"], *terms])
     copied = record["copied"]
-    return f"{made}; {len(copied)} tensors that are no floats copied: {', '.join(copied)}" if copied else made
+    return f"{made}; {len(copied)} tensors without floats copied: {', '.join(copied)}" if copied else made
 
 
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Generator[Callable[[int], None]]:
-    """Show how far a merge is: a bar on a terminal, a line now and then in a log."""
-    console = Console(file=sys.stderr)
-    done, next_line = 0, time.monotonic() + _SECONDS_BETWEEN_LINES
-    columns = TextColumn("merging"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-        task = bars.add_task("", total=total)
+class _MergeProgress(LoggedProgress):
+    """Progress of a merge, in bytes of the first input."""
 
-        def advance(num_bytes: int) -> None:
-            nonlocal done, next_line
-            done += num_bytes
-            bars.update(task, completed=done)
-            if not quiet and not console.is_terminal and time.monotonic() > next_line:
-                next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-                console.print(f"merged {done / 1e9:.1f} of {total / 1e9:.1f} GB", highlight=False)
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        columns = TextColumn("merging"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        super().__init__(*columns, console=Console(stderr=True), quiet=quiet)
+        self._task = self.add_task("", total=total)
 
-        yield advance
+    def merged(self, num_bytes: int) -> None:
+        """Count bytes that have been merged."""
+        self.advance(self._task, num_bytes)
+        self.write_line_if_due()
+
+    def line(self) -> str:
+        """Return how much has been merged."""
+        (task,) = self.tasks
+        return f"merged {task.completed / 1e9:.1f} of {(task.total or 0) / 1e9:.1f} GB"

@@ -1,38 +1,57 @@
-"""`alphamix mix`: the best α-mixture from a table of outcomes, and what it honestly gains."""
+"""`alphamix mix`: prints the best α-mixture from a table of outcomes, and what it gains."""
 
-import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
-from alphamix.ensemble.cli.options.finite import SHARE, Finite
-from alphamix.ensemble.cli.options.missing import missing_option
+from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
+from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
 from alphamix.ensemble.mixture.compare_arms import Honesty, compare
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
-from alphamix.ensemble.report.mixture_text import as_json, mixture_tables
-from alphamix.ensemble.report.tables import left_out_note
+from alphamix.ensemble.report.mixture_text import as_json as to_json
+from alphamix.ensemble.report.mixture_text import mixture_tables
 from alphamix.ensemble.statistics.intervals import Resampling
 
 
-@click.command("mix")
-@click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
-@click.option("--budget", required=True, type=Finite(min=0, min_open=True), help="To spend on each problem.")
-@click.option("--cost", type=click.Choice(CURRENCIES), default="samples", show_default=True, help="What is budgeted.")
-@click.option("--policy", "names", multiple=True, metavar="NAME", help="Only this policy; may be repeated [all].")
-@click.option("--min-policies", type=click.IntRange(min=1), default=1, show_default=True, help="In the mixture.")
-@click.option("--pilot", is_flag=True, help="The table is a pilot: choose beyond the samples that it holds.")
-@click.option("--by", type=click.Choice(DIVISIONS), default="problems", show_default=True, help="Which honest figure.")
-@click.option("--folds", type=click.IntRange(min=2), help="Of that division [3 by problems, 2 by samples].")
-@click.option("--repeats", type=click.IntRange(min=1), default=DEFAULT_REPEATS, show_default=True, help="Divisions.")
-@click.option("--level", type=SHARE, default=0.95, show_default=True, help="Of intervals.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of divisions and intervals.")
+@click.command("mix", context_settings={"show_default": True})
+@outcomes_option
+@click.option("--budget", required=True, type=Finite(min=0, min_open=True), help="What to spend on each problem.")
+@click.option("--cost", type=click.Choice(CURRENCIES), default="samples", help="Currency of the budget.")
+@click.option(
+    "--policy",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    show_default="all",
+    help="Choose among these policies only; may be repeated.",
+)
+@click.option("--min-policies", type=click.IntRange(min=1), default=1, help="Fewest policies in the mixture.")
+@click.option(
+    "--pilot", is_flag=True, help="The table is a pilot: the mixture may draw more samples of a policy than it holds."
+)
+@click.option(
+    "--by",
+    type=click.Choice(DIVISIONS),
+    default="problems",
+    help="Division behind the honest gain in the summary: hold out problems, or samples.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    show_default=", ".join(f"{number} by {by}" for by, number in DEFAULT_FOLDS.items()),
+    help="Folds of that division.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=DEFAULT_REPEATS, help="Random divisions to average.")
+@level_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the divisions and the intervals.")
 @missing_option
-@click.option("--json", "as_object", is_flag=True, help="Print JSON.")
+@json_option
 def command(
-    outcomes: Path,
+    outcomes_file: Path,
     budget: float,
     cost: Currency,
     names: tuple[str, ...],
@@ -44,15 +63,15 @@ def command(
     level: float,
     seed: int,
     missing: Missing,
-    as_object: bool,
+    as_json: bool,
 ) -> None:
     """Choose how many samples of each policy to draw per problem.
 
-    The choice maximises expected coverage under a posterior, with a proof of how much better another could be. What it
-    gains over the best single policy stands beside it: naively, on the outcomes that made the choice, and honestly, on
-    other problems and on other samples.
+    The choice maximises the expected coverage under a posterior, and comes with a bound on how much better another
+    choice could be. Beside it stands its gain over the best single policy: the naive gain on the outcomes that it was
+    chosen on, and the honest gain on other problems and on other samples.
     """
-    table = read_outcomes(outcomes, missing)
+    table = read_outcomes(outcomes_file, missing)
     if names:
         table = table.select(policies=table.rows(list(dict.fromkeys(names))))
     sizes = DEFAULT_FOLDS | ({by: folds} if folds else {})
@@ -61,12 +80,8 @@ def command(
     }
     honesty = Honesty(crossfits, Resampling(level=level, seed=seed))
     comparison = compare(table, table.budget(budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
-    if as_object:
-        about = {"problems": len(table.problems), "left_out": table.left_out, "level": level}
-        click.echo(json.dumps({**as_json(comparison, crossfits[by]), **about}, indent=2, ensure_ascii=False))
+    if as_json:
+        print_json({**to_json(comparison, crossfits[by]), "level": level}, table)
         return
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals.")
-    if table.left_out:
-        console.print(left_out_note(table.left_out))
-    console.print(mixture_tables(comparison, by))
+    heading = f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals."
+    print_heading(heading, table).print(mixture_tables(comparison, by))

@@ -1,43 +1,49 @@
-"""`alphamix next-alpha`: which α is worth making next, judged by the curves of solve rates along those at hand."""
+"""`alphamix next-alpha`: prints which α is worth making next, judged by solve rates along the α at hand."""
 
-import json
 from math import isfinite, nan
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.cli.options.finite import Finite
-from alphamix.ensemble.cli.options.missing import missing_option
+from alphamix.ensemble.cli.options.outcomes import missing_option, outcomes_option
+from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
 from alphamix.ensemble.next_alpha.expected_improvement import Proposal, ProposalOptions, propose
 from alphamix.ensemble.next_alpha.gaussian_process import AlphaCurves
 from alphamix.ensemble.next_alpha.lines import alphas_of
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
-from alphamix.ensemble.report.tables import alpha_label, left_out_note, plain_table
+from alphamix.ensemble.outcomes.table import MAX_SAMPLES
+from alphamix.ensemble.report.tables import alpha_label, plain_table
 from alphamix.policies.registry import Registry
 
-_MOST_SAMPLES = 10**6
 _EXPLANATION = """\
-share: samples that the best mixture with this α gives to it, and what it then gains, in points of coverage;
-improvement: what is gained on average when it is sampled before it is used, ± standard error over problems;
-chance to pay: of an improvement above --min-gain."""
+share: samples that the best mixture with this α gives to it; gain: what that mixture adds, in points of coverage;
+improvement: what is gained on average if the α is sampled before it is used, ± standard error over problems;
+chance to pay: probability that the improvement exceeds --min-gain."""
 
 
 @click.command("next-alpha")
-@click.option("--outcomes", required=True, type=click.Path(path_type=Path), help="Table of outcomes: CSV or Parquet.")
-@click.option("--budget", required=True, type=click.IntRange(1, _MOST_SAMPLES), help="Samples per problem.")
-@click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies, which knows their α.")
-@click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="α of a policy; goes before all else.")
-@click.option("--sweep", help="Take only the policies of this sweep.")
-@click.option("--from", "low", type=Finite(), help="Lowest α to think of.")
-@click.option("--to", "high", type=Finite(), help="Highest α to think of.")
-@click.option("--min-gain", type=Finite(0, 1), default=0.002, show_default=True, help="Coverage that a new α must add.")
+@outcomes_option
+@click.option("--budget", required=True, type=click.IntRange(1, MAX_SAMPLES), help="Samples per problem.")
+@click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies to read their α from.")
+@click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="Set the α of a policy; may be repeated.")
+@click.option("--sweep", help="Use only the policies of this sweep.")
+@click.option("--from", "low", type=Finite(), help="Lowest α to consider.")
+@click.option("--to", "high", type=Finite(), help="Highest α to consider.")
+@click.option(
+    "--min-gain",
+    type=Finite(0, 1),
+    default=0.002,
+    show_default=True,
+    help="Smallest gain in coverage that makes a new α worth it.",
+)
 @missing_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
-    outcomes: Path,
+    outcomes_file: Path,
     budget: int,
     file: Path | None,
     given: tuple[str, ...],
@@ -50,28 +56,25 @@ def command(
 ) -> None:
     """Predict what policies at other α would add to the best mixture, and propose the next one to make.
 
-    α is read from names like `coverage@+0.50`, or from a file of policies, or given.
+    The α of a policy comes from its name, such as `coverage@+0.50`, from a file of policies, or from --alpha.
     """
-    table = read_outcomes(outcomes, missing)
+    table = read_outcomes(outcomes_file, missing)
     alphas = alphas_of(table.policies, _parsed(given), _known(file, table.policies), sweep)
     line = table.select(policies=table.rows(list(alphas)))
     curves = AlphaCurves.fit(list(alphas.values()), line.num_samples_MP, line.num_correct_MP)
     proposal = propose(curves, ProposalOptions(budget, low, high, min_gain))
     if as_json:
-        about = {"problems": len(table.problems), "left_out": table.left_out}
-        click.echo(json.dumps({**_json(proposal, alphas, budget, min_gain), **about}, indent=2, ensure_ascii=False))
+        print_json(_json(proposal, alphas, budget, min_gain), table)
         return
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(f"{len(table.problems)} problems; α is known of {len(alphas)} of {len(table.policies)} policies.")
-    if table.left_out:
-        console.print(left_out_note(table.left_out))
+    known = f"α is known for {len(alphas)} of {len(table.policies)} policies"
+    console = print_heading(f"{len(table.problems)} problems; {known}.", table)
     console.print(_table(proposal, budget))
     console.print(_EXPLANATION, style="dim")
     console.print("\n" + _sentence(proposal, min_gain, budget))
 
 
 def _known(file: Path | None, policies: tuple[str, ...]) -> dict[str, float]:
-    """α as the file of policies says."""
+    """Return the α of the policies that a file of policies defines."""
     if file is None:
         return {}
     with Registry.load(file) as registry:
@@ -80,7 +83,7 @@ def _known(file: Path | None, policies: tuple[str, ...]) -> dict[str, float]:
 
 
 def _parsed(given: tuple[str, ...]) -> dict[str, float]:
-    """Split NAME=VALUE; a name may hold `=` itself."""
+    """Split each NAME=VALUE at its last `=`, because a name may contain candidate."""
     alphas: dict[str, float] = {}
     for text in given:
         name, _, value = text.rpartition("=")
@@ -89,20 +92,20 @@ def _parsed(given: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             alphas[name] = nan
         if not isfinite(alphas[name]):
-            raise click.UsageError(f"--alpha {text!r} is no NAME=VALUE: write as --alpha low=0.5")
+            raise click.UsageError(f"--alpha {text!r} does not have the form NAME=VALUE: write --alpha low=0.5")
     return alphas
 
 
 def _table(proposal: Proposal, budget: int) -> Table:
     rows = (
         [
-            alpha_label(one.alpha),
-            str(one.share),
-            f"{_points(one.gain)} [{', '.join(map(_points, one.interval))}]",
-            f"{100 * one.improvement:.2f} ± {100 * one.stderr:.2f}",
-            f"{100 * one.chance:.0f} %",
+            alpha_label(candidate.alpha),
+            str(candidate.share),
+            f"{_points(candidate.gain)} [{', '.join(map(_points, candidate.interval))}]",
+            f"{100 * candidate.improvement:.2f} ± {100 * candidate.stderr:.2f}",
+            f"{100 * candidate.chance:.0f} %",
         ]
-        for one in proposal.candidates
+        for candidate in proposal.candidates
     )
     return plain_table(["α", f"share of {budget}", "gain [95 % of draws]", "improvement", "chance to pay"], rows)
 
@@ -112,20 +115,20 @@ def _points(value: float) -> str:
 
 
 def _sentence(proposal: Proposal, min_gain: float, budget: int) -> str:
-    """What to do now."""
+    """Return the recommendation in words."""
     best = proposal.candidates[0]
     gain = f"{100 * best.improvement:.2f} ± {100 * best.stderr:.2f} points"
     alpha = f"{best.alpha:g}".replace("-", "−")
     if proposal.verdict == "make":
         return (
-            f"Make α = {alpha} next: it should raise what the best mixture of {budget} samples covers, "
-            f"{100 * proposal.coverage:.1f} % now, by {gain}; the chance that it adds more than {100 * min_gain:g} "
+            f"Make α = {alpha} next: it should raise the coverage of the best mixture of {budget} samples, now "
+            f"{100 * proposal.coverage:.1f} %, by {gain}; the chance that it adds more than {100 * min_gain:g} "
             f"points is {100 * best.chance:.0f} %."
         )
     reason = {
-        "below": f"less than the {100 * min_gain:g} that are asked for",
-        "flat": "which rests on curves that could as well be flat",
-        "noise": "which chance alone could give on so many problems",
+        "below": f"less than the required {100 * min_gain:g}",
+        "flat": "but the curves behind that could as well be flat",
+        "noise": "but chance alone could give that with this number of problems",
     }[proposal.verdict]
     return f"More α would not pay: the best candidate, α = {alpha}, should add {gain}, {reason}."
 
@@ -137,24 +140,15 @@ def _json(proposal: Proposal, alphas: dict[str, float], budget: int, min_gain: f
         "budget": budget,
         "min_gain": min_gain,
         "alphas": alphas,
-        "without": {
-            "allocation": _counts(names, proposal.allocation_M),
-            "coverage": proposal.coverage,
-        },
+        "without": {"allocation": _counts(names, proposal.allocation_M), "coverage": proposal.coverage},
         "verdict": proposal.verdict,
         "next": best.alpha if proposal.verdict == "make" else None,
         "candidates": [
             {
-                "alpha": one.alpha,
-                "allocation": _counts(names, one.allocation_M),
-                "share": one.share,
-                "gain": one.gain,
-                "interval": list(one.interval),
-                "improvement": one.improvement,
-                "stderr": one.stderr,
-                "chance": one.chance,
+                **{key: value for key, value in vars(candidate).items() if key != "allocation_M"},
+                "allocation": _counts(names, candidate.allocation_M),
             }
-            for one in proposal.candidates
+            for candidate in proposal.candidates
         ],
     }
 

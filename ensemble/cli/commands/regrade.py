@@ -12,9 +12,9 @@ from rich.console import Console
 
 from alphamix.ensemble.cli.options.finite import Finite
 from alphamix.ensemble.cli.options.judging import judging_options, sandbox_option
-from alphamix.ensemble.cli.options.runs import quiet_option
-from alphamix.ensemble.cli.terminal.grading_progress import GradingProgress
+from alphamix.ensemble.cli.options.output import quiet_option
 from alphamix.ensemble.cli.terminal.owed import print_owed
+from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.run.regrade import Changes, name_of_set, regrade
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from alphamix.ensemble.cli.commands.run import execute
-from alphamix.ensemble.cli.options.runs import json_option, quiet_option
+from alphamix.ensemble.cli.options.output import json_option, quiet_option
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import read_inputs
 from alphamix.ensemble.store import STORE_NAME

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from alphamix.ensemble.budget import Currency
 from alphamix.ensemble.cli.options.judging import sandbox_option
-from alphamix.ensemble.cli.options.runs import json_option, quiet_option, set_option
+from alphamix.ensemble.cli.options.output import json_option, quiet_option
+from alphamix.ensemble.cli.options.runs import set_option
 from alphamix.ensemble.cli.terminal.owed import print_owed
 from alphamix.ensemble.cli.terminal.progress import RunProgress
 from alphamix.ensemble.experiment import config as experiment

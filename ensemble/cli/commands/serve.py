@@ -1,4 +1,4 @@
-"""`alphamix serve`: policies and mixtures as one OpenAI-compatible endpoint."""
+"""`alphamix serve`: serves policies and mixtures behind one OpenAI-compatible endpoint."""
 
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,43 +11,63 @@ from alphamix.ensemble.serve.best_of.request import BestOfLimits
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits
 from alphamix.ensemble.serve.server import read_keys, serve
 
+_COUNT = click.IntRange(min=1)
+_COUNT_OR_0 = click.IntRange(min=0)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command("serve", context_settings={"show_default": True})
 @click.argument("source", metavar="EXPERIMENT|POLICIES", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
 @click.option(
     "--mixture",
     "mixtures",
     multiple=True,
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What 'alphamix mix --json' prints, or a finished run's folder; may be repeated.",
+    metavar="PATH",
+    help="Mixture to serve: the output of `alphamix mix --json`, or the folder of a finished run; may be repeated.",
 )
 @click.option(
     "--api-key-env",
     "key_variables",
     multiple=True,
     metavar="NAME",
-    help="Variable that holds a key which clients must have; may be repeated.",
+    help="Environment variable with an API key that clients must send; may be repeated.",
 )
 @click.option(
-    "--max-choices", default=RequestLimits().choices, type=click.IntRange(min=1), help="Choices of a request."
+    "--max-choices", default=RequestLimits().choices, type=_COUNT, help="Maximum number of choices per request."
 )
-@click.option("--max-body-mb", default=RequestLimits().body_bytes / 2**20, type=_POSITIVE, help="Size of a request.")
 @click.option(
-    "--max-in-flight", default=RequestLimits().in_flight, type=click.IntRange(min=1), help="Calls of a policy."
+    "--max-body-mb",
+    default=RequestLimits().body_bytes / 2**20,
+    type=_POSITIVE,
+    help="Maximum size of a request in MiB.",
 )
-@click.option("--max-budget", default=BestOfLimits().budget, type=click.IntRange(min=1), help="Draws of a best-of.")
-@click.option("--judge-workers", default=1, type=click.IntRange(min=0), help="Programs judged at once; 0: no best-of.")
-@click.option("--max-alphas", default=AlphaLimits().held, type=click.IntRange(min=0), help="Unlisted α held at once.")
-@click.option("--connect-timeout", default=Timeouts().connect_s, type=_POSITIVE, help="Seconds, of a URL.")
-@click.option("--first-byte-timeout", default=Timeouts().first_byte_s, type=_POSITIVE, help="Seconds, of a URL.")
-@click.option("--idle-timeout", default=Timeouts().idle_s, type=_POSITIVE, help="Seconds, of a URL or a client.")
-@click.option("--total-timeout", default=Timeouts().total_s, type=_POSITIVE, help="Seconds, of an answer.")
-@click.option("--drain", default=30, type=click.IntRange(min=0), help="Seconds for what is under way at SIGTERM.")
+@click.option(
+    "--max-in-flight", default=RequestLimits().in_flight, type=_COUNT, help="Maximum concurrent calls per policy."
+)
+@click.option(
+    "--max-budget", default=BestOfLimits().budget, type=_COUNT, help="Maximum number of draws per best-of request."
+)
+@click.option(
+    "--judge-workers", default=1, type=_COUNT_OR_0, help="Programs judged at the same time; 0 turns best-of off."
+)
+@click.option(
+    "--max-alphas", default=AlphaLimits().held, type=_COUNT_OR_0, help="Maximum number of unlisted α held at once."
+)
+@click.option("--connect-timeout", default=Timeouts().connect_s, type=_POSITIVE, help="Seconds to reach a server.")
+@click.option(
+    "--first-byte-timeout",
+    default=Timeouts().first_byte_s,
+    type=_POSITIVE,
+    help="Seconds until a server begins to answer.",
+)
+@click.option(
+    "--idle-timeout", default=Timeouts().idle_s, type=_POSITIVE, help="Seconds without data from either side."
+)
+@click.option("--total-timeout", default=Timeouts().total_s, type=_POSITIVE, help="Seconds for a whole answer.")
+@click.option("--drain", default=30, type=_COUNT_OR_0, help="Seconds to finish open requests after SIGTERM.")
 def command(
     source: Path,
     host: str,
@@ -68,11 +88,12 @@ def command(
 ) -> None:
     """Serve the policies and mixtures of a TOML file to any OpenAI client.
 
-    An experiment's allocation is served as one model under the experiment's name.
+    The file is an experiment or a file of policies. The allocation of an experiment is served as one model under the
+    experiment's name.
     """
     keys = read_keys(key_variables)
     if not keys and not _is_loopback(host):
-        click.echo(f"no --api-key-env is given: whoever reaches {host}:{port} can use these policies", err=True)
+        click.echo(f"no --api-key-env is given: anyone who can reach {host}:{port} can use these policies", err=True)
     options = ServeOptions(
         limits=RequestLimits(max_choices, int(max_body_mb * 2**20), max_in_flight),
         timeouts=Timeouts(connect_timeout, first_byte_timeout, idle_timeout, total_timeout),

@@ -1,4 +1,4 @@
-"""`alphamix status`: what a run has done and what it owes, also while it goes on."""
+"""`alphamix status`: shows what a run has done and what it owes, also while a process is at work on it."""
 
 import json
 import time
@@ -11,71 +11,73 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from alphamix.ensemble.cli.terminal.status_table import RunStatus, picture, read_status, to_json
+from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.terminal.status_table import picture, to_json
+from alphamix.ensemble.run.status import RunStatus, read_status
 from alphamix.ensemble.store import STORE_NAME, Store
 
-_HASH = 12
-"""Digits of a hash that are shown."""
+_HASH_DIGITS = 12
 _SECONDS_BETWEEN_LOOKS = 2.0
 
 
 @click.command("status")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--sets", is_flag=True, help="List the sets of verdicts instead (see `alphamix regrade`).")
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until the run has ended or Ctrl-C.")
-def command(folder: Path, as_json: bool, sets: bool, watch: bool) -> None:
-    """Show, per policy, how far the run in FOLDER is: samples, verdicts, tokens, and how fast it goes.
+@json_option
+@click.option("--verdict-sets", is_flag=True, help="List the sets of verdicts that `alphamix regrade` made instead.")
+@click.option("--watch", is_flag=True, help="Refresh every 2 seconds until the run ends or you press Ctrl-C.")
+def command(folder: Path, as_json: bool, verdict_sets: bool, watch: bool) -> None:
+    """Show how far the run in FOLDER is.
 
-    It changes nothing, and works while the run goes on.
+    For each policy, the table counts samples, verdicts and tokens, and shows how fast they arrive. The command changes
+    nothing and works while the run continues.
     """
-    if watch and (as_json or sets):
-        raise click.UsageError("--watch shows the table: leave out --json and --sets")
-    if sets:
-        _print_sets(folder, as_json)
+    if watch and (as_json or verdict_sets):
+        raise click.UsageError("--watch shows the table: leave out --json and --verdict-sets")
+    if verdict_sets:
+        _print_verdict_sets(folder, as_json)
         return
-    standing = read_status(folder)
+    status = read_status(folder)
     if as_json:
-        click.echo(json.dumps(to_json(standing), indent=2))
+        click.echo(json.dumps(to_json(status), indent=2))
         return
     console = Console()
     if watch and console.is_terminal:
-        standing = _watch(console, folder, standing)
-    console.print(picture(standing))
-    if standing.num_verdict_sets > 1:
-        click.echo(f"{standing.num_verdict_sets} sets of verdicts: --sets lists them")
+        status = _watch(console, folder, status)
+    console.print(picture(status))
+    if status.num_verdict_sets > 1:
+        click.echo(f"{status.num_verdict_sets} sets of verdicts: --verdict-sets lists them")
 
 
-def _watch(console: Console, folder: Path, standing: RunStatus) -> RunStatus:
-    """Show how a run stands, again and again, on a screen that is put away at the end; return how it stood then."""
+def _watch(console: Console, folder: Path, status: RunStatus) -> RunStatus:
+    """Show the status on a separate screen until the run ends; return the last one."""
     with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         try:
-            while standing.is_at_work:
-                live.update(picture(standing), refresh=True)
+            while status.is_at_work:
+                live.update(picture(status), refresh=True)
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
-                standing = read_status(folder)
+                status = read_status(folder)
         except KeyboardInterrupt:
             pass
-    return standing
+    return status
 
 
-def _print_sets(folder: Path, as_json: bool) -> None:
+def _print_verdict_sets(folder: Path, as_json: bool) -> None:
     with Store(folder / STORE_NAME, read_only=True) as store:
         sets = store.verdict_sets()
     if as_json:
         content = {
-            one.name: {"graded": one.graded, "current": one.is_current, "created": one.created, "about": one.about}
-            for one in sets
+            each.name: {"graded": each.graded, "current": each.is_current, "created": each.created, "about": each.about}
+            for each in sets
         }
         click.echo(json.dumps(content, indent=2))
         return
     table = Table("verdicts", "graded", "current", "with")
-    for one in sets:
-        table.add_row(one.name, f"{one.graded:,}", "yes" if one.is_current else "", _options(one.about))
+    for each in sets:
+        table.add_row(each.name, f"{each.graded:,}", "yes" if each.is_current else "", _options(each.about))
     Console().print(table)
 
 
 def _options(about: Mapping[str, Any]) -> str:
-    """What a set was graded with, in short: hashes by their beginning, nothing that is as usual."""
+    """Return the options of a set that are not the defaults, with hashes cut to their first digits."""
     unusual = {key: value for key, value in about.items() if value not in (None, False, 1)}
-    return ", ".join(f"{key} {(value[:_HASH] if key == 'problems' else value)}" for key, value in unusual.items())
+    return ", ".join(f"{key} {value[:_HASH_DIGITS] if key == 'problems' else value}" for key, value in unusual.items())

@@ -1,4 +1,4 @@
-"""`alphamix policies trajectory`: how straight a training run is, and the checkpoint that it leads to."""
+"""`alphamix policies trajectory`: prints how straight a training run is, and extrapolates it to a checkpoint."""
 
 import importlib
 import json
@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from alphamix.ensemble.cli.options.output import json_option
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import size
 from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
@@ -19,15 +20,17 @@ from alphamix.policies.policy_file.recipes import Method
 from alphamix.policies.types import PolicyError
 
 
-@click.command("trajectory")
-@click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=CHECKPOINT …")
-@click.option("--min-range", type=float, default=0.0, show_default=True, help="Count weights that move by more.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--output", type=click.Path(path_type=Path), help="Draw R² by tensor into this file.")
+@click.command("trajectory", context_settings={"show_default": True})
+@click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=CHECKPOINT…")
+@click.option("--min-range", type=float, default=0.0, help="Select weights whose range over the steps exceeds this.")
+@json_option
+@click.option("--output", type=click.Path(path_type=Path), help="Draw the R² of each tensor into this file.")
 @click.option("--step", type=float, help="Extrapolate to this step; goes with --out.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the extrapolated checkpoint.")
-@click.option("--method", type=click.Choice(["lines", "rank-1"]), default="lines", show_default=True)
-@click.option("--norms", type=click.Choice(["extrapolate", "copy"]), default="extrapolate", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write the extrapolated checkpoint to.")
+@click.option("--method", type=click.Choice(["lines", "rank-1"]), default="lines", help="Method of extrapolation.")
+@click.option(
+    "--norms", type=click.Choice(["extrapolate", "copy"]), default="extrapolate", help="What to do with norms."
+)
 def command(
     checkpoints: tuple[str, ...],
     min_range: float,
@@ -38,9 +41,13 @@ def command(
     method: Method,
     norms: str,
 ) -> None:
-    """Report R² of a line through checkpoints (folders or hub ids) of one run; with --step and --out, follow it."""
+    """Measure how straight the weights of a training run moved, and extrapolate them to another step.
+
+    Give each checkpoint of the run as STEP=CHECKPOINT, where CHECKPOINT is a folder or a hub id. The table shows R² of
+    a line through the checkpoints, for each tensor.
+    """
     if (step is None) != (out is None):
-        raise click.UsageError("--step and --out go together: give both, or neither")
+        raise click.UsageError("--step and --out go together: give both or neither")
     run = _parsed(checkpoints)
     if out is not None:
         refuse_taken(out)
@@ -62,7 +69,7 @@ def command(
         table.add_row(name or "all", str(row.num_weights), str(row.num_selected), *cells)
     console = Console()
     console.print(table)
-    console.print(f"Selected: weights whose range over the checkpoints is above {min_range:g}.", highlight=False)
+    console.print(f"Selected: weights whose range over the checkpoints exceeds {min_range:g}.", highlight=False)
 
 
 def _parsed(checkpoints: tuple[str, ...]) -> dict[int, Path]:
@@ -71,22 +78,22 @@ def _parsed(checkpoints: tuple[str, ...]) -> dict[int, Path]:
         step, _, place = text.partition("=")
         if not step.isdecimal() or not place or int(step) in run:
             raise click.UsageError(
-                f"{text!r} is no checkpoint of its own step: write each as STEP=CHECKPOINT, as 200=run/b"
+                f"{text!r} must be a checkpoint with a step that occurs once: write STEP=CHECKPOINT, as 200=run/b"
             )
         run[int(step)] = locate(source(place, Path.cwd()))
     return run
 
 
 def _draw(rows: Mapping[str, Linearity], path: Path) -> None:
-    """Bars of the mean R² by tensor, with that of all weights as a line."""
+    """Draw a bar for the mean R² of each tensor, and a line for that of all weights."""
     try:
         figure_class: Any = importlib.import_module("matplotlib.figure").Figure
     except ModuleNotFoundError as error:
-        raise PolicyError(f"a picture needs the package {error.name}: pip install 'alphamix[report]'.") from error
+        raise PolicyError(f"--output needs the package {error.name}: pip install 'alphamix[report]'") from error
     drawn = {name: row.mean for name, row in rows.items() if name and row.mean is not None}
     overall = rows[""].mean
     if overall is None:
-        raise PolicyError("there is no R² to draw: give three or more checkpoints that differ.")
+        raise PolicyError("there is no R² to draw: give three or more checkpoints that differ")
     figure = figure_class(figsize=(7, 1.2 + 0.16 * len(drawn)), layout="constrained")
     axes = figure.subplots()
     axes.barh(list(drawn), list(drawn.values()), color="#457b9d")

@@ -1,4 +1,4 @@
-"""Numbers on the command line that are finite: click takes `nan` for one within any range."""
+"""A click type for finite numbers."""
 
 from math import isfinite
 from typing import Any
@@ -7,19 +7,15 @@ import click
 
 
 class Finite(click.FloatRange):
-    """A float within a range; NaN and infinity are refused."""
+    """Float within a range. NaN and infinity are refused, which click accepts in an open range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse, as click does."""
+        """Parse a value as click does, and check that it is finite."""
         number = float(super().convert(value, param, ctx))
         if not isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
     def _describe_range(self) -> str:
-        """Say nothing in the help of a number that may be any, where click says `x<=None`."""
+        """Return nothing for a number without bounds, where click writes `x<=None` into the help."""
         return "" if self.min is None and self.max is None else super()._describe_range()
-
-
-SHARE = Finite(0, 1, min_open=True, max_open=True)
-"""As the level of an interval."""

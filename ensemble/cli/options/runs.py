@@ -1,4 +1,4 @@
-"""Options that several commands about runs share."""
+"""Options of the commands that read or write the folder of a run."""
 
 import click
 
@@ -12,5 +12,3 @@ set_option = click.option(
 verdict_set_option = click.option(
     "--verdict-set", metavar="NAME", help="Set of verdicts (see `alphamix regrade`) [the current one]."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print neither progress nor tables.")

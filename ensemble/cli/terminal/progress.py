@@ -1,209 +1,301 @@
-"""Progress of a run: the policies under way, grading, and what is spent.
+"""Progress of a run or of grading, built on `rich.progress`: a live table on a terminal, an occasional line in a log.
 
-How it comes to a terminal or a log is `display`'s, how fast it goes `pace`'s, what grading shows `grading_progress`'s.
+Rates are `RecentRate`s rather than rich's own: `Task.speed` does not fall while nothing arrives, and is unknown for an
+engine that reports one batch every few minutes.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import pandas as pd
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.table import Column, Table
 from rich.text import Text
 
-from alphamix.ensemble.cli.terminal.display import Display
-from alphamix.ensemble.cli.terminal.formatting import Pace, RecentRate, duration, rate, shortened, time_left
-from alphamix.ensemble.cli.terminal.grading_progress import BAR_WIDTH, GradingCounts, bar
+from alphamix.ensemble.cli.terminal.formatting import duration, rate, shares, shortened
+from alphamix.ensemble.run.pace import Pace, RecentRate, time_left
 from alphamix.ensemble.run.progress_events import Cap, Spent
 from alphamix.grading.types import Verdict
 
+_REFRESHES_PER_SECOND = 2
+_FIRST_GAP_S = 10.0
+_LONGEST_GAP_S = 300.0
+_GAP_SHARE = 0.05
+"""Share of the time since the start that passes between two lines, so that a run of days does not fill its log."""
+_BAR_WIDTH = 12
 _WIDTH_OF_NUMBERS = 62
-"""Columns that all but the names take."""
+"""Columns of the terminal for everything but the names."""
 _NARROWEST_NAME = 8
 _LINES_BESIDE_POLICIES = 7
-_MOST_NAMED = 4
-"""Policies in one line of a log."""
+_MAX_NAMED = 4
+"""Policies, and kinds of verdicts, in one line of a log."""
 
 
-@dataclass
-class _Policy:
-    """One policy, as far as it is known here."""
+class LoggedProgress(Progress, ABC):
+    """Progress that a terminal shows as rich draws it, and anything else as a line now and then.
 
-    planned: int
-    sampled: int
-    samples: RecentRate
-    tokens: RecentRate
-    state: Literal["waiting", "under way", "ended"] = "waiting"
-    has_answered: bool = False
+    Args:
+        columns: the columns of rich's table of tasks.
+        console: where to show it.
+        quiet: show nothing.
+        clock: seconds from any origin.
+    """
 
-    @property
-    def owed(self) -> int:
-        return self.planned - self.sampled
+    def __init__(
+        self, *columns: ProgressColumn, console: Console, quiet: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        is_live = console.is_terminal and not quiet
+        super().__init__(
+            *columns, console=console, refresh_per_second=_REFRESHES_PER_SECOND, get_time=clock, disable=not is_live
+        )
+        self._writes_lines = not (console.is_terminal or quiet)
+        self._began = clock()
+        self._next_line = self._began + _FIRST_GAP_S
+
+    @abstractmethod
+    def line(self) -> str:
+        """Return the present state as one line of a log."""
+
+    def write_line_if_due(self) -> None:
+        """Write a line if this is a log and the last one is old enough."""
+        now = self.get_time()
+        if self._writes_lines and now >= self._next_line:
+            self._next_line = now + min(max(_FIRST_GAP_S, _GAP_SHARE * (now - self._began)), _LONGEST_GAP_S)
+            self.console.print(self.line(), highlight=False, markup=False, soft_wrap=True)
 
 
-class RunProgress(Display):
-    """Shows a run as it goes; see `monitor.Monitor`."""
+class _TextColumn(ProgressColumn):
+    """Column whose text is a function of the task."""
+
+    def __init__(self, heading: str, text_of: Callable[[Task], str], *, justify: JustifyMethod = "right") -> None:
+        super().__init__(Column(heading, justify=justify, no_wrap=True))
+        self._text_of = text_of
+
+    def render(self, task: Task) -> Text:
+        """Return the cell of a task."""
+        return Text(self._text_of(task), style="bold" if task.fields.get("is_total") else "")
+
+
+class _SampleProgress(LoggedProgress):
+    """Progress of samples, counted by verdict as they are graded."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console, quiet: bool, clock: Callable[[], float]) -> None:
+        self._verdicts: Counter[Verdict] = Counter()  # set before rich's constructor, which draws once
+        super().__init__(*columns, console=console, quiet=quiet, clock=clock)
+        self._grading = self._new_task("graded")
+
+    def graded(self, verdicts: Sequence[Verdict]) -> None:
+        """Count new verdicts."""
+        with self._lock:
+            self._verdicts.update(verdicts)
+            self._count(self._grading, len(verdicts))
+        self.write_line_if_due()
+
+    def get_renderable(self) -> RenderableType:
+        """Return what a terminal shows."""
+        with self._lock:  # rich draws in a thread of its own, while other threads count
+            return super().get_renderable()
+
+    def _new_task(self, name: str, *, visible: bool = True, start: bool = True, is_total: bool = False) -> Task:
+        # Do not call this with the lock held: `add_task` draws, so it waits for a drawing thread that waits for us.
+        rates: dict[str, Any] = {"rate": RecentRate(self.get_time()), "tokens_rate": RecentRate(self.get_time())}
+        task_id = self.add_task(name, start, 0, visible=visible, is_total=is_total, **rates)
+        return self._tasks[task_id]
+
+    def _count(self, task: Task, count: int, num_tokens: int = 0) -> None:
+        self.advance(task.id, count)
+        task.fields["rate"].add(count, self.get_time())
+        task.fields["tokens_rate"].add(num_tokens, self.get_time())
+
+    def _rate(self, task: Task, of: Literal["rate", "tokens_rate"] = "rate") -> float:
+        return task.fields[of].per_second(self.get_time())
+
+    def _pace(self, task: Task) -> Pace:
+        return Pace(task.remaining or 0, self._rate(task))
+
+
+class GradingProgress(_SampleProgress):
+    """Progress of grading where nothing is sampled."""
 
     def __init__(self, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(console, quiet=quiet, clock=clock)
-        now = clock()
-        self._policies: dict[str, _Policy] = {}
-        self._grading = GradingCounts(now)
+        super().__init__(
+            _TextColumn("", lambda _: "grading"),
+            BarColumn(_BAR_WIDTH),
+            _TextColumn("", lambda task: f"{task.completed:,.0f} of {task.total:,.0f}"),
+            _TextColumn("", lambda task: f"{rate(self._rate(task))}/s"),
+            _TextColumn("", lambda task: f"{duration(time_left([self._pace(task)]))} left"),
+            console=console,
+            quiet=quiet,
+            clock=clock,
+        )
+
+    def begin(self, planned: int, graded: int) -> None:
+        """Set how many verdicts are planned, and how many there are already."""
+        self.update(self._grading.id, total=planned, completed=graded)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield a bar, and the shares of verdicts below."""
+        yield self.make_tasks_table(self.tasks)
+        yield _one_line(shares(self._verdicts))
+
+    def line(self) -> str:
+        """Return how far grading is, and how fast it goes."""
+        task = self._grading
+        return (
+            f"{task.completed:,.0f} graded of {task.total:,.0f}; {rate(self._rate(task))}/s; "
+            f"{shares(self._verdicts)}; {duration(time_left([self._pace(task)]))} left"
+        )
+
+
+class RunProgress(_SampleProgress):
+    """Progress of a run: the policies under way, grading, and what has been spent. It is a `RunObserver`.
+
+    Each policy is a task of rich: visible while the policy is under way, started once samples have come from it, and
+    stopped when the policy has ended.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._policies: dict[str, Task] = {}
+        name_width = max(_NARROWEST_NAME, console.width - _WIDTH_OF_NUMBERS)
+        super().__init__(
+            _TextColumn("policy", lambda task: shortened(task.description, name_width), justify="left"),
+            BarColumn(_BAR_WIDTH),
+            _TextColumn("done", lambda task: f"{task.completed:,.0f}"),
+            _TextColumn("owed", lambda task: f"{task.remaining:,.0f}"),
+            _TextColumn("samples/s", lambda task: self._speeds(task)[0]),
+            _TextColumn("tokens/s", lambda task: self._speeds(task)[1]),
+            _TextColumn("left", lambda task: self._speeds(task)[2]),
+            console=console,
+            quiet=quiet,
+            clock=clock,
+        )
+        self._all = self._new_task("all", is_total=True)
         self._spent = Spent(0, 0, 0.0)
         self._cap: Cap | None = None
-        self._samples, self._tokens, self._cost = RecentRate(now), RecentRate(now), RecentRate(now)
+        self._cost = RecentRate(clock())
 
     def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
         """Set the totals, also when a plan has grown."""
-        now = self.clock()
-        with self.lock:
-            for name, (planned, sampled) in progress[["planned", "sampled"]].iterrows():
-                policy = self._policies.setdefault(str(name), _Policy(0, 0, RecentRate(now), RecentRate(now)))
-                policy.planned, policy.sampled = int(planned), int(sampled)
-            totals = progress.sum()
+        for name, (planned, sampled) in progress[["planned", "sampled"]].iterrows():
+            policy = str(name)
+            if policy not in self._policies:
+                self._policies[policy] = self._new_task(policy, visible=False, start=False)
+            self.update(self._policies[policy].id, total=int(planned), completed=int(sampled))
+        totals = progress.sum()
+        with self._lock:
             self._spent = Spent(int(totals["sampled"]), int(totals["tokens"]), float(totals["seconds"]))
             self._cap = cap
-            self._grading.planned, self._grading.graded = int(totals["planned"]), int(totals["graded"])
+        self.update(self._all.id, total=int(totals["planned"]), completed=int(totals["sampled"]))
+        self.update(self._grading.id, total=int(totals["planned"]), completed=int(totals["graded"]))
 
     def began(self, policy: str) -> None:
-        """Show a policy among those under way."""
-        now = self.clock()
-        with self.lock:
-            one = self._policies[policy]
-            one.state, one.has_answered = "under way", False
-            one.samples, one.tokens = RecentRate(now), RecentRate(now)
+        """Show a policy among those under way, at a rate that starts anew."""
+        task, now = self._policies[policy], self.get_time()
+        rates: dict[str, Any] = {"rate": RecentRate(now), "tokens_rate": RecentRate(now)}
+        self.update(task.id, visible=True, **rates)
+        task.start_time = None
 
     def ended(self, policy: str) -> None:
-        """Show a policy no longer."""
-        with self.lock:
-            self._policies[policy].state = "ended"
+        """Remove a policy from those under way."""
+        self.stop_task(self._policies[policy].id)
+        self.update(self._policies[policy].id, visible=False)
 
     def sampled(self, policy: str, spent: Spent) -> None:
-        """Count samples and what they cost."""
-        now = self.clock()
-        with self.lock:
-            one = self._policies[policy]
-            one.has_answered = True
-            one.sampled += spent.samples
-            for policy_rate, rate_of_all, count in (
-                (one.samples, self._samples, spent.samples),
-                (one.tokens, self._tokens, spent.tokens),
-            ):
-                policy_rate.add(count, now)
-                rate_of_all.add(count, now)
+        """Count new samples and what they cost."""
+        with self._lock:
+            self.start_task(self._policies[policy].id)
+            for task in (self._policies[policy], self._all):
+                self._count(task, spent.samples, spent.tokens)
             self._spent += spent
             if self._cap is not None:
-                self._cost.add(spent.of(self._cap.currency), now)
-        self.say()
+                self._cost.add(spent.of(self._cap.currency), self.get_time())
+        self.write_line_if_due()
 
-    def graded(self, verdicts: Sequence[Verdict]) -> None:
-        """Count verdicts."""
-        with self.lock:
-            self._grading.add(verdicts, self.clock())
-        self.say()
-
-    def picture(self) -> RenderableType:
-        """A table of the policies under way, with totals, verdicts and what is spent below."""
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the policies that fit on the screen, the totals, and what is spent below."""
         if not self._policies:
-            return Text("getting ready")
-        now = self.clock()
-        under_way = list(self._in_state("under way").items())
-        shown = under_way[: max(1, self.console.height - _LINES_BESIDE_POLICIES)]
-        lines = [self._others(len(shown)), self._grading.shares(), self._bill()]
-        return Group(
-            self._table(shown, now), *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line)
-        )
+            yield Text("getting ready")
+            return
+        shown = self._under_way()[: max(1, self.console.height - _LINES_BESIDE_POLICIES)]
+        yield self.make_tasks_table([*shown, self._all, self._grading])
+        lines = self._counts_beside(len(shown)), shares(self._verdicts), self._bill()
+        yield from (_one_line(line) for line in lines if line)
 
-    def _table(self, shown: Sequence[tuple[str, _Policy]], now: float) -> Table:
-        longest = max(len(name) for name in ("policy", *dict(shown)))
-        width = max(_NARROWEST_NAME, min(longest, self.console.width - _WIDTH_OF_NUMBERS))
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        table.add_column("policy", width=width, no_wrap=True)
-        table.add_column("", width=BAR_WIDTH)
-        for name in ("done", "owed", "samples/s", "tokens/s", "left"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for name, one in shown:
-            left = time_left([Pace(one.owed, one.samples.per_second(now))])
-            numbers = [*_rates(one, now), duration(left)] if one.has_answered else ["starting", "", ""]
-            table.add_row(Text(shortened(name, width)), bar(one.sampled, one.planned), *_counts(one), *numbers)
-        everything = self._everything()
-        numbers = [*_rates(everything, now), duration(self._time_left(now))] if everything.owed else []
-        table.add_row("all", bar(everything.sampled, everything.planned), *_counts(everything), *numbers, style="bold")
-        graded, pace = self._grading.graded, self._grading.pace(now)
-        numbers = [rate(pace.per_second), "", duration(time_left([pace]))] if pace.owed else ["reporting"]
-        table.add_row("graded", bar(graded, self._grading.planned), f"{graded:,}", f"{pace.owed:,}", *numbers)
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """Return rich's table of tasks, with headings."""
+        table = super().make_tasks_table(tasks)
+        table.show_header = True
+        table.padding = (0, 2)
         return table
 
     def line(self) -> str:
-        """How far the run is, and how fast each policy under way."""
-        now = self.clock()
-        everything, grading = self._everything(), self._grading
-        under_way = self._in_state("under way")
+        """Return how far the run is, and how fast each policy under way."""
+        under_way = self._under_way()
         named = [
-            f"{name} {one.sampled:,}/{one.planned:,} at {rate(one.samples.per_second(now))}/s, "
-            f"{rate(one.tokens.per_second(now))} tokens/s"
-            if one.has_answered
-            else f"{name} starting"
-            for name, one in list(under_way.items())[:_MOST_NAMED]
+            f"{task.description} {task.completed:,.0f}/{task.total:,.0f} at {rate(self._rate(task))}/s, "
+            f"{rate(self._rate(task, 'tokens_rate'))} tokens/s"
+            if task.started
+            else f"{task.description} starting"
+            for task in under_way[:_MAX_NAMED]
         ]
-        if len(under_way) > _MOST_NAMED:
-            named.append(f"{len(under_way) - _MOST_NAMED} more under way")
-        verdicts = f" ({shares})" if (shares := grading.shares(_MOST_NAMED)) else ""
-        parts = [
-            f"{everything.sampled:,} sampled and {grading.graded:,} graded{verdicts} of {everything.planned:,}",
-            *named,
-            self._bill(),
-            f"{duration(self._time_left(now))} left",
-        ]
-        return "; ".join(parts)
+        if len(under_way) > _MAX_NAMED:
+            named.append(f"{len(under_way) - _MAX_NAMED} more under way")
+        verdicts = f" ({shares(self._verdicts, _MAX_NAMED)})" if self._verdicts else ""
+        done = f"{self._all.completed:,.0f} sampled and {self._grading.completed:,.0f} graded{verdicts}"
+        of_all = f"{done} of {self._all.total:,.0f}"
+        return "; ".join([of_all, *named, self._bill(), f"{duration(self._run_time_left())} left"])
 
-    def _in_state(self, state: str) -> dict[str, _Policy]:
-        return {name: one for name, one in self._policies.items() if one.state == state}
+    def _under_way(self) -> list[Task]:
+        return [task for task in self._policies.values() if task.visible]
 
-    def _everything(self) -> _Policy:
-        policies = self._policies.values()
-        planned, sampled = sum(one.planned for one in policies), sum(one.sampled for one in policies)
-        return _Policy(planned, sampled, self._samples, self._tokens)
+    def _speeds(self, task: Task) -> tuple[str, str, str]:
+        """Return the cells of samples per second, tokens per second and the time left."""
+        if not task.started:
+            return "starting", "", ""
+        if not task.remaining:
+            return "reporting" if task is self._grading else "", "", ""
+        tokens = "" if task is self._grading else rate(self._rate(task, "tokens_rate"))
+        left = self._run_time_left() if task is self._all else time_left([self._pace(task)])
+        return rate(self._rate(task)), tokens, duration(left)
 
-    def _others(self, num_shown: int) -> str:
-        """How many policies are not in the table, by why."""
-        rest = [one for one in self._policies.values() if one.state != "under way"]
+    def _counts_beside(self, num_shown: int) -> str:
+        """Return how many policies are not in the table, by reason."""
+        under_way = self._under_way()
+        others = [task for task in self._policies.values() if not task.visible]
+        owing = [task for task in others if task.remaining]
+        num_waiting = sum(task.stop_time is None for task in owing)
         counts = {
-            "more under way": len(self._in_state("under way")) - num_shown,
-            "done": sum(not one.owed for one in rest),
-            "waiting": sum(one.owed > 0 and one.state == "waiting" for one in rest),
-            "stopped with samples owed": sum(one.owed > 0 and one.state == "ended" for one in rest),
+            "more under way": len(under_way) - num_shown,
+            "done": len(others) - len(owing),
+            "waiting": num_waiting,
+            "stopped with samples owed": len(owing) - num_waiting,
         }
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     def _bill(self) -> str:
-        """What is spent, of what there is."""
+        """Return what is spent, and of how much."""
         spent, cap = self._spent, self._cap
         amounts = {"samples": f"{spent.samples:,}", "tokens": f"{spent.tokens:,}"}
         if cap is None:
-            return f"spent {amounts['samples']} of {self._everything().planned:,} samples, {amounts['tokens']} tokens"
+            return f"spent {amounts['samples']} of {self._all.total:,.0f} samples, {amounts['tokens']} tokens"
         share = spent.of(cap.currency) / cap.total
         of_cap = f"{spent.of(cap.currency):,.0f} of {cap.total:,.0f} {cap.currency} ({share:.0%})"
         others = [f"{amount} {currency}" for currency, amount in amounts.items() if currency != cap.currency]
         return "spent " + ", ".join([of_cap, *others])
 
-    def _time_left(self, now: float) -> float | None:
-        """Until all is sampled and graded, or nothing is left to spend."""
-        answering = [one for one in self._in_state("under way").values() if one.has_answered]
-        paces = [Pace(one.owed, one.samples.per_second(now)) for one in answering]
-        altogether = Pace(self._everything().owed, self._samples.per_second(now))
-        left = time_left([*paces, self._grading.pace(now)], altogether)
+    def _run_time_left(self) -> float | None:
+        """Return the seconds until everything is sampled and graded, or the cap is reached."""
+        answering = [self._pace(task) for task in self._under_way() if task.started]
+        left = time_left([*answering, self._pace(self._grading)], self._pace(self._all))
         if self._cap is None:
             return left
-        cap = Pace(self._cap.total - self._spent.of(self._cap.currency), self._cost.per_second(now))
-        return min((one for one in (left, time_left([cap])) if one is not None), default=None)
+        unspent = Pace(self._cap.total - self._spent.of(self._cap.currency), self._cost.per_second(self.get_time()))
+        return min((seconds for seconds in (left, time_left([unspent])) if seconds is not None), default=None)
 
 
-def _counts(one: _Policy) -> list[str]:
-    return [f"{one.sampled:,}", f"{one.owed:,}"]
-
-
-def _rates(one: _Policy, now: float) -> list[str]:
-    return [rate(each.per_second(now)) for each in (one.samples, one.tokens)]
+def _one_line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")

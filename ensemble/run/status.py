@@ -1,0 +1,112 @@
+"""Status of a run, read from its record: what is done and owed for each policy, verdicts, tokens and recent rates.
+
+Rates cover the last five minutes, by the times at which samples arrived. Reading changes nothing, and a process may
+continue the run meanwhile.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from alphamix.ensemble.run.pace import Pace, time_left
+from alphamix.ensemble.store import STORE_NAME, Store, is_at_work
+from alphamix.grading.types import Verdict
+
+RECENT_S = 300.0
+"""Span that rates cover."""
+
+
+@dataclass(frozen=True)
+class StatusCounts:
+    """What is done for one policy, or for all of them together."""
+
+    planned: int
+    sampled: int
+    graded: int
+    tokens: int
+    """Tokens of all completions."""
+    seconds: float
+    """Engine time for all completions."""
+    counted: int
+    """Number of samples whose tokens are known."""
+    verdicts: Counter[Verdict]
+    samples_per_second: float
+    tokens_per_second: float
+    last_sample: float | None
+    """Time of the last sample, in seconds since the epoch."""
+
+    @property
+    def owed(self) -> int:
+        """Number of slots without a sample."""
+        return self.planned - self.sampled
+
+    @property
+    def tokens_per_sample(self) -> float | None:
+        """Mean over the samples whose tokens are known."""
+        return self.tokens / self.counted if self.counted else None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Status of a run at one moment."""
+
+    folder: Path
+    policies: dict[str, StatusCounts]
+    all: StatusCounts
+    is_at_work: bool
+    """Whether a process has the run open for writing."""
+    last_write: float
+    """Time at which the record last changed, in seconds since the epoch."""
+    now: float
+    num_verdict_sets: int
+
+    def seconds_left(self, count: StatusCounts) -> float | None:
+        """Return the seconds until a policy, or all, has its samples, or None if no process is at work on the run."""
+        if count.owed and not self.is_at_work:
+            return None
+        alone = Pace(count.owed, count.samples_per_second)
+        if count is not self.all:
+            return time_left([alone])
+        active = [policy for policy in self.policies.values() if policy.samples_per_second]
+        return time_left([Pace(policy.owed, policy.samples_per_second) for policy in active], alone)
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Read the present status of the run in a folder. Raises StoreError."""
+    path, now = folder / STORE_NAME, time.time()
+    with Store(path, read_only=True) as store, store.snapshot():
+        progress, recent = store.progress(), store.recent(now - RECENT_S)
+        verdicts, num_sets = store.verdict_counts(), len(store.verdict_sets())
+    policies: dict[str, StatusCounts] = {}
+    for name, row in progress.iterrows():
+        policy = str(name)
+        activity = recent.get(policy)
+        # A policy that began within the span is rated over the time since then.
+        began = None if activity is None else activity.began
+        span = RECENT_S if began is None else min(max(now - began, 1.0), RECENT_S)
+        policies[policy] = StatusCounts(
+            planned=int(row["planned"]),
+            sampled=int(row["sampled"]),
+            graded=int(row["graded"]),
+            tokens=int(row["tokens"]),
+            seconds=float(row["seconds"]),
+            counted=0 if activity is None else activity.counted,
+            verdicts=verdicts.get(policy, Counter()),
+            samples_per_second=0.0 if activity is None else activity.samples / span,
+            tokens_per_second=0.0 if activity is None else activity.tokens / span,
+            last_sample=None if activity is None else activity.last_sample,
+        )
+    # SQLite writes to the write-ahead log first, so the younger of the two files tells when something was written.
+    last_write = max(file.stat().st_mtime for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    return RunStatus(folder, policies, _sum(list(policies.values())), is_at_work(path), last_write, now, num_sets)
+
+
+def _sum(counts: Sequence[StatusCounts]) -> StatusCounts:
+    summed = [each.name for each in fields(StatusCounts) if each.name not in ("verdicts", "last_sample")]
+    return StatusCounts(
+        **{name: sum(getattr(count, name) for count in counts) for name in summed},
+        verdicts=sum((count.verdicts for count in counts), Counter[Verdict]()),
+        last_sample=max((count.last_sample for count in counts if count.last_sample is not None), default=None),
+    )
