@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 from inspect import iscoroutinefunction
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
@@ -125,10 +125,15 @@ def error(status: int, message: str = "no", **headers: str) -> FakeReply:
     return json_reply({"error": {"message": message, "type": HTTPStatus(status).phrase}}, status, **headers)
 
 
-def events(chunks: Iterable[object], pause_s: float = 0.0) -> FakeReply:
-    """Return a stream of server-sent events that ends with `[DONE]`, with a pause before each."""
+def events(chunks: Iterable[object], pause_s: float = 0.0, comment: str = "") -> FakeReply:
+    """Return a stream of server-sent events that ends with `[DONE]`, with a pause before each.
+
+    A comment, such as servers send to keep a connection alive, precedes them.
+    """
 
     async def pieces() -> AsyncIterator[bytes]:
+        if comment:
+            yield f": {comment}\n\n".encode()
         for chunk in chunks:
             await asyncio.sleep(pause_s)
             yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
@@ -149,7 +154,7 @@ def completion(
     Each word counts as a token unless `usage` says otherwise. `pause_s` passes before each event of a stream.
     """
     body = completion_body(request, texts, finish_reason, usage)
-    return events(_chunks(request, body), pause_s) if request.json.get("stream") else json_reply(body)
+    return events(completion_chunks(request, body), pause_s) if request.json.get("stream") else json_reply(body)
 
 
 def completion_body(
@@ -176,7 +181,7 @@ def completion_body(
     return {**head, "choices": choices, "usage": usage}
 
 
-def _chunks(request: FakeRequest, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def completion_chunks(request: FakeRequest, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield one word in each chunk, of all choices in turn, and then the usage if the request asks for it."""
     kind = "chat.completion.chunk" if request.is_chat else "text_completion"
     head = {"id": body["id"], "object": kind, "created": 0, "model": body["model"]}
@@ -243,7 +248,7 @@ class FakeServer:
         """Base URL of the API."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def __enter__(self) -> "FakeServer":
+    def __enter__(self) -> Self:
         started: Future[None] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), daemon=True)
         self._thread.start()
@@ -276,7 +281,7 @@ class FakeServer:
         self.port = server.sockets[0].getsockname()[1]
         return server
 
-    async def answer(self, method: str, path: str, head: bytes, body: bytes) -> AnyReply:
+    async def reply_to(self, method: str, path: str, head: bytes, body: bytes) -> AnyReply:
         """Return the answer to a request. An exception in `respond` becomes an error 500 that quotes it."""
         if method != "POST":
             try:
@@ -354,7 +359,7 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, head: bytes, body: bytes) -> None:
         method, path, _ = head.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
-        reply = await self._server.answer(method, path, head, body)
+        reply = await self._server.reply_to(method, path, head, body)
         try:
             await (self._send(reply) if isinstance(reply, FakeReply) else self._send_raw(reply))
         except Exception:
@@ -373,7 +378,8 @@ class _Connection(asyncio.Protocol):
             return
         self._transport.write("\r\n".join([*lines, "Transfer-Encoding: chunked", "\r\n"]).encode("latin-1"))
         async for piece in reply.body:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if piece:  # an empty chunk would end the body
+                self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         self._transport.write(b"0\r\n\r\n")
 
     async def _send_raw(self, reply: RawReply) -> None:
