@@ -243,6 +243,12 @@ class FakeServer:
         self._connections = set[_Connection]()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, "fake-server")
 
+    def _call(self, request: FakeRequest) -> AnyReply | Awaitable[AnyReply]:
+        try:
+            return self.respond(request)
+        except StopIteration as stopped:  # a future cannot carry it, and would never end
+            raise RuntimeError(repr(stopped)) from stopped
+
     @property
     def url(self) -> str:
         """Base URL of the API."""
@@ -263,8 +269,8 @@ class FakeServer:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         try:
             listening = await self.listen()
-        except OSError as error:
-            started.set_exception(error)
+        except Exception as raised:
+            started.set_exception(raised)
             return
         started.set_result(None)
         await self._stop.wait()
@@ -298,7 +304,7 @@ class FakeServer:
         try:
             if iscoroutinefunction(self.respond):
                 return await self.respond(request)
-            reply = await asyncio.get_running_loop().run_in_executor(self._threads, self.respond, request)
+            reply = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, request)
             return reply if isinstance(reply, FakeReply | RawReply) else await reply
         except Exception as raised:  # a mistake in a test must reach the test, not end in a client that waits
             return error(500, f"respond raised {raised!r}")
