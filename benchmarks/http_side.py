@@ -1,15 +1,19 @@
 """Both ends of a benchmark of proxies, as processes of their own: a fast fake upstream, and a load of connections.
 
-Bare protocols with hardly any parsing, so that what stands between them is what is measured. `upstream` prints
-its port; `load` prints what it measured as JSON.
+Both do hardly any parsing, so that what stands between them is what is measured. `upstream` is the fake server of the
+package with answers encoded beforehand, and prints its port; `load` prints what it measured as JSON.
 """
 
 import argparse
 import asyncio
 import json
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
 
 import uvloop
+
+from alphamix.policies.engines.openai.fake_server import EVENTS, FakeReply, FakeRequest, FakeServer, json_reply
 
 TEXT = "an answer of some thirty tokens, as a policy might give it to a question that is short and plain"
 CHUNKS = 100
@@ -31,35 +35,23 @@ def main() -> None:
 
 async def upstream() -> None:
     """Answer everything at once, streamed or not, until killed."""
-    server = await asyncio.get_running_loop().create_server(_Upstream, "127.0.0.1", 0, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    server = FakeServer(_respond, keep_requests=False)
+    server.pages = defaultdict(lambda: _MODELS)  # proxies ask for models and health under many paths
+    listening = await server.listen()
+    print(server.port, flush=True)
+    await listening.serve_forever()
 
 
-class _Upstream(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport, self._read = transport, b""
+async def _respond(request: FakeRequest) -> FakeReply:
+    is_stream = b'"stream":true' in request.body.replace(b" ", b"")  # quicker than decoding the body
+    return FakeReply(_stream(), headers={"Content-Type": EVENTS}) if is_stream else _WHOLE
 
-    def data_received(self, data: bytes) -> None:
-        self._read += data
-        while (end := self._read.find(b"\r\n\r\n")) >= 0:
-            size = _content_length(self._read[:end]) or 0
-            if len(self._read) < end + 4 + size:
-                return
-            request, self._read = self._read[: end + 4 + size], self._read[end + 4 + size :]
-            if request.startswith(b"GET"):
-                self._transport.write(_MODELS)
-            elif b'"stream":true' in request[end:].replace(b" ", b""):
-                self._streaming = asyncio.create_task(self._stream())
-            else:
-                self._transport.write(_WHOLE)
 
-    async def _stream(self) -> None:
-        self._transport.write(_STREAM_HEAD)
-        for chunk in _CHUNKS:
-            self._transport.write(chunk)
-            await asyncio.sleep(0)  # each chunk is a write of its own, as a policy's tokens are
-        self._transport.write(_STREAM_END)
+async def _stream() -> AsyncIterator[bytes]:
+    for chunk in _CHUNKS:
+        yield chunk
+        await asyncio.sleep(0)  # each chunk is a write of its own, as a policy's tokens are
+    yield _STREAM_END
 
 
 def _content_length(head: bytes) -> int | None:
@@ -74,39 +66,25 @@ def _choice(**content: object) -> dict[str, object]:
 
 _HEAD = {"id": "chatcmpl-1", "created": 1, "model": "policy"}
 _USAGE = {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130}
-_BODY = json.dumps(
+_WHOLE = json_reply(
     {
         **_HEAD,
         "object": "chat.completion",
         "choices": [_choice(message={"role": "assistant", "content": TEXT}, finish_reason="stop")],
         "usage": _USAGE,
     }
-).encode()
-
-
-def _answer(body: bytes) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return head % len(body) + body
-
-
-_WHOLE = _answer(_BODY)
-_MODELS = _answer(json.dumps({"object": "list", "data": [{"id": "policy", "object": "model"}]}).encode())
-"""Of every GET: proxies ask after models and health."""
-_STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-def _event(data: bytes) -> bytes:
-    event = b"data: " + data + b"\n\n"
-    return b"%x\r\n%b\r\n" % (len(event), event)
+)
+_MODELS = json_reply({"object": "list", "data": [{"id": "policy", "object": "model"}]})
 
 
 def _chunk(text: str, reason: str | None) -> bytes:
     choice = _choice(delta={"content": text}, finish_reason=reason)
-    return _event(json.dumps({**_HEAD, "object": "chat.completion.chunk", "choices": [choice]}).encode())
+    body = json.dumps({**_HEAD, "object": "chat.completion.chunk", "choices": [choice]})
+    return f"data: {body}\n\n".encode()
 
 
 _CHUNKS = [_chunk(f"token {index} ", None) for index in range(CHUNKS)]
-_STREAM_END = _chunk("", "stop") + _event(b"[DONE]") + b"0\r\n\r\n"
+_STREAM_END = _chunk("", "stop") + b"data: [DONE]\n\n"
 
 
 async def load(arguments: argparse.Namespace) -> None:

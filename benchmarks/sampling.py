@@ -33,11 +33,14 @@ from alphamix.ensemble.run.executor import Executor
 from alphamix.ensemble.run.slots import plan_slots
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.grading.types import Judgement, Verdict
+from alphamix.policies.engines.openai import fake_server
 from alphamix.policies.engines.openai.engine import OpenAIEngine
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, Request, SamplingParameters
 
 _PAIRS = 5
+_TEXT = "```python\n# {seed}\n" + "\n".join(f"value_{i} = sum(range({i * 7919 % 1009}))" for i in range(40)) + "\n```"
+"""Each choice: a program of about 1,500 characters with its seed."""
 _MESSAGES: Any = [{"role": "user", "content": "Print the sum. " * 20}]
 _SIZES = 10_000, 50_000, 200_000
 """Samples of the runs whose memory is compared."""
@@ -62,11 +65,12 @@ def server() -> Iterator[str]:
     """URL of the server, on the last core; this process keeps to the first."""
     *_, last = cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
-    command = [sys.executable, str(Path(__file__).with_name("sampling_server.py")), str(last)]
+    command = [sys.executable, "-m", fake_server.__name__, "--text", _TEXT]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    os.sched_setaffinity(process.pid, {last})
     assert process.stdout is not None
     try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        yield process.stdout.readline().strip()
     finally:
         process.kill()
         process.wait()

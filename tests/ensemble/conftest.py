@@ -1,18 +1,23 @@
 """A real OpenAI-compatible server whose answers are programs, for runs from end to end."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from alphamix.grading.benchmarks import humaneval
+from alphamix.policies.engines.openai.fake_server import (
+    AnyReply,
+    FakeRequest,
+    FakeServer,
+    completion_body,
+    error,
+    json_reply,
+)
 
-from .faults import Fault, send_json
+from .faults import Fault
 
 PROBLEMS = [
     {
@@ -54,15 +59,27 @@ class Server:
 
     answer: Callable[[str, str, int], str | int]
     seeds: list[tuple[str, str, int]] = field(default_factory=list)
-    """Every request that came: model, prompt, seed."""
+    """Model, prompt and seed of every request so far."""
     url: str = ""
     tokens: Callable[[str], int] = lambda model: 11
     """Completion tokens of an answer, by model."""
     honours_n: bool = False
-    """Whether it sends n choices where they are asked for, choice i as for seed + i."""
+    """Whether the server returns n choices when a request asks for them, choice i as for seed + i."""
     fault: Callable[[int], Fault | None] = lambda number: None
-    """How the reply to the request of a number, from 0, is spoilt."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    """What spoils the reply to a request, by the number of the request, from 0."""
+
+    def respond(self, request: FakeRequest) -> AnyReply:
+        model, prompt, seed = request.json["model"], request.prompt, request.json["seed"]
+        self.seeds.append((model, prompt, seed))
+        n = request.num_choices if self.honours_n else 1
+        answers = [self.answer(model, prompt, seed + i) for i in range(n)]
+        if isinstance(answers[0], int):
+            return error(answers[0])
+        tokens = self.tokens(model) * n
+        usage = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
+        reply = completion_body(request, [str(answer) for answer in answers], usage=usage)
+        fault = self.fault(request.number)
+        return fault(reply) if fault else json_reply(reply)
 
 
 def honest_program(model: str, prompt: str, seed: int) -> str:
@@ -74,45 +91,10 @@ def honest_program(model: str, prompt: str, seed: int) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    served = Server(honest_program)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            model, prompt, seed = body["model"], body["messages"][-1]["content"], body["seed"]
-            with served.lock:
-                number = len(served.seeds)
-                served.seeds.append((model, prompt, seed))
-            n = body.get("n", 1) if served.honours_n else 1
-            answers = [served.answer(model, prompt, seed + i) for i in range(n)]
-            if isinstance(answers[0], int):
-                send_json(self, {"error": {"message": "no"}}, answers[0])
-                return
-            choices = [
-                {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
-                for i, answer in enumerate(answers)
-            ]
-            tokens = served.tokens(model) * n
-            usage = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
-            reply = {"id": "1", "object": "chat.completion", "created": 0, "model": model}
-            fault = served.fault(number) or send_json
-            with suppress(OSError):  # the client may leave first
-                fault(self, reply | {"choices": choices, "usage": usage})
-
-        def log_message(self, *_: object) -> None: ...
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    httpd.handle_error = lambda *_: None  # connections that were reset on purpose
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
-    thread.start()
-    served.url = f"http://127.0.0.1:{httpd.server_port}/v1"
-    yield served
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    state = Server(honest_program)
+    with FakeServer(state.respond) as fake:
+        state.url = fake.url
+        yield state
 
 
 @pytest.fixture

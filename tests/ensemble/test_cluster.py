@@ -2,69 +2,35 @@
 
 import importlib.util
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from alphamix.ensemble.cli import main
 from alphamix.ensemble.store import STORE_NAME, Store
-
-from .faults import reset, send_json
+from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, FakeServer, RawReply, completion
 
 LIVES = 3
 """Requests that the mortal server answers."""
 
 
 class Node:
-    """A server whose seeds that are even solve the problem; it may die after some answers."""
+    """A server on which even seeds solve the problem; it may die after a number of answers."""
 
     def __init__(self, answers: float) -> None:
         self.answered, self.refused = 0, 0
         self._answers = answers
-        self._lock = threading.Lock()
 
-    @contextmanager
-    def serving(self) -> Iterator[str]:
-        node = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with node._lock:
-                    alive = node.answered < node._answers
-                    node.answered, node.refused = node.answered + alive, node.refused + (not alive)
-                if not alive:
-                    reset(self, {})
-                    return
-                factor = body["messages"][-1]["content"].removeprefix("Multiply by ").split(".")[0]
-                choices = [
-                    {"index": i, "finish_reason": "stop", "message": {"content": program(factor, body["seed"] + i)}}
-                    for i in range(body.get("n", 1))
-                ]
-                usage = {"prompt_tokens": 5, "completion_tokens": 9 * len(choices)}
-                send_json(self, {"choices": choices, "usage": usage})
-
-            def do_GET(self) -> None:
-                send_json(self, {"error": {"message": "no metrics"}}, 404)
-
-            def log_message(self, *_: object) -> None: ...
-
-        httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        httpd.daemon_threads = True
-        httpd.handle_error = lambda *_: None  # connections that were reset on purpose
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}/v1"
-        httpd.shutdown()
-        thread.join()
-        httpd.server_close()
+    async def respond(self, request: FakeRequest) -> AnyReply:
+        is_alive = self.answered < self._answers
+        self.answered, self.refused = self.answered + is_alive, self.refused + (not is_alive)
+        if not is_alive:
+            return RawReply(end="reset")
+        factor = request.prompt.removeprefix("Multiply by ").split(".")[0]
+        return completion(request, [program(factor, request.seed + i) for i in range(request.num_choices)])
 
 
 def program(factor: str, seed: int) -> str:
@@ -80,7 +46,7 @@ def nodes() -> list[Node]:
 def trial(nodes: list[Node], trial: Path) -> Iterator[Path]:
     """The trial of this folder's tests, with one policy on three servers and 64 samples of each problem."""
     with ExitStack() as stack:
-        urls = [stack.enter_context(node.serving()) for node in nodes]
+        urls = [stack.enter_context(FakeServer(node.respond)).url for node in nodes]
         (trial.parent / "policies.toml").write_text(f'[policies.even]\nurl = {json.dumps(urls)}\nmodel = "even"\n')
         trial.write_text(trial.read_text().replace("samples = 4", "samples = 64"))
         yield trial

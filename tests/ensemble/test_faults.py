@@ -19,6 +19,7 @@ from alphamix.ensemble.run.slots import plan_slots
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.grading.types import Judgement, Verdict
 from alphamix.policies.engines.openai import failures
+from alphamix.policies.engines.openai.fake_server import AnyReply, json_reply
 
 from . import faults
 from .faults import FAULTS, Fault
@@ -190,9 +191,9 @@ def test_a_policy_that_only_fails_does_not_hold_up_the_others(trial: Path, serve
 def test_a_stuck_call_holds_up_neither_other_samples_nor_another_policy(trial: Path, server: Any) -> None:
     released = threading.Event()
 
-    def stuck(handler: Any, reply: dict[str, Any]) -> None:
+    def stuck(body: faults.Body) -> AnyReply:
         released.wait(60)
-        faults.send_json(handler, reply)
+        return json_reply(body)
 
     server.fault = lambda number: stuck if number == 0 else None
     run = Run(trial)

@@ -1,9 +1,6 @@
 """Tiny real checkpoints, made on the spot: random Llamas with a byte-level tokenizer. No network."""
 
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +22,6 @@ checkpoint = "high"
 merge = { low = "low", high = "high", alpha = 1.5 }
 """
 CORPUS = ["def f(n):\n    return sum(range(n))\n", "for i in range(10):\n    print(i)\n"]
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Generator[str]:
-    """Give the API's URL of a server that answers as `handler` does, and ends with the context."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    http.daemon_threads = True
-    http.handle_error = lambda *_: None  # connections that were reset on purpose
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}/v1"
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -4,21 +4,25 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alphamix.policies.engines.openai.fake_server import (
+    FakeReply,
+    FakeRequest,
+    FakeServer,
+    completion_body,
+    error,
+    json_reply,
+)
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.health.check_policy import CheckQuestion, check_engine, check_policy
 from alphamix.policies.health.findings import CHECKS, Finding
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Completion, EngineFailure, PolicyError, Reply, Request
-
-from .conftest import serving
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
 QUESTION = CheckQuestion("Say something.", samples=4, max_tokens=16)
@@ -135,49 +139,31 @@ Bend = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any] | int]
 """From an honest answer and what was asked to what is sent: another body, or the status of a refusal."""
 
 
-@dataclass
-class Server:
-    url: str
-    bend: Bend = lambda body, asked: body
-    models: dict[str, Any] = field(default_factory=lambda: {"id": "m", "root": "/models/m", "max_model_len": 4096})
+class Server(FakeServer):
+    """An honest server, but for how `bend` changes its answers."""
+
+    def __init__(self) -> None:
+        super().__init__(self._respond)
+        self.bend: Bend = lambda body, asked: body
+        self.lists({"id": "m", "root": "/models/m", "max_model_len": 4096})
+
+    def lists(self, model: dict[str, Any]) -> None:
+        models = json_reply({"object": "list", "data": [model]})
+        self.pages = {"/v1/models": models, "/version": json_reply({"version": "1.2.3"})}
+
+    async def _respond(self, request: FakeRequest) -> FakeReply:
+        asked, n = request.json, request.num_choices
+        drawn = [text_of(request.seed + 1000 * i, asked["temperature"], asked["max_tokens"]) for i in range(n)]
+        usage = {"prompt_tokens": 3, "completion_tokens": sum(len(text) for text, _ in drawn)}
+        body = completion_body(request, [text for text, _ in drawn], drawn[0][1], usage)
+        sent = self.bend(body | {"system_fingerprint": "fp"}, asked)
+        return error(sent, **{"Retry-After": "0.01"}) if isinstance(sent, int) else json_reply(sent)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            known = {"/v1/models": {"object": "list", "data": [state.models]}, "/version": {"version": "1.2.3"}}
-            self.answer(known.get(self.path, 404))
-
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            choices: list[dict[str, Any]] = []
-            for index in range(asked.get("n", 1)):
-                text, reason = text_of(asked["seed"] + 1000 * index, asked["temperature"], asked["max_tokens"])
-                shape = {"text": text} if "prompt" in asked else {"message": {"role": "assistant", "content": text}}
-                choices.append({"index": index, "finish_reason": reason, **shape})
-            usage = {"prompt_tokens": 3, "completion_tokens": len(text) * len(choices)}
-            body = {"id": "x", "choices": choices, "usage": usage, "system_fingerprint": "fp"}
-            self.answer(state.bend(body, asked))
-
-        def answer(self, said: dict[str, Any] | int) -> None:
-            status, body = (said, {"error": {"message": "no"}}) if isinstance(said, int) else (200, said)
-            sent = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Retry-After", "0.01")
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
-
-        def log_message(self, *args: object, **_: object) -> None:
-            pass
-
-    with serving(Handler) as url:
-        state = Server(url)
-        yield state
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -291,7 +277,7 @@ def test_a_server_that_gives_no_answer_is_not_reachable(server: Server, policies
 
 
 def test_what_a_server_does_not_tell_is_unknown(server: Server, policies: Path) -> None:
-    server.models = {"id": "another"}
+    server.lists({"id": "another"})
     server.bend = bent(system_fingerprint=None)
     findings = checked(policies)
     assert states(findings) == {"context": "unknown"}

@@ -1,10 +1,7 @@
 """Several samples in one request: what is asked together, and what servers that do it their own way are worth."""
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +11,10 @@ from hypothesis import strategies as st
 
 from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, choice_groups, outcomes
 from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.engines.openai.fake_server import FakeReply, FakeRequest, FakeServer, completion, error
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, EngineFailure, Prompt, Reply, Request, SamplingParameters
-
-from .conftest import serving
 
 CHAT: Prompt = [{"role": "user", "content": "hello"}]
 HOT = SamplingParameters(temperature=1.0, max_tokens=5)
@@ -101,38 +97,17 @@ def texts(seed: int, n: int) -> list[str]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    lock = threading.Lock()
     state = Server(texts)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    async def respond(request: FakeRequest) -> FakeReply:
+        state.asked.append((request.seed, request.num_choices))
+        chosen = state.choose(request.seed, request.num_choices)
+        if isinstance(chosen, int):
+            return error(chosen)
+        return completion(request, chosen, usage={"prompt_tokens": 3, "completion_tokens": 2 * len(chosen)})
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seed, n = body["seed"], body.get("n", 1)
-            with lock:
-                state.asked.append((seed, n))
-                said = state.choose(seed, n)
-            told: dict[str, Any] = {"error": {"message": "no"}}
-            if not isinstance(said, int):
-                told = {
-                    "choices": [
-                        {"index": i, "finish_reason": "stop", "message": {"content": text}}
-                        for i, text in enumerate(said)
-                    ],
-                    "usage": {"prompt_tokens": 3, "completion_tokens": 2 * len(said)},
-                }
-            content = json.dumps(told).encode()
-            self.send_response(said if isinstance(said, int) else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object, **__: object) -> None: ...
-
-    with serving(Handler) as url:
-        state.url = url
+    with FakeServer(respond) as fake:
+        state.url = fake.url
         yield state
 
 

@@ -1,89 +1,53 @@
 """Several servers of one policy: balanced, the dead one left out and tried again, a queue that is told believed."""
 
-import json
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from alphamix.policies.engines.openai import failures
 from alphamix.policies.engines.openai.engine import OpenAIEngine
+from alphamix.policies.engines.openai.fake_server import FakeReply, FakeRequest, FakeServer, completion, error
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, EngineFailure, Reply, Request, SamplingParameters
 
-from .conftest import serving
 
+class Server(FakeServer):
+    """Answers with a status after a number of seconds."""
 
-@dataclass
-class Server:
-    """Answers with a status after so many seconds; counts what it was asked."""
+    def __init__(
+        self,
+        status: int = 200,
+        seconds: float = 0.0,
+        headers: Mapping[str, str] | None = None,
+        waiting: int | None = None,
+    ) -> None:
+        super().__init__(self._respond)
+        self.status, self._seconds, self._headers = status, seconds, headers or {}
+        if waiting is not None:
+            metrics = f'# TYPE x gauge\nvllm:num_requests_waiting{{engine="0"}} {float(waiting)}\n'
+            self.pages = {"/metrics": FakeReply(metrics.encode(), headers={"Content-Type": "text/plain"})}
 
-    status: int = 200
-    seconds: float = 0.0
-    headers: dict[str, str] = field(default_factory=dict)
-    waiting: int | None = None
-    """What its page of metrics says; None: it has none."""
-    url: str = ""
-    asked: int = 0
-    in_flight: int = 0
-    most_in_flight: int = 0
+    @property
+    def asked(self) -> int:
+        return len(self.requests)
 
-
-def handler_of(state: Server) -> type[BaseHTTPRequestHandler]:
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                state.asked += 1
-                state.in_flight += 1
-                state.most_in_flight = max(state.most_in_flight, state.in_flight)
-            time.sleep(state.seconds)
-            with lock:
-                state.in_flight -= 1
-            choice = {"index": 0, "finish_reason": "stop", "message": {"content": "hi"}}
-            usage = {"prompt_tokens": 1, "completion_tokens": 1}
-            self.answer(state.status, json.dumps({"choices": [choice], "usage": usage}).encode(), state.headers)
-
-        def do_GET(self) -> None:
-            line = f'# TYPE x gauge\nvllm:num_requests_waiting{{engine="0"}} {float(state.waiting or 0)}\n'
-            self.answer(404 if state.waiting is None else 200, line.encode(), {"Content-Type": "text/plain"})
-
-        def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in ({"Content-Type": "application/json"} | headers).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object, **__: object) -> None: ...
-
-    return Handler
+    async def _respond(self, request: FakeRequest) -> FakeReply:
+        await asyncio.sleep(self._seconds)
+        return completion(request, ["hi"]) if self.status == 200 else error(self.status, **self._headers)
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     with ExitStack() as servers:
-
-        def start(**settings: Any) -> Server:
-            state = Server(**settings)
-            state.url = servers.enter_context(serving(handler_of(state)))
-            return state
-
-        yield start
+        yield lambda **settings: servers.enter_context(Server(**settings))
 
 
-def ask(servers: list[Server], count: int, **options: Any) -> list[Reply]:
-    engine = OpenAIEngine([one.url for one in servers], "m", None, EngineOptions(**{"choices": 1} | options))
+def ask(urls: list[str], count: int, **options: Any) -> list[Reply]:
+    engine = OpenAIEngine(urls, "m", None, EngineOptions(**{"choices": 1} | options))
     parameters = SamplingParameters()
     try:
         return list(engine.sample([Request("hello", seed, parameters) for seed in range(count)]))
@@ -97,7 +61,7 @@ def is_answered(reply: Reply) -> bool:
 
 def test_servers_share_the_work_and_a_slow_one_gets_less(serve: Callable[..., Server]) -> None:
     quick, slow = serve(seconds=0.01), serve(seconds=0.1)
-    assert all(map(is_answered, ask([quick, slow], 200, concurrency=4)))
+    assert all(map(is_answered, ask([quick.url, slow.url], 200, concurrency=4)))
     assert quick.asked + slow.asked == 200
     assert slow.asked >= 4
     assert quick.asked >= 2 * slow.asked
@@ -108,14 +72,14 @@ def test_a_server_that_fails_is_left_out_and_nothing_is_lost(
     serve: Callable[..., Server], fault: dict[str, Any]
 ) -> None:
     good, bad = serve(), serve(**fault)
-    assert all(map(is_answered, ask([bad, good], 200, concurrency=4)))
+    assert all(map(is_answered, ask([bad.url, good.url], 200, concurrency=4)))
     assert good.asked == 200
     assert bad.asked <= 20
 
 
 def test_a_server_that_is_not_there_is_left_out(serve: Callable[..., Server]) -> None:
     good = serve()
-    assert all(map(is_answered, ask([Server(url="http://127.0.0.1:1/v1"), good], 100, concurrency=4)))
+    assert all(map(is_answered, ask(["http://127.0.0.1:1/v1", good.url], 100, concurrency=4)))
 
 
 def test_a_server_that_comes_back_is_asked_again(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +99,7 @@ def test_a_server_that_comes_back_is_asked_again(serve: Callable[..., Server], m
 def test_when_none_is_left_all_fails_soon(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "_FIRST_WAIT_S", 0.01)
     first, second = serve(status=500), serve(status=500)
-    outcomes = [reply.outcome for reply in ask([first, second], 1000, concurrency=8)]
+    outcomes = [reply.outcome for reply in ask([first.url, second.url], 1000, concurrency=8)]
     assert len(outcomes) == 1000
     assert {one.cause for one in outcomes if isinstance(one, EngineFailure)} == {"server"}
     assert first.asked + second.asked <= 100
@@ -158,7 +122,7 @@ def test_an_engine_whose_server_was_gone_recovers(
 
 def test_the_level_grows_where_nothing_waits_and_not_where_much_does(serve: Callable[..., Server]) -> None:
     idle, busy = serve(seconds=0.2, waiting=0), serve(seconds=0.2, waiting=1000)
-    assert all(map(is_answered, ask([idle], 600)))
-    assert all(map(is_answered, ask([busy], 50)))
+    assert all(map(is_answered, ask([idle.url], 600)))
+    assert all(map(is_answered, ask([busy.url], 50)))
     assert idle.most_in_flight > 32
     assert busy.most_in_flight <= 32

@@ -1,58 +1,38 @@
 """The URL engine against a real HTTP server: what it asks, what it accepts, and how failures are told."""
 
+import asyncio
 import json
-import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alphamix.policies.engines.openai.engine import OpenAIEngine, ServerAnswer
+from alphamix.policies.engines.openai.fake_server import (
+    EVENTS,
+    AnyReply,
+    FakeReply,
+    FakeRequest,
+    FakeServer,
+    RawReply,
+    json_reply,
+)
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 
-from .conftest import serving
-
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.9, max_tokens=5, stop=("\n",))
+Script = Callable[[FakeRequest], AnyReply]
 CHAT: Prompt = [{"role": "user", "content": "hello"}]
-
-
-@dataclass
-class Response:
-    body: bytes
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-Script = Callable[[socket.socket], None]
-"""Writes to the connection what it likes, which is closed afterwards."""
-
-Respond = Callable[[dict[str, Any], int], Response | Script]
-
-
-@dataclass
-class Server:
-    """Answers with `respond(body, how many requests came before)` and keeps what it was asked."""
-
-    url: str
-    respond: Respond
-    asked: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
-
-
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
-def completed(text: str | None = "hi", finish_reason: str | None = "stop", usage: object = USAGE) -> Response:
+def completed(text: str | None = "hi", finish_reason: str | None = "stop", usage: object = USAGE) -> FakeReply:
     body: dict[str, Any] = {
         "id": "x",
         "object": "chat.completion",
@@ -68,14 +48,10 @@ def completed(text: str | None = "hi", finish_reason: str | None = "stop", usage
     }
     if usage:
         body["usage"] = usage
-    return as_json(body)
+    return json_reply(body)
 
 
-def as_json(body: object, status: int = 200, **headers: str) -> Response:
-    return Response(json.dumps(body).encode(), status, {"Content-Type": "application/json", **headers})
-
-
-def streamed(*pieces: str, finish_reason: str | None = "stop", usage: bool = True) -> Response:
+def streamed(*pieces: str, finish_reason: str | None = "stop", usage: bool = True) -> FakeReply:
     def chunk(**more: Any) -> bytes:
         body = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "m", **more}
         return b"data: " + json.dumps(body).encode() + b"\n\n"
@@ -88,54 +64,24 @@ def streamed(*pieces: str, finish_reason: str | None = "stop", usage: bool = Tru
     body += chunk(choices=choice({}, finish_reason))
     if usage:
         body += chunk(choices=[], usage=USAGE)
-    return Response(body + b"data: [DONE]\n\n", headers={"Content-Type": "text/event-stream"})
+    return FakeReply(body + b"data: [DONE]\n\n", headers={"Content-Type": EVENTS})
+
+
+def whole_of(reply: FakeReply) -> bytes:
+    assert isinstance(reply.body, bytes)
+    return reply.body
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                before = len(state.asked)
-                state.asked.append((self.path, body, dict(self.headers)))
-            response = state.respond(body, before)
-            if isinstance(response, Response):
-                self.answer(response)
-                return
-            self.close_connection = True
-            with suppress(OSError):  # the client may leave first
-                response(self.connection)
-
-        def do_GET(self) -> None:
-            models = {"object": "list", "data": [{"id": "other"}, {"id": "m", "object": "model"}]}
-            self.answer(as_json(models) if self.path == "/v1/models" else as_json({}, 404))
-
-        def answer(self, response: Response) -> None:
-            try:
-                self.send_response(response.status)
-                for name, value in response.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(response.body)))
-                self.end_headers()
-                self.wfile.write(response.body)
-            except OSError:
-                self.close_connection = True
-
-        def log_message(self, *args: object, **_: object) -> None:
-            pass
-
-    with serving(Handler) as url:
-        state = Server(url, lambda body, before: completed())
-        yield state
+def server() -> Iterator[FakeServer]:
+    with FakeServer(lambda _: completed()) as server:
+        models = {"object": "list", "data": [{"id": "other"}, {"id": "m", "object": "model"}]}
+        server.pages = {"/v1/models": json_reply(models)}
+        yield server
 
 
 @pytest.fixture
-def open_engine(server: Server) -> Iterator[Callable[..., OpenAIEngine]]:
+def open_engine(server: FakeServer) -> Iterator[Callable[..., OpenAIEngine]]:
     opened: list[OpenAIEngine] = []
 
     def open_one(url: str = "", api_key: str | None = None, **options: Any) -> OpenAIEngine:
@@ -164,15 +110,15 @@ def failure_of(engine: OpenAIEngine) -> EngineFailure:
     return outcome
 
 
-def test_messages_are_asked_with_all_parameters(server: Server, open_engine: OpenEngine) -> None:
+def test_messages_are_asked_with_all_parameters(server: FakeServer, open_engine: OpenEngine) -> None:
     outcome = outcome_of(open_engine())
     assert isinstance(outcome, Completion)
     assert (outcome.text, outcome.finish_reason) == ("hi", "stop")
     assert (outcome.prompt_tokens, outcome.completion_tokens) == (3, 2)
     assert outcome.seconds > 0
-    ((path, body, _),) = server.asked
-    assert path == "/v1/chat/completions"
-    assert body == {
+    (request,) = server.requests
+    assert request.path == "/v1/chat/completions"
+    assert request.json == {
         "model": "m",
         "messages": [{"role": "user", "content": "hello"}],
         "seed": 1,
@@ -183,23 +129,23 @@ def test_messages_are_asked_with_all_parameters(server: Server, open_engine: Ope
     }
 
 
-def test_plain_text_goes_to_completions(server: Server, open_engine: OpenEngine) -> None:
+def test_plain_text_goes_to_completions(server: FakeServer, open_engine: OpenEngine) -> None:
     choice = {"index": 0, "text": "tail", "finish_reason": "length", "logprobs": None}
     usage = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
     body = {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
-    server.respond = lambda _body, _before: as_json(body | {"usage": usage})
+    server.respond = lambda _: json_reply(body | {"usage": usage})
     outcome = outcome_of(open_engine(), "head")
     assert isinstance(outcome, Completion)
     assert (outcome.text, outcome.finish_reason, outcome.completion_tokens) == ("tail", "length", 5)
-    ((path, asked, _),) = server.asked
-    assert (path, asked["prompt"]) == ("/v1/completions", "head")
+    (request,) = server.requests
+    assert (request.path, request.prompt) == ("/v1/completions", "head")
 
 
 @pytest.mark.parametrize("content", [None, ""])
 def test_an_empty_answer_that_finished_is_an_answer(
-    server: Server, open_engine: OpenEngine, content: str | None
+    server: FakeServer, open_engine: OpenEngine, content: str | None
 ) -> None:
-    server.respond = lambda _body, _before: completed(content, "length")
+    server.respond = lambda _: completed(content, "length")
     outcome = outcome_of(open_engine())
     assert isinstance(outcome, Completion)
     assert (outcome.text, outcome.finish_reason) == ("", "length")
@@ -207,9 +153,9 @@ def test_an_empty_answer_that_finished_is_an_answer(
 
 @pytest.mark.parametrize("response", [completed("", None), completed("x", "tool_calls"), completed("x", "abort")])
 def test_an_answer_that_did_not_finish_is_a_failure(
-    server: Server, open_engine: OpenEngine, response: Response
+    server: FakeServer, open_engine: OpenEngine, response: FakeReply
 ) -> None:
-    server.respond = lambda _body, _before: response
+    server.respond = lambda _: response
     failure = failure_of(open_engine())
     assert failure.cause == "malformed"
     assert "finish reason" in failure.message
@@ -218,35 +164,37 @@ def test_an_answer_that_did_not_finish_is_a_failure(
 @pytest.mark.parametrize(
     ("response", "cause"),
     [
-        (as_json({"error": {"message": "slow down"}}, 429), "rate_limit"),
-        (as_json({"error": {"message": "too slow"}}, 408), "timeout"),
-        (as_json({"error": {"message": "busy"}}, 409), "rejected"),
-        (as_json({"error": {"message": "no such field"}}, 422), "rejected"),
-        (as_json({"error": {"message": "lost", "code": 502}}), "malformed"),
-        (as_json({"error": "lost", "choices": []}), "malformed"),
-        (as_json({"error": {"message": "out of memory"}}, 500), "server"),
-        (as_json({"error": {"message": "overloaded"}}, 503), "server"),
-        (as_json({"error": {"message": "no such model"}}, 404), "rejected"),
-        (as_json({"error": {"message": "too\nlong"}}, 400), "rejected"),
-        (as_json({"error": {"message": "bad key"}}, 401), "rejected"),
-        (Response(b"<html>a proxy's page</html>", headers={"Content-Type": "text/html"}), "malformed"),
-        (Response(b'{"choices": [', headers={"Content-Type": "application/json"}), "malformed"),
-        (as_json(["no", "object"]), "malformed"),
-        (as_json({"id": "x"}), "malformed"),
-        (as_json({"id": "x", "choices": [{"index": 0}]}), "malformed"),
-        (as_json({"id": "x", "choices": [], "usage": None}), "malformed"),
-        (as_json({"id": "x", "choices": ["text"]}), "malformed"),
-        (as_json({"id": "x", "choices": [{"message": {"content": ["part"]}}]}), "malformed"),
+        (json_reply({"error": {"message": "slow down"}}, 429), "rate_limit"),
+        (json_reply({"error": {"message": "too slow"}}, 408), "timeout"),
+        (json_reply({"error": {"message": "busy"}}, 409), "rejected"),
+        (json_reply({"error": {"message": "no such field"}}, 422), "rejected"),
+        (json_reply({"error": {"message": "lost", "code": 502}}), "malformed"),
+        (json_reply({"error": "lost", "choices": []}), "malformed"),
+        (json_reply({"error": {"message": "out of memory"}}, 500), "server"),
+        (json_reply({"error": {"message": "overloaded"}}, 503), "server"),
+        (json_reply({"error": {"message": "no such model"}}, 404), "rejected"),
+        (json_reply({"error": {"message": "too\nlong"}}, 400), "rejected"),
+        (json_reply({"error": {"message": "bad key"}}, 401), "rejected"),
+        (FakeReply(b"<html>a proxy's page</html>", headers={"Content-Type": "text/html"}), "malformed"),
+        (FakeReply(b'{"choices": [', headers={"Content-Type": "application/json"}), "malformed"),
+        (json_reply(["no", "object"]), "malformed"),
+        (json_reply({"id": "x"}), "malformed"),
+        (json_reply({"id": "x", "choices": [{"index": 0}]}), "malformed"),
+        (json_reply({"id": "x", "choices": [], "usage": None}), "malformed"),
+        (json_reply({"id": "x", "choices": ["text"]}), "malformed"),
+        (json_reply({"id": "x", "choices": [{"message": {"content": ["part"]}}]}), "malformed"),
         (completed("text without counts", usage=False), "malformed"),
         (completed("text with odd counts", usage={"prompt_tokens": "3", "completion_tokens": 2}), "malformed"),
         (completed("text with odd counts", usage={"prompt_tokens": 3, "completion_tokens": -1}), "malformed"),
         (completed("half of a pair: \ud83d"), "malformed"),
-        (Response(b"[" * 100_000, headers={"Content-Type": "application/json"}), "malformed"),
-        (Response(b"\xff\xfe", headers={"Content-Type": "application/json"}), "malformed"),
+        (FakeReply(b"[" * 100_000, headers={"Content-Type": "application/json"}), "malformed"),
+        (FakeReply(b"\xff\xfe", headers={"Content-Type": "application/json"}), "malformed"),
     ],
 )
-def test_failures_are_told_by_cause(server: Server, open_engine: OpenEngine, response: Response, cause: str) -> None:
-    server.respond = lambda _body, _before: response
+def test_failures_are_told_by_cause(
+    server: FakeServer, open_engine: OpenEngine, response: FakeReply, cause: str
+) -> None:
+    server.respond = lambda _: response
     failure = failure_of(open_engine())
     assert failure.cause == cause
     assert server.url in failure.message
@@ -265,11 +213,11 @@ def test_a_server_describes_its_model(open_engine: OpenEngine) -> None:
     assert open_engine().describe() == {"id": "m", "object": "model"}
 
 
-def test_silence_is_a_timeout(server: Server, open_engine: OpenEngine) -> None:
+def test_silence_is_a_timeout(server: FakeServer, open_engine: OpenEngine) -> None:
     released = threading.Event()
 
-    def silent(*_: object) -> Response:
-        released.wait()
+    def silent(*_: object) -> FakeReply:
+        released.wait(60)
         return completed()
 
     server.respond = silent
@@ -283,82 +231,84 @@ FAST = {"Retry-After": "0.01"}
 @pytest.mark.parametrize(
     "passing",
     [
-        as_json({"error": {"message": "slow down"}}, 429, **FAST),
-        as_json({"error": {"message": "slow down"}}, 429, **{"Retry-After": formatdate(usegmt=True)}),
-        as_json({"error": {"message": "too slow"}}, 408, **FAST),
-        as_json({"error": {"message": "oops"}}, 500, **FAST),
-        as_json({"error": {"message": "loading"}}, 503, **FAST),
+        json_reply({"error": {"message": "slow down"}}, 429, **FAST),
+        json_reply({"error": {"message": "slow down"}}, 429, **{"Retry-After": formatdate(usegmt=True)}),
+        json_reply({"error": {"message": "too slow"}}, 408, **FAST),
+        json_reply({"error": {"message": "oops"}}, 500, **FAST),
+        json_reply({"error": {"message": "loading"}}, 503, **FAST),
     ],
 )
-def test_what_passes_is_waited_out(server: Server, open_engine: OpenEngine, passing: Response) -> None:
-    server.respond = lambda _body, before: passing if before < 2 else completed()
+def test_what_passes_is_waited_out(server: FakeServer, open_engine: OpenEngine, passing: FakeReply) -> None:
+    server.respond = lambda request: passing if request.number < 2 else completed()
     assert isinstance(outcome_of(open_engine(max_retries=2)), Completion)
-    assert len(server.asked) == 3
-    assert len({json.dumps(body) for _, body, _ in server.asked}) == 1
+    assert len(server.requests) == 3
+    assert len({request.body for request in server.requests}) == 1
 
 
-def test_a_server_that_stays_broken_is_asked_a_bounded_number_of_times(server: Server, open_engine: OpenEngine) -> None:
-    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 503, **FAST)
+def test_a_server_that_stays_broken_is_asked_a_bounded_number_of_times(
+    server: FakeServer, open_engine: OpenEngine
+) -> None:
+    server.respond = lambda _: json_reply({"error": {"message": "no"}}, 503, **FAST)
     assert failure_of(open_engine(max_retries=4)).cause == "server"
-    assert len(server.asked) == 5
+    assert len(server.requests) == 5
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
-def test_a_rejected_request_is_never_repeated(server: Server, open_engine: OpenEngine, status: int) -> None:
+def test_a_rejected_request_is_never_repeated(server: FakeServer, open_engine: OpenEngine, status: int) -> None:
     headers = FAST | {"x-should-retry": "true"}
-    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, status, **headers)
+    server.respond = lambda _: json_reply({"error": {"message": "no"}}, status, **headers)
     assert failure_of(open_engine(max_retries=5)).cause == "rejected"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "response", [completed(usage=None), as_json({"error": {"message": "lost"}}), completed("", "?")]
+    "response", [completed(usage=None), json_reply({"error": {"message": "lost"}}), completed("", "?")]
 )
-def test_an_answer_that_is_none_is_not_asked_again(server: Server, open_engine: OpenEngine, response: Response) -> None:
-    server.respond = lambda _body, _before: response
+def test_an_answer_that_is_none_is_not_asked_again(
+    server: FakeServer, open_engine: OpenEngine, response: FakeReply
+) -> None:
+    server.respond = lambda _: response
     assert failure_of(open_engine(max_retries=5)).cause == "malformed"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
     "wait", ["3600", "1e999", pytest.param(formatdate(time.time() + 3600, usegmt=True), id="an hour from now")]
 )
-def test_a_wait_beyond_the_deadline_is_not_begun(server: Server, open_engine: OpenEngine, wait: str) -> None:
-    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 429, **{"Retry-After": wait})
+def test_a_wait_beyond_the_deadline_is_not_begun(server: FakeServer, open_engine: OpenEngine, wait: str) -> None:
+    server.respond = lambda _: json_reply({"error": {"message": "no"}}, 429, **{"Retry-After": wait})
     assert failure_of(open_engine(max_retries=5, deadline_s=60)).cause == "rate_limit"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("wait", ["soon", "nan", "-5", "", "Fri, 99 Nope 2026"])
-def test_a_wait_that_makes_no_sense_is_not_obeyed(server: Server, open_engine: OpenEngine, wait: str) -> None:
-    limited = as_json({"error": {"message": "no"}}, 429, **{"Retry-After": wait})
-    server.respond = lambda _body, before: completed() if before else limited
+def test_a_wait_that_makes_no_sense_is_not_obeyed(server: FakeServer, open_engine: OpenEngine, wait: str) -> None:
+    limited = json_reply({"error": {"message": "no"}}, 429, **{"Retry-After": wait})
+    server.respond = lambda request: completed() if request.number else limited
     assert isinstance(outcome_of(open_engine(max_retries=1)), Completion)
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
-def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+def raw(body: bytes = b"", end: Literal["close", "reset"] = "close") -> Script:
+    return lambda _: RawReply(body, end)
 
 
-def half(connection: socket.socket) -> None:
-    """A body that ends before its length."""
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+HALF = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+"""A body that ends before its length."""
 
 
 @pytest.mark.parametrize(
     "script",
-    [reset, half, lambda c: None, lambda c: c.sendall(b"no HTTP at all\r\n\r\n")],
+    [raw(end="reset"), raw(HALF), raw(), raw(b"no HTTP at all\r\n\r\n")],
     ids=["reset", "half", "closed", "no HTTP"],
 )
-def test_a_lost_connection_is_made_again(server: Server, open_engine: OpenEngine, script: Script) -> None:
-    server.respond = lambda _body, before: completed() if before else script
+def test_a_lost_connection_is_made_again(server: FakeServer, open_engine: OpenEngine, script: Script) -> None:
+    server.respond = lambda request: completed() if request.number else script(request)
     assert isinstance(outcome_of(open_engine(max_retries=2)), Completion)
-    server.asked.clear()
-    server.respond = lambda _body, _before: script
+    server.requests.clear()
+    server.respond = script
     assert failure_of(open_engine(max_retries=1)).cause == "connection"
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -371,10 +321,14 @@ class Slow:
         self.beginning, self.more, self.pause_s = beginning, more, pause_s
         self.over = threading.Event()
 
-    def __call__(self, connection: socket.socket) -> None:
-        connection.sendall(self.beginning)
-        while not self.over.wait(self.pause_s):
-            connection.sendall(self.more)
+    def __call__(self, _: FakeRequest) -> RawReply:
+        return RawReply(self.pieces())
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        yield self.beginning
+        while not self.over.is_set():
+            yield self.more
+            await asyncio.sleep(self.pause_s)
 
 
 @pytest.fixture
@@ -402,96 +356,97 @@ def piece(text: str) -> bytes:
 
 @pytest.mark.parametrize("beginning", [b"", HEAD])
 def test_silence_before_the_first_byte_ends_an_attempt(
-    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow], beginning: bytes
+    server: FakeServer, open_engine: OpenEngine, slow: Callable[..., Slow], beginning: bytes
 ) -> None:
     script = slow(beginning)
-    server.respond = lambda _body, _before: script
+    server.respond = script
     engine = open_engine(first_byte_timeout_s=0.5, idle_timeout_s=60, max_retries=1)
     text, failure = last_of_stream(engine)
     assert isinstance(failure, EngineFailure)
     assert (text, failure.cause) == ("", "timeout")
     assert "no byte in 0.5 s" in failure.message
-    assert len(server.asked) == 2  # nothing was handed out: it was asked again
+    assert len(server.requests) == 2  # nothing was handed out: it was asked again
 
 
 def test_silence_in_mid_stream_ends_it_and_is_not_repeated(
-    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow]
+    server: FakeServer, open_engine: OpenEngine, slow: Callable[..., Slow]
 ) -> None:
     script = slow(HEAD + piece("he"))
-    server.respond = lambda _body, _before: script
+    server.respond = script
     text, failure = last_of_stream(open_engine(first_byte_timeout_s=60, idle_timeout_s=0.2, max_retries=5))
     assert isinstance(failure, EngineFailure)
     assert (text, failure.cause) == ("he", "timeout")
     assert "no further byte in 0.2 s" in failure.message
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_silence_within_a_whole_answer_ends_an_attempt(
-    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow]
+    server: FakeServer, open_engine: OpenEngine, slow: Callable[..., Slow]
 ) -> None:
-    script = slow(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
-    server.respond = lambda _body, _before: script
+    script = slow(HALF)
+    server.respond = script
     failure = failure_of(open_engine(first_byte_timeout_s=60, idle_timeout_s=0.2, max_retries=1))
     assert failure.cause == "timeout"
     assert "no further byte" in failure.message
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("more", [b" ", b": still here\n\n", piece("x")])
 def test_a_trickle_ends_at_the_deadline(
-    server: Server, open_engine: OpenEngine, slow: Callable[..., Slow], more: bytes
+    server: FakeServer, open_engine: OpenEngine, slow: Callable[..., Slow], more: bytes
 ) -> None:
     script = slow(HEAD, more)
-    server.respond = lambda _body, _before: script
+    server.respond = script
     engine = open_engine(first_byte_timeout_s=60, idle_timeout_s=60, deadline_s=0.5, max_retries=5)
     for failure in (last_of_stream(engine)[1], outcome_of(engine)):
         assert isinstance(failure, EngineFailure)
         assert failure.cause == "timeout"
         assert "no whole answer in 0.5 s" in failure.message
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
-def test_the_deadline_covers_all_attempts(server: Server, open_engine: OpenEngine) -> None:
-    server.respond = lambda _body, _before: as_json({"error": {"message": "no"}}, 500, **{"Retry-After": "0.5"})
+def test_the_deadline_covers_all_attempts(server: FakeServer, open_engine: OpenEngine) -> None:
+    server.respond = lambda _: json_reply({"error": {"message": "no"}}, 500, **{"Retry-After": "0.5"})
     assert failure_of(open_engine(max_retries=1000, deadline_s=2)).cause in ("server", "timeout")
-    assert len(server.asked) <= 5
+    assert len(server.requests) <= 5
 
 
-def test_comments_keep_a_stream_alive(server: Server, open_engine: OpenEngine, slow: Callable[..., Slow]) -> None:
-    whole = streamed("hi").body
+def test_comments_keep_a_stream_alive(server: FakeServer, open_engine: OpenEngine, slow: Callable[..., Slow]) -> None:
+    whole = whole_of(streamed("hi"))
     script = slow(HEAD, b": still here\n\n")
 
-    def later(connection: socket.socket) -> None:
-        threading.Timer(2.0, script.over.set).start()
-        script(connection)
-        connection.sendall(whole)
+    async def later() -> AsyncIterator[bytes]:
+        asyncio.get_running_loop().call_later(2.0, script.over.set)
+        async for piece in script.pieces():
+            yield piece
+        yield whole
 
-    server.respond = lambda _body, _before: later
+    server.respond = lambda _: RawReply(later())
     text, outcome = last_of_stream(open_engine(idle_timeout_s=1.5))
     assert isinstance(outcome, Completion)
     assert text == outcome.text == "hi"
 
 
-@pytest.mark.parametrize("script", [lambda c: c.sendall(HEAD + piece("he")), lambda c: (c.sendall(HEAD), reset(c))])
-def test_a_stream_that_is_cut_is_no_answer(server: Server, open_engine: OpenEngine, script: Script) -> None:
-    server.respond = lambda _body, _before: script
+@pytest.mark.parametrize("script", [raw(HEAD + piece("he")), raw(HEAD, end="reset")])
+def test_a_stream_that_is_cut_is_no_answer(server: FakeServer, open_engine: OpenEngine, script: Script) -> None:
+    server.respond = script
     _, failure = last_of_stream(open_engine())
     assert isinstance(failure, EngineFailure)
     assert failure.cause in ("malformed", "connection")
 
 
-def test_a_chunked_stream_that_is_cut_is_a_lost_connection(server: Server, open_engine: OpenEngine) -> None:
+def test_a_chunked_stream_that_is_cut_is_a_lost_connection(server: FakeServer, open_engine: OpenEngine) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"%x\r\n%s\r\n" % (len(piece("he")), piece("he"))
-    server.respond = lambda _body, _before: lambda connection: connection.sendall(head + chunk)
+    server.respond = raw(head + chunk)
     text, failure = last_of_stream(open_engine(max_retries=5))
     assert isinstance(failure, EngineFailure)
     assert (text, failure.cause) == ("he", "connection")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_stream_is_repeated_while_nothing_was_handed_out(server: Server, open_engine: OpenEngine) -> None:
-    server.respond = lambda _body, before: streamed("hi") if before else reset
+def test_a_stream_is_repeated_while_nothing_was_handed_out(server: FakeServer, open_engine: OpenEngine) -> None:
+    server.respond = lambda request: streamed("hi") if request.number else RawReply(end="reset")
     text, outcome = last_of_stream(open_engine(max_retries=1))
     assert isinstance(outcome, Completion)
     assert text == outcome.text == "hi"
@@ -500,17 +455,16 @@ def test_a_stream_is_repeated_while_nothing_was_handed_out(server: Server, open_
 @given(cuts=st.lists(st.integers(0, 800), max_size=12))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_stream_reads_alike_however_it_is_cut_into_packets(
-    server: Server, open_engine: OpenEngine, cuts: list[int]
+    server: FakeServer, open_engine: OpenEngine, cuts: list[int]
 ) -> None:
-    body = streamed("zwei ", "Wörter\u2028", "😀").body.replace(b"\n\n", b"\r\n\r\n")
+    body = whole_of(streamed("zwei ", "Wörter\u2028", "😀")).replace(b"\n\n", b"\r\n\r\n")
 
-    def script(connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(HEAD)
+    async def packets() -> AsyncIterator[bytes]:
+        yield HEAD
         for start, end in pairwise([0, *sorted(cuts), len(body)]):
-            connection.sendall(body[start:end])
+            yield body[start:end]
 
-    server.respond = lambda _body, _before: script
+    server.respond = lambda _: RawReply(packets())
     engine = open_engine()
     text, outcome = last_of_stream(engine)
     engine.close()
@@ -518,25 +472,25 @@ def test_a_stream_reads_alike_however_it_is_cut_into_packets(
     assert text == outcome.text == "zwei Wörter\u2028😀"
 
 
-def test_choices_are_seen_as_they_are(server: Server, open_engine: OpenEngine) -> None:
+def test_choices_are_seen_as_they_are(server: FakeServer, open_engine: OpenEngine) -> None:
     choices = [
         {"index": i, "message": {"role": "assistant", "content": str(i)}, "finish_reason": "odd"} for i in range(2)
     ]
-    server.respond = lambda _body, _before: as_json({"choices": choices, "system_fingerprint": "fp"})
+    server.respond = lambda _: json_reply({"choices": choices, "system_fingerprint": "fp"})
     ((index, answer),) = open_engine().inspect([Request(CHAT, 1, PARAMETERS)], n=2)
     assert index == 0
     assert isinstance(answer, ServerAnswer)
     assert answer.texts == {0: "0", 1: "1"}
     assert set(answer.finish_reasons.values()) == {"odd"}
     assert (answer.prompt_tokens, answer.system_fingerprint) == (None, "fp")
-    assert server.asked[0][1]["n"] == 2
+    assert server.requests[0].json["n"] == 2
 
 
-def test_as_many_requests_as_allowed_are_in_flight(server: Server, open_engine: OpenEngine) -> None:
+def test_as_many_requests_as_allowed_are_in_flight(server: FakeServer, open_engine: OpenEngine) -> None:
     together = threading.Barrier(8)  # passes only if eight are in flight at once
     lock, active, most = threading.Lock(), 0, 0
 
-    def respond(body: dict[str, Any], _: int) -> Response:
+    def respond(request: FakeRequest) -> FakeReply:
         nonlocal active, most
         with lock:
             active += 1
@@ -544,7 +498,7 @@ def test_as_many_requests_as_allowed_are_in_flight(server: Server, open_engine: 
         together.wait(60)
         with lock:
             active -= 1
-        return completed(str(body["seed"]))
+        return completed(str(request.seed))
 
     server.respond = respond
     requests = [Request(CHAT, seed, PARAMETERS) for seed in range(32)]
@@ -553,19 +507,19 @@ def test_as_many_requests_as_allowed_are_in_flight(server: Server, open_engine: 
     assert most == 8
 
 
-def test_one_failure_leaves_the_others_alone(server: Server, open_engine: OpenEngine) -> None:
-    bad = as_json({"error": {"message": "no"}}, 500)
-    server.respond = lambda body, _before: bad if body["seed"] == 3 else completed()
+def test_one_failure_leaves_the_others_alone(server: FakeServer, open_engine: OpenEngine) -> None:
+    bad = json_reply({"error": {"message": "no"}}, 500)
+    server.respond = lambda request: bad if request.seed == 3 else completed()
     replies = list(open_engine().sample([Request(CHAT, seed, PARAMETERS) for seed in range(6)]))
     assert sorted(reply.index for reply in replies) == list(range(6))
     assert [r.index for r in replies if isinstance(r.outcome, EngineFailure)] == [3]
 
 
-def test_replies_come_as_they_are_ready(server: Server, open_engine: OpenEngine) -> None:
+def test_replies_come_as_they_are_ready(server: FakeServer, open_engine: OpenEngine) -> None:
     first_was_seen = threading.Event()
 
-    def respond(body: dict[str, Any], _: int) -> Response:
-        if body["seed"] == 0:
+    def respond(request: FakeRequest) -> FakeReply:
+        if request.seed == 0:
             first_was_seen.wait(60)
         return completed()
 
@@ -577,11 +531,11 @@ def test_replies_come_as_they_are_ready(server: Server, open_engine: OpenEngine)
     assert next(replies, None) is None
 
 
-def test_leaving_early_cancels_what_is_in_flight(server: Server, open_engine: OpenEngine) -> None:
+def test_leaving_early_cancels_what_is_in_flight(server: FakeServer, open_engine: OpenEngine) -> None:
     released = threading.Event()
 
-    def respond(body: dict[str, Any], _: int) -> Response:
-        if body["seed"] > 0:
+    def respond(request: FakeRequest) -> FakeReply:
+        if request.seed > 0:
             released.wait(60)
         return completed()
 
@@ -591,22 +545,22 @@ def test_leaving_early_cancels_what_is_in_flight(server: Server, open_engine: Op
     assert next(replies).index == 0
     del replies
     # The places of the cancelled requests are free again, while the server still sits on them.
-    server.respond = lambda _body, _before: completed()
+    server.respond = lambda _: completed()
     assert isinstance(outcome_of(engine), Completion)
-    asked = len(server.asked)
+    asked = len(server.requests)
     released.set()
     assert asked <= 1 + 2 + 1
 
 
-def test_a_stream_gives_pieces_and_then_the_outcome(server: Server, open_engine: OpenEngine) -> None:
-    server.respond = lambda _body, _before: streamed("he", "l", "lo")
+def test_a_stream_gives_pieces_and_then_the_outcome(server: FakeServer, open_engine: OpenEngine) -> None:
+    server.respond = lambda _: streamed("he", "l", "lo")
     deltas = list(open_engine().stream([Request(CHAT, 1, PARAMETERS)]))
     assert [delta.text for delta in deltas] == ["he", "l", "lo", ""]
     outcome = deltas[-1].outcome
     assert isinstance(outcome, Completion)
     assert (outcome.text, outcome.finish_reason, outcome.completion_tokens) == ("hello", "stop", 2)
     assert all(delta.outcome is None for delta in deltas[:-1])
-    assert server.asked[0][1]["stream_options"] == {"include_usage": True}
+    assert server.requests[0].json["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize(
@@ -614,30 +568,30 @@ def test_a_stream_gives_pieces_and_then_the_outcome(server: Server, open_engine:
     [
         (streamed("he", finish_reason=None), "malformed"),
         (streamed("he", usage=False), "malformed"),
-        (as_json({"error": {"message": "no"}}, 500), "server"),
-        (Response(b"data: {torn\n\n", headers={"Content-Type": "text/event-stream"}), "malformed"),
+        (json_reply({"error": {"message": "no"}}, 500), "server"),
+        (FakeReply(b"data: {torn\n\n", headers={"Content-Type": EVENTS}), "malformed"),
         (
-            Response(b'data: {"error": {"message": "lost"}}\n\n', headers={"Content-Type": "text/event-stream"}),
+            FakeReply(b'data: {"error": {"message": "lost"}}\n\n', headers={"Content-Type": EVENTS}),
             "malformed",
         ),
     ],
 )
 def test_a_stream_that_breaks_is_a_failure(
-    server: Server, open_engine: OpenEngine, response: Response, cause: str
+    server: FakeServer, open_engine: OpenEngine, response: FakeReply, cause: str
 ) -> None:
-    server.respond = lambda _body, _before: response
+    server.respond = lambda _: response
     last = list(open_engine().stream([Request(CHAT, 1, PARAMETERS)]))[-1].outcome
     assert isinstance(last, EngineFailure)
     assert last.cause == cause
 
 
 def test_a_key_is_sent_and_no_other_ever_is(
-    server: Server, open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "the user's own")
     outcome_of(open_engine(api_key="given"))
     outcome_of(open_engine())
-    sent = [headers["authorization"] for _, _, headers in server.asked]
+    sent = [request.headers["authorization"] for request in server.requests]
     assert sent == ["Bearer given", "Bearer none"]
 
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiohttp import web
 
 from alphamix.ensemble.serve.backends.factory import InTurn, Started
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
@@ -15,6 +14,7 @@ from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest, read_request
+from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, RawReply
 from alphamix.policies.types import Engine
 
 from .upstreams import FakeUpstream
@@ -79,7 +79,7 @@ def test_its_engine_is_closed_with_a_policy() -> None:
         await started.close()
         await started.close()
 
-    with FakeUpstream("low").running() as upstream:
+    with FakeUpstream("low") as upstream:
         asyncio.run(run(upstream.url))
     assert closed == ["low"]
 
@@ -108,7 +108,7 @@ def test_who_leaves_while_a_server_starts_has_no_second_one_started() -> None:
         assert b"low 0" in await second
         await started.close()
 
-    with FakeUpstream("low").running() as upstream:
+    with FakeUpstream("low") as upstream:
         asyncio.run(run(upstream.url))
     assert opened == ["low"]
 
@@ -116,11 +116,9 @@ def test_who_leaves_while_a_server_starts_has_no_second_one_started() -> None:
 def test_a_server_that_is_gone_is_closed_once_and_leaves_no_connection() -> None:
     """The second request fails when the first has found out already."""
 
-    async def hang_up(_: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        await asyncio.sleep(0.3 if body["seed"] == 2 else 0)
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
+    async def hang_up(_: FakeUpstream, request: FakeRequest) -> AnyReply:
+        await asyncio.sleep(0.3 if request.seed == 2 else 0)
+        return RawReply()
 
     closed: list[str] = []
 
@@ -131,7 +129,7 @@ def test_a_server_that_is_gone_is_closed_once_and_leaves_no_connection() -> None
         assert [error.code for error in errors if isinstance(error, ApiError)] == ["connection"] * 2
         await started.close()
 
-    with FakeUpstream("low", hang_up).running() as upstream:
+    with FakeUpstream("low", hang_up) as upstream:
         asyncio.run(run(upstream.url))
     gc.collect()  # a session that is not closed warns, and a warning is an error
     assert closed == ["low"]

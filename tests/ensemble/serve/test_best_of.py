@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from aiohttp import web
 from openai import OpenAI
 
 from alphamix.ensemble.serve.app import ServeOptions
@@ -19,6 +18,7 @@ from alphamix.ensemble.serve.best_of import async_judge as judging_module
 from alphamix.ensemble.serve.best_of import service as best_of_module
 from alphamix.ensemble.serve.best_of.request import BestOfLimits
 from alphamix.grading.errors import GradingError
+from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, completion_body, json_reply
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Request
 
@@ -45,23 +45,11 @@ def programs(sources: Sequence[str], delay_s: float = 0.0) -> Behaviour:
     """Choices are these programs, one after the other over all requests."""
     served = iter(sources)
 
-    async def answer(upstream: FakeUpstream, _: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def answer(_: FakeUpstream, request: FakeRequest) -> AnyReply:
         await asyncio.sleep(delay_s)
-        n = body.get("n") or 1
-        texts = [fenced(next(served)) for _ in range(n)]
-        choices = [
-            {
-                "index": index,
-                **({"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}),
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-            for index, text in enumerate(texts)
-        ]
+        n = request.num_choices
         usage = {"prompt_tokens": 10, "completion_tokens": 5 * n, "total_tokens": 10 + 5 * n}
-        kind = "chat.completion" if "messages" in body else "text_completion"
-        head = {"id": f"cmpl-{upstream.name}", "object": kind, "created": 1, "model": body["model"]}
-        return web.json_response({**head, "choices": choices, "usage": usage})
+        return json_reply(completion_body(request, [fenced(next(served)) for _ in range(n)], usage=usage))
 
     return answer
 
@@ -69,7 +57,7 @@ def programs(sources: Sequence[str], delay_s: float = 0.0) -> Behaviour:
 @pytest.fixture
 def upstreams() -> Iterator[dict[str, FakeUpstream]]:
     with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name).running()) for name in ("low", "high")}
+        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture
@@ -244,7 +232,7 @@ def test_hostile_programs_lose_and_harm_nobody(
     assert winner["verdict" if select == "tests" else "failed"] not in (None, "AC", "IE")
     assert answer.ensemble["judged"] == 8
     assert not path.exists()
-    assert not upstreams["high"].bodies
+    assert not upstreams["high"].requests
 
 
 TOO_MUCH: list[tuple[dict[str, Any], str]] = [
@@ -284,7 +272,7 @@ def test_what_is_wrong_is_named(
     with pytest.raises(openai.BadRequestError) as refused:
         best_of(client, **wanted)
     assert refused.value.param == param
-    assert not upstreams["low"].bodies
+    assert not upstreams["low"].requests
 
 
 @pytest.mark.parametrize("value", ["1", "[]", '"tests"', "[[[", '{"tests": NaN}', '{"budget": 1e999}', '"\\ud800"'])
@@ -353,9 +341,9 @@ def test_what_fails_late_is_an_event_and_what_fails_early_a_status(
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(**ask)
 
-    async def late(upstream: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def late(*given: Any) -> AnyReply:
         await asyncio.sleep(0.5)
-        return await status(500)(upstream, request, body)
+        return await status(500)(*given)
 
     upstreams["low"].behaviour = late
     monkeypatch.setattr(best_of_module, "KEEP_ALIVE_S", 0.05)
@@ -377,11 +365,11 @@ def test_a_client_that_leaves_cancels_all_calls(
         with httpx.stream("POST", url, json=body, timeout=60) as answer:
             lines = answer.iter_lines()  # kept: when it goes, the connection goes
             assert next(lines) == ": drawing"
-            assert all(fake.under_way.wait(60) for fake in upstreams.values())
+            assert all(fake.arrived.wait(60) for fake in upstreams.values())
     else:
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(url, json=body, timeout=httpx.Timeout(60, read=3))
-    assert all(fake.left.wait(60) for fake in upstreams.values())
+    assert all(fake.abandoned.wait(60) for fake in upstreams.values())
 
 
 def test_the_first_pass_cancels_calls_in_flight(client: OpenAI, upstreams: dict[str, FakeUpstream]) -> None:
@@ -391,7 +379,7 @@ def test_the_first_pass_cancels_calls_in_flight(client: OpenAI, upstreams: dict[
     assert answer.ensemble["stopped"] == "passed"
     assert sum(states(answer).values()) == 32
     assert states(answer)["cancelled"] == 1
-    assert upstreams["low"].left.wait(60)
+    assert upstreams["low"].abandoned.wait(60)
 
 
 def test_a_dead_policys_share_goes_to_the_others(client: OpenAI, upstreams: dict[str, FakeUpstream]) -> None:
@@ -405,9 +393,9 @@ def test_a_dead_policys_share_goes_to_the_others(client: OpenAI, upstreams: dict
 def test_what_was_drawn_before_a_fault_still_answers(client: OpenAI, upstreams: dict[str, FakeUpstream]) -> None:
     good, asked = programs([WRONG, UP_TO_2, WRONG, WRONG]), Counter[str]()
 
-    async def dies(upstream: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def dies(*given: Any) -> AnyReply:
         asked["low"] += 1
-        return await (good if asked["low"] == 1 else status(500))(upstream, request, body)
+        return await (good if asked["low"] == 1 else status(500))(*given)
 
     upstreams["low"].behaviour = dies
     answer = best_of(client, budget=16)
@@ -438,7 +426,7 @@ def test_without_a_judge_nothing_runs(registry: Registry, upstreams: dict[str, F
     with pytest.raises(openai.InternalServerError, match="--judge-workers 0") as refused:
         best_of(client_of(registry, ServeOptions(judge_workers=0)))
     assert refused.value.status_code == 501
-    assert not upstreams["low"].bodies
+    assert not upstreams["low"].requests
 
 
 def test_without_a_proven_sandbox_nothing_runs(
@@ -453,7 +441,7 @@ def test_without_a_proven_sandbox_nothing_runs(
         best_of(client)
     assert (refused.value.status_code, refused.value.code) == (503, "no_sandbox")
     assert "secret" not in str(refused.value)
-    assert not upstreams["low"].bodies
+    assert not upstreams["low"].requests
 
 
 def test_no_more_than_some_requests_at_once(

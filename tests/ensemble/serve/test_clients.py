@@ -39,7 +39,7 @@ BEHAVIOURS = {
 def upstreams() -> Iterator[dict[str, FakeUpstream]]:
     with ExitStack() as stack:
         started = {name: FakeUpstream(name, how) for name, how in BEHAVIOURS.items()}
-        yield {name: stack.enter_context(fake.running()) for name, fake in started.items()}
+        yield {name: stack.enter_context(fake) for name, fake in started.items()}
 
 
 @pytest.fixture
@@ -122,5 +122,5 @@ def test_the_official_client_for_node(told_by_node: Any, upstreams: Mapping[str,
     assert told["limited"] == {"kind": "RateLimitError", "status": 429, "code": "rate_limit"}
     assert told["cancelled"] >= 2
     assert told["givenUp"]["kind"] == "APIUserAbortError"
-    assert upstreams["endless"].left.wait(60)
-    assert upstreams["silent"].left.wait(60)
+    assert upstreams["endless"].abandoned.wait(60)
+    assert upstreams["silent"].abandoned.wait(60)

@@ -21,6 +21,7 @@ from openai import OpenAI
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
+from alphamix.policies.engines.openai import fake_server
 from alphamix.policies.registry import Registry
 
 from .upstreams import Behaviour, FakeUpstream, hangs, hangs_up, says, status, stream_then, well
@@ -73,7 +74,7 @@ BROKEN_OFF: dict[str, tuple[Behaviour, str]] = {
 @pytest.fixture
 def upstreams() -> Iterator[dict[str, FakeUpstream]]:
     with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name).running()) for name in ("low", "high")}
+        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_a_request_that_is_wrong_is_not_taken_to_others(upstreams: dict[str, Fak
     upstreams["low"].behaviour = status(400, {"error": {"message": "too long"}})
     with pytest.raises(openai.BadRequestError, match="too long"):
         client.chat.completions.create(model="both", n=2, **ASK)
-    assert len(upstreams["high"].bodies) <= 1
+    assert len(upstreams["high"].requests) <= 1
 
 
 def test_where_all_fail_the_client_is_told(upstreams: dict[str, FakeUpstream], client: OpenAI) -> None:
@@ -190,12 +191,12 @@ def test_who_fails_again_and_again_is_left_alone_and_tried_again(
     for _ in range(2):
         with pytest.raises(openai.InternalServerError):
             client.chat.completions.create(model="low", **ASK)
-    asked = len(upstreams["low"].bodies)
+    asked = len(upstreams["low"].requests)
     with pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(model="low", **ASK)
     assert (raised.value.status_code, raised.value.code) == (503, "policy_unavailable")
     assert raised.value.response.headers["retry-after"] in ("1", "2")
-    assert len(upstreams["low"].bodies) == asked
+    assert len(upstreams["low"].requests) == asked
     assert httpx.get(f"{root}/ready", timeout=WAIT_S).json()["out_of_service"] == ["low"]
     assert 'out_of_service{policy="low"} 1.0' in httpx.get(f"{root}/metrics", timeout=WAIT_S).text
     upstreams["low"].behaviour = well
@@ -245,7 +246,7 @@ def test_what_is_under_way_is_brought_to_its_end_before_the_server_stops(
 
         asking = threading.Thread(target=ask)
         asking.start()
-        assert upstreams["low"].under_way.wait(WAIT_S)
+        assert upstreams["low"].arrived.wait(WAIT_S)
         server.send_signal(stop)
         assert any("Waiting for" in line or "Shutting down" in line for line in server.stderr)
         release.set()
@@ -256,17 +257,12 @@ def test_what_is_under_way_is_brought_to_its_end_before_the_server_stops(
 
 
 def test_an_upstream_that_is_killed_between_requests(tmp_path: Path, client_of: Callable[..., OpenAI]) -> None:
-    code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from upstreams import FakeUpstream\n"
-        "with FakeUpstream('low').running() as fake: print(fake.port, flush=True); time.sleep(600)"
-    )
-    with FakeUpstream("high").running() as high:
-        command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    with FakeUpstream("high") as high:
+        command = [sys.executable, "-m", fake_server.__name__, "--text", "low {index}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as low:
             try:
                 assert low.stdout is not None
-                url = f"http://127.0.0.1:{low.stdout.readline().strip()}/v1"
+                url = low.stdout.readline().strip()
                 client = client_of(Registry.load(policies_file(tmp_path, {"low": url, "high": high.url})))
                 assert client.chat.completions.create(model="low", **ASK).choices[0].message.content == "low 0"
             finally:

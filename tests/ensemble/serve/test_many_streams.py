@@ -12,9 +12,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from .upstreams import FakeUpstream, events
+from alphamix.policies.engines.openai.fake_server import AnyReply
+
+from .upstreams import FakeUpstream, stream
 
 STREAMS = 1000
 FEW_FILES = 256
@@ -23,14 +24,14 @@ FIRST = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_rea
 LAST = b'data: {"choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 
 
-async def in_two_pieces(upstream: FakeUpstream, request: web.Request, _: Any) -> web.StreamResponse:
+async def in_two_pieces(upstream: FakeUpstream, _: Any) -> AnyReply:
     async def parts() -> AsyncIterator[bytes]:
         yield FIRST
         while not upstream.go_on.is_set():
             await asyncio.sleep(0.25)
         yield LAST
 
-    return await events(request, parts())
+    return stream(parts())
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def _many_files() -> Iterator[None]:
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    with FakeUpstream("low", in_two_pieces).running() as fake:
+    with FakeUpstream("low", in_two_pieces) as fake:
         yield fake
 
 

@@ -30,7 +30,7 @@ Start = Callable[..., OpenAI]
 @pytest.fixture
 def upstreams() -> Iterator[dict[str, FakeUpstream]]:
     with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name).running()) for name in ("low", "high")}
+        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_a_request_reaches_the_upstream_byte_for_byte_but_for_its_model(
     )
     answer = httpx.post(f"{serving(registry)}/chat/completions", content=body, timeout=WAIT_S)
     assert answer.status_code == 200
-    assert upstreams["low"].bodies == [
+    assert [request.body for request in upstreams["low"].requests] == [
         b'{"model":"secret-model","messages":[{"role":"user", "content":"\\u00e9 \xc3\xa9","x":[1.10,1e2]}],"n":2,'
         b'"temperature":0.70,"logit_bias":{"5":-100},"big":123456789012345678901234567890,"tools":[ ],"a":null}'
     ]
-    assert upstreams["low"].headers[0]["authorization"] == f"Bearer {KEY}"
+    assert upstreams["low"].requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_an_answer_comes_back_as_it_was_with_model_and_policy(registry: Registry, serving: Serving) -> None:
@@ -213,11 +213,11 @@ def test_a_client_that_leaves_cancels_every_upstream_call(
         async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
             waiting = asyncio.create_task(client.chat.completions.create(model="both", n=4, stream=stream, **ASK))
             for fake in upstreams.values():
-                assert await asyncio.to_thread(fake.under_way.wait, WAIT_S)
-                assert not fake.left.is_set()
+                assert await asyncio.to_thread(fake.arrived.wait, WAIT_S)
+                assert not fake.abandoned.is_set()
             waiting.cancel()
             for fake in upstreams.values():
-                assert await asyncio.to_thread(fake.left.wait, WAIT_S)
+                assert await asyncio.to_thread(fake.abandoned.wait, WAIT_S)
 
     asyncio.run(give_up(serving(registry)))
 
@@ -230,7 +230,7 @@ def test_more_requests_than_may_be_under_way_are_sent_off(
     async def ask(url: str) -> None:
         async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
             waiting = asyncio.create_task(client.chat.completions.create(model="low", **ASK))
-            assert await asyncio.to_thread(upstreams["low"].under_way.wait, WAIT_S)
+            assert await asyncio.to_thread(upstreams["low"].arrived.wait, WAIT_S)
             with pytest.raises(openai.RateLimitError) as raised:
                 await client.chat.completions.create(model="low", **ASK)
             assert raised.value.response.headers["retry-after"] == "1"
@@ -304,7 +304,7 @@ def test_a_server_that_our_engine_starts_is_relayed_too(
     assert [answer.choices[0].message.content for answer in answers] == ["low 0"] * 2
     assert len(list(client.chat.completions.create(model="own", stream=True, **ASK))) == 3
     assert opened == ["own"]
-    assert upstreams["low"].headers[0]["authorization"] == f"Bearer {KEY}"
+    assert upstreams["low"].requests[0].headers["authorization"] == f"Bearer {KEY}"
     assert upstreams["low"].asked()[0]["model"] == "own"
 
 
@@ -315,8 +315,8 @@ def test_a_server_of_ours_that_has_died_is_started_again(
     file = tmp_path / "vllm.toml"
     file.write_text('[engine]\nname = "vllm"\n[policies.own]\ncheckpoint = "org/model"\n')
     closed: list[str] = []
-    with ExitStack() as first, FakeUpstream("second").running() as second:
-        urls = iter([first.enter_context(FakeUpstream("first").running()).url, second.url])
+    with ExitStack() as first, FakeUpstream("second") as second:
+        urls = iter([first.enter_context(FakeUpstream("first")).url, second.url])
 
         def start(*_: object) -> Any:
             url = next(urls)

@@ -21,7 +21,7 @@ ASK: dict[str, Any] = {"model": "policy", "messages": [{"role": "user", "content
 @pytest.fixture
 def servers() -> Iterator[list[FakeUpstream]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(FakeUpstream(name).running()) for name in ("one", "two")]
+        yield [stack.enter_context(FakeUpstream(name)) for name in ("one", "two")]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def text_of(client: OpenAI, stream: bool) -> str:
 def test_they_take_turns(servers: list[FakeUpstream], client: OpenAI) -> None:
     for index in range(8):
         text_of(client, stream=index % 4 > 1)
-    assert [len(server.bodies) for server in servers] == [4, 4]
+    assert [len(server.requests) for server in servers] == [4, 4]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -57,7 +57,7 @@ def test_one_that_fails_again_and_again_is_left_out(servers: list[FakeUpstream],
     servers[0].behaviour = status(500)
     for _ in range(10):
         text_of(client, stream=False)
-    assert len(servers[0].bodies) == 2
+    assert len(servers[0].requests) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -67,7 +67,7 @@ def test_where_all_fail_the_client_is_told(servers: list[FakeUpstream], client: 
     with pytest.raises(openai.InternalServerError) as raised:
         text_of(client, stream)
     assert raised.value.code == "server"
-    assert [len(server.bodies) for server in servers] == [1, 1]
+    assert [len(server.requests) for server in servers] == [1, 1]
 
 
 def test_a_wrong_request_is_asked_once(servers: list[FakeUpstream], client: OpenAI) -> None:
@@ -75,7 +75,7 @@ def test_a_wrong_request_is_asked_once(servers: list[FakeUpstream], client: Open
         server.behaviour = status(400)
     with pytest.raises(openai.BadRequestError):
         text_of(client, stream=False)
-    assert sum(len(server.bodies) for server in servers) == 1
+    assert sum(len(server.requests) for server in servers) == 1
 
 
 def test_a_stream_that_has_begun_is_not_begun_again(servers: list[FakeUpstream], client: OpenAI) -> None:
@@ -84,7 +84,7 @@ def test_a_stream_that_has_begun_is_not_begun_again(servers: list[FakeUpstream],
         server.go_on.set()
     with pytest.raises(openai.APIError):
         text_of(client, stream=True)
-    assert sum(len(server.bodies) for server in servers) == 1
+    assert sum(len(server.requests) for server in servers) == 1
 
 
 def test_their_model_is_listed_once(client: OpenAI) -> None:

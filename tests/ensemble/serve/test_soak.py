@@ -16,6 +16,7 @@ import pytest
 
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
+from alphamix.policies.engines.openai import fake_server
 from alphamix.policies.registry import Registry
 
 REQUESTS = 3000
@@ -25,6 +26,8 @@ BETWEEN_KILLS = 60
 NAMES = ("a", "b", "c", "d")
 MOST_DEAD = 2
 WAIT_S = 60
+PAUSE_S = 0.004
+"""Pause before an answer and between two chunks: some requests are under way whenever a server is killed."""
 BREAKER = BreakerOptions(failures=3, first_pause_s=0.05, longest_pause_s=0.1)
 """As quick as the kills are."""
 
@@ -38,11 +41,13 @@ class Killable:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-S", "-E", str(Path(__file__).with_name("soak_upstream.py")), self.name]
-        self._process = subprocess.Popen([*command, str(self.port)], stdout=subprocess.PIPE, text=True)
+        # By its path, without the packages of the environment, the server starts at once.
+        command = [sys.executable, "-P", "-S", "-E", fake_server.__file__, "--text", f"{self.name} goes on"]
+        command += ["--port", str(self.port), "--pause", str(PAUSE_S)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        with self._process.stdout as told:
-            self.port = int(told.readline())
+        with self._process.stdout as printed:
+            self.port = int(printed.readline().rpartition(":")[2].removesuffix("/v1\n"))
 
     def kill(self) -> None:
         self._process.kill()

@@ -1,16 +1,26 @@
-"""Upstreams that speak HTTP from a thread of their own, well or badly, as a test tells them."""
+"""Servers behind the endpoint under test, which answer well or badly, as a test decides."""
 
 import asyncio
 import json
-import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
 
-from aiohttp import web
+from alphamix.policies.engines.openai.fake_server import (
+    EVENTS,
+    JSON,
+    AnyReply,
+    FakeReply,
+    FakeRequest,
+    FakeServer,
+    RawReply,
+    completion_body,
+    completion_chunks,
+    events,
+    json_reply,
+)
 
-Behaviour = Callable[["FakeUpstream", web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
+Behaviour: TypeAlias = Callable[["FakeUpstream", FakeRequest], Awaitable[AnyReply]]
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13, "prompt_tokens_details": {"cached_tokens": 2}}
 EXTRAS = {"system_fingerprint": "fp", "kv_transfer_params": None, "big": 123456789012345678901234567890}
@@ -23,120 +33,54 @@ CALL: dict[str, Any] = {
 }
 
 
-class FakeUpstream:
-    """An OpenAI-compatible server; `behaviour` may be changed at any time."""
+class FakeUpstream(FakeServer):
+    """A fake server with a name; `behaviour` may be changed at any time."""
 
     def __init__(self, name: str, behaviour: Behaviour | None = None) -> None:
+        super().__init__(self._behave)
         self.name = name
         self.behaviour = behaviour or well
-        self.bodies: list[bytes] = []
-        self.headers: list[Mapping[str, str]] = []
-        self.under_way = threading.Event()
-        self.left = threading.Event()
-        """Whoever asked has gone before the end."""
         self.go_on = threading.Event()
-        """Set by a test when what was streamed so far has arrived."""
-        self.port = 0
+        """Set by a test when the part of a stream that was sent so far has arrived."""
+        model = {"id": "secret-model", "max_model_len": 4096, "root": "/secret/path"}
+        self.pages = {"/v1/models": json_reply({"object": "list", "data": [model]})}
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+    async def _behave(self, request: FakeRequest) -> AnyReply:
+        return await self.behaviour(self, request)
 
     def asked(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for body in self.bodies]
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        raw = await request.read()
-        self.bodies.append(raw)
-        self.headers.append(request.headers)
-        self.under_way.set()
-        try:
-            return await self.behaviour(self, request, json.loads(raw))
-        except (asyncio.CancelledError, ConnectionResetError):
-            self.left.set()
-            raise
-
-    async def _models(self, _: web.Request) -> web.Response:
-        model = {"id": "secret-model", "max_model_len": 4096, "root": "/secret/path"}
-        return web.json_response({"object": "list", "data": [model]})
-
-    @contextmanager
-    def running(self) -> Iterator["FakeUpstream"]:
-        loop = asyncio.new_event_loop()
-        door = socket.socket(proto=socket.IPPROTO_TCP)
-        door.bind(("127.0.0.1", self.port))
-        self.port = door.getsockname()[1]
-        started = threading.Event()
-        stopping = asyncio.Event()
-
-        async def main() -> None:
-            app = web.Application(client_max_size=2**26)
-            app.router.add_post("/v1/chat/completions", self._answer)
-            app.router.add_post("/v1/completions", self._answer)
-            app.router.add_get("/v1/models", self._models)
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
-            await runner.setup()
-            await web.SockSite(runner, door).start()
-            started.set()
-            await stopping.wait()
-            await runner.cleanup()
-
-        thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-        thread.start()
-        assert started.wait(60)
-        try:
-            yield self
-        finally:
-            loop.call_soon_threadsafe(stopping.set)
-            thread.join(60)
-            loop.close()
+        return [request.json for request in self.requests]
 
 
-def choices_of(name: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Choices that say who speaks, and where."""
-    n = body.get("n") or 1
-    prompts = body.get("prompt")
-    count = n * (len(prompts) if isinstance(prompts, list) else 1)
+def whole_body(name: str, request: FakeRequest) -> dict[str, Any]:
+    """Return a body whose choices say who speaks, and where; or one tool call for a request with tools."""
+    texts = [f"{name} {index}" for index in range(request.num_choices)]
+    body = completion_body(request, texts, usage=USAGE) | {"id": f"cmpl-{name}", "created": 1, **EXTRAS}
     logprobs = {"content": [{"token": "a", "logprob": -0.1234567890123456, "bytes": [97], "top_logprobs": []}]}
-    return [
-        {
-            "index": index,
-            **(
-                {"message": {"role": "assistant", "content": f"{name} {index}", "tool_calls": []}}
-                if "messages" in body
-                else {"text": f"{name} {index}"}
-            ),
-            **({"message": {"role": "assistant", "content": None, "tool_calls": [CALL]}} if body.get("tools") else {}),
-            "logprobs": logprobs if body.get("logprobs") else None,
-            "finish_reason": "tool_calls" if body.get("tools") else "stop",
-            "stop_reason": None,
-        }
-        for index in range(count)
-    ]
+    for choice in body["choices"]:
+        choice["stop_reason"] = None
+        if request.json.get("logprobs"):
+            choice["logprobs"] = logprobs
+        if request.is_chat:
+            choice["message"]["tool_calls"] = []
+        if request.json.get("tools"):
+            choice["message"] |= {"content": None, "tool_calls": [CALL]}
+            choice["finish_reason"] = "tool_calls"
+    return body
 
 
-def whole_body(name: str, body: dict[str, Any]) -> dict[str, Any]:
-    kind = "chat.completion" if "messages" in body else "text_completion"
-    head = {"id": f"cmpl-{name}", "object": kind, "created": 1, "model": body["model"]}
-    return {**head, "choices": choices_of(name, body), "usage": USAGE, **EXTRAS}
-
-
-def chunks_of(name: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Three chunks of each choice, round and round, and the usage where it was asked for."""
-    kind = "chat.completion.chunk" if "messages" in body else "text_completion"
-    head = {"id": f"cmpl-{name}", "object": kind, "created": 1, "model": body["model"]}
-    indices = range(len(choices_of(name, body)))
-    for delta, reason in tool_deltas() if body.get("tools") else ():
-        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
-    if body.get("tools"):
+def chunks_of(name: str, request: FakeRequest) -> Iterator[dict[str, Any]]:
+    """Yield three chunks of each choice in turn, and the usage if the request asks for it; or one tool call."""
+    body = whole_body(name, request)
+    if request.json.get("tools"):
+        head = {"id": body["id"], "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+        for delta, reason in tool_deltas():
+            yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
         return
-    for step, text in enumerate([f"{name} ", "goes ", "on"]):
-        for index in indices:
-            piece = {"delta": {"content": text}} if "messages" in body else {"text": text}
-            reason = "stop" if step == 2 else None
-            yield {**head, "choices": [{"index": index, **piece, "logprobs": None, "finish_reason": reason}]}
-    if (body.get("stream_options") or {}).get("include_usage"):
-        yield {**head, "choices": [], "usage": USAGE}
+    text = f"{name} goes on"
+    for choice in body["choices"]:
+        choice.update({"message": {"content": text}} if request.is_chat else {"text": text})
+    yield from completion_chunks(request, body)
 
 
 def tool_deltas() -> Iterator[tuple[dict[str, Any], str | None]]:
@@ -150,76 +94,63 @@ def tool_deltas() -> Iterator[tuple[dict[str, Any], str | None]]:
     yield {}, "tool_calls"
 
 
-async def events(request: web.Request, parts: AsyncIterator[bytes]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
-    await response.prepare(request)
-    async for part in parts:
-        await response.write(part)
-    return response
+def stream(pieces: AsyncIterator[bytes]) -> FakeReply:
+    return FakeReply(pieces, headers={"Content-Type": EVENTS})
 
 
-async def well(upstream: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """As it should be."""
-    if not body.get("stream"):
-        return web.json_response(whole_body(upstream.name, body))
-
-    async def parts() -> AsyncIterator[bytes]:
-        yield b": a comment\n\n"
-        for chunk in chunks_of(upstream.name, body):
-            yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
-        yield b"data: [DONE]\n\n"
-
-    return await events(request, parts())
+async def well(upstream: FakeUpstream, request: FakeRequest) -> AnyReply:
+    """Answer as a server should."""
+    if not request.json.get("stream"):
+        return json_reply(whole_body(upstream.name, request))
+    return events(chunks_of(upstream.name, request), comment="a comment")
 
 
 def status(code: int, body: Any = None, **headers: str) -> Behaviour:
-    async def answer(*_: Any) -> web.StreamResponse:
-        return web.json_response(body or {"error": {"message": "no"}}, status=code, headers=headers)
+    async def answer(*_: Any) -> AnyReply:
+        return json_reply(body or {"error": {"message": "no"}}, code, **headers)
 
     return answer
 
 
-def says(text: bytes, kind: str = "application/json") -> Behaviour:
-    async def answer(*_: Any) -> web.StreamResponse:
-        return web.Response(body=text, headers={"content-type": kind})
+def says(text: bytes, kind: str = JSON) -> Behaviour:
+    async def answer(*_: Any) -> AnyReply:
+        return FakeReply(text, headers={"Content-Type": kind})
 
     return answer
 
 
-async def hangs(*_: Any) -> web.StreamResponse:
+async def hangs(*_: Any) -> AnyReply:
     await asyncio.sleep(600)
     raise AssertionError
 
 
-async def endless(upstream: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """A stream that goes on for as long as somebody listens."""
+async def endless(upstream: FakeUpstream, request: FakeRequest) -> AnyReply:
+    """A stream that goes on for as long as a client listens."""
 
-    async def parts() -> AsyncIterator[bytes]:
-        first = next(chunks_of(upstream.name, body))
+    async def pieces() -> AsyncIterator[bytes]:
+        first = next(chunks_of(upstream.name, request))
         while True:
             yield b"data: " + json.dumps(first).encode() + b"\n\n"
             await asyncio.sleep(0.01)
 
-    return await events(request, parts())
+    return stream(pieces())
 
 
-async def hangs_up(_: FakeUpstream, request: web.Request, __: Any) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
+async def hangs_up(*_: Any) -> AnyReply:
+    return RawReply()
 
 
 def stream_then(rest: bytes | None, num_chunks: int = 1) -> Behaviour:
     """Some good chunks, then these bytes and the end when the test says so; None: silence."""
 
-    async def answer(upstream: FakeUpstream, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        async def parts() -> AsyncIterator[bytes]:
-            for chunk, _ in zip(chunks_of(upstream.name, body), range(num_chunks), strict=False):
+    async def answer(upstream: FakeUpstream, request: FakeRequest) -> AnyReply:
+        async def pieces() -> AsyncIterator[bytes]:
+            for chunk, _ in zip(chunks_of(upstream.name, request), range(num_chunks), strict=False):
                 yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
             while rest is None or (num_chunks and not upstream.go_on.is_set()):
                 await asyncio.sleep(0.01)
             yield rest or b""
 
-        return await events(request, parts())
+        return stream(pieces())
 
     return answer
