@@ -54,7 +54,7 @@ def groups() -> list[Path]:
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn off the measurement of a program's memory while it runs."""
-    monkeypatch.setattr(controller, "_LOOK_S", 1000.0)
+    monkeypatch.setattr(controller, "_POLL_S", 1000.0)
 
 
 @pytest.fixture(params=["namespaces", "landlock", "weak"])
@@ -163,7 +163,7 @@ if uid:
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     sys.executable = sys.argv[4]
-controller._LOOK_S = 1000.0
+controller._POLL_S = 1000.0
 problem = Problem(id="p", statement="", tests=(Test(input="", output="1"),), time_limit_s=20)
 with Judge() as judge:
     hoarder = judge.submit(problem, Program("x = [b'1' * (1 << 20) for _ in range(800)]\\nprint(1)")).result()
