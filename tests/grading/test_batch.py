@@ -199,7 +199,7 @@ def _losing_results(
             ahead.append((number, chunk))
             if len(ahead) < 3:
                 continue
-            number, chunk = ahead.pop()  # as if the newest were the quickest
+            number, chunk = ahead.pop()  # the newest chunk finishes first
             if any(poison(one) for one in chunk.submissions):
                 raise backends_lost("struck by lightning")
             yield batch._judge_chunk(number, *chunk, options)

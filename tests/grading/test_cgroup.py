@@ -118,7 +118,7 @@ def test_the_limit_is_above_what_is_measured(zygote: Zygote) -> None:
     most = ProcessLimits(cpu_s=20.0, memory_bytes=300 << 20)
     process = PythonProcess(zygote, MUCH_AND_A_LONG_ANSWER, None, most, 1)
     assert process.compile().verdict is None
-    assert process.run_test(b"y" * (40 << 20)).verdict is None  # what is read is not the program's
+    assert process.run_test(b"y" * (40 << 20)).verdict is None  # input does not count as the program's memory
     process.end()
     assert 300 << 20 < int((group / "memory.max").read_text()) < 400 << 20
     PythonProcess(zygote, b"", None, LIMITS, 1).end()
