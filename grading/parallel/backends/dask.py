@@ -34,7 +34,7 @@ def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
 @contextmanager
 def _client(workers: int | None, address: str | None) -> Generator[Client]:
     if address is not None and workers is not None:
-        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own workers: leave it out")
+        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own: leave out workers")
     if address is None:
         num_workers = workers or joblib.cpu_count()
         with (
