@@ -392,7 +392,9 @@ def test_the_doctor_names_what_is_open_and_its_fix(
         machine.TierFinding("landlock", False, fix="boot anew", probes={"forking": True, "tracing": False}),
     ]
     monkeypatch.setattr(doctor, "find_tiers", lambda: tiers)
-    monkeypatch.setattr(doctor, "find_tools", lambda: [machine.Finding("g++", False, "absent", "apt-get install g++")])
+    monkeypatch.setattr(
+        doctor, "find_tools", lambda: [machine.ToolFinding("g++", False, "absent", "apt-get install g++")]
+    )
     with pytest.raises(SystemExit) as end:
         cli.main(["doctor"])
     assert end.value.code == 1
