@@ -24,8 +24,8 @@ from alphamix.grading.sandbox.meters import count_oom_kills
 WALL_S = 600.0
 """Wall-clock limit, far above what any load causes; the effective limit is on the compiler's CPU seconds."""
 MESSAGE_BYTES = 1 << 16
-_LOOK_S = 0.05
-_MAX_KEPT = 32
+_POLL_S = 0.05
+_MAX_CACHED = 32
 _PROOF = "#include <bits/stdc++.h>\nint main() { std::cout << std::vector<int>(1).size(); }\n"
 _CURE = "install it with its static library (Debian: apt install g++)"
 
@@ -57,7 +57,7 @@ class Compiler:
         self._proof_lock = threading.Lock()
         self._is_proven = False
         self._identity = _identity(self.path) if self.path else b""
-        self._kept: OrderedDict[bytes, Executable | CompileFailure] = OrderedDict()
+        self._cache: OrderedDict[bytes, Executable | CompileFailure] = OrderedDict()
 
     def compile(self, source: bytes, tier: Tier) -> Executable | CompileFailure:
         """Compile in a sandbox of this tier. Raises GradingError if there is no working compiler."""
@@ -71,27 +71,27 @@ class Compiler:
                 self._is_proven = True
         key = hashlib.sha256(self._identity + source).digest()
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
         result = self._run(self.path, source, tier)
         with self._lock:
-            self._kept[key] = result
-            if len(self._kept) > _MAX_KEPT:
-                self._kept.popitem(last=False)
+            self._cache[key] = result
+            if len(self._cache) > _MAX_CACHED:
+                self._cache.popitem(last=False)
         return result
 
     def _run(self, path: str, source: bytes, tier: Tier) -> Executable | CompileFailure:
         oom_kills = count_oom_kills()
-        given, made, said = (os.memfd_create(name) for name in ("source", "executable", "messages"))
+        source_fd, executable_fd, messages_fd = (os.memfd_create(name) for name in ("source", "executable", "messages"))
         try:
-            os.write(given, source)
-            exit_code = self._run_confined(path, tier, [given, made, said])
-            message = os.pread(said, MESSAGE_BYTES, 0).decode(errors="replace")
+            os.write(source_fd, source)
+            exit_code = self._run_confined(path, tier, [source_fd, executable_fd, messages_fd])
+            message = os.pread(messages_fd, MESSAGE_BYTES, 0).decode(errors="replace")
             if exit_code == 0:
-                return Executable(os.dup(made))
+                return Executable(os.dup(executable_fd))
         finally:
-            for descriptor in (given, made, said):
+            for descriptor in (source_fd, executable_fd, messages_fd):
                 os.close(descriptor)
         if exit_code != compilation.EXIT_FAILED:
             raise GradingError(f"the compiler could not run in the sandbox ({message or exit_code}): judge it again")
@@ -115,7 +115,7 @@ class Compiler:
         deadline = time.monotonic() + WALL_S
         while time.monotonic() < deadline:
             try:
-                return process.wait(_LOOK_S)
+                return process.wait(_POLL_S)
             except subprocess.TimeoutExpired:
                 if self._closing.is_set():
                     raise GradingError("the judge was closed") from None

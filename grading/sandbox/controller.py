@@ -29,7 +29,7 @@ _GIVES_WAY_S = 0.1
 _ERRORS_BYTES = 1 << 16
 _BAD_ALLOC = b"what():  std::bad_alloc\n"
 """Last output of a C++ program that does not catch the exception."""
-_LOOK_S = 0.02
+_POLL_S = 0.02
 """Wall seconds between two measurements of CPU time, memory and idleness."""
 
 
@@ -122,7 +122,7 @@ class Process:
         start_cpu_s, idle = self._cpu_s, None
         while True:
             remaining_s = max(start_cpu_s + cpu_limit_s - self._cpu_s, 0.0)
-            event = self._next_event(min(remaining_s, _LOOK_S))
+            event = self._next_event(min(remaining_s, _POLL_S))
             self._cpu_s = self._clock.read()
             cpu_s = self._cpu_s - start_cpu_s
             if event == "message":

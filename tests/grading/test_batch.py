@@ -199,7 +199,7 @@ def _losing_results(
             ahead.append((number, chunk))
             if len(ahead) < 3:
                 continue
-            number, chunk = ahead.pop()  # as if the newest were the quickest
+            number, chunk = ahead.pop()  # the newest chunk finishes first
             if any(poison(one) for one in chunk.submissions):
                 raise backends_lost("struck by lightning")
             yield batch._judge_chunk(number, *chunk, options)
@@ -249,8 +249,8 @@ def test_processes_that_are_always_lost_end_the_batch(
 def test_workers_of_another_version_are_named(
     name: str, problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(batch, "Answer")  # here, but not in the workers
-    with pytest.raises(GradingError, match=r"a worker's answer cannot be read .*Answer.*: install one alphamix"):
+    monkeypatch.delattr(batch, "JudgedChunk")  # here, but not in the workers
+    with pytest.raises(GradingError, match=r"a worker's answer cannot be read .*JudgedChunk.*: install one alphamix"):
         list(judge_all(problems, make_submissions(30, ""), 30, JudgeOptions(), BackendOptions(name, workers=2)))
 
 

@@ -328,7 +328,7 @@ WHOLE = "def total(numbers: List[int]) -> int:\n    return double(sum(numbers))\
         (BODY, "AC"),
         (f"\n{BODY}\n\n", "AC"),
         (BODY.strip(), "AC"),
-        (BODY[1:], "AC"),  # some tokenizers swallow the first blank
+        (BODY[1:], "AC"),  # some tokenizers drop the first space
         (textwrap.dedent(BODY), "AC"),
         ("return 2 * sum(numbers)", "AC"),
         ("    return f(numbers)\n\ndef f(x): return 2 * sum(x)", "AC"),

@@ -54,7 +54,7 @@ def groups() -> list[Path]:
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn off the measurement of a program's memory while it runs."""
-    monkeypatch.setattr(controller, "_LOOK_S", 1000.0)
+    monkeypatch.setattr(controller, "_POLL_S", 1000.0)
 
 
 @pytest.fixture(params=["namespaces", "landlock", "weak"])
@@ -118,7 +118,7 @@ def test_the_limit_is_above_what_is_measured(zygote: Zygote) -> None:
     most = ProcessLimits(cpu_s=20.0, memory_bytes=300 << 20)
     process = PythonProcess(zygote, MUCH_AND_A_LONG_ANSWER, None, most, 1)
     assert process.compile().verdict is None
-    assert process.run_test(b"y" * (40 << 20)).verdict is None  # what is read is not the program's
+    assert process.run_test(b"y" * (40 << 20)).verdict is None  # input does not count as the program's memory
     process.end()
     assert 300 << 20 < int((group / "memory.max").read_text()) < 400 << 20
     PythonProcess(zygote, b"", None, LIMITS, 1).end()
@@ -163,7 +163,7 @@ if uid:
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     sys.executable = sys.argv[4]
-controller._LOOK_S = 1000.0
+controller._POLL_S = 1000.0
 problem = Problem(id="p", statement="", tests=(Test(input="", output="1"),), time_limit_s=20)
 with Judge() as judge:
     hoarder = judge.submit(problem, Program("x = [b'1' * (1 << 20) for _ in range(800)]\\nprint(1)")).result()

@@ -56,7 +56,7 @@ def judge() -> Iterator[Judge]:
     [
         ("print(2)", "AC", 2),
         ("print(int(input()) // 2)", "AC", 2),
-        ("print(input())", "WA", 0),  # the one answer that this checker forbids, since the expected output says so
+        ("print(input())", "WA", 0),  # the only answer that this checker rejects, as the expected output says
         ("n = int(input())\nprint(3 if n == 6 else 7)", "WA", 1),
         ("print(1 / 0)", "RE", 0),
     ],

@@ -111,7 +111,7 @@ def test_hostile_program_is_judged_and_not_accepted(runs: tuple[Futures, Futures
     judgement = runs[0][name].result()
     assert judgement.verdict not in ("AC", "IE"), judgement
     assert CANARY not in judgement.message
-    assert "root:" not in judgement.message  # of /etc/passwd, which a compiler could quote
+    assert "root:" not in judgement.message  # from /etc/passwd, which a compiler could quote
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -135,7 +135,7 @@ def test_hostile_programs_leave_nothing_behind(
     for futures in runs:
         for future in futures.values():
             future.result()
-    per_zygote = 2 if judges[0].tier == "namespaces" else 1  # a keeper, and the zygote itself
+    per_zygote = 2 if judges[0].tier == "namespaces" else 1  # the keeper and the zygote itself
     num_zygotes = sum(thread.name == "judge" for thread in threading.enumerate())  # more, where programs idled
     deadline = time.monotonic() + 60
     while len(descendants(os.getpid()) - strangers) > num_zygotes * per_zygote:
@@ -160,7 +160,7 @@ def test_no_expected_output_enters_the_sandbox(
         assert judge.tier == judges[0].tier
         judge.submit(problem, Program("line = input()\nimport time\ntime.sleep(1000)"))
         deadline = time.monotonic() + 60
-        while not any(given.encode() in memory for memory in memories):  # so the search finds what is there
+        while not any(given.encode() in memory for memory in memories):  # proves that the search can find a text
             assert time.monotonic() < deadline, "the program never read its input"
             memories = [read_memory(pid) for pid in descendants(os.getpid()) - before]
         assert not any(needle.encode() in memory for memory in memories)

@@ -88,7 +88,7 @@ def test_compiling_does_not_count_towards_the_time_limit(judge: Judge, make_prob
     judgement = verdict(
         judge, make_problem(*ADD_ONE, time_limit_s=0.1), "#include <bits/stdc++.h>\nint main() { std::cout << 0; }"
     )
-    assert judgement.verdict == "WA"  # and not TLE, though the header alone takes longer than that
+    assert judgement.verdict == "WA"  # not TLE, although compiling the header alone takes longer than the limit
     assert judgement.cpu_s < 0.1
 
 

@@ -246,9 +246,7 @@ def test_a_few_accepted_programs_are_audited(make_problem: MakeProblem, monkeypa
         verdicts = [
             judge.submit(make_problem(*ADD_ONE), Program(code)).result().verdict for code in (right, wrong, lucky)
         ]
-        judge.submit(
-            make_problem(*ADD_ONE[:2]), Program(right)
-        ).result()  # both tests had a process of their own anyway
+        judge.submit(make_problem(*ADD_ONE[:2]), Program(right)).result()  # each test had its own process anyway
         audit = judge.audit
     assert verdicts == ["AC", "WA", "AC"]
     assert (audit.audited, audit.disagreed) == (2, 1)

@@ -74,7 +74,7 @@ def test_programs_of_a_problem_that_is_forgotten_end(make_problem: MakeProblem, 
         future = judge.run(problem, slow, ROOM) if is_run else judge.submit(problem, slow)
         judge.forget(problem)
         judgement = future.result()
-        assert (judgement.verdict, judgement.message[:25]) == (Verdict.IE, "its problem was forgotten")
+        assert (judgement.verdict, judgement.message[:25]) == (Verdict.IE, "the problem was forgotten")
         assert judge.submit(make_problem(*NUMBERS[:1]), Program("print()")).result().verdict is Verdict.AC
 
 

@@ -140,7 +140,7 @@ def test_the_compiler_may_fork_and_execute_and_no_more_than_is_listed(machine: s
 def test_probes_notice_an_unconfined_zygote() -> None:
     zygote = Zygote("weak")
     try:
-        assert probes.unproven(zygote, "weak") == []  # it promises nothing
+        assert probes.unproven(zygote, "weak") == []  # this tier promises nothing
         gaps = probes.unproven(zygote, "namespaces")
     finally:
         zygote.close()

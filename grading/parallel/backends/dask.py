@@ -19,7 +19,6 @@ _LOST = (KilledWorker, CommClosedError, TimeoutError, CancelledError)
 @contextmanager
 def open_backend(workers: int | None, address: str | None) -> Generator[tuple[type[Exception], ...]]:
     """Run on all workers of the scheduler at `address`, or on a local cluster of `workers` processes."""
-    _refuse_workers(workers, address)
     joblib.register_parallel_backend(_NAME, _Backend)
     with _client(workers, address) as client, joblib.parallel_config(backend=_NAME, client=client):
         yield _LOST
@@ -28,18 +27,14 @@ def open_backend(workers: int | None, address: str | None) -> Generator[tuple[ty
 @contextmanager
 def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
     """Run calls on all workers of the scheduler at `address`, or on a local cluster of `workers` processes."""
-    _refuse_workers(workers, address)
     with _client(workers, address) as client:
         yield Pool(client.get_executor(pure=False).submit, _LOST)
 
 
-def _refuse_workers(workers: int | None, address: str | None) -> None:
-    if address is not None and workers is not None:
-        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own workers: leave it out")
-
-
 @contextmanager
 def _client(workers: int | None, address: str | None) -> Generator[Client]:
+    if address is not None and workers is not None:
+        raise BackendError(f"workers is {workers}, but the cluster at {address} has its own: leave out workers")
     if address is None:
         num_workers = workers or joblib.cpu_count()
         with (

@@ -231,10 +231,10 @@ def reachable_by_nobody(directories: Sequence[str]) -> bool:
 
 
 def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch: str | None = None) -> None:
-    """Restrict this process by Landlock: no use of files except below `readable` and `scratch`, no TCP, no signals.
+    """Restrict this process by Landlock: no use of files except below `readable` and `scratch`.
 
     Below `readable` it may read and, if `executable`, execute files; below `scratch` it may do anything except make
-    devices.
+    devices. TCP is denied from Landlock's version 4 on, and signals to processes outside from version 6 on.
     """
     version = _check(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "landlock_create_ruleset(version)")
     num_file_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)

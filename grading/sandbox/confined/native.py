@@ -6,18 +6,15 @@ descriptor, and the system call filter, which stays in force, permits the execut
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from alphamix.grading.sandbox.confined import confinement
 from alphamix.grading.sandbox.confined.program import Channels, send
-from alphamix.grading.sandbox.confined.seccomp import EXECUTABLE
-
-if TYPE_CHECKING:
-    from alphamix.grading.sandbox.confined.seccomp import Filter
+from alphamix.grading.sandbox.confined.seccomp import EXECUTABLE, Filter
 
 
 def run(
-    order: dict[str, Any], channels: Channels, syscall_filter: "Filter | None", executable: int, errors: int
+    order: dict[str, Any], channels: Channels, syscall_filter: Filter | None, executable: int, errors: int
 ) -> NoReturn:
     """Execute a program, with `errors` as its standard error. Never returns.
 

@@ -22,12 +22,10 @@ import os
 import resource
 import sys
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from alphamix.grading.sandbox.confined import confinement
-
-if TYPE_CHECKING:
-    from alphamix.grading.sandbox.confined.seccomp import Filter
+from alphamix.grading.sandbox.confined.seccomp import Filter
 
 MAX_MESSAGE = 300
 RECURSION_LIMIT = 1000
@@ -46,7 +44,7 @@ class _NoEntryPointError(Exception):
     pass
 
 
-def run(order: dict[str, Any], channels: Channels, syscall_filter: "Filter | None") -> NoReturn:
+def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None) -> NoReturn:
     """Compile and run one program. Never returns.
 
     `order` has its `entry_point` and the limits `address_space` (bytes) and `cpu_s` (whole seconds).
