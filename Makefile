@@ -3,12 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := policies grading ensemble
 VLLM_BIN := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
 NODE := tests/ensemble/serve/node
 
-.PHONY: demo demo-serve test test-vllm check format bench bench-vllm clean
+.PHONY: demo demo-serve test test-quick test-vllm check format bench bench-vllm clean
 
 demo: $(READY)  ## make policies from the ladder's checkpoints, sample, grade, report
 	$(BIN)/alphamix run examples/ladder/quickstart.toml
@@ -17,7 +16,10 @@ demo-serve: $(READY)  ## serve the ladder's ensemble, and ask it with the openai
 	$(BIN)/python examples/ladder/serve.py
 
 test: $(READY) $(if $(shell command -v npm),$(NODE)/node_modules)  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-quick: $(READY)  ## all tests but the slow ones
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-vllm: $(VLLM_READY)  ## tests with real vLLM servers, on the CPU, in an environment of their own
 	$(VLLM_BIN)/python -m pytest tests/vllm

@@ -38,10 +38,10 @@ from typing import TYPE_CHECKING, Any
 from alphamix.errors import AlphamixError
 
 if TYPE_CHECKING:
-    from alphamix.ensemble.api.judging import judge
-    from alphamix.ensemble.api.outcomes import Mixture, OutcomesTable, read_outcomes
-    from alphamix.ensemble.api.policies import Policy, merge, open_policy
-    from alphamix.ensemble.api.runs import Run, open_run, run_experiment
+    from alphamix._judging import judge
+    from alphamix._outcomes import Mixture, OutcomesTable, read_outcomes
+    from alphamix._policies import Policy, merge, open_policy
+    from alphamix._runs import Run, open_run, run_experiment
     from alphamix.ensemble.statistics.intervals import Estimate
     from alphamix.grading.problems import load_problems
     from alphamix.grading.types import Judgement, Problem
@@ -70,18 +70,18 @@ _MODULE_OF_NAME = {
     "Completion": "policies.types",
     "Estimate": "ensemble.statistics.intervals",
     "Judgement": "grading.types",
-    "Mixture": "ensemble.api.outcomes",
-    "OutcomesTable": "ensemble.api.outcomes",
-    "Policy": "ensemble.api.policies",
+    "Mixture": "_outcomes",
+    "OutcomesTable": "_outcomes",
+    "Policy": "_policies",
     "Problem": "grading.types",
-    "Run": "ensemble.api.runs",
-    "judge": "ensemble.api.judging",
+    "Run": "_runs",
+    "judge": "_judging",
     "load_problems": "grading.problems",
-    "merge": "ensemble.api.policies",
-    "open_policy": "ensemble.api.policies",
-    "open_run": "ensemble.api.runs",
-    "read_outcomes": "ensemble.api.outcomes",
-    "run_experiment": "ensemble.api.runs",
+    "merge": "_policies",
+    "open_policy": "_policies",
+    "open_run": "_runs",
+    "read_outcomes": "_outcomes",
+    "run_experiment": "_runs",
 }
 
 

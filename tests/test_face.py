@@ -47,7 +47,7 @@ def test_every_public_name_is_typed_and_has_an_example() -> None:
         value = getattr(alphamix, name)
         assert ">>> " in (inspect.getdoc(value) or ""), f"{name} has no example"
         functions = [value] if inspect.isfunction(value) else []
-        if inspect.isclass(value) and value.__module__.startswith("alphamix.ensemble.api"):
+        if inspect.isclass(value) and value.__module__.startswith("alphamix._"):
             functions += [
                 one for key, one in vars(value).items() if inspect.isfunction(one) and not key.startswith("_")
             ]
@@ -65,7 +65,7 @@ def examples() -> list[doctest.DocTest]:
     for name in ["run_experiment", *alphamix.__all__]:
         value = getattr(alphamix, name)
         members = [value]
-        if inspect.isclass(value) and value.__module__.startswith("alphamix.ensemble.api"):
+        if inspect.isclass(value) and value.__module__.startswith("alphamix._"):
             members += [one for key, one in vars(value).items() if inspect.isfunction(one) and not key.startswith("_")]
         for member in members:
             tests += finder.find(member, f"{name}:{member.__name__}", globs={"alphamix": alphamix})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from alphamix.ensemble.api.outcomes import OutcomesTable
+from alphamix._outcomes import OutcomesTable
 from alphamix.ensemble.experiment.config import load_with
 from alphamix.ensemble.experiment.resolved import read_inputs
 from alphamix.ensemble.interchange import count_outcomes
