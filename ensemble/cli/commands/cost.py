@@ -57,7 +57,7 @@ def command(
     """
     if tokens_per_second is not None and like_gpus != 1:
         raise click.UsageError(
-            "--like-gpus divides the throughput of the run, which --tokens-per-second replaces: leave one of them out"
+            "--like-gpus divides the throughput of the run, which --tokens-per-second replaces: leave it out"
         )
     with Store(folder / STORE_NAME, read_only=True, create=False) as store, store.snapshot():
         rates, of_policy = pooled(store), rates_of(store)

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from rich.console import Console, JustifyMethod, RenderableType
@@ -102,8 +102,10 @@ class _SampleProgress(LoggedProgress):
 
     def _new_task(self, name: str, *, visible: bool = True, start: bool = True, is_total: bool = False) -> Task:
         # Do not call this with the lock held: `add_task` draws, so it waits for a drawing thread that waits for us.
-        rates: dict[str, Any] = {"rate": RecentRate(self.get_time()), "tokens_rate": RecentRate(self.get_time())}
-        task_id = self.add_task(name, start, 0, visible=visible, is_total=is_total, **rates)
+        rates = RecentRate(self.get_time()), RecentRate(self.get_time())
+        task_id = self.add_task(
+            name, start, total=0, visible=visible, is_total=is_total, rate=rates[0], tokens_rate=rates[1]
+        )
         return self._tasks[task_id]
 
     def _count(self, task: Task, count: int, num_tokens: int = 0) -> None:
@@ -195,9 +197,8 @@ class RunProgress(_SampleProgress):
     def began(self, policy: str) -> None:
         """Show a policy among those under way, at a rate that starts anew."""
         task, now = self._policies[policy], self.get_time()
-        rates: dict[str, Any] = {"rate": RecentRate(now), "tokens_rate": RecentRate(now)}
-        self.update(task.id, visible=True, **rates)
-        task.start_time = None
+        self.update(task.id, visible=True, rate=RecentRate(now), tokens_rate=RecentRate(now))
+        task.start_time = None  # it counts as started again once samples arrive
 
     def ended(self, policy: str) -> None:
         """Remove a policy from those under way."""
