@@ -25,17 +25,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
-from alphamix.ensemble.serve.backends.factory import Backends, Served
-from alphamix.ensemble.serve.backends.policy_endpoint import PolicyBackend, ServedPolicy
+from alphamix.ensemble.serve.backends.factory import BackendFactory, PolicyCatalogue
+from alphamix.ensemble.serve.backends.policy_endpoint import PolicyBackend, PolicyEndpoint
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
-from alphamix.ensemble.serve.best_of.request import BestOf, BestOfLimits, read_best_of
-from alphamix.ensemble.serve.best_of.service import Searches
+from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest, read_best_of
+from alphamix.ensemble.serve.best_of.service import BestOfService
 from alphamix.ensemble.serve.http_io import (
     EXCEPTION_HANDLERS,
-    UnlessLeft,
-    WithKeys,
+    ApiKeyMiddleware,
+    CancelOnDisconnect,
     json_response,
     read_limited,
     send_body,
@@ -44,8 +44,8 @@ from alphamix.ensemble.serve.http_io import (
 from alphamix.ensemble.serve.metrics import CONTENT_TYPE, Metrics
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
 from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest, read_request
-from alphamix.ensemble.serve.protocol.responses import JSON, Origin, encode, model_object
-from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas, Extensible
+from alphamix.ensemble.serve.protocol.responses import JSON, PolicyInfo, encode, model_object
+from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache, SweepCatalogue
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.policies.engines import EngineOptions
 
@@ -82,7 +82,7 @@ class ServeOptions:
     """API keys of clients; without any, all are served."""
 
 
-def create_app(served: Served, options: ServeOptions | None = None) -> ASGIApp:
+def create_app(served: PolicyCatalogue, options: ServeOptions | None = None) -> ASGIApp:
     """Make the application. Engines are opened when first needed and closed at shutdown."""
     options = options or ServeOptions()
     gateway = Gateway(served, options)
@@ -106,24 +106,26 @@ def create_app(served: Served, options: ServeOptions | None = None) -> ASGIApp:
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
-    return WithKeys(app, options.keys)
+    return ApiKeyMiddleware(app, options.keys)
 
 
 class Gateway:
     """Joins policies, their ensembles and what is known of them."""
 
-    def __init__(self, served: Served, options: ServeOptions) -> None:
+    def __init__(self, served: PolicyCatalogue, options: ServeOptions) -> None:
         self.options = options
         self.metrics = Metrics()
         self._turns = PolicyQueue(options.alphas.patience_s, time.monotonic)
-        self._backends = Backends(served, options.engine, options.timeouts, options.breaker, self._turns)
-        origins = [Origin(name, served.alpha(name)) for name in served.names]
+        self._backends = BackendFactory(served, options.engine, options.timeouts, options.breaker, self._turns)
+        origins = [PolicyInfo(name, served.alpha(name)) for name in served.names]
         self.policies = {origin.name: self._served(origin, self._backends.of(origin)) for origin in origins}
         self.dispatcher = Dispatcher(self.policies, served.mixtures)
-        sweeps = served if isinstance(served, Extensible) else None
-        self.alphas = Alphas(sweeps, self.dispatcher.weights, self.policies, self._opened, options.alphas)
+        sweeps = served if isinstance(served, SweepCatalogue) else None
+        self.alphas = AlphaPolicyCache(sweeps, self.dispatcher.weights, self.policies, self._opened, options.alphas)
         self.judging = AsyncJudge(options.judge_workers, self.metrics.verdicts)
-        self.searches = Searches(self.dispatcher, self.judging, self.metrics, options.best_of, options.timeouts.total_s)
+        self.best_of_service = BestOfService(
+            self.dispatcher, self.judging, self.metrics, options.best_of, options.timeouts.total_s
+        )
         self._created = int(time.time())
         self._described: tuple[float, Mapping[str, JSON]] = (-_DESCRIPTION_LIFE_S, {})
 
@@ -162,11 +164,11 @@ class Gateway:
         backends = [*self.policies.values(), self._backends, self.judging, self.alphas]
         await asyncio.gather(*(backend.close() for backend in backends))
 
-    def _served(self, origin: Origin, backend: PolicyBackend) -> ServedPolicy:
+    def _served(self, origin: PolicyInfo, backend: PolicyBackend) -> PolicyEndpoint:
         breaker = CircuitBreaker(self.options.breaker, time.monotonic)
-        return ServedPolicy(origin, backend, breaker, self.options.limits.in_flight, self.metrics)
+        return PolicyEndpoint(origin, backend, breaker, self.options.limits.in_flight, self.metrics)
 
-    def _opened(self, origin: Origin) -> ServedPolicy:
+    def _opened(self, origin: PolicyInfo) -> PolicyEndpoint:
         return self._served(origin, self._backends.at_alpha(origin))
 
     async def _told(self) -> Mapping[str, JSON]:
@@ -206,13 +208,13 @@ class Completions:
         echoed = _echoed(headers)
         model, status = "", 200
         try:
-            ask, wanted = await self._read(receive)
-            with self._gateway.alphas.resolved(ask) as ask:
-                model = ask.model
-                if wanted is not None:
-                    await self._best_of(ask, wanted, receive, send, echoed)
+            request, best_of = await self._read(receive)
+            with self._gateway.alphas.resolved(request) as request:
+                model = request.model
+                if best_of is not None:
+                    await self._best_of(request, best_of, receive, send, echoed)
                 else:
-                    await self._relay(ask, headers.get("x-alphamix-session") or ask.user, receive, send, echoed)
+                    await self._relay(request, headers.get("x-alphamix-session") or request.user, receive, send, echoed)
         except ApiError as error:
             status = error.status
             await send_body(send, status, encode(error.as_json()), {**error.headers, **echoed})
@@ -224,44 +226,44 @@ class Completions:
         finally:
             self._gateway.metrics.answered(model, status, time.perf_counter() - started)
 
-    async def _read(self, receive: Receive) -> tuple[RawRequest, BestOf | None]:
+    async def _read(self, receive: Receive) -> tuple[RawRequest, BestOfRequest | None]:
         options = self._gateway.options
         limits = options.limits
-        ask = read_request(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
-        if ask.num_choices > limits.choices:
+        request = read_request(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
+        if request.num_choices > limits.choices:
             message = (
-                f"n = {ask.n} for {ask.num_prompts} prompt(s) is more than the {limits.choices} choices "
+                f"n = {request.n} for {request.num_prompts} prompt(s) is more than the {limits.choices} choices "
                 "that one request may ask for; send several requests"
             )
             raise invalid(message, param="n")
-        return read_best_of(ask, options.best_of)
+        return read_best_of(request, options.best_of)
 
     async def _relay(
-        self, ask: RawRequest, session: str | None, receive: Receive, send: Send, echoed: Mapping[str, str]
+        self, request: RawRequest, session: str | None, receive: Receive, send: Send, echoed: Mapping[str, str]
     ) -> None:
         gateway = self._gateway
-        parts = gateway.dispatcher.plan(ask, session)
-        if not ask.stream:
-            async with UnlessLeft(receive):
-                body, named = await gateway.dispatcher.whole(ask, parts)
+        parts = gateway.dispatcher.plan(request, session)
+        if not request.stream:
+            async with CancelOnDisconnect(receive):
+                body, named = await gateway.dispatcher.complete(request, parts)
             await send_body(send, 200, body, {**named, **echoed})
             return
         # Headers wait for the first chunk, so that a policy that fails before it is told by the status.
-        async with UnlessLeft(receive):
-            events, named = await gateway.dispatcher.begin(ask, parts)
+        async with CancelOnDisconnect(receive):
+            events, named = await gateway.dispatcher.start_stream(request, parts)
         await send_events(send, receive, events, {**named, **echoed}, gateway.options.timeouts.idle_s)
 
     async def _best_of(
-        self, ask: RawRequest, wanted: BestOf, receive: Receive, send: Send, echoed: Mapping[str, str]
+        self, request: RawRequest, best_of: BestOfRequest, receive: Receive, send: Send, echoed: Mapping[str, str]
     ) -> None:
-        searches = self._gateway.searches
-        if not ask.stream:
-            async with UnlessLeft(receive):
-                body, named = await searches.whole(ask, wanted)
+        best_of_service = self._gateway.best_of_service
+        if not request.stream:
+            async with CancelOnDisconnect(receive):
+                body, named = await best_of_service.complete(request, best_of)
             await send_body(send, 200, body, {**named, **echoed})
             return
-        async with UnlessLeft(receive):
-            events = await searches.begin(ask, wanted)
+        async with CancelOnDisconnect(receive):
+            events = await best_of_service.start_stream(request, best_of)
         await send_events(send, receive, events, echoed, self._gateway.options.timeouts.idle_s)
 
 

@@ -21,7 +21,7 @@ from alphamix.policies.types import PolicyError
 _ONLY_OF_EXPERIMENTS = Experiment.model_fields.keys() - {"policies"}
 
 
-def load_served(source: Path, mixtures: Sequence[Path] = ()) -> Registry:
+def load_catalogue(source: Path, mixtures: Sequence[Path] = ()) -> Registry:
     """Read what is to be served; nothing is opened or made.
 
     Args:

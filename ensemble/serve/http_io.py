@@ -16,7 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, invalid, too_large, too_slow, unauthorized
+from alphamix.ensemble.serve.protocol.api_errors import (
+    ApiError,
+    body_timeout,
+    body_too_large,
+    internal,
+    invalid,
+    unauthorized,
+)
 from alphamix.ensemble.serve.protocol.responses import JSON, encode
 
 _JSON = "application/json"
@@ -39,14 +46,14 @@ async def read_limited(receive: Receive, limit: int, timeout_s: float) -> bytes:
                     raise ClientDisconnect
                 body += message.get("body", b"")
                 if len(body) > limit:
-                    raise too_large(limit)
+                    raise body_too_large(limit)
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:
-        raise too_slow(timeout_s) from None
+        raise body_timeout(timeout_s) from None
 
 
-class UnlessLeft:
+class CancelOnDisconnect:
     """Around work for a client: cancels it when the client leaves first, and raises `ClientDisconnect` then."""
 
     def __init__(self, receive: Receive) -> None:
@@ -90,7 +97,7 @@ async def send_events(
     """
     await send(_head(200, {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}))
     try:
-        async with UnlessLeft(receive), aclosing(events):
+        async with CancelOnDisconnect(receive), aclosing(events):
             async for data in events:
                 if data:
                     async with asyncio.timeout(patience_s):
@@ -105,7 +112,7 @@ def json_response(value: JSON, status: int = 200, headers: Mapping[str, str] | N
     return Response(encode(value), status, headers, media_type=_JSON)
 
 
-class WithKeys:
+class ApiKeyMiddleware:
     """Asks for one of some keys, except where load balancers look. No keys: nothing is asked."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:

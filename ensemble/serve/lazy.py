@@ -19,12 +19,12 @@ class LazyValue(Generic[T]):
 
     async def get(self) -> T:
         """Give it, made if need be; raises what making it does."""
-        if self._making is None or (self._making.done() and self.made is None):
+        if self._making is None or (self._making.done() and self.value is None):
             self._making = asyncio.create_task(self._make())
         return await asyncio.shield(self._making)
 
     @property
-    def made(self) -> T | None:
+    def value(self) -> T | None:
         """It, if it is there."""
         task = self._making
         is_made = task is not None and task.done() and not task.cancelled() and task.exception() is None
@@ -37,5 +37,5 @@ class LazyValue(Generic[T]):
             await asyncio.wait({task})
         if task is not self._making:  # another has taken it
             return None
-        taken, self._making = self.made, None
+        taken, self._making = self.value, None
         return taken

@@ -9,7 +9,7 @@ import uvicorn
 
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve.app import ServeOptions, create_app
-from alphamix.ensemble.serve.catalogue import load_served
+from alphamix.ensemble.serve.catalogue import load_catalogue
 
 _KEEP_ALIVE_S = 75
 _OPEN_FILES = 65536
@@ -33,7 +33,7 @@ def serve(
         EnsembleError: an experiment or a mixture is not.
     """
     _allow_many_connections()
-    with load_served(source, mixture_paths) as registry:
+    with load_catalogue(source, mixture_paths) as registry:
         registry.check()
         uvicorn.run(
             create_app(registry, options),

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, engine_failed, internal, invalid, not_opened
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, engine_failed, internal, invalid, load_failed
 from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, PolicyError, PromptError, Request
 
 CHANNEL_CAPACITY = 256
@@ -38,7 +38,7 @@ class Assigned(NamedTuple):
     request: Request
 
 
-class Call:
+class DeltaStream:
     """The choices of one client request under way: an asynchronous iterator of deltas, indexed by choice.
 
     It ends when every choice is whole and raises `ApiError` if one cannot be. Whoever holds it must `leave`.
@@ -108,10 +108,10 @@ class EngineThread:
         """When the engine was last seen to work."""
         self._open_engine = open_engine
         self._engine: Engine | None = None
-        self._line: queue.SimpleQueue[tuple[Mapping[int, Request], Call] | None] = queue.SimpleQueue()
+        self._line: queue.SimpleQueue[tuple[Mapping[int, Request], DeltaStream] | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name=f"policy-{policy}", daemon=True)
 
-    def start(self, requests: Mapping[int, Request], call: Call) -> None:
+    def start(self, requests: Mapping[int, Request], call: DeltaStream) -> None:
         """Begin to answer the requests (by choice index) into the call, after those already in line."""
         if self._worker.ident is None:
             self._worker.start()
@@ -131,7 +131,7 @@ class EngineThread:
         if self._engine is not None:
             self._engine.close()
 
-    def _answer(self, requests: Mapping[int, Request], call: Call) -> None:
+    def _answer(self, requests: Mapping[int, Request], call: DeltaStream) -> None:
         self.last_sign_s = time.monotonic()
         try:
             if not call.left:
@@ -147,7 +147,7 @@ class EngineThread:
             log.exception("the engine of policy %r broke", self.policy)
             call.fail(internal())
 
-    def _stream(self, requests: Mapping[int, Request], call: Call) -> None:
+    def _stream(self, requests: Mapping[int, Request], call: DeltaStream) -> None:
         choices = list(requests)
         unfinished = set(choices)
         deltas = self._opened().stream(list(requests.values()))
@@ -174,7 +174,7 @@ class EngineThread:
                 self._engine = self._open_engine()
             except (PolicyError, OSError) as error:
                 log.error("the policy %r could not be loaded: %s", self.policy, error)
-                raise not_opened(self.policy) from error
+                raise load_failed(self.policy) from error
         return self._engine
 
     def _failed(self, failure: EngineFailure) -> ApiError:
@@ -199,9 +199,9 @@ class EngineThreads:
         self._capacity = capacity
         self._patience_s = patience_s
 
-    def start(self, choices: Sequence[Assigned]) -> Call:
+    def start(self, choices: Sequence[Assigned]) -> DeltaStream:
         """Begin to answer; `choices[i]` becomes the deltas with index i."""
-        call = Call(len(choices), self._capacity, self._patience_s)
+        call = DeltaStream(len(choices), self._capacity, self._patience_s)
         by_policy: dict[str, dict[int, Request]] = {}
         for index, (policy, request) in enumerate(choices):
             by_policy.setdefault(policy, {})[index] = request

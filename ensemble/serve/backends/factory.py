@@ -17,21 +17,21 @@ from alphamix.ensemble.serve.backends.engine_threads import EngineThreads
 from alphamix.ensemble.serve.backends.in_process import InProcessPolicy
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyBackend
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
-from alphamix.ensemble.serve.backends.proxy import Proxy, Target, log
-from alphamix.ensemble.serve.backends.replicas import Replicas
+from alphamix.ensemble.serve.backends.proxy import Proxy, Upstream, log
+from alphamix.ensemble.serve.backends.replicas import LoadBalancer
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.lazy import LazyValue
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, in_line, not_opened
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, load_failed, queue_timeout
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.engines import EngineOptions
 from alphamix.policies.policy_file.recipes import Remote
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Engine, PolicyError
 
 
-class Served(Protocol):
+class PolicyCatalogue(Protocol):
     """What the server needs of a `policies.registry.Registry`."""
 
     @property
@@ -79,7 +79,7 @@ class _OnServer(Protocol):
     def close(self) -> None: ...
 
 
-class Started:
+class OnDemandServer:
     """A policy on a server that is started when it is first asked; relayed from then on.
 
     Where the server is found dead, the next request starts another; how often that is tried is the breaker's to say.
@@ -94,30 +94,30 @@ class Started:
         self._starting = starting
         self._open = LazyValue(self._start)
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
         """As a `Proxy`."""
-        relay, _ = await self._open.get()
+        proxy, _ = await self._open.get()
         try:
-            return await relay.whole(ask, part)
+            return await proxy.complete(request, part)
         except ApiError as error:
-            await self._drop_if_dead(relay, error)
+            await self._drop_if_dead(proxy, error)
             raise
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
         """As a `Proxy`."""
-        relay, _ = await self._open.get()
+        proxy, _ = await self._open.get()
         try:
-            async with aclosing(relay.stream(ask, part)) as batches:
+            async with aclosing(proxy.stream(request, part)) as batches:
                 async for events in batches:
                     yield events
         except ApiError as error:
-            await self._drop_if_dead(relay, error)
+            await self._drop_if_dead(proxy, error)
             raise
 
     async def describe(self) -> dict[str, Any]:
         """What the server says about the model; a server is not started for that."""
-        opened = self._open.made
-        return {} if opened is None else await opened.relay.describe()
+        opened = self._open.value
+        return {} if opened is None else await opened.proxy.describe()
 
     async def close(self) -> None:
         """Close the connections and the engine; a server that others share is its registry's to stop."""
@@ -130,31 +130,31 @@ class Started:
                 engine = await asyncio.to_thread(self._open_engine)
             except (PolicyError, OSError) as error:
                 log.error("the policy %r could not be loaded: %s", self._policy, error)
-                raise not_opened(self._policy) from error
+                raise load_failed(self._policy) from error
         assert isinstance(engine, _OnServer)
-        target = Target(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
+        target = Upstream(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
         return _Opened(Proxy(self._policy, target, self._timeouts), engine)
 
-    async def _drop_if_dead(self, relay: Proxy, error: ApiError) -> None:
-        if error.code != "connection" or await relay.describe():
+    async def _drop_if_dead(self, proxy: Proxy, error: ApiError) -> None:
+        if error.code != "connection" or await proxy.describe():
             return
-        opened = self._open.made
-        if opened is not None and opened.relay is relay:
+        opened = self._open.value
+        if opened is not None and opened.proxy is proxy:
             log.error("the server of policy %r is gone: the next request starts another", self._policy)
             await self._open.take()
             await asyncio.shield(opened.close())  # also if the client leaves now
 
 
 class _Opened(NamedTuple):
-    relay: Proxy
+    proxy: Proxy
     engine: _OnServer
 
     async def close(self) -> None:
-        await self.relay.close()
+        await self.proxy.close()
         await asyncio.to_thread(self.engine.close)
 
 
-class InTurn:
+class QueuedBackend:
     """A policy on a server that serves one policy at a time; it asks when the turn is its own.
 
     Raises 429 where others have their turns for longer than `patience_s`.
@@ -168,14 +168,14 @@ class InTurn:
         self.describe = backend.describe
         self.close = backend.close
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
         """As the backend."""
         async with self._turn():
-            return await self._backend.whole(ask, part)
+            return await self._backend.complete(request, part)
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
         """As the backend."""
-        async with self._turn(), aclosing(self._backend.stream(ask, part)) as batches:
+        async with self._turn(), aclosing(self._backend.stream(request, part)) as batches:
             async for events in batches:
                 yield events
 
@@ -186,14 +186,14 @@ class InTurn:
                 async with asyncio.timeout(self._patience_s):
                     await held.enter_async_context(self._turns.of(self._policy))
             except TimeoutError:
-                raise in_line(self._policy, self._patience_s) from None
+                raise queue_timeout(self._policy, self._patience_s) from None
             yield
 
 
 class OnItsOwn(InProcessPolicy):
     """A policy whose engine can be closed while others go on."""
 
-    def __init__(self, origin: Origin, upstreams: EngineThreads, timeouts: Timeouts) -> None:
+    def __init__(self, origin: PolicyInfo, upstreams: EngineThreads, timeouts: Timeouts) -> None:
         super().__init__(origin, upstreams, timeouts)
         self._own = upstreams
 
@@ -202,11 +202,16 @@ class OnItsOwn(InProcessPolicy):
         await self._own.close()
 
 
-class Backends:
+class BackendFactory:
     """Makes the backends of all policies. Nothing is opened before it is asked."""
 
     def __init__(
-        self, served: Served, options: EngineOptions, timeouts: Timeouts, breaker: BreakerOptions, turns: PolicyQueue
+        self,
+        served: PolicyCatalogue,
+        options: EngineOptions,
+        timeouts: Timeouts,
+        breaker: BreakerOptions,
+        turns: PolicyQueue,
     ) -> None:
         self._turns = turns
         self._loading = threading.Lock()  # loaders must not run side by side
@@ -223,27 +228,27 @@ class Backends:
         self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
         self._upstreams = EngineThreads(served.names, self._open)
 
-    def of(self, origin: Origin) -> PolicyBackend:
+    def of(self, origin: PolicyInfo) -> PolicyBackend:
         """Make the backend of a policy."""
         name, served = origin.name, self._served
         if isinstance(served, Registry):
             if (remote := served.remote(name)) is not None:
-                relays = [Proxy(name, target, self._timeouts) for target in _targets(remote)]
-                return relays[0] if len(relays) == 1 else Replicas(relays, self._breaker)
-            if _is_relayable(served):
-                return Started(name, lambda: self._open(name), self._timeouts, self._starting)
+                proxies = [Proxy(name, target, self._timeouts) for target in _targets(remote)]
+                return proxies[0] if len(proxies) == 1 else LoadBalancer(proxies, self._breaker)
+            if _is_proxied(served):
+                return OnDemandServer(name, lambda: self._open(name), self._timeouts, self._starting)
         return self._in_turn(name, InProcessPolicy(origin, self._upstreams, self._timeouts))
 
-    def at_alpha(self, origin: Origin) -> PolicyBackend:
+    def at_alpha(self, origin: PolicyInfo) -> PolicyBackend:
         """Make the backend of a policy that is not listed, to be closed by itself."""
         name, served = origin.name, self._served
-        if isinstance(served, Registry) and _is_relayable(served):
-            return Started(name, lambda: self._open(name), self._timeouts, self._starting)
+        if isinstance(served, Registry) and _is_proxied(served):
+            return OnDemandServer(name, lambda: self._open(name), self._timeouts, self._starting)
         return self._in_turn(name, OnItsOwn(origin, EngineThreads([name], self._open), self._timeouts))
 
     def _in_turn(self, name: str, backend: PolicyBackend) -> PolicyBackend:
         is_switched = isinstance(self._served, Switched) and self._served.is_switched
-        return InTurn(name, backend, self._turns, self._timeouts.first_byte_s) if is_switched else backend
+        return QueuedBackend(name, backend, self._turns, self._timeouts.first_byte_s) if is_switched else backend
 
     async def close(self) -> None:
         """Close the engines in this process when what is under way has ended."""
@@ -254,11 +259,11 @@ class Backends:
             return self._served.open(policy, self._options)
 
 
-def _is_relayable(registry: Registry) -> bool:
+def _is_proxied(registry: Registry) -> bool:
     """Whether the servers that our engine starts take requests as they stand: not if their weights are switched."""
     return registry.engine.name == "vllm" and registry.engine.serve != "switch"
 
 
-def _targets(remote: Remote) -> list[Target]:
+def _targets(remote: Remote) -> list[Upstream]:
     key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
-    return [Target(url, remote.model, key) for url in ([remote.url] if isinstance(remote.url, str) else remote.url)]
+    return [Upstream(url, remote.model, key) for url in ([remote.url] if isinstance(remote.url, str) else remote.url)]

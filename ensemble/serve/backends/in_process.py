@@ -11,9 +11,9 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from alphamix.ensemble.serve.backends.engine_threads import Assigned, Call, EngineThreads, collect, log
+from alphamix.ensemble.serve.backends.engine_threads import Assigned, DeltaStream, EngineThreads, collect, log
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
-from alphamix.ensemble.serve.protocol.api_errors import in_line, timed_out
+from alphamix.ensemble.serve.protocol.api_errors import queue_timeout, timed_out
 from alphamix.ensemble.serve.protocol.parts import Part, seed_of_choice
 from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest
 from alphamix.ensemble.serve.protocol.request_schema import ChatBody, CompletionBody, RequestBody, read_body
@@ -22,7 +22,7 @@ from alphamix.ensemble.serve.protocol.responses import (
     ClientResponse,
     CompletionDialect,
     Dialect,
-    Origin,
+    PolicyInfo,
     encode,
 )
 from alphamix.policies.types import Completion, Delta, Request
@@ -36,30 +36,30 @@ KINDS: Mapping[Path, tuple[type[RequestBody], Dialect]] = {
 class InProcessPolicy:
     """Asks one policy's engine."""
 
-    def __init__(self, origin: Origin, upstreams: EngineThreads, timeouts: Timeouts) -> None:
+    def __init__(self, origin: PolicyInfo, upstreams: EngineThreads, timeouts: Timeouts) -> None:
         self._origin = origin
         self._upstreams = upstreams
         self._timeouts = timeouts
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
         """Ask, and return the body of the answer.
 
         Raises:
             ApiError: there is none.
         """
-        _, answer, call, choices = self._start(ask, part)
+        _, answer, call, choices = self._start(request, part)
         try:
-            return encode(answer.whole(await collect(self._in_time(call), choices)))
+            return encode(answer.complete(await collect(self._in_time(call), choices)))
         finally:
             call.leave()
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
         """Ask, and yield the data of the events of the answer.
 
         Raises:
             ApiError: there is no stream, or it breaks off.
         """
-        body, answer, call, _ = self._start(ask, part)
+        body, answer, call, _ = self._start(request, part)
         opened: set[int] = set()
         whole: dict[int, Completion] = {}
         try:
@@ -82,7 +82,7 @@ class InProcessPolicy:
     async def close(self) -> None:
         """Do nothing: engines are closed all together, by whoever made them."""
 
-    async def _in_time(self, call: Call) -> AsyncGenerator[Delta]:
+    async def _in_time(self, call: DeltaStream) -> AsyncGenerator[Delta]:
         """Yield the deltas of a call, as long as none takes too long to come.
 
         Raises:
@@ -100,13 +100,13 @@ class InProcessPolicy:
                 limit_s, told = self._timeouts.idle_s, "no further token"
         except TimeoutError:
             if not call.begun and not self._upstreams.is_silent(name, limit_s):
-                raise in_line(name, limit_s) from None
+                raise queue_timeout(name, limit_s) from None
             log.error("the engine of policy %r: time-out", name)
             raise timed_out(name, f"{told} within the time-out") from None
 
-    def _start(self, ask: RawRequest, part: Part) -> tuple[RequestBody, ClientResponse, Call, int]:
-        kind, dialect = KINDS[ask.path]
-        body = read_body(kind, ask.body(self._origin.name, part))
+    def _start(self, request: RawRequest, part: Part) -> tuple[RequestBody, ClientResponse, DeltaStream, int]:
+        kind, dialect = KINDS[request.path]
+        body = read_body(kind, request.body(self._origin.name, part))
         seed = secrets.randbits(63) if body.seed is None else body.seed
         prompts = [prompt for prompt in body.prompts() for _ in range(body.n)]
         choices = [

@@ -10,21 +10,21 @@ from typing import Any, Protocol
 
 from alphamix.ensemble.serve.backends.circuit_breaker import CircuitBreaker
 from alphamix.ensemble.serve.metrics import Metrics
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, busy, out_of_service
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, at_capacity, out_of_service
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
-from alphamix.ensemble.serve.protocol.response_bytes import Marking, ResponseJson
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, ResponseReader
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
 
 class PolicyBackend(Protocol):
     """What answers for one policy. Both ways of asking raise `ApiError` where there is no answer."""
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
         """Return the body of the answer."""
         ...
 
-    def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+    def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
         """Yield the data of the events of the answer, without the last `[DONE]`."""
         ...
 
@@ -37,11 +37,11 @@ class PolicyBackend(Protocol):
         ...
 
 
-class ServedPolicy:
+class PolicyEndpoint:
     """One policy. Safe to ask from many tasks of one event loop."""
 
     def __init__(
-        self, origin: Origin, backend: PolicyBackend, breaker: CircuitBreaker, max_in_flight: int, metrics: Metrics
+        self, origin: PolicyInfo, backend: PolicyBackend, breaker: CircuitBreaker, max_in_flight: int, metrics: Metrics
     ) -> None:
         self.origin = origin
         self.breaker = breaker
@@ -63,25 +63,25 @@ class ServedPolicy:
         """Leave the metrics: whoever closes it before the others says so first."""
         self._metrics.unwatch(self.origin.name)
 
-    async def whole(self, ask: RawRequest, part: Part) -> ResponseJson:
+    async def complete(self, request: RawRequest, part: Part) -> ResponseJson:
         """Answer a part of a request.
 
         Raises:
             ApiError: it cannot.
         """
         with self._admitted():
-            data = await self._backend.whole(ask, part)
-            return Marking(self.origin, part, ask.n, ask.num_prompts).whole(data)
+            data = await self._backend.complete(request, part)
+            return ResponseReader(self.origin, part, request.n, request.num_prompts).complete(data)
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[ResponseJson]]:
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[ResponseJson]]:
         """Answer a part of a request, chunk by chunk; never ends before each choice is whole.
 
         Raises:
             ApiError: it cannot, or breaks off.
         """
-        marking = Marking(self.origin, part, ask.n, ask.num_prompts)
+        marking = ResponseReader(self.origin, part, request.n, request.num_prompts)
         with self._admitted():
-            async with aclosing(self._backend.stream(ask, part)) as events:
+            async with aclosing(self._backend.stream(request, part)) as events:
                 async for batch in events:
                     yield [marking.chunk(data) for data in batch]
             marking.end()
@@ -90,19 +90,19 @@ class ServedPolicy:
     def _admitted(self) -> Generator[None]:
         name = self.origin.name
         if self._in_flight >= self._max_in_flight:
-            raise busy(name, self._max_in_flight)
+            raise at_capacity(name, self._max_in_flight)
         if not self.breaker.enter():
             raise out_of_service(name, self.breaker.retry_after_s)
         self._in_flight += 1
         try:
             yield
         except ApiError as error:
-            if error.is_fault:
+            if error.is_server_error:
                 self.breaker.fail()
             else:
                 self.breaker.succeed()
             # What is wrong with a request is told in words of the upstream: no label of a metric.
-            self._outcomes[error.code if error.is_mendable and error.code else "rejected"] += 1
+            self._outcomes[error.code if error.is_retryable and error.code else "rejected"] += 1
             raise
         except Exception:
             self.breaker.fail()

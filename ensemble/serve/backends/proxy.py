@@ -18,7 +18,7 @@ import msgspec
 from yarl import URL
 
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, broken, invalid, not_reached, rate_limited, timed_out
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, broken, invalid, rate_limited, timed_out, unreachable
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest
 from alphamix.policies.engines.openai.server_answers import event_data
@@ -41,7 +41,7 @@ log = logging.getLogger("alphamix.serve")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Upstream:
     """Where a policy is served, and under which name."""
 
     url: str
@@ -55,7 +55,7 @@ class Target:
 class Proxy:
     """Asks one upstream. A connection that breaks before the first byte is tried once more."""
 
-    def __init__(self, policy: str, target: Target, timeouts: Timeouts) -> None:
+    def __init__(self, policy: str, target: Upstream, timeouts: Timeouts) -> None:
         self._policy = policy
         self._target = target
         self._timeouts = timeouts
@@ -68,28 +68,28 @@ class Proxy:
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
         """Ask, and return the body of the answer.
 
         Raises:
             ApiError: there is none.
         """
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
-        response = await self._post(ask.path, self._body(ask, part), deadline)
+        response = await self._post(request.path, self._body(request, part), deadline)
         try:
             pieces = [piece async for piece in self._pieces(response, deadline, LONGEST_ANSWER)]
         finally:
             response.close()
         return b"".join(pieces)
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
         """Ask, and yield the data of the events of the answer, those at a time that came at a time.
 
         Raises:
             ApiError: there is no stream, or it breaks off.
         """
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
-        response = await self._post(ask.path, self._body(ask, part), deadline)
+        response = await self._post(request.path, self._body(request, part), deadline)
         try:
             if response.content_type != "text/event-stream":
                 raise self._failed("malformed", f"a stream of the type {response.content_type!r}")
@@ -128,8 +128,8 @@ class Proxy:
         if self._session is not None:
             await self._session.close()
 
-    def _body(self, ask: RawRequest, part: Part) -> bytes:
-        return ask.body(self._target.model, part, self._target.extra)
+    def _body(self, request: RawRequest, part: Part) -> bytes:
+        return request.body(self._target.model, part, self._target.extra)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._is_closed:
@@ -256,4 +256,4 @@ class Proxy:
 
     def _not_reached(self, error: Exception) -> ApiError:
         log.error("the policy %r at %s is not reached: %r", self._policy, self._target.url, error)
-        return not_reached(self._policy)
+        return unreachable(self._policy)

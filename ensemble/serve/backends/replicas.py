@@ -17,50 +17,50 @@ from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
 
 
-class Replicas:
+class LoadBalancer:
     """Shares the requests for one policy between its servers."""
 
-    def __init__(self, relays: Sequence[Proxy], options: BreakerOptions) -> None:
-        self._servers = [_Server(relay, CircuitBreaker(options, time.monotonic)) for relay in relays]
+    def __init__(self, proxies: Sequence[Proxy], options: BreakerOptions) -> None:
+        self._servers = [_Server(proxy, CircuitBreaker(options, time.monotonic)) for proxy in proxies]
         self._turn = 0
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
         """As a `Proxy`; raises what the last server said, if all fail."""
         *first, last = self._in_turn()
         for server in first:
             try:
                 with server.asked():
-                    return await server.relay.whole(ask, part)
+                    return await server.proxy.complete(request, part)
             except ApiError as error:
-                if not error.is_mendable:
+                if not error.is_retryable:
                     raise
         with last.asked():
-            return await last.relay.whole(ask, part)
+            return await last.proxy.complete(request, part)
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
         """As a `Proxy`; the next server is asked only while nothing has come."""
         servers = self._in_turn()
         for server in servers:
             has_begun = False
             try:
                 with server.asked():
-                    async with aclosing(server.relay.stream(ask, part)) as batches:
+                    async with aclosing(server.proxy.stream(request, part)) as batches:
                         async for events in batches:
                             has_begun = True
                             yield events
                 return
             except ApiError as error:
-                if has_begun or not error.is_mendable or server is servers[-1]:
+                if has_begun or not error.is_retryable or server is servers[-1]:
                     raise
 
     async def describe(self) -> dict[str, Any]:
         """What the first server that says anything says about the model."""
-        told = await asyncio.gather(*(server.relay.describe() for server in self._servers))
+        told = await asyncio.gather(*(server.proxy.describe() for server in self._servers))
         return next((one for one in told if one), {})
 
     async def close(self) -> None:
         """Close the connections to all servers."""
-        await asyncio.gather(*(server.relay.close() for server in self._servers))
+        await asyncio.gather(*(server.proxy.close() for server in self._servers))
 
     def _in_turn(self) -> list["_Server"]:
         """Order the servers that may be asked: least under way first, in turn where that is equal."""
@@ -72,8 +72,8 @@ class Replicas:
 
 
 class _Server:
-    def __init__(self, relay: Proxy, breaker: CircuitBreaker) -> None:
-        self.relay = relay
+    def __init__(self, proxy: Proxy, breaker: CircuitBreaker) -> None:
+        self.proxy = proxy
         self.breaker = breaker
         self.in_flight = 0
 
@@ -85,7 +85,7 @@ class _Server:
         try:
             yield
         except ApiError as error:
-            if error.is_fault:
+            if error.is_server_error:
                 self.breaker.fail()
             else:
                 self.breaker.succeed()

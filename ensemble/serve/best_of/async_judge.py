@@ -54,7 +54,7 @@ class AsyncJudge:
 
     def forget(self, problem: Problem) -> None:
         """Drop what is kept of a problem whose request is answered."""
-        if (made := self._judge.made) is not None:
+        if (made := self._judge.value) is not None:
             made.forget(problem)
 
     async def close(self) -> None:

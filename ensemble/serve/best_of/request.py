@@ -60,7 +60,7 @@ class _Body(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class BestOf:
+class BestOfRequest:
     """What is wanted."""
 
     budget: int
@@ -69,16 +69,16 @@ class BestOf:
     """The tests and how they are run; where votes decide, outputs are empty."""
 
 
-def read_best_of(ask: RawRequest, limits: BestOfLimits) -> tuple[RawRequest, BestOf | None]:
+def read_best_of(request: RawRequest, limits: BestOfLimits) -> tuple[RawRequest, BestOfRequest | None]:
     """Split a request in what policies are asked, and what is to be done with their answers.
 
     Raises:
         ApiError: 400; `param` names what is wrong.
     """
-    raw = ask.fields.get("ensemble")
+    raw = request.fields.get("ensemble")
     if raw is None:
-        return ask, None
-    asked = replace(ask, fields={key: value for key, value in ask.fields.items() if key != "ensemble"})
+        return request, None
+    asked = replace(request, fields={key: value for key, value in request.fields.items() if key != "ensemble"})
     if raw == NULL:
         return asked, None
     if len(bytes(raw)) > limits.bytes:
@@ -89,11 +89,11 @@ def read_best_of(ask: RawRequest, limits: BestOfLimits) -> tuple[RawRequest, Bes
         raise _refusal(error) from None
     except ValueError as error:
         raise _wrong("", str(error)) from None
-    _check_bounds(ask, body, limits)
-    return asked, BestOf(body.budget, body.select, _problem(body))
+    _check_bounds(request, body, limits)
+    return asked, BestOfRequest(body.budget, body.select, _problem(body))
 
 
-def _check_bounds(ask: RawRequest, body: _Body, limits: BestOfLimits) -> None:
+def _check_bounds(request: RawRequest, body: _Body, limits: BestOfLimits) -> None:
     bounds: tuple[tuple[str, float, float], ...] = (
         ("budget", body.budget, limits.budget),
         ("tests", len(body.tests), limits.tests),
@@ -108,10 +108,10 @@ def _check_bounds(ask: RawRequest, body: _Body, limits: BestOfLimits) -> None:
     if total_s > limits.total_s:
         what = f"{body.budget} programs × {len(body.tests)} tests × {test_s:g} s are {total_s:g} s"
         raise _wrong("tests", f"{what}, and {limits.total_s:g} s is the most; send fewer, or a lower budget")
-    if ask.num_prompts != 1:
-        raise invalid(f"best-of takes one prompt at a time (got {ask.num_prompts})", param="prompt")
-    if ask.n > body.budget:
-        raise invalid(f"n = {ask.n} of a budget of {body.budget}: send n ≤ ensemble.budget", param="n")
+    if request.num_prompts != 1:
+        raise invalid(f"best-of takes one prompt at a time (got {request.num_prompts})", param="prompt")
+    if request.n > body.budget:
+        raise invalid(f"n = {request.n} of a budget of {body.budget}: send n ≤ ensemble.budget", param="n")
 
 
 def _problem(body: _Body) -> Problem:

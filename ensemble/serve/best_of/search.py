@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
-from alphamix.ensemble.serve.best_of.request import BestOf
+from alphamix.ensemble.serve.best_of.request import BestOfRequest
 from alphamix.ensemble.serve.best_of.selection import (
     VOTES,
     Answers,
@@ -23,10 +23,10 @@ from alphamix.ensemble.serve.best_of.selection import (
     ranked_by_votes,
     tied_for,
 )
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, judge_failed, too_long
-from alphamix.ensemble.serve.protocol.parts import Part, parts_of
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, judge_failed, search_timeout
+from alphamix.ensemble.serve.protocol.parts import Part, group_draws
 from alphamix.ensemble.serve.protocol.raw_request import Fields, RawRequest
-from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, summed
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.programs.extract import extract_program
@@ -64,17 +64,17 @@ class Draw:
         return 0 if self.judgement is None else self.judgement.tests_passed
 
 
-class Search:
+class BestOfSearch:
     """Draws, judges and ranks. To be closed by whoever made it."""
 
     def __init__(
-        self, dispatcher: Dispatcher, judging: AsyncJudge, ask: RawRequest, wanted: BestOf, places: int
+        self, dispatcher: Dispatcher, judging: AsyncJudge, request: RawRequest, best_of: BestOfRequest, places: int
     ) -> None:
         self._dispatcher = dispatcher
         self._judging = judging
-        self._ask = ask
-        self._wanted = wanted
-        self._num_tests = len(wanted.problem.tests)
+        self._request = request
+        self._best_of = best_of
+        self._num_tests = len(best_of.problem.tests)
         self._places = places
         self.draws: dict[int, Draw] = {}
         """By their place in the budget."""
@@ -88,7 +88,7 @@ class Search:
         self._num_asked = 0
         self._num_failed = 0
         self._errors: list[ApiError] = []
-        self._examinations: dict[tuple[Program | None, bool], asyncio.Task[Judgement]] = {}
+        self._judgements: dict[tuple[Program | None, bool], asyncio.Task[Judgement]] = {}
 
     async def run(self, timeout_s: float) -> None:
         """Draw and judge until the best is known, or time is out; then the best of what there is counts.
@@ -99,27 +99,27 @@ class Search:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._draw()
-                if self._wanted.select == "tests" and self.stopped == "budget":
+                if self._best_of.select == "tests" and self.stopped == "budget":
                     await self._run_tied()
         except TimeoutError:
             self.stopped = "deadline"
         if not any(draw.is_judged for draw in self.draws.values()):
             if self.stopped == "deadline":
-                raise too_long(timeout_s)
+                raise search_timeout(timeout_s)
             raise judge_failed() if self.draws else self._errors[0]
         await self._count_votes()
 
     async def aclose(self) -> None:
         """Cancel what still waits. Safe to call twice."""
-        for examination in self._examinations.values():
+        for examination in self._judgements.values():
             examination.cancel()
-        await asyncio.gather(*self._examinations.values(), return_exceptions=True)
+        await asyncio.gather(*self._judgements.values(), return_exceptions=True)
 
     def winners(self) -> list[int]:
         """Places of the best, the best first; those of which nothing is known come behind all others."""
         judged, unknown = self._judged(), [place for place, draw in sorted(self.draws.items()) if not draw.is_judged]
         votes = [self._votes.get(place, 0) for place in judged]
-        if self._wanted.select == "tests":
+        if self._best_of.select == "tests":
             ranking = ranked_by_tests([self.draws[place].tests_passed for place in judged], votes)
         else:
             ranking = ranked_by_votes([self._answers(place) for place in judged], votes)
@@ -131,14 +131,14 @@ class Search:
             "drawn": len(self.draws),
             "failed": self._num_failed,
             "cancelled": self._num_asked - len(self.draws) - self._num_failed,
-            "spared": self._wanted.budget - self._num_asked,
+            "spared": self._best_of.budget - self._num_asked,
         }
 
     def as_json(self, winners: Sequence[int]) -> dict[str, Any]:
         """Give the `ensemble` object of the answer."""
         return {
-            "select": self._wanted.select,
-            "budget": self._wanted.budget,
+            "select": self._best_of.select,
+            "budget": self._best_of.budget,
             **self.states(),
             "judged": len(self._judged()),
             "stopped": self.stopped,
@@ -147,12 +147,12 @@ class Search:
         }
 
     async def _draw(self) -> None:
-        policies = self._dispatcher.deal(self._ask.model, self._wanted.budget)
+        policies = self._dispatcher.assign_draws(self._request.model, self._best_of.budget)
         for first, last in self._waves():
             self._num_asked = last
             try:
                 async with asyncio.TaskGroup() as group:
-                    for part in parts_of(policies[first:last], first):
+                    for part in group_draws(policies[first:last], first):
                         group.create_task(self._ask_for(part, group))
             except ExceptionGroup as errors:
                 if errors.subgroup(_EnoughError) is None:
@@ -161,17 +161,17 @@ class Search:
                 return
 
     def _waves(self) -> Iterator[tuple[int, int]]:
-        budget = self._wanted.budget
-        first, last = 0, max(FIRST_WAVE, self._places) if self._wanted.select == "tests" else budget
+        budget = self._best_of.budget
+        first, last = 0, max(FIRST_WAVE, self._places) if self._best_of.select == "tests" else budget
         while first < budget:
             yield first, min(last, budget)
             first, last = min(last, budget), 2 * last
 
     async def _ask_for(self, part: Part, group: asyncio.TaskGroup) -> None:
         try:
-            answered = await self._dispatcher.draw(self._ask, part)
+            answered = await self._dispatcher.complete_part(self._request, part)
         except ApiError as error:
-            if not error.is_mendable:  # the request is wrong, whoever is asked
+            if not error.is_retryable:  # the request is wrong, whoever is asked
                 raise
             self._errors.append(error)
             self._num_failed += part.n
@@ -184,7 +184,7 @@ class Search:
 
     async def _judge(self, draw: Draw) -> None:
         draw.program = await asyncio.to_thread(extract_program, _text(draw.choice))
-        is_vote = self._wanted.select != "tests"
+        is_vote = self._best_of.select != "tests"
         draw.judgement = await self._examined(draw.program, is_run=is_vote)
         passing = [other for other in self.draws.values() if other.judgement and other.judgement.verdict is Verdict.AC]
         if not is_vote and len(passing) >= self._places:
@@ -192,14 +192,14 @@ class Search:
 
     async def _examined(self, program: Program | None, *, is_run: bool) -> Judgement:
         """Judge a program, or run it; equal ones once."""
-        if (program, is_run) not in self._examinations:
-            self._examinations[program, is_run] = asyncio.create_task(self._examine(program, is_run=is_run))
-        return await asyncio.shield(self._examinations[program, is_run])
+        if (program, is_run) not in self._judgements:
+            self._judgements[program, is_run] = asyncio.create_task(self._examine(program, is_run=is_run))
+        return await asyncio.shield(self._judgements[program, is_run])
 
     async def _examine(self, program: Program | None, *, is_run: bool) -> Judgement:
         examine = self._judging.run if is_run else self._judging.judge
         async with self._lane:
-            return await examine(self._wanted.problem, program)
+            return await examine(self._best_of.problem, program)
 
     async def _run_tied(self) -> None:
         """Run the programs between which tests do not decide, so that their answers can."""
@@ -211,13 +211,13 @@ class Search:
             draw.answers = run.answers
 
     async def _count_votes(self) -> None:
-        select = self._wanted.select
+        select = self._best_of.select
         places = self._judged()
         if select == "tests":
             places = [place for place in places if self.draws[place].answers is not None]
         count = agreement if select == "tests" else VOTES[select]
         answers = [self._answers(place) for place in places]
-        votes = await asyncio.to_thread(count, answers, sameness(self._wanted.problem))
+        votes = await asyncio.to_thread(count, answers, sameness(self._best_of.problem))
         self._votes = dict(zip(places, votes, strict=True))
 
     def _judged(self) -> list[int]:
@@ -232,7 +232,7 @@ class Search:
         cost: dict[str, dict[str, int | None]] = {}
         for policy in dict.fromkeys(name for name, _ in self.bodies):
             bodies = [body for name, body in self.bodies if name == policy]
-            usage = summed([body.usage for body in bodies]) or {}
+            usage = sum_usage([body.usage for body in bodies]) or {}
             cost[policy] = {
                 "calls": len(bodies),
                 "choices": sum(len(body.choices) for body in bodies),
@@ -246,9 +246,9 @@ class Search:
         draw = self.draws[place]
         verdict = draw.judgement.verdict.value if draw.judgement is not None else None
         told = {"index": index, "draw": place, "policy": self._dispatcher.policies[draw.policy].origin.as_json()}
-        if self._wanted.select == "tests":
+        if self._best_of.select == "tests":
             return {**told, "verdict": verdict, "tests_passed": draw.tests_passed, "num_tests": self._num_tests}
-        most = max(0, len(self._votes) - 1) * (self._num_tests if self._wanted.select == "agreement" else 1)
+        most = max(0, len(self._votes) - 1) * (self._num_tests if self._best_of.select == "agreement" else 1)
         failed = None if verdict == Verdict.AC else verdict
         return {**told, "failed": failed, "votes": self._votes.get(place, 0), "most_votes": most}
 

@@ -16,13 +16,13 @@ import msgspec
 from msgspec import Raw
 
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
-from alphamix.ensemble.serve.best_of.request import BestOf, BestOfLimits
-from alphamix.ensemble.serve.best_of.search import Search
+from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest
+from alphamix.ensemble.serve.best_of.search import BestOfSearch
 from alphamix.ensemble.serve.metrics import Metrics
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, too_many
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, too_many_searches
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, RawRequest, encode
-from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, summed
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, event
 
 KEEP_ALIVE_S = 10.0
@@ -31,7 +31,7 @@ KEEP_ALIVE_S = 10.0
 log = logging.getLogger("alphamix.serve")
 
 
-class Searches:
+class BestOfService:
     """Answers best-of requests, a bounded number at once."""
 
     def __init__(
@@ -44,22 +44,22 @@ class Searches:
         self._timeout_s = timeout_s
         self._under_way = 0
 
-    async def whole(self, ask: RawRequest, wanted: BestOf) -> tuple[bytes, dict[str, str]]:
+    async def complete(self, request: RawRequest, best_of: BestOfRequest) -> tuple[bytes, dict[str, str]]:
         """Return the body of the answer, and the headers that name its origin.
 
         Raises:
             ApiError: there is no choice to answer with, or programs cannot be judged here.
         """
-        body, headers = await self._answer(ask, wanted)
+        body, headers = await self._answer(request, best_of)
         return body.as_bytes(), headers
 
-    async def begin(self, ask: RawRequest, wanted: BestOf) -> AsyncGenerator[bytes]:
+    async def start_stream(self, request: RawRequest, best_of: BestOfRequest) -> AsyncGenerator[bytes]:
         """Wait for the answer, at most until the first comment is due; return the events, to be closed by the caller.
 
         Raises:
             ApiError: as `whole`, where it is known that soon; later it is an event.
         """
-        events = self._events(ask, asyncio.create_task(self._answer(ask, wanted)))
+        events = self._events(request, asyncio.create_task(self._answer(request, best_of)))
         try:
             await anext(events)
         except BaseException:
@@ -68,7 +68,7 @@ class Searches:
         return events
 
     async def _events(
-        self, ask: RawRequest, answer: asyncio.Task[tuple[ResponseJson, dict[str, str]]]
+        self, request: RawRequest, answer: asyncio.Task[tuple[ResponseJson, dict[str, str]]]
     ) -> AsyncGenerator[bytes]:
         """Yield nothing, then comments until the winner is known, then the winner."""
         try:
@@ -81,7 +81,7 @@ class Searches:
                 await asyncio.wait({answer}, timeout=KEEP_ALIVE_S)
             try:
                 body, _ = answer.result()
-                events = b"".join(event(encode(chunk)) for chunk in chunks_of(body, ask.include_usage))
+                events = b"".join(event(encode(chunk)) for chunk in chunks_of(body, request.include_usage))
             except ApiError as error:
                 yield event(encode(error.as_json()))
                 return
@@ -94,42 +94,44 @@ class Searches:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
 
-    async def _answer(self, ask: RawRequest, wanted: BestOf) -> tuple[ResponseJson, dict[str, str]]:
+    async def _answer(self, request: RawRequest, best_of: BestOfRequest) -> tuple[ResponseJson, dict[str, str]]:
         if self._under_way >= self._limits.requests:
-            raise too_many(self._limits.requests)
+            raise too_many_searches(self._limits.requests)
         self._under_way += 1
         try:
             await self._judging.check()
             async with aclosing(
-                Search(self._dispatcher, self._judging, draws_of(ask, wanted), wanted, ask.n)
+                BestOfSearch(self._dispatcher, self._judging, draws_of(request, best_of), best_of, request.n)
             ) as search:
                 await search.run(self._timeout_s)
-                return self._written(ask, wanted, search)
+                return self._written(request, best_of, search)
         finally:
             self._under_way -= 1
-            self._judging.forget(wanted.problem)
+            self._judging.forget(best_of.problem)
 
-    def _written(self, ask: RawRequest, wanted: BestOf, search: Search) -> tuple[ResponseJson, dict[str, str]]:
+    def _written(
+        self, request: RawRequest, best_of: BestOfRequest, search: BestOfSearch
+    ) -> tuple[ResponseJson, dict[str, str]]:
         """Write down the answer, and count what it took."""
-        self._metrics.best_of[wanted.select, search.stopped] += 1
+        self._metrics.best_of[best_of.select, search.stopped] += 1
         for state, count in search.states().items():
-            self._metrics.draws[wanted.select, state] += count
+            self._metrics.draws[best_of.select, state] += count
         winners = search.winners()
         first = search.draws[winners[0]]
         choices: list[tuple[int, Fields]] = []
         for index, winner in enumerate(winners):
             choices.append((index, {**search.draws[winner].choice, "index": Raw(b"%d" % index)}))
-        usage = summed([body.usage for _, body in search.bodies])
+        usage = sum_usage([body.usage for _, body in search.bodies])
         told = Raw(encode(search.as_json(winners)))
-        fields = {**first.body.fields, **self._dispatcher.head(ask), "usage": Raw(encode(usage)), "ensemble": told}
+        fields = {**first.body.fields, **self._dispatcher.head(request), "usage": Raw(encode(usage)), "ensemble": told}
         parts = [Part(search.draws[winner].policy, index, 1) for index, winner in enumerate(winners)]
         return ResponseJson(fields, choices), self._dispatcher.headers(parts)
 
 
-def draws_of(ask: RawRequest, wanted: BestOf) -> RawRequest:
+def draws_of(request: RawRequest, best_of: BestOfRequest) -> RawRequest:
     """Make the request whose choices are the draws."""
-    fields = {key: value for key, value in ask.fields.items() if key not in ("stream", "stream_options")}
-    return replace(ask, fields={**fields, "n": Raw(b"%d" % wanted.budget)}, n=wanted.budget, stream=False)
+    fields = {key: value for key, value in request.fields.items() if key not in ("stream", "stream_options")}
+    return replace(request, fields={**fields, "n": Raw(b"%d" % best_of.budget)}, n=best_of.budget, stream=False)
 
 
 def chunks_of(body: ResponseJson, include_usage: bool) -> list[Fields]:

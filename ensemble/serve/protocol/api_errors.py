@@ -39,14 +39,14 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
     @property
-    def is_fault(self) -> bool:
+    def is_server_error(self) -> bool:
         """Whether whoever was asked has failed, not the request."""
         return self.status >= 500
 
     @property
-    def is_mendable(self) -> bool:
+    def is_retryable(self) -> bool:
         """Whether another policy may answer the same request."""
-        return self.is_fault or self.status == 429
+        return self.is_server_error or self.status == 429
 
     @property
     def headers(self) -> dict[str, str]:
@@ -70,13 +70,13 @@ def unknown_model(model: str, served: Iterable[str]) -> ApiError:
     return ApiError(404, message, kind="invalid_request_error", param="model", code="model_not_found")
 
 
-def too_large(limit: int) -> ApiError:
+def body_too_large(limit: int) -> ApiError:
     """413: the body is not read to its end."""
     message = f"the request body is larger than {limit} bytes; send less at once"
     return ApiError(413, message, kind="invalid_request_error", code="request_too_large")
 
 
-def too_slow(timeout_s: float) -> ApiError:
+def body_timeout(timeout_s: float) -> ApiError:
     """408: the body does not come."""
     message = f"the request body did not come within {timeout_s:g} s: send it at once"
     return ApiError(408, message, kind="invalid_request_error", code="request_timeout")
@@ -97,7 +97,7 @@ def engine_failed(policy: str, failure: EngineFailure) -> ApiError:
     return ApiError(502, message, kind="server_error", code=failure.cause)
 
 
-def not_opened(policy: str) -> ApiError:
+def load_failed(policy: str) -> ApiError:
     """503: a policy that is listed cannot be loaded."""
     message = f"the policy {policy!r} could not be loaded; the server's log says why"
     return ApiError(503, message, kind="server_error", code="policy_unavailable")
@@ -109,13 +109,13 @@ def unauthorized() -> ApiError:
     return ApiError(401, message, kind="authentication_error", code="invalid_api_key")
 
 
-def busy(policy: str, limit: int) -> ApiError:
+def at_capacity(policy: str, limit: int) -> ApiError:
     """429: no more requests are taken for a policy."""
     message = f"the policy {policy!r} has {limit} requests under way, its limit: try again later"
     return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=1)
 
 
-def in_line(policy: str, waited_s: float) -> ApiError:
+def queue_timeout(policy: str, waited_s: float) -> ApiError:
     """429: an engine works, but has had others to answer for too long."""
     message = f"the policy {policy!r} has had others to answer for {waited_s:g} s: try again later"
     return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=10)
@@ -145,13 +145,13 @@ def broken(policy: str, cause: str) -> ApiError:
     return ApiError(502, message, kind="server_error", code=cause)
 
 
-def not_reached(policy: str) -> ApiError:
+def unreachable(policy: str) -> ApiError:
     """503: the server of a policy does not answer at all."""
     message = f"the policy {policy!r} is not reachable now (connection); try again later"
     return ApiError(503, message, kind="server_error", code="connection")
 
 
-def too_many(limit: int) -> ApiError:
+def too_many_searches(limit: int) -> ApiError:
     """429: no more best-of requests are taken."""
     message = f"{limit} best-of requests are under way, the limit of this server: try again later"
     return ApiError(429, message, kind="rate_limit_error", code="rate_limit", retry_after_s=1)
@@ -163,7 +163,7 @@ def too_many_alphas(policy: str, reason: str, others: Iterable[str]) -> ApiError
     return ApiError(429, message, kind="rate_limit_error", param="model", code="rate_limit", retry_after_s=10)
 
 
-def too_long(timeout_s: float) -> ApiError:
+def search_timeout(timeout_s: float) -> ApiError:
     """504: time was out before any choice was drawn and judged."""
     message = (
         f"no choice was drawn and judged in {timeout_s:g} s: ask for a smaller budget, fewer tests or fewer tokens"

@@ -13,13 +13,13 @@ class Part(NamedTuple):
     first: int
     n: int
 
-    def place(self, index: int, choices_per_prompt: int) -> int:
+    def client_index(self, index: int, choices_per_prompt: int) -> int:
         """Give the index in the client's answer of choice `index` of this part, over all prompts."""
         prompt, choice = divmod(index, self.n)
         return prompt * choices_per_prompt + self.first + choice
 
 
-def parts_of(policies: Sequence[str], first: int) -> list[Part]:
+def group_draws(policies: Sequence[str], first: int) -> list[Part]:
     """Gather draws, of which the first has the index `first`, in one part for each policy."""
     parts: list[Part] = []
     for policy, count in Counter(policies).items():

@@ -71,7 +71,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Turn(BaseModel):
+class ChatMessage(BaseModel):
     """One message of a chat."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -115,7 +115,7 @@ class RequestBody(BaseModel):
 class ChatBody(RequestBody):
     """A body of `/v1/chat/completions`."""
 
-    messages: Annotated[list[Turn], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: TokenLimit | None = None
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from msgspec import Raw
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, encode, read_object
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
 _read_choices = msgspec.json.Decoder(list[Fields]).decode
 _read_usage = msgspec.json.Decoder(dict[str, Any]).decode
@@ -42,15 +42,15 @@ class ResponseJson:
         return encode({**self.fields, "choices": [choice for _, choice in self.choices]})
 
 
-class Marking:
+class ResponseReader:
     """Marks the choices of one part: the policy that they come from, and their place."""
 
-    def __init__(self, origin: Origin, part: Part, choices_per_prompt: int, num_prompts: int) -> None:
+    def __init__(self, origin: PolicyInfo, part: Part, choices_per_prompt: int, num_prompts: int) -> None:
         self._policy = Raw(encode(origin.as_json()))
-        self._places = [part.place(index, choices_per_prompt) for index in range(part.n * num_prompts)]
+        self._places = [part.client_index(index, choices_per_prompt) for index in range(part.n * num_prompts)]
         self._unfinished = set(self._places)
 
-    def whole(self, data: bytes) -> ResponseJson:
+    def complete(self, data: bytes) -> ResponseJson:
         """Read a whole answer.
 
         Raises:
@@ -106,14 +106,14 @@ class Marking:
         return place, choice
 
 
-def merged(bodies: Sequence[ResponseJson]) -> ResponseJson:
+def merge_responses(bodies: Sequence[ResponseJson]) -> ResponseJson:
     """Make one answer of those of several parts: all choices in order, usage summed, all else as the first says."""
     choices = sorted((choice for body in bodies for choice in body.choices), key=lambda choice: choice[0])
-    usage = Raw(encode(summed([body.usage for body in bodies])))
+    usage = Raw(encode(sum_usage([body.usage for body in bodies])))
     return ResponseJson({**bodies[0].fields, "usage": usage}, choices)
 
 
-def summed(usages: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def sum_usage(usages: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """Sum what was spent, in detail; None if one does not tell: a part of the sum is no sum."""
     total: dict[str, Any] = {}
     for usage in usages:
@@ -126,7 +126,7 @@ def summed(usages: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
 
 def _sum(one: Any, other: Any) -> Any:
     if isinstance(one, dict) and isinstance(other, dict):
-        return summed([cast("dict[str, Any]", one), cast("dict[str, Any]", other)])
+        return sum_usage([cast("dict[str, Any]", one), cast("dict[str, Any]", other)])
     if isinstance(one, int | float) and isinstance(other, int | float):
         return one + other
     return other if one is None else one

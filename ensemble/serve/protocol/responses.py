@@ -14,7 +14,7 @@ from alphamix.policies.types import Completion, Delta
 JSON = dict[str, Any]
 
 
-class Origin(NamedTuple):
+class PolicyInfo(NamedTuple):
     """The policy that a choice came from."""
 
     name: str
@@ -34,7 +34,7 @@ class Dialect(Protocol):
     opening: ClassVar[JSON | None]
     """What the first chunk of each choice holds, where there is one before the text."""
 
-    def whole(self, text: str) -> JSON:
+    def complete(self, text: str) -> JSON:
         """Give the text of a choice that is finished."""
         ...
 
@@ -51,7 +51,7 @@ class ChatDialect:
     id_prefix = "chatcmpl-"
     opening: ClassVar[JSON | None] = {"delta": {"role": "assistant", "content": ""}}
 
-    def whole(self, text: str) -> JSON:
+    def complete(self, text: str) -> JSON:
         """Give the assistant's message."""
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
@@ -68,7 +68,7 @@ class CompletionDialect:
     id_prefix = "cmpl-"
     opening: ClassVar[JSON | None] = None
 
-    def whole(self, text: str) -> JSON:
+    def complete(self, text: str) -> JSON:
         """Give the continuation."""
         return {"text": text}
 
@@ -86,14 +86,14 @@ class ClientResponse:
     created: int
     """Unix seconds."""
     model: str
-    origins: Sequence[Origin]
+    origins: Sequence[PolicyInfo]
     """One per choice."""
     choices_per_prompt: int
 
-    def whole(self, completions: Sequence[Completion]) -> JSON:
+    def complete(self, completions: Sequence[Completion]) -> JSON:
         """Give the object of an answer that is not streamed."""
         choices = [
-            self._choice(index, self.dialect.whole(completion.text), completion.finish_reason)
+            self._choice(index, self.dialect.complete(completion.text), completion.finish_reason)
             for index, completion in enumerate(completions)
         ]
         return {**self._head(self.dialect.kind), "choices": choices, "usage": self.usage(completions)}

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
-from alphamix.ensemble.serve.backends.policy_endpoint import ServedPolicy
+from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, too_many_alphas, unknown_model
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.policy_file.recipes import alpha_label
 
 _NAME = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+-]?[0-9]{1,3}(\.[0-9]{1,17})?)")
@@ -41,7 +41,7 @@ class AlphaLimits:
 
 
 @runtime_checkable
-class Extensible(Protocol):
+class SweepCatalogue(Protocol):
     """What a `policies.registry.Registry` has for this."""
 
     @property
@@ -58,15 +58,15 @@ class Extensible(Protocol):
         ...
 
 
-class Alphas:
+class AlphaPolicyCache:
     """Opens policies by name, and lets them go. Belongs to one event loop."""
 
     def __init__(
         self,
-        sweeps: Extensible | None,
+        sweeps: SweepCatalogue | None,
         listed: Mapping[str, object],
-        policies: MutableMapping[str, ServedPolicy],
-        open_policy: Callable[[Origin], ServedPolicy],
+        policies: MutableMapping[str, PolicyEndpoint],
+        open_policy: Callable[[PolicyInfo], PolicyEndpoint],
         limits: AlphaLimits,
     ) -> None:
         """Serve what is `listed`; add what is opened to `policies`, and take it out again."""
@@ -82,26 +82,26 @@ class Alphas:
         self._closing: set[asyncio.Task[Any]] = set()
 
     @contextmanager
-    def resolved(self, ask: RawRequest) -> Generator[RawRequest]:
+    def resolved(self, request: RawRequest) -> Generator[RawRequest]:
         """Give a request the name of a policy that is there as long as the context lasts.
 
         Raises:
             ApiError: 404, there is no such policy, with what there is; 429, there is no room for one more.
         """
-        if ask.model in self._listed:
-            yield ask
+        if request.model in self._listed:
+            yield request
             return
-        name, origin = self.find(ask.model)
+        name, origin = self.find(request.model)
         if origin is None:
-            yield replace(ask, model=name)
+            yield replace(request, model=name)
             return
         self._hold(origin)
         try:
-            yield replace(ask, model=name)
+            yield replace(request, model=name)
         finally:
             self._held[name] -= 1
 
-    def find(self, model: str) -> tuple[str, Origin | None]:
+    def find(self, model: str) -> tuple[str, PolicyInfo | None]:
         """Give the one name of a policy, and what it is where it is not listed. Opens nothing.
 
         Raises:
@@ -119,13 +119,13 @@ class Alphas:
         bounds = self._bounds().get(match["sweep"])
         if self._sweeps is None or bounds is None or alpha % _STEP or not bounds[0] <= float(alpha) <= bounds[1]:
             raise self._unknown(model)
-        return name, Origin(self._sweeps.at(match["sweep"], float(alpha)), float(alpha))
+        return name, PolicyInfo(self._sweeps.at(match["sweep"], float(alpha)), float(alpha))
 
     async def close(self) -> None:
         """Wait for what is being closed. Policies that are held are closed with all others."""
         await asyncio.gather(*self._closing)
 
-    def _hold(self, origin: Origin) -> None:
+    def _hold(self, origin: PolicyInfo) -> None:
         if origin.name not in self._held:
             self._make_room(origin.name)
             self._policies[origin.name] = self._open_policy(origin)

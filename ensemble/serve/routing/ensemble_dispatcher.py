@@ -17,12 +17,12 @@ from urllib.parse import quote
 from msgspec import Raw
 
 from alphamix.ensemble.serve.backends.in_process import KINDS
-from alphamix.ensemble.serve.backends.policy_endpoint import ServedPolicy
+from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, unknown_model
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import Fields, RawRequest, encode
-from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, merged, summed
-from alphamix.ensemble.serve.routing.split import dealt, split, turn_of
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, merge_responses, sum_usage
+from alphamix.ensemble.serve.routing.split import assign_draws, split, turn_of_session
 
 T = TypeVar("T")
 _Answered: TypeAlias = tuple[Part, list[ResponseJson]]
@@ -36,7 +36,7 @@ log = logging.getLogger("alphamix.serve")
 class Dispatcher:
     """All policies and ensembles that are served; holds whose turn it is."""
 
-    def __init__(self, policies: Mapping[str, ServedPolicy], mixtures: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(self, policies: Mapping[str, PolicyEndpoint], mixtures: Mapping[str, Mapping[str, float]]) -> None:
         self.policies = policies
         self.weights: dict[str, Mapping[str, float]] = {name: {name: 1.0} for name in policies}
         """Of each policy and each ensemble; an ensemble hides a policy of the same name."""
@@ -44,33 +44,33 @@ class Dispatcher:
         self._mixtures = frozenset(mixtures)
         self._turns = Counter[str]()
 
-    def plan(self, ask: RawRequest, session: str | None) -> list[Part]:
+    def plan(self, request: RawRequest, session: str | None) -> list[Part]:
         """Say who answers which choice, and move on; a session has the same turn every time.
 
         Raises:
             ApiError: 404, there is no such model.
         """
-        weights = self._weights_of(ask.model)
-        if ask.model not in self._mixtures:
-            return [Part(ask.model, 0, ask.n)]
-        if ask.n == 1 and session is not None:
-            return split(self._available(weights), 1, turn_of(session))
-        self._turns[ask.model] += 1
-        return split(self._available(weights), ask.n, self._turns[ask.model] - 1)
+        weights = self._weights_of(request.model)
+        if request.model not in self._mixtures:
+            return [Part(request.model, 0, request.n)]
+        if request.n == 1 and session is not None:
+            return split(self._available(weights), 1, turn_of_session(session))
+        self._turns[request.model] += 1
+        return split(self._available(weights), request.n, self._turns[request.model] - 1)
 
-    async def whole(self, ask: RawRequest, parts: Sequence[Part]) -> tuple[bytes, dict[str, str]]:
+    async def complete(self, request: RawRequest, parts: Sequence[Part]) -> tuple[bytes, dict[str, str]]:
         """Return the body of the answer, and the headers that name its origin.
 
         Raises:
             ApiError: a choice cannot be had.
         """
-        answered = await self._wholes(ask, parts, set())
+        answered = await self._wholes(request, parts, set())
         bodies = [body for _, (body,) in answered]
-        body = bodies[0] if len(bodies) == 1 else merged(bodies)
-        body.fields |= self.head(ask)
+        body = bodies[0] if len(bodies) == 1 else merge_responses(bodies)
+        body.fields |= self.head(request)
         return body.as_bytes(), self.headers([part for part, _ in answered])
 
-    def deal(self, model: str, budget: int) -> list[str]:
+    def assign_draws(self, model: str, budget: int) -> list[str]:
         """Say which policy makes which draw of a budget, and move on.
 
         Raises:
@@ -78,38 +78,40 @@ class Dispatcher:
         """
         weights = self._weights_of(model)
         self._turns[model] += 1
-        return dealt(self._available(weights), budget, self._turns[model] - 1)
+        return assign_draws(self._available(weights), budget, self._turns[model] - 1)
 
-    async def draw(self, ask: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
+    async def complete_part(self, request: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
         """Answer one part, or have others of the ensemble do so; return who answered what.
 
         Raises:
             ApiError: it cannot be had.
         """
-        return [(answered, body) for answered, (body,) in await self._whole(ask, part, set())]
+        return [(answered, body) for answered, (body,) in await self._whole(request, part, set())]
 
-    async def begin(self, ask: RawRequest, parts: Sequence[Part]) -> tuple[AsyncGenerator[bytes], dict[str, str]]:
+    async def start_stream(
+        self, request: RawRequest, parts: Sequence[Part]
+    ) -> tuple[AsyncGenerator[bytes], dict[str, str]]:
         """Wait for the first chunk; return the events, to be closed by the caller, and the headers.
 
         Raises:
             ApiError: there is none.
         """
-        stream = self._streams(ask, parts, set())
+        stream = self._streams(request, parts, set())
         try:
             first = await anext(stream)
         except BaseException:
             await stream.aclose()
             raise
         # Where a share went to others before the first chunk, each choice still names its policy.
-        named = self.headers([first[0]] if ask.n == 1 else parts) if ask.n == 1 or first[0] in parts else {}
-        return self._events(ask, first, stream), named
+        named = self.headers([first[0]] if request.n == 1 else parts) if request.n == 1 or first[0] in parts else {}
+        return self._events(request, first, stream), named
 
     async def _events(
-        self, ask: RawRequest, first: _Answered, stream: AsyncGenerator[_Answered]
+        self, request: RawRequest, first: _Answered, stream: AsyncGenerator[_Answered]
     ) -> AsyncGenerator[bytes]:
         """Write the chunks as server-sent events; of an ensemble under one id, with usage summed at the end."""
-        head = self.head(ask)
-        is_mixture = ask.model in self._mixtures
+        head = self.head(request)
+        is_mixture = request.model in self._mixtures
         usages: list[ResponseJson] = []
         async with aclosing(stream):
             try:
@@ -124,7 +126,7 @@ class Dispatcher:
                 yield event(encode(internal().as_json()))
                 return
             if usages:
-                usage = Raw(encode(summed([body.usage for body in usages])))
+                usage = Raw(encode(sum_usage([body.usage for body in usages])))
                 yield event(ResponseJson({**usages[0].fields, **head, "usage": usage}, []).as_bytes())
             yield event(b"[DONE]")
 
@@ -139,33 +141,33 @@ class Dispatcher:
             events += event(body.as_bytes())
         return bytes(events)
 
-    async def _wholes(self, ask: RawRequest, parts: Sequence[Part], failed: set[str]) -> list[_Answered]:
+    async def _wholes(self, request: RawRequest, parts: Sequence[Part], failed: set[str]) -> list[_Answered]:
         if len(parts) == 1:
-            return await self._whole(ask, parts[0], failed)
+            return await self._whole(request, parts[0], failed)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._whole(ask, part, failed)) for part in parts]
+                tasks = [group.create_task(self._whole(request, part, failed)) for part in parts]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [answered for task in tasks for answered in task.result()]
 
-    async def _whole(self, ask: RawRequest, part: Part, failed: set[str]) -> list[_Answered]:
+    async def _whole(self, request: RawRequest, part: Part, failed: set[str]) -> list[_Answered]:
         try:
-            return [(part, [await self.policies[part.policy].whole(ask, part)])]
+            return [(part, [await self.policies[part.policy].complete(request, part)])]
         except ApiError as error:
-            others = self._others(ask, part, failed, error)
-        return await self._wholes(ask, others, failed)
+            others = self._others(request, part, failed, error)
+        return await self._wholes(request, others, failed)
 
-    async def _streams(self, ask: RawRequest, parts: Sequence[Part], failed: set[str]) -> AsyncGenerator[_Answered]:
-        streams = [self._stream(ask, part, failed) for part in parts]
-        async with aclosing(streams[0] if len(streams) == 1 else interleaved(streams)) as stream:
+    async def _streams(self, request: RawRequest, parts: Sequence[Part], failed: set[str]) -> AsyncGenerator[_Answered]:
+        streams = [self._stream(request, part, failed) for part in parts]
+        async with aclosing(streams[0] if len(streams) == 1 else merge_streams(streams)) as stream:
             async for answered in stream:
                 yield answered
 
-    async def _stream(self, ask: RawRequest, part: Part, failed: set[str]) -> AsyncGenerator[_Answered]:
+    async def _stream(self, request: RawRequest, part: Part, failed: set[str]) -> AsyncGenerator[_Answered]:
         has_begun = False
         try:
-            async with aclosing(self.policies[part.policy].stream(ask, part)) as chunks:
+            async with aclosing(self.policies[part.policy].stream(request, part)) as chunks:
                 async for bodies in chunks:
                     has_begun = True
                     yield part, bodies
@@ -173,8 +175,8 @@ class Dispatcher:
         except ApiError as error:
             if has_begun:
                 raise
-            others = self._others(ask, part, failed, error)
-        async with aclosing(self._streams(ask, others, failed)) as stream:
+            others = self._others(request, part, failed, error)
+        async with aclosing(self._streams(request, others, failed)) as stream:
             async for answered in stream:
                 yield answered
 
@@ -185,24 +187,24 @@ class Dispatcher:
             return {model: 1.0}
         raise unknown_model(model, self.weights)
 
-    def _others(self, ask: RawRequest, part: Part, failed: set[str], error: ApiError) -> list[Part]:
+    def _others(self, request: RawRequest, part: Part, failed: set[str], error: ApiError) -> list[Part]:
         """Split a part that failed over those of its ensemble that have not failed this request; raise if none can."""
         failed.add(part.policy)
-        left = {name: weight for name, weight in self._weights_of(ask.model).items() if name not in failed}
-        if not error.is_mendable or ask.model not in self._mixtures or not any(left.values()):
+        left = {name: weight for name, weight in self._weights_of(request.model).items() if name not in failed}
+        if not error.is_retryable or request.model not in self._mixtures or not any(left.values()):
             raise error
-        return split(self._available(left), part.n, self._turns[ask.model], part.first)
+        return split(self._available(left), part.n, self._turns[request.model], part.first)
 
     def _available(self, weights: Mapping[str, float]) -> Mapping[str, float]:
         """Leave out who is out of service or full; if that leaves nobody, all may say so themselves."""
         available = {name: weight for name, weight in weights.items() if self.policies[name].is_available}
         return available if any(available.values()) else weights
 
-    def head(self, ask: RawRequest) -> Fields:
+    def head(self, request: RawRequest) -> Fields:
         """Make what replaces fields of upstreams: the model's name as clients know it; of an ensemble, an id."""
-        head = {"model": Raw(encode(ask.model))}
-        if ask.model in self._mixtures:
-            head["id"] = Raw(encode(KINDS[ask.path][1].id_prefix + uuid.uuid4().hex))
+        head = {"model": Raw(encode(request.model))}
+        if request.model in self._mixtures:
+            head["id"] = Raw(encode(KINDS[request.path][1].id_prefix + uuid.uuid4().hex))
             head["created"] = Raw(b"%d" % time.time())
         return head
 
@@ -218,7 +220,7 @@ class Dispatcher:
         return headers if alpha is None else {**headers, "x-alphamix-alpha": str(alpha)}
 
 
-async def interleaved(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:
+async def merge_streams(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:
     """Yield what any of the streams has, as it comes; at most `_WAITING_BATCHES` wait to be taken.
 
     Raises:

@@ -27,7 +27,7 @@ def split(weights: Mapping[str, float], n: int, turn: int, first: int = 0) -> li
     return parts
 
 
-def dealt(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
+def assign_draws(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
     """Say which policy makes which of `budget` draws: as many each as `split` gives, spread so evenly that those of any
     first few are near the shares as well. Who comes first moves on with the turn.
 
@@ -40,6 +40,6 @@ def dealt(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
     return [policy for _, policy in sorted(draws, key=lambda draw: draw[0])]
 
 
-def turn_of(session: str) -> int:
+def turn_of_session(session: str) -> int:
     """Give a conversation the same turn every time: over many conversations, shares equal the weights."""
     return int.from_bytes(hashlib.sha256(session.encode(errors="surrogatepass")).digest()[:8])

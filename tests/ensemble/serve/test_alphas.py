@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 
 from alphamix.ensemble.serve.app import ServeOptions
-from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas
+from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache
 from alphamix.policies.engines import EngineOptions
 from alphamix.policies.policy_file.recipes import alpha_label
 from alphamix.policies.registry import Registry
@@ -232,7 +232,7 @@ def test_the_very_ends_are_served(sweeping: Sweeping) -> None:
             return {"coverage": (-0.42, 0.42)}
 
     wide = Wide(sweeping.engines)
-    alphas = Alphas(wide, {}, {}, lambda origin: pytest.fail(f"{origin} is opened"), AlphaLimits())
+    alphas = AlphaPolicyCache(wide, {}, {}, lambda origin: pytest.fail(f"{origin} is opened"), AlphaLimits())
     for end in ("-0.67", "0.67"):
         _, origin = alphas.find(f"coverage@{end}")
         assert origin is not None

@@ -30,7 +30,7 @@ KNOWN = [
     *("seed", "stream", "stream_options", "ensemble", *CHANGES_NOTHING),
 ]
 CHANGES = st.dictionaries(st.sampled_from(KNOWN) | TEXTS, JSON_VALUES, min_size=1, max_size=4)
-SETTINGS = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.body_timeout])
 
 Post = Callable[..., httpx.Response]
 

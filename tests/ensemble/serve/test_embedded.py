@@ -139,8 +139,8 @@ def test_waiting_behind_others_is_no_fault_of_the_engine(
         breaker=BreakerOptions(failures=1, first_pause_s=600, longest_pause_s=600),
     )
     client = client_of(fake_registry({"low": Steady(lambda _: [])}), options)
-    with client.chat.completions.create(model="low", stream=True, **ASK) as busy:
-        assert next(iter(busy))
+    with client.chat.completions.create(model="low", stream=True, **ASK) as at_capacity:
+        assert next(iter(at_capacity))
         error = error_of(client)
     assert isinstance(error, openai.RateLimitError)
     assert error.response.headers["retry-after"]

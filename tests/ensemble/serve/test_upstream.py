@@ -174,7 +174,7 @@ def test_a_server_that_cannot_be_switched_is_no_fault_of_the_request(script_engi
 
     with pytest.raises(ApiError) as raised:
         run({"low": script_engine(script)}, lambda upstreams: texts(upstreams, "low"))
-    assert (raised.value.status, raised.value.code, raised.value.is_mendable) == (502, "server", True)
+    assert (raised.value.status, raised.value.code, raised.value.is_retryable) == (502, "server", True)
     assert "127.0.0.1" not in raised.value.message
 
 
