@@ -16,8 +16,8 @@ from alphamix.ensemble.serve.best_of import async_judge as judging_module
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
 from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest, read_best_of
 from alphamix.ensemble.serve.best_of.search import BestOfSearch
-from alphamix.ensemble.serve.best_of.service import chunks_of, draws_of
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, broken
+from alphamix.ensemble.serve.best_of.service import chunks_of, request_draws
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, bad_response
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest, encode, read_request
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson
@@ -37,7 +37,7 @@ class FakeDispatcher:
     """Choice i is the program `print(i)`; a wave's part fails where its first choice is one that fails."""
 
     def __init__(self, fates: list[Verdict | None]) -> None:
-        self.policies = {name: SimpleNamespace(origin=PolicyInfo(name, None)) for name in WEIGHTS}
+        self.policies = {name: SimpleNamespace(policy=PolicyInfo(name, None)) for name in WEIGHTS}
         self._fates = fates
 
     def assign_draws(self, model: str, budget: int) -> list[str]:
@@ -45,7 +45,7 @@ class FakeDispatcher:
 
     async def complete_part(self, ask: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
         if self._fates[part.first] is None:
-            raise broken(part.policy, "server")
+            raise bad_response(part.policy, "server")
         choices = [
             (place, {"index": Raw(b"%d" % place), "text": Raw(encode(f"```python\nprint({place})\n```"))})
             for place in range(part.first, part.first + part.n)
@@ -83,7 +83,7 @@ def asked(budget: int, select: str, n: int = 1) -> tuple[RawRequest, BestOfReque
     ask = read_request("completions", encode({"model": "both", "prompt": "", "n": n, "ensemble": wanted}))
     ask, best_of = read_best_of(ask, BestOfLimits())
     assert best_of is not None
-    return draws_of(ask, best_of), best_of
+    return request_draws(ask, best_of.budget), best_of
 
 
 def searched(fates: list[Verdict | None], select: str, n: int) -> tuple[BestOfSearch, dict[str, Any]]:
@@ -98,7 +98,7 @@ def searched(fates: list[Verdict | None], select: str, n: int) -> tuple[BestOfSe
             await search.aclose()
 
     asyncio.run(run())
-    return search, msgspec.json.decode(encode(search.as_json(search.winners())))
+    return search, msgspec.json.decode(encode(search.as_json()))
 
 
 @given(

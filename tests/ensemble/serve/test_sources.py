@@ -101,7 +101,7 @@ def test_an_allocation_becomes_weights(tmp_path: Path) -> None:
         ({"allocation": {"high": 1.5}}, "whole number"),
         ({"allocation": {"high": -1}}, "whole number"),
         ({"allocation": {"high": True}}, "whole number"),
-        ({"allocation": {"high": 0}}, "nobody"),
+        ({"allocation": {"high": 0}}, "0 for every policy"),
     ],
 )
 def test_what_is_no_mixture_is_refused(policies: Path, value: Any, message: str) -> None:
@@ -114,8 +114,8 @@ def test_what_is_no_mixture_is_refused(policies: Path, value: Any, message: str)
     [
         ('"low", "high"', '"low", "hihg"', PolicyError, "did you mean 'high'"),
         ("samples = 4", "samples = 1", ExperimentError, "cannot be split over 2 policies: raise it"),
-        ('"trial"', '"low"', EnsembleError, "name of the policy 'low': give it another name"),
-        ('"trial"', '"both"', EnsembleError, "name of the mixture 'both'.*rename"),
+        ('"trial"', '"low"', EnsembleError, "a policy are both called 'low': rename one"),
+        ('"trial"', '"both"', EnsembleError, "and a mixture of .* are both called 'both': rename"),
         ("[budget]", "[budgte]", ExperimentError, "unknown key 'budgte'.*did you mean 'budget'"),
         ('"policies.toml"', '"polices.toml"', PolicyError, "there is no file .*polices.toml: give"),
     ],
@@ -130,7 +130,7 @@ def test_an_experiment_that_cannot_be_served_says_why(
 
 def test_a_mixture_may_not_hide_a_policy(policies: Path) -> None:
     path = mixture(policies.parent, {"allocation": {"low": 1}}).rename(policies.parent / "low.json")
-    with pytest.raises(EnsembleError, match="another name"):
+    with pytest.raises(EnsembleError, match="rename one"):
         load_catalogue(policies, [path])
 
 

@@ -69,7 +69,7 @@ def test_bytes_that_are_no_text_are_an_error_of_the_policy(data: bytes) -> None:
 
 @pytest.mark.parametrize("said", [*('"message": null', '"message": {}', '"message": "x"'), '"text": null', '"text": 5'])
 def test_a_choice_with_nothing_in_it_is_an_error_of_the_policy(said: str) -> None:
-    with pytest.raises(ApiError, match="neither message nor text") as raised:
+    with pytest.raises(ApiError, match="neither a message nor a text") as raised:
         marking().complete(b'{"choices": [{"index": 0, %s}]}' % said.encode())
     assert raised.value.is_server_error
 
