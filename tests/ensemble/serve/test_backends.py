@@ -52,7 +52,7 @@ def test_who_waits_too_long_for_a_turn_is_told_so(is_stream: bool) -> None:
         turns = PolicyQueue(10.0, asyncio.get_running_loop().time)
         backend = QueuedBackend("low", Answering(), turns, patience_s=0.05)
         asked = (lambda: streamed(backend)) if is_stream else (lambda: backend.complete(ask(), PART))
-        async with turns.of("high"):
+        async with turns.turn("high"):
             with pytest.raises(ApiError, match="busy with other requests") as raised:
                 await asyncio.wait_for(asked(), 10)
             assert (raised.value.status, raised.value.headers) == (429, {"retry-after": "10"})
