@@ -1,9 +1,6 @@
-"""The ensemble behind an OpenAI-compatible endpoint; start with `server.serve`.
+"""Serves policies and ensembles behind an OpenAI-compatible endpoint; `server.serve` starts it.
 
-`ask` (what a client wants) → `route` (who answers which choice) → `dispatch` (whole ensembles, failover) → `served`
-(one policy: form, limits, `breaker`) → `relay` (a URL) or `embedded` (an engine: `bodies`, `upstream`, `answers`).
-Best-of: `best_of_ask` (what is wanted) → `best_of` → `search` (waves, `judging`) → `selection` (who wins). `alphas`
-opens policies at an α that is not listed; `turns` says whose turn it is on a server that is switched.
-`wire` marks and merges answers as bytes, `app` joins all, `http` carries it, `errors` says what went wrong, `sources`
-reads what is to be served.
+A request is parsed by `protocol`, split over policies by `routing`, and answered by `backends`: remote servers, or
+engines driven from this process. `best_of` draws a budget instead, judges the draws and answers with the best. `app`
+joins these, `http_io` carries the bytes, `catalogue` reads what is served, and `metrics` counts.
 """

@@ -1,12 +1,12 @@
-"""The OpenAI-compatible door: any client talks to a policy, or to an ensemble of them, as to one model.
+"""The OpenAI-compatible application: a client talks to a policy, or to an ensemble of policies, as to one model.
 
 Routes: `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/health`, `/ready`, `/metrics`, `/version`. An
-ensemble answers n choices by splitting n over its policies as its mixture's weights say, and moves on with every
-request; one choice sticks to its conversation where `user` or the header `x-alphamix-session` names one. A `seed`
-fixes what a policy draws, not whose turn it is: for answers that can be repeated, ask a policy by its own name.
+ensemble answers n choices by splitting n over its policies by the weights of its mixture, and rotates with every
+request; a single choice stays with one policy for a conversation that `user` or the header `x-alphamix-session` names.
+A `seed` fixes what a policy draws, not which policy answers: for reproducible answers, ask a policy by its own name.
 
-With `ensemble` in its body, a request is answered by the best of a budget (`best_of`). Where the
-family allows it, a member of a sweep answers at any α (`alphas`).
+A request with `ensemble` in its body is answered with the best of a budget of draws (`best_of`). Members of a sweep are
+available at any α if the family allows it (`routing.alpha_on_request`).
 """
 
 import asyncio
@@ -14,28 +14,28 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
-from starlette.requests import Request as HttpRequest
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
-from alphamix.ensemble.serve.backends.factory import Backends, Served
-from alphamix.ensemble.serve.backends.policy_endpoint import PolicyBackend, ServedPolicy
+from alphamix.ensemble.serve.backends.factory import BackendFactory, PolicyCatalogue
+from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
-from alphamix.ensemble.serve.best_of.request import BestOf, BestOfLimits, read_best_of
-from alphamix.ensemble.serve.best_of.service import Searches
+from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest, read_best_of
+from alphamix.ensemble.serve.best_of.service import BestOfService
 from alphamix.ensemble.serve.http_io import (
     EXCEPTION_HANDLERS,
-    UnlessLeft,
-    WithKeys,
+    ApiKeyMiddleware,
+    CancelOnDisconnect,
     json_response,
     read_limited,
     send_body,
@@ -44,31 +44,31 @@ from alphamix.ensemble.serve.http_io import (
 from alphamix.ensemble.serve.metrics import CONTENT_TYPE, Metrics
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
 from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest, read_request
-from alphamix.ensemble.serve.protocol.responses import JSON, Origin, encode, model_object
-from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas, Extensible
+from alphamix.ensemble.serve.protocol.responses import JSON, PolicyInfo, encode, model_object
+from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache, SweepCatalogue
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.policies.engines.options import EngineOptions
 
 _LONGEST_REQUEST_ID = 128
-_TOLD = ("max_model_len", "fingerprint")
+_FORWARDED_KEYS = ("max_model_len", "fingerprint")
 _DESCRIPTION_LIFE_S = 60.0
-"""How long what an upstream says about its model is believed."""
+"""How long the description that an upstream gives of its model is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What clients may ask for."""
+    """Limits for the requests of clients."""
 
     choices: int = 128
-    """n, for all prompts of a request."""
+    """Maximum number of choices for all prompts of a request."""
     body_bytes: int = 8 * 2**20
     in_flight: int = 1024
-    """Requests to one policy, at once."""
+    """Maximum number of concurrent requests per policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """How to serve."""
+    """Options of the server."""
 
     limits: RequestLimits = field(default_factory=RequestLimits)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -77,15 +77,15 @@ class ServeOptions:
     best_of: BestOfLimits = field(default_factory=BestOfLimits)
     alphas: AlphaLimits = field(default_factory=AlphaLimits)
     judge_workers: int = 1
-    """Programs that are judged at once; 0 refuses best-of."""
+    """Number of programs that are judged in parallel; 0 refuses best-of requests."""
     keys: tuple[str, ...] = field(default=(), repr=False)
-    """API keys of clients; without any, all are served."""
+    """API keys that clients must send one of; if there are none, every client is served."""
 
 
-def create_app(served: Served, options: ServeOptions | None = None) -> ASGIApp:
-    """Make the application. Engines are opened when first needed and closed at shutdown."""
+def create_app(catalogue: PolicyCatalogue, options: ServeOptions | None = None) -> ASGIApp:
+    """Create the application. Engines are opened when they are first needed and closed at shutdown."""
     options = options or ServeOptions()
-    gateway = Gateway(served, options)
+    gateway = Gateway(catalogue, options)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -94,8 +94,8 @@ def create_app(served: Served, options: ServeOptions | None = None) -> ASGIApp:
 
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", Completions(gateway, "chat/completions"), methods=["POST"]),
-            Route("/v1/completions", Completions(gateway, "completions"), methods=["POST"]),
+            Route("/v1/chat/completions", CompletionRoute(gateway, "chat/completions"), methods=["POST"]),
+            Route("/v1/completions", CompletionRoute(gateway, "completions"), methods=["POST"]),
             Route("/health", gateway.health, methods=["GET"]),
             Route("/ready", gateway.ready, methods=["GET"]),
             Route("/metrics", gateway.metrics_text, methods=["GET"]),
@@ -106,94 +106,99 @@ def create_app(served: Served, options: ServeOptions | None = None) -> ASGIApp:
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
-    return WithKeys(app, options.keys)
+    return ApiKeyMiddleware(app, options.keys)
 
 
 class Gateway:
-    """Joins policies, their ensembles and what is known of them."""
+    """State of the server: policies, ensembles, the best-of service and metrics."""
 
-    def __init__(self, served: Served, options: ServeOptions) -> None:
+    def __init__(self, catalogue: PolicyCatalogue, options: ServeOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        self._turns = PolicyQueue(options.alphas.patience_s, time.monotonic)
-        self._backends = Backends(served, options.engine, options.timeouts, options.breaker, self._turns)
-        origins = [Origin(name, served.alpha(name)) for name in served.names]
-        self.policies = {origin.name: self._served(origin, self._backends.of(origin)) for origin in origins}
-        self.dispatcher = Dispatcher(self.policies, served.mixtures)
-        sweeps = served if isinstance(served, Extensible) else None
-        self.alphas = Alphas(sweeps, self.dispatcher.weights, self.policies, self._opened, options.alphas)
-        self.judging = AsyncJudge(options.judge_workers, self.metrics.verdicts)
-        self.searches = Searches(self.dispatcher, self.judging, self.metrics, options.best_of, options.timeouts.total_s)
+        queue = PolicyQueue(options.alphas.patience_s, time.monotonic)
+        self._backends = BackendFactory(catalogue, options.engine, options.timeouts, options.breaker, queue)
+        policies = [PolicyInfo(name, catalogue.alpha(name)) for name in catalogue.names]
+        self.endpoints = {policy.name: self._create_endpoint(policy) for policy in policies}
+        self.dispatcher = Dispatcher(self.endpoints, catalogue.mixtures)
+        sweeps = catalogue if isinstance(catalogue, SweepCatalogue) else None
+        self.alphas = AlphaPolicyCache(
+            sweeps, self.dispatcher.weights, self.endpoints, self._create_endpoint, options.alphas
+        )
+        self._judge = AsyncJudge(options.judge_workers, self.metrics.verdicts)
+        self.best_of = BestOfService(
+            self.dispatcher, self._judge, self.metrics, options.best_of, options.timeouts.total_s
+        )
         self._created = int(time.time())
-        self._described: tuple[float, Mapping[str, JSON]] = (-_DESCRIPTION_LIFE_S, {})
+        self._descriptions: Mapping[str, JSON] = {}
+        self._described_at = 0.0
 
-    async def health(self, _: HttpRequest) -> Response:
-        """Say that the server runs; no engine is touched."""
+    async def health(self, _: Request) -> Response:
+        """Report that the server runs; no engine is asked."""
         return json_response({"status": "ok"})
 
-    async def ready(self, _: HttpRequest) -> Response:
-        """Say whether any policy would take a request, and which are out of service."""
-        out = [name for name, policy in self.policies.items() if not policy.is_available]
-        is_ready = len(out) < len(self.policies)
+    async def ready(self, _: Request) -> Response:
+        """Report whether any policy would take a request, and which are out of service."""
+        out = [name for name, endpoint in self.endpoints.items() if not endpoint.is_available]
+        is_ready = len(out) < len(self.endpoints)
         return json_response({"ready": is_ready, "out_of_service": out}, 200 if is_ready else 503)
 
-    async def metrics_text(self, _: HttpRequest) -> Response:
-        """Give the metrics."""
+    async def metrics_text(self, _: Request) -> Response:
+        """Return the metrics in the text format of Prometheus."""
         return Response(self.metrics.as_text(), media_type=CONTENT_TYPE)
 
-    async def version(self, _: HttpRequest) -> Response:
-        """Give the version, in the form that vLLM gives its own."""
+    async def version(self, _: Request) -> Response:
+        """Return the version, in the same form as vLLM does."""
         return json_response({"version": metadata.version("alphamix")})
 
-    async def models(self, _: HttpRequest) -> Response:
-        """List each policy and each ensemble."""
-        told = await self._told()
-        return json_response({"object": "list", "data": [self._model(name, told) for name in self.dispatcher.weights]})
+    async def models(self, _: Request) -> Response:
+        """List every policy and every ensemble."""
+        descriptions = await self._describe()
+        data = [self._model(name, descriptions) for name in self.dispatcher.weights]
+        return json_response({"object": "list", "data": data})
 
-    async def model(self, http: HttpRequest) -> Response:
-        """Show one policy or ensemble."""
-        name, origin = self.alphas.find(http.path_params["model"])
-        if origin is not None:
-            return json_response(model_object(name, self._created, {"alpha": origin.alpha}))
-        return json_response(self._model(name, await self._told()))
+    async def model(self, http: Request) -> Response:
+        """Return one policy or ensemble."""
+        name, policy = self.alphas.find(http.path_params["model"])
+        if policy is not None:
+            return json_response(model_object(name, self._created, {"alpha": policy.alpha}))
+        return json_response(self._model(name, await self._describe()))
 
     async def close(self) -> None:
-        """Close connections, and engines when what is under way has ended."""
-        backends = [*self.policies.values(), self._backends, self.judging, self.alphas]
-        await asyncio.gather(*(backend.close() for backend in backends))
+        """Close connections, and engines once the requests under way have ended."""
+        closing = [*self.endpoints.values(), self._judge, self.alphas]
+        await asyncio.gather(*(resource.close() for resource in closing))
 
-    def _served(self, origin: Origin, backend: PolicyBackend) -> ServedPolicy:
+    def _create_endpoint(self, policy: PolicyInfo) -> PolicyEndpoint:
         breaker = CircuitBreaker(self.options.breaker, time.monotonic)
-        return ServedPolicy(origin, backend, breaker, self.options.limits.in_flight, self.metrics)
+        backend = self._backends.create(policy)
+        return PolicyEndpoint(policy, backend, breaker, self.options.limits.in_flight, self.metrics)
 
-    def _opened(self, origin: Origin) -> ServedPolicy:
-        return self._served(origin, self._backends.at_alpha(origin))
-
-    async def _told(self) -> Mapping[str, JSON]:
-        """What upstreams say about the models behind the policies: context length and fingerprint."""
-        read_at, told = self._described
-        if time.monotonic() - read_at > _DESCRIPTION_LIFE_S or not told:
-            policies = [policy for name, policy in self.policies.items() if name in self.dispatcher.weights]
-            answers = await asyncio.gather(*(policy.describe() for policy in policies))
-            told = {
-                policy.origin.name: {key: answer[key] for key in _TOLD if answer.get(key) is not None}
-                for policy, answer in zip(policies, answers, strict=True)
+    async def _describe(self) -> Mapping[str, JSON]:
+        """Return what upstreams say about the models behind the listed policies: context length and fingerprint."""
+        if not self._descriptions or time.monotonic() - self._described_at > _DESCRIPTION_LIFE_S:
+            names = [name for name in self.endpoints if name in self.dispatcher.weights]
+            answers = await asyncio.gather(*(self.endpoints[name].describe() for name in names))
+            self._descriptions = {
+                name: {key: answer[key] for key in _FORWARDED_KEYS if answer.get(key) is not None}
+                for name, answer in zip(names, answers, strict=True)
             }
-            self._described = time.monotonic(), told
-        return told
+            self._described_at = time.monotonic()
+        return self._descriptions
 
-    def _model(self, name: str, told: Mapping[str, JSON]) -> JSON:
+    def _model(self, name: str, descriptions: Mapping[str, JSON]) -> JSON:
         weights = self.dispatcher.weights[name]
         if weights == {name: 1.0}:
-            return model_object(name, self._created, {"alpha": self.policies[name].origin.alpha, **told[name]})
-        lengths = [told[policy].get("max_model_len") for policy, weight in weights.items() if weight]
+            alpha = self.endpoints[name].policy.alpha
+            return model_object(name, self._created, {"alpha": alpha, **descriptions[name]})
+        # An ensemble accepts what its policy with the shortest context does; one that is unknown may be the shortest.
+        lengths = [descriptions[policy].get("max_model_len") for policy, weight in weights.items() if weight]
         shortest = min((length for length in lengths if isinstance(length, int)), default=None)
         known = {} if shortest is None or None in lengths else {"max_model_len": shortest}
         return model_object(name, self._created, {"mixture": {**weights}, **known})
 
 
-class Completions:
-    """One of the two completion routes, as plain ASGI: each request passes here."""
+class CompletionRoute:
+    """One of the two completion routes, as plain ASGI, since starlette's own layers cost time on every request."""
 
     def __init__(self, gateway: Gateway, path: Path) -> None:
         self._gateway = gateway
@@ -206,13 +211,11 @@ class Completions:
         echoed = _echoed(headers)
         model, status = "", 200
         try:
-            ask, wanted = await self._read(receive)
-            with self._gateway.alphas.resolved(ask) as ask:
-                model = ask.model
-                if wanted is not None:
-                    await self._best_of(ask, wanted, receive, send, echoed)
-                else:
-                    await self._relay(ask, headers.get("x-alphamix-session") or ask.user, receive, send, echoed)
+            request, best_of = await self._read(receive)
+            with self._gateway.alphas.resolved(request) as request:
+                model = request.model
+                session = headers.get("x-alphamix-session") or request.user
+                await self._answer(request, best_of, session, receive, send, echoed)
         except ApiError as error:
             status = error.status
             await send_body(send, status, encode(error.as_json()), {**error.headers, **echoed})
@@ -224,47 +227,47 @@ class Completions:
         finally:
             self._gateway.metrics.answered(model, status, time.perf_counter() - started)
 
-    async def _read(self, receive: Receive) -> tuple[RawRequest, BestOf | None]:
+    async def _read(self, receive: Receive) -> tuple[RawRequest, BestOfRequest | None]:
         options = self._gateway.options
         limits = options.limits
-        ask = read_request(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
-        if ask.num_choices > limits.choices:
+        request = read_request(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
+        if request.num_choices > limits.choices:
             message = (
-                f"n = {ask.n} for {ask.num_prompts} prompt(s) is more than the {limits.choices} choices "
-                "that one request may ask for; send several requests"
+                f"n = {request.n} for {request.num_prompts} prompt(s) exceeds the limit of {limits.choices} choices "
+                "per request: send several requests"
             )
             raise invalid(message, param="n")
-        return read_best_of(ask, options.best_of)
+        return read_best_of(request, options.best_of)
 
-    async def _relay(
-        self, ask: RawRequest, session: str | None, receive: Receive, send: Send, echoed: Mapping[str, str]
+    async def _answer(
+        self,
+        request: RawRequest,
+        best_of: BestOfRequest | None,
+        session: str | None,
+        receive: Receive,
+        send: Send,
+        echoed: Mapping[str, str],
     ) -> None:
-        gateway = self._gateway
-        parts = gateway.dispatcher.plan(ask, session)
-        if not ask.stream:
-            async with UnlessLeft(receive):
-                body, named = await gateway.dispatcher.whole(ask, parts)
-            await send_body(send, 200, body, {**named, **echoed})
+        if best_of is None:
+            dispatcher = self._gateway.dispatcher
+            parts = dispatcher.plan(request, session)
+            complete = partial(dispatcher.complete, request, parts)
+            start_stream = partial(dispatcher.start_stream, request, parts)
+        else:
+            complete = partial(self._gateway.best_of.complete, request, best_of)
+            start_stream = partial(self._gateway.best_of.start_stream, request, best_of)
+        if not request.stream:
+            async with CancelOnDisconnect(receive):
+                body, headers = await complete()
+            await send_body(send, 200, body, {**headers, **echoed})
             return
-        # Headers wait for the first chunk, so that a policy that fails before it is told by the status.
-        async with UnlessLeft(receive):
-            events, named = await gateway.dispatcher.begin(ask, parts)
-        await send_events(send, receive, events, {**named, **echoed}, gateway.options.timeouts.idle_s)
-
-    async def _best_of(
-        self, ask: RawRequest, wanted: BestOf, receive: Receive, send: Send, echoed: Mapping[str, str]
-    ) -> None:
-        searches = self._gateway.searches
-        if not ask.stream:
-            async with UnlessLeft(receive):
-                body, named = await searches.whole(ask, wanted)
-            await send_body(send, 200, body, {**named, **echoed})
-            return
-        async with UnlessLeft(receive):
-            events = await searches.begin(ask, wanted)
-        await send_events(send, receive, events, echoed, self._gateway.options.timeouts.idle_s)
+        # The headers wait for the first chunk, so that a failure before it is reported by the status.
+        async with CancelOnDisconnect(receive):
+            events, headers = await start_stream()
+        await send_events(send, receive, events, {**headers, **echoed}, self._gateway.options.timeouts.idle_s)
 
 
 def _echoed(headers: Headers) -> dict[str, str]:
-    given = headers.get("x-request-id", "")
-    return {"x-request-id": given} if given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID else {}
+    request_id = headers.get("x-request-id", "")
+    is_usable = request_id.isprintable() and 0 < len(request_id) <= _LONGEST_REQUEST_ID
+    return {"x-request-id": request_id} if is_usable else {}

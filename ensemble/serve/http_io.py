@@ -1,6 +1,6 @@
-"""HTTP as this server speaks it: bodies with a limit, JSON, event streams, keys, and clients that leave.
+"""HTTP input and output: bodies with a limit, JSON, event streams, API keys, and clients that disconnect.
 
-Plain ASGI where each request passes. Knows nothing of policies: answers come in as bytes.
+Plain ASGI on the path of every request. Knows nothing of policies: answers come in as bytes.
 """
 
 import asyncio
@@ -16,7 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, invalid, too_large, too_slow, unauthorized
+from alphamix.ensemble.serve.protocol.api_errors import (
+    ApiError,
+    body_timeout,
+    body_too_large,
+    internal,
+    invalid,
+    unauthorized,
+)
 from alphamix.ensemble.serve.protocol.responses import JSON, encode
 
 _JSON = "application/json"
@@ -24,11 +31,11 @@ _OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
 async def read_limited(receive: Receive, limit: int, timeout_s: float) -> bytes:
-    """Read a body.
+    """Read the body of a request.
 
     Raises:
-        ApiError: 413, once more than `limit` bytes have come; 408, it takes longer than the time-out.
-        ClientDisconnect: the client left.
+        ApiError: 413, it has more than `limit` bytes; 408, it takes longer than the time-out.
+        ClientDisconnect: the client disconnected.
     """
     body = bytearray()
     try:
@@ -39,19 +46,19 @@ async def read_limited(receive: Receive, limit: int, timeout_s: float) -> bytes:
                     raise ClientDisconnect
                 body += message.get("body", b"")
                 if len(body) > limit:
-                    raise too_large(limit)
+                    raise body_too_large(limit)
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:
-        raise too_slow(timeout_s) from None
+        raise body_timeout(timeout_s) from None
 
 
-class UnlessLeft:
-    """Around work for a client: cancels it when the client leaves first, and raises `ClientDisconnect` then."""
+class CancelOnDisconnect:
+    """Context that cancels the work inside when the client disconnects, and then raises `ClientDisconnect`."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._has_left = False
+        self._is_disconnected = False
 
     async def __aenter__(self) -> Self:
         self._working = asyncio.current_task()
@@ -62,20 +69,20 @@ class UnlessLeft:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._waiting.cancel()
-        if self._has_left and kind is asyncio.CancelledError and self._working is not None:
-            self._working.uncancel()
+        if self._is_disconnected and kind is asyncio.CancelledError and self._working is not None:
+            self._working.uncancel()  # the task goes on, to count the request
             raise ClientDisconnect from None
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._has_left = True
+        self._is_disconnected = True
         if self._working is not None:
             self._working.cancel()
 
 
 async def send_body(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-    """Answer with JSON that is written already."""
+    """Send an answer that is already encoded as JSON."""
     await send(_head(status, {"content-type": _JSON, "content-length": str(len(body)), **headers}))
     await send({"type": "http.response.body", "body": body})
 
@@ -83,14 +90,14 @@ async def send_body(send: Send, status: int, body: bytes, headers: Mapping[str, 
 async def send_events(
     send: Send, receive: Receive, events: AsyncGenerator[bytes], headers: Mapping[str, str], patience_s: float
 ) -> None:
-    """Send server-sent events until they end. A client that takes none for `patience_s` counts as gone.
+    """Send server-sent events until they end. A client that accepts none for `patience_s` counts as gone.
 
     Raises:
-        ClientDisconnect: the client left.
+        ClientDisconnect: the client disconnected.
     """
     await send(_head(200, {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}))
     try:
-        async with UnlessLeft(receive), aclosing(events):
+        async with CancelOnDisconnect(receive), aclosing(events):
             async for data in events:
                 if data:
                     async with asyncio.timeout(patience_s):
@@ -101,23 +108,23 @@ async def send_events(
 
 
 def json_response(value: JSON, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with one object."""
+    """Return a response with one JSON object."""
     return Response(encode(value), status, headers, media_type=_JSON)
 
 
-class WithKeys:
-    """Asks for one of some keys, except where load balancers look. No keys: nothing is asked."""
+class ApiKeyMiddleware:
+    """Requires an API key, except on the paths that load balancers probe. Without keys, every request passes."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
         self._app = app
         self._credentials = [f"bearer {key}".encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on who has a key."""
+        """Pass a request on if it has a valid key."""
         if self._credentials and scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
             kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             given = f"{kind.lower()} {key.strip()}".encode("latin-1")
-            # All are compared, each in constant time: how long it takes tells nothing about a key.
+            # Every key is compared, in constant time, so that timing reveals nothing about a key.
             if not sum(hmac.compare_digest(given, credential) for credential in self._credentials):
                 error = unauthorized()
                 await send_body(send, error.status, encode(error.as_json()), {"www-authenticate": "Bearer"})
@@ -126,8 +133,8 @@ class WithKeys:
 
 
 def _head(status: int, headers: Mapping[str, str]) -> dict[str, object]:
-    written = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": status, "headers": written}
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
 async def _api_error(_: Request, error: Exception) -> Response:
@@ -141,13 +148,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return json_response(invalid(message).as_json(), error.status_code, error.headers)
 
 
-async def _fault(_request: Request, _error: Exception) -> Response:
+async def _internal_error(_request: Request, _error: Exception) -> Response:
     return json_response(internal().as_json(), 500)
 
 
 EXCEPTION_HANDLERS: Mapping[type[Exception], ExceptionHandler] = {
     ApiError: _api_error,
     HTTPException: _http_error,
-    Exception: _fault,  # starlette raises it again afterwards, which logs the traceback
+    Exception: _internal_error,  # starlette raises it again afterwards, which logs the traceback
 }
-"""Every error reaches the client as an OpenAI error object."""
+"""Handlers that turn every error into an OpenAI error object."""

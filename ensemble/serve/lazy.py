@@ -1,6 +1,7 @@
-"""Something that is made when it is first needed, for all who wait for it, and that takes its time.
+"""A value that is created when it is first needed, once for all who wait for it, and that takes time to create.
 
-Who leaves does not stop it: it would be made again beside what is being made already, be it a server or a judge.
+A waiter that is cancelled does not stop the creation, be it of a server or of a judge: the next waiter would create the
+value a second time beside it.
 """
 
 import asyncio
@@ -11,31 +12,31 @@ T = TypeVar("T")
 
 
 class LazyValue(Generic[T]):
-    """Makes one thing; after a failure, whoever asks next has it tried again. Belongs to one event loop."""
+    """A lazily created value. After a failure the next `get` tries again. Belongs to one event loop."""
 
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._make = make
-        self._making: asyncio.Task[T] | None = None
+    def __init__(self, create: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._create = create
+        self._creation: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """Give it, made if need be; raises what making it does."""
-        if self._making is None or (self._making.done() and self.made is None):
-            self._making = asyncio.create_task(self._make())
-        return await asyncio.shield(self._making)
+        """Return the value, and create it if need be; raise what its creation raises."""
+        if self._creation is None or (self._creation.done() and self.value is None):
+            self._creation = asyncio.create_task(self._create())
+        return await asyncio.shield(self._creation)
 
     @property
-    def made(self) -> T | None:
-        """It, if it is there."""
-        task = self._making
-        is_made = task is not None and task.done() and not task.cancelled() and task.exception() is None
-        return task.result() if is_made and task is not None else None
+    def value(self) -> T | None:
+        """The value, or None if it has not been created yet."""
+        task = self._creation
+        is_created = task is not None and task.done() and not task.cancelled() and task.exception() is None
+        return task.result() if is_created and task is not None else None
 
     async def take(self) -> T | None:
-        """Wait until nothing is being made; give what there is, and know it no more."""
-        task = self._making
+        """Wait until a creation that is under way has ended, then return the value, if any, and forget it."""
+        task = self._creation
         if task is not None and not task.done():
             await asyncio.wait({task})
-        if task is not self._making:  # another has taken it
+        if task is not self._creation:  # another caller has taken it
             return None
-        taken, self._making = self.made, None
+        taken, self._creation = self.value, None
         return taken

@@ -1,11 +1,11 @@
-"""What is counted while serving, as Prometheus reads it.
+"""Metrics of serving, in the format of Prometheus.
 
-The hot path adds to plain counters; the samples are made when somebody asks for them. Labels are names of policies,
-ensembles and codes of errors: never a client's words.
+Requests only add to plain counters, which is cheap; the samples are made when the metrics are read. Labels are names of
+policies and ensembles and codes of errors, never text of a client.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,19 +16,19 @@ _BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 
 
 class Metrics(Collector):
-    """Of one server."""
+    """Metrics of one server."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self.requests = Counter[tuple[str, str]]()
-        """Answered requests by model and status."""
+        """Number of answered requests by model and status."""
         self.best_of = Counter[tuple[str, str]]()
-        """Answered best-of requests by how the best was selected, and by what ended the search."""
+        """Number of answered best-of requests by method of selection and by what ended the search."""
         self.draws = Counter[tuple[str, str]]()
-        """Of their budgets, by how the best was selected: drawn, failed, cancelled or spared."""
+        """Number of draws by method of selection and state: drawn, failed, cancelled or spared."""
         self.verdicts = Counter[str]()
-        """Of programs that were judged; of those that were only run, AC says that none failed."""
+        """Number of judged programs by verdict; for programs that were only run, AC means that none of them failed."""
         self._outcomes: dict[str, Counter[str]] = {}
         self._gauges: dict[str, tuple[Callable[[], int], Callable[[], bool]]] = {}
         self._seconds = Histogram(
@@ -40,47 +40,51 @@ class Metrics(Collector):
         )
 
     def answered(self, model: str, status: int, seconds: float) -> None:
-        """Count a request of a client. `model` must be one that is served, or empty."""
+        """Count a request of a client. `model` must be the name of one that is served, or empty."""
         self.requests[model, str(status)] += 1
         self._seconds.labels(model).observe(seconds)
 
     def outcomes_of(self, policy: str) -> Counter[str]:
-        """Where a policy counts what came of its calls: `ok`, `left`, or the code of an error."""
+        """Return the counter of a policy's calls by outcome: `ok`, `left`, or the code of an error."""
         return self._outcomes.setdefault(policy, Counter())
 
     def watch(self, policy: str, in_flight: Callable[[], int], is_out: Callable[[], bool]) -> None:
-        """Read the state of a policy whenever metrics are asked for."""
+        """Report the state of a policy from now on."""
         self._gauges[policy] = (in_flight, is_out)
 
     def unwatch(self, policy: str) -> None:
-        """Read it no more; what was counted stays."""
+        """Report the state of a policy no longer; its counts are kept."""
         del self._gauges[policy]
 
     def as_text(self) -> bytes:
-        """Write all down in Prometheus' text format."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Make the samples."""
-        requests = CounterMetricFamily("alphamix_requests", "Requests of clients.", labels=["model", "status"])
-        for labels, count in list(self.requests.items()):
-            requests.add_metric(labels, count)
-        calls = CounterMetricFamily("alphamix_policy_calls", "Calls of policies.", labels=["policy", "outcome"])
-        for policy, outcomes in self._outcomes.items():
-            for outcome, count in list(outcomes.items()):
-                calls.add_metric((policy, outcome), count)
+        """Yield all metrics but the histogram, as the registry asks for them."""
+        calls = [
+            ((policy, outcome), count)
+            for policy, outcomes in self._outcomes.items()
+            for outcome, count in outcomes.items()
+        ]
+        verdicts = [((verdict,), count) for verdict, count in self.verdicts.items()]
+        yield _counter("alphamix_requests", "Requests of clients.", ["model", "status"], self.requests.items())
+        yield _counter("alphamix_policy_calls", "Calls of policies.", ["policy", "outcome"], calls)
         in_flight = GaugeMetricFamily("alphamix_policy_in_flight", "Calls under way.", labels=["policy"])
         is_out = GaugeMetricFamily("alphamix_policy_out_of_service", "1: it failed repeatedly.", labels=["policy"])
-        for policy, (count_now, out_now) in self._gauges.items():
-            in_flight.add_metric((policy,), count_now())
-            is_out.add_metric((policy,), out_now())
-        best_of = CounterMetricFamily("alphamix_best_of", "Best-of requests.", labels=["select", "stopped"])
-        for labels, count in list(self.best_of.items()):
-            best_of.add_metric(labels, count)
-        draws = CounterMetricFamily("alphamix_best_of_draws", "Of their budgets.", labels=["select", "state"])
-        for labels, count in list(self.draws.items()):
-            draws.add_metric(labels, count)
-        verdicts = CounterMetricFamily("alphamix_verdicts", "Programs of clients that ran.", labels=["verdict"])
-        for verdict, count in list(self.verdicts.items()):
-            verdicts.add_metric((verdict,), count)
-        yield from (requests, calls, in_flight, is_out, best_of, draws, verdicts)
+        for policy, (read_in_flight, read_is_out) in self._gauges.items():
+            in_flight.add_metric((policy,), read_in_flight())
+            is_out.add_metric((policy,), read_is_out())
+        yield from (in_flight, is_out)
+        yield _counter("alphamix_best_of", "Best-of requests.", ["select", "stopped"], self.best_of.items())
+        yield _counter("alphamix_best_of_draws", "Draws of best-of requests.", ["select", "state"], self.draws.items())
+        yield _counter("alphamix_verdicts", "Programs of clients that ran.", ["verdict"], verdicts)
+
+
+def _counter(
+    name: str, help_text: str, labels: list[str], counts: Iterable[tuple[tuple[str, ...], int]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=labels)
+    for values, count in counts:
+        family.add_metric(values, count)
+    return family

@@ -1,4 +1,4 @@
-"""Runs the application until it is told to stop. Thin: all else is elsewhere."""
+"""Runs the application under uvicorn until it is stopped."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ import uvicorn
 
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve.app import ServeOptions, create_app
-from alphamix.ensemble.serve.catalogue import load_served
+from alphamix.ensemble.serve.catalogue import load_catalogue
 
 _KEEP_ALIVE_S = 75
 _OPEN_FILES = 65536
@@ -24,23 +24,24 @@ def serve(
     mixture_paths: Sequence[Path] = (),
     drain_s: int = 30,
 ) -> None:
-    """Serve the policies and mixtures of a policies file, or an experiment's, until SIGTERM or Ctrl-C.
+    """Serve the policies and mixtures of a policies file or an experiment until SIGTERM or Ctrl-C.
 
-    What is under way then has `drain_s` seconds to end; nothing new is taken.
+    Requests under way then have `drain_s` seconds to end; new ones are refused.
 
     Raises:
-        PolicyError: the file, or a policy in it, is not as it should be.
-        EnsembleError: an experiment or a mixture is not.
+        PolicyError: the file, or a policy in it, is invalid.
+        EnsembleError: the experiment, or a mixture, is invalid.
     """
     _allow_many_connections()
-    with load_served(source, mixture_paths) as registry:
+    with load_catalogue(source, mixture_paths) as registry:
         registry.check()
         uvicorn.run(
             create_app(registry, options),
             host=host,
             port=port,
             log_level="info",
-            loop="asyncio",  # uvloop is no faster here, and accepts one connection per round: a burst of them starves
+            # uvloop is no faster here, and accepts one connection per iteration, so that a burst of them starves.
+            loop="asyncio",
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -50,7 +51,7 @@ def serve(
 
 
 def _allow_many_connections() -> None:
-    """Raise the limit of open files, often 1,024: a stream takes two, one to the client and one to the policy."""
+    """Raise the limit of open files, often 1,024: a stream needs two, one to the client and one to the policy."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -58,15 +59,15 @@ def _allow_many_connections() -> None:
 
 
 def read_keys(variables: Sequence[str]) -> tuple[str, ...]:
-    """Read the keys of clients from variables.
+    """Read the API keys of clients from environment variables.
 
     Raises:
-        EnsembleError: one is unset: serving without the key would be serving all.
+        EnsembleError: a variable is unset; without its key the server might be open to everyone.
     """
     keys: list[str] = []
     for variable in variables:
         key = os.environ.get(variable, "").strip()
         if not key:
-            raise EnsembleError(f"the variable {variable} holds no API key: export {variable}=… first.")
+            raise EnsembleError(f"the variable {variable} has no API key: export {variable}=… first.")
         keys.append(key)
     return tuple(keys)

@@ -1,1 +1,1 @@
-"""What answers for one policy: a remote server, several replicas, or an engine in this process."""
+"""What answers for one policy: a remote server, several replicas of it, or an engine driven from this process."""

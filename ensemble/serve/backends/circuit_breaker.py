@@ -1,12 +1,15 @@
-"""A circuit breaker: after some failures in a row nobody is sent there for a while, then one request tries again.
+"""A circuit breaker: after several failures in a row it lets no request pass for a while, then one as a trial.
 
-Closed: all may pass. Open: none. Half-open: one; if it is answered the circuit closes, else it stays open twice as
-long. Pure: the clock comes from outside.
+Closed: every request may pass. Open: none. Half-open: one; if it is answered the circuit closes, else it stays open
+twice as long. The clock is passed in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
+
+from alphamix.ensemble.serve.protocol.api_errors import ApiError
 
 State = Literal["closed", "open", "half-open"]
 
@@ -16,53 +19,75 @@ class BreakerOptions:
     """When a circuit opens, and for how long."""
 
     failures: int = 3
-    """In a row."""
+    """Number of failures in a row that open the circuit."""
     first_pause_s: float = 2.0
     longest_pause_s: float = 60.0
 
 
 class CircuitBreaker:
-    """Of one upstream. Whoever is let in by `enter` says how it went: `succeed`, `fail`, or `abandon`."""
+    """Circuit breaker of one upstream.
+
+    Each request that `enter` lets in reports its end with `succeed`, `fail` or `abandon`; `recording` does so for it.
+    """
 
     def __init__(self, options: BreakerOptions, now: Callable[[], float]) -> None:
         self._options = options
         self._now = now
         self._failures = 0
         self._pause_s = 0.0
-        """Of the last opening; 0 while closed."""
+        """Length of the last pause; 0 while closed."""
         self._open_until = 0.0
         self._is_trying = False
 
     @property
     def state(self) -> State:
-        """What it is now."""
+        """The current state."""
         if not self._pause_s:
             return "closed"
         return "open" if self._now() < self._open_until else "half-open"
 
     @property
     def is_passable(self) -> bool:
-        """Whether `enter` would let one in."""
+        """Whether `enter` would let a request in."""
         return self.state == "closed" or (self.state == "half-open" and not self._is_trying)
 
     @property
     def retry_after_s(self) -> float:
-        """Seconds until the next try."""
+        """Seconds until the next trial."""
         return max(0.0, self._open_until - self._now()) if self._pause_s else 0.0
 
     def enter(self) -> bool:
-        """Ask to be let in."""
+        """Return whether a request may pass; if so, its end must be reported."""
         if not self.is_passable:
             return False
         self._is_trying = self.state == "half-open"
         return True
 
+    @contextmanager
+    def recording(self) -> Generator[None]:
+        """Report how the request inside the context ends."""
+        try:
+            yield
+        except ApiError as error:
+            if error.is_server_error:
+                self.fail()
+            else:
+                self.succeed()
+            raise
+        except Exception:
+            self.fail()
+            raise
+        except BaseException:  # cancelled or closed: the client left
+            self.abandon()
+            raise
+        self.succeed()
+
     def succeed(self) -> None:
-        """One that was let in has its answer."""
+        """Report that a request was answered."""
         self._failures, self._pause_s, self._is_trying = 0, 0.0, False
 
     def fail(self) -> None:
-        """One that was let in got none."""
+        """Report that a request failed."""
         self._failures += 1
         if self._is_trying or (not self._pause_s and self._failures >= self._options.failures):
             self._pause_s = min(max(2 * self._pause_s, self._options.first_pause_s), self._options.longest_pause_s)
@@ -70,5 +95,5 @@ class CircuitBreaker:
         self._is_trying = False
 
     def abandon(self) -> None:
-        """One that was let in left before its answer: this says nothing."""
+        """Report that a request ended before its answer, which says nothing about the upstream."""
         self._is_trying = False

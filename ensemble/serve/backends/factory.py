@@ -1,7 +1,7 @@
-"""Which backend answers for which policy of a registry: a relay wherever there is a URL, else an engine of ours.
+"""Chooses the backend of each policy: a proxy for a policy on a server, else an engine driven from this process.
 
-Relayed are policies behind a URL and those on our vLLM servers; of pairs whose logits are mixed, each request also says
-its α. Servers whose weights are switched take no request as it stands: they stay behind their engine.
+Policies behind a URL and those on vLLM servers that we start are proxied; for pairs whose logits are mixed, each
+request also states its α. Servers whose weights are switched do not take requests unchanged: their engine drives them.
 """
 
 import asyncio
@@ -10,42 +10,43 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
-from alphamix.ensemble.serve.backends.engine_threads import EngineThreads
+from alphamix.ensemble.serve.backends.engine_thread import EngineThread
 from alphamix.ensemble.serve.backends.in_process import InProcessPolicy
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyBackend
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
-from alphamix.ensemble.serve.backends.proxy import Proxy, Target, log
-from alphamix.ensemble.serve.backends.replicas import Replicas
+from alphamix.ensemble.serve.backends.proxy import Proxy, Upstream, log
+from alphamix.ensemble.serve.backends.replicas import LoadBalancer
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.lazy import LazyValue
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, in_line, not_opened
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, load_failed, queue_timeout
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.policy_file.recipes import Remote
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Engine, PolicyError
 
 
-class Served(Protocol):
-    """What the server needs of a `policies.registry.Registry`."""
+class PolicyCatalogue(Protocol):
+    """What the server reads of a `policies.registry.Registry`."""
 
     @property
     def names(self) -> Sequence[str]:
-        """The policies."""
+        """The names of the policies."""
         ...
 
     @property
     def mixtures(self) -> Mapping[str, Mapping[str, float]]:
-        """The ensembles: weights over policies."""
+        """The ensembles: weights by policy."""
         ...
 
     def alpha(self, name: str) -> float | None:
-        """Give the α of a policy that is a merge."""
+        """Return the α of a policy that is a merge."""
         ...
 
     def open(self, name: str, options: EngineOptions) -> Engine:
@@ -54,12 +55,12 @@ class Served(Protocol):
 
 
 @runtime_checkable
-class Switched(Protocol):
-    """Policies that may be on one server which is switched between them."""
+class SwitchedPolicies(Protocol):
+    """Policies that may share one server which is switched between them."""
 
     @property
     def is_switched(self) -> bool:
-        """Whether they are."""
+        """Whether they do."""
         ...
 
 
@@ -70,7 +71,7 @@ class _Address(Protocol):
 
 @runtime_checkable
 class _OnServer(Protocol):
-    """An engine on a server of ours."""
+    """An engine on a server that we start."""
 
     server: _Address
     model: str
@@ -79,10 +80,10 @@ class _OnServer(Protocol):
     def close(self) -> None: ...
 
 
-class Started:
-    """A policy on a server that is started when it is first asked; relayed from then on.
+class OnDemandServer:
+    """Backend that starts its server for the first request, and proxies requests to it.
 
-    Where the server is found dead, the next request starts another; how often that is tried is the breaker's to say.
+    If the server is found dead, the next request starts another; the circuit breaker limits how often that is tried.
     """
 
     def __init__(
@@ -92,37 +93,40 @@ class Started:
         self._open_engine = open_engine
         self._timeouts = timeouts
         self._starting = starting
-        self._open = LazyValue(self._start)
+        self._server = LazyValue(self._start)
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
-        """As a `Proxy`."""
-        relay, _ = await self._open.get()
-        try:
-            return await relay.whole(ask, part)
-        except ApiError as error:
-            await self._drop_if_dead(relay, error)
-            raise
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
+        """As in `Proxy`."""
+        async with self._opened() as proxy:
+            return await proxy.complete(request, part)
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """As a `Proxy`."""
-        relay, _ = await self._open.get()
-        try:
-            async with aclosing(relay.stream(ask, part)) as batches:
-                async for events in batches:
-                    yield events
-        except ApiError as error:
-            await self._drop_if_dead(relay, error)
-            raise
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+        """As in `Proxy`."""
+        async with self._opened() as proxy, aclosing(proxy.stream(request, part)) as batches:
+            async for events in batches:
+                yield events
 
     async def describe(self) -> dict[str, Any]:
-        """What the server says about the model; a server is not started for that."""
-        opened = self._open.made
-        return {} if opened is None else await opened.relay.describe()
+        """Return what the server says about the model; a server is not started only for that."""
+        opened = self._server.value
+        return {} if opened is None else await opened.proxy.describe()
 
     async def close(self) -> None:
-        """Close the connections and the engine; a server that others share is its registry's to stop."""
-        if (opened := await self._open.take()) is not None:
+        """Close the connections and the engine; a server that several policies share is stopped by its registry."""
+        if (opened := await self._server.take()) is not None:
             await opened.close()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[Proxy]:
+        opened = await self._server.get()
+        try:
+            yield opened.proxy
+        except ApiError as error:
+            if error.code == "connection" and not await opened.proxy.describe() and self._server.value is opened:
+                log.error("the server of policy %r is gone: the next request starts another", self._policy)
+                await self._server.take()
+                await asyncio.shield(opened.close())  # even if the client leaves now
+            raise
 
     async def _start(self) -> "_Opened":
         async with self._starting:
@@ -130,52 +134,43 @@ class Started:
                 engine = await asyncio.to_thread(self._open_engine)
             except (PolicyError, OSError) as error:
                 log.error("the policy %r could not be loaded: %s", self._policy, error)
-                raise not_opened(self._policy) from error
+                raise load_failed(self._policy) from error
         assert isinstance(engine, _OnServer)
-        target = Target(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
+        target = Upstream(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
         return _Opened(Proxy(self._policy, target, self._timeouts), engine)
-
-    async def _drop_if_dead(self, relay: Proxy, error: ApiError) -> None:
-        if error.code != "connection" or await relay.describe():
-            return
-        opened = self._open.made
-        if opened is not None and opened.relay is relay:
-            log.error("the server of policy %r is gone: the next request starts another", self._policy)
-            await self._open.take()
-            await asyncio.shield(opened.close())  # also if the client leaves now
 
 
 class _Opened(NamedTuple):
-    relay: Proxy
+    proxy: Proxy
     engine: _OnServer
 
     async def close(self) -> None:
-        await self.relay.close()
+        await self.proxy.close()
         await asyncio.to_thread(self.engine.close)
 
 
-class InTurn:
-    """A policy on a server that serves one policy at a time; it asks when the turn is its own.
+class QueuedBackend:
+    """Backend on a server that holds one policy at a time: each request waits for its policy's turn.
 
-    Raises 429 where others have their turns for longer than `patience_s`.
+    It raises `ApiError` 429 if other policies hold the server for longer than `patience_s`.
     """
 
-    def __init__(self, policy: str, backend: PolicyBackend, turns: PolicyQueue, patience_s: float) -> None:
+    def __init__(self, policy: str, backend: PolicyBackend, queue: PolicyQueue, patience_s: float) -> None:
         self._policy = policy
         self._backend = backend
-        self._turns = turns
+        self._queue = queue
         self._patience_s = patience_s
         self.describe = backend.describe
         self.close = backend.close
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
-        """As the backend."""
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
+        """As in the backend."""
         async with self._turn():
-            return await self._backend.whole(ask, part)
+            return await self._backend.complete(request, part)
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """As the backend."""
-        async with self._turn(), aclosing(self._backend.stream(ask, part)) as batches:
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+        """As in the backend."""
+        async with self._turn(), aclosing(self._backend.stream(request, part)) as batches:
             async for events in batches:
                 yield events
 
@@ -184,34 +179,25 @@ class InTurn:
         async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(self._patience_s):
-                    await held.enter_async_context(self._turns.of(self._policy))
+                    await held.enter_async_context(self._queue.turn(self._policy))
             except TimeoutError:
-                raise in_line(self._policy, self._patience_s) from None
+                raise queue_timeout(self._policy, self._patience_s) from None
             yield
 
 
-class OnItsOwn(InProcessPolicy):
-    """A policy whose engine can be closed while others go on."""
-
-    def __init__(self, origin: Origin, upstreams: EngineThreads, timeouts: Timeouts) -> None:
-        super().__init__(origin, upstreams, timeouts)
-        self._own = upstreams
-
-    async def close(self) -> None:
-        """Close the engine when what is under way has ended."""
-        await self._own.close()
-
-
-class Backends:
-    """Makes the backends of all policies. Nothing is opened before it is asked."""
+class BackendFactory:
+    """Creates the backends of policies. Each is opened by its first request."""
 
     def __init__(
-        self, served: Served, options: EngineOptions, timeouts: Timeouts, breaker: BreakerOptions, turns: PolicyQueue
+        self,
+        catalogue: PolicyCatalogue,
+        options: EngineOptions,
+        timeouts: Timeouts,
+        breaker: BreakerOptions,
+        queue: PolicyQueue,
     ) -> None:
-        self._turns = turns
-        self._loading = threading.Lock()  # loaders must not run side by side
-        self._served = served
-        # Engines that ask servers keep the same time-outs as relays do.
+        self._catalogue = catalogue
+        # Engines that ask servers keep the same time-outs as proxies do.
         self._options = replace(
             options,
             first_byte_timeout_s=timeouts.first_byte_s,
@@ -220,45 +206,36 @@ class Backends:
         )
         self._timeouts = timeouts
         self._breaker = breaker
-        self._starting = asyncio.Lock()  # as with engines in this process, one opens at a time
-        self._upstreams = EngineThreads(served.names, self._open)
+        self._queue = queue
+        # Engines open one at a time: they may share files, and loaders change settings of the whole process.
+        self._loading = threading.Lock()
+        self._starting = asyncio.Lock()
 
-    def of(self, origin: Origin) -> PolicyBackend:
-        """Make the backend of a policy."""
-        name, served = origin.name, self._served
-        if isinstance(served, Registry):
-            if (remote := served.remote(name)) is not None:
-                relays = [Proxy(name, target, self._timeouts) for target in _targets(remote)]
-                return relays[0] if len(relays) == 1 else Replicas(relays, self._breaker)
-            if _is_relayable(served):
-                return Started(name, lambda: self._open(name), self._timeouts, self._starting)
-        return self._in_turn(name, InProcessPolicy(origin, self._upstreams, self._timeouts))
-
-    def at_alpha(self, origin: Origin) -> PolicyBackend:
-        """Make the backend of a policy that is not listed, to be closed by itself."""
-        name, served = origin.name, self._served
-        if isinstance(served, Registry) and _is_relayable(served):
-            return Started(name, lambda: self._open(name), self._timeouts, self._starting)
-        return self._in_turn(name, OnItsOwn(origin, EngineThreads([name], self._open), self._timeouts))
-
-    def _in_turn(self, name: str, backend: PolicyBackend) -> PolicyBackend:
-        is_switched = isinstance(self._served, Switched) and self._served.is_switched
-        return InTurn(name, backend, self._turns, self._timeouts.first_byte_s) if is_switched else backend
-
-    async def close(self) -> None:
-        """Close the engines in this process when what is under way has ended."""
-        await self._upstreams.close()
+    def create(self, policy: PolicyInfo) -> PolicyBackend:
+        """Create the backend of a policy."""
+        name, catalogue = policy.name, self._catalogue
+        open_engine = partial(self._open, name)
+        if isinstance(catalogue, Registry):
+            if (remote := catalogue.remote(name)) is not None:
+                proxies = [Proxy(name, upstream, self._timeouts) for upstream in _upstreams(remote)]
+                return proxies[0] if len(proxies) == 1 else LoadBalancer(proxies, self._breaker)
+            if _is_proxied(catalogue):
+                return OnDemandServer(name, open_engine, self._timeouts, self._starting)
+        backend = InProcessPolicy(policy, EngineThread(name, open_engine), self._timeouts)
+        is_switched = isinstance(catalogue, SwitchedPolicies) and catalogue.is_switched
+        return QueuedBackend(name, backend, self._queue, self._timeouts.first_byte_s) if is_switched else backend
 
     def _open(self, policy: str) -> Engine:
         with self._loading:
-            return self._served.open(policy, self._options)
+            return self._catalogue.open(policy, self._options)
 
 
-def _is_relayable(registry: Registry) -> bool:
-    """Whether the servers that our engine starts take requests as they stand: not if their weights are switched."""
+def _is_proxied(registry: Registry) -> bool:
+    """Return whether the servers that our engine starts take requests unchanged: not if their weights are switched."""
     return registry.engine.name == "vllm" and registry.engine.serve != "switch"
 
 
-def _targets(remote: Remote) -> list[Target]:
+def _upstreams(remote: Remote) -> list[Upstream]:
     key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
-    return [Target(url, remote.model, key) for url in ([remote.url] if isinstance(remote.url, str) else remote.url)]
+    urls = [remote.url] if isinstance(remote.url, str) else remote.url
+    return [Upstream(url, remote.model, key) for url in urls]

@@ -1,7 +1,7 @@
-"""A policy on an engine in this process, or on one that takes no request as it stands: it answers as a URL would.
+"""A policy whose engine is driven from this process; it answers as a remote server would.
 
-Bodies are read strictly (`bodies`), the engine runs in its thread (`upstream`), and what it says, if it comes in time,
-is written down as the OpenAI API has it (`answers`).
+Bodies are read strictly (`request_schema`), the engine runs in its thread (`engine_thread`), and its deltas become
+objects of the OpenAI API (`responses`), provided that they come in time.
 """
 
 import asyncio
@@ -11,114 +11,107 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from alphamix.ensemble.serve.backends.engine_threads import Assigned, Call, EngineThreads, collect, log
+from alphamix.ensemble.serve.backends.engine_thread import DeltaStream, EngineThread, collect, log
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
-from alphamix.ensemble.serve.protocol.api_errors import in_line, timed_out
+from alphamix.ensemble.serve.protocol.api_errors import queue_timeout, timed_out
 from alphamix.ensemble.serve.protocol.parts import Part, seed_of_choice
 from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest
 from alphamix.ensemble.serve.protocol.request_schema import ChatBody, CompletionBody, RequestBody, read_body
-from alphamix.ensemble.serve.protocol.responses import (
-    ChatDialect,
-    ClientResponse,
-    CompletionDialect,
-    Dialect,
-    Origin,
-    encode,
-)
+from alphamix.ensemble.serve.protocol.responses import FORMATS, PolicyInfo, ResponseBuilder, encode
 from alphamix.policies.types import Completion, Delta, Request
 
-KINDS: Mapping[Path, tuple[type[RequestBody], Dialect]] = {
-    "chat/completions": (ChatBody, ChatDialect()),
-    "completions": (CompletionBody, CompletionDialect()),
-}
+_BODIES: Mapping[Path, type[RequestBody]] = {"chat/completions": ChatBody, "completions": CompletionBody}
 
 
 class InProcessPolicy:
-    """Asks one policy's engine."""
+    """Backend that asks an engine in its thread, and closes it in the end."""
 
-    def __init__(self, origin: Origin, upstreams: EngineThreads, timeouts: Timeouts) -> None:
-        self._origin = origin
-        self._upstreams = upstreams
+    def __init__(self, policy: PolicyInfo, engine: EngineThread, timeouts: Timeouts) -> None:
+        self._policy = policy
+        self._engine = engine
         self._timeouts = timeouts
+        self.close = engine.close
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
-        """Ask, and return the body of the answer.
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
+        """Return the body of the answer.
 
         Raises:
             ApiError: there is none.
         """
-        _, answer, call, choices = self._start(ask, part)
+        body, builder = self._read(request, part)
+        deltas = self._start(body)
         try:
-            return encode(answer.whole(await collect(self._in_time(call), choices)))
+            return encode(builder.completion(await collect(self._in_time(deltas), builder.num_choices)))
         finally:
-            call.leave()
+            deltas.leave()
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """Ask, and yield the data of the events of the answer.
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+        """Yield the data of the events of the answer.
 
         Raises:
             ApiError: there is no stream, or it breaks off.
         """
-        body, answer, call, _ = self._start(ask, part)
+        body, builder = self._read(request, part)
+        deltas = self._start(body)
         opened: set[int] = set()
-        whole: dict[int, Completion] = {}
+        completions: dict[int, Completion] = {}
         try:
-            async for delta in self._in_time(call):
-                opening = None if delta.index in opened else answer.opening_chunk(delta.index)
+            async for delta in self._in_time(deltas):
+                opening = None if delta.index in opened else builder.opening_chunk(delta.index)
                 opened.add(delta.index)
                 if isinstance(delta.outcome, Completion):
-                    whole[delta.index] = delta.outcome
-                if events := [encode(chunk) for chunk in (opening, answer.chunk(delta)) if chunk is not None]:
+                    completions[delta.index] = delta.outcome
+                if events := [encode(chunk) for chunk in (opening, builder.chunk(delta)) if chunk is not None]:
                     yield events
             if body.stream_options.include_usage:
-                yield [encode(answer.usage_chunk([whole[index] for index in sorted(whole)]))]
+                yield [encode(builder.usage_chunk([completions[index] for index in sorted(completions)]))]
         finally:
-            call.leave()
+            deltas.leave()
 
     async def describe(self) -> dict[str, Any]:
-        """Nothing: an engine is not opened to be described."""
+        """Return nothing, since an engine is not opened only to be described."""
         return {}
 
-    async def close(self) -> None:
-        """Do nothing: engines are closed all together, by whoever made them."""
-
-    async def _in_time(self, call: Call) -> AsyncGenerator[Delta]:
-        """Yield the deltas of a call, as long as none takes too long to come.
+    async def _in_time(self, deltas: DeltaStream) -> AsyncGenerator[Delta]:
+        """Yield the deltas as long as none takes too long to come.
 
         Raises:
-            ApiError: 504, one does; 429, it takes that long because the engine has others to answer first.
+            ApiError: 504, one does; 429, it takes that long because the engine is answering others first.
         """
-        name, now = self._origin.name, asyncio.get_running_loop().time
-        deadline, limit_s, told = now() + self._timeouts.total_s, self._timeouts.first_byte_s, "no token"
+        name, now = self._policy.name, asyncio.get_running_loop().time
+        deadline, limit_s, missing = now() + self._timeouts.total_s, self._timeouts.first_byte_s, "no token"
         try:
             while True:
                 async with asyncio.timeout_at(min(deadline, now() + limit_s)):
-                    delta = await anext(call, None)
+                    delta = await anext(deltas, None)
                 if delta is None:
                     return
                 yield delta
-                limit_s, told = self._timeouts.idle_s, "no further token"
+                limit_s, missing = self._timeouts.idle_s, "no further token"
         except TimeoutError:
-            if not call.begun and not self._upstreams.is_silent(name, limit_s):
-                raise in_line(name, limit_s) from None
-            log.error("the engine of policy %r: time-out", name)
-            raise timed_out(name, f"{told} within the time-out") from None
+            # An engine that is busy with others is healthy: the circuit breaker must not count this as a fault.
+            if not deltas.begun and not self._engine.is_silent(limit_s):
+                raise queue_timeout(name, limit_s) from None
+            log.error("the engine of policy %r timed out", name)
+            raise timed_out(name, f"{missing} within the time-out") from None
 
-    def _start(self, ask: RawRequest, part: Part) -> tuple[RequestBody, ClientResponse, Call, int]:
-        kind, dialect = KINDS[ask.path]
-        body = read_body(kind, ask.body(self._origin.name, part))
-        seed = secrets.randbits(63) if body.seed is None else body.seed
-        prompts = [prompt for prompt in body.prompts() for _ in range(body.n)]
-        choices = [
-            Assigned(self._origin.name, Request(prompt, seed_of_choice(seed, index), body.parameters()))
-            for index, prompt in enumerate(prompts)
-        ]
-        answer = ClientResponse(
-            dialect=dialect,
-            id=dialect.id_prefix + uuid.uuid4().hex,
+    def _read(self, request: RawRequest, part: Part) -> tuple[RequestBody, ResponseBuilder]:
+        body = read_body(_BODIES[request.path], request.body(self._policy.name, part))
+        response_format = FORMATS[request.path]
+        return body, ResponseBuilder(
+            format=response_format,
+            id=response_format.id_prefix + uuid.uuid4().hex,
             created=int(time.time()),
             model=body.model,
-            origins=[self._origin] * len(choices),
+            policy=self._policy,
+            num_choices=body.n * len(body.prompts()),
             choices_per_prompt=body.n,
         )
-        return body, answer, self._upstreams.start(choices), len(choices)
+
+    def _start(self, body: RequestBody) -> DeltaStream:
+        seed = secrets.randbits(63) if body.seed is None else body.seed
+        prompts = [prompt for prompt in body.prompts() for _ in range(body.n)]
+        parameters = body.parameters()
+        return self._engine.start(
+            [Request(prompt, seed_of_choice(seed, index), parameters) for index, prompt in enumerate(prompts)]
+        )

@@ -1,8 +1,8 @@
-"""Whose turn it is where one server serves many policies, one at a time: requests of one policy go together.
+"""Fair queue for a server that holds one policy at a time: requests for the same policy run together.
 
-Changing from one to another costs, so requests for whoever has its turn join it, ahead of others. Once another has
-waited for longer than the patience, no more join: its turn comes when those under way have ended, and takes all that
-wait for the same policy along. So changes are few, and none waits for ever. Belongs to one event loop.
+Switching the server to another policy is costly, so requests for the current policy go ahead of others. Once a request
+for another policy has waited longer than the patience, no more go ahead: when those under way have ended, that policy's
+turn comes, for all requests that wait for it. So switches are few and no request waits forever.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 
 class PolicyQueue:
-    """Of one server."""
+    """Queue of one server. Belongs to one event loop."""
 
     def __init__(self, patience_s: float, now: Callable[[], float]) -> None:
         self._patience_s = patience_s
@@ -19,14 +19,15 @@ class PolicyQueue:
         self._holder: str | None = None
         self._num_inside = 0
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        """By policy, the one that has waited longest first."""
+        """Waiting requests by policy, the oldest first."""
         self._since: dict[str, float] = {}
-        """When the first of each that wait came."""
+        """Time at which the oldest waiting request of each policy came."""
         self.changes = 0
+        """Number of switches between policies."""
 
     @asynccontextmanager
-    async def of(self, policy: str) -> AsyncGenerator[None]:
-        """Hold the turn of a policy, together with others of the same."""
+    async def turn(self, policy: str) -> AsyncGenerator[None]:
+        """Wait for the turn of a policy and hold it, together with other requests for the same policy."""
         if self._may_join(policy):
             self._enter(policy)
         else:
@@ -55,7 +56,7 @@ class PolicyQueue:
             await admitted
         except asyncio.CancelledError:
             if admitted.done() and not admitted.cancelled():
-                self._leave()  # its turn came at the moment that it left
+                self._leave()  # it was admitted and cancelled at once: pass the turn on
             else:
                 self._give_up(policy, admitted)
             raise
@@ -73,6 +74,6 @@ class PolicyQueue:
             policy = min(self._since, key=self._since.__getitem__)
             del self._since[policy]
             for admitted in self._waiting.pop(policy):
-                if not admitted.done():  # it was cancelled, and does not know yet
+                if not admitted.done():  # a cancelled request may not have noticed yet
                     self._enter(policy)
                     admitted.set_result(None)

@@ -1,7 +1,7 @@
-"""A policy that several servers run: a request goes to the one with the least under way, and to the next if it fails.
+"""A policy that several servers run: a request goes to the least busy server, and to the next one if that fails.
 
-A server that fails again and again is left out for a while, as a policy is (`breaker`). Nothing that has reached the
-client is asked for twice.
+A server that fails repeatedly is left out for a while (`circuit_breaker`). Once part of an answer has reached the
+client, no other server is asked for it.
 """
 
 import asyncio
@@ -17,83 +17,73 @@ from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
 
 
-class Replicas:
-    """Shares the requests for one policy between its servers."""
+class LoadBalancer:
+    """Backend that shares the requests for one policy between its servers."""
 
-    def __init__(self, relays: Sequence[Proxy], options: BreakerOptions) -> None:
-        self._servers = [_Server(relay, CircuitBreaker(options, time.monotonic)) for relay in relays]
+    def __init__(self, proxies: Sequence[Proxy], options: BreakerOptions) -> None:
+        self._servers = [_Server(proxy, CircuitBreaker(options, time.monotonic)) for proxy in proxies]
         self._turn = 0
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
-        """As a `Proxy`; raises what the last server said, if all fail."""
-        *first, last = self._in_turn()
+    async def complete(self, request: RawRequest, part: Part) -> bytes:
+        """Return the body of the first server that answers; raise what the last one raises if all fail."""
+        *first, last = self._in_order()
         for server in first:
             try:
-                with server.asked():
-                    return await server.relay.whole(ask, part)
+                with server.entered():
+                    return await server.proxy.complete(request, part)
             except ApiError as error:
-                if not error.is_mendable:
+                if not error.is_retryable:
                     raise
-        with last.asked():
-            return await last.relay.whole(ask, part)
+        with last.entered():
+            return await last.proxy.complete(request, part)
 
-    async def stream(self, ask: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """As a `Proxy`; the next server is asked only while nothing has come."""
-        servers = self._in_turn()
+    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
+        """Yield the events of the first server that begins to answer; raise what the last one raises if all fail."""
+        servers = self._in_order()
         for server in servers:
             has_begun = False
             try:
-                with server.asked():
-                    async with aclosing(server.relay.stream(ask, part)) as batches:
+                with server.entered():
+                    async with aclosing(server.proxy.stream(request, part)) as batches:
                         async for events in batches:
                             has_begun = True
                             yield events
                 return
             except ApiError as error:
-                if has_begun or not error.is_mendable or server is servers[-1]:
+                if has_begun or not error.is_retryable or server is servers[-1]:
                     raise
 
     async def describe(self) -> dict[str, Any]:
-        """What the first server that says anything says about the model."""
-        told = await asyncio.gather(*(server.relay.describe() for server in self._servers))
-        return next((one for one in told if one), {})
+        """Return the first description that a server gives of the model."""
+        descriptions = await asyncio.gather(*(server.proxy.describe() for server in self._servers))
+        return next(filter(None, descriptions), {})
 
     async def close(self) -> None:
         """Close the connections to all servers."""
-        await asyncio.gather(*(server.relay.close() for server in self._servers))
+        await asyncio.gather(*(server.proxy.close() for server in self._servers))
 
-    def _in_turn(self) -> list["_Server"]:
-        """Order the servers that may be asked: least under way first, in turn where that is equal."""
+    def _in_order(self) -> list["_Server"]:
+        """Order the servers that are in service by their load; equal ones take turns."""
         self._turn += 1
         start = self._turn % len(self._servers)
-        turned = self._servers[start:] + self._servers[:start]
-        passable = [server for server in turned if server.breaker.is_passable]
-        return sorted(passable or turned, key=lambda server: server.in_flight)
+        rotated = self._servers[start:] + self._servers[:start]
+        passable = [server for server in rotated if server.breaker.is_passable]
+        return sorted(passable or rotated, key=lambda server: server.in_flight)
 
 
 class _Server:
-    def __init__(self, relay: Proxy, breaker: CircuitBreaker) -> None:
-        self.relay = relay
+    def __init__(self, proxy: Proxy, breaker: CircuitBreaker) -> None:
+        self.proxy = proxy
         self.breaker = breaker
         self.in_flight = 0
 
     @contextmanager
-    def asked(self) -> Generator[None]:
-        """Count a request, and how it ends."""
+    def entered(self) -> Generator[None]:
+        # If every server is out of service, one is asked all the same: its own error tells the client more.
         self.breaker.enter()
         self.in_flight += 1
         try:
-            yield
-        except ApiError as error:
-            if error.is_fault:
-                self.breaker.fail()
-            else:
-                self.breaker.succeed()
-            raise
-        except BaseException:  # the client left
-            self.breaker.abandon()
-            raise
-        else:
-            self.breaker.succeed()
+            with self.breaker.recording():
+                yield
         finally:
             self.in_flight -= 1

@@ -1,17 +1,18 @@
-"""How long a policy may be silent, be it a server behind a URL or an engine in this process."""
+"""How long a policy may be silent, be it a remote server or an engine in this process."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds."""
+    """Time-outs in seconds."""
 
     connect_s: float = 10.0
-    """To a URL."""
+    """Limit for connecting to a remote server."""
     first_byte_s: float = 600.0
-    """An answer of a URL that is not streamed comes all at once: it must be whole by then. An engine in this process
-    must give its first token by then; making and loading its weights counts."""
+    """Limit for the first byte of a remote server, which is the complete answer if it is not streamed, or for the first
+    token of an engine in this process, which includes making and loading its weights."""
     idle_s: float = 60.0
-    """Between one byte, or token, and the next; also how long a client may refuse to take what is there."""
+    """Limit between one byte, or token, and the next, and for a client that does not take what is ready for it."""
     total_s: float = 1800.0
+    """Limit for the complete answer."""

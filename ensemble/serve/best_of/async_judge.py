@@ -1,7 +1,7 @@
-"""The judge of a server, before the event loop: programs that clients' tests decide between run here, always confined.
+"""Asynchronous access to the judge: programs of best-of requests run here, always in the strict sandbox.
 
-One `Judge`, made when it is first needed; where strict confinement cannot be proven, requests are refused
-and nothing runs. Programs wait here, not in the judge, since what waits here can still be cancelled.
+The `Judge` is created when it is first needed. If strict confinement cannot be proven on this machine, requests are
+refused and nothing runs. Programs wait here and not in the judge, since what waits here can still be cancelled.
 """
 
 import asyncio
@@ -17,55 +17,55 @@ from alphamix.grading.judge.judge import Judge
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
 ANSWER_BYTES = 64 * 2**10
-"""What a program may answer to all inputs together, where answers are kept: with a tolerance, all are compared."""
+"""Maximum bytes of a program's outputs for all inputs, which bounds the cost of comparing them."""
 _AT_ONCE_PER_WORKER = 4
-"""Programs in the judge at once: those that idle give way to others there."""
+"""Number of programs in the judge per worker: programs that idle make room for others there."""
 
 log = logging.getLogger("alphamix.serve")
 
 
 class AsyncJudge:
-    """Runs programs for many requests. Belongs to one event loop; `workers` 0 means that there is no judge."""
+    """Judges programs of many requests. Belongs to one event loop; with 0 workers there is no judge."""
 
     def __init__(self, workers: int, verdicts: Counter[str]) -> None:
         self._verdicts = verdicts
         self._workers = workers
-        self._judge = LazyValue(self._make)
+        self._judge = LazyValue(self._create)
         self.at_once = max(1, workers) * _AT_ONCE_PER_WORKER
         self._room = asyncio.Semaphore(self.at_once)
 
     async def check(self) -> None:
-        """Make the judge, unless that is done.
+        """Create the judge if it does not exist yet.
 
         Raises:
-            ApiError: 501, this server has none; 503, strict confinement cannot be proven here.
+            ApiError: 501, this server has no judge; 503, strict confinement cannot be proven here.
         """
         await self._judge.get()
 
     async def judge(self, problem: Problem, program: Program | None) -> Judgement:
-        """Judge a program by tests, up to the first that it fails."""
-        made = await self._judge.get()
-        return await self._through(partial(made.submit, problem, program))
+        """Judge a program by tests, up to the first failure."""
+        judge = await self._judge.get()
+        return await self._through(partial(judge.submit, problem, program))
 
     async def run(self, problem: Problem, program: Program | None) -> Judgement:
-        """Run a program on the inputs of all tests, and keep what it answers."""
-        made = await self._judge.get()
-        return await self._through(partial(made.run, problem, program, ANSWER_BYTES))
+        """Run a program on the inputs of all tests, and keep its outputs."""
+        judge = await self._judge.get()
+        return await self._through(partial(judge.run, problem, program, ANSWER_BYTES))
 
     def forget(self, problem: Problem) -> None:
-        """Drop what is kept of a problem whose request is answered."""
-        if (made := self._judge.made) is not None:
-            made.forget(problem)
+        """Release what the judge keeps of a problem whose request is answered."""
+        if (judge := self._judge.value) is not None:
+            judge.forget(problem)
 
     async def close(self) -> None:
-        """Stop at once. Safe to call twice."""
-        if (made := await self._judge.take()) is not None:
-            await asyncio.to_thread(made.close)
+        """Stop the judge at once. Safe to call twice."""
+        if (judge := await self._judge.take()) is not None:
+            await asyncio.to_thread(judge.close)
 
     async def _through(self, submit: "partial[Future[Judgement]]") -> Judgement:
         try:
             judgement = await self._in_room(submit)
-        except GradingError as error:  # the judge was closed: nothing is known of the program
+        except GradingError as error:  # the judge was closed: nothing is known about the program
             log.warning("a program was not judged: %s", error)
             judgement = Judgement(Verdict.IE, 0, 0, None, 0.0, 0.0, str(error))
         self._verdicts[judgement.verdict.value] += 1
@@ -79,25 +79,25 @@ class AsyncJudge:
         except BaseException:
             self._room.release()
             raise
-        # A program that runs cannot be called back: its place stays taken until it has ended, whoever has left.
-        future.add_done_callback(lambda _: _tell(loop, self._room))
+        # A running program cannot be cancelled, so it keeps its place until it ends, even if the client has left.
+        future.add_done_callback(lambda _: _release(loop, self._room))
         return await asyncio.wrap_future(future)
 
-    async def _make(self) -> Judge:
+    async def _create(self) -> Judge:
         if self._workers == 0:
-            message = "this server judges no programs: it was started with --judge-workers 0"
+            message = "this server does not judge programs, since it was started with --judge-workers 0"
             raise ApiError(501, message, kind="server_error", code="no_judge")
         try:
             return await asyncio.to_thread(partial(Judge, workers=self._workers, sandbox="strict"))
         except GradingError as error:
             log.error("programs cannot be judged: %s", error)
             message = (
-                "programs cannot be judged here, since the sandbox is not proven to hold: "
-                "run 'alphamix doctor' on the server, which says what is missing"
+                "programs cannot be judged here, since strict confinement cannot be proven: "
+                "run 'alphamix doctor' on the server to see what is missing"
             )
             raise ApiError(503, message, kind="server_error", code="no_sandbox") from error
 
 
-def _tell(loop: asyncio.AbstractEventLoop, room: asyncio.Semaphore) -> None:
+def _release(loop: asyncio.AbstractEventLoop, room: asyncio.Semaphore) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(room.release)

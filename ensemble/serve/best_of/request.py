@@ -1,43 +1,43 @@
-"""What a client says under `ensemble` of a request: a budget, a way to select, and tests. Read strictly, no I/O.
+"""The `ensemble` object of a request: a budget, a method of selection, and tests. Read strictly, no I/O.
 
     {"budget": 32, "select": "tests" | "majority" | "agreement", "tests": [{"input", "output"}], "entry_point": null,
      "time_limit_s": 2.0, "memory_limit_mb": 256, "checker": "tokens"}
 
-Tests have the form of a problem's, and run in the order in which they stand. To vote takes their inputs alone. What the
-programs of a request may cost is bounded before anything is drawn.
+Tests have the form of a problem's tests, and run in the given order; votes need only their inputs. The cost of running
+the programs of a request is bounded before anything is drawn.
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
 from alphamix.ensemble.serve.protocol.raw_request import NULL, RawRequest
+from alphamix.ensemble.serve.protocol.request_schema import validation_failed
 from alphamix.grading.sandbox.controller import MIN_IDLE_S
 from alphamix.grading.types import PlainChecker, Problem, Test
 
 Select = Literal["tests", "majority", "agreement"]
-_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
 class BestOfLimits:
-    """What one request may ask for, and how many requests at once."""
+    """Limits for one best-of request, and for the number of them."""
 
     budget: int = 64
-    """Choices that are drawn."""
+    """Maximum number of draws."""
     tests: int = 200
     bytes: int = 2**20
-    """Of all that is said under `ensemble`."""
+    """Maximum size of the `ensemble` object."""
     time_limit_s: float = 10.0
-    """CPU seconds of one test."""
+    """Maximum CPU seconds of one test."""
     memory_limit_mb: float = 1024.0
     total_s: float = 3600.0
-    """CPU or idle seconds of all programs on all tests, if each takes all of its time."""
+    """Maximum CPU or idle seconds of all programs on all tests, if each takes all its time."""
     requests: int = 16
-    """Under way at once."""
+    """Maximum number of concurrent best-of requests."""
 
 
 class _TestBody(BaseModel):
@@ -60,77 +60,77 @@ class _Body(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class BestOf:
-    """What is wanted."""
+class BestOfRequest:
+    """A best-of request, read and checked."""
 
     budget: int
     select: Select
     problem: Problem
-    """The tests and how they are run; where votes decide, outputs are empty."""
+    """The tests and how they are run; if votes decide, outputs are empty."""
 
 
-def read_best_of(ask: RawRequest, limits: BestOfLimits) -> tuple[RawRequest, BestOf | None]:
-    """Split a request in what policies are asked, and what is to be done with their answers.
+def read_best_of(request: RawRequest, limits: BestOfLimits) -> tuple[RawRequest, BestOfRequest | None]:
+    """Separate the `ensemble` object from the request that policies receive; it is None if absent.
 
     Raises:
         ApiError: 400; `param` names what is wrong.
     """
-    raw = ask.fields.get("ensemble")
+    raw = request.fields.get("ensemble")
     if raw is None:
-        return ask, None
-    asked = replace(ask, fields={key: value for key, value in ask.fields.items() if key != "ensemble"})
+        return request, None
+    without = replace(request, fields={key: value for key, value in request.fields.items() if key != "ensemble"})
     if raw == NULL:
-        return asked, None
+        return without, None
     if len(bytes(raw)) > limits.bytes:
-        raise _wrong("", f"send {limits.bytes} bytes at most (got {len(bytes(raw))})")
+        raise _wrong("", f"send at most {limits.bytes} bytes (got {len(bytes(raw))})")
     try:
         body = _Body.model_validate(from_json(bytes(raw), allow_inf_nan=False))
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise validation_failed(error, "ensemble") from None
     except ValueError as error:
         raise _wrong("", str(error)) from None
-    _check_bounds(ask, body, limits)
-    return asked, BestOf(body.budget, body.select, _problem(body))
+    _check_bounds(request, body, limits)
+    return without, BestOfRequest(body.budget, body.select, _problem(body))
 
 
-def _check_bounds(ask: RawRequest, body: _Body, limits: BestOfLimits) -> None:
+def _check_bounds(request: RawRequest, body: _Body, limits: BestOfLimits) -> None:
     bounds: tuple[tuple[str, float, float], ...] = (
         ("budget", body.budget, limits.budget),
         ("tests", len(body.tests), limits.tests),
         ("time_limit_s", body.time_limit_s, limits.time_limit_s),
         ("memory_limit_mb", body.memory_limit_mb, limits.memory_limit_mb),
     )
-    for name, value, most in bounds:
-        if value > most:
-            raise _wrong(name, f"send {most:g} at most (got {value:g})")
+    for name, value, limit in bounds:
+        if value > limit:
+            raise _wrong(name, f"send at most {limit:g} (got {value:g})")
     test_s = max(body.time_limit_s, MIN_IDLE_S)
     total_s = body.budget * len(body.tests) * test_s
     if total_s > limits.total_s:
-        what = f"{body.budget} programs × {len(body.tests)} tests × {test_s:g} s are {total_s:g} s"
-        raise _wrong("tests", f"{what}, and {limits.total_s:g} s is the most; send fewer, or a lower budget")
-    if ask.num_prompts != 1:
-        raise invalid(f"best-of takes one prompt at a time (got {ask.num_prompts})", param="prompt")
-    if ask.n > body.budget:
-        raise invalid(f"n = {ask.n} of a budget of {body.budget}: send n ≤ ensemble.budget", param="n")
+        product = f"{body.budget} programs × {len(body.tests)} tests × {test_s:g} s are {total_s:g} s"
+        raise _wrong("tests", f"{product}, over the limit of {limits.total_s:g} s: send fewer, or a lower budget")
+    if request.num_prompts != 1:
+        raise invalid(f"best-of takes one prompt (got {request.num_prompts}): send a request for each", param="prompt")
+    if request.n > body.budget:
+        raise invalid(f"n = {request.n} exceeds the budget of {body.budget}: send n ≤ ensemble.budget", param="n")
 
 
 def _problem(body: _Body) -> Problem:
-    """Make a problem of the tests; what each must hold depends on the way to select, and on the entry point."""
+    """Build the problem; what each test must have depends on the method of selection and on the entry point."""
     votes, is_function = body.select != "tests", body.entry_point is not None
     tests: list[Test] = []
     for index, test in enumerate(body.tests):
         place = f"tests[{index}]"
         has_output = "output" in test.model_fields_set
         if votes and has_output:
-            raise _wrong(f"{place}.output", f"{body.select!r} compares programs with each other: leave outputs out")
+            raise _wrong(f"{place}.output", f"{body.select!r} compares programs with each other: leave out the outputs")
         if not votes and not has_output:
-            raise _wrong(f"{place}.output", "it is missing: send what a right program answers")
+            raise _wrong(f"{place}.output", "it is missing: send the output of a correct program")
         if is_function and not isinstance(test.input, list):
-            raise _wrong(f"{place}.input", "send a list of arguments, since there is an entry_point")
+            raise _wrong(f"{place}.input", "send a list of arguments, since entry_point is set")
         if not is_function and not isinstance(test.input, str):
-            raise _wrong(f"{place}.input", "send text, since there is no entry_point")
+            raise _wrong(f"{place}.input", "send text, since entry_point is not set")
         if not is_function and not votes and not isinstance(test.output, str):
-            raise _wrong(f"{place}.output", "send text, since there is no entry_point")
+            raise _wrong(f"{place}.output", "send text, since entry_point is not set")
         tests.append(Test(input=test.input, output=test.output if has_output else None if is_function else ""))
     return Problem(
         id="request",
@@ -142,16 +142,6 @@ def _problem(body: _Body) -> Problem:
         checker=body.checker,
         test_order="given",
     )
-
-
-def _refusal(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = first["loc"][:1] if first["loc"][:1] == ("checker",) else first["loc"]  # what follows names our own types
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    shown = repr(cast("object", first["input"]))
-    shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
-    got = "" if first["type"] == "missing" else f" (got {shown})"
-    return _wrong("".join(steps).removeprefix("."), f"{first['msg']}{got}")
 
 
 def _wrong(place: str, reason: str) -> ApiError:

@@ -1,11 +1,11 @@
-"""One best-of request under way: what was drawn, what became of it in the sandbox, and what it cost.
+"""The search behind one best-of request: what was drawn, how its programs were judged, and what it cost.
 
-A choice that could not be drawn and a program that could not be judged say nothing about a policy: they are counted,
-and the best of the others answers. Only where nothing is left does the request fail.
+A choice that could not be drawn, or a program that could not be judged, says nothing about a policy: it is counted, and
+the best of the others is the answer. The request fails only if nothing is left.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
-from alphamix.ensemble.serve.best_of.request import BestOf
+from alphamix.ensemble.serve.best_of.request import BestOfRequest
 from alphamix.ensemble.serve.best_of.selection import (
     VOTES,
     Answers,
@@ -23,137 +23,137 @@ from alphamix.ensemble.serve.best_of.selection import (
     ranked_by_votes,
     tied_for,
 )
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, judge_failed, too_long
-from alphamix.ensemble.serve.protocol.parts import Part, parts_of
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, judge_failed, search_timeout
+from alphamix.ensemble.serve.protocol.parts import Part, group_draws
 from alphamix.ensemble.serve.protocol.raw_request import Fields, RawRequest
-from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, summed
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.programs.extract import extract_program
 from alphamix.grading.types import Judgement, PlainChecker, Problem, Program, Verdict
 
 FIRST_WAVE = 4
-"""Draws of the first wave, or as many as are wanted; each wave draws as many as all before it."""
+"""Number of draws in the first wave, if no more winners are wanted; each later wave doubles the draws so far."""
 
 
 class _EnoughError(Exception):
-    """As many choices as are wanted pass all tests."""
+    """Enough choices pass every test."""
 
 
 @dataclass(slots=True)
 class Draw:
-    """One choice that came."""
+    """One choice that was drawn."""
 
     policy: str
     choice: Fields
     body: ResponseJson
-    """The answer that it was part of."""
+    """The answer that the choice came in."""
     program: Program | None = None
     judgement: Judgement | None = None
     answers: Answers | None = None
-    """To the inputs of all tests, where they were asked for."""
+    """Outputs of the program for the inputs of all tests, if they were needed to break a tie."""
 
     @property
     def is_judged(self) -> bool:
-        """Whether anything is known of its program."""
+        """Whether the judge reached a verdict on the program."""
         return self.judgement is not None and self.judgement.verdict is not Verdict.IE
 
     @property
     def tests_passed(self) -> int:
-        """The longest prefix of tests that it passes, or of inputs on which it does not fail."""
+        """Length of the longest prefix of tests that pass, or of inputs on which the program does not fail."""
         return 0 if self.judgement is None else self.judgement.tests_passed
 
 
-class Search:
-    """Draws, judges and ranks. To be closed by whoever made it."""
+class BestOfSearch:
+    """Draws, judges and ranks the choices of one request. Its owner must call `aclose`."""
 
     def __init__(
-        self, dispatcher: Dispatcher, judging: AsyncJudge, ask: RawRequest, wanted: BestOf, places: int
+        self, dispatcher: Dispatcher, judging: AsyncJudge, request: RawRequest, best_of: BestOfRequest, num_winners: int
     ) -> None:
         self._dispatcher = dispatcher
         self._judging = judging
-        self._ask = ask
-        self._wanted = wanted
-        self._num_tests = len(wanted.problem.tests)
-        self._places = places
+        self._request = request
+        self._best_of = best_of
+        self._num_tests = len(best_of.problem.tests)
+        self._num_winners = num_winners
         self.draws: dict[int, Draw] = {}
-        """By their place in the budget."""
+        """Choices by their place in the budget."""
         self.bodies: list[tuple[str, ResponseJson]] = []
-        """All answers, and who gave them."""
+        """All answers, each with the policy that gave it."""
         self.stopped = "budget"
         """What ended the search: `passed`, `budget` or `deadline`."""
         self._votes: dict[int, int] = {}
         self._lane = asyncio.Semaphore(judging.at_once)
-        """No more of one search stand in line: so several take turns."""
-        self._num_asked = 0
+        """Limits the programs of this search that wait for the judge, so that several searches share it fairly."""
+        self._num_requested = 0
         self._num_failed = 0
         self._errors: list[ApiError] = []
-        self._examinations: dict[tuple[Program | None, bool], asyncio.Task[Judgement]] = {}
+        self._judgements: dict[tuple[Program | None, bool], asyncio.Task[Judgement]] = {}
 
     async def run(self, timeout_s: float) -> None:
-        """Draw and judge until the best is known, or time is out; then the best of what there is counts.
+        """Draw and judge until the best is known or the time is up; then the best so far counts.
 
         Raises:
-            ApiError: nothing came of it, or the request is wrong.
+            ApiError: no choice was judged, or the request is wrong.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                await self._draw()
-                if self._wanted.select == "tests" and self.stopped == "budget":
+                await self._draw_waves()
+                if self._best_of.select == "tests" and self.stopped == "budget":
                     await self._run_tied()
         except TimeoutError:
             self.stopped = "deadline"
         if not any(draw.is_judged for draw in self.draws.values()):
             if self.stopped == "deadline":
-                raise too_long(timeout_s)
+                raise search_timeout(timeout_s)
             raise judge_failed() if self.draws else self._errors[0]
         await self._count_votes()
 
     async def aclose(self) -> None:
-        """Cancel what still waits. Safe to call twice."""
-        for examination in self._examinations.values():
-            examination.cancel()
-        await asyncio.gather(*self._examinations.values(), return_exceptions=True)
+        """Cancel judgements that still wait. Safe to call twice."""
+        for judgement in self._judgements.values():
+            judgement.cancel()
+        await asyncio.gather(*self._judgements.values(), return_exceptions=True)
 
     def winners(self) -> list[int]:
-        """Places of the best, the best first; those of which nothing is known come behind all others."""
+        """Return the places of the winners, the best first; choices without a verdict come after all others."""
         judged, unknown = self._judged(), [place for place, draw in sorted(self.draws.items()) if not draw.is_judged]
         votes = [self._votes.get(place, 0) for place in judged]
-        if self._wanted.select == "tests":
+        if self._best_of.select == "tests":
             ranking = ranked_by_tests([self.draws[place].tests_passed for place in judged], votes)
         else:
             ranking = ranked_by_votes([self._answers(place) for place in judged], votes)
-        return [*(judged[index] for index in ranking), *unknown][: self._places]
+        return [*(judged[index] for index in ranking), *unknown][: self._num_winners]
 
     def states(self) -> dict[str, int]:
-        """Count what became of the budget."""
+        """Return the number of draws of the budget by state."""
         return {
             "drawn": len(self.draws),
             "failed": self._num_failed,
-            "cancelled": self._num_asked - len(self.draws) - self._num_failed,
-            "spared": self._wanted.budget - self._num_asked,
+            "cancelled": self._num_requested - len(self.draws) - self._num_failed,
+            "spared": self._best_of.budget - self._num_requested,
         }
 
-    def as_json(self, winners: Sequence[int]) -> dict[str, Any]:
-        """Give the `ensemble` object of the answer."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the `ensemble` object of the answer."""
         return {
-            "select": self._wanted.select,
-            "budget": self._wanted.budget,
+            "select": self._best_of.select,
+            "budget": self._best_of.budget,
             **self.states(),
             "judged": len(self._judged()),
             "stopped": self.stopped,
             "cost": self._cost(),
-            "winners": [self._winner(index, place) for index, place in enumerate(winners)],
+            "winners": [self._winner(index, place) for index, place in enumerate(self.winners())],
         }
 
-    async def _draw(self) -> None:
-        policies = self._dispatcher.deal(self._ask.model, self._wanted.budget)
+    async def _draw_waves(self) -> None:
+        policies = self._dispatcher.assign_draws(self._request.model, self._best_of.budget)
         for first, last in self._waves():
-            self._num_asked = last
+            self._num_requested = last
             try:
                 async with asyncio.TaskGroup() as group:
-                    for part in parts_of(policies[first:last], first):
-                        group.create_task(self._ask_for(part, group))
+                    for part in group_draws(policies[first:last], first):
+                        group.create_task(self._draw_part(part, group))
             except ExceptionGroup as errors:
                 if errors.subgroup(_EnoughError) is None:
                     raise errors.exceptions[0] from None
@@ -161,63 +161,65 @@ class Search:
                 return
 
     def _waves(self) -> Iterator[tuple[int, int]]:
-        budget = self._wanted.budget
-        first, last = 0, max(FIRST_WAVE, self._places) if self._wanted.select == "tests" else budget
+        budget = self._best_of.budget
+        first, last = 0, max(FIRST_WAVE, self._num_winners) if self._best_of.select == "tests" else budget
         while first < budget:
             yield first, min(last, budget)
             first, last = min(last, budget), 2 * last
 
-    async def _ask_for(self, part: Part, group: asyncio.TaskGroup) -> None:
+    async def _draw_part(self, part: Part, group: asyncio.TaskGroup) -> None:
         try:
-            answered = await self._dispatcher.draw(self._ask, part)
+            answers = await self._dispatcher.complete_part(self._request, part)
         except ApiError as error:
-            if not error.is_mendable:  # the request is wrong, whoever is asked
+            if not error.is_retryable:  # the request is wrong, so no policy can answer it
                 raise
             self._errors.append(error)
             self._num_failed += part.n
             return
-        for by, body in answered:
-            self.bodies.append((by.policy, body))
+        for answered, body in answers:
+            self.bodies.append((answered.policy, body))
             for place, choice in body.choices:
-                self.draws[place] = Draw(by.policy, choice, body)
+                self.draws[place] = Draw(answered.policy, choice, body)
                 group.create_task(self._judge(self.draws[place]))
 
     async def _judge(self, draw: Draw) -> None:
         draw.program = await asyncio.to_thread(extract_program, _text(draw.choice))
-        is_vote = self._wanted.select != "tests"
-        draw.judgement = await self._examined(draw.program, is_run=is_vote)
+        is_vote = self._best_of.select != "tests"
+        draw.judgement = await self._judged_once(draw.program, is_run=is_vote)
         passing = [other for other in self.draws.values() if other.judgement and other.judgement.verdict is Verdict.AC]
-        if not is_vote and len(passing) >= self._places:
+        if not is_vote and len(passing) >= self._num_winners:
             raise _EnoughError
 
-    async def _examined(self, program: Program | None, *, is_run: bool) -> Judgement:
-        """Judge a program, or run it; equal ones once."""
-        if (program, is_run) not in self._examinations:
-            self._examinations[program, is_run] = asyncio.create_task(self._examine(program, is_run=is_run))
-        return await asyncio.shield(self._examinations[program, is_run])
+    async def _judged_once(self, program: Program | None, *, is_run: bool) -> Judgement:
+        """Judge a program, or only run it; equal programs share one judgement."""
+        if (program, is_run) not in self._judgements:
+            self._judgements[program, is_run] = asyncio.create_task(self._submit(program, is_run=is_run))
+        return await asyncio.shield(self._judgements[program, is_run])
 
-    async def _examine(self, program: Program | None, *, is_run: bool) -> Judgement:
-        examine = self._judging.run if is_run else self._judging.judge
+    async def _submit(self, program: Program | None, *, is_run: bool) -> Judgement:
+        submit = self._judging.run if is_run else self._judging.judge
         async with self._lane:
-            return await examine(self._wanted.problem, program)
+            return await submit(self._best_of.problem, program)
 
     async def _run_tied(self) -> None:
-        """Run the programs between which tests do not decide, so that their answers can."""
+        """Run the programs that tie on tests, so that votes on their answers can decide."""
         judged = self._judged()
-        tied = [self.draws[judged[i]] for i in tied_for([self.draws[p].tests_passed for p in judged], self._places)]
+        tied = [
+            self.draws[judged[i]] for i in tied_for([self.draws[p].tests_passed for p in judged], self._num_winners)
+        ]
         tied = [draw for draw in tied if draw.tests_passed < self._num_tests]
-        runs = await asyncio.gather(*(self._examined(draw.program, is_run=True) for draw in tied))
+        runs = await asyncio.gather(*(self._judged_once(draw.program, is_run=True) for draw in tied))
         for draw, run in zip(tied, runs, strict=True):
             draw.answers = run.answers
 
     async def _count_votes(self) -> None:
-        select = self._wanted.select
+        select = self._best_of.select
         places = self._judged()
         if select == "tests":
             places = [place for place in places if self.draws[place].answers is not None]
         count = agreement if select == "tests" else VOTES[select]
         answers = [self._answers(place) for place in places]
-        votes = await asyncio.to_thread(count, answers, sameness(self._wanted.problem))
+        votes = await asyncio.to_thread(count, answers, same_by_checker(self._best_of.problem))
         self._votes = dict(zip(places, votes, strict=True))
 
     def _judged(self) -> list[int]:
@@ -225,14 +227,14 @@ class Search:
 
     def _answers(self, place: int) -> Answers:
         draw = self.draws[place]
-        found = draw.answers or (draw.judgement and draw.judgement.answers)
-        return found or (None,) * self._num_tests
+        answers = draw.answers or (draw.judgement and draw.judgement.answers)
+        return answers or (None,) * self._num_tests
 
     def _cost(self) -> dict[str, dict[str, int | None]]:
         cost: dict[str, dict[str, int | None]] = {}
         for policy in dict.fromkeys(name for name, _ in self.bodies):
             bodies = [body for name, body in self.bodies if name == policy]
-            usage = summed([body.usage for body in bodies]) or {}
+            usage = sum_usage([body.usage for body in bodies]) or {}
             cost[policy] = {
                 "calls": len(bodies),
                 "choices": sum(len(body.choices) for body in bodies),
@@ -242,19 +244,20 @@ class Search:
         return cost
 
     def _winner(self, index: int, place: int) -> dict[str, Any]:
-        """Say how a winner did: in tests, or in votes of those that could have agreed."""
+        """Return how a winner did: in tests, or in votes out of those that it could have had."""
         draw = self.draws[place]
         verdict = draw.judgement.verdict.value if draw.judgement is not None else None
-        told = {"index": index, "draw": place, "policy": self._dispatcher.policies[draw.policy].origin.as_json()}
-        if self._wanted.select == "tests":
-            return {**told, "verdict": verdict, "tests_passed": draw.tests_passed, "num_tests": self._num_tests}
-        most = max(0, len(self._votes) - 1) * (self._num_tests if self._wanted.select == "agreement" else 1)
+        policy = self._dispatcher.policies[draw.policy].policy
+        result = {"index": index, "draw": place, "policy": policy.as_json()}
+        if self._best_of.select == "tests":
+            return {**result, "verdict": verdict, "tests_passed": draw.tests_passed, "num_tests": self._num_tests}
+        most = max(0, len(self._votes) - 1) * (self._num_tests if self._best_of.select == "agreement" else 1)
         failed = None if verdict == Verdict.AC else verdict
-        return {**told, "failed": failed, "votes": self._votes.get(place, 0), "most_votes": most}
+        return {**result, "failed": failed, "votes": self._votes.get(place, 0), "most_votes": most}
 
 
-def sameness(problem: Problem) -> Same:
-    """Make what says whether two answers are the same: each is right if the other is, by the checker of the problem."""
+def same_by_checker(problem: Problem) -> Same:
+    """Return the comparison of two answers: they are the same if the checker accepts one if the other is expected."""
     checker = cast("PlainChecker", problem.checker)
 
     @cache
@@ -278,7 +281,8 @@ def sameness(problem: Problem) -> Same:
 
 
 def _text(choice: Fields) -> str:
-    """What a choice says, where it is text."""
-    said: Any = msgspec.json.decode(choice["text"] if "text" in choice else choice["message"])
-    content = said.get("content") if isinstance(said, dict) else said
+    """Return the text of a choice; empty if it has none."""
+    content: Any = msgspec.json.decode(choice["text"] if "text" in choice else choice["message"])
+    if isinstance(content, dict):
+        content = content.get("content")
     return content if isinstance(content, str) else ""

@@ -1,14 +1,13 @@
-"""Which of N programs is best, by the tests that they pass or by what they answer. Pure: outcomes in, ranking out.
+"""Ranks N programs by the tests that they pass, or by votes on their outputs. Pure.
 
-Votes look at outputs, never at text. A program agrees with another on an input where both answered and the answers are
-the same; one that failed there agrees with nobody.
+Votes compare outputs, never the text of programs. Two programs agree on an input if both answered and the answers are
+the same; a program that failed there agrees with no other.
 
-`majority`: with how many others a program agrees on every input. Where "the same" is an equivalence, as for all
-checkers but those with a tolerance, the winner is of the largest cluster of behaviours, as in AlphaCode (Li et al.
-2022, arXiv:2203.07814, "clustering"), and minimises the execution-based Bayes risk of Shi et al. (2022,
-arXiv:2204.11454).
-`agreement`: the same risk with a softer loss, which counts each input for itself: the sum over inputs of how many
-others agree there.
+`majority` counts the others that agree with a program on every input. If "the same" is an equivalence, as for all
+checkers without a tolerance, the winner is from the largest cluster of behaviours, as in AlphaCode (Li et al. 2022,
+arXiv:2203.07814, "clustering"), and minimises the execution-based Bayes risk of Shi et al. (2022, arXiv:2204.11454).
+`agreement` is the same risk with a softer loss that counts each input separately: the sum over inputs of the number of
+others that agree there.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +15,13 @@ from typing import Literal
 
 Votes = Literal["majority", "agreement"]
 Answers = Sequence[bytes | None]
-"""[T] what a program answered to each input; None where it failed."""
+"""Output of a program for each input, or None if it failed, `[T]`."""
 Same = Callable[[bytes, bytes], bool]
-"""Whether two answers to one input are the same. Must be symmetric."""
+"""Symmetric test whether two answers to one input are the same."""
 
 
 def majority(answers_NT: Sequence[Answers], same: Same) -> list[int]:
-    """[N] with how many others each program agrees on every input."""
+    """Return the number of others that agree with each program on every input, `[N]`."""
     agreed_NN = [set(range(len(answers_NT))) for _ in answers_NT]
     for column in _columns(answers_NT):
         for agreed, agreed_here in zip(agreed_NN, _agreeing(column, same), strict=True):
@@ -31,7 +30,7 @@ def majority(answers_NT: Sequence[Answers], same: Same) -> list[int]:
 
 
 def agreement(answers_NT: Sequence[Answers], same: Same) -> list[int]:
-    """[N] the sum over inputs of how many others agree with each program there."""
+    """Return the number of others that agree with each program, summed over inputs, `[N]`."""
     votes_N = [0] * len(answers_NT)
     for column in _columns(answers_NT):
         for program, agreed in enumerate(_agreeing(column, same)):
@@ -43,7 +42,7 @@ VOTES: dict[Votes, Callable[[Sequence[Answers], Same], list[int]]] = {"majority"
 
 
 def ranked_by_votes(answers_NT: Sequence[Answers], votes_N: Sequence[int]) -> list[int]:
-    """Rank programs, the best first: those that failed on no input, then by votes, by inputs answered, by order."""
+    """Rank programs, the best first: those that never failed, then by votes, by inputs answered, by order."""
 
     def merit(program: int) -> tuple[bool, int, int]:
         answered = sum(answer is not None for answer in answers_NT[program])
@@ -53,13 +52,13 @@ def ranked_by_votes(answers_NT: Sequence[Answers], votes_N: Sequence[int]) -> li
 
 
 def ranked_by_tests(num_passed_N: Sequence[int], votes_N: Sequence[int]) -> list[int]:
-    """Rank programs, the best first: by the prefix of tests that they pass, then by votes, then by order."""
+    """Rank programs, the best first: by the number of tests passed before the first failure, by votes, by order."""
     return sorted(range(len(num_passed_N)), key=lambda program: (num_passed_N[program], votes_N[program]), reverse=True)
 
 
-def tied_for(num_passed_N: Sequence[int], places: int) -> list[int]:
-    """The programs between which votes must decide, so that the first `places` are known; empty where none must."""
-    cut = sorted(num_passed_N, reverse=True)[:places]
+def tied_for(num_passed_N: Sequence[int], num_winners: int) -> list[int]:
+    """Return the programs whose ties votes must break before the winners are known."""
+    cut = sorted(num_passed_N, reverse=True)[:num_winners]
     contested = {passed for passed in cut if num_passed_N.count(passed) > 1}
     return [program for program, passed in enumerate(num_passed_N) if passed in contested]
 
@@ -69,12 +68,12 @@ def _columns(answers_NT: Sequence[Answers]) -> list[Answers]:
 
 
 def _agreeing(answers_N: Answers, same: Same) -> list[set[int]]:
-    """[N] who gives the same answer, oneself included; nobody where there is none. Equal bytes are compared once."""
+    """Return the programs that give the same answer as each program, itself included, `[N]`; empty if it failed."""
     programs_of: dict[bytes, set[int]] = {}
     for program, answer in enumerate(answers_N):
         if answer is not None:
             programs_of.setdefault(answer, set()).add(program)
-    distinct = list(programs_of)
+    distinct = list(programs_of)  # equal bytes are compared once, since `same` may be slow
     agreed = {answer: set(programs) for answer, programs in programs_of.items()}
     for index, one in enumerate(distinct):
         for other in distinct[index + 1 :]:

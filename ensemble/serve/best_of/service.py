@@ -1,12 +1,11 @@
-"""Best-of: draws a budget from a policy or an ensemble, runs what it draws, and answers with the best.
+"""Best-of service: draws a budget from a policy or an ensemble, judges the draws, and answers with the best.
 
-Where tests decide, choices are drawn in waves that double, and drawing ends at the first one that passes all: that
-spends at most about twice what was needed and asks log2(budget) times, not budget times. Where votes decide, all are
-needed, and are drawn at once. `search` does the drawing, `selection` ranks, and the answer is written here.
+If tests decide, choices are drawn in waves of doubling size until one passes every test: that spends at most about
+twice what was needed and takes log2(budget) rounds instead of budget. If votes decide, all choices are needed and are
+drawn at once. `search` draws and judges, `selection` ranks, and this module writes the answer.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -16,23 +15,21 @@ import msgspec
 from msgspec import Raw
 
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
-from alphamix.ensemble.serve.best_of.request import BestOf, BestOfLimits
-from alphamix.ensemble.serve.best_of.search import Search
+from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest
+from alphamix.ensemble.serve.best_of.search import BestOfSearch
 from alphamix.ensemble.serve.metrics import Metrics
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, too_many
+from alphamix.ensemble.serve.protocol.api_errors import too_many_searches
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, RawRequest, encode
-from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, summed
-from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, event
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
+from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, sse_error, sse_event
 
 KEEP_ALIVE_S = 10.0
-"""Between one comment and the next of a stream that has nothing to say yet."""
-
-log = logging.getLogger("alphamix.serve")
+"""Time between two comments of a stream that has no answer yet."""
 
 
-class Searches:
-    """Answers best-of requests, a bounded number at once."""
+class BestOfService:
+    """Answers best-of requests, of which a bounded number may be under way."""
 
     def __init__(
         self, dispatcher: Dispatcher, judging: AsyncJudge, metrics: Metrics, limits: BestOfLimits, timeout_s: float
@@ -44,33 +41,37 @@ class Searches:
         self._timeout_s = timeout_s
         self._under_way = 0
 
-    async def whole(self, ask: RawRequest, wanted: BestOf) -> tuple[bytes, dict[str, str]]:
-        """Return the body of the answer, and the headers that name its origin.
+    async def complete(self, request: RawRequest, best_of: BestOfRequest) -> tuple[bytes, dict[str, str]]:
+        """Return the body of the answer, and the headers that name its policies.
 
         Raises:
             ApiError: there is no choice to answer with, or programs cannot be judged here.
         """
-        body, headers = await self._answer(ask, wanted)
+        body, headers = await self._answer(request, best_of)
         return body.as_bytes(), headers
 
-    async def begin(self, ask: RawRequest, wanted: BestOf) -> AsyncGenerator[bytes]:
-        """Wait for the answer, at most until the first comment is due; return the events, to be closed by the caller.
+    async def start_stream(
+        self, request: RawRequest, best_of: BestOfRequest
+    ) -> tuple[AsyncGenerator[bytes], dict[str, str]]:
+        """Wait for the answer until the first comment is due; return the events, which the caller must close.
+
+        There are no headers, since the policies of the answer may not be known yet.
 
         Raises:
-            ApiError: as `whole`, where it is known that soon; later it is an event.
+            ApiError: as in `complete`, if it happens that soon; later it becomes an event.
         """
-        events = self._events(ask, asyncio.create_task(self._answer(ask, wanted)))
+        events = self._events(request, asyncio.create_task(self._answer(request, best_of)))
         try:
             await anext(events)
         except BaseException:
             await events.aclose()
             raise
-        return events
+        return events, {}
 
     async def _events(
-        self, ask: RawRequest, answer: asyncio.Task[tuple[ResponseJson, dict[str, str]]]
+        self, request: RawRequest, answer: asyncio.Task[tuple[ResponseJson, dict[str, str]]]
     ) -> AsyncGenerator[bytes]:
-        """Yield nothing, then comments until the winner is known, then the winner."""
+        """Yield nothing once, then comments until the answer is known, then the answer."""
         try:
             await asyncio.wait({answer}, timeout=KEEP_ALIVE_S)
             if answer.done():
@@ -81,61 +82,57 @@ class Searches:
                 await asyncio.wait({answer}, timeout=KEEP_ALIVE_S)
             try:
                 body, _ = answer.result()
-                events = b"".join(event(encode(chunk)) for chunk in chunks_of(body, ask.include_usage))
-            except ApiError as error:
-                yield event(encode(error.as_json()))
+                events = b"".join(sse_event(encode(chunk)) for chunk in chunks_of(body, request.include_usage))
+            except Exception as error:
+                yield sse_error(error)
                 return
-            except Exception:
-                log.exception("a best-of request broke")
-                yield event(encode(internal().as_json()))
-                return
-            yield events + event(b"[DONE]")
+            yield events + sse_event(b"[DONE]")
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
 
-    async def _answer(self, ask: RawRequest, wanted: BestOf) -> tuple[ResponseJson, dict[str, str]]:
+    async def _answer(self, request: RawRequest, best_of: BestOfRequest) -> tuple[ResponseJson, dict[str, str]]:
         if self._under_way >= self._limits.requests:
-            raise too_many(self._limits.requests)
+            raise too_many_searches(self._limits.requests)
         self._under_way += 1
         try:
             await self._judging.check()
+            draws = request_draws(request, best_of.budget)
             async with aclosing(
-                Search(self._dispatcher, self._judging, draws_of(ask, wanted), wanted, ask.n)
+                BestOfSearch(self._dispatcher, self._judging, draws, best_of, num_winners=request.n)
             ) as search:
                 await search.run(self._timeout_s)
-                return self._written(ask, wanted, search)
+                return self._write(request, best_of, search)
         finally:
             self._under_way -= 1
-            self._judging.forget(wanted.problem)
+            self._judging.forget(best_of.problem)
 
-    def _written(self, ask: RawRequest, wanted: BestOf, search: Search) -> tuple[ResponseJson, dict[str, str]]:
-        """Write down the answer, and count what it took."""
-        self._metrics.best_of[wanted.select, search.stopped] += 1
+    def _write(
+        self, request: RawRequest, best_of: BestOfRequest, search: BestOfSearch
+    ) -> tuple[ResponseJson, dict[str, str]]:
+        """Write the answer with its headers, and count what it took."""
+        self._metrics.best_of[best_of.select, search.stopped] += 1
         for state, count in search.states().items():
-            self._metrics.draws[wanted.select, state] += count
-        winners = search.winners()
-        first = search.draws[winners[0]]
-        choices: list[tuple[int, Fields]] = []
-        for index, winner in enumerate(winners):
-            choices.append((index, {**search.draws[winner].choice, "index": Raw(b"%d" % index)}))
-        usage = summed([body.usage for _, body in search.bodies])
-        told = Raw(encode(search.as_json(winners)))
-        fields = {**first.body.fields, **self._dispatcher.head(ask), "usage": Raw(encode(usage)), "ensemble": told}
-        parts = [Part(search.draws[winner].policy, index, 1) for index, winner in enumerate(winners)]
+            self._metrics.draws[best_of.select, state] += count
+        winners = [search.draws[index] for index in search.winners()]
+        choices = [(index, {**draw.choice, "index": Raw(b"%d" % index)}) for index, draw in enumerate(winners)]
+        usage = Raw(encode(sum_usage([body.usage for _, body in search.bodies])))
+        summary = Raw(encode(search.as_json()))
+        fields = {**winners[0].body.fields, **self._dispatcher.head(request), "usage": usage, "ensemble": summary}
+        parts = [Part(draw.policy, index, 1) for index, draw in enumerate(winners)]
         return ResponseJson(fields, choices), self._dispatcher.headers(parts)
 
 
-def draws_of(ask: RawRequest, wanted: BestOf) -> RawRequest:
-    """Make the request whose choices are the draws."""
-    fields = {key: value for key, value in ask.fields.items() if key not in ("stream", "stream_options")}
-    return replace(ask, fields={**fields, "n": Raw(b"%d" % wanted.budget)}, n=wanted.budget, stream=False)
+def request_draws(request: RawRequest, budget: int) -> RawRequest:
+    """Return the request whose choices are the draws; it is never streamed."""
+    fields = {key: value for key, value in request.fields.items() if key not in ("stream", "stream_options")}
+    return replace(request, fields={**fields, "n": Raw(b"%d" % budget)}, n=budget, stream=False)
 
 
 def chunks_of(body: ResponseJson, include_usage: bool) -> list[Fields]:
-    """Write an answer as the chunks of a stream: of each choice its text and its end, then what was spent.
+    """Write an answer as the chunks of a stream: for each choice its text and its end, then the usage.
 
-    `ensemble` stands on the end of the last choice.
+    The last chunk of a choice also has `ensemble`.
     """
     head = {key: value for key, value in body.fields.items() if key not in ("usage", "ensemble")}
     is_chat = "message" in body.choices[0][1]
@@ -143,12 +140,12 @@ def chunks_of(body: ResponseJson, include_usage: bool) -> list[Fields]:
         head["object"] = Raw(b'"chat.completion.chunk"')
     chunks: list[Fields] = []
     for _, choice in body.choices:
-        kept = {key: value for key, value in choice.items() if key not in ("message", "finish_reason", "logprobs")}
-        end = kept | ({"delta": Raw(b"{}")} if is_chat else {"text": Raw(b'""')})
-        said = kept | ({"delta": _delta(choice["message"])} if is_chat else {})
-        said |= {"logprobs": choice.get("logprobs", NULL), "finish_reason": NULL}
+        common = {key: value for key, value in choice.items() if key not in ("message", "finish_reason", "logprobs")}
+        text = common | ({"delta": _delta(choice["message"])} if is_chat else {})
+        text |= {"logprobs": choice.get("logprobs", NULL), "finish_reason": NULL}
+        end = common | ({"delta": Raw(b"{}")} if is_chat else {"text": Raw(b'""')})
         end |= {"logprobs": NULL, "finish_reason": choice.get("finish_reason", NULL)}
-        chunks += [_chunk(head, [said]), _chunk(head, [end])]
+        chunks += [_chunk(head, [text]), _chunk(head, [end])]
     chunks[-1]["ensemble"] = body.fields["ensemble"]
     return [*chunks, {**_chunk(head, []), "usage": body.fields["usage"]}] if include_usage else chunks
 
@@ -158,7 +155,7 @@ def _chunk(head: Mapping[str, Raw], choices: Sequence[Fields]) -> Fields:
 
 
 def _delta(message: Raw) -> Raw:
-    """A message as a delta: its calls of tools need places."""
+    """Return a message as a delta, in which tool calls need an index."""
     fields = cast("dict[str, Any]", msgspec.json.decode(message))
     calls = fields.get("tool_calls")
     if isinstance(calls, list):

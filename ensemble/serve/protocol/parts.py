@@ -13,14 +13,14 @@ class Part(NamedTuple):
     first: int
     n: int
 
-    def place(self, index: int, choices_per_prompt: int) -> int:
-        """Give the index in the client's answer of choice `index` of this part, over all prompts."""
+    def client_index(self, index: int, choices_per_prompt: int) -> int:
+        """Return the index, in the client's answer to all prompts, of choice `index` of this part."""
         prompt, choice = divmod(index, self.n)
         return prompt * choices_per_prompt + self.first + choice
 
 
-def parts_of(policies: Sequence[str], first: int) -> list[Part]:
-    """Gather draws, of which the first has the index `first`, in one part for each policy."""
+def group_draws(policies: Sequence[str], first: int) -> list[Part]:
+    """Group draws into one part per policy; the first draw has the index `first`."""
     parts: list[Part] = []
     for policy, count in Counter(policies).items():
         parts.append(Part(policy, first, count))
@@ -29,9 +29,9 @@ def parts_of(policies: Sequence[str], first: int) -> list[Part]:
 
 
 def seed_of_choice(seed: int, choice: int) -> int:
-    """Give each choice a seed of its own, below 2⁶³.
+    """Return the seed of a choice, below 2⁶³.
 
-    The first keeps the seed of its request, so n = 1 and choice 0 of n = 8 agree. The others are hashed:
+    The first choice keeps the seed of its request, so that n = 1 and choice 0 of n = 8 agree. The others are hashed:
     counting up would make requests with neighbouring seeds share samples.
     """
     if choice == 0:

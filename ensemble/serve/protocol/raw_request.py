@@ -1,7 +1,7 @@
-"""What a client asked, kept as bytes: what routing needs is read, all else reaches the policy as it came.
+"""A client's request, kept as bytes: only what routing needs is parsed, and the rest reaches the policy unchanged.
 
-A body is split at its top level only; values stay the bytes that were sent, unknown parameters too. No policy and
-no I/O here. What embedded engines take of a body, and refuse, is `bodies`' affair.
+A body is split at its top level only; values stay the bytes that were sent, including unknown parameters. Which
+parameters an engine in this process accepts is decided in `request_schema`. No I/O here.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Raw
 
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
+from alphamix.ensemble.serve.protocol.api_errors import invalid
 from alphamix.ensemble.serve.protocol.parts import Part, seed_of_choice
 
 Path = Literal["chat/completions", "completions"]
@@ -22,9 +22,9 @@ T = TypeVar("T")
 NULL = Raw(b"null")
 
 encode = msgspec.json.Encoder().encode
-"""Write JSON; `Raw` values as they are."""
+"""Write JSON; `Raw` values are copied as they are."""
 
-_read_fields = msgspec.json.Decoder(Fields).decode
+read_fields = msgspec.json.Decoder(Fields).decode
 _read_items = msgspec.json.Decoder(list[Raw]).decode
 
 
@@ -36,7 +36,7 @@ class RawRequest:
     fields: Fields
     model: str
     n: int
-    """Choices for each prompt."""
+    """Number of choices for each prompt."""
     num_prompts: int
     seed: int | None
     stream: bool
@@ -45,27 +45,27 @@ class RawRequest:
 
     @property
     def num_choices(self) -> int:
-        """Choices of all prompts."""
+        """Number of choices for all prompts."""
         return self.n * self.num_prompts
 
     def body(self, model: str, part: Part, extra: Mapping[str, Mapping[str, Any]] | None = None) -> bytes:
-        """Write the body that asks for a part of the choices. `n` and `seed` change only where they must.
+        """Return the body that asks for a part of the choices; `n` and `seed` change only if they must.
 
         Args:
-            model: The name that the policy's server knows it by.
-            part: Which choices.
-            extra: Objects that the server wants besides; what a client gives under their names is kept beside them.
+            model: The name under which the policy's server knows it.
+            part: The choices to ask for.
+            extra: Objects to add; fields that the client sent in objects of the same name are kept.
 
         Raises:
-            ApiError: 400, a client gives something under such a name that is no object.
+            ApiError: 400, the client sent a value of such a name that is not an object.
         """
         fields = {**self.fields, "model": Raw(encode(model))}
         if part.n != self.n:
             fields["n"] = Raw(b"%d" % part.n)
         if self.seed is not None and part.first:
             fields["seed"] = Raw(b"%d" % seed_of_choice(self.seed, part.first))
-        for name, wanted in (extra or {}).items():
-            fields[name] = Raw(encode({**(_read(self.fields, name, Fields) or {}), **wanted}))
+        for name, added in (extra or {}).items():
+            fields[name] = Raw(encode({**(_read(self.fields, name, Fields) or {}), **added}))
         return encode(fields)
 
 
@@ -73,10 +73,10 @@ def read_request(path: Path, raw: bytes) -> RawRequest:
     """Read a request body.
 
     Raises:
-        ApiError: 400; `param` names the parameter that is wrong, where one is.
+        ApiError: 400; `param` names the parameter that is wrong, if it is one.
     """
     try:
-        fields = _read_fields(raw)
+        fields = read_fields(raw)
     except msgspec.ValidationError:
         raise invalid("the body must be a JSON object: send one") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -102,7 +102,7 @@ def read_request(path: Path, raw: bytes) -> RawRequest:
 
 
 def _read(fields: Fields, name: str, kind: type[T]) -> T | None:
-    """Read a parameter; null means absent, as everywhere in the OpenAI API."""
+    """Return a parameter, or None if it is absent or null, which mean the same in the OpenAI API."""
     if (raw := fields.get(name)) is None or raw == NULL:
         return None
     try:
@@ -112,7 +112,7 @@ def _read(fields: Fields, name: str, kind: type[T]) -> T | None:
 
 
 def _num_prompts(fields: Fields) -> int:
-    """Count prompts: a text, its token ids, or a list of either."""
+    """Count the prompts: `prompt` is a text, its token ids, or a list of either."""
     prompt = fields.get("prompt")
     if prompt is None or not bytes(prompt).startswith(b"["):
         return 1
@@ -120,17 +120,3 @@ def _num_prompts(fields: Fields) -> int:
     if not items:
         raise invalid("the parameter 'prompt' is wrong: send at least one prompt (got [])", param="prompt")
     return len(items) if bytes(items[0])[:1] in (b'"', b"[") else 1
-
-
-def read_object(raw: bytes) -> Fields:
-    """Split an object of a server's answer at its top level.
-
-    Raises:
-        ApiError: 502, it is none, or no text: clients could not read it.
-    """
-    try:
-        if not raw.isascii():
-            raw.decode()
-        return _read_fields(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise ApiError(502, "an answer is no JSON object", kind="server_error", code="malformed") from None

@@ -1,8 +1,7 @@
-"""What clients may ask: the bodies of the two completion routes, read strictly.
+"""Bodies of the two completion routes as engines in this process accept them, read strictly.
 
-`null` means absent, as everywhere in the OpenAI API. A parameter that no engine here could honour is refused
-by name, never dropped, unless the value that was sent changes nothing. Messages are text: no tools, images or
-audio.
+`null` means absent, as everywhere in the OpenAI API. A parameter that these engines do not support is refused by name,
+never ignored, unless its value has no effect. Messages are text: no tools, images or audio.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
 from alphamix.policies.types import Message, Prompt, SamplingParameters
 
 COMPLETIONS_MAX_TOKENS = 16
-"""What the OpenAI reference gives as the default of `max_tokens` in `/v1/completions`."""
+"""Default of `max_tokens` in `/v1/completions`, from the OpenAI API reference."""
 
 CHANGES_NOTHING: Mapping[str, Sequence[object] | None] = {
     "user": None,
@@ -36,7 +35,7 @@ CHANGES_NOTHING: Mapping[str, Sequence[object] | None] = {
     "response_format": [{"type": "text"}],
     "suffix": [""],
 }
-"""Parameters that are not read, with the values under which that makes no difference (None: any value)."""
+"""Parameters that are ignored, with the values that have no effect (None: any value)."""
 
 
 def _as_list(value: object) -> object:
@@ -44,7 +43,7 @@ def _as_list(value: object) -> object:
 
 
 def _joined_parts(value: object) -> object:
-    """Join the text parts of a content; leave what is not made of text parts to be refused."""
+    """Join the text parts of a content; other types are left for pydantic to refuse."""
     if not isinstance(value, list):
         return value
     texts: list[str] = []
@@ -53,7 +52,7 @@ def _joined_parts(value: object) -> object:
             case {"type": "text", "text": str(text), **rest} if not rest:
                 texts.append(text)
             case _:
-                raise ValueError("only text parts are answered here")
+                raise ValueError("only text parts are supported")
     return "".join(texts)
 
 
@@ -64,14 +63,14 @@ TokenLimit = Annotated[int, Field(ge=1)]
 
 
 class StreamOptions(BaseModel):
-    """How a stream is to be sent."""
+    """Options of a streamed answer."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool = False
 
 
-class Turn(BaseModel):
+class ChatMessage(BaseModel):
     """One message of a chat."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -80,12 +79,12 @@ class Turn(BaseModel):
     content: Text
 
     def message(self) -> Message:
-        """Give the message as chat templates know it: `developer` is the newer name of `system`."""
+        """Return the message as chat templates expect it: `developer` is the newer name of `system`."""
         return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
 
 
 class RequestBody(BaseModel):
-    """What both routes read."""
+    """Parameters that both routes accept."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -100,22 +99,22 @@ class RequestBody(BaseModel):
     stream_options: StreamOptions = StreamOptions()
 
     def prompts(self) -> list[Prompt]:
-        """List what is to be answered, `n` times each."""
+        """Return the prompts, each of which is answered `n` times."""
         raise NotImplementedError
 
     def token_limit(self) -> int:
-        """Give the most tokens that one choice may have."""
+        """Return the maximum number of tokens of a choice."""
         raise NotImplementedError
 
     def parameters(self) -> SamplingParameters:
-        """Give how tokens are to be drawn."""
+        """Return the parameters of sampling."""
         return SamplingParameters(self.temperature, self.top_p, self.token_limit(), tuple(self.stop))
 
 
 class ChatBody(RequestBody):
-    """A body of `/v1/chat/completions`."""
+    """Body of `/v1/chat/completions`."""
 
-    messages: Annotated[list[Turn], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: TokenLimit | None = None
 
     @model_validator(mode="after")
@@ -130,25 +129,25 @@ class ChatBody(RequestBody):
         return self
 
     def prompts(self) -> list[Prompt]:
-        """Give the one conversation."""
+        """Return the conversation, which is the only prompt."""
         return [[turn.message() for turn in self.messages]]
 
     def token_limit(self) -> int:
-        """Give the limit under either of its names."""
+        """Return the limit, which has an old and a new name."""
         return self.max_completion_tokens or self.max_tokens or SamplingParameters().max_tokens
 
 
 class CompletionBody(RequestBody):
-    """A body of `/v1/completions`."""
+    """Body of `/v1/completions`."""
 
     prompt: Prompts
 
     def prompts(self) -> list[Prompt]:
-        """Give each text to continue."""
+        """Return the texts to continue."""
         return [*self.prompt]
 
     def token_limit(self) -> int:
-        """Give the limit, or the API's own default."""
+        """Return the limit, or the default of the API."""
         return self.max_tokens or COMPLETIONS_MAX_TOKENS
 
 
@@ -159,7 +158,7 @@ def read_body(kind: type[B], raw: bytes) -> B:
     """Read one request body.
 
     Raises:
-        ApiError: 400; `param` names what is wrong where one parameter is.
+        ApiError: 400; `param` names the parameter that is wrong, if it is one.
     """
     try:
         fields = from_json(raw, allow_inf_nan=False)
@@ -171,22 +170,26 @@ def read_body(kind: type[B], raw: bytes) -> B:
     try:
         body = kind.model_validate(given)
     except ValidationError as error:
-        raise _refusal(error) from None
-    _refuse_what_cannot_be_honoured(body.model_extra or {})
+        raise validation_failed(error) from None
+    _check_unsupported(body.model_extra or {})
     return body
 
 
-def _refuse_what_cannot_be_honoured(extra: Mapping[str, object]) -> None:
+def _check_unsupported(extra: Mapping[str, object]) -> None:
     for key, value in extra.items():
         neutral = CHANGES_NOTHING.get(key, [])
         if neutral is not None and not any(value == same and type(value) is type(same) for same in neutral):
-            message = f"the parameter {key!r} = {_shown(value)} cannot be honoured here; leave it out"
+            message = f"the parameter {key!r} = {_shown(value)} is not supported here; leave it out"
             raise invalid(message, param=key, code="unsupported_parameter")
 
 
-def _refusal(error: ValidationError) -> ApiError:
+def validation_failed(error: ValidationError, parent: str = "") -> ApiError:
+    """400: the first fault that pydantic found, in the object `parent` of the body or in the body itself."""
     first = error.errors(include_url=False, include_context=False)[0]
-    param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).removeprefix(".")
+    # What follows a checker in the location are names of our own types.
+    location = first["loc"][:1] if first["loc"][:1] == ("checker",) else first["loc"]
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in location]
+    param = "".join([parent, *steps]).removeprefix(".")
     reason = first["msg"].removeprefix("Value error, ")
     if not param:
         return invalid(reason)

@@ -1,6 +1,6 @@
-"""Answers and chunks as bytes: each choice gets its policy and its place, all else stays what the server sent.
+"""Answers and chunks of upstreams, as bytes: each choice gets its policy and its index, and the rest is kept.
 
-What a server says is checked for form here: choices that are there, each once, and each brought to its end. Pure.
+The form of an answer is checked here: every choice is present once and complete. Pure.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +12,8 @@ from msgspec import Raw
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, encode, read_object
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, encode, read_fields
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
 _read_choices = msgspec.json.Decoder(list[Fields]).decode
 _read_usage = msgspec.json.Decoder(dict[str, Any]).decode
@@ -22,15 +22,15 @@ _read_index = msgspec.json.Decoder(int).decode
 
 @dataclass(slots=True)
 class ResponseJson:
-    """An answer that is whole, or one chunk of a stream; `choices` are taken out of the fields."""
+    """A complete answer, or one chunk of a stream, with its choices apart from the other fields."""
 
     fields: Fields
     choices: list[tuple[int, Fields]]
-    """With their indices in the answer that the client gets."""
+    """Choices, each with its index in the answer that the client receives."""
 
     @property
     def usage(self) -> dict[str, Any] | None:
-        """What was spent, where the server tells."""
+        """Token usage, or None if the server does not report it."""
         raw = self.fields.get("usage")
         try:
             return None if raw is None or raw == NULL else _read_usage(raw)
@@ -38,36 +38,36 @@ class ResponseJson:
             return None
 
     def as_bytes(self) -> bytes:
-        """Write it down."""
+        """Return the JSON text."""
         return encode({**self.fields, "choices": [choice for _, choice in self.choices]})
 
 
-class Marking:
-    """Marks the choices of one part: the policy that they come from, and their place."""
+class ResponseReader:
+    """Reads the answer to one part, checks its form, and gives each choice its policy and its index."""
 
-    def __init__(self, origin: Origin, part: Part, choices_per_prompt: int, num_prompts: int) -> None:
-        self._policy = Raw(encode(origin.as_json()))
-        self._places = [part.place(index, choices_per_prompt) for index in range(part.n * num_prompts)]
+    def __init__(self, policy: PolicyInfo, part: Part, choices_per_prompt: int, num_prompts: int) -> None:
+        self._policy = Raw(encode(policy.as_json()))
+        self._places = [part.client_index(index, choices_per_prompt) for index in range(part.n * num_prompts)]
         self._unfinished = set(self._places)
 
-    def whole(self, data: bytes) -> ResponseJson:
-        """Read a whole answer.
+    def complete(self, data: bytes) -> ResponseJson:
+        """Read an answer that is not streamed.
 
         Raises:
-            ApiError: 502, it lacks a choice, or has one too many.
+            ApiError: 502, it is malformed, or has too few or too many choices.
         """
         body = self._body(data)
         if sorted(place for place, _ in body.choices) != self._places:
-            raise _malformed(f"an answer has {len(body.choices)} choices where {len(self._places)} were asked for")
-        if not all(_holds_an_answer(choice) for _, choice in body.choices):
-            raise _malformed("a choice holds neither message nor text")
+            raise _malformed(f"an answer has {len(body.choices)} choices where {len(self._places)} were requested")
+        if not all(_has_content(choice) for _, choice in body.choices):
+            raise _malformed("a choice has neither a message nor a text")
         return body
 
     def chunk(self, data: bytes) -> ResponseJson:
         """Read a chunk of a stream.
 
         Raises:
-            ApiError: 502, it is none.
+            ApiError: 502, it is malformed.
         """
         body = self._body(data)
         for place, choice in body.choices:
@@ -76,24 +76,29 @@ class Marking:
         return body
 
     def end(self) -> None:
-        """Note that the stream has ended.
+        """Check that the stream was complete when it ended.
 
         Raises:
-            ApiError: 502, a choice is not whole.
+            ApiError: 502, a choice has no end.
         """
         if self._unfinished:
-            raise _malformed(f"a stream ended before choices {sorted(self._unfinished)} were whole")
+            raise _malformed(f"a stream ended before choices {sorted(self._unfinished)} were complete")
 
     def _body(self, data: bytes) -> ResponseJson:
-        fields = read_object(data)
+        try:
+            if not data.isascii():
+                data.decode()  # msgspec does not check the encoding of what it leaves raw
+            fields = read_fields(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise _malformed("an answer is not a JSON object") from None
         if fields.get("error", NULL) != NULL or "choices" not in fields:
-            raise _malformed("an answer holds an error, or no choices")
+            raise _malformed("an answer has an error, or no choices")
         try:
             raw = fields["choices"]
             choices = [] if raw == NULL else _read_choices(raw)
             return ResponseJson(fields, [self._marked(position, choice) for position, choice in enumerate(choices)])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError):
-            raise _malformed("an answer's choices are not as they should be") from None
+            raise _malformed("the choices of an answer are malformed") from None
 
     def _marked(self, position: int, choice: Fields) -> tuple[int, Fields]:
         index = _read_index(choice["index"]) if "index" in choice else position
@@ -106,15 +111,15 @@ class Marking:
         return place, choice
 
 
-def merged(bodies: Sequence[ResponseJson]) -> ResponseJson:
-    """Make one answer of those of several parts: all choices in order, usage summed, all else as the first says."""
+def merge_responses(bodies: Sequence[ResponseJson]) -> ResponseJson:
+    """Merge the answers to several parts: all choices in order, usage summed, other fields as in the first."""
     choices = sorted((choice for body in bodies for choice in body.choices), key=lambda choice: choice[0])
-    usage = Raw(encode(summed([body.usage for body in bodies])))
+    usage = Raw(encode(sum_usage([body.usage for body in bodies])))
     return ResponseJson({**bodies[0].fields, "usage": usage}, choices)
 
 
-def summed(usages: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """Sum what was spent, in detail; None if one does not tell: a part of the sum is no sum."""
+def sum_usage(usages: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Sum usage field by field; return None if one is unknown, since a partial sum would mislead."""
     total: dict[str, Any] = {}
     for usage in usages:
         if usage is None:
@@ -126,13 +131,13 @@ def summed(usages: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
 
 def _sum(one: Any, other: Any) -> Any:
     if isinstance(one, dict) and isinstance(other, dict):
-        return summed([cast("dict[str, Any]", one), cast("dict[str, Any]", other)])
+        return sum_usage([cast("dict[str, Any]", one), cast("dict[str, Any]", other)])
     if isinstance(one, int | float) and isinstance(other, int | float):
         return one + other
     return other if one is None else one
 
 
-def _holds_an_answer(choice: Fields) -> bool:
+def _has_content(choice: Fields) -> bool:
     message, text = bytes(choice.get("message", NULL)), bytes(choice.get("text", NULL))
     return (message.startswith(b"{") and message != b"{}") or text.startswith(b'"')
 

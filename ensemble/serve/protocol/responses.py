@@ -1,150 +1,123 @@
-"""What clients get: the objects of the OpenAI API, made from completions and deltas. Pure, no I/O.
+"""Objects of the OpenAI API that clients receive, made from the completions and deltas of an engine. Pure.
 
-Beyond the API, each choice says which policy it came from: `"policy": {"name", "alpha"}`. Alpha is null where
-the policy is no merge.
+Beyond the API, each choice names the policy that it came from: `"policy": {"name", "alpha"}`. Alpha is null if the
+policy is not a merge.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from alphamix.ensemble.serve.protocol.raw_request import Path
 from alphamix.policies.types import Completion, Delta
 
 JSON = dict[str, Any]
 
 
-class Origin(NamedTuple):
+class PolicyInfo(NamedTuple):
     """The policy that a choice came from."""
 
     name: str
     alpha: float | None
 
     def as_json(self) -> JSON:
-        """Give the extension field of a choice."""
+        """Return the extension field of a choice."""
         return {"name": self.name, "alpha": self.alpha}
 
 
-class Dialect(Protocol):
-    """What differs between the two completion routes."""
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What differs between the answers of the two completion routes."""
 
     kind: str
     chunk_kind: str
     id_prefix: str
-    opening: ClassVar[JSON | None]
-    """What the first chunk of each choice holds, where there is one before the text."""
-
-    def whole(self, text: str) -> JSON:
-        """Give the text of a choice that is finished."""
-        ...
-
-    def piece(self, text: str) -> JSON:
-        """Give a piece of the text of a choice."""
-        ...
+    opening: JSON | None
+    """Content of the first chunk of each choice, if there is one before the text."""
+    full: Callable[[str], JSON]
+    """Return the fields of a choice that hold its full text."""
+    piece: Callable[[str], JSON]
+    """Return the fields of a choice that hold a piece of its text."""
 
 
-class ChatDialect:
-    """`/v1/chat/completions`."""
-
-    kind = "chat.completion"
-    chunk_kind = "chat.completion.chunk"
-    id_prefix = "chatcmpl-"
-    opening: ClassVar[JSON | None] = {"delta": {"role": "assistant", "content": ""}}
-
-    def whole(self, text: str) -> JSON:
-        """Give the assistant's message."""
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
-
-    def piece(self, text: str) -> JSON:
-        """Give what is added to the message."""
-        return {"delta": {"content": text} if text else {}}
-
-
-class CompletionDialect:
-    """`/v1/completions`, where pieces and wholes look alike."""
-
-    kind = "text_completion"
-    chunk_kind = "text_completion"
-    id_prefix = "cmpl-"
-    opening: ClassVar[JSON | None] = None
-
-    def whole(self, text: str) -> JSON:
-        """Give the continuation."""
-        return {"text": text}
-
-    def piece(self, text: str) -> JSON:
-        """Give what is added to the continuation."""
-        return {"text": text}
+FORMATS: Mapping[Path, ResponseFormat] = {
+    "chat/completions": ResponseFormat(
+        kind="chat.completion",
+        chunk_kind="chat.completion.chunk",
+        id_prefix="chatcmpl-",
+        opening={"delta": {"role": "assistant", "content": ""}},
+        full=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
+        piece=lambda text: {"delta": {"content": text} if text else {}},
+    ),
+    "completions": ResponseFormat(
+        kind="text_completion",
+        chunk_kind="text_completion",
+        id_prefix="cmpl-",
+        opening=None,
+        full=lambda text: {"text": text},
+        piece=lambda text: {"text": text},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class ClientResponse:
-    """One answer to one client request: who answers which choice, and how it is written down."""
+class ResponseBuilder:
+    """Builds the answer of one policy to one request, complete or in chunks."""
 
-    dialect: Dialect
+    format: ResponseFormat
     id: str
     created: int
     """Unix seconds."""
     model: str
-    origins: Sequence[Origin]
-    """One per choice."""
+    policy: PolicyInfo
+    num_choices: int
+    """Number of choices for all prompts."""
     choices_per_prompt: int
 
-    def whole(self, completions: Sequence[Completion]) -> JSON:
-        """Give the object of an answer that is not streamed."""
+    def completion(self, completions: Sequence[Completion]) -> JSON:
+        """Return an answer that is not streamed."""
         choices = [
-            self._choice(index, self.dialect.whole(completion.text), completion.finish_reason)
+            self._choice(index, self.format.full(completion.text), completion.finish_reason)
             for index, completion in enumerate(completions)
         ]
-        return {**self._head(self.dialect.kind), "choices": choices, "usage": self.usage(completions)}
+        return {**self._head(self.format.kind), "choices": choices, "usage": self._usage(completions)}
 
     def opening_chunk(self, index: int) -> JSON | None:
-        """Give the chunk that opens a choice, where the dialect has one."""
-        return self.dialect.opening and self._chunk(index, self.dialect.opening, None)
+        """Return the chunk that opens a choice, if the format has one."""
+        return self.format.opening and self._chunk(index, self.format.opening, None)
 
     def chunk(self, delta: Delta) -> JSON | None:
-        """Give the chunk of one delta; None where it says nothing."""
+        """Return the chunk of one delta, or None if the delta is empty."""
         reason = delta.outcome.finish_reason if isinstance(delta.outcome, Completion) else None
         if not delta.text and reason is None:
             return None
-        return self._chunk(delta.index, self.dialect.piece(delta.text), reason)
+        return self._chunk(delta.index, self.format.piece(delta.text), reason)
 
     def usage_chunk(self, completions: Sequence[Completion]) -> JSON:
-        """Give the chunk that ends a stream whose client asked for its usage."""
-        return {**self._head(self.dialect.chunk_kind), "choices": [], "usage": self.usage(completions)}
+        """Return the chunk that ends a stream whose client asked for its usage."""
+        return {**self._head(self.format.chunk_kind), "choices": [], "usage": self._usage(completions)}
 
-    def usage(self, completions: Sequence[Completion]) -> JSON:
-        """Sum the tokens of all calls: a prompt counts once for each policy that read it, not per choice."""
-        prompt_tokens = {
-            (origin.name, index // self.choices_per_prompt): completion.prompt_tokens
-            for index, (origin, completion) in enumerate(zip(self.origins, completions, strict=True))
-        }
-        prompts = sum(prompt_tokens.values())
+    def _usage(self, completions: Sequence[Completion]) -> JSON:
+        # The choices of a prompt share it, so its tokens count once.
+        prompts = sum(completion.prompt_tokens for completion in completions[:: self.choices_per_prompt])
         written = sum(completion.completion_tokens for completion in completions)
         return {"prompt_tokens": prompts, "completion_tokens": written, "total_tokens": prompts + written}
 
     def _chunk(self, index: int, content: JSON, finish_reason: str | None) -> JSON:
-        return {
-            **self._head(self.dialect.chunk_kind),
-            "choices": [self._choice(index, content, finish_reason)],
-            "usage": None,
-        }
+        choices = [self._choice(index, content, finish_reason)]
+        return {**self._head(self.format.chunk_kind), "choices": choices, "usage": None}
 
     def _choice(self, index: int, content: JSON, finish_reason: str | None) -> JSON:
-        return {
-            "index": index,
-            **content,
-            "logprobs": None,
-            "finish_reason": finish_reason,
-            "policy": self.origins[index].as_json(),
-        }
+        end = {"logprobs": None, "finish_reason": finish_reason, "policy": self.policy.as_json()}
+        return {"index": index, **content, **end}
 
     def _head(self, kind: str) -> JSON:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
 def model_object(name: str, created: int, extension: JSON) -> JSON:
-    """Give one entry of `/v1/models`."""
+    """Return one entry of `/v1/models`."""
     return {"id": name, "object": "model", "created": created, "owned_by": "alphamix", **extension}
 
 

@@ -1,8 +1,8 @@
-"""Any α on request: a member of a sweep that is not listed becomes a policy when it is first asked for by name.
+"""Members of a sweep at any α: one that is not listed becomes a policy when it is first asked by name.
 
-`coverage@1.3`, `coverage@1.30` and `coverage@+1.30` are one policy. It is bounded how far α may be from those of the
-sweep, in which steps it comes, how many such policies are held at once, and how many checkpoints are made for them.
-Who is asked least recently goes when there is no room; what is made on disk stays there, as after a run.
+`coverage@1.3`, `coverage@1.30` and `coverage@+1.30` are one policy. Limits apply to the distance of α from those of the
+sweep, to its steps, to the number of such policies that are open, and to the checkpoints that are built for them. The
+least recently used policy is closed to make room; checkpoints stay on disk, as after a run.
 """
 
 import asyncio
@@ -14,62 +14,62 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
-from alphamix.ensemble.serve.backends.policy_endpoint import ServedPolicy
+from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, too_many_alphas, unknown_model
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.policy_file.recipes import alpha_label
 
 _NAME = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+-]?[0-9]{1,3}(\.[0-9]{1,17})?)")
 _STEP = Decimal("0.01")
 _DIGITS = 9
-"""Of a bound for α."""
+"""Number of decimals to which a bound of α is rounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlphaLimits:
-    """What may be asked for beyond what is listed."""
+    """Limits for policies at an α that is not listed."""
 
     margin: float = 0.25
-    """How far α may be outside of the range of its sweep."""
+    """Maximum distance of α from the range of its sweep."""
     held: int = 8
-    """Policies at once; 0: none but those that are listed."""
+    """Maximum number of such policies that are open at once; 0 serves none."""
     made: int = 8
-    """Checkpoints that are written for them while the server runs."""
+    """Maximum number of checkpoints that are written for them while the server runs."""
     patience_s: float = 10.0
-    """How long requests for other policies may wait while those for one go first on a server that is switched."""
+    """How long requests for one policy may go ahead of others on a server that is switched between policies."""
 
 
 @runtime_checkable
-class Extensible(Protocol):
-    """What a `policies.registry.Registry` has for this."""
+class SweepCatalogue(Protocol):
+    """Sweeps that can be extended, as `policies.registry.Registry` offers them."""
 
     @property
     def open_sweeps(self) -> Mapping[str, tuple[float, ...]]:
-        """Sweeps that can be added to, with the α of their listed members."""
+        """Extensible sweeps, with the α of their listed members."""
         ...
 
     def at(self, sweep: str, alpha: float) -> str:
-        """Name the member of a sweep at any α."""
+        """Return the name of the member of a sweep at any α."""
         ...
 
     def is_made(self, name: str) -> bool:
-        """Say whether a checkpoint is written to disk for a policy."""
+        """Return whether a checkpoint is written to disk for a policy."""
         ...
 
 
-class Alphas:
-    """Opens policies by name, and lets them go. Belongs to one event loop."""
+class AlphaPolicyCache:
+    """Bounded cache of open policies at unlisted α. Belongs to one event loop."""
 
     def __init__(
         self,
-        sweeps: Extensible | None,
+        sweeps: SweepCatalogue | None,
         listed: Mapping[str, object],
-        policies: MutableMapping[str, ServedPolicy],
-        open_policy: Callable[[Origin], ServedPolicy],
+        policies: MutableMapping[str, PolicyEndpoint],
+        open_policy: Callable[[PolicyInfo], PolicyEndpoint],
         limits: AlphaLimits,
     ) -> None:
-        """Serve what is `listed`; add what is opened to `policies`, and take it out again."""
+        """Serve what is `listed`; open policies are added to `policies`, and removed from it when they are closed."""
         self._sweeps = sweeps if limits.held else None
         self._listed = frozenset(listed)
         self._names = tuple(listed)
@@ -77,32 +77,32 @@ class Alphas:
         self._open_policy = open_policy
         self._limits = limits
         self._held: OrderedDict[str, int] = OrderedDict()
-        """Requests under way by policy, the one that was asked least recently first."""
+        """Number of requests under way by policy, the least recently used first."""
         self._made: set[str] = set()
         self._closing: set[asyncio.Task[Any]] = set()
 
     @contextmanager
-    def resolved(self, ask: RawRequest) -> Generator[RawRequest]:
-        """Give a request the name of a policy that is there as long as the context lasts.
+    def resolved(self, request: RawRequest) -> Generator[RawRequest]:
+        """Return the request with its model's canonical name, and keep that policy open while the context lasts.
 
         Raises:
-            ApiError: 404, there is no such policy, with what there is; 429, there is no room for one more.
+            ApiError: 404, there is no such policy; 429, there is no room for one more.
         """
-        if ask.model in self._listed:
-            yield ask
+        if request.model in self._listed:
+            yield request
             return
-        name, origin = self.find(ask.model)
-        if origin is None:
-            yield replace(ask, model=name)
+        name, policy = self.find(request.model)
+        if policy is None:
+            yield replace(request, model=name)
             return
-        self._hold(origin)
+        self._hold(policy)
         try:
-            yield replace(ask, model=name)
+            yield replace(request, model=name)
         finally:
             self._held[name] -= 1
 
-    def find(self, model: str) -> tuple[str, Origin | None]:
-        """Give the one name of a policy, and what it is where it is not listed. Opens nothing.
+    def find(self, model: str) -> tuple[str, PolicyInfo | None]:
+        """Return the canonical name of a model, and its policy if it is at an unlisted α. Nothing is opened.
 
         Raises:
             ApiError: 404, there is no such policy.
@@ -119,44 +119,46 @@ class Alphas:
         bounds = self._bounds().get(match["sweep"])
         if self._sweeps is None or bounds is None or alpha % _STEP or not bounds[0] <= float(alpha) <= bounds[1]:
             raise self._unknown(model)
-        return name, Origin(self._sweeps.at(match["sweep"], float(alpha)), float(alpha))
+        return name, PolicyInfo(self._sweeps.at(match["sweep"], float(alpha)), float(alpha))
 
     async def close(self) -> None:
-        """Wait for what is being closed. Policies that are held are closed with all others."""
+        """Wait for policies that are being closed. Those that are open are closed with the listed ones."""
         await asyncio.gather(*self._closing)
 
-    def _hold(self, origin: Origin) -> None:
-        if origin.name not in self._held:
-            self._make_room(origin.name)
-            self._policies[origin.name] = self._open_policy(origin)
-            self._held[origin.name] = 0
-        self._held.move_to_end(origin.name)
-        self._held[origin.name] += 1
+    def _hold(self, policy: PolicyInfo) -> None:
+        if policy.name not in self._held:
+            self._make_room(policy.name)
+            self._policies[policy.name] = self._open_policy(policy)
+            self._held[policy.name] = 0
+        self._held.move_to_end(policy.name)
+        self._held[policy.name] += 1
 
     def _make_room(self, name: str) -> None:
         is_new = self._sweeps is not None and self._sweeps.is_made(name) and name not in self._made
         if is_new and len(self._made) >= self._limits.made:
-            raise too_many_alphas(name, f"{self._limits.made} checkpoints were made", sorted(self._made))
+            raise too_many_alphas(
+                name, f"{self._limits.made} checkpoints have been built, the limit", sorted(self._made)
+            )
         if len(self._held) >= self._limits.held:
-            self._let_one_go(name)
+            self._evict_one(name)
         if is_new:
             self._made.add(name)
 
-    def _let_one_go(self, name: str) -> None:
+    def _evict_one(self, name: str) -> None:
         idle = next((other for other, under_way in self._held.items() if not under_way), None)
         if idle is None:
-            raise too_many_alphas(name, f"{self._limits.held} others are being asked", list(self._held))
+            raise too_many_alphas(name, f"{self._limits.held} others are in use, the limit", list(self._held))
         del self._held[idle]
-        policy = self._policies.pop(idle)
-        policy.unwatch()
-        task = asyncio.create_task(policy.close())
+        endpoint = self._policies.pop(idle)
+        endpoint.unwatch()
+        task = asyncio.create_task(endpoint.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     def _bounds(self) -> dict[str, tuple[float, float]]:
         margin = self._limits.margin
         sweeps = {} if self._sweeps is None else self._sweeps.open_sweeps
-        # Rounded, since the very ends are served as well: -0.42 - 0.25 is not -0.67 in floats.
+        # Rounded, so that the ends themselves are served: -0.42 - 0.25 is not -0.67 in floats.
         return {
             sweep: (round(min(alphas) - margin, _DIGITS), round(max(alphas) + margin, _DIGITS))
             for sweep, alphas in sweeps.items()

@@ -1,7 +1,7 @@
-"""Joins policies to ensembles: splits the choices of a request, merges the answers, gives a fault's share to others.
+"""Answers a request with several policies: splits its choices, merges the answers, and fails over.
 
-A policy that was asked for by its own name answers or fails. In an ensemble, what one policy cannot answer is split
-over the others, as long as nothing of it has reached the client; after that the stream ends with an error event.
+A policy that is asked by its own name answers or fails. In an ensemble, the choices of a policy that fails are split
+over the others, as long as none of them has reached the client; after that the stream ends with an error event.
 """
 
 import asyncio
@@ -16,156 +16,149 @@ from urllib.parse import quote
 
 from msgspec import Raw
 
-from alphamix.ensemble.serve.backends.in_process import KINDS
-from alphamix.ensemble.serve.backends.policy_endpoint import ServedPolicy
+from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, unknown_model
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import Fields, RawRequest, encode
-from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, merged, summed
-from alphamix.ensemble.serve.routing.split import dealt, split, turn_of
+from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, merge_responses, sum_usage
+from alphamix.ensemble.serve.protocol.responses import FORMATS
+from alphamix.ensemble.serve.routing.split import assign_draws, split, turn_of_session
 
 T = TypeVar("T")
-_Answered: TypeAlias = tuple[Part, list[ResponseJson]]
+_Answer: TypeAlias = tuple[Part, ResponseJson]
+_Chunks: TypeAlias = tuple[Part, list[ResponseJson]]
 
 _WAITING_BATCHES = 64
-"""Of chunks, that may wait for a client, before the upstreams are read no further."""
+"""Maximum number of batches of chunks that wait for a client before the upstreams are read no further."""
 
 log = logging.getLogger("alphamix.serve")
 
 
 class Dispatcher:
-    """All policies and ensembles that are served; holds whose turn it is."""
+    """Every policy and ensemble that is served, and the turn of each ensemble."""
 
-    def __init__(self, policies: Mapping[str, ServedPolicy], mixtures: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(self, policies: Mapping[str, PolicyEndpoint], mixtures: Mapping[str, Mapping[str, float]]) -> None:
         self.policies = policies
         self.weights: dict[str, Mapping[str, float]] = {name: {name: 1.0} for name in policies}
-        """Of each policy and each ensemble; an ensemble hides a policy of the same name."""
+        """Weights by policy for each model; an ensemble hides a policy of the same name."""
         self.weights.update(mixtures)
         self._mixtures = frozenset(mixtures)
         self._turns = Counter[str]()
 
-    def plan(self, ask: RawRequest, session: str | None) -> list[Part]:
-        """Say who answers which choice, and move on; a session has the same turn every time.
+    def plan(self, request: RawRequest, session: str | None) -> list[Part]:
+        """Decide which policy answers which choice, and advance the turn; a session always has the same turn.
 
         Raises:
             ApiError: 404, there is no such model.
         """
-        weights = self._weights_of(ask.model)
-        if ask.model not in self._mixtures:
-            return [Part(ask.model, 0, ask.n)]
-        if ask.n == 1 and session is not None:
-            return split(self._available(weights), 1, turn_of(session))
-        self._turns[ask.model] += 1
-        return split(self._available(weights), ask.n, self._turns[ask.model] - 1)
+        weights = self._weights_of(request.model)
+        if request.model not in self._mixtures:
+            return [Part(request.model, 0, request.n)]
+        if request.n == 1 and session is not None:
+            return split(self._available(weights), 1, turn_of_session(session))
+        self._turns[request.model] += 1
+        return split(self._available(weights), request.n, self._turns[request.model] - 1)
 
-    async def whole(self, ask: RawRequest, parts: Sequence[Part]) -> tuple[bytes, dict[str, str]]:
-        """Return the body of the answer, and the headers that name its origin.
-
-        Raises:
-            ApiError: a choice cannot be had.
-        """
-        answered = await self._wholes(ask, parts, set())
-        bodies = [body for _, (body,) in answered]
-        body = bodies[0] if len(bodies) == 1 else merged(bodies)
-        body.fields |= self.head(ask)
-        return body.as_bytes(), self.headers([part for part, _ in answered])
-
-    def deal(self, model: str, budget: int) -> list[str]:
-        """Say which policy makes which draw of a budget, and move on.
+    def assign_draws(self, model: str, budget: int) -> list[str]:
+        """Decide which policy makes which draw of a budget, and advance the turn.
 
         Raises:
             ApiError: 404, there is no such model.
         """
         weights = self._weights_of(model)
         self._turns[model] += 1
-        return dealt(self._available(weights), budget, self._turns[model] - 1)
+        return assign_draws(self._available(weights), budget, self._turns[model] - 1)
 
-    async def draw(self, ask: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
-        """Answer one part, or have others of the ensemble do so; return who answered what.
-
-        Raises:
-            ApiError: it cannot be had.
-        """
-        return [(answered, body) for answered, (body,) in await self._whole(ask, part, set())]
-
-    async def begin(self, ask: RawRequest, parts: Sequence[Part]) -> tuple[AsyncGenerator[bytes], dict[str, str]]:
-        """Wait for the first chunk; return the events, to be closed by the caller, and the headers.
+    async def complete(self, request: RawRequest, parts: Sequence[Part]) -> tuple[bytes, dict[str, str]]:
+        """Return the body of the answer, and the headers that name its policies.
 
         Raises:
-            ApiError: there is none.
+            ApiError: a choice is unavailable.
         """
-        stream = self._streams(ask, parts, set())
+        answers = await self._complete_all(request, parts, set())
+        bodies = [body for _, body in answers]
+        body = bodies[0] if len(bodies) == 1 else merge_responses(bodies)
+        body.fields |= self.head(request)
+        return body.as_bytes(), self.headers([part for part, _ in answers])
+
+    async def complete_part(self, request: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
+        """Answer one part, by other policies of the ensemble if need be; return each answer with the part it is for.
+
+        Raises:
+            ApiError: a choice is unavailable.
+        """
+        return await self._complete(request, part, set())
+
+    async def start_stream(
+        self, request: RawRequest, parts: Sequence[Part]
+    ) -> tuple[AsyncGenerator[bytes], dict[str, str]]:
+        """Wait for the first chunk; return the events, which the caller must close, and the headers.
+
+        Raises:
+            ApiError: there is no first chunk.
+        """
+        stream = self._stream_all(request, parts, set())
         try:
             first = await anext(stream)
         except BaseException:
             await stream.aclose()
             raise
-        # Where a share went to others before the first chunk, each choice still names its policy.
-        named = self.headers([first[0]] if ask.n == 1 else parts) if ask.n == 1 or first[0] in parts else {}
-        return self._events(ask, first, stream), named
+        headers: dict[str, str] = {}
+        if request.n == 1:
+            headers = self.headers([first[0]])
+        elif first[0] in parts:  # else others have taken over a part: only the choices say which policy they are from
+            headers = self.headers(parts)
+        return self._events(request, first, stream), headers
 
     async def _events(
-        self, ask: RawRequest, first: _Answered, stream: AsyncGenerator[_Answered]
+        self, request: RawRequest, first: _Chunks, stream: AsyncGenerator[_Chunks]
     ) -> AsyncGenerator[bytes]:
-        """Write the chunks as server-sent events; of an ensemble under one id, with usage summed at the end."""
-        head = self.head(ask)
-        is_mixture = ask.model in self._mixtures
+        """Yield the chunks as server-sent events; those of an ensemble have one id, and usage summed at the end."""
+        head = self.head(request)
+        is_mixture = request.model in self._mixtures
         usages: list[ResponseJson] = []
         async with aclosing(stream):
             try:
-                yield self._written(first[1], head, usages if is_mixture else None)
+                yield _sse_events(first[1], head, usages if is_mixture else None)
                 async for _, bodies in stream:
-                    yield self._written(bodies, head, usages if is_mixture else None)
-            except ApiError as error:  # the status is sent already: clients look for an error event
-                yield event(encode(error.as_json()))
-                return
-            except Exception:
-                log.exception("a stream broke")
-                yield event(encode(internal().as_json()))
+                    yield _sse_events(bodies, head, usages if is_mixture else None)
+            except Exception as error:
+                yield sse_error(error)
                 return
             if usages:
-                usage = Raw(encode(summed([body.usage for body in usages])))
-                yield event(ResponseJson({**usages[0].fields, **head, "usage": usage}, []).as_bytes())
-            yield event(b"[DONE]")
+                usage = Raw(encode(sum_usage([body.usage for body in usages])))
+                yield sse_event(ResponseJson({**usages[0].fields, **head, "usage": usage}, []).as_bytes())
+            yield sse_event(b"[DONE]")
 
-    @staticmethod
-    def _written(bodies: list[ResponseJson], head: Fields, usages: list[ResponseJson] | None) -> bytes:
-        events = bytearray()
-        for body in bodies:
-            if usages is not None and not body.choices and body.usage is not None:
-                usages.append(body)
-                continue
-            body.fields |= head
-            events += event(body.as_bytes())
-        return bytes(events)
-
-    async def _wholes(self, ask: RawRequest, parts: Sequence[Part], failed: set[str]) -> list[_Answered]:
+    async def _complete_all(self, request: RawRequest, parts: Sequence[Part], failed: set[str]) -> list[_Answer]:
         if len(parts) == 1:
-            return await self._whole(ask, parts[0], failed)
+            return await self._complete(request, parts[0], failed)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._whole(ask, part, failed)) for part in parts]
+                tasks = [group.create_task(self._complete(request, part, failed)) for part in parts]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return [answered for task in tasks for answered in task.result()]
+        return [answer for task in tasks for answer in task.result()]
 
-    async def _whole(self, ask: RawRequest, part: Part, failed: set[str]) -> list[_Answered]:
+    async def _complete(self, request: RawRequest, part: Part, failed: set[str]) -> list[_Answer]:
         try:
-            return [(part, [await self.policies[part.policy].whole(ask, part)])]
+            return [(part, await self.policies[part.policy].complete(request, part))]
         except ApiError as error:
-            others = self._others(ask, part, failed, error)
-        return await self._wholes(ask, others, failed)
+            others = self._fail_over(request, part, failed, error)
+        return await self._complete_all(request, others, failed)
 
-    async def _streams(self, ask: RawRequest, parts: Sequence[Part], failed: set[str]) -> AsyncGenerator[_Answered]:
-        streams = [self._stream(ask, part, failed) for part in parts]
-        async with aclosing(streams[0] if len(streams) == 1 else interleaved(streams)) as stream:
-            async for answered in stream:
-                yield answered
+    async def _stream_all(
+        self, request: RawRequest, parts: Sequence[Part], failed: set[str]
+    ) -> AsyncGenerator[_Chunks]:
+        streams = [self._stream(request, part, failed) for part in parts]
+        async with aclosing(streams[0] if len(streams) == 1 else merge_streams(streams)) as stream:
+            async for chunks in stream:
+                yield chunks
 
-    async def _stream(self, ask: RawRequest, part: Part, failed: set[str]) -> AsyncGenerator[_Answered]:
+    async def _stream(self, request: RawRequest, part: Part, failed: set[str]) -> AsyncGenerator[_Chunks]:
         has_begun = False
         try:
-            async with aclosing(self.policies[part.policy].stream(ask, part)) as chunks:
+            async with aclosing(self.policies[part.policy].stream(request, part)) as chunks:
                 async for bodies in chunks:
                     has_begun = True
                     yield part, bodies
@@ -173,10 +166,10 @@ class Dispatcher:
         except ApiError as error:
             if has_begun:
                 raise
-            others = self._others(ask, part, failed, error)
-        async with aclosing(self._streams(ask, others, failed)) as stream:
-            async for answered in stream:
-                yield answered
+            others = self._fail_over(request, part, failed, error)
+        async with aclosing(self._stream_all(request, others, failed)) as stream:
+            async for chunks in stream:
+                yield chunks
 
     def _weights_of(self, model: str) -> Mapping[str, float]:
         if model in self.weights:
@@ -185,44 +178,44 @@ class Dispatcher:
             return {model: 1.0}
         raise unknown_model(model, self.weights)
 
-    def _others(self, ask: RawRequest, part: Part, failed: set[str], error: ApiError) -> list[Part]:
-        """Split a part that failed over those of its ensemble that have not failed this request; raise if none can."""
+    def _fail_over(self, request: RawRequest, part: Part, failed: set[str], error: ApiError) -> list[Part]:
+        """Split a part that failed over the policies that have not failed this request; raise the error if none can."""
         failed.add(part.policy)
-        left = {name: weight for name, weight in self._weights_of(ask.model).items() if name not in failed}
-        if not error.is_mendable or ask.model not in self._mixtures or not any(left.values()):
+        left = {name: weight for name, weight in self._weights_of(request.model).items() if name not in failed}
+        if not error.is_retryable or request.model not in self._mixtures or not any(left.values()):
             raise error
-        return split(self._available(left), part.n, self._turns[ask.model], part.first)
+        return split(self._available(left), part.n, self._turns[request.model], part.first)
 
     def _available(self, weights: Mapping[str, float]) -> Mapping[str, float]:
-        """Leave out who is out of service or full; if that leaves nobody, all may say so themselves."""
+        """Leave out policies that are out of service or full; if none is left, keep all, so that they report why."""
         available = {name: weight for name, weight in weights.items() if self.policies[name].is_available}
         return available if any(available.values()) else weights
 
-    def head(self, ask: RawRequest) -> Fields:
-        """Make what replaces fields of upstreams: the model's name as clients know it; of an ensemble, an id."""
-        head = {"model": Raw(encode(ask.model))}
-        if ask.model in self._mixtures:
-            head["id"] = Raw(encode(KINDS[ask.path][1].id_prefix + uuid.uuid4().hex))
+    def head(self, request: RawRequest) -> Fields:
+        """Return the fields that replace an upstream's: the client's name of the model, and an id for an ensemble."""
+        head = {"model": Raw(encode(request.model))}
+        if request.model in self._mixtures:
+            head["id"] = Raw(encode(FORMATS[request.path].id_prefix + uuid.uuid4().hex))
             head["created"] = Raw(b"%d" % time.time())
         return head
 
     def headers(self, parts: Sequence[Part]) -> dict[str, str]:
-        """Name the policy and its α where one alone answers, else how many choices of each prompt come from whom."""
+        """Return the headers that name the policy and its α, or, of several policies, the number of choices of each."""
         counts = Counter[str]()
         for part in parts:
             counts[part.policy] += part.n
         if len(counts) > 1:
             return {"x-alphamix-policies": ", ".join(f"{_in_header(name)}={n}" for name, n in counts.items())}
-        name, alpha = self.policies[parts[0].policy].origin
+        name, alpha = self.policies[parts[0].policy].policy
         headers = {"x-alphamix-policy": _in_header(name)}
         return headers if alpha is None else {**headers, "x-alphamix-alpha": str(alpha)}
 
 
-async def interleaved(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:
-    """Yield what any of the streams has, as it comes; at most `_WAITING_BATCHES` wait to be taken.
+async def merge_streams(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:
+    """Yield the items of all streams as they come; at most `_WAITING_BATCHES` wait to be taken.
 
     Raises:
-        Whatever one of them raises; the others are closed then.
+        Exception: what any of the streams raises; the others are then closed.
     """
     waiting: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue(_WAITING_BATCHES)
 
@@ -253,9 +246,29 @@ async def interleaved(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def event(data: bytes) -> bytes:
-    """Write a server-sent event."""
+def sse_event(data: bytes) -> bytes:
+    """Return a server-sent event."""
     return b"data: " + data + b"\n\n"
+
+
+def sse_error(error: Exception) -> bytes:
+    """Return the event that ends a stream with an error: its status has been sent, and clients look for this event."""
+    if not isinstance(error, ApiError):
+        log.error("a stream failed unexpectedly", exc_info=error)
+        error = internal()
+    return sse_event(encode(error.as_json()))
+
+
+def _sse_events(bodies: Sequence[ResponseJson], head: Fields, usages: list[ResponseJson] | None) -> bytes:
+    """Return chunks as events. Chunks that only report usage are moved to `usages`, if that is given."""
+    events = bytearray()
+    for body in bodies:
+        if usages is not None and not body.choices and body.usage is not None:
+            usages.append(body)
+            continue
+        body.fields |= head
+        events += sse_event(body.as_bytes())
+    return bytes(events)
 
 
 def _in_header(name: str) -> str:

@@ -1,6 +1,6 @@
-"""Who answers which choice, and with which seed. Pure: weights, n and a turn in; no clock, no I/O.
+"""Splits the choices of a request over policies by their weights. Pure.
 
-A single policy is a mixture of one. Health, retries and failover are no business of this module.
+A single policy is a mixture of one. Health, retries and failover are handled in `ensemble_dispatcher`.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from alphamix.ensemble.serve.protocol.parts import Part
 
 
 def split(weights: Mapping[str, float], n: int, turn: int, first: int = 0) -> list[Part]:
-    """Split n choices, of which the first has the index `first`, in blocks that follow the order of the mixture.
+    """Split n choices, the first of which has the index `first`, into one block per policy in the order of the mixture.
 
-    Each turn gives a policy the floor or the ceiling of its share; over all turns its mean is the share.
+    Each turn gives a policy the floor or the ceiling of its share; its mean over the turns is the share.
 
     Raises:
-        ValueError: as `ensemble.allocation.rotated`.
+        ValueError: as in `ensemble.allocation.rotated`.
     """
     parts: list[Part] = []
     for policy, count in rotated(weights, n, turn).items():
@@ -27,12 +27,14 @@ def split(weights: Mapping[str, float], n: int, turn: int, first: int = 0) -> li
     return parts
 
 
-def dealt(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
-    """Say which policy makes which of `budget` draws: as many each as `split` gives, spread so evenly that those of any
-    first few are near the shares as well. Who comes first moves on with the turn.
+def assign_draws(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
+    """Return the policy of each of `budget` draws.
+
+    Each policy makes as many draws as `split` would give it, spread so evenly that any first few draws are near the
+    shares as well. The turn decides which policy comes first.
 
     Raises:
-        ValueError: as `ensemble.allocation.rotated`.
+        ValueError: as in `ensemble.allocation.rotated`.
     """
     counts = {policy: count for policy, count in rotated(weights, budget, turn).items() if count}
     phases = {policy: (turn * GOLDEN_RATIO + Fraction(place, len(counts))) % 1 for place, policy in enumerate(counts)}
@@ -40,6 +42,6 @@ def dealt(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
     return [policy for _, policy in sorted(draws, key=lambda draw: draw[0])]
 
 
-def turn_of(session: str) -> int:
-    """Give a conversation the same turn every time: over many conversations, shares equal the weights."""
+def turn_of_session(session: str) -> int:
+    """Return the turn of a conversation, always the same; over many conversations the shares equal the weights."""
     return int.from_bytes(hashlib.sha256(session.encode(errors="surrogatepass")).digest()[:8])

@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 
 from alphamix.ensemble.serve.app import ServeOptions
-from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, Alphas
+from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.policy_file.recipes import alpha_label
 from alphamix.policies.registry import Registry
@@ -206,7 +206,7 @@ def test_so_many_checkpoints_are_made_and_no_more(sweeping: Sweeping, client_of:
     client = client_of(sweeping, ServeOptions(alphas=AlphaLimits(held=1, made=2)))
     for alpha in ("1.1", "1.2", "1.1"):
         ask(client, f"coverage@{alpha}")
-    with pytest.raises(openai.RateLimitError, match="2 checkpoints were made"):
+    with pytest.raises(openai.RateLimitError, match="2 checkpoints have been built"):
         ask(client, "coverage@1.3")
 
 
@@ -218,7 +218,7 @@ def test_what_is_refused_for_want_of_room_counts_as_no_checkpoint(sweeping: Swee
         while not sweeping.line.users:
             assert not under_way.done()
         for alpha in ("1.2", "1.3"):
-            with pytest.raises(openai.RateLimitError, match="1 others are being asked"):
+            with pytest.raises(openai.RateLimitError, match="1 others are in use"):
                 ask(client, f"coverage@{alpha}")
         sweeping.hold.set()
         assert under_way.result().model == "coverage@+1.10"
@@ -232,7 +232,7 @@ def test_the_very_ends_are_served(sweeping: Sweeping) -> None:
             return {"coverage": (-0.42, 0.42)}
 
     wide = Wide(sweeping.engines)
-    alphas = Alphas(wide, {}, {}, lambda origin: pytest.fail(f"{origin} is opened"), AlphaLimits())
+    alphas = AlphaPolicyCache(wide, {}, {}, lambda origin: pytest.fail(f"{origin} is opened"), AlphaLimits())
     for end in ("-0.67", "0.67"):
         _, origin = alphas.find(f"coverage@{end}")
         assert origin is not None

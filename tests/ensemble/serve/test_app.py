@@ -199,7 +199,7 @@ def test_an_unknown_model_lists_what_is_served(registry: Any, client_of: Start) 
         with pytest.raises(openai.NotFoundError) as raised:
             ask()
         assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
-        assert "served are: low, high, both" in raised.value.message
+        assert "this server has low, high, both" in raised.value.message
 
 
 def test_more_choices_than_allowed_are_refused(registry: Any, client_of: Start) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from alphamix.ensemble.serve.backends.factory import InTurn, Started
+from alphamix.ensemble.serve.backends.factory import OnDemandServer, QueuedBackend
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
@@ -29,7 +29,7 @@ def ask(seed: int = 1) -> RawRequest:
 class Answering:
     """A backend that answers at once."""
 
-    async def whole(self, ask: RawRequest, part: Part) -> bytes:
+    async def complete(self, ask: RawRequest, part: Part) -> bytes:
         return b"here"
 
     async def stream(self, ask: RawRequest, part: Part) -> Any:
@@ -42,7 +42,7 @@ class Answering:
         pass
 
 
-async def streamed(backend: InTurn) -> bytes:
+async def streamed(backend: QueuedBackend) -> bytes:
     return b"".join([event async for events in backend.stream(ask(), PART) for event in events])
 
 
@@ -50,10 +50,10 @@ async def streamed(backend: InTurn) -> bytes:
 def test_who_waits_too_long_for_a_turn_is_told_so(is_stream: bool) -> None:
     async def run() -> None:
         turns = PolicyQueue(10.0, asyncio.get_running_loop().time)
-        backend = InTurn("low", Answering(), turns, patience_s=0.05)
-        asked = (lambda: streamed(backend)) if is_stream else (lambda: backend.whole(ask(), PART))
-        async with turns.of("high"):
-            with pytest.raises(ApiError, match="others to answer") as raised:
+        backend = QueuedBackend("low", Answering(), turns, patience_s=0.05)
+        asked = (lambda: streamed(backend)) if is_stream else (lambda: backend.complete(ask(), PART))
+        async with turns.turn("high"):
+            with pytest.raises(ApiError, match="busy with other requests") as raised:
                 await asyncio.wait_for(asked(), 10)
             assert (raised.value.status, raised.value.headers) == (429, {"retry-after": "10"})
         assert await asked() == b"here"
@@ -61,11 +61,11 @@ def test_who_waits_too_long_for_a_turn_is_told_so(is_stream: bool) -> None:
     asyncio.run(run())
 
 
-def started_at(url: str, closed: list[str]) -> Started:
+def started_at(url: str, closed: list[str]) -> OnDemandServer:
     """A policy on a server of ours; says in `closed` when its engine is closed."""
     server = SimpleNamespace(url=url, api_key="none")
     engine = SimpleNamespace(server=server, model="gone", extra_body={}, close=lambda: closed.append("low"))
-    return Started("low", lambda: cast("Engine", engine), Timeouts(), asyncio.Lock())
+    return OnDemandServer("low", lambda: cast("Engine", engine), Timeouts(), asyncio.Lock())
 
 
 def test_its_engine_is_closed_with_a_policy() -> None:
@@ -74,7 +74,7 @@ def test_its_engine_is_closed_with_a_policy() -> None:
 
     async def run(url: str) -> None:
         started = started_at(url, closed)
-        assert b"low 0" in await started.whole(ask(), PART)
+        assert b"low 0" in await started.complete(ask(), PART)
         assert closed == []
         await started.close()
         await started.close()
@@ -97,12 +97,12 @@ def test_who_leaves_while_a_server_starts_has_no_second_one_started() -> None:
             assert go_on.wait(60)
             return cast("Engine", engine)
 
-        started = Started("low", open_engine, Timeouts(), asyncio.Lock())
-        first = asyncio.create_task(started.whole(ask(), PART))
+        started = OnDemandServer("low", open_engine, Timeouts(), asyncio.Lock())
+        first = asyncio.create_task(started.complete(ask(), PART))
         while not opened:
             await asyncio.sleep(0.01)
         first.cancel()
-        second = asyncio.create_task(started.whole(ask(), PART))
+        second = asyncio.create_task(started.complete(ask(), PART))
         await asyncio.sleep(0.05)
         go_on.set()
         assert b"low 0" in await second
@@ -124,7 +124,7 @@ def test_a_server_that_is_gone_is_closed_once_and_leaves_no_connection() -> None
 
     async def run(url: str) -> None:
         started = started_at(url, closed)
-        asked = [started.whole(ask(seed), PART) for seed in (1, 2)]
+        asked = [started.complete(ask(seed), PART) for seed in (1, 2)]
         errors = await asyncio.gather(*asked, return_exceptions=True)
         assert [error.code for error in errors if isinstance(error, ApiError)] == ["connection"] * 2
         await started.close()

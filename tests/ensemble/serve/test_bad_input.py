@@ -161,4 +161,4 @@ def test_only_the_key_opens_it(post: Post, route: str, key: bytes) -> None:
 def test_a_long_name_is_not_sent_back(post: Post, route: str) -> None:
     answer = post(route, asked(route, model="x" * 3000))
     assert answer.status_code == 404
-    assert answer.json()["error"]["message"].startswith(f"the model '{'x' * 200}…' is not served here")
+    assert answer.json()["error"]["message"].startswith(f"unknown model '{'x' * 200}…'")

@@ -291,7 +291,7 @@ def test_null_asks_for_nothing(registry: Registry, upstreams: dict[str, FakeUpst
 
 def test_the_limits_are_the_servers(registry: Registry, client_of: Start) -> None:
     client = client_of(registry, ServeOptions(best_of=BestOfLimits(budget=2)))
-    with pytest.raises(openai.BadRequestError, match="send 2 at most"):
+    with pytest.raises(openai.BadRequestError, match="send at most 2"):
         best_of(client, budget=3)
 
 
@@ -418,7 +418,7 @@ def test_a_refused_request_is_told(client: OpenAI, upstreams: dict[str, FakeUpst
 
 
 def test_an_unknown_model_is_told(client: OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="served are: low, high, both"):
+    with pytest.raises(openai.NotFoundError, match="this server has low, high, both"):
         best_of(client, "nobody")
 
 

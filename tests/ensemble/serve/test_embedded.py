@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from alphamix.ensemble.serve.app import ServeOptions
-from alphamix.ensemble.serve.backends import engine_threads as upstream
+from alphamix.ensemble.serve.backends import engine_thread
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.policies.types import Delta, Request
@@ -29,7 +29,7 @@ Start = Callable[..., OpenAI]
 @pytest.fixture
 def go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Until it is set, engines that wait for it hang; the server does not wait for them at its end."""
-    monkeypatch.setattr(upstream, "CLOSE_S", 0.1)
+    monkeypatch.setattr(engine_thread, "CLOSE_S", 0.1)
     event = threading.Event()
     yield event
     event.set()
@@ -139,8 +139,8 @@ def test_waiting_behind_others_is_no_fault_of_the_engine(
         breaker=BreakerOptions(failures=1, first_pause_s=600, longest_pause_s=600),
     )
     client = client_of(fake_registry({"low": Steady(lambda _: [])}), options)
-    with client.chat.completions.create(model="low", stream=True, **ASK) as busy:
-        assert next(iter(busy))
+    with client.chat.completions.create(model="low", stream=True, **ASK) as at_capacity:
+        assert next(iter(at_capacity))
         error = error_of(client)
     assert isinstance(error, openai.RateLimitError)
     assert error.response.headers["retry-after"]

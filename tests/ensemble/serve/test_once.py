@@ -20,9 +20,9 @@ def test_it_is_made_once_though_who_asked_first_leaves() -> None:
         first = asyncio.create_task(once.get())
         await asyncio.sleep(0)
         first.cancel()
-        assert once.made is None
+        assert once.value is None
         assert await asyncio.gather(once.get(), once.get()) == [0, 0]
-        assert (once.made, made) == (0, [0])
+        assert (once.value, made) == (0, [0])
         assert await once.take() == 0
         assert (await once.take(), await once.get()) == (None, 1)
 
@@ -57,6 +57,6 @@ def test_after_a_failure_it_is_tried_again() -> None:
         once = LazyValue(make)
         with pytest.raises(OSError, match="not yet"):
             await once.get()
-        assert (once.made, await once.get()) == (None, "made")
+        assert (once.value, await once.get()) == (None, "made")
 
     asyncio.run(run())

@@ -5,8 +5,8 @@ from math import ceil, floor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphamix.ensemble.serve.protocol.parts import Part, parts_of, seed_of_choice
-from alphamix.ensemble.serve.routing.split import dealt, split, turn_of
+from alphamix.ensemble.serve.protocol.parts import Part, group_draws, seed_of_choice
+from alphamix.ensemble.serve.routing.split import assign_draws, split, turn_of_session
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 20), min_size=1).filter(
     lambda weights: any(weights.values())
@@ -55,7 +55,7 @@ def test_neighbouring_requests_share_no_seed() -> None:
 @given(WEIGHTS, st.integers(1, 40), st.integers(0, 10**9), st.integers(1, 4))
 def test_every_choice_of_every_prompt_has_one_place(weights: dict[str, int], n: int, turn: int, prompts: int) -> None:
     parts = split(weights, n, turn)
-    places = [part.place(index, n) for part in parts for index in range(part.n * prompts)]
+    places = [part.client_index(index, n) for part in parts for index in range(part.n * prompts)]
     assert sorted(places) == list(range(n * prompts))
 
 
@@ -65,8 +65,8 @@ def test_a_part_that_is_split_again_keeps_its_places() -> None:
 
 def test_a_session_stays_and_many_sessions_share_as_the_weights_say() -> None:
     weights = {"a": 3, "b": 1}
-    first = [split(weights, 1, turn_of(f"user {i}"))[0].policy for i in range(2000)]
-    again = [split(weights, 1, turn_of(f"user {i}"))[0].policy for i in range(2000)]
+    first = [split(weights, 1, turn_of_session(f"user {i}"))[0].policy for i in range(2000)]
+    again = [split(weights, 1, turn_of_session(f"user {i}"))[0].policy for i in range(2000)]
     assert first == again
     assert abs(first.count("a") - 1500) < 80  # 4 standard deviations
 
@@ -74,22 +74,22 @@ def test_a_session_stays_and_many_sessions_share_as_the_weights_say() -> None:
 @settings(deadline=None)
 @given(WEIGHTS, st.integers(1, 64), st.integers(0, 10**6))
 def test_draws_are_dealt_as_choices_are_split(weights: dict[str, int], budget: int, turn: int) -> None:
-    assert Counter(dealt(weights, budget, turn)) == Counter(split_choices(weights, budget, turn))
+    assert Counter(assign_draws(weights, budget, turn)) == Counter(split_choices(weights, budget, turn))
 
 
 @settings(deadline=None)
 @given(WEIGHTS, st.integers(1, 64), st.integers(0, 10**6))
 def test_the_first_few_draws_are_near_the_shares_too(weights: dict[str, int], budget: int, turn: int) -> None:
-    draws = dealt(weights, budget, turn)
+    draws = assign_draws(weights, budget, turn)
     for first in range(1, budget + 1):
         for policy, count in Counter(draws).items():
             assert abs(draws[:first].count(policy) - first * count / budget) < len(weights)
 
 
 def test_each_policy_comes_first_in_its_turn() -> None:
-    firsts = Counter(dealt({"a": 1, "b": 1, "c": 1, "d": 1}, 8, turn)[0] for turn in range(400))
+    firsts = Counter(assign_draws({"a": 1, "b": 1, "c": 1, "d": 1}, 8, turn)[0] for turn in range(400))
     assert all(abs(count - 100) <= 4 for count in firsts.values())
 
 
 def test_draws_of_a_wave_are_gathered_by_policy() -> None:
-    assert parts_of(["b", "a", "b"], 5) == [Part("b", 5, 2), Part("a", 7, 1)]
+    assert group_draws(["b", "a", "b"], 5) == [Part("b", 5, 2), Part("a", 7, 1)]

@@ -14,16 +14,16 @@ from msgspec import Raw
 
 from alphamix.ensemble.serve.best_of import async_judge as judging_module
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
-from alphamix.ensemble.serve.best_of.request import BestOf, BestOfLimits, read_best_of
-from alphamix.ensemble.serve.best_of.search import Search
-from alphamix.ensemble.serve.best_of.service import chunks_of, draws_of
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, broken
+from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest, read_best_of
+from alphamix.ensemble.serve.best_of.search import BestOfSearch
+from alphamix.ensemble.serve.best_of.service import chunks_of, request_draws
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, bad_response
 from alphamix.ensemble.serve.protocol.parts import Part
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest, encode, read_request
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson
-from alphamix.ensemble.serve.protocol.responses import Origin
+from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
-from alphamix.ensemble.serve.routing.split import dealt
+from alphamix.ensemble.serve.routing.split import assign_draws
 from alphamix.grading.errors import GradingError
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
@@ -37,15 +37,15 @@ class FakeDispatcher:
     """Choice i is the program `print(i)`; a wave's part fails where its first choice is one that fails."""
 
     def __init__(self, fates: list[Verdict | None]) -> None:
-        self.policies = {name: SimpleNamespace(origin=Origin(name, None)) for name in WEIGHTS}
+        self.policies = {name: SimpleNamespace(policy=PolicyInfo(name, None)) for name in WEIGHTS}
         self._fates = fates
 
-    def deal(self, model: str, budget: int) -> list[str]:
-        return dealt(WEIGHTS, budget, 0)
+    def assign_draws(self, model: str, budget: int) -> list[str]:
+        return assign_draws(WEIGHTS, budget, 0)
 
-    async def draw(self, ask: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
+    async def complete_part(self, ask: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
         if self._fates[part.first] is None:
-            raise broken(part.policy, "server")
+            raise bad_response(part.policy, "server")
         choices = [
             (place, {"index": Raw(b"%d" % place), "text": Raw(encode(f"```python\nprint({place})\n```"))})
             for place in range(part.first, part.first + part.n)
@@ -77,19 +77,19 @@ class FakeJudging:
         return Judgement(verdict, 0, NUM_TESTS, None, 0.0, 0.0, answers=answers)
 
 
-def asked(budget: int, select: str, n: int = 1) -> tuple[RawRequest, BestOf]:
+def asked(budget: int, select: str, n: int = 1) -> tuple[RawRequest, BestOfRequest]:
     tests = [{"input": f"{i}", **({"output": "x"} if select == "tests" else {})} for i in range(NUM_TESTS)]
     wanted = {"budget": budget, "select": select, "tests": tests}
     ask = read_request("completions", encode({"model": "both", "prompt": "", "n": n, "ensemble": wanted}))
     ask, best_of = read_best_of(ask, BestOfLimits())
     assert best_of is not None
-    return draws_of(ask, best_of), best_of
+    return request_draws(ask, best_of.budget), best_of
 
 
-def searched(fates: list[Verdict | None], select: str, n: int) -> tuple[Search, dict[str, Any]]:
+def searched(fates: list[Verdict | None], select: str, n: int) -> tuple[BestOfSearch, dict[str, Any]]:
     ask, wanted = asked(len(fates), select, n)
     dispatcher, judging = cast("Dispatcher", FakeDispatcher(fates)), cast("AsyncJudge", FakeJudging(fates))
-    search = Search(dispatcher, judging, ask, wanted, n)
+    search = BestOfSearch(dispatcher, judging, ask, wanted, n)
 
     async def run() -> None:
         try:
@@ -98,7 +98,7 @@ def searched(fates: list[Verdict | None], select: str, n: int) -> tuple[Search, 
             await search.aclose()
 
     asyncio.run(run())
-    return search, msgspec.json.decode(encode(search.as_json(search.winners())))
+    return search, msgspec.json.decode(encode(search.as_json()))
 
 
 @given(
@@ -157,8 +157,8 @@ def test_time_that_is_out_leaves_the_best_of_what_there_is() -> None:
     fates: list[Verdict | None] = [Verdict.WA] * 4
     ask, wanted = asked(4, "tests")
 
-    async def run(timeout_s: float, judging: FakeJudging) -> Search:
-        search = Search(cast("Dispatcher", FakeDispatcher(fates)), cast("AsyncJudge", judging), ask, wanted, 1)
+    async def run(timeout_s: float, judging: FakeJudging) -> BestOfSearch:
+        search = BestOfSearch(cast("Dispatcher", FakeDispatcher(fates)), cast("AsyncJudge", judging), ask, wanted, 1)
         try:
             await search.run(timeout_s)
         finally:
@@ -249,7 +249,7 @@ def test_searches_take_turns_at_the_judge() -> None:
     async def search(name: str) -> None:
         ask, wanted = asked(8, "majority")
         dispatcher, judging = cast("Dispatcher", FakeDispatcher([Verdict.WA] * 8)), cast("AsyncJudge", Slow(name))
-        await Search(dispatcher, judging, ask, wanted, 1).run(60)
+        await BestOfSearch(dispatcher, judging, ask, wanted, 1).run(60)
 
     async def run() -> None:
         first = asyncio.create_task(search("a"))

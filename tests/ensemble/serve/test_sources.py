@@ -10,7 +10,7 @@ import pytest
 
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment.config import ExperimentError
-from alphamix.ensemble.serve.catalogue import load_served, read_mixture
+from alphamix.ensemble.serve.catalogue import load_catalogue, read_mixture
 from alphamix.policies.types import PolicyError
 
 LADDER = Path(__file__).parents[3] / "examples" / "ladder"
@@ -51,13 +51,13 @@ def mixture(folder: Path, value: Any) -> Path:
 
 
 def test_a_policies_file_is_served_with_its_mixtures(policies: Path) -> None:
-    registry = load_served(policies, [mixture(policies.parent, {"allocation": {"low": 1}})])
+    registry = load_catalogue(policies, [mixture(policies.parent, {"allocation": {"low": 1}})])
     assert registry.names == ("low", "high", "other")
     assert registry.mixtures == {"both": {"low": 1, "high": 3}, "mixture": {"low": 1}}
 
 
 def test_the_equal_split_of_an_experiment_is_served_under_its_name(experiment: Path) -> None:
-    registry = load_served(experiment)
+    registry = load_catalogue(experiment)
     assert registry.names == ("low", "high", "other")
     assert registry.mixtures == {"both": {"low": 1, "high": 3}, "trial": {"low": 1, "high": 1}}
 
@@ -67,21 +67,21 @@ def test_the_mixture_of_a_run_takes_the_place_of_the_equal_split(experiment: Pat
     arms = {"equal": {"allocation": {"low": 2, "high": 2}}, "mixture": {"allocation": {"high": 3, "other": 1}}}
     summary = experiment.with_name("summary.json")
     summary.write_text(json.dumps({"run": "trial", "arms": arms}))
-    registry = load_served(experiment, [summary.parent if is_folder else summary])
+    registry = load_catalogue(experiment, [summary.parent if is_folder else summary])
     assert registry.mixtures["trial"] == {"high": 3, "other": 1}
 
 
 def test_variables_beat_the_experiments_file(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALPHAMIX_ALLOCATION__POLICIES", '["other"]')
-    assert load_served(experiment).mixtures["trial"] == {"other": 1}
+    assert load_catalogue(experiment).mixtures["trial"] == {"other": 1}
 
 
 def test_the_quickstart_and_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = load_served(LADDER / "quickstart.toml")
+    registry = load_catalogue(LADDER / "quickstart.toml")
     assert len(registry.mixtures["quickstart"]) == 8
     assert registry.mixtures["quickstart"] == registry.mixtures["frontier"]
     told = json.loads((QUICKSTART / "summary.json").read_text())["arms"]["mixture"]["allocation"]
-    assert load_served(QUICKSTART / "experiment.toml", [QUICKSTART]).mixtures["quickstart"] == told
+    assert load_catalogue(QUICKSTART / "experiment.toml", [QUICKSTART]).mixtures["quickstart"] == told
 
 
 def test_an_allocation_becomes_weights(tmp_path: Path) -> None:
@@ -101,12 +101,12 @@ def test_an_allocation_becomes_weights(tmp_path: Path) -> None:
         ({"allocation": {"high": 1.5}}, "whole number"),
         ({"allocation": {"high": -1}}, "whole number"),
         ({"allocation": {"high": True}}, "whole number"),
-        ({"allocation": {"high": 0}}, "nobody"),
+        ({"allocation": {"high": 0}}, "0 for every policy"),
     ],
 )
 def test_what_is_no_mixture_is_refused(policies: Path, value: Any, message: str) -> None:
     with pytest.raises(EnsembleError, match=message):
-        load_served(policies, [mixture(policies.parent, value)])
+        load_catalogue(policies, [mixture(policies.parent, value)])
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_what_is_no_mixture_is_refused(policies: Path, value: Any, message: str)
     [
         ('"low", "high"', '"low", "hihg"', PolicyError, "did you mean 'high'"),
         ("samples = 4", "samples = 1", ExperimentError, "cannot be split over 2 policies: raise it"),
-        ('"trial"', '"low"', EnsembleError, "name of the policy 'low': give it another name"),
-        ('"trial"', '"both"', EnsembleError, "name of the mixture 'both'.*rename"),
+        ('"trial"', '"low"', EnsembleError, "a policy are both called 'low': rename one"),
+        ('"trial"', '"both"', EnsembleError, "and a mixture of .* are both called 'both': rename"),
         ("[budget]", "[budgte]", ExperimentError, "unknown key 'budgte'.*did you mean 'budget'"),
         ('"policies.toml"', '"polices.toml"', PolicyError, "there is no file .*polices.toml: give"),
     ],
@@ -125,13 +125,13 @@ def test_an_experiment_that_cannot_be_served_says_why(
 ) -> None:
     experiment.write_text(experiment.read_text().replace(old, new))
     with pytest.raises(kind, match=message):
-        load_served(experiment)
+        load_catalogue(experiment)
 
 
 def test_a_mixture_may_not_hide_a_policy(policies: Path) -> None:
     path = mixture(policies.parent, {"allocation": {"low": 1}}).rename(policies.parent / "low.json")
-    with pytest.raises(EnsembleError, match="another name"):
-        load_served(policies, [path])
+    with pytest.raises(EnsembleError, match="rename one"):
+        load_catalogue(policies, [path])
 
 
 @pytest.mark.parametrize("text", [None, "[policies", "[policies.low]\ncheckpoint = 'nowhere'"])

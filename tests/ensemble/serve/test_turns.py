@@ -45,7 +45,7 @@ class Scene:
         await settle()
 
     async def _stay(self, name: str) -> None:
-        async with self._turns.of(name[0]):
+        async with self._turns.turn(name[0]):
             self.entered.append(name)
             self.inside.add(name)
             assert len({other[0] for other in self.inside}) == 1
@@ -131,7 +131,7 @@ def test_any_coming_and_going(seed: int) -> None:
 
         async def request(policy: str) -> None:
             nonlocal done
-            async with turns.of(policy):
+            async with turns.turn(policy):
                 inside.append(policy)
                 try:
                     assert len(set(inside)) == 1
@@ -166,7 +166,7 @@ def test_changes_are_few_where_every_request_wants_another() -> None:
         async def client(number: int) -> None:
             rng = random.Random(number)
             for _ in range(20):
-                async with turns.of(rng.choice("abcd")):
+                async with turns.turn(rng.choice("abcd")):
                     await asyncio.sleep(0.001)
 
         await asyncio.gather(*(client(number) for number in range(16)))

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from alphamix.ensemble.serve.backends.engine_threads import Assigned, EngineThreads, collect
+from alphamix.ensemble.serve.backends.engine_thread import DeltaStream, EngineThread, collect
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.policies.types import Delta, Engine, EngineFailure, PolicyError, PromptError, Request, SamplingParameters
 
@@ -12,105 +12,105 @@ T = TypeVar("T")
 WAIT_S = 60
 
 
-def asked(*policies: str) -> list[Assigned]:
-    return [Assigned(policy, Request("p", index, SamplingParameters())) for index, policy in enumerate(policies)]
+def start(thread: EngineThread, choices: int = 1) -> DeltaStream:
+    return thread.start([Request("p", index, SamplingParameters()) for index in range(choices)])
 
 
-def run(engines: dict[str, Engine], use: Callable[[EngineThreads], Awaitable[T]], **options: Any) -> T:
+def run(engine: Engine, use: Callable[[EngineThread], Awaitable[T]], **options: Any) -> T:
     async def main() -> T:
-        upstreams = EngineThreads(list(engines), engines.__getitem__, **options)
+        thread = EngineThread("low", lambda: engine, **options)
         try:
-            return await use(upstreams)
+            return await use(thread)
         finally:
-            await upstreams.close()
+            await thread.close()
 
     return asyncio.run(main())
 
 
-async def texts(upstreams: EngineThreads, *policies: str) -> list[str]:
-    call = upstreams.start(asked(*policies))
-    return [completion.text for completion in await collect(call, len(policies))]
+async def texts(thread: EngineThread, choices: int = 1) -> list[str]:
+    return [completion.text for completion in await collect(start(thread, choices), choices)]
 
 
-def test_choices_of_several_policies_come_back_under_their_own_index(script_engine: Any) -> None:
-    engines = {
-        "low": script_engine(lambda request: ["low ", str(request.seed)]),
-        "high": script_engine(lambda request: ["high ", str(request.seed)]),
-    }
-    got = run(engines, lambda upstreams: texts(upstreams, "high", "low", "low", "high"))
-    assert got == ["high 0", "low 1", "low 2", "high 3"]
-    assert [len(engine.calls) for engine in engines.values()] == [1, 1]
+def test_choices_come_back_under_their_own_index(script_engine: Any) -> None:
+    engine = script_engine(lambda request: ["low ", str(request.seed)])
+    assert run(engine, lambda thread: texts(thread, 4)) == ["low 0", "low 1", "low 2", "low 3"]
+    assert len(engine.calls) == 1
 
 
 def test_each_engine_is_touched_by_one_thread_only_and_closed_there(script_engine: Any) -> None:
-    engines = {"low": script_engine(lambda _: ["a"]), "high": script_engine(lambda _: ["b"])}
+    engines = [script_engine(lambda _: ["a"]), script_engine(lambda _: ["b"])]
 
-    async def many(upstreams: EngineThreads) -> None:
-        await asyncio.gather(*(texts(upstreams, "low", "high") for _ in range(20)))
+    async def many() -> None:
+        workers = [EngineThread("", lambda engine=engine: engine) for engine in engines]
+        await asyncio.gather(*(texts(worker) for worker in workers for _ in range(20)))
+        await asyncio.gather(*(worker.close() for worker in workers))
 
-    run(engines, many)
-    threads = [engine.threads for engine in engines.values()]
+    asyncio.run(many())
+    threads = [engine.threads for engine in engines]
     assert [len(t) for t in threads] == [1, 1]
     assert threads[0] != threads[1]
-    assert [engine.closed for engine in engines.values()] == [1, 1]
+    assert [engine.closed for engine in engines] == [1, 1]
 
 
-def test_an_engine_that_nobody_asked_is_never_opened(script_engine: Any) -> None:
-    engines = {"low": script_engine(lambda _: ["a"]), "high": script_engine(lambda _: ["b"])}
-    run(engines, lambda upstreams: texts(upstreams, "low"))
-    assert engines["high"].closed == 0
+def test_an_engine_that_is_not_asked_is_never_opened(script_engine: Any) -> None:
+    async def nothing(_: EngineThread) -> None:
+        pass
+
+    engine = script_engine(lambda _: ["a"])
+    run(engine, nothing)
+    assert engine.closed == 0
 
 
 def test_a_client_that_leaves_stops_the_engine(endless_engine: Any) -> None:
     engine = endless_engine()
 
-    async def leave(upstreams: EngineThreads) -> None:
-        call = upstreams.start(asked("low"))
+    async def leave(thread: EngineThread) -> None:
+        call = start(thread)
         await anext(call)
         call.leave()
         assert await asyncio.to_thread(engine.stopped.wait, WAIT_S)
 
-    run({"low": engine}, leave)
+    run(engine, leave)
 
 
 def test_a_client_that_left_while_waiting_in_line_costs_nothing(endless_engine: Any, script_engine: Any) -> None:
     engine = endless_engine()
 
-    async def leave(upstreams: EngineThreads) -> None:
-        first, second = upstreams.start(asked("low")), upstreams.start(asked("low"))
+    async def leave(thread: EngineThread) -> None:
+        first, second = start(thread), start(thread)
         await anext(first)
         second.leave()
         first.leave()
 
-    run({"low": engine}, leave)
+    run(engine, leave)
     assert len(engine.calls) == 1
 
 
 def test_a_slow_client_holds_its_engine_back(endless_engine: Any) -> None:
     engine = endless_engine()
 
-    async def read_ten(upstreams: EngineThreads) -> None:
-        call = upstreams.start(asked("low"))
+    async def read_ten(thread: EngineThread) -> None:
+        call = start(thread)
         for _ in range(10):
             await anext(call)
         call.leave()
 
-    run({"low": engine}, read_ten, capacity=4)
+    run(engine, read_ten, capacity=4)
     assert 10 <= engine.made <= 10 + 4 + 2  # read, waiting, and one or two in the engine's hands
 
 
 def test_a_client_that_stops_reading_does_not_keep_the_engine_for_ever(endless_engine: Any) -> None:
     engine = endless_engine()
 
-    async def stall(upstreams: EngineThreads) -> ApiError:
-        call = upstreams.start(asked("low"))
+    async def stall(thread: EngineThread) -> ApiError:
+        call = start(thread)
         assert await asyncio.to_thread(engine.stopped.wait, WAIT_S)
         with pytest.raises(ApiError) as raised:
             async for _ in call:
                 pass
         return raised.value
 
-    assert run({"low": engine}, stall, capacity=2, patience_s=0.01).code == "client_stalled"
+    assert run(engine, stall, capacity=2, patience_s=0.01).code == "client_stalled"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_client_that_stops_reading_does_not_keep_the_engine_for_ever(endless_e
 def test_a_failure_of_the_engine_is_an_error_without_its_words(cause: str, status: int, script_engine: Any) -> None:
     engine = script_engine(lambda _: EngineFailure(cause, "http://secret:1234 said no"))
     with pytest.raises(ApiError) as raised:
-        run({"low": engine}, lambda upstreams: texts(upstreams, "low"))
+        run(engine, texts)
     assert (raised.value.status, raised.value.code) == (status, cause)
     assert "secret" not in raised.value.message
 
@@ -140,13 +140,13 @@ def test_an_engine_that_breaks_is_a_fault_of_ours_and_the_next_request_is_served
 
     engine = script_engine(script)
 
-    async def twice(upstreams: EngineThreads) -> list[str]:
+    async def twice(thread: EngineThread) -> list[str]:
         with pytest.raises(ApiError) as raised:
-            await texts(upstreams, "low")
+            await texts(thread)
         assert raised.value.status == 500
-        return await texts(upstreams, "low")
+        return await texts(thread)
 
-    assert run({"low": engine}, twice) == ["well again"]
+    assert run(engine, twice) == ["well again"]
 
 
 def test_an_engine_that_ends_without_an_outcome_has_failed(script_engine: Any) -> None:
@@ -155,7 +155,7 @@ def test_an_engine_that_ends_without_an_outcome_has_failed(script_engine: Any) -
             yield Delta(0, "half an ans")
 
     with pytest.raises(ApiError) as raised:
-        run({"low": Silent(lambda _: [])}, lambda upstreams: texts(upstreams, "low"))
+        run(Silent(lambda _: []), texts)
     assert (raised.value.status, raised.value.code) == (502, "malformed")
 
 
@@ -164,7 +164,7 @@ def test_a_request_that_the_policy_cannot_take_is_the_clients_to_change(script_e
         raise PromptError("no chat template: ask with plain text")
 
     with pytest.raises(ApiError, match="ask with plain text") as raised:
-        run({"low": script_engine(script)}, lambda upstreams: texts(upstreams, "low"))
+        run(script_engine(script), texts)
     assert raised.value.status == 400
 
 
@@ -173,44 +173,28 @@ def test_a_server_that_cannot_be_switched_is_no_fault_of_the_request(script_engi
         raise PolicyError("the vLLM server at http://127.0.0.1:1 is gone: see its log /secret.")
 
     with pytest.raises(ApiError) as raised:
-        run({"low": script_engine(script)}, lambda upstreams: texts(upstreams, "low"))
-    assert (raised.value.status, raised.value.code, raised.value.is_mendable) == (502, "server", True)
+        run(script_engine(script), texts)
+    assert (raised.value.status, raised.value.code, raised.value.is_retryable) == (502, "server", True)
     assert "127.0.0.1" not in raised.value.message
 
 
 def test_a_policy_that_cannot_be_opened_is_tried_again_by_the_next_request(script_engine: Any) -> None:
     engine, tries = script_engine(lambda _: ["here"]), []
 
-    def open_engine(name: str) -> Engine:
-        tries.append(name)
+    def open_engine() -> Engine:
+        tries.append(1)
         if len(tries) == 1:
             raise PolicyError("the folder is not there yet")
         return engine
 
     async def main() -> list[str]:
-        upstreams = EngineThreads(["low"], open_engine)
+        thread = EngineThread("low", open_engine)
         with pytest.raises(ApiError) as raised:
-            await texts(upstreams, "low")
+            await texts(thread)
         assert (raised.value.status, raised.value.code) == (503, "policy_unavailable")
         try:
-            return await texts(upstreams, "low")
+            return await texts(thread)
         finally:
-            await upstreams.close()
+            await thread.close()
 
     assert asyncio.run(main()) == ["here"]
-
-
-def test_one_failed_policy_stops_the_others_of_the_same_call(endless_engine: Any, script_engine: Any) -> None:
-    endless = endless_engine()
-    engines = {"low": endless, "high": script_engine(lambda _: EngineFailure("server", "down"))}
-
-    async def fail(upstreams: EngineThreads) -> None:
-        call = upstreams.start(asked("low", "high"))
-        try:
-            with pytest.raises(ApiError):
-                await collect(call, 2)
-        finally:
-            call.leave()
-        assert await asyncio.to_thread(endless.stopped.wait, WAIT_S)
-
-    run(engines, fail)
