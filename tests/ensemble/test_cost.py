@@ -222,7 +222,7 @@ def test_what_does_not_hold_is_one_line(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path_factory.mktemp("imported")
-    slots = list(plan_slots(["a"], [problem("p"), problem("q")], 1, 0))
+    slots = list(plan_slots(["a"], ["p", "q"], 1, 0))
     with Store(other / STORE_NAME) as store:
         store.plan(slots, {"made": "here"})
         unknown = frozenset({"prompt_tokens", "completion_tokens", "seconds"})

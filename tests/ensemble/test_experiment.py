@@ -54,7 +54,7 @@ def test_samples_default_to_the_budget(path):
         ("sampling.samples=3", r"budget.samples = 4, but sampling.samples = 3 .* lower the budget"),
         ("budget.samples=many", "budget.samples .* integer"),
         ("sampling.temperature=-1", "sampling.temperature .* greater than or equal to 0"),
-        ("sampling.prompt=hello", "lacks the problem"),
+        ("sampling.prompt=hello", "does not contain the problem"),
         ("budget", "is not of the form KEY=VALUE"),
         ("name=a/b", "name"),
     ],

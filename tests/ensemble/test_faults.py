@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ class Run:
         settings = (f"budget.samples={SAMPLES}", "sampling.choices=4", *overrides)
         self.inputs: Inputs = read_inputs(load(trial, settings))
         self.path = trial.parent / STORE_NAME
-        names, problems = self.inputs.registry.names, self.inputs.problems
-        self.planned = list(plan_slots(names, problems, self.inputs.experiment.budget.samples, 0))
+        design = self.inputs.design
+        self.planned = list(plan_slots(design.policies, design.problems, self.inputs.experiment.budget.samples, 0))
         with Store(self.path) as store:
             store.plan(self.planned, {"made": "here"})
 
@@ -70,7 +71,9 @@ class Run:
         monitor = Monitor()
         with Store(self.path) as store:
             before = len(list(store.samples()))
-            owed = Executor(store, self.inputs, judge, monitor).fill()
+            owed = Executor(
+                store, self.inputs.sampling, self.inputs.experiment.budget.run.limits, judge, monitor
+            ).fill()
             found = list(store.samples())
             assert len(self.planned) - len(found) == owed.total()
             assert len(found) - before == monitor.num_sampled
@@ -81,9 +84,8 @@ class Run:
     def fill_in_haste(self) -> Counter[str]:
         """Fill with a deadline that late replies miss; on a busy machine others may miss it, too."""
         patient = self.inputs
-        sampling = patient.experiment.sampling.model_copy(update={"deadline_s": faults.LATE_S / 2})
-        hasty = patient.experiment.model_copy(update={"sampling": sampling})
-        self.inputs = Inputs(hasty, patient.registry, patient.problems, patient.members, {})
+        section = patient.sampling.section.model_copy(update={"deadline_s": faults.LATE_S / 2})
+        self.inputs = replace(patient, sampling=replace(patient.sampling, section=section))
         owed = self.fill()
         self.inputs = patient
         return owed

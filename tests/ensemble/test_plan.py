@@ -213,7 +213,7 @@ def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, serv
     assert main_says(capsys, "resume", str(folder)).endswith(
         "with a higher budget.run.tokens, for example by --set, continues the run\n"
     )
-    owed = "The run is not finished: {} samples or verdicts are owed, and no figure knows of them.\n"
+    owed = "The run is not finished: {} samples or verdicts are owed and are missing from every figure.\n"
     assert main_says(capsys, "report", str(folder)).endswith(owed.format(result.owed.total()))
     assert summary(folder)["owed"] == result.owed.total()
     result, _ = go(trial, *sets, "budget.run.tokens=10000")

@@ -14,7 +14,7 @@ import tomli_w
 from alphamix.ensemble.cli import main
 from alphamix.ensemble.experiment.config import load
 from alphamix.ensemble.experiment.resolved import read_inputs
-from alphamix.ensemble.run.fingerprints import problem_hashes
+from alphamix.ensemble.run.fingerprints import identity, problem_hashes
 from alphamix.ensemble.run.slots import plan_slots
 from alphamix.ensemble.store import STORE_NAME, Store
 
@@ -35,9 +35,9 @@ def plan(trial: Path) -> Path:
     folder.mkdir(parents=True)
     inputs = read_inputs(load(trial))
     with Store(folder / STORE_NAME) as store:
-        slots = plan_slots(inputs.registry.names, inputs.problems, 4, 0)
-        store.plan(slots, inputs.identity() | problem_hashes(inputs.problems))
-    (folder / "policies.toml").write_text(tomli_w.dumps(inputs.registry.to_toml(folder)))
+        slots = plan_slots(inputs.design.policies, inputs.design.problems, 4, 0)
+        store.plan(slots, identity(inputs.sampling) | problem_hashes(inputs.sampling.problems))
+    (folder / "policies.toml").write_text(tomli_w.dumps(inputs.sampling.registry.to_toml(folder)))
     return folder
 
 
@@ -79,10 +79,10 @@ def problems(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
             problems(lambda some: some.extend({**some[0], "id": f"new-{i}"} for i in range(2))),
             "3 problems then, 5 now, problem 'new-0' and 1 more are new",
         ),
-        (problems(lambda some: some.reverse()), "the problems are in another order"),
-        (replace("policies.toml", 'model = "odd"', 'model = "2"'), 'differs: model was "odd", is "2"'),
+        (problems(lambda some: some.reverse()), "the order of the problems changed"),
+        (replace("policies.toml", 'model = "odd"', 'model = "2"'), 'differs: model was "odd", is now "2"'),
         (replace("policies.toml", "policies.odd", "policies.third"), "policy 'odd' is missing; policy 'third' is new"),
-        (replace("trial.toml", "[budget]", "temperature = 0.5\n[budget]"), "sampling.temperature was 1.0, is 0.5"),
+        (replace("trial.toml", "[budget]", "temperature = 0.5\n[budget]"), "sampling.temperature was 1.0, is now 0.5"),
         (replace("trial.toml", '"{statement}"', f'"{"solve " * 20}{{statement}}"'), "sampling.prompt differs"),
     ],
 )  # fmt: skip
@@ -102,7 +102,7 @@ def test_an_older_run_names_problems_by_their_ids_only(
     with closing(sqlite3.connect(planned / STORE_NAME)) as db, db:
         assert db.execute("DELETE FROM about WHERE key = 'problem_hashes'").rowcount == 1
     problems(lambda some: some[1].update(time_limit_s=3.0))(trial.parent)
-    assert "the statement or the tests of a problem changed" in refused(capsys, "run", trial, "-o", planned)
+    assert "the statement or tests of a problem changed" in refused(capsys, "run", trial, "-o", planned)
     problems(lambda some: some.pop(0))(trial.parent)
     assert "3 problems then, 2 now, problem 'times-2' is missing" in refused(capsys, "run", trial, "-o", planned)
     problems(lambda _: None)(trial.parent)
@@ -124,7 +124,7 @@ def merges(trial: Path) -> Path:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (replace("policies.toml", "1.5", "1.25"), "policy 'beyond' differs: merge.alpha was 1.5, is 1.25"),
+        (replace("policies.toml", "1.5", "1.25"), "policy 'beyond' differs: merge.alpha was 1.5, is now 1.25"),
         (
             replace("low/tokenizer_config.json", "{", "{ "),
             "policy 'low' has other weights: files that it is made from have changed; policy 'beyond' has other",
@@ -146,10 +146,10 @@ def test_resume_refuses_in_one_line(trial: Path, planned: Path, capsys: pytest.C
     assert "problem 'times-4' is missing" in refused(capsys, "resume", planned)
     (planned / "experiment.toml").write_text(text.replace("[1, 4]", "[64]"))
     assert "draw only 4 samples" in refused(capsys, "resume", planned)
-    assert "nothing holds no experiment.toml" in refused(capsys, "resume", trial.parent / "nothing")
+    assert "nothing has no experiment.toml" in refused(capsys, "resume", trial.parent / "nothing")
     for file in planned.glob(f"{STORE_NAME}*"):  # results that were published without their record
         file.unlink()
-    assert f"holds no {STORE_NAME}" in refused(capsys, "resume", planned)
+    assert f"has no {STORE_NAME}" in refused(capsys, "resume", planned)
     assert not (planned / STORE_NAME).exists()
 
 
@@ -167,7 +167,7 @@ def test_a_run_of_a_newer_version_is_refused_by_all(
         "import": [planned, "--samples", planned / "none.jsonl"],
     }
     line = refused(capsys, command, *arguments.get(command, [planned]))
-    assert "was made by a newer alphamix (its format is 99, this one reads up to 3)" in line
+    assert "was made by a newer alphamix (its format is 99, this one reads 3)" in line
 
 
 @pytest.mark.parametrize("command", ["run", "import", "report", "regrade"])
@@ -184,5 +184,8 @@ def test_a_run_that_another_process_works_on_is_left_alone(
 
 def test_a_file_is_no_folder_to_export_to(trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for output in (trial, trial / "below"):
-        assert f"{output} cannot be a folder" in refused(capsys, "export", planned, "-o", output)
+        message = f"{output} cannot be made, since a file has that name"
+        assert message in refused(capsys, "export", planned, "-o", output)
+            capsys, "export", planned, "-o", output
+        )
     assert trial.read_text().startswith("name")

@@ -202,7 +202,7 @@ def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     other = alphamix("run", trial, "--set", "sampling.temperature=0.5", cwd=tmp_path)
     assert other.returncode == 2
-    assert "(sampling.temperature was 1.0, is 0.5)" in other.stderr
+    assert "(sampling.temperature was 1.0, is now 0.5)" in other.stderr
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(trial, tmp_path):
     (tmp_path / "taken").write_text("a file, not a folder")
     done = alphamix("run", trial, "-o", "taken/run", cwd=tmp_path)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: .*taken/run.*: make room or give another folder; .*\n", done.stderr)
+    assert re.fullmatch(r"error: .*taken/run.*: free some space or choose another folder, .*\n", done.stderr)
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would_cost(trial, server, tmp_path):

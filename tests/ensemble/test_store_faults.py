@@ -257,7 +257,7 @@ def test_what_was_cut_off_is_not_read_in_part(tmp_path, public):
             shutil.copy(tmp_path / name, public / name)
     public.chmod(0o555)
     lines = said(public, "read_and_try_to_write")
-    assert lines[0].endswith(f"copy it, together with {STORE_NAME}-wal, to a folder of yours")
+    assert lines[0].endswith(f"copy it, together with {STORE_NAME}-wal, to a folder that you can write to")
     public.chmod(0o755)
     with Store(public / STORE_NAME, read_only=True) as store:
         assert store.slots("low") == SLOTS
