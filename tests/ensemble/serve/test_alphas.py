@@ -60,13 +60,15 @@ class LineEngine(ScriptEngine):
         self._hold = hold
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        *deltas, last = super().stream(requests)
         self._line.enter(self._name)
         try:
             if self._hold is not None:
                 assert self._hold.wait(60)
-            yield from super().stream(requests)
+            yield from deltas
         finally:
             self._line.leave()
+        yield last  # the outcome: once it is known, the server may be switched to another policy
 
 
 @dataclass
