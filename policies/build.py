@@ -1,4 +1,4 @@
-"""Recipes followed: fingerprints of policies, checks without writing, and folders of weights, made when needed.
+"""Building policies from recipes: fingerprints, checks that write nothing, and folders of weights made on demand.
 
 What is made is kept by content in `$ALPHAMIX_CACHE` or `~/.cache/alphamix`: checkpoints under `merges`, merged adapters
 under `adapters`. It appears whole or not at all, and is made once.
@@ -41,20 +41,20 @@ from alphamix.policies.types import PolicyError
 
 
 class CheckpointBuilder:
-    """Follows the recipes of one file. Names must be known there."""
+    """Builder of the policies of one file, whose names must all be known there."""
 
     def __init__(self, recipes: Mapping[str, Recipe]) -> None:
         self._recipes = recipes
         self._fingerprints: dict[str, str] = {}
 
     def fingerprint(self, name: str) -> str:
-        """Sha256 of what is sampled: contents of files, recipes, URL and model; never paths."""
+        """Return the SHA-256 of what is sampled: contents of files, recipes, URL and model, but never paths."""
         if name not in self._fingerprints:
             self._fingerprints[name] = self._fingerprint(name)
         return self._fingerprints[name]
 
     def check(self, names: Sequence[str]) -> None:
-        """Check policies with weights and all that they rest on, without writing anything.
+        """Check policies with weights, and everything that they depend on, without writing anything.
 
         Raises:
             PolicyError: a folder is missing or no checkpoint, or parts do not match.
@@ -64,7 +64,7 @@ class CheckpointBuilder:
             self._check(name, checked)
 
     def check_servable(self, name: str) -> None:
-        """Check that an adapter is nothing but factors, which is what servers apply.
+        """Check that an adapter holds low-rank factors only, which is all that servers apply.
 
         Raises:
             PolicyError: it holds whole tensors as well.
@@ -78,7 +78,7 @@ class CheckpointBuilder:
                 )
 
     def folder(self, name: str, along: Sequence[str] = ()) -> Path:
-        """Folder of a policy's checkpoint, made or fetched if need be.
+        """Return the folder of a policy's checkpoint, which is made or fetched if need be.
 
         Merges among `along` that have the same inputs are made in the same pass.
 
@@ -100,7 +100,8 @@ class CheckpointBuilder:
         return made
 
     def adapter(self, name: str, along: Sequence[str] = ()) -> Path:
-        """Folder of the adapter that a policy is on its base, see `adapter_base`; made or fetched if need be.
+        """Return the folder of the adapter that a policy is on its base (see `adapter_base`), made or fetched if need
+        be.
 
         Raises:
             PolicyError: it cannot be had, or those that it is a merge of are not of one base.
@@ -124,7 +125,7 @@ class CheckpointBuilder:
         return made
 
     def _check(self, name: str, checked: dict[object, Path]) -> Path:
-        """Check one policy, unless another at the same ends was.
+        """Check one policy, unless another policy with the same ends has been checked.
 
         Returns:
             A checkpoint with its tensors, config and tokenizer. What is made has those of its base, so that merges
@@ -193,7 +194,7 @@ class CheckpointBuilder:
                 combine(inputs, folders)
 
     def _siblings(self, recipe: Merge | Combination, along: Sequence[str]) -> list[tuple[str, Merge | Combination]]:
-        """Merges of the same policies."""
+        """Return the merges of the same policies."""
         others = [(name, self._recipes[name]) for name in along]
         return [
             (name, other)
@@ -208,7 +209,7 @@ class CheckpointBuilder:
         return cache_folder() / "adapters" / self._adapter_fingerprint(name)
 
     def _entry(self, name: str, entry: str | Checkpoint) -> Path:
-        """Folder of a checkpoint that a recipe names, or of a policy."""
+        """Return the folder of a checkpoint that a recipe names, or of a policy."""
         if isinstance(entry, str):
             return self.folder(entry)
         with _about(name):

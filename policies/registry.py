@@ -44,18 +44,18 @@ from alphamix.policies.types import Engine, PolicyError
 
 
 class Registry:
-    """Policies that can be listed, checked and opened. They may rest on others that are not listed.
+    """Policies that can be listed, checked and opened. They may depend on others that are not listed.
 
     A registry is a context manager, and to be closed by whoever loads it.
     """
 
     def __init__(self, file: PoliciesFile, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        """In the order of the file, sweeps expanded in place."""
+        """Names in the order of the file, with sweeps expanded in place."""
         self.mixtures = {
             mixture: dict(shares) for mixture, shares in file.mixtures.items() if shares.keys() <= set(names)
         }
-        """Weights by policy; only mixtures all of whose policies are listed."""
+        """Weights by policy, for the mixtures whose policies are all listed."""
         self._file = file
         self._recipes = file.recipes
         self._materialiser = CheckpointBuilder(file.recipes)
@@ -80,8 +80,8 @@ class Registry:
         return cls(file, list(file.recipes))
 
     def select(self, names: Sequence[str] | None) -> "Registry":
-        """Keep some policies, in the order of the file; a sweep's name stands for all its members, None for
-        all.
+        """Return a registry of some policies, in the order of the file. The name of a sweep stands for all its members,
+        and None for all policies.
 
         Raises:
             PolicyError: a name is unknown, or nothing is left.
@@ -98,7 +98,8 @@ class Registry:
         return Registry(self._file, [name for name in self.names if name in chosen])
 
     def alpha(self, name: str) -> float | None:
-        """α of a merge, of weights or of logits; 0 or 1 for an end of these, always the same one; else None."""
+        """Return the α of a merge of weights or logits, and 0 or 1 for an end of such a line; None for any other
+        policy."""
         recipe = self._recipe(name)
         if isinstance(recipe, LineRecipe):
             return recipe.alpha
@@ -108,7 +109,8 @@ class Registry:
 
     @property
     def open_sweeps(self) -> dict[str, tuple[float, ...]]:
-        """Sweeps that `at` can add to, with the α of their listed members: none of theirs needs a server of its own."""
+        """Return the sweeps that `at` can extend, with the α of their listed members, none of which needs a server of
+        its own."""
         listed = {sweep: [name for name in names if name in self.names] for sweep, names in self._file.sweeps.items()}
         return {
             sweep: tuple(recipe.alpha for name in names if isinstance(recipe := self._recipes[name], LineRecipe))
@@ -117,7 +119,7 @@ class Registry:
         }
 
     def at(self, sweep: str, alpha: float) -> str:
-        """Name the member of a sweep at any α, which can be opened from now on, but is not listed.
+        """Return the name of the member of a sweep at any α. It can be opened from now on, but is not listed.
 
         Raises:
             PolicyError: there is no such sweep, or each of its members needs a server of its own.
@@ -130,7 +132,7 @@ class Registry:
         return name
 
     def needs_server(self, name: str) -> bool:
-        """Say whether a policy is run by a server of ours that runs no other policy."""
+        """Return whether a policy needs a server of its own."""
         is_pair = isinstance(self._recipe(name), Logits)
         return self.engine.name == "vllm" and self.engine.serve == "servers" and not is_pair
 
@@ -140,17 +142,17 @@ class Registry:
         return self.engine.serve == "switch"
 
     def is_made(self, name: str) -> bool:
-        """Say whether a checkpoint of its own is written to disk before a policy is run."""
+        """Return whether a checkpoint is written to disk before a policy is run."""
         is_whole = self.engine.name == "transformers" or self.needs_server(name)
         return is_whole and not isinstance(self._recipe(name), Checkpoint | Logits | Remote)
 
     @property
     def engine(self) -> EngineChoice:
-        """What runs the policies that have weights here."""
+        """Engine of the policies that have weights here."""
         return self._file.engine
 
     def check(self) -> None:
-        """Check all that can be known without sampling. Writes nothing but downloads from the hub.
+        """Check everything that can be known without sampling. Only downloads from the hub are written.
 
         Raises:
             PolicyError: a folder is missing or no checkpoint, parts of a policy do not match, they cannot be served
@@ -164,7 +166,7 @@ class Registry:
         self._check_serving()
 
     def materialise(self, name: str) -> Path:
-        """Folder of a policy's checkpoint, made or fetched if need be; an adapter is folded into its base.
+        """Return the folder of a policy's checkpoint, made or fetched if need be. An adapter is folded into its base.
 
         All listed merges of the same policies are made along, in one pass over their weights.
 
@@ -175,21 +177,22 @@ class Registry:
         return self._materialiser.folder(name, self.names)
 
     def fingerprint(self, name: str) -> str:
-        """Sha256 of what is sampled: contents of files, recipe and what it rests on, URL and model; never paths."""
+        """Return the SHA-256 of what is sampled: contents of files, recipe and its inputs, URL and model, but never
+        paths."""
         self._recipe(name)
         return self._materialiser.fingerprint(name)
 
     def is_remote(self, name: str) -> bool:
-        """Say whether a policy is a model behind a URL, whose weights are not here."""
+        """Return whether a policy is a model behind a URL, whose weights are not here."""
         return self.remote(name) is not None
 
     def remote(self, name: str) -> Remote | None:
-        """Where a policy is that is a model behind a URL; None where its weights are here."""
+        """Return the recipe of a policy behind a URL, or None if its weights are here."""
         recipe = self._recipe(name)
         return recipe if isinstance(recipe, Remote) else None
 
     def family(self) -> dict[str, Member]:
-        """What each listed policy with weights is made of, by name; `AffineForm` wherever it can be.
+        """Return what each listed policy with weights is made of, by name: an `AffineForm` wherever possible.
 
         Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `WholeForm` or of a
         `LogitPair` is made. Merges that are `AffineForm` are not.
@@ -200,7 +203,8 @@ class Registry:
         return {name: self._member(name) for name in self.names if not isinstance(self._recipes[name], Remote)}
 
     def open(self, name: str, options: EngineOptions) -> Engine:
-        """Open a policy on its engine: a URL through `openai`, weights through what the file's `[engine]` names.
+        """Open a policy on its engine: a URL through `openai`, weights through the engine that the file's `[engine]`
+        names.
 
         Servers of vLLM are shared by policies as `[engine]` says; the options of the first that is opened hold for all.
 
@@ -224,13 +228,13 @@ class Registry:
         return engine.from_checkpoint(self.materialise(name), options)
 
     def close(self) -> None:
-        """Free what the registry holds: servers that policies share. Safe to call twice."""
+        """Close the servers that policies share. Safe to call twice."""
         if self._family is not None:
             self._family.close()
             self._family = None
 
     def to_toml(self, relative_to: Path) -> dict[str, Any]:
-        """Write the listed policies, and those that they rest on, as a table that `load` reads again.
+        """Return the listed policies, and those that they depend on, as a table that `load` reads again.
 
         Sweeps are written out, folders relative to `relative_to`, hub ids as they are, keys as names of
         variables.

@@ -1,4 +1,4 @@
-"""What crosses the edge of a policy: requests go in, completions come out.
+"""Types at the edge of a policy: requests go in, completions come out.
 
 This module holds data and one protocol. It knows nothing of problems, tests or verdicts, and
 imports no engine.
@@ -16,7 +16,7 @@ class PolicyError(AlphamixError):
 
 
 class PromptError(PolicyError):
-    """A policy cannot take this prompt, and may well take another. The message names no place on this machine."""
+    """A policy cannot take this prompt, but may well take another. The message names no place on this machine."""
 
 
 class Message(TypedDict):
@@ -34,7 +34,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How tokens are drawn: temperature first, then top-p, until a stop string or `max_tokens`."""
+    """Parameters of sampling: temperature first, then top-p, until a stop string or `max_tokens`."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -44,7 +44,7 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion that is wanted. Equal requests in equal batches give equal completions."""
+    """Request for one completion. Equal requests in equal batches give equal completions."""
 
     prompt: Prompt
     seed: int
@@ -65,21 +65,21 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     seconds: float
-    """Wall time from the request until the answer was whole."""
+    """Wall time from the request until the answer was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFailure:
-    """An answer that never came. It says nothing about the policy: the request is still owed."""
+    """An answer that never came. It says nothing about the policy, and the request is still owed."""
 
     cause: str
-    """One of a few words: `rate_limit`, `timeout`, `connection`, `server`, `rejected`, `malformed`."""
+    """One of `rate_limit`, `timeout`, `connection`, `server`, `rejected` and `malformed`."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of `requests[index]`."""
+    """Outcome of `requests[index]`."""
 
     index: int
     outcome: Completion | EngineFailure
@@ -87,7 +87,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer to `requests[index]`; its last one carries the outcome and maybe no text."""
+    """Piece of the answer to `requests[index]`. The last one carries the outcome, and may have no text."""
 
     index: int
     text: str
@@ -95,7 +95,7 @@ class Delta:
 
 
 class Engine(Protocol):
-    """Runs one policy. Replies and deltas arrive in any order; every request gets exactly one outcome."""
+    """Engine that runs one policy. Replies and deltas arrive in any order; every request gets exactly one outcome."""
 
     reproducible: bool
     """Whether equal batches give equal completions."""
@@ -109,5 +109,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the engine holds. Safe to call twice."""
+        """Release what the engine holds. Safe to call twice."""
         ...

@@ -1,4 +1,4 @@
-"""What is made once and kept: the cache's folder, and hashes of files that have not changed since."""
+"""Cache of what is made once and kept, and digests of files that have not changed since."""
 
 import hashlib
 import os
@@ -9,20 +9,20 @@ from pathlib import Path
 from alphamix.atomic import write_text
 
 _SMALLEST_KEPT = 1 << 20
-"""Bytes. Below, hashing is quicker than looking it up is worth."""
+"""Size in bytes below which hashing a file is faster than looking its digest up."""
 _DIGITS = 64
 """Length of a SHA-256 in hexadecimal."""
 _SETTLED_NS = 2_000_000_000
-"""A file that changed less than this ago may change again within the same tick of its clock."""
+"""Age below which a file may change again within the same tick of the clock of its file system."""
 
 
 def cache_folder() -> Path:
-    """`$ALPHAMIX_CACHE`, or `~/.cache/alphamix`. It need not exist."""
+    """Return `$ALPHAMIX_CACHE`, or `~/.cache/alphamix`. The folder need not exist."""
     return Path(os.environ.get("ALPHAMIX_CACHE") or "~/.cache/alphamix").expanduser()
 
 
 def file_digest(path: Path) -> str:
-    """Sha256 of a file's content, in hexadecimal.
+    """Return the SHA-256 of a file's content, in hexadecimal.
 
     Kept by device, inode, size and times of last change (of content, and of anything, which nobody can set back):
     a file that is the same in all of these is not read again.

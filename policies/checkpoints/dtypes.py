@@ -18,18 +18,18 @@ Bytes = NDArray[np.uint8]
 Values = NDArray[np.float64]
 
 BYTES_PER_VALUE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-"""The formats that can be merged, with their size."""
+"""Size in bytes of each format that can be merged."""
 
 FORMAT_OF_DTYPE = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-"""Names of torch for the formats that a merge can be written in."""
+"""Format of each torch dtype that a merge can be written in."""
 
 _STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<i2", "BF16": "<u2"}
-"""What `kernels` takes each format for."""
+"""NumPy dtype in which `kernels` takes the bits of each format."""
 
 
 @cache
 def kernels() -> Any:
-    """The module of compiled loops.
+    """Import and return the module of compiled loops.
 
     Raises:
         PolicyError: numba is not installed.
@@ -41,19 +41,19 @@ def kernels() -> Any:
 
 
 def stored(data: Bytes, dtype: str) -> NDArray[Any]:
-    """`[N * size]` bytes as the `[N]` numbers that `kernels` reads and writes."""
+    """Return `[N * size]` bytes as the `[N]` numbers that `kernels` reads and writes."""
     return data.view(_STORED_AS[dtype])
 
 
 def to_float64(data: Bytes, dtype: str) -> Values:
-    """`[N * size]` bytes to `[N]` values. Exact: float64 holds every value of the four formats."""
+    """Convert `[N * size]` bytes to `[N]` values. This is exact: float64 holds every value of the four formats."""
     values = np.empty(len(data) // BYTES_PER_VALUE[dtype])
     kernels().convert(stored(data, dtype), values)
     return values
 
 
 def from_float64(values: Values, dtype: str) -> Bytes:
-    """`[N]` values to `[N * size]` bytes, each rounded once: to nearest, ties to even."""
+    """Convert `[N]` values to `[N * size]` bytes, each rounded once: to nearest, ties to even."""
     data = np.empty(len(values) * BYTES_PER_VALUE[dtype], np.uint8)
     kernels().convert(values, stored(data, dtype))
     return data

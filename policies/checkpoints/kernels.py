@@ -23,9 +23,9 @@ Values = NDArray[np.float64]
 _EXPONENT = np.uint64(0x7FF0_0000_0000_0000)
 _SIGN = np.uint32(0x8000)
 _BEYOND = 2.0**200
-"""Far above the largest number of the short formats, and far below where `value + unit` overflows."""
+"""Bound far above the largest number of the short formats, and far below where `value + unit` overflows."""
 _HALF_TO_SINGLE = np.float32(2.0**112)
-"""The ratio of a float32 to the float16 whose exponent has the same bits."""
+"""Ratio of a float32 to the float16 whose exponent has the same bits."""
 
 
 def _compiled(**options: Any) -> Callable[[Function], Function]:
@@ -58,7 +58,7 @@ def merge_term(base_N: Stored, term_N: Values, other_N: Stored, out_N: Stored) -
 
 @_compiled(fastmath={"reassoc"})
 def dot(head_N: Stored, tail_N: Stored, base_N: Stored, other_N: Stored) -> float:
-    """Σ (head − tail)·(other − base)."""
+    """Return Σ (head − tail)·(other − base)."""
     total = 0.0
     for n in range(len(base_N)):
         total += _difference(head_N[n], tail_N[n]) * _difference(other_N[n], base_N[n])
@@ -104,12 +104,12 @@ def _nearest(value: float, num_bits: float, smallest_normal: float) -> np.float3
 
 @_compiled()
 def _sign(value: float) -> np.uint32:
-    """Of the value that was rounded: a zero has lost it."""
+    """Restore the sign of the value that was rounded, which a zero has lost."""
     return np.uint32(np.uint32(np.float64(value).view(np.uint64) >> np.uint64(48)) & _SIGN)
 
 
 def _from_bfloat16(stored: Any) -> float:
-    """The upper half of float32."""
+    """Round to bfloat16, which is the upper half of a float32."""
     return np.float64(np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32))
 
 
@@ -150,12 +150,12 @@ def _to_float64(value: float, like: Any) -> float:
 
 
 def _widen(stored: Any) -> float:
-    """The number that a format's bits stand for, exactly."""
+    """Return the number that the bits of a format stand for, exactly."""
     raise NotImplementedError
 
 
 def _narrow(value: float, like: Any) -> Any:
-    """The bits of the nearest number in the format of `like`."""
+    """Return the bits of the nearest number in the format of `like`."""
     raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: a folder, or the hub."""
+"""Location of checkpoints: a local folder, or the hub."""
 
 import importlib
 import re
@@ -11,18 +11,18 @@ from alphamix.policies.types import PolicyError
 
 CHECKPOINT_FILES = ("*.safetensors", INDEX, *COMPANIONS)
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *COMPANIONS)
-"""Patterns of what is fetched from the hub."""
+"""Patterns of the files that are fetched from the hub."""
 
 
 def source(text: str, relative_to: Path) -> Path | str:
-    """A folder where there is one, else a hub id where it could be one, else the folder that is missing."""
+    """Return the folder if it exists, else the text as a hub id if it has the form of one, else the missing folder."""
     folder = (relative_to / Path(text).expanduser()).resolve()
     is_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", text) is not None
     return text if is_hub_id and not folder.is_dir() else folder
 
 
 def locate(checkpoint: Path | str, files: Sequence[str] = CHECKPOINT_FILES) -> Path:
-    """Folder of a checkpoint, or of an adapter, of which `files` are fetched from the hub if it is a hub id.
+    """Return the folder of a checkpoint or an adapter. If it is a hub id, the given `files` are fetched first.
 
     Raises:
         PolicyError: there is no such folder, or the hub does not give it.

@@ -1,5 +1,4 @@
-"""Checkpoints on disk: what tensors a folder holds, their bytes, its fingerprint, and how to write another
-like it.
+"""Checkpoints on disk: the tensors of a folder, their bytes and fingerprint, and how to write another like it.
 
 safetensors, one file or sharded with an index, read through memory maps and written as a stream: no tensor is
 ever held in memory as a whole. It knows nothing of merging.
@@ -34,7 +33,7 @@ COMPANIONS = (
     "*.tiktoken",
     "*.jinja",
 )
-"""Patterns of the files beside the weights that decide how a policy samples."""
+"""Patterns of the files beside the weights that affect how a policy samples."""
 
 _BITS_PER_ITEM = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
@@ -42,20 +41,20 @@ _BITS_PER_ITEM = {
 }  # fmt: skip
 _VALUES_AT_ONCE = 1 << 18
 _LONGEST_HEADER = 100_000_000
-"""The limit of the safetensors library itself."""
+"""Maximum length of a header, as in the safetensors library."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies and what it is."""
+    """Name, format and location of one tensor."""
 
     name: str
     dtype: str
-    """As safetensors names it: `F32`, `BF16`, `I64`, …"""
+    """Format as safetensors names it: `F32`, `BF16`, `I64`, …"""
     shape: tuple[int, ...]
     file: Path
     start: int
-    """First byte, counted from the start of the file."""
+    """Offset of the first byte from the start of the file."""
     num_bytes: int
 
     def __str__(self) -> str:
@@ -83,7 +82,8 @@ def describe(folder: Path) -> dict[str, TensorInfo]:
 
 
 def read_bytes(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> Bytes:
-    """`[stop - start]` of a tensor's bytes, from `start` on and to the end if need be, as a read-only memory map."""
+    """Return `[stop - start]` bytes of a tensor, from `start` on and to the end by default, as a read-only memory
+    map."""
     length = min(tensor.num_bytes if stop is None else stop, tensor.num_bytes) - start
     if length <= 0:
         return np.zeros(0, np.uint8)
@@ -91,24 +91,26 @@ def read_bytes(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> B
 
 
 def read_values(tensor: TensorInfo) -> Iterator[Values]:
-    """The values of a tensor of floats, `[N]`, some at a time: as many as of any other tensor."""
+    """Yield the values of a tensor of floats, `[N]`, in pieces that are equally long for all tensors."""
     size = _VALUES_AT_ONCE * BYTES_PER_VALUE[tensor.dtype]
     for start in range(0, tensor.num_bytes, size):
         yield to_float64(read_bytes(tensor, start, start + size), tensor.dtype)
 
 
 def num_bytes(dtype: str, shape: Iterable[int]) -> int:
-    """Bytes that a tensor takes."""
+    """Return the number of bytes of a tensor."""
     return math.prod(shape) * _BITS_PER_ITEM[dtype] // 8
 
 
 def size(folder: Path, dtype: str | None = None) -> int:
-    """Bytes of all tensors of a checkpoint; with `dtype`, a name of `FORMAT_OF_DTYPE`, were its floats in that."""
+    """Return the number of bytes of all tensors of a checkpoint, as if its floats were stored as `dtype` if that is
+    given."""
     return sum(num_bytes(written_dtype(tensor, dtype), tensor.shape) for tensor in describe(folder).values())
 
 
 def written_dtype(tensor: TensorInfo, dtype: str | None) -> str:
-    """Format that a tensor is written in where floats are to be `dtype`, a name of `FORMAT_OF_DTYPE`; None keeps it."""
+    """Return the format that a tensor is written in if floats are to be `dtype`, a key of `FORMAT_OF_DTYPE`; None keeps
+    it."""
     return FORMAT_OF_DTYPE[dtype] if dtype and tensor.dtype in BYTES_PER_VALUE else tensor.dtype
 
 
@@ -128,17 +130,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object as checkpoints have them."""
+    """Write a JSON object in the form that checkpoints have."""
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def companions(folder: Path) -> list[Path]:
-    """Config, generation config, tokenizer and chat template of a checkpoint, sorted by name."""
+    """Return the config, generation config, tokenizer and chat template of a checkpoint, sorted by name."""
     return sorted({path for pattern in COMPANIONS for path in folder.glob(pattern) if path.is_file()})
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether any file of a tokenizer's vocabulary lies in the folder."""
+    """Return whether the folder holds a file with the vocabulary of a tokenizer."""
     return any(
         path.name in ("tokenizer.json", "vocab.json", "vocab.txt") or path.suffix in (".model", ".tiktoken")
         for path in companions(folder)
@@ -146,7 +148,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def fingerprint(folder: Path) -> str:
-    """Sha256 over the names and contents of weights and companions: equal exactly where sampling is."""
+    """Return the SHA-256 over names and contents of weights and companions, which is equal exactly if sampling is."""
     total = hashlib.sha256()
     for path in sorted([*_weight_files(folder), *companions(folder)]):
         total.update(f"{path.name} {file_digest(path)}\n".encode())
@@ -154,7 +156,8 @@ def fingerprint(folder: Path) -> str:
 
 
 def lay_out(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> list[TensorInfo]:
-    """Make a safetensors file for (name, dtype, shape) in this order: its header, and zeros where the bytes go."""
+    """Create a safetensors file for (name, dtype, shape) in this order: its header, then zeros in place of the
+    bytes."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, dtype, shape in tensors:
@@ -191,7 +194,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> list[TensorInfo]:
-    """Read the tensors of one file in the order of their offsets; what lies outside the file is told as damage.
+    """Read the tensors of one file in the order of their offsets. Offsets outside the file are reported as damage.
 
     Raises:
         PolicyError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Checks of the folder that a checkpoint is to be written to, before anything is."""
+"""Checks of the folder that a checkpoint is to be written to, made before anything is written."""
 
 import shutil
 from pathlib import Path
@@ -7,12 +7,12 @@ from alphamix.policies.types import PolicyError
 
 
 def has_files(folder: Path) -> bool:
-    """Say whether a folder is taken: anything but an empty one, where it exists."""
+    """Return whether a folder is taken: it exists and is not an empty folder."""
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
 def refuse_taken(folder: Path) -> None:
-    """Refuse to write where something is.
+    """Refuse to write to a folder that is taken.
 
     Raises:
         PolicyError: the folder is taken.

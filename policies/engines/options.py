@@ -1,26 +1,27 @@
-"""Options of engines: how one runs, whatever the policy."""
+"""Options of engines."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How an engine runs, whatever the policy. What an engine has no use for, it does not read."""
+    """Options of an engine, whatever the policy. An engine ignores options that do not apply to it."""
 
     batch_size: int = 256
-    """Rows of one embedded batch."""
+    """Number of rows of one embedded batch."""
     device: str | None = None
-    """Where an embedded model runs; None takes the GPU if there is one."""
+    """Device of an embedded model; None takes the GPU if there is one."""
     concurrency: int = 512
-    """Samples in flight to one URL, at most: how many there are is found out (`concurrency`)."""
+    """Maximum number of samples in flight to one URL; the level below it adapts (`concurrency`)."""
     choices: int = 16
-    """Samples of one prompt that are asked for in one request to a URL (`n`), at most."""
+    """Maximum number of samples of one prompt that are requested from a URL in one request (`n`)."""
     first_byte_timeout_s: float = 600.0
-    """Seconds that a URL may be silent before the first byte, in each attempt. An answer that is not streamed comes
-    all at once: it must be whole by then."""
+    """Timeout in seconds for the first byte from a URL, in each attempt. An answer that is not streamed arrives all at
+    once, so it must be complete by then."""
     idle_timeout_s: float = 60.0
-    """Seconds that a URL may be silent between one byte and the next."""
+    """Timeout in seconds between one byte from a URL and the next."""
     deadline_s: float = 1800.0
-    """Seconds for a request to a URL from when it is first sent, over all attempts and the waits between them."""
+    """Deadline in seconds for a request to a URL, counted from when it is first sent, over all attempts and waits."""
     max_retries: int = 5
-    """Repeats of a request to a URL, at most, after rate limits, time-outs, lost connections and server errors."""
+    """Maximum number of retries of a request to a URL after rate limits, timeouts, lost connections and server
+    errors."""

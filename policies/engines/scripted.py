@@ -6,7 +6,7 @@ from alphamix.policies.types import Completion, Delta, EngineFailure, Reply, Req
 
 
 class ScriptedEngine:
-    """Answers each request with what `answer` returns for it, in the order of the requests."""
+    """Engine that answers each request with what `answer` returns for it, in the order of the requests."""
 
     def __init__(
         self,
@@ -31,4 +31,4 @@ class ScriptedEngine:
             yield Delta(reply.index, "", reply.outcome)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, since nothing is held."""

@@ -19,31 +19,31 @@ from alphamix.policies.registry import Registry
 from alphamix.policies.types import Engine, EngineFailure, PolicyError, Prompt, Reply, Request, SamplingParameters
 
 _HIGH_TEMPERATURE = 2.0
-"""The highest that servers take: samples that are all the same even here are not drawn at random."""
+"""Highest temperature that servers accept: samples that are all equal even here are not drawn at random."""
 
 
 @runtime_checkable
 class Inspected(Protocol):
-    """An engine of a server, which shows what the server says before it is judged."""
+    """Engine of a server, which shows what the server says before it is judged."""
 
     def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
-        """Ask for `n` choices of each request."""
+        """Request `n` choices of each request."""
         ...
 
     def describe(self) -> dict[str, Any] | EngineFailure:
-        """What the server says about the model."""
+        """Return what the server says about the model."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CheckQuestion:
-    """What each policy is asked."""
+    """Question that each policy is asked."""
 
     prompt: str = "Make up twenty random numbers between 1 and 1000, and a word to go with each."
     chat: bool = True
-    """Whether it is sent as a message, as runs do, or as plain text to be continued."""
+    """Whether the prompt is sent as a message, as runs do, or as plain text to be continued."""
     samples: int = 8
-    """How many seeds are asked, two at least."""
+    """Number of seeds, at least two."""
     max_tokens: int = 64
 
     def requests(self, *, chat: bool, temperature: float = 1.0) -> list[Request]:
@@ -118,7 +118,7 @@ def _found(engine: Engine, question: CheckQuestion) -> Iterator[Finding]:
 
 
 def _refusal_of_messages(engine: Engine, question: CheckQuestion) -> EngineFailure | None:
-    """Why the policy takes no messages, or does not answer at all; None if it takes them."""
+    """Explain why the policy takes no messages, or does not answer at all; None if it takes them."""
     try:
         (answer,), _ = _ask(engine, [question.short(chat=True)])
     except PolicyError as error:
@@ -127,7 +127,7 @@ def _refusal_of_messages(engine: Engine, question: CheckQuestion) -> EngineFailu
 
 
 def _ask(engine: Engine, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
-    """Answer and number of outcomes of each request."""
+    """Return the answer and the number of outcomes of each request."""
     answers: list[Answer] = [EngineFailure("malformed", "no outcome came: mend the engine.")] * len(requests)
     times = Counter[int]()
     replies = engine.inspect(requests) if isinstance(engine, Inspected) else map(_of_engine, engine.sample(requests))
@@ -159,7 +159,7 @@ def _of_server(said: ServerAnswer | EngineFailure) -> Answer:
 
 
 def _context(registry: Registry, name: str) -> Finding:
-    """The length that a checkpoint's config tells."""
+    """Return the context length in a checkpoint's config."""
     try:
         config = read_json(registry.materialise(name) / "config.json")
     except (PolicyError, OSError) as error:

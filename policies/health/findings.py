@@ -1,4 +1,4 @@
-"""Judgements on what a policy answered to the questions of `check`: pure functions from answers to findings.
+"""Judgements of what a policy answered to the questions of `check_policy`: pure functions from answers to findings.
 
 A *failure* would spoil pass@k: no answers, samples that are all the same, choices that are missing, no usage, unknown
 finish reasons. A *warning* says what is lost. *Unknown* is what could not be told.
@@ -14,26 +14,26 @@ from alphamix.policies.types import EngineFailure
 
 Check = Literal["reachable", "choices", "distinct", "seeds", "usage", "finish", "chat", "context", "fingerprint"]
 CHECKS: tuple[Check, ...] = get_args(Check)
-"""In the order in which they are reported."""
+"""Names of the checks, in the order in which they are reported."""
 
 State = Literal["ok", "warning", "failure", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check came to."""
+    """Result of one check."""
 
     check: Check
     state: State
     message: str
-    """What was seen; of a fault, its cause and then its cure."""
+    """What was seen; for a fault, its cause and then its cure."""
     value: int | str | None = None
-    """The context's length in tokens, or the fingerprint."""
+    """Context length in tokens, or the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """One answer of whichever engine. What a server says is kept as it is, and may be of any type."""
+    """One answer of any engine. What a server says is kept as it is, and may be of any type."""
 
     text: str
     finish_reason: Any
@@ -47,13 +47,13 @@ Answer = Observations | EngineFailure
 
 
 def unreachable(message: str) -> list[Finding]:
-    """All findings of a policy that does not answer."""
+    """Return all findings for a policy that does not answer."""
     rest = [Finding(check, "unknown", "not reachable") for check in CHECKS[1:]]
     return [Finding("reachable", "failure", message), *rest]
 
 
 def judge_reach(answers: Sequence[Answer]) -> Finding:
-    """Whether every request was answered; at least one was."""
+    """Judge whether every request was answered; at least one was."""
     failures = [answer for answer in answers if isinstance(answer, EngineFailure)]
     if failures:
         told = f"{len(failures)} of {len(answers)} requests failed, the first so: {failures[0].message}"
@@ -62,7 +62,7 @@ def judge_reach(answers: Sequence[Answer]) -> Finding:
 
 
 def judge_choices(answer: Answer) -> Finding:
-    """Whether n = 2 gives two choices."""
+    """Judge whether n = 2 gives two choices."""
     if isinstance(answer, EngineFailure):
         told = f"n = 2 is refused ({answer.message}); runs ask for one at a time, do so yourself."
         return Finding("choices", "warning", told)
@@ -73,7 +73,7 @@ def judge_choices(answer: Answer) -> Finding:
 
 
 def judge_outcomes(num_outcomes: Sequence[int]) -> Finding:
-    """Whether each request of a batch got one outcome, where there is no n."""
+    """Judge whether each request of a batch got one outcome, for engines that have no n."""
     odd = [number for number in num_outcomes if number != 1]
     if odd:
         told = f"a request of a batch of {len(num_outcomes)} got {odd[0]} outcomes: mend the engine, each has just one."
@@ -82,7 +82,7 @@ def judge_outcomes(num_outcomes: Sequence[int]) -> Finding:
 
 
 def judge_distinct(samples: Sequence[Answer], hot: Sequence[Answer]) -> Finding:
-    """Whether samples at temperature 1 differ; if none do, `hot` are others at the highest temperature."""
+    """Judge whether samples at temperature 1 differ. If none do, `hot` are others at the highest temperature."""
     texts, hot_texts = texts_of(samples), texts_of(hot)
     if len(texts) < 2:
         return Finding("distinct", "unknown", f"only {len(texts)} of {len(samples)} samples came")
@@ -100,12 +100,12 @@ def judge_distinct(samples: Sequence[Answer], hot: Sequence[Answer]) -> Finding:
 
 
 def texts_of(answers: Sequence[Answer]) -> list[str]:
-    """Texts of those that came."""
+    """Return the texts of the answers that came."""
     return [answer.text for answer in answers if isinstance(answer, Observations)]
 
 
 def judge_seeds(first: Answer, again: Answer) -> Finding:
-    """Whether one seed gave one text twice, given that other seeds gave others."""
+    """Judge whether one seed gave one text twice, given that other seeds gave other texts."""
     if not (isinstance(first, Observations) and isinstance(again, Observations)):
         return Finding("seeds", "unknown", "the sample that was to come twice did not")
     if first.text != again.text:
@@ -115,7 +115,7 @@ def judge_seeds(first: Answer, again: Answer) -> Finding:
 
 
 def judge_usage(seen: Sequence[Observations]) -> Finding:
-    """Whether tokens are counted, and counts are possible."""
+    """Judge whether tokens are counted, and whether the counts are possible."""
     for answer in seen:
         prompt, completion = answer.prompt_tokens, answer.completion_tokens
         if not (is_count(prompt) and is_count(completion)):
@@ -132,7 +132,8 @@ def judge_usage(seen: Sequence[Observations]) -> Finding:
 
 
 def judge_finish(limited: Sequence[tuple[Answer, int]]) -> Finding:
-    """Whether finish reasons are known and no answer is longer than its `max_tokens`, given with each."""
+    """Judge whether finish reasons are known and no answer is longer than its `max_tokens`, which is given with
+    each."""
     reasons = Counter[str]()
     for answer, limit in limited:
         if isinstance(answer, EngineFailure):
@@ -152,14 +153,14 @@ def judge_finish(limited: Sequence[tuple[Answer, int]]) -> Finding:
 
 
 def judge_chat(refusal: EngineFailure | None, *, asked: bool) -> Finding:
-    """Whether messages are accepted: a failure only where they are to be asked."""
+    """Judge whether messages are accepted, which is a failure only if messages are to be sent."""
     if refusal is None:
         return Finding("chat", "ok", "messages are accepted")
     return Finding("chat", "failure" if asked else "warning", f"messages are refused: {refusal.message}")
 
 
 def judge_description(about: dict[str, Any] | EngineFailure, system_fingerprint: Any) -> tuple[Finding, Finding]:
-    """Context length and fingerprint, as far as a server tells them in `models`, `version` and its answers."""
+    """Return context length and fingerprint, as far as a server gives them in `models`, `version` and its answers."""
     if isinstance(about, EngineFailure):
         context = Finding("context", "unknown", about.message)
         about = {}

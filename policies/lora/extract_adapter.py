@@ -22,11 +22,11 @@ from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.types import PolicyError
 
 _EMBEDDING = re.compile(r"(^|[._])(embed\w*|\w*embeddings?|wte|wpe|lm_head|embed_out)\.weight$")
-"""Tables and heads: LoRA on them is not what engines serve."""
+"""Names of embeddings and heads: engines do not serve LoRA on them."""
 _STORED_AS_IN_OUT = ("gpt2", "openai-gpt")
 """Model types whose matrices are `[in, out]`, which PEFT calls fan_in_fan_out."""
 _SHARE_FOR_LANCZOS = 1 / 8
-"""Ranks below this share of the full one are cheaper by Lanczos iteration than by a full decomposition."""
+"""Share of the full rank below which Lanczos iteration is cheaper than a full decomposition."""
 
 Pair = tuple[TensorInfo, TensorInfo]
 
@@ -37,7 +37,7 @@ class Kept:
 
     tensor: str
     energy: float
-    """‖Δ‖², squared Frobenius norm of the change."""
+    """Energy ‖Δ‖², the squared Frobenius norm of the change."""
     kept: float
     """Share of the energy that the written adapter has: 1 − ‖Δ − B·A‖² / ‖Δ‖², after rounding."""
     how: str
@@ -109,19 +109,20 @@ def extract_adapter(
 
 
 def _is_linear(tensor: TensorInfo, config: dict[str, Any]) -> bool:
-    """Whether it is the matrix of a linear module, and neither a table of embeddings nor the head."""
+    """Return whether the tensor is the matrix of a linear module, and neither an embedding nor the head."""
     is_matrix = len(tensor.shape) == 2 and tensor.name.endswith(".weight")
     return is_matrix and not _EMBEDDING.search(tensor.name) and config.get("vocab_size") != tensor.shape[0]
 
 
 def _with_tied_head(name: str, config: dict[str, Any]) -> list[str]:
-    """Give a saved table its tied head as well: PEFT copies the table, and would leave the head as it was."""
+    """Return a saved embedding together with its tied head: PEFT copies the embedding, and would leave the head
+    unchanged."""
     tied = config.get("tie_word_embeddings") and name == "model.embed_tokens.weight"
     return [name, "lm_head.weight"] if tied else [name]
 
 
 def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
-    """Decompose when A is asked for, keep B until it is asked for, and note the energy kept."""
+    """Decompose when A is asked for, keep B until it is asked for, and record the energy kept."""
     b_of_module: list[Matrix] = []
 
     def a() -> Matrix:
@@ -141,7 +142,7 @@ def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
 
 
 def truncated(change: Matrix, rank: int) -> tuple[Matrix, Matrix]:
-    """Give A, `[rank, in]`, and B, `[out, rank]`, whose product B·A is nearest to `change`, `[out, in]`.
+    """Return A, `[rank, in]`, and B, `[out, rank]`, whose product B·A is nearest to `change`, `[out, in]`.
 
     Below an eighth of the full rank by Lanczos bidiagonalisation (PROPACK), which is as accurate and much
     quicker. Zeros fill up what the matrix lacks in rank.
@@ -161,7 +162,7 @@ def truncated(change: Matrix, rank: int) -> tuple[Matrix, Matrix]:
 
 
 def _energy(pair: Pair) -> float:
-    """‖Δ‖², some values at a time; of what is no float, 0."""
+    """Return ‖Δ‖², computed piece by piece; 0 for a tensor that is not of floats."""
     one, other = pair
     if one.dtype not in BYTES_PER_VALUE:
         if not np.array_equal(read_bytes(one), read_bytes(other)):

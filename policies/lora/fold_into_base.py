@@ -43,13 +43,14 @@ class Change:
 
     tensor: TensorInfo
     source: Module | TensorInfo
-    """Factors to add, or a tensor to put in its place."""
+    """Factors to add, or a tensor that replaces it."""
     turned: bool
     """Whether the base stores the transpose of B·A: Conv1D of GPT-2, and embeddings."""
 
 
 def fold_adapter(base: Path, adapter: Path, folder: Path) -> None:
-    """Write base and adapter as one checkpoint, whole or not at all; a folder that has files is left as it is.
+    """Write base and adapter as one checkpoint, which appears whole or not at all. A folder that has files is left as
+    it is.
 
     Config, tokenizer and chat template are the base's; files that only the adapter has are added. `fold.json` records
     the fingerprints of both.
@@ -119,7 +120,7 @@ def _check_copy(place: str, tensor: TensorInfo, copy: TensorInfo) -> None:
 def _check_tied(
     place: str, base: Path, tensors: Mapping[str, TensorInfo], adapter: Adapter, saved: Mapping[str, TensorInfo]
 ) -> set[str]:
-    """Give the saved heads that a tied base has no tensor for, because their table is saved along."""
+    """Return the saved heads for which a tied base has no tensor, because their embedding is saved along with them."""
     stores_head = any(_HEAD.search(name) for name in tensors)
     if stores_head and read_json(base / "config.json").get("tie_word_embeddings") is not True:
         return set()
@@ -147,7 +148,7 @@ def _write(change: Change, file: Path) -> None:
 
 
 def _new_bytes(change: Change) -> Iterator[Bytes]:
-    """The tensor's new bytes, some rows at a time."""
+    """Yield the new bytes of the tensor, some rows at a time."""
     tensor, source = change.tensor, change.source
     if isinstance(source, TensorInfo):
         yield from (from_float64(values, tensor.dtype) for values in read_values(source))
@@ -163,6 +164,6 @@ def _new_bytes(change: Change) -> Iterator[Bytes]:
 
 
 def _sides(module: Module, *, turned: bool) -> tuple[Matrix, Matrix]:
-    """The factors whose product has the tensor's shape."""
+    """Return the factors whose product has the shape of the tensor."""
     a, b = read_matrix(module.a), read_matrix(module.b)
     return (a.T, b.T) if turned else (b, a)

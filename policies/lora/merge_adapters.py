@@ -27,7 +27,7 @@ from alphamix.policies.types import PolicyError
 
 FORMULA = "sum of share * scale * B @ A, factors side by side"
 _LARGEST_EXCESS = 1e-9
-"""Of a sum that is meant to be 1."""
+"""Tolerance for a sum that is meant to be 1."""
 
 
 def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None:

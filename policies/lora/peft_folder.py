@@ -32,13 +32,13 @@ from alphamix.policies.types import PolicyError
 
 CONFIG, ADAPTER_WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
 PREFIX = "base_model.model."
-"""What PEFT puts before the name of every module."""
+"""Prefix that PEFT puts before the name of every module."""
 BASE_LAYER = ".base_layer."
-"""In the name of a copy of the base's own tensor: PEFT saves one of a table of embeddings that has factors."""
+"""Part of the name of a copy of the base's own tensor: PEFT saves one of an embedding that has factors."""
 
 Matrix = NDArray[np.float64]
 Factors = tuple[Callable[[], Matrix], Callable[[], Matrix]]
-"""How to get A, `[rank, in]`, and B, `[out, rank]`, of one module."""
+"""Function that returns A, `[rank, in]`, and B, `[out, rank]`, of one module."""
 
 _NAMES_OF_BASE = ("base_model_name_or_path", "revision")
 _REFUSED = (
@@ -51,12 +51,12 @@ _REFUSED = (
     "use_qalora",
     "use_bdlora",
 )
-"""Keys of the config that make the change of weights something else than `scale · B @ A`."""
+"""Keys of the config that make the change of weights something other than `scale · B @ A`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One module's factors as they are stored."""
+    """Factors of one module as they are stored."""
 
     a: TensorInfo
     """`[rank, in]`"""
@@ -66,18 +66,18 @@ class Module:
 
     @property
     def rank(self) -> int:
-        """Rows of A."""
+        """Rank: the number of rows of A."""
         return self.a.shape[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter's folder, read without its weights."""
+    """Folder of an adapter, read without its weights."""
 
     folder: Path
     config: dict[str, Any]
     modules: dict[str, Module]
-    """By the name of the module in the base model."""
+    """Modules by their name in the base model."""
     saved: dict[str, TensorInfo]
     """Whole tensors of `modules_to_save`, and copies of the base's (`BASE_LAYER`), by their stored names."""
 
@@ -118,7 +118,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def fingerprint(folder: Path) -> str:
-    """Sha256 over what an adapter changes, and over a tokenizer beside it; not over the name of its base."""
+    """Return the SHA-256 over what an adapter changes and a tokenizer beside it, but not over the name of its base."""
     config = {key: value for key, value in _read_config(folder).items() if key not in _NAMES_OF_BASE}
     files = {path.name: file_digest(path) for path in (folder / ADAPTER_WEIGHTS, *companions(folder))}
     return hashlib.sha256(json.dumps({"config": config, "files": files}, sort_keys=True).encode()).hexdigest()
@@ -132,7 +132,7 @@ def write_adapter(
     saved: Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]],
     record: Callable[[], Mapping[str, Any]],
 ) -> None:
-    """Write an adapter of scale 1 as PEFT has it, whole or not at all; one that has files is left as it is.
+    """Write an adapter of scale 1 as PEFT does, whole or not at all. A folder that has files is left as it is.
 
     Args:
         folder: Where it goes.
@@ -196,5 +196,5 @@ def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[st
 
 
 def read_matrix(tensor: TensorInfo) -> Matrix:
-    """Read a tensor of any float format, in its shape."""
+    """Return a tensor of any float format, in its shape."""
     return to_float64(read_bytes(tensor), tensor.dtype).reshape(tensor.shape)

@@ -21,51 +21,51 @@ from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, read_by
 from alphamix.policies.types import PolicyError
 
 _VALUES_PER_PIECE = 1 << 18
-"""Small enough that a piece lies in a core's own cache for all its merges."""
+"""Number of values of a piece, small enough for it to stay in the cache of a core for all its merges."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where one merge of a tensor goes."""
+    """Destination of one merge of a tensor."""
 
     tensor: TensorInfo
     descriptor: int
-    """Of `tensor.file`, open for writing."""
+    """Descriptor of `tensor.file`, open for writing."""
     weights: tuple[float, ...]
-    """`[D]`"""
+    """Weights of the inputs after the base, `[D]`."""
 
 
 @dataclass(frozen=True)
 class TensorInputs:
-    """One tensor as it is in every input."""
+    """One tensor in every input."""
 
     tensors: tuple[TensorInfo, ...]
-    """`[1 + D]`, the base first."""
+    """Tensors of the inputs, `[1 + D]`, the base first."""
 
     @cached_property
     def maps(self) -> list[Bytes]:
-        """Their bytes, mapped once for all pieces: when the first is merged, until the last is."""
+        """Bytes of the tensors, mapped once for all pieces and kept until the last piece is merged."""
         return [read_bytes(tensor) for tensor in self.tensors]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of values of one tensor."""
+    """Range of values of one tensor."""
 
     inputs: TensorInputs
     outputs: tuple[Output, ...]
-    """`[A]`"""
+    """Destinations, `[A]`."""
     start: int
-    """First value; first byte of a tensor that is no float."""
+    """Index of the first value, or of the first byte of a tensor that is not of floats."""
     stop: int
 
     @property
     def num_bytes(self) -> int:
-        """In the base."""
+        """Tensor of the base."""
         return (self.stop - self.start) * BYTES_PER_VALUE.get(self.inputs.tensors[0].dtype, 1)
 
     def read(self) -> list[Bytes]:
-        """`[1 + D]`: the bytes of every input."""
+        """Bytes of the piece in every input, `[1 + D]`."""
         sizes = [BYTES_PER_VALUE.get(tensor.dtype, 1) for tensor in self.inputs.tensors]
         return [data[self.start * n : self.stop * n] for data, n in zip(self.inputs.maps, sizes, strict=True)]
 
@@ -80,12 +80,12 @@ def pieces(tensors: tuple[TensorInfo, ...], outputs: tuple[Output, ...]) -> Iter
 
 @dataclass(slots=True)
 class Sums:
-    """What the rounded weights are, seen along the way from the base to the first other input."""
+    """Sums that describe the rounded weights along the way from the base to the first other input."""
 
     squared_length: float
-    """|input − base|²; 0 where there are more inputs than one, of which no α is told."""
+    """|input − base|²; 0 if there is more than one input after the base, since such merges have no α."""
     rounding_A: NDArray[np.float64]
-    """(rounded − exact)·(input − base) of each merge"""
+    """(rounded − exact)·(input − base) of each merge, `[A]`."""
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(self.squared_length + other.squared_length, self.rounding_A + other.rounding_A)
@@ -126,7 +126,8 @@ def merge_piece(piece: Piece) -> Sums:
 
 
 def _combine(values: Sequence[Any], weights: Sequence[float], merged: Any) -> tuple[float, float]:
-    """Write base + Σ weight·(input − base), the sum first, and return what `Sums` sums."""
+    """Write base + Σ weight·(input − base), where the sum is computed first, and return the sums that `Sums` adds
+    up."""
     base, first, *others = values
     if not others:
         return kernels().merge_line(base, first, weights[0], merged)
@@ -141,9 +142,8 @@ _threads = threading.local()
 
 
 def _room(name: str, size: int) -> Bytes:
-    """Bytes that this thread keeps: fresh ones would cost more than the arithmetic, since the system has to clear every
-    page of theirs.
-    """
+    """Return bytes that this thread keeps: new ones would cost more than the arithmetic, since the system must clear
+    every page of them."""
     kept: dict[str, Bytes] = _threads.__dict__
     if name not in kept or len(kept[name]) < size:
         kept[name] = np.empty(size, np.uint8)
@@ -151,7 +151,7 @@ def _room(name: str, size: int) -> Bytes:
 
 
 def _input_that_it_is(weights: Sequence[float]) -> int | None:
-    """Index of the input that a merge with these weights gives back unchanged."""
+    """Return the index of the input that a merge with these weights returns unchanged; None if there is none."""
     positions = [index for index, weight in enumerate(weights, 1) if weight != 0]
     if not positions:
         return 0

@@ -1,4 +1,4 @@
-"""What the policies of a family have in common, so that one server can run all of them.
+"""Common form of the policies of a family, so that one server can run all of them.
 
 Weights are followed through merges of merges, and through trajectories along lines, down to the checkpoints that
 they start from, in exact fractions. A policy that is made of these in one step has each value rounded once; made on
@@ -29,19 +29,19 @@ Source = Path | str
 
 @dataclass(frozen=True, slots=True)
 class AffineForm:
-    """Σ coefficient·θ over checkpoints; a checkpoint itself has the one coefficient 1."""
+    """Policy Σ coefficient·θ over checkpoints; a checkpoint itself has the single coefficient 1."""
 
     coefficients: dict[Path, Fraction]
-    """By folder. None is 0, and their sum is exactly 1."""
+    """Coefficients by folder. None is 0, and their sum is exactly 1."""
 
     def around(self, base: Path) -> tuple[tuple[Path, float], ...]:
-        """The other checkpoints and their weights in base + Σ weight·(θ − base)."""
+        """Return the other checkpoints and their weights in base + Σ weight·(θ − base)."""
         return tuple((folder, float(share)) for folder, share in self.coefficients.items() if folder != base)
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptedForm:
-    """One LoRA adapter on a base."""
+    """Policy that is one LoRA adapter on a base."""
 
     base: Path
     """Folder of the base's checkpoint."""
@@ -51,14 +51,14 @@ class AdaptedForm:
 
 @dataclass(frozen=True, slots=True)
 class WholeForm:
-    """A checkpoint that was made, and is neither of the others."""
+    """Policy that has a checkpoint made for it, and is neither of the others."""
 
     folder: Path
 
 
 @dataclass(frozen=True, slots=True)
 class LogitPair:
-    """z_low + α·(z_high − z_low) of two checkpoints."""
+    """Policy with logits z_low + α·(z_high − z_low) of two checkpoints."""
 
     low: Path
     high: Path
@@ -69,7 +69,7 @@ Member = AffineForm | AdaptedForm | WholeForm | LogitPair
 
 
 def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
-    """The policy that a policy is one adapter on, None where it is none.
+    """Return the policy on which a policy is one adapter, or None if it is none.
 
     It is for an adapter, and for a merge of such on the same base and of that base itself: `adapter_shares`.
     """
@@ -86,7 +86,7 @@ def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
 
 
 def adapter_shares(recipes: Mapping[str, Recipe], name: str) -> dict[str, Fraction]:
-    """Shares of the adapters that such a policy is made of, by their names; what they lack to 1 is the base's."""
+    """Return the shares of the adapters that such a policy is made of, by name. The base takes what they lack to 1."""
     recipe = recipes[name]
     if isinstance(recipe, AdapterRecipe):
         return {name: Fraction(1)}
@@ -100,7 +100,7 @@ def adapter_shares(recipes: Mapping[str, Recipe], name: str) -> dict[str, Fracti
 
 
 def coefficients(recipes: Mapping[str, Recipe], name: str) -> dict[Source, Fraction] | None:
-    """Coefficients of a policy over checkpoints, as in `AffineForm`; None where it is no such combination."""
+    """Return the coefficients of a policy over checkpoints, as in `AffineForm`; None if it is no such combination."""
     recipe = recipes[name]
     if isinstance(recipe, Checkpoint):
         return {recipe.source: Fraction(1)}
@@ -118,7 +118,7 @@ def coefficients(recipes: Mapping[str, Recipe], name: str) -> dict[Source, Fract
 
 
 def check_serving(serve: str, recipes: Mapping[str, Recipe], names: Sequence[str]) -> None:
-    """Check that policies can be served the way that is asked for, as far as their recipes tell.
+    """Check that policies can be served in the requested way, as far as their recipes show.
 
     Raises:
         PolicyError: names the first policy that cannot.
@@ -139,7 +139,7 @@ def check_serving(serve: str, recipes: Mapping[str, Recipe], names: Sequence[str
 
 
 def inputs_of_switch(recipes: Mapping[str, Recipe], names: Sequence[str]) -> Iterator[tuple[str, Source]]:
-    """Checkpoints that weights are switched between, each once, with the first policy that needs it."""
+    """Return the checkpoints that weights are switched between, each once, with the first policy that needs it."""
     seen: set[Source] = set()
     for name in names:
         for source in coefficients(recipes, name) or {}:
@@ -149,7 +149,7 @@ def inputs_of_switch(recipes: Mapping[str, Recipe], names: Sequence[str]) -> Ite
 
 
 def _terms(recipe: Recipe) -> list[tuple[str | Checkpoint, Fraction]] | None:
-    """Inputs and their coefficients, one step down."""
+    """Return the inputs and their coefficients, one step down."""
     match recipe:
         case Merge() | Combination():
             weights = [Fraction(weight) for weight in recipe.weights]
@@ -161,7 +161,7 @@ def _terms(recipe: Recipe) -> list[tuple[str | Checkpoint, Fraction]] | None:
 
 
 def _nature(recipes: Mapping[str, Recipe], name: str) -> str:
-    """Why a policy is no affine combination of checkpoints."""
+    """Explain why a policy is not an affine combination of checkpoints."""
     recipe = recipes[name]
     if isinstance(recipe, Logits):
         return "it mixes logits"

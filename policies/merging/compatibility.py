@@ -1,4 +1,4 @@
-"""What may be merged: decided from headers, configs and tokenizers. Only copies of tied weights are read."""
+"""Rules for what may be merged, decided from headers, configs and tokenizers. Only copies of tied weights are read."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -25,7 +25,7 @@ _SAME_IN_ALL = (
     "rope_scaling",
     "tie_word_embeddings",
 )
-"""Keys of the config that change what weights mean, most of them without changing any shape."""
+"""Keys of the config that change the meaning of weights, most of them without changing any shape."""
 _CURE = "merge only checkpoints that were trained from one initialisation."
 _BYTES_COMPARED_AT_ONCE = 1 << 22
 
@@ -63,7 +63,7 @@ def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> l
 
 
 class _DifferenceError(Exception):
-    """What differs, in words."""
+    """Describe what differs, in words."""
 
 
 def _check_tensors(
@@ -83,7 +83,7 @@ def _check_tensors(
 
 
 def _is_copy_of_tied(tensor: TensorInfo, tensors: dict[str, TensorInfo]) -> bool:
-    """Whether the config ties weights, and another tensor of the checkpoint has the same bytes."""
+    """Return whether the config ties weights, and another tensor of the checkpoint has the same bytes."""
     config = read_json(tensor.file.parent / "config.json")
     return config.get("tie_word_embeddings") is True and any(
         (other.dtype, other.shape) == (tensor.dtype, tensor.shape) and _same_bytes(tensor, other)
@@ -111,7 +111,7 @@ def _check_vocabularies(base: str, tokens: dict[int, Any], label: str, others: d
 
 
 def token_difference(one: str, tokens: dict[int, Any], other: str, others: dict[int, Any]) -> str | None:
-    """Say which is the first token that differs between two vocabularies, called `one` and `other`."""
+    """Describe the first token that differs between two vocabularies, which are called `one` and `other`."""
     different = [token for token in tokens.keys() | others.keys() if tokens.get(token) != others.get(token)]
     if not different:
         return None
@@ -120,7 +120,7 @@ def token_difference(one: str, tokens: dict[int, Any], other: str, others: dict[
 
 
 def vocabulary(folder: Path) -> dict[int, Any]:
-    """Token by id, from tokenizer.json; empty where the tokenizer is kept in another form."""
+    """Return the tokens by id, from tokenizer.json; empty if the tokenizer is stored in another form."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         return {}

@@ -38,7 +38,7 @@ from alphamix.policies.types import PolicyError
 _MOST_THREADS = 8
 
 Tensors = tuple[TensorInfo, ...]
-"""One tensor as it is in every input."""
+"""One tensor in every input."""
 
 
 def merge(low: Path, high: Path, folders: Mapping[float, Path], *, dtype: str | None = None) -> None:
@@ -98,7 +98,7 @@ def combine(
 
 @contextmanager
 def _threads() -> Generator[ThreadPoolExecutor]:
-    """Give threads that begin nothing more once something has failed."""
+    """Provide a pool of threads that starts nothing more once something has failed."""
     pool = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MOST_THREADS))
     try:
         yield pool
@@ -107,7 +107,7 @@ def _threads() -> Generator[ThreadPoolExecutor]:
 
 
 def _sharded(tensors: list[Tensors], dtype: str | None, shard_size: int | None) -> dict[str, list[Tensors]]:
-    """Tensors by the file that they go to."""
+    """Return the tensors by the file that they go to."""
     if shard_size is None:
         return {file.name: list(group) for file, group in groupby(tensors, key=lambda tensor: tensor[0].file)}
     shards: list[list[Tensors]] = []
@@ -154,7 +154,7 @@ def _write_weights(
 def _files(
     name: str, tensors: Sequence[Tensors], targets: Mapping[tuple[float, ...], Path], dtype: str | None
 ) -> Generator[dict[str, tuple[Output, ...]]]:
-    """Lay out one file of every merge; give where each tensor goes, by its name."""
+    """Lay out one file of every merge, and return the place of each tensor by its name."""
     header = [(tensor[0].name, written_dtype(tensor[0], dtype), tensor[0].shape) for tensor in tensors]
     outputs: dict[str, list[Output]] = {tensor[0].name: [] for tensor in tensors}
     with ExitStack() as stack:

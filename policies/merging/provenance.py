@@ -1,4 +1,4 @@
-"""What a merge says of itself: `merge.json`, and a config with which mergekit makes the same weights."""
+"""Record of a merge: `merge.json`, and a config with which mergekit makes the same weights."""
 
 import json
 import re
@@ -16,12 +16,12 @@ FORMULA_OF_MANY = "base + sum of weight * (input - base), in float64, rounded on
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What merges of one pass have in common."""
+    """What the merges of one pass have in common."""
 
     inputs: Mapping[str, Path]
     fingerprints: Mapping[str, str]
     tensors: Sequence[TensorInfo]
-    """Of the base."""
+    """Tensors of the base."""
     dtype: str | None
 
 
@@ -60,7 +60,7 @@ def _mergekit(made: Made, weights: Sequence[float]) -> str:
 
 
 def _model(folder: Path) -> str:
-    """How mergekit is told of a checkpoint: a hub id with its revision where it came from there, else a folder."""
+    """Return how mergekit names a checkpoint: a hub id with its revision if it came from there, else a folder."""
     snapshot = re.search(r"/models--([^/]+)/snapshots/([0-9a-f]+)$", str(folder))
     if snapshot is None:
         path: dict[str, str] = {"path": str(folder.resolve())}
@@ -70,7 +70,7 @@ def _model(folder: Path) -> str:
 
 
 def _main_dtype(tensors: Sequence[TensorInfo]) -> str:
-    """The float dtype that most bytes have."""
+    """Return the float dtype of most bytes."""
     sizes = dict.fromkeys(BYTES_PER_VALUE, 0)
     for tensor in tensors:
         if tensor.dtype in sizes:

@@ -47,7 +47,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Linearity:
-    """How straight the selected weights of a tensor, or of all, move. None where nothing is defined."""
+    """Linearity of the selected weights of a tensor, or of all tensors. None where a figure is undefined."""
 
     num_weights: int
     num_selected: int
@@ -58,7 +58,7 @@ class Linearity:
 
 
 def linearity(checkpoints: Mapping[int, Path], *, min_range: float = 0.0) -> dict[str, Linearity]:
-    """R² by tensor, and under the empty name that of all weights together.
+    """Return R² by tensor, and under the empty name that of all weights together.
 
     Raises:
         PolicyError: fewer than two checkpoints, or they do not match.
@@ -73,7 +73,7 @@ def linearity(checkpoints: Mapping[int, Path], *, min_range: float = 0.0) -> dic
 def extrapolate(
     checkpoints: Mapping[int, Path], step: float, folder: Path, *, method: Method = "lines", norms: bool = True
 ) -> None:
-    """Write the weights that the trajectory leads to at `step`, as a checkpoint; whole or not at all.
+    """Write the weights that the trajectory leads to at `step` as a checkpoint, whole or not at all.
 
     Arithmetic is float64, rounded once to the dtype of the last checkpoint. Files, config and tokenizer are the last
     one's; `trajectory.json` records how it was made.
@@ -115,7 +115,7 @@ def extrapolate(
 
 
 def _aligned(checkpoints: Mapping[int, Path]) -> tuple[Values, list[tuple[TensorInfo, ...]]]:
-    """Steps in order, and every tensor at every step, in the order of the last checkpoint's files."""
+    """Return the steps in order, and every tensor at every step, in the order of the last checkpoint's files."""
     if len(checkpoints) < 2:
         raise PolicyError(f"a trajectory of {len(checkpoints)} checkpoints has no direction: give two or more.")
     steps = sorted(checkpoints)
@@ -124,12 +124,12 @@ def _aligned(checkpoints: Mapping[int, Path]) -> tuple[Values, list[tuple[Tensor
 
 
 def _chunks(tensor: tuple[TensorInfo, ...]) -> Iterator[Values]:
-    """`[T, N]` values, a run at a time."""
+    """Yield `[T, N]` values, a range at a time."""
     yield from map(np.stack, zip(*map(read_values, tensor), strict=True))
 
 
 def _sums(tensor: tuple[TensorInfo, ...], steps_T: Values, min_range: float) -> Values:
-    """[weights, selected, ΣR², ΣSSE, ΣSST, straight ones]"""
+    """Return [weights, selected, ΣR², ΣSSE, ΣSST, number with R² ≥ 0.7]."""
     total = np.zeros(6)
     if tensor[0].dtype not in BYTES_PER_VALUE:
         return total
@@ -154,14 +154,15 @@ def _linearity(sums: Values, defined: bool) -> Linearity:
 
 
 def line_weights(steps: Sequence[int], step: float) -> list[Fraction]:
-    """Weights of the checkpoints at `steps` that give the least-squares line's value at `step`. Their sum is 1."""
+    """Return the weights of the checkpoints at `steps` that give the least-squares line's value at `step`. They sum to
+    1."""
     mean = Fraction(sum(steps), len(steps))
     spread = sum((s - mean) ** 2 for s in steps)
     return [Fraction(1, len(steps)) + (Fraction(step) - mean) * (s - mean) / spread for s in steps]
 
 
 def _weights(tensor: tuple[TensorInfo, ...], steps_T: Values, step: float, method: Method) -> Values:
-    """`[T]` weights of the checkpoints, which sum to 1."""
+    """Return the weights of the checkpoints, `[T]`, which sum to 1."""
     line_T = np.array(line_weights([int(s) for s in steps_T], step), float)
     if method == "lines" or tensor[0].dtype not in BYTES_PER_VALUE:
         return line_T

@@ -1,4 +1,4 @@
-"""Whether two checkpoints may be mixed at their logits: decided from configs and tokenizers.
+"""Rules for which checkpoints may be mixed at their logits, decided from configs and tokenizers.
 
 Much less is asked than of a merge. Layers, sizes and architectures may differ; token ids must mean the same.
 """
@@ -31,7 +31,7 @@ def _size_difference(low: Path, high: Path) -> str | None:
 
 
 def _vocab_size(config: dict[str, Any]) -> Any:
-    """Of the language model, which in a model of several kinds of input has a config of its own."""
+    """Return the vocabulary size of the language model, which has a config of its own in a multimodal model."""
     return config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
 
 

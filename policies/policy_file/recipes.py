@@ -13,15 +13,16 @@ from typing import Literal
 from alphamix.policies.types import PolicyError
 
 _LARGEST_EXCESS = 1e-9
-"""Of a sum that is meant to be 1: decimals such as 0.1 + 0.2 + 0.7 miss it a little."""
+"""Tolerance for a sum that is meant to be 1: decimals such as 0.1 + 0.2 + 0.7 miss it slightly."""
 
 
 Method = Literal["lines", "rank-1"]
-"""How a trajectory is followed: a line per weight, or the rank-1 direction per tensor."""
+"""Method of extrapolating a trajectory: a line per weight, or the rank-1 direction per tensor."""
 Norms = Literal["extrapolate", "copy"]
 EngineName = Literal["transformers", "vllm"]
 Serve = Literal["servers", "switch", "adapters"]
-"""vLLM: a server for each policy, or one whose weights are switched, or one with all policies as adapters."""
+"""Way of serving on vLLM: a server for each policy, one whose weights are switched, or one with all policies as
+adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,13 @@ class Checkpoint:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """None."""
+        """Policies that the recipe depends on: none."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class LineRecipe:
-    """low + α·(high − low) of two other policies, by their names."""
+    """Point low + α·(high − low) on the line through two other policies, given by their names."""
 
     low: str
     high: str
@@ -47,58 +48,58 @@ class LineRecipe:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The policies by their parts, the base first."""
+        """Policies by their part, the base first."""
         return {"low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, slots=True)
 class Merge(LineRecipe):
-    """θ_low + α·(θ_high − θ_low) of weights."""
+    """Merge θ_low + α·(θ_high − θ_low) of weights."""
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of each input after the base."""
+        """Weight of each input after the base."""
         return (self.alpha,)
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """base + Σ weight·(input − base) of other policies, by their names."""
+    """Combination base + Σ weight·(input − base) of other policies, given by their names."""
 
     base: str
     weight_of_input: dict[str, float]
 
     @property
     def inputs(self) -> dict[str, str]:
-        """As for `Merge`: here each policy's part is its name."""
+        """Policies by their part, which is their name here."""
         return {name: name for name in (self.base, *self.weight_of_input)}
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of each input after the base."""
+        """Weight of each input after the base."""
         return tuple(self.weight_of_input.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Where the checkpoints of one training run lead to at a step."""
+    """Extrapolation of the checkpoints of one training run to a step."""
 
     checkpoints: dict[int, str | Checkpoint]
-    """By step: the name of another policy, or a checkpoint."""
+    """Checkpoints by step: the name of another policy, or a checkpoint."""
     step: float
     method: Method = "lines"
     norms: Norms = "extrapolate"
-    """Whether normalisation layers move on, or stay the last checkpoint's."""
+    """Whether normalisation layers are extrapolated, or copied from the last checkpoint."""
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The policies among the checkpoints, by step."""
+        """Policies among the checkpoints, by step."""
         return {f"step {step}": name for step, name in self.checkpoints.items() if isinstance(name, str)}
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterRecipe:
-    """A LoRA adapter on another policy."""
+    """LoRA adapter on another policy."""
 
     source: Path | str
     """An absolute folder, or a hub id."""
@@ -106,28 +107,28 @@ class AdapterRecipe:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The base."""
+        """Policies by their part: the base."""
         return {"base": self.base}
 
 
 @dataclass(frozen=True, slots=True)
 class Logits(LineRecipe):
-    """z_low + α·(z_high − z_low) of logits, at every token."""
+    """Mixture z_low + α·(z_high − z_low) of logits, at every token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A model behind an OpenAI-compatible URL."""
+    """Model behind an OpenAI-compatible URL."""
 
     url: str | tuple[str, ...]
-    """Several serve the same model, and share the work."""
+    """One URL, or several that serve the same model and share the work."""
     model: str
     api_key_env: str | None
-    """Name of the variable that holds the key."""
+    """Name of the environment variable that holds the key."""
 
     @property
     def inputs(self) -> dict[str, str]:
-        """None."""
+        """Policies that the recipe depends on: none."""
         return {}
 
 
@@ -136,30 +137,30 @@ Recipe = Checkpoint | Merge | Combination | Trajectory | AdapterRecipe | Logits 
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """What runs the policies that have weights here."""
+    """Engine for the policies that have weights here."""
 
     name: EngineName = "transformers"
     serve: Serve = "servers"
     interpreter: Path | str | None = None
-    """vLLM: an absolute path, or the name of a program, of a Python that has it."""
+    """For vLLM, the Python that has it: an absolute path, or the name of a program."""
     arguments: tuple[str, ...] = ()
-    """vLLM: more arguments for its servers."""
+    """For vLLM, additional arguments for its servers."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoliciesFile:
-    """A policies file, read."""
+    """Content of a policies file."""
 
     source: Path
     recipes: dict[str, Recipe]
     sweeps: dict[str, tuple[str, ...]]
-    """Names that each sweep expands to."""
+    """Names of the policies that each sweep expands to."""
     mixtures: dict[str, dict[str, float]]
     engine: EngineChoice = field(default_factory=EngineChoice)
 
 
 def alpha_label(alpha: float) -> str:
-    """Write α with a sign and two decimals, or more if it takes more to be exact: `+0.25`, `+1.375`."""
+    """Write α with a sign and two decimals, or with as many as it takes to be exact: `+0.25`, `+1.375`."""
     for decimals in range(2, 18):
         label = f"{alpha + 0.0:+.{decimals}f}"  # + 0.0 makes -0.0 positive
         if float(label) == alpha:
@@ -168,7 +169,7 @@ def alpha_label(alpha: float) -> str:
 
 
 def combination(base: str | None, weights: Mapping[str, float], place: str) -> Combination:
-    """Make a recipe from weights. Without a base they are coefficients, and the first policy serves as base.
+    """Make a recipe from weights. Without a base they are coefficients, and the first policy serves as the base.
 
     Raises:
         PolicyError: coefficients do not sum to 1, or nothing is left to merge.

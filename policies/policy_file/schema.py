@@ -1,4 +1,4 @@
-"""The form of a policies file: its tables and their keys, and what in one table goes with what.
+"""Form of a policies file: its tables and their keys, and which keys of one table go together.
 
 A contract, see `docs/policies.md`. What tables say of each other is checked by `policies_file`.
 """
@@ -22,27 +22,27 @@ class _Table(BaseModel):
 
 
 class EndsTable(_Table):
-    """Two policies."""
+    """Table of two policies."""
 
     low: str
     high: str
 
 
 class LineTable(EndsTable):
-    """A point on the line through two policies."""
+    """Table of a point on the line through two policies."""
 
     alpha: Number
 
 
 class CombinationTable(_Table):
-    """Weights of policies."""
+    """Table of weights of policies."""
 
     base: str | None = None
     weights: Annotated[dict[str, Number], Field(min_length=1)]
 
 
 def _steps(checkpoints: object) -> object:
-    """Keys of TOML are text: take those that are whole numbers, written in the one usual way."""
+    """Accept steps as TOML has them, keys of text, if they are whole numbers in their usual form."""
     if isinstance(checkpoints, dict):
         for key in checkpoints:
             if not re.fullmatch(r"0|[1-9][0-9]*", str(key)):
@@ -53,7 +53,7 @@ def _steps(checkpoints: object) -> object:
 
 
 class TrajectoryTable(_Table):
-    """Checkpoints of one run, and a step."""
+    """Table of the checkpoints of one run, and a step."""
 
     checkpoints: Annotated[dict[int, Text], BeforeValidator(_steps)]
     step: Number
@@ -62,7 +62,7 @@ class TrajectoryTable(_Table):
 
 
 def _urls(given: str | list[str]) -> str | list[str]:
-    """One URL, or several different ones of one model."""
+    """Check one URL, or several different URLs of one model."""
     urls = [given] if isinstance(given, str) else given
     if not urls or len(set(urls)) < len(urls):
         raise ValueError("a list of URLs names each once; write at least one")
@@ -73,11 +73,11 @@ def _urls(given: str | list[str]) -> str | list[str]:
 
 
 class PolicyTable(_Table):
-    """One policy: keys of exactly one kind."""
+    """Table of one policy, with the keys of exactly one kind."""
 
     checkpoint: Text | None = None
     merge: dict[str, Any] | None = None
-    """A `LineTable`, or with `weights` a `CombinationTable`: read on its own, so that its faults are its form's."""
+    """A `LineTable`, or with `weights` a `CombinationTable`; validated separately, so that errors name its own keys."""
     trajectory: TrajectoryTable | None = None
     adapter: Text | None = None
     base: str | None = None
@@ -102,7 +102,7 @@ class PolicyTable(_Table):
 
 
 class SweepTable(_Table):
-    """A line, and points on it."""
+    """Table of a line, and points on it."""
 
     merge: EndsTable | None = None
     logits: EndsTable | None = None
@@ -116,14 +116,14 @@ class SweepTable(_Table):
         return self
 
     def recipe(self, alpha: float) -> Merge | Logits:
-        """The member at α."""
+        """Return the recipe of the member at α."""
         kind, ends = (Merge, self.merge) if self.merge is not None else (Logits, self.logits)
         assert ends is not None
         return kind(ends.low, ends.high, alpha + 0.0)  # + 0.0 makes -0.0 positive
 
 
 class MixtureTable(_Table):
-    """Weights of policies that are served as one."""
+    """Table of the weights of policies that are served as one."""
 
     weights: Annotated[dict[str, Weight], Field(min_length=1)]
 
@@ -135,7 +135,7 @@ class MixtureTable(_Table):
 
 
 class EngineTable(_Table):
-    """What runs policies that have weights."""
+    """Table of the engine for policies that have weights."""
 
     name: EngineName = "transformers"
     serve: Serve = "servers"
@@ -151,7 +151,7 @@ class EngineTable(_Table):
 
 
 class FileTable(_Table):
-    """All of a file."""
+    """All tables of a file."""
 
     engine: EngineTable = Field(default_factory=EngineTable)
     policies: dict[str, PolicyTable] = Field(default_factory=dict)

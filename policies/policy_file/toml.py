@@ -1,4 +1,4 @@
-"""A policies file: TOML to recipes and back, sweeps expanded. Nothing is opened or made.
+"""Reading and writing of policies files: TOML to recipes and back, with sweeps expanded. Nothing is opened or made.
 
 The form of the file is a contract, see `docs/policies.md`. Errors are `PolicyError`, one line each.
 """
@@ -33,7 +33,7 @@ from alphamix.policies.types import PolicyError
 
 
 def read_policies(path: Path) -> PoliciesFile:
-    """Read a policies file. Relative folders are taken from the folder of the file.
+    """Read a policies file. Relative folders are relative to the folder of the file.
 
     Raises:
         PolicyError: names the place and what to write there.
@@ -58,7 +58,7 @@ def read_policies(path: Path) -> PoliciesFile:
 
 
 def write_policies(file: PoliciesFile, names: set[str], relative_to: Path) -> dict[str, Any]:
-    """Write some policies, and all that they rest on, as a table that `read_policies` reads again.
+    """Return some policies, and everything that they depend on, as a table that `read_policies` reads again.
 
     Sweeps are written out, folders relative to `relative_to`, hub ids as they are, keys as names of variables.
     Mixtures are left out.
@@ -141,7 +141,7 @@ def _check_names(
 
 
 def _check_inputs(path: Path, recipes: dict[str, Recipe]) -> None:
-    """Check that what policies rest on are policies with weights, and that none rests on itself."""
+    """Check that policies depend only on policies with weights, and none on itself."""
     for name, recipe in recipes.items():
         for part, below in recipe.inputs.items():
             place = f"policy {name!r} of {path}"
@@ -192,7 +192,7 @@ def _engine_table(engine: EngineChoice, relative_to: Path) -> dict[str, Any]:
 
 
 def _written(place: Path | str, relative_to: Path) -> str:
-    """Write a path so that it can be taken for nothing else; names and hub ids stay as they are."""
+    """Write a path so that it cannot be taken for a name or a hub id, which stay as they are."""
     if isinstance(place, str):
         return place
     relative = os.path.relpath(place, relative_to.resolve())

@@ -1,4 +1,4 @@
-"""Read TOML into typed tables. What is wrong with a file is said in one line: where, what, and what to do.
+"""Reading of TOML into typed tables. An error of a file is one line: where, what, and what to do.
 
 Used for policies and for experiments; knows the keys of neither.
 """
@@ -16,7 +16,7 @@ Table = TypeVar("Table", bound=BaseModel)
 Location: TypeAlias = Sequence[int | str]
 
 _ORDER = {"extra_forbidden": 0, "missing": 2}
-"""Of several faults an unknown key is told first: it often explains a key that is missing."""
+"""Of several errors an unknown key is reported first, since it often explains a key that is missing."""
 
 
 def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def validated(model: type[Table], data: object, source: str | Path, error: type[
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """End of an error about an unknown name: the nearest known name, or else all of them."""
+    """Return the end of an error about an unknown name: the nearest known name, or else all of them."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -81,7 +81,7 @@ def _dotted(location: Location) -> str:
 
 
 def _known_keys(model: type[BaseModel], location: Location) -> list[str]:
-    """Keys of the table at `location`, found by walking the annotations."""
+    """Return the keys of the table at `location`, found by walking the annotations."""
     here: list[Any] = [model]
     for step in location:
         here = [inner for annotation in here for inner in _inside(annotation, step)]
@@ -90,7 +90,8 @@ def _known_keys(model: type[BaseModel], location: Location) -> list[str]:
 
 
 def _inside(annotation: Any, step: int | str) -> list[Any]:
-    """Annotations one step down: behind a field, a key, an index, or pydantic's label of a union's member."""
+    """Return the annotations one step down: behind a field, a key, an index, or pydantic's label of a union's
+    member."""
     if _is_model(annotation):
         field = annotation.model_fields.get(step)
         return [] if field is None else [field.annotation]
@@ -105,7 +106,7 @@ def _inside(annotation: Any, step: int | str) -> list[Any]:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """What a union or an annotated type stands for; any other type stands for itself."""
+    """Return the members of a union or the type behind `Annotated`; any other type stands for itself."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):

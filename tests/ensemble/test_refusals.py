@@ -186,6 +186,4 @@ def test_a_file_is_no_folder_to_export_to(trial: Path, planned: Path, capsys: py
     for output in (trial, trial / "below"):
         message = f"{output} cannot be made, since a file has that name"
         assert message in refused(capsys, "export", planned, "-o", output)
-            capsys, "export", planned, "-o", output
-        )
     assert trial.read_text().startswith("name")

@@ -1,1 +1,1 @@
-"""The engine for any OpenAI-compatible URL: requests, retries, time-outs, and as many in flight as a server bears."""
+"""Engine for any OpenAI-compatible URL: requests, retries, timeouts, and concurrency that adapts to each server."""

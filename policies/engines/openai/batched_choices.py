@@ -1,4 +1,4 @@
-"""Several samples of one prompt in one request (`n`): which are asked together, and what each choice becomes.
+"""Requests for several samples of one prompt (`n`): which are sent together, and what becomes of each choice.
 
 The requests asked together differ in nothing but their seeds, which count up by one. The first seed is sent, and choice
 i answers the request with seed + i: vLLM draws it with that very seed (`ParentRequest`), so that there the texts are
@@ -17,20 +17,20 @@ _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 @dataclass(frozen=True, slots=True)
 class ChoiceGroup:
-    """Requests that are asked together, each for one sample; `index` is the first one's, the others follow it."""
+    """Requests that are sent as one, each for one sample. `index` is that of the first; the others follow it."""
 
     index: int
     requests: tuple[Request, ...]
     attempt: int = 1
     deadline: float | None = None
-    """Time of the event loop, set when it is first sent."""
+    """Deadline on the clock of the event loop, set when the group is first sent."""
 
     def part(self, start: int, stop: int | None = None) -> "ChoiceGroup":
-        """Some neighbours of these requests."""
+        """Return a group of some neighbours of these requests."""
         return replace(self, index=self.index + start, requests=self.requests[start:stop])
 
     def rest(self, done: Collection[int]) -> list["ChoiceGroup"]:
-        """What is left when some, by their place in this ask, are done: runs of neighbours, to be asked afresh."""
+        """Return the groups of neighbours that are left when the requests at the places in `done` are answered."""
         left = [i for i in range(len(self.requests)) if i not in done]
         starts = [i for i in left if i - 1 not in left]
         ends = [i + 1 for i in left if i + 1 not in left]
@@ -39,7 +39,7 @@ class ChoiceGroup:
 
 
 def choice_groups(requests: Sequence[Request], most: int) -> Iterator[ChoiceGroup]:
-    """Group neighbours that may be asked together, at most so many."""
+    """Group neighbours that may be sent together, at most `most` in a group."""
     start, group = 0, list[Request]()
     for index in range(len(requests)):
         request = requests[index]
@@ -52,7 +52,8 @@ def choice_groups(requests: Sequence[Request], most: int) -> Iterator[ChoiceGrou
 
 
 def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int, Completion | EngineFailure]:
-    """What each choice is, by its index below `n`: a whole answer or a failure. Choices that did not come are missing.
+    """Return what became of each choice, by its index below `n`: a completion or a failure. Missing choices are left
+    out.
 
     Servers count the tokens of all choices together. Where one also lists those of each choice, the counts are its own.
     Else each choice gets the share that its length in characters has, in whole numbers that sum to the server's count:
@@ -81,13 +82,13 @@ def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int
 
 
 def deadline_of(ask: ChoiceGroup) -> float:
-    """Time of the event loop by which an ask that was sent must be answered."""
+    """Return the time of the event loop by which a group that was sent must be answered."""
     assert ask.deadline is not None
     return ask.deadline
 
 
 def all_alike(found: Sequence[Completion | EngineFailure], request: Request) -> bool:
-    """Whether choices look like one sample, copied: several that are equal though they were drawn at random."""
+    """Return whether several choices look like copies of one sample: equal, although they were drawn at random."""
     texts = [one.text for one in found if isinstance(one, Completion)]
     return len(texts) > 1 and len(set(texts)) == 1 and request.parameters.temperature > 0
 
@@ -99,7 +100,7 @@ def _follows(before: Request, request: Request) -> bool:
 
 
 def _shares(total: int, lengths: Sequence[int]) -> list[int]:
-    """Split a whole number in proportion to lengths, evenly if all are 0."""
+    """Split a whole number in proportion to lengths, or evenly if all lengths are 0."""
     weights = lengths if any(lengths) else [1] * len(lengths)
     whole = sum(weights)
     ends = [total * end // whole for end in accumulate(weights)]

@@ -1,4 +1,5 @@
-"""One request to one OpenAI-compatible URL, asked once: what is sent, what comes back, how long it may take.
+"""Client of one OpenAI-compatible URL, which sends each request once: what is sent, what comes back, how long it may
+take.
 
 The official client does the HTTP, its own retries are off. Nothing is judged and nothing asked again here.
 """
@@ -18,14 +19,14 @@ from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import EngineFailure, Request
 
 _CONNECT_TIMEOUT_S = 10.0
-"""Longest wait for a connection: a host that swallows packets is known long before the first byte is due."""
+"""Maximum seconds until a connection: a host that drops packets is recognised long before the first byte is due."""
 
 _LONGEST_TOLD = 400
-"""Characters of an error that are passed on: proxies send whole pages."""
+"""Maximum characters of an error that are passed on, since proxies send whole pages."""
 
 
 class Client:
-    """Asks for `model` at `url`. Messages go to `chat/completions`, plain text to `completions`.
+    """Client for `model` at `url`. Messages go to `chat/completions`, plain text to `completions`.
 
     `lists_tokens`: whether the server can list the tokens of each choice, of which the API tells only the sum.
     """
@@ -56,7 +57,7 @@ class Client:
         )
 
     async def whole(self, request: Request, n: int, deadline: float) -> ServerAnswer:
-        """Ask for `n` choices of an answer, whole.
+        """Request `n` choices and return the whole answer.
 
         Raises:
             One of `ERRORS`.
@@ -69,7 +70,7 @@ class Client:
     async def pieces(
         self, answer: ServerAnswer, request: Request, n: int, deadline: float, *, stream: bool = True
     ) -> AsyncGenerator[str]:
-        """Gather an answer; its text comes in pieces if it is streamed. The deadline is a time of the event loop.
+        """Request an answer and gather it, in pieces if it is streamed. The deadline is a time of the event loop.
 
         Raises:
             One of `ERRORS`.
@@ -100,7 +101,7 @@ class Client:
             add_body(answer, json.loads(whole), "message")
 
     async def describe(self) -> dict[str, Any]:
-        """The server's entry for the model in `models`, empty if not listed, and vLLM's `version`.
+        """Return the server's entry for the model in `models`, empty if it is not listed, and vLLM's `version`.
 
         Raises:
             One of `ERRORS`.
@@ -115,7 +116,7 @@ class Client:
             return about | {"version": version.get("version")}
 
     async def metrics(self) -> str:
-        """The server's page of metrics, in the text form of Prometheus.
+        """Return the server's page of metrics, in the text format of Prometheus.
 
         Raises:
             One of `ERRORS`.
@@ -124,7 +125,7 @@ class Client:
             return await self._client.get(self._root() + "/metrics", cast_to=str)
 
     def failure(self, error: Exception) -> EngineFailure:
-        """What an error of this URL means, in one sentence."""
+        """Describe an error of this URL in one sentence, with its cause and cure."""
         cause, cure = classify(error)
         # The client says "Connection error." and leaves the reason to the error below its own.
         reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
@@ -136,7 +137,7 @@ class Client:
         await self._client.close()
 
     async def _parts(self, request: Request, *, stream: bool, n: int) -> AsyncGenerator[bytes]:
-        """Post a request; the bytes of the answer as they come."""
+        """Post a request and yield the bytes of the answer as they arrive."""
         try:
             async with self._post(request, stream=stream, n=n) as response:
                 async for part in response.iter_bytes():
@@ -169,5 +170,5 @@ class Client:
         return self._client.chat.completions.with_streaming_response.create(messages=messages, **arguments)
 
     def _root(self) -> str:
-        """The server's own address: the URL of the API without its path."""
+        """Return the address of the server: the URL of the API without its path."""
         return urlunsplit((*urlsplit(self.url)[:2], "", "", ""))

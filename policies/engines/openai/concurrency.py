@@ -1,4 +1,4 @@
-"""How many samples one server is asked for at once: a level that it finds by itself, up to a given most.
+"""Concurrency of one server: a level of samples in flight that adapts by itself, up to a maximum.
 
 The level doubles while that raises the throughput, rests where it no longer does, and looks further up now and then.
 A refusal (429, 503, a time-out) cuts it, once for all that was under way by then, as in additive increase and
@@ -10,17 +10,17 @@ import math
 
 FIRST_LEVEL = 32
 _WORTH_IT = 1.05
-"""A higher level stays if it raises the throughput at least so much."""
+"""Factor by which the throughput must rise for a higher level to stay."""
 _CUT = 0.7
 _STEP = 1.25
-"""How far up it looks from a level at which it rests."""
+"""Factor by which a resting level is raised for a trial."""
 _ROUNDS_OF_REST = 8
 _WAITING_SHARE = 0.1
-"""Of the level: a queue as long as this keeps a server busy; what is beyond waits there for nothing."""
+"""Share of the level that may wait at the server: such a queue keeps it busy, and a longer one only waits."""
 
 
 class Level:
-    """The number of samples that may be in flight to one server.
+    """Number of samples that may be in flight to one server.
 
     Args:
         most: never exceeded.
@@ -32,7 +32,7 @@ class Level:
         self.limit = min(FIRST_LEVEL, most)
         self._most = most
         self._paying, self._best_rate = self.limit, 0.0
-        """The last level that raised the throughput, and the throughput there, in samples per second."""
+        """Last level that raised the throughput, and the throughput there, in samples per second."""
         self._factor = 2.0
         self._rounds_to_rest = 0
         self._cut_at = -math.inf
@@ -40,7 +40,7 @@ class Level:
         self._begin_round()
 
     def finished(self, samples: int, in_flight: int, now: float) -> None:
-        """Count samples that came back while `in_flight` were under way, themselves included."""
+        """Count samples that came back while `in_flight` were under way, including themselves."""
         self._finished += samples
         self._full = self._full and in_flight >= 0.9 * self.limit
         if self._settled_at is None and self._finished >= self.limit:  # those asked for at the level before are back
@@ -52,7 +52,7 @@ class Level:
             self._begin_round()
 
     def refused(self, sent: float, now: float) -> None:
-        """Cut the level, unless the request was sent before the last cut and says nothing of the level since."""
+        """Cut the level, unless the request was sent before the last cut and so says nothing about the level since."""
         if sent < self._cut_at:
             return
         self._cut_at = now
@@ -60,7 +60,7 @@ class Level:
         self._begin_round()
 
     def queued(self, waiting: int, in_flight: int) -> None:
-        """Go by the server's own queue: `waiting` requests are accepted there but not begun."""
+        """Adapt to the server's own queue, in which `waiting` requests are accepted but not begun."""
         self._queue_is_known = True
         tolerated = max(1, int(_WAITING_SHARE * self.limit))
         if waiting > tolerated:
@@ -69,7 +69,7 @@ class Level:
             self.limit = min(self._most, math.ceil(self.limit * 1.5))
 
     def _judge(self, rate: float) -> None:
-        """Go up from a level that pays, back from one that does not."""
+        """Raise a level that pays, and go back from one that does not."""
         if self._rounds_to_rest > 0:
             self._rounds_to_rest -= 1
             self._best_rate = rate

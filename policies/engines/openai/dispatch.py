@@ -1,4 +1,4 @@
-"""Sends requests to the servers of a policy as places become free, and again where that may help.
+"""Dispatch of requests to the servers of a policy: as places become free, and again where that may help.
 
 What is asked again, and after how long, is decided here and in `failures`, and nowhere else. What one attempt is, and
 what its answer means, is the engine's affair.
@@ -20,15 +20,15 @@ from alphamix.policies.types import EngineFailure
 
 T = TypeVar("T")
 Attempt: TypeAlias = Callable[[ChoiceGroup, Endpoint, Callable[[T], None]], Awaitable[Sequence[ChoiceGroup]]]
-"""Asks one server once, hands over what came, and returns what is still to be asked. Raises one of `ERRORS`."""
+"""Function that asks one server once, hands over what came, and returns what is left to ask. Raises one of `ERRORS`."""
 
 _MOST_UNTAKEN = 4096
-"""Results that lie ready: then nothing more is asked until they are taken, so that memory does not grow."""
+"""Maximum number of results that are not taken yet; sending then pauses, so that memory does not grow."""
 _SECONDS_BETWEEN_LOOKS = 0.02
 
 
 class Dispatch:
-    """Hands asks to servers. To be used on the event loop of the endpoints."""
+    """Dispatcher of groups of requests to servers, used on the event loop of the endpoints."""
 
     def __init__(self, endpoints: Endpoints, options: EngineOptions) -> None:
         self._endpoints = endpoints
@@ -41,7 +41,8 @@ class Dispatch:
         failed: Callable[[int, EngineFailure], T],
         results: "SimpleQueue[T | None]",
     ) -> None:
-        """Send everything until each request has its outcome; `failed` makes one of a request's index and a failure."""
+        """Send everything until each request has its outcome. `failed` makes an outcome of a request's index and a
+        failure."""
         endpoints, now = self._endpoints, asyncio.get_running_loop().time
         again: deque[ChoiceGroup] = deque()
         running: set[asyncio.Task[None]] = set()
@@ -98,7 +99,7 @@ class Dispatch:
         return ask if ask.deadline is not None else replace(ask, deadline=now + self._options.deadline_s)
 
     async def _may_ask_again(self, ask: ChoiceGroup, endpoint: Endpoint, error: Exception) -> bool:
-        """Wait as long as it takes until a request may be repeated, here or at another server; False if it may not."""
+        """Wait until a request may be repeated, here or at another server. Return False if it may not."""
         wait = wait_before_retry(error, ask.attempt)
         if wait is None or ask.attempt > self._options.max_retries:
             return False
@@ -112,7 +113,7 @@ class Dispatch:
         return True
 
     def _gone(self) -> EngineFailure:
-        """Why no server is asked any more."""
+        """Explain why no server is asked any more."""
         endpoint = self._endpoints.all[0]
         assert endpoint.last_failure is not None
         return endpoint.client.failure(endpoint.last_failure)

@@ -1,4 +1,4 @@
-"""The servers of one policy: how loaded each is, whether it answers, whether it honours `n`; which is asked next.
+"""Servers of one policy: how loaded each is, whether it answers and honours `n`, and which is asked next.
 
 All serve the same model. Each finds its own level of concurrency. One that fails again and again is left out for a
 while, then tried with one request; when none is left and trying was in vain, the policy's requests fail at once.
@@ -16,27 +16,27 @@ from alphamix.policies.engines.openai.concurrency import Level
 from alphamix.policies.engines.openai.failures import ERRORS, classify, overloaded, pause
 
 _FAILURES_TO_LEAVE_OUT = 5
-"""In a row."""
+"""Failures in a row after which a server is left out for a while."""
 _TRIALS = 5
-"""In vain, each after twice the pause, until a server counts as gone."""
+"""Trials in vain, each after twice the pause, after which a server counts as gone."""
 _GIVEN_UP = 10
-"""Requests in a row that were given up, with no answer since they were sent: then a server counts as gone, too."""
+"""Requests given up in a row, with no answer since they were sent, after which a server counts as gone as well."""
 _BAD_GROUPS = 3
-"""Requests for several choices, in a row, that brought one or none: then choices are asked for one by one."""
+"""Requests for several choices in a row that brought one or none, after which choices are requested one by one."""
 _SECONDS_BETWEEN_METRICS = 1.0
 _WAITING = re.compile(r"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
 
 
 class Endpoint:
-    """One server and what is known about it."""
+    """State of one server."""
 
     def __init__(self, client: Client, concurrency: int, choices: int) -> None:
         self.client = client
         self.level = Level(concurrency)
         self.in_flight = 0
-        """Samples."""
+        """Number of samples in flight."""
         self.choices = choices
-        """How many may be asked for in one request."""
+        """Maximum number of samples in one request."""
         self.last_failure: Exception | None = None
         self._failures = 0
         self._bad_groups = 0
@@ -47,21 +47,21 @@ class Endpoint:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether it failed so often that it is only tried now and then."""
+        """Whether the server failed so often that it is only tried now and then."""
         return self._failures >= _FAILURES_TO_LEAVE_OUT or self._given_up >= _GIVEN_UP
 
     @property
     def is_gone(self) -> bool:
-        """Whether trying it was in vain. It is still tried now and then, but nothing waits for it."""
+        """Whether trials of the server were in vain. It is still tried now and then, but nothing waits for it."""
         return self._trials >= _TRIALS or self._given_up >= _GIVEN_UP
 
     @property
     def load(self) -> float:
-        """Share of its level that is in use."""
+        """Share of the server's level that is in use."""
         return self.in_flight / self.level.limit
 
     def room(self, wanted: int, now: float) -> int:
-        """How many of `wanted` samples it can be asked for in one request now; 0 if none."""
+        """Return how many of `wanted` samples the server can be asked for in one request now; 0 if none."""
         if now < self._closed_until:
             return 0
         if self.is_left_out:
@@ -70,26 +70,26 @@ class Endpoint:
         return wanted if self.in_flight + wanted <= self.level.limit else 0
 
     def take(self, places: int, now: float) -> None:
-        """Occupy places. A server that is left out is tried no further for a while."""
+        """Occupy places. A server that is left out is not tried again for a while."""
         self.in_flight += places
         if self.is_left_out:
             self._closed_until = now + pause(self._trials + 1)
 
     def close_until(self, when: float) -> None:
-        """Ask nothing of it until then."""
+        """Ask the server for nothing until then."""
         self._closed_until = max(self._closed_until, when)
 
     def seconds_closed(self, now: float) -> float | None:
-        """How long until it may be asked; None if it may now, as far as time goes."""
+        """Return the seconds until the server may be asked; None if time does not stand in the way."""
         return self._closed_until - now if now < self._closed_until else None
 
     def answered(self, samples: int, now: float) -> None:
-        """Count an answer, of any kind."""
+        """Count an answer of any kind."""
         self._is_there(now)
         self.level.finished(samples, self.in_flight, now)
 
     def failed(self, error: Exception, sent: float, now: float) -> None:
-        """Count a request that brought no answer. One that was rejected is an answer: the server is there."""
+        """Count a request that brought no answer. A rejection is an answer, since the server is there."""
         self.last_failure = error
         if overloaded(error):
             self.level.refused(sent, now)
@@ -114,7 +114,7 @@ class Endpoint:
             self._given_up += 1
 
     def brought_choices(self, *, several: bool) -> None:
-        """Learn from a request for several choices: whether more than one came."""
+        """Learn from a request for several choices whether the server returns more than one."""
         self._bad_groups = 0 if several else self._bad_groups + 1
         if self._bad_groups >= _BAD_GROUPS:
             self.choices = 1
@@ -124,7 +124,7 @@ class Endpoint:
         self._answered_at = now
 
     async def watch_queue(self, changed: asyncio.Event) -> None:
-        """Read vLLM's metrics again and again; a server that has none is left alone."""
+        """Read vLLM's metrics repeatedly. A server without metrics is left alone."""
         known = False
         while True:
             try:
@@ -142,20 +142,21 @@ class Endpoint:
 
 
 class Endpoints:
-    """All servers of one policy. To be used on one event loop."""
+    """All servers of one policy, used on one event loop."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.all = tuple(endpoints)
         self.changed = asyncio.Event()
-        """Set when a place may have become free."""
+        """Event that is set when a place may have become free."""
 
     @property
     def are_gone(self) -> bool:
-        """Whether there is none left to ask."""
+        """Whether no server is left to ask."""
         return all(endpoint.is_gone for endpoint in self.all)
 
     def take(self, wanted: int, now: float) -> tuple[Endpoint, int] | None:
-        """Places for up to so many samples of one request, at the least loaded server; None if there are none now."""
+        """Occupy places for at most `wanted` samples of one request at the least loaded server; None if there are none
+        now."""
         rooms = [(endpoint, endpoint.room(wanted, now)) for endpoint in self.all]
         free = [(endpoint, room) for endpoint, room in rooms if room]
         if not free:
@@ -165,17 +166,17 @@ class Endpoints:
         return endpoint, room
 
     def give_back(self, endpoint: Endpoint, places: int) -> None:
-        """Free places."""
+        """Release places."""
         endpoint.in_flight -= places
         self.changed.set()
 
     def other_is_up(self, endpoint: Endpoint, now: float) -> bool:
-        """Whether another server could be asked instead."""
+        """Return whether another server could be asked instead."""
         return any(
             other is not endpoint and not other.is_left_out and other.seconds_closed(now) is None for other in self.all
         )
 
     def seconds_closed(self, now: float) -> float | None:
-        """How long until the next server may be asked; None if that hangs on something else than time."""
+        """Return the seconds until the next server may be asked; None if that does not depend on time."""
         waits = [endpoint.seconds_closed(now) for endpoint in self.all]
         return min((wait for wait in waits if wait is not None), default=None)

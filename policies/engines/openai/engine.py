@@ -34,7 +34,7 @@ _Put: TypeAlias = Callable[[T], None]
 
 
 class OpenAIEngine:
-    """Samples from `model` at one URL, or at several that serve the same.
+    """Engine that samples from `model` at one URL, or at several that serve the same model.
 
     The requests run on an event loop in a thread of this engine. A generator that is closed early cancels
     what it still has in flight. A request holds its place among those in flight while it waits to be repeated, so a
@@ -68,7 +68,7 @@ class OpenAIEngine:
         self._dispatch = Dispatch(self._endpoints, options)
 
     def describe(self) -> dict[str, Any] | EngineFailure:
-        """What the (first) server says about the model: its entry in `models`, if any, and vLLM's `version`."""
+        """Return what the first server says about the model: its entry in `models`, if any, and vLLM's `version`."""
         client = self._endpoints.all[0].client
 
         async def ask() -> dict[str, Any] | EngineFailure:
@@ -80,7 +80,8 @@ class OpenAIEngine:
         return self._begin(ask).result()
 
     def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
-        """Ask for `n` choices of each request; what the server says, whatever it is, with the request's index."""
+        """Request `n` choices of each request, and yield what the server says, unjudged, with the index of the
+        request."""
 
         async def attempt(
             ask: ChoiceGroup, endpoint: Endpoint, put: _Put[tuple[int, ServerAnswer | EngineFailure]]
@@ -91,7 +92,8 @@ class OpenAIEngine:
         return self._run(requests, 1, attempt, lambda index, failure: (index, failure))
 
     def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Answer all requests, each as soon as it is whole; neighbours that differ in their seeds alone together."""
+        """Answer all requests, each as soon as it is whole. Neighbours that differ only in their seeds are sent
+        together."""
         return self._run(requests, self._options.choices, self._sample, Reply)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
@@ -141,7 +143,7 @@ class OpenAIEngine:
         attempt: Attempt[T],
         failed: Callable[[int, EngineFailure], T],
     ) -> Iterator[T]:
-        """Answer all requests on the loop, and hand over what comes as it comes."""
+        """Answer all requests on the loop, and hand results over as they come."""
         results: SimpleQueue[T | None] = SimpleQueue()
 
         async def all_of_them() -> None:
@@ -166,13 +168,13 @@ class OpenAIEngine:
             running.cancel()
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
-        """Begin to work on the loop."""
+        """Start a coroutine on the loop."""
         if self._loop.is_closed():
             raise PolicyError("the engine is closed: open the policy again.")
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     async def _sample(self, ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Reply]) -> Sequence[ChoiceGroup]:
-        """Ask for all of an ask's samples in one request. What did not come of it is still to be asked."""
+        """Request all samples of a group at once, and return what is left to ask."""
         n, began = len(ask.requests), self._loop.time()
         try:
             answer = await self._whole(ask, endpoint, n)
@@ -191,7 +193,8 @@ class OpenAIEngine:
         return ask.rest(found)
 
     async def _first_alone(self, ask: ChoiceGroup, endpoint: Endpoint) -> dict[int, Completion | EngineFailure]:
-        """After a failure that may be the prompt's or due to `n`: if one sample comes, it was `n`."""
+        """Ask for one sample after a failure that may be due to the prompt or to `n`: if it comes, `n` was the
+        cause."""
         began = self._loop.time()
         answer = await self._whole(ask.part(0, 1), endpoint, 1)
         endpoint.brought_choices(several=False)
@@ -200,7 +203,8 @@ class OpenAIEngine:
     async def _without_copies(
         self, found: dict[int, Completion | EngineFailure], ask: ChoiceGroup, endpoint: Endpoint
     ) -> dict[int, Completion | EngineFailure]:
-        """Equal choices: keep all if the last one's seed, asked alone, gives the same again; else only the first.
+        """Handle equal choices: keep all if the seed of the last, sent alone, gives the same text again; else only the
+        first.
 
         A model that is sure of its answer gives equal texts, and they count. A server that draws once and copies is
         told by an answer that differs when asked alone, and is then asked one by one for good.

@@ -1,4 +1,4 @@
-"""What goes wrong at a URL: its cause, what to do about it, and how long to wait before asking again.
+"""Failures at a URL: their cause, their cure, and how long to wait before asking again.
 
 Asked again is what may pass by itself: rate limits, time-outs, lost connections, errors of the server. A request
 that the server rejects, or an answer that is none, would only come back the same. The client's own retries are off:
@@ -22,7 +22,7 @@ ERRORS = (
     LookupError,
     RecursionError,
 )
-"""What asking raises, and what reading a body raises that has not the promised form."""
+"""Errors that a request raises, or that reading a body of an unexpected form raises."""
 
 _PASSING = frozenset({"rate_limit", "timeout", "connection", "server"})
 """Causes for which a request is repeated."""
@@ -39,13 +39,13 @@ _CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
     (openai.InternalServerError, "server", "see the server's log"),
     (openai.APIStatusError, "rejected", "correct the request or the model's name"),
 )
-"""Errors, most special first, with their cause and what to do."""
+"""Errors, most specific first, with their cause and cure."""
 
 _MALFORMED = ("malformed", "see that the URL is an OpenAI-compatible API")
 
 
 def classify(error: Exception) -> tuple[str, str]:
-    """Cause of an error, and what to do about it."""
+    """Return the cause of an error, and its cure."""
     if isinstance(error, openai.APITimeoutError) and not _timed_out(error):
         return "connection", "see that the server runs and the URL is right"
     if isinstance(error, openai.APIStatusError) and error.status_code == 408:
@@ -57,7 +57,8 @@ def classify(error: Exception) -> tuple[str, str]:
 
 
 def wait_before_retry(error: Exception, attempt: int) -> float | None:
-    """Seconds to wait after the failed attempt number `attempt`, from 1; None: never ask again.
+    """Return the seconds to wait after the failed attempt number `attempt`, from 1; None if the request must not be
+    repeated.
 
     As long as the server's Retry-After says (seconds or an HTTP date), else twice as long after each attempt, with
     jitter, so that requests which failed together do not come back together.
@@ -71,18 +72,19 @@ def wait_before_retry(error: Exception, attempt: int) -> float | None:
 
 
 def pause(attempt: int) -> float:
-    """Seconds to leave a server alone after so many failures in a row, from 1: twice as long each time."""
+    """Return the seconds to leave a server alone after a number of failures in a row, from 1: twice as long each
+    time."""
     return min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
 
 
 def overloaded(error: Exception) -> bool:
-    """Whether the server says, or shows by being late, that it is asked for too much at once."""
+    """Return whether the server says, or shows by being late, that it has too many concurrent requests."""
     busy = isinstance(error, openai.APIStatusError) and error.status_code in (429, 503)
     return busy or classify(error)[0] == "timeout"
 
 
 def _retry_after(error: Exception) -> float | None:
-    """What the header asks for, in seconds from now; None where it is absent or makes no sense."""
+    """Return the wait that the header asks for, in seconds from now; None if it is absent or makes no sense."""
     header = error.response.headers.get("retry-after") if isinstance(error, openai.APIStatusError) else None
     if header is None:
         return None
@@ -97,7 +99,7 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def _timed_out(error: BaseException | None) -> bool:
-    """Whether a clock ran out: the aiohttp backend reports a refused connection as a time-out, too."""
+    """Return whether a clock ran out. The aiohttp backend reports a refused connection as a timeout, too."""
     while error is not None:
         if isinstance(error, TimeoutError):
             return True

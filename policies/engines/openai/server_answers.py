@@ -1,4 +1,4 @@
-"""What a server of the completions APIs says: whole bodies and chunks of streams, read into one form.
+"""Answers of the completions APIs, whole bodies and chunks of streams, parsed into one form.
 
 Nothing is judged here but form. Whether an answer is whole, and what to do if it is not, is the engine's affair.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class ServerAnswer:
-    """What one server said to one request, gathered from one body or from a stream."""
+    """Answer of a server to one request, gathered from one body or from a stream."""
 
     texts: dict[int, str] = field(default_factory=dict)
     """Text by index of the choice."""
@@ -23,12 +23,13 @@ class ServerAnswer:
 
 
 def is_count(value: object) -> bool:
-    """Whether a server's number of tokens is one."""
+    """Return whether a server's count of tokens is a valid number."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def event_data(line: bytes) -> bytes:
-    """Data of one line of server-sent events; empty for comments, which keep a connection alive, and other fields."""
+    """Return the data of one line of server-sent events; empty for comments, which keep a connection alive, and other
+    fields."""
     return line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
 
 

@@ -18,10 +18,10 @@ from transformers.cache_utils import CacheLayerMixin, DynamicCache
 from alphamix.policies.types import PolicyError
 
 NO_TOKEN = -1
-"""Drawn where the logits are not finite: there is nothing to draw from."""
+"""Token that is drawn where no logit of a row is finite."""
 
 _CACHE_ARGUMENTS = ("cache", "past_key_values")
-"""Names that `forward` gives its key-value cache: since transformers 5.24, and before."""
+"""Names of the key-value cache in the signature of `forward`: since transformers 5.24, and before."""
 
 
 def cache_argument(model: PreTrainedModel) -> str:
@@ -69,7 +69,7 @@ class Batch(Protocol):
 
 
 def start_batch(model: PreTrainedModel | ModelPair, prompts: Sequence[Sequence[int]]) -> Batch:
-    """Compute the prompts. Of a pair at α = 0 or 1, only the model that counts is run."""
+    """Start a batch by computing the prompts. Of a pair at α = 0 or 1, only the model that counts is run."""
     if not isinstance(model, ModelPair):
         return DecodingBatch(model, prompts)
     if model.alpha == 0:

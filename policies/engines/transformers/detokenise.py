@@ -6,14 +6,14 @@ Knows no model and no request.
 from collections.abc import Callable, Sequence
 
 Decode = Callable[[list[int]], str]
-"""Text of some tokens, special tokens left out."""
+"""Function that returns the text of some tokens without special tokens."""
 
 _REPLACEMENT = "\ufffd"
-"""What decoders write for bytes that do not yet form a character."""
+"""Character that decoders write for bytes that do not yet form a character."""
 
 
 class TextStream:
-    """The text of one growing answer. The pieces that it returns, joined, are `text`."""
+    """Text of one answer that grows. The pieces that it returns, joined, are `text`."""
 
     def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
         self._decode = decode
@@ -26,11 +26,11 @@ class TextStream:
         self._held = ""
         self._emitted: list[str] = []
         self.stopped = False
-        """Whether a stop string was met; the text ends before it."""
+        """Whether a stop string was found; the text ends before it."""
 
     @property
     def text(self) -> str:
-        """All that was returned so far."""
+        """Everything that was returned so far."""
         return "".join(self._emitted)
 
     def push(self, token: int) -> str:
@@ -43,7 +43,7 @@ class TextStream:
         return self._emit(piece)
 
     def finish(self) -> str:
-        """The answer is whole: return what was held back."""
+        """Return the text that was held back, now that the answer is whole."""
         if self.stopped:
             return ""
         piece = self._emit(self._new_text())
@@ -65,8 +65,7 @@ class TextStream:
 
 
 def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
-    """Split text into what is certain and what may begin a stop string; at the first stop string all after is
-    lost.
+    """Split text into what is certain and what may begin a stop string. At the first stop string the rest is dropped.
 
     Returns:
         The certain text, the text held back, and whether a stop string was met.
@@ -79,6 +78,6 @@ def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
 
 
 def _overlap(text: str, string: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `string`."""
+    """Return the length of the longest end of `text` that is a beginning of `string`."""
     longest = min(len(text), len(string) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(string[:n])), 0)

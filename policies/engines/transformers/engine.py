@@ -34,12 +34,12 @@ from alphamix.policies.merging.vocabularies import check_mixable
 from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, PromptError, Reply, Request
 
 _DROP_SHARE = 1 / 8
-"""Share of finished rows at which they are dropped: dropping copies the cache, keeping is waste."""
+"""Share of finished rows at which they are dropped: dropping copies the cache, and keeping them wastes work."""
 
 
 @dataclass(slots=True)
 class _Row:
-    """One request on its way through a batch."""
+    """State of one request in a batch."""
 
     index: int
     request: Request
@@ -52,7 +52,7 @@ class _Row:
 
 
 class TransformersEngine:
-    """Samples from a model, or a pair of models, and the tokenizer.
+    """Engine that samples from a model, or a pair of models, and a tokenizer.
 
     Each request draws from its own random stream, made from its seed, so neighbours in the batch change
     nothing but the last bits of floating-point sums. Completion tokens count the end-of-text token. `seconds`
@@ -139,7 +139,7 @@ class TransformersEngine:
                 yield from self._run_batch(rows, started)
 
     def close(self) -> None:
-        """Let go of the model. Safe to call twice."""
+        """Release the model. Safe to call twice."""
         self._model = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -238,7 +238,7 @@ def _draw(batch: Batch, rows: Sequence[_Row]) -> torch.Tensor:
 
 
 def _uniforms(seed: int) -> Iterator[float]:
-    """The random stream of one request: numbers in [0, 1) from Philox, keyed by its seed."""
+    """Random stream of one request: numbers in [0, 1) from Philox, keyed by its seed."""
     generator = np.random.Generator(np.random.Philox(seed))
     while True:
         yield from generator.random(64).tolist()
@@ -259,7 +259,8 @@ def _decoder_of(tokenizer: PreTrainedTokenizerBase) -> Decode:
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Token ids that end an answer: the generation config's, which may be several, else the tokenizer's."""
+    """Return the token ids that end an answer: those of the generation config, which may be several, else the
+    tokenizer's."""
     configured: Any = model.generation_config.eos_token_id if model.generation_config else None
     if configured is None:
         configured = tokenizer.eos_token_id

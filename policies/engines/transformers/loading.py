@@ -1,4 +1,5 @@
-"""Load a checkpoint folder for the embedded engine: its model and its tokenizer, in silence, or a cause and a cure."""
+"""Loading of a checkpoint folder for the embedded engine: its model and its tokenizer, without output of
+transformers."""
 
 import warnings
 from collections.abc import Generator
@@ -14,7 +15,7 @@ from alphamix.policies.types import PolicyError
 
 
 def load_checkpoint(path: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a folder: float32 for a CPU, the checkpoint's own dtype for a GPU. The model is still on the CPU.
+    """Load a folder: in float32 for a CPU, in the checkpoint's own dtype for a GPU. The model stays on the CPU.
 
     Raises:
         PolicyError: transformers cannot load the folder, or would have to invent weights that it lacks.
@@ -44,7 +45,7 @@ def load_checkpoint(path: Path, device: str) -> tuple[PreTrainedModel, PreTraine
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first, without a full stop."""
+    """Return the first line of an error, without a full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")
 

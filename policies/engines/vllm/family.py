@@ -27,25 +27,25 @@ from alphamix.policies.policy_file.recipes import Serve
 from alphamix.policies.types import Delta, EngineFailure, PolicyError, Reply, Request
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The largest ranks of adapters that vLLM can be told."""
+"""Values of `--max-lora-rank` that vLLM accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One policy of a family, as its server needs it."""
+    """One policy of a family, in the form that its server needs."""
 
     checkpoint: Path
-    """`servers`: the policy's own. `switch` and `adapters`: the base, the same for all members."""
+    """With `servers`, the policy's own checkpoint. With `switch` and `adapters`, the base, which all members share."""
     terms: Terms = ()
-    """`switch`: the policy is checkpoint + Σ weight·(other − checkpoint)."""
+    """With `switch`, the policy is checkpoint + Σ weight·(other − checkpoint)."""
     adapter: Path | None = None
-    """`adapters`: a PEFT folder; None is the base itself."""
+    """With `adapters`, a PEFT folder; None for the base itself."""
     mixed: tuple[Path, float] | None = None
-    """`servers`: logits are checkpoint's + α·(this folder's − checkpoint's), with this α."""
+    """With `servers`, the other folder and α of logits that are checkpoint + α·(other − checkpoint)."""
 
 
 class VllmEngine:
-    """`OpenAIEngine` on a server of ours. Answers come inside of `turn`."""
+    """`OpenAIEngine` on a server that we started. Answers arrive while the context `turn` is held."""
 
     reproducible = False
 
@@ -61,10 +61,10 @@ class VllmEngine:
     ) -> None:
         self.server = server
         self.model = model
-        """The name that the server knows the policy by."""
+        """Name of the policy at the server."""
         self.is_closed = False
         self.extra_body = extra_body or {}
-        """What every request for the policy says besides."""
+        """Fields that go into every request for the policy."""
         self._engine = OpenAIEngine(
             server.url, model, server.api_key, options, extra_body=extra_body, lists_tokens=True
         )
@@ -82,23 +82,23 @@ class VllmEngine:
             yield from self._engine.stream(requests)
 
     def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
-        """Ask for `n` choices of each request; what the server says, whatever it is."""
+        """Request `n` choices of each request, and yield what the server says, unjudged."""
         with self._turn():
             yield from self._engine.inspect(requests, n)
 
     def describe(self) -> dict[str, Any] | EngineFailure:
-        """What the server says about the model."""
+        """Return what the server says about the model."""
         return self._engine.describe()
 
     def close(self) -> None:
-        """Close the connections, and the server if it is this policy's own. Safe to call twice."""
+        """Close the connections, and the server if it belongs to this policy alone. Safe to call twice."""
         self._engine.close()
         self.is_closed = True
         self._on_close()
 
 
 class VllmFamily:
-    """Opens the policies of a family; starts servers when they are needed and stops them all on `close`.
+    """Family of policies that share vLLM servers, which are started on demand and all stopped by `close`.
 
     Args:
         members: The policies by name.
@@ -117,23 +117,23 @@ class VllmFamily:
         self._engine_options = engine_options or EngineOptions()
         self._lock = threading.Lock()
         self.shared: VllmServer | SwitchedServer | None = None
-        """The one server of `switch` or `adapters`, once a policy was opened."""
+        """The one server of `switch` or `adapters`, once a policy has been opened."""
         self._loaded: set[str] = set()
         self._pairs: dict[tuple[Path, Path], VllmServer] = {}
         self._scratch = ExitStack()
-        """The folders of pairs."""
+        """Folders of logit pairs."""
         self._engines: list[VllmEngine] = []
         for name, member in self._members.items():
             _check(name, member, next(iter(self._members.values())), options.serve)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The members."""
+        """Names of the members."""
         return tuple(self._members)
 
     @property
     def base(self) -> Path:
-        """The checkpoint that `switch` and `adapters` go out from."""
+        """Checkpoint that `switch` and `adapters` start from."""
         return next(iter(self._members.values())).checkpoint
 
     def add(self, name: str, member: Member) -> None:
@@ -146,7 +146,7 @@ class VllmFamily:
         self._members[name] = member
 
     def open(self, name: str) -> VllmEngine:
-        """Open a policy. With `switch`, its answers wait until those of another are all taken.
+        """Open a policy. With `switch`, its answers wait until those of another policy have all been taken.
 
         Raises:
             PolicyError: there is no such policy, or its server or adapter cannot be had.
@@ -231,7 +231,7 @@ def _check(name: str, member: Member, first: Member, serve: Serve) -> None:
 
 
 def _adapter_arguments(folders: Sequence[Path]) -> list[str]:
-    """Arguments of a server that has all these adapters in one batch.
+    """Return the arguments of a server that runs all these adapters in one batch.
 
     Raises:
         PolicyError: one is not of a kind that vLLM can load.
@@ -256,6 +256,7 @@ def _adapter_arguments(folders: Sequence[Path]) -> list[str]:
 
 
 def _adapter_name(name: str, folder: Path) -> str:
-    """A new name for each content: vLLM would serve a changed adapter of an old name from its prefix cache."""
+    """Return a new name for each content, since vLLM would serve a changed adapter of the same name from its prefix
+    cache."""
     content = hashlib.sha256((file_digest(folder / ADAPTER_WEIGHTS) + file_digest(folder / CONFIG)).encode())
     return f"{name}-{content.hexdigest()[:16]}"

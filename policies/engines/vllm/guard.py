@@ -1,4 +1,5 @@
-"""Runs a command and ends it, with all that it started, when whoever holds the other end of our input is gone.
+"""Guard that runs a command and ends it, with everything that it started, when the process at the other end of its
+standard input is gone.
 
 A program of its own: `python vllm_guard.py COMMAND …`, with a pipe as standard input. A byte there, or its end (the
 kernel closes it however its holder dies), stops the command: SIGTERM, then SIGKILL to its whole process group. No
@@ -15,12 +16,12 @@ import sys
 from contextlib import suppress
 
 _GRACE_S = 10.0
-"""How long the command may take to end by itself."""
+"""Seconds that the command has to end by itself."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def main(command: list[str]) -> int:
-    """Run the command to its end, or to ours; return its exit status, negative for a signal."""
+    """Run the command until it ends or this process must end. Return its exit status, negative for a signal."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the command become ours, to be waited for
     process = subprocess.Popen(

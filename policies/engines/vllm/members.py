@@ -1,4 +1,4 @@
-"""How the policies of a file become the members of a family on vLLM servers. Nothing is started here.
+"""From the policies of a file to the members of a family on vLLM servers. Nothing is started here.
 
 What each policy is made of is `family`'s to say; `engines.vllm` starts servers when a policy is opened.
 """
@@ -17,7 +17,7 @@ from alphamix.policies.types import PolicyError
 
 
 class Family(VllmFamily):
-    """The servers of a file's policies.
+    """Family of the policies of a file on vLLM servers.
 
     Args:
         table: Says how they are served.
@@ -69,7 +69,7 @@ def _whole(name: str, one: Ingredients, folder_of: Callable[[str], Path]) -> Mem
 
 
 def _switched(ingredients: Mapping[str, Ingredients]) -> dict[str, Member]:
-    """All around one base: the first checkpoint of the first policy."""
+    """Return the members, all relative to one base: the first checkpoint of the first policy."""
     members: dict[str, Member] = {}
     base: Path | None = None
     for name, one in ingredients.items():

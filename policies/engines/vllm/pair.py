@@ -15,10 +15,10 @@ from alphamix.policies.merging.vocabularies import check_mixable
 from alphamix.policies.types import PolicyError
 
 ARCHITECTURE = "AlphamixPairForCausalLM"
-"""The architecture in the folder's config, which `vllm_plugin.registration` makes known to vLLM."""
+"""Architecture in the folder's config, which `plugin.registration` registers with vLLM."""
 
 PAIR = "alphamix_pair"
-"""The key in the folder's config that holds the paths of `low` and `high`."""
+"""Key in the folder's config that holds the paths of `low` and `high`."""
 
 LOGITS_PROCESSOR = "alphamix.policies.engines.vllm.plugin.logits:PairLogits"
 
@@ -28,10 +28,10 @@ SERVER_ARGUMENTS = (
     "--enforce-eager",
     "--no-async-scheduling",
 )
-"""What vLLM must be started with to serve a pair; the model refuses to load without."""
+"""Arguments that vLLM needs to serve a pair; the model refuses to load without them."""
 
 SERVER_ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
-"""Variables for the server: the second model runner, vLLM's choice on GPUs, calls another kind of processor."""
+"""Environment of the server: the second model runner, vLLM's default on GPUs, calls another kind of processor."""
 
 
 def write_pair(low: Path, high: Path, folder: Path) -> None:

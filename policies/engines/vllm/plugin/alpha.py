@@ -35,11 +35,11 @@ _DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
-"""Of safetensors' names of them."""
+"""Torch dtype of each format of safetensors."""
 
 
 class AlphaExtension:
-    """Calls that a client makes through `/collective_rpc`, which passes and returns strings and JSON alone.
+    """Calls that a client makes through `/collective_rpc`, which passes and returns only strings and JSON.
 
     A call answers `{"digest": checksum}` of the weights, as the model's dtype has them, or `{"error": message}`.
     """
@@ -88,7 +88,7 @@ def _tensors(folders: tuple[str, ...]) -> list[tuple[TensorInfo, ...]]:
 
 
 def _merged(base: str, terms: Sequence[tuple[str, float]]) -> Tensors:
-    """Every tensor of base + Σ weight·(other − base), one at a time, in memory of its own.
+    """Yield every tensor of base + Σ weight·(input − base), one at a time, each in memory of its own.
 
     What cannot be merged is told at once, before anything is loaded.
     """

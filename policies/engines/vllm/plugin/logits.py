@@ -32,7 +32,7 @@ _DIFFERENCE = "alphamix_high_minus_low"
 
 
 class PairForCausalLM(nn.Module):
-    """Both models of a pair. Its hidden states are low's and high's, side by side."""
+    """Both models of a pair as one model. Its hidden states are those of low and high, side by side."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
@@ -45,7 +45,8 @@ class PairForCausalLM(nn.Module):
         ]
 
     def embed_input_ids(self, input_ids: Tensor) -> Tensor:
-        """Only to be known as a model: with one set of embeddings, two models could not be run."""
+        """Refuse input embeddings: with one set of them, two models cannot be run. vLLM only checks that the method
+        exists."""
         raise NotImplementedError("a pair of models takes token ids: send no embeddings.")
 
     def forward(
@@ -56,7 +57,7 @@ class PairForCausalLM(nn.Module):
         inputs_embeds: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
-        """Run both; return `[tokens, hidden size of low + hidden size of high]`."""
+        """Run both models; return `[tokens, hidden size of low + hidden size of high]`."""
         if input_ids is None or inputs_embeds is not None:
             raise NotImplementedError("a pair of models takes token ids: send no embeddings.")
         low: Tensor = self.low(input_ids, positions, intermediate_tensors)
@@ -65,7 +66,7 @@ class PairForCausalLM(nn.Module):
         return torch.cat([low, high], dim=-1)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor:
-        """Give low's logits, `[rows, V]` float32, that carry the difference of high's from them."""
+        """Return the logits of low, `[rows, V]` float32, which carry the difference of high from them."""
         at_low, at_high = hidden_states.split(self._hidden_sizes, dim=-1)
         low_BV = self.low.compute_logits(at_low.contiguous()).float()
         high_BV = self.high.compute_logits(at_high.contiguous()).float()
@@ -74,16 +75,17 @@ class PairForCausalLM(nn.Module):
         return low_BV
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-        """Hand each model the weights under its own name."""
+        """Give each model the weights under its own name."""
         return AutoWeightsLoader(self).load_weights(weights)
 
 
 class PairLogits(LogitsProcessor):
-    """Adds alpha * (high - low) to low's logits. Every request has its own `alpha`, in `extra_args`."""
+    """Processor that adds alpha * (high - low) to the logits of low. Every request has its own `alpha`, in
+    `extra_args`."""
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Refuse a request without α, and one for the prompt's log-probabilities, which pass no processor.
+        """Refuse a request without α, and one for log-probabilities of the prompt, which pass no processor.
 
         Raises:
             ValueError: vLLM answers it with HTTP 400.
@@ -101,18 +103,18 @@ class PairLogits(LogitsProcessor):
         self._alpha_B1 = torch.empty(0, 1)
 
     def is_argmax_invariant(self) -> bool:
-        """It changes which token is the best."""
+        """Return False, since the processor changes which token is the best."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follow requests that come, move and go."""
+        """Follow requests that are added, moved and removed."""
         if batch_update is not None:
             process_dict_updates(self._alphas, batch_update, _new_alpha)
             alphas = [self._alphas[row] for row in range(batch_update.batch_size)]
             self._alpha_B1 = torch.tensor(alphas, dtype=torch.float32, device=self._device)[:, None]
 
     def apply(self, logits: Tensor) -> Tensor:
-        """Mix, in place and in float32.
+        """Mix the logits in place, in float32.
 
         Raises:
             RuntimeError: something between model and sampler has put other scores in place of the model's.

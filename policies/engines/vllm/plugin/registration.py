@@ -1,4 +1,4 @@
-"""What vLLM calls in each of its processes: it makes the model of a pair known, and imports nothing of it."""
+"""Entry point that vLLM calls in each of its processes: it registers the model of a pair without importing it."""
 
 from vllm import ModelRegistry  # pyright: ignore  (not in the environment of the type check)
 
