@@ -26,8 +26,8 @@ _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_store.md"
 _HEAD = """# Benchmarks of a run's record
 
 Made by `python benchmarks/store.py` on {day}: {cores} cores, {machine}, Python {python}. A run of {samples:,}
-samples: {policies} policies × {problems} problems × {draws} draws, 2 % still owed. CPU seconds, the best of three where
-nothing is written; the peak is of the resident memory of a whole process that does nothing else.
+samples: {policies} policies × {problems} problems × {draws} draws, 2 % still owed. The figures are CPU seconds, the best
+of three for steps that write nothing. The peak is the resident memory of a whole process that does nothing else.
 
 | what | ours | other | result | target |
 |---|---|---|---|---|
@@ -39,8 +39,8 @@ _BATCH = 500
 _ABOUT = {"sampling.setting": '"reasoning"', **{f"policies.alpha@+{m}.00": "hash" for m in range(_POLICIES)}}
 _STEPS: dict[str, tuple[str, Callable[[Store], object]]] = {
     "open": ("open it", lambda store: store.about()),
-    "progress": ("say how much is planned, sampled and graded", lambda store: store.progress()),
-    "owed": ("tell what it owes", lambda store: [store.owed(policy) for policy in store.progress().index]),
+    "progress": ("count what is planned, sampled and graded", lambda store: store.progress()),
+    "owed": ("list what it owes", lambda store: [store.owed(policy) for policy in store.progress().index]),
     "count": ("count its outcomes", lambda store: count_outcomes(store)),
     "level": ("count its outcomes at coverage level 0.5", lambda store: count_outcomes(store, 0.5)),
 }
