@@ -39,11 +39,12 @@ _PAGE = _ROOT / "docs" / "benchmarks_end_to_end.md"
 _HEAD = """# A run from end to end
 
 Made by `python benchmarks/end_to_end.py` on {day}: {cores} cores, {machine}, Python {python}, vLLM {vllm} on a CPU. The
-ladder's {problems} problems × {samples} samples of one policy; the server has one core, and alphamix with
-the programs under judgement has another. *CPU* is that of the server, or of alphamix with its sandboxes, as a share of the
-wall time. *Busy* is the share of checks, every 20 ms, at which one of its threads ran or waited for its core (other work on
-the machine takes CPU time from a side, but does not make it idle). The last samples are graded after sampling has ended, so
-neither can reach 100 %. The load average was {load:.0f} at the end, so the rates are those of a shared machine.
+ladder's {problems} problems × {samples} samples of one policy; the server has one core, and alphamix with the programs
+under judgement has another. *CPU* is that of the server, or of alphamix with its sandboxes, as a share of the wall
+time. *Busy* is the share of checks, every 20 ms, at which one of its threads ran or waited for its core (other work on
+the machine takes CPU time from a side, but does not make it idle). The last samples are graded after sampling has
+ended, so neither can reach 100 %. The load average was {load:.0f} at the end, so the rates are those of a shared
+machine.
 
 | run | samples | wall | samples / s | tokens / s | server: CPU, busy | ours: CPU, busy | the slower is busy | target |
 |---|---|---|---|---|---|---|---|---|

@@ -90,8 +90,8 @@ def _isolation() -> Row:
 def main() -> None:
     """Print the requested rows."""
     parser = argparse.ArgumentParser(description="Measure the judge.")
-    parser.add_argument("--soak", type=int, metavar="PROGRAMS", help="judge so many programs, and see what grows")
-    parser.add_argument("--steady", type=int, metavar="RUNS", help="compare verdicts over so many runs under load")
+    parser.add_argument("--soak", type=int, metavar="PROGRAMS", help="judge this many programs, and report what grows")
+    parser.add_argument("--steady", type=int, metavar="RUNS", help="compare verdicts over this many runs under load")
     asked = parser.parse_args()
     taken = endurance.soak(asked.soak) if asked.soak else []
     taken += [endurance.steady(asked.steady)] if asked.steady else []

@@ -17,9 +17,9 @@ from measure import write_page
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_statistics.md"
 _HEAD = """# Benchmarks of the numbers
 
-Made by `make bench` on {day}: {cores} cores, {machine}, Python {python}, one BLAS thread. The figures are
-CPU seconds, medians of paired runs; `×` is other / ours. Compare the ratios, since absolute figures depend on the machine and
-its other work.
+Made by `make bench` on {day}: {cores} cores, {machine}, Python {python}, one BLAS thread. The figures are CPU seconds,
+medians of paired runs; `×` is other / ours. Compare the ratios, since absolute figures depend on the machine and its
+other work.
 
 | what | ours | other | result | target |
 |---|---|---|---|---|

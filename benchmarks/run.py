@@ -9,9 +9,9 @@ from measure import write_page
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """# Benchmarks
 
-Made by `make bench` on {day}: {cores} cores, {machine}, Python {python}. The figures are CPU
-seconds (user and system, children included), medians of three paired runs; `×` is other / ours. Compare the ratios, since
-absolute figures depend on the machine and its other work.
+Made by `make bench` on {day}: {cores} cores, {machine}, Python {python}. The figures are CPU seconds (user and system,
+children included), medians of three paired runs; `×` is other / ours. Compare the ratios, since absolute figures depend
+on the machine and its other work.
 
 | what | ours | other | result | target |
 |---|---|---|---|---|

@@ -49,10 +49,11 @@ _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_sampling.md"
 _HEAD = """# Benchmarks of sampling from a URL
 
 Made by `python benchmarks/sampling.py` on {day}: {cores} cores, {machine}, Python {python}. The server answers at once,
-on its own core; the client has another. Samples per second: median ratio of {pairs} pairs, ours and the bare
-loop alternately, one sample per request; the best of each side is shown. CPU and memory are those of whole runs (engine, store,
-a judge that accepts everything) with n = 50, each in a separate process; CPU is the best of {rounds}. The load average
-was {load:.0f} at the end: above two, other work shares the machine; rates are then noise, and only CPU can be compared.
+on its own core; the client has another. Samples per second: median ratio of {pairs} pairs, ours and the bare loop
+alternately, one sample per request; the best of each side is shown. CPU and memory are those of whole runs (engine,
+store, a judge that accepts everything) with n = 50, each in a separate process; CPU is the best of {rounds}. The load
+average was {load:.0f} at the end: above two, other work shares the machine; rates are then noise, and only CPU can be
+compared.
 
 | what | ours | bare loop | result | target |
 |---|---|---|---|---|

@@ -25,9 +25,9 @@ from alphamix.policies.types import Completion
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_store.md"
 _HEAD = """# Benchmarks of a run's record
 
-Made by `python benchmarks/store.py` on {day}: {cores} cores, {machine}, Python {python}. A run of {samples:,}
-samples: {policies} policies × {problems} problems × {draws} draws, 2 % still owed. The figures are CPU seconds, the best
-of three for steps that write nothing. The peak is the resident memory of a whole process that does nothing else.
+Made by `python benchmarks/store.py` on {day}: {cores} cores, {machine}, Python {python}. A run of {samples:,} samples:
+{policies} policies × {problems} problems × {draws} draws, 2 % still owed. The figures are CPU seconds, the best of
+three for steps that write nothing. The peak is the resident memory of a whole process that does nothing else.
 
 | what | ours | other | result | target |
 |---|---|---|---|---|
