@@ -1,4 +1,4 @@
-"""The full analysis of a run's outcomes, and how it grows with the number of problems."""
+"""The full analysis of a run's outcomes, and how its time grows with the number of problems."""
 
 import resource
 
@@ -42,7 +42,7 @@ def _seconds(num_problems: int) -> float:
 
 
 def _outcomes(num_problems: int) -> Outcomes:
-    """Policies that find the same problems hard, each with strengths of its own; failures and costs at random."""
+    """Simulate policies that find the same problems hard but differ in strengths; failures and costs are random."""
     rng = np.random.default_rng(0)
     shape = (_POLICIES, num_problems)
     logit_MP = rng.normal(-3, 2.5, num_problems) + rng.normal(0, 1, shape) + rng.normal(0, 0.3, (_POLICIES, 1))

@@ -1,7 +1,8 @@
-"""Looks again and again whether two families of processes are busy: `python -I busy.py SERVER CLIENT`.
+"""Check repeatedly whether two families of processes are busy: `python -I busy.py SERVER CLIENT`.
 
-A family is a process and all below it; the client's is without the server's. It is busy if any of its threads runs or
-waits for a core. All from /proc, and no import that takes long: it shares a core with what it watches.
+A family is a process and its descendants; the client's family excludes the server's. A family is busy if any of its
+threads runs or waits for a core. The script reads /proc and avoids slow imports, because it shares a core with what it
+watches.
 """
 
 import os
@@ -14,7 +15,7 @@ _LOOK_S = 0.02
 
 
 def processes() -> dict[int, tuple[int, str, float]]:
-    """Parent, state and CPU seconds (with those of children that were waited for) of every process."""
+    """Return parent, state and CPU seconds (including children that were waited for) of every process."""
     found: dict[int, tuple[int, str, float]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -26,7 +27,7 @@ def processes() -> dict[int, tuple[int, str, float]]:
 
 
 def tree(root: int, known: dict[int, tuple[int, str, float]], without: set[int]) -> set[int]:
-    """A process and all below it, but for some and what is below these."""
+    """Return a process and its descendants, without some processes and their descendants."""
     found = {root}
     while below := {one for one, (parent, *_) in known.items() if parent in found} - found - without:
         found |= below
@@ -34,7 +35,7 @@ def tree(root: int, known: dict[int, tuple[int, str, float]], without: set[int])
 
 
 def watch(server: int, client: int) -> None:
-    """Look until the standard input ends; then print the number of looks, and of those with each family busy."""
+    """Check until standard input ends; then print the number of checks, and in how many each family was busy."""
     print("looking", flush=True)
     looks, busy = 0, {server: 0, client: 0}
     os.set_blocking(0, False)

@@ -1,11 +1,11 @@
-"""What grading costs beside what is recorded of it: `python cost.py` fits the two constants of `cost_estimate`.
+"""The cost of grading beyond the recorded CPU time: `python cost.py` fits the two constants of `cost_estimate`.
 
-`python cost.py FOLDER` tells instead what a token of text takes, by the tokenizer of the checkpoint in a folder.
+`python cost.py FOLDER` instead measures the bytes per token of text, with the tokenizer of the checkpoint in a folder.
 
-The record has the CPU seconds of the program that decided a verdict. The judge also forks, feeds and compares, confirms
-failures in a fresh process, and examines a share of the acceptances twice. Here the mixed workload is graded kind by
-kind, with programs that spin into their limit besides; CPU seconds of all processes are held against those recorded,
-and a line with no negative coefficient is fitted to the means of the kinds, weighted alike in relative terms.
+The record holds the CPU seconds of the program that decided a verdict. The judge also forks, feeds and compares,
+confirms failures in a fresh process, and examines a share of the acceptances twice. This script grades the mixed
+workload kind by kind, and programs that spin into their limit. It compares the CPU seconds of all processes with the
+recorded ones and fits a line without negative coefficients to the means of the kinds, with equal relative weights.
 """
 
 import os
@@ -28,11 +28,11 @@ from alphamix.grading.types import Program, Verdict
 
 _SPINS = 20
 _TEXT = 50_000
-"""Characters."""
+"""Length of a text in characters."""
 
 
 def kinds() -> dict[str, list[Sample]]:
-    """Samples by what comes of them."""
+    """Return samples by the result that they get."""
     found: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in mixed():
         found[sample.verdict.value].append(sample)
@@ -44,7 +44,7 @@ def kinds() -> dict[str, list[Sample]]:
 
 
 def measure(samples: Sequence[Sample]) -> tuple[float, float]:
-    """CPU seconds of a sample: those recorded, and those of all processes."""
+    """Return the CPU seconds of a sample: those recorded, and those of all processes."""
     recorded: list[float] = []
 
     def work() -> None:
@@ -61,7 +61,7 @@ def measure(samples: Sequence[Sample]) -> tuple[float, float]:
 
 
 def bytes_per_token(checkpoint: str) -> None:
-    """Print what tokens of code and of prose take on disk, in texts of about the length of a long answer."""
+    """Print the bytes on disk per token of code and of prose, in texts of about the length of a long answer."""
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     library, pages = Path(os.__file__).parent.glob("*.py"), (Path(__file__).parents[1] / "docs").glob("*.md")
     rng = random.Random(0)
@@ -77,7 +77,7 @@ def bytes_per_token(checkpoint: str) -> None:
 
 
 def main() -> None:
-    """Print the kinds, what the fit says, and what `ensemble.run.cost_estimate` has."""
+    """Print the kinds, the fitted constants, and those in `ensemble.run.cost_estimate`."""
     print("| kind | programs | recorded | all | by alphamix.ensemble.run.cost_estimate |\n|---|---|---|---|---|")
     rows: list[tuple[float, float]] = []
     with one_core():

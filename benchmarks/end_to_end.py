@@ -1,17 +1,16 @@
-"""A run from end to end: a real vLLM server samples on one core, and the judge grades meanwhile on another.
+"""A run from end to end: a real vLLM server samples on one core while the judge grades on another.
 
-`python end_to_end.py` writes `docs/benchmarks_end_to_end.md`. vLLM has an environment of its own, `.venv-vllm`, which
-`make test-vllm` makes.
+`python end_to_end.py` writes `docs/benchmarks_end_to_end.md`. vLLM is in a separate environment, `.venv-vllm`, which
+`make test-vllm` creates.
 
-A run is as quick as the slower of the two, if that one is never idle. Each side, the server and all below it, and this
-process (client, store, judge) with its sandboxes, has a core of its own. Its CPU time is read from /proc. On a machine
-with other work it cannot have its whole core, so a watcher also looks every 20 ms whether any thread of a side runs or
-waits for a core: a side is busy if one does.
+A run is as fast as the slower side, provided that this side is never idle. One side is the server with its descendants,
+the other is this process (client, store, judge) with its sandboxes; each has its own core. CPU times are read from
+/proc. On a machine with other work a side does not get its whole core, so a watcher also checks every 20 ms whether any
+thread of the side runs or waits for a core; if one does, the side is busy.
 """
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,12 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import busy
 from busy import processes, tree
+from measure import write_page
 
 from alphamix.ensemble.experiment.config import load
 from alphamix.ensemble.experiment.resolved import read_inputs
@@ -40,11 +39,12 @@ _PAGE = _ROOT / "docs" / "benchmarks_end_to_end.md"
 _HEAD = """# A run from end to end
 
 Made by `python benchmarks/end_to_end.py` on {day}: {cores} cores, {machine}, Python {python}, vLLM {vllm} on a CPU. The
-ladder's {problems} problems × {samples} samples of one policy; the server has one core, all of alphamix and the
-programs under judgement another. *CPU*: of the server, or of alphamix with its sandboxes, as a share of the wall time.
-*Busy*: share of the moments, every 20 ms, at which one of its threads ran or waited for its core (other work on the
-machine takes CPU time from a side, but does not make it idle). The last samples are graded when no more are asked for,
-so neither can reach 100 %. The load average was {load:.0f} at the end: the rates are of a machine that is shared.
+ladder's {problems} problems × {samples} samples of one policy; the server has one core, and alphamix with the programs
+under judgement has another. *CPU* is that of the server, or of alphamix with its sandboxes, as a share of the wall
+time. *Busy* is the share of checks, every 20 ms, at which one of its threads ran or waited for its core (other work on
+the machine takes CPU time from a side, but does not make it idle). The last samples are graded after sampling has
+ended, so neither can reach 100 %. The load average was {load:.0f} at the end, so the rates are those of a shared
+machine.
 
 | run | samples | wall | samples / s | tokens / s | server: CPU, busy | ours: CPU, busy | the slower is busy | target |
 |---|---|---|---|---|---|---|---|---|
@@ -60,7 +60,7 @@ class _Silent:
 
 @dataclass(frozen=True)
 class Run:
-    """What is sampled, and how often each test is given, which makes grading dearer."""
+    """What is sampled, and how often each test is repeated to make grading more expensive."""
 
     name: str
     samples: int
@@ -70,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side of a run used, in shares of the wall time."""
+    """What one side of a run used, as shares of the wall time."""
 
     cpu: float
     busy: float
@@ -81,7 +81,7 @@ class Side:
 
 @contextmanager
 def server(core: int) -> Iterator[tuple[VllmServer, int]]:
-    """A server of the ladder's `high` on one core, and the process at the top of its tree."""
+    """Run a server of the ladder's `high` on one core; yield it with the root of its process tree."""
     allowed = os.sched_getaffinity(0)
     before = {one for one, (parent, *_) in processes().items() if parent == os.getpid()}
     os.sched_setaffinity(0, {core})
@@ -103,7 +103,7 @@ def server(core: int) -> Iterator[tuple[VllmServer, int]]:
 
 
 def watched(guard: int, work: Callable[[], object]) -> tuple[float, list[Side]]:
-    """Wall seconds of some work, and what the server and this process used meanwhile."""
+    """Return the wall seconds of some work, and what the server and this process used during it."""
     command = [sys.executable, "-I", busy.__file__, str(guard), str(os.getpid())]
     watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert watcher.stdout is not None
@@ -119,7 +119,7 @@ def watched(guard: int, work: Callable[[], object]) -> tuple[float, list[Side]]:
 
 
 def measure(served: VllmServer, guard: int, run: Run) -> list[str]:
-    """Fill one run, and watch; the cells of a row."""
+    """Fill one run while watching both sides; return the cells of its row."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["END_TO_END_KEY"] = served.api_key
@@ -172,19 +172,15 @@ def main() -> None:
         print(*rows[0], sep=" | ", flush=True)
         rows += [measure(served, guard, run) for run in runs]
         version = json.loads(served._ask("/version"))["version"]
-    head = _HEAD.format(
-        day=date.today().isoformat(),
-        cores=os.cpu_count(),
-        machine=f"{platform.system()} {platform.machine()}",
-        python=platform.python_version(),
+    write_page(
+        _PAGE,
+        _HEAD,
+        (f"| {' | '.join(row)} |" for row in rows),
         vllm=version,
         problems=sum(1 for _ in (_LADDER / "problems.jsonl").open()),
         samples=samples,
         load=os.getloadavg()[0],
     )
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    _PAGE.write_text(head + table, encoding="utf-8")
-    print(head + table)
 
 
 if __name__ == "__main__":

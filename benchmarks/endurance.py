@@ -1,4 +1,4 @@
-"""That the judge lasts: many programs leave nothing behind, and load changes no verdict."""
+"""Endurance of the judge: many programs leave nothing behind, and load changes no verdict."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from alphamix.grading.judge.judge import Judge
 from alphamix.grading.types import Problem, Program, Test, Verdict
 
 _AT_ONCE = 500
-"""Programs that wait in the judge's queue, in a soak."""
+"""Number of programs that wait in the judge's queue in a soak."""
 _MARKS = (0.1, 0.7)
 _LOOPS_PER_CORE = 4
 _PLAIN_SHARE = 20
@@ -29,12 +29,12 @@ _EXTREMES = {
     "if n > 1: import time; time.sleep(60)": Verdict.ILE,
     "if n > 1: raise ValueError": Verdict.RE,
 }
-"""Programs that are far beyond a limit from the second test on."""
+"""Programs that exceed a limit by far from the second test on."""
 
 
 @dataclass(frozen=True)
 class _Held:
-    """What this process and those below it hold."""
+    """Resources held by this process and its descendants."""
 
     own_mb: float
     sandbox_mb: float
@@ -49,7 +49,7 @@ class _Held:
 
 
 def soak(num_programs: int) -> list[Row]:
-    """Judge many programs, and compare what is held on the way with what is held at the end.
+    """Judge many programs, and compare the resources held during the run with those held at the end.
 
     The judge remembers the verdicts of up to 16,384 programs, some 350 bytes for each. This process grows by that, and
     a last time when the full table makes room for changes; anything else is a leak.
@@ -110,7 +110,7 @@ def _count_descriptors(pid: int) -> int:
 
 
 def steady(num_runs: int) -> Row:
-    """Judge the same programs again and again while every core is overloaded, and count the verdicts that changed."""
+    """Judge the same programs repeatedly while every core is overloaded, and count the verdicts that change."""
     samples = [*mixed()[::_PLAIN_SHARE], *_extremes()]
     with _load():
         runs = [_verdicts(samples) for _ in range(num_runs)]

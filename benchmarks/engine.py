@@ -1,4 +1,4 @@
-"""The embedded engine against transformers' own `generate`: the ladder's checkpoint, one thread, one prompt.
+"""The embedded engine compared with transformers' own `generate`: the ladder's checkpoint, one thread, one prompt.
 
 Both draw the same number of completions with temperature 1 until the end token.
 """

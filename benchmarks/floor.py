@@ -1,7 +1,7 @@
-"""The other side of a comparison (see `side`): `exec` in this one process, and so without any isolation.
+"""The other side of a comparison (see `side`): `exec` in this process, without any isolation.
 
-No judge in Python can take less: it is the time of the programs themselves. They are compiled once, run on each test
-with a fresh `__main__`, and compared up to the first failure.
+No judge in Python can take less, since this is the time of the programs themselves. They are compiled once, run on each
+test with a fresh `__main__`, and compared up to the first failure.
 """
 
 import io
@@ -15,7 +15,7 @@ from side import serve
 
 
 def main() -> None:
-    """Judge standard input."""
+    """Judge the workload on standard input."""
     serve(_accepts)
 
 

@@ -1,4 +1,4 @@
-"""How often honest intervals are wrong: five identical policies, where no split gains anything over another.
+"""How often honest intervals are wrong, for five identical policies, among which no split gains over another.
 
 Prints the tables in `docs/statistics.md`: `python benchmarks/honesty.py` (about three minutes). In the first, each row
 is one way to cross-fit the gain of an equal split over the best single policy, on the same simulated tables; in the
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _row(rates: Rates) -> str:
-    """The mean honest gain over tables stands for the truth, which depends on what is chosen."""
+    """Return one row. The mean honest gain over tables stands for the truth, which depends on what is chosen."""
     tables = [_table(rates, seed) for seed in range(_TABLES)]
     honest = [_gain(table, "problems", 3, 10, best=True).honest["problems"] for table in tables]
     bounds = np.array([one.interval for one in honest])

@@ -1,12 +1,12 @@
-"""The judge: its speed against others, what its parts cost, and that it lasts.
+"""The judge: its speed compared with others, the cost of its parts, and its endurance.
 
     python benchmarks/judge.py                  # its rows of `make bench`
-    python benchmarks/judge.py --soak 100000    # many programs: nothing may grow
-    python benchmarks/judge.py --steady 20      # the same verdicts again and again on an overloaded machine
+    python benchmarks/judge.py --soak 100000    # many programs: no resource may grow
+    python benchmarks/judge.py --steady 20      # the same verdicts repeatedly on an overloaded machine
 
-Rows are ratios or differences of CPU seconds, taken in turn on one core. How start-up counts stands in `sides`; what is
-measured by the wall clock, and why, in `limits`. Without the variable LIVECODEBENCH (see `livecodebench`) the other
-side is the naive way, on a tenth of the mix.
+Rows are ratios or differences of CPU seconds, measured alternately on one core. `sides` explains how start-up counts,
+and `limits` what is measured by the wall clock and why. Without the variable LIVECODEBENCH (see `livecodebench`) the
+other side is the naive judge, on a tenth of the mix.
 """
 
 import argparse
@@ -19,15 +19,15 @@ from sides import FLOOR, NAIVE, disagreements, judge_s, peer
 from workload import mixed, trivial
 
 _TRIVIAL = {1: (200, "≥ 12 ×"), 21: (100, "≥ 10 ×"), 101: (40, "≥ 16 ×")}
-"""Programs for the other side, and target, for each number of tests."""
+"""Number of programs for the other side, and target, by number of tests."""
 _OUR_PROGRAMS = 2000
-"""So many that one in fifty is audited, as in the long run: audits are a good part of what long lists of tests cost."""
+"""Large enough that one program in fifty is audited, as in practice; audits are much of the cost of many tests."""
 _FEW_TESTS, _MANY_TESTS = 21, 201
 _SOAK_PROGRAMS = 2000
 
 
 def rows() -> list[Row]:
-    """Take all rows."""
+    """Measure all rows."""
     with one_core():
         speed = [
             *(_trivial(num_tests, *of) for num_tests, of in _TRIVIAL.items()),
@@ -55,7 +55,7 @@ def _mix() -> Row:
 
 
 def _agreement() -> Row:
-    """Compare verdicts, as accepted or not. Ours are all as intended: else there is no benchmark."""
+    """Compare verdicts, as accepted or not. Ours must all be as intended, or the benchmark stops."""
     samples = mixed()[:: 10 if peer() is NAIVE else 1]
     share = 1 - len(disagreements(peer(), samples)) / len(samples)
     return Row(f"judge: verdicts on the mix as intended, against {peer().name}", "100 %", f"{share:.1%}", "")
@@ -69,7 +69,7 @@ def _above_floor() -> Row:
 
 
 def _per_test() -> Row:
-    """Take the slope between few tests and many."""
+    """Measure the slope between few tests and many."""
     few, many = (trivial(num_tests, _OUR_PROGRAMS) for num_tests in (_FEW_TESTS, _MANY_TESTS))
     pairs = alternate(lambda: judge_s(many) - judge_s(few), lambda: FLOOR.cpu_s(many) - FLOOR.cpu_s(few))
     more_tests = _OUR_PROGRAMS * (_MANY_TESTS - _FEW_TESTS)
@@ -88,10 +88,10 @@ def _isolation() -> Row:
 
 
 def main() -> None:
-    """Print the rows that are asked for."""
+    """Print the requested rows."""
     parser = argparse.ArgumentParser(description="Measure the judge.")
-    parser.add_argument("--soak", type=int, metavar="PROGRAMS", help="judge so many programs, and see what grows")
-    parser.add_argument("--steady", type=int, metavar="RUNS", help="compare verdicts over so many runs under load")
+    parser.add_argument("--soak", type=int, metavar="PROGRAMS", help="judge this many programs, and report what grows")
+    parser.add_argument("--steady", type=int, metavar="RUNS", help="compare verdicts over this many runs under load")
     asked = parser.parse_args()
     taken = endurance.soak(asked.soak) if asked.soak else []
     taken += [endurance.steady(asked.steady)] if asked.steady else []

@@ -1,6 +1,6 @@
-"""How close the judge comes to a program's limits, and how well its workers run beside each other.
+"""How precisely the judge enforces limits, and how well its workers run in parallel.
 
-Workers beside each other are a matter of the wall clock: these two rows mean something on idle cores only.
+Parallel workers are measured by the wall clock, so these two rows are meaningful on idle cores only.
 """
 
 import os
@@ -23,7 +23,7 @@ _ROUNDS = 3
 
 
 def rows() -> list[Row]:
-    """Take all rows; two workers need two cores."""
+    """Measure all rows; two workers need two cores."""
     return [_spinners(), _sleepers(), *([_two_workers()] if len(os.sched_getaffinity(0)) > 1 else [])]
 
 
@@ -32,7 +32,7 @@ def _problem(name: str, time_limit_s: float = 2.0) -> Problem:
 
 
 def _spinners() -> Row:
-    """Take the most CPU time beyond its limit that a spinning program had."""
+    """Measure the maximum CPU time beyond its limit that a spinning program gets."""
     with one_core(), Judge() as judge:
         over_s = [
             judge.submit(_problem("spin", limit_s), Program("while True: pass\n")).result().cpu_s - limit_s
@@ -44,7 +44,7 @@ def _spinners() -> Row:
 
 
 def _sleepers() -> Row:
-    """Let programs sleep on one worker: below twice their time of wall time, each overlaps with every other."""
+    """Let programs sleep on one worker: if the wall time is below twice their time, they all overlap."""
     samples = [
         Sample(_problem("sleep", 10), Program(f"import time\ntime.sleep({_SLEEP_S})  # {serial}\n"), Verdict.AC)
         for serial in range(_SLEEPERS)
@@ -58,7 +58,7 @@ def _sleepers() -> Row:
 
 
 def _two_workers() -> Row:
-    """Compare two processes, as `alphamix grade --workers 2` has them, with one; each judges the whole mix."""
+    """Compare two processes, as in `alphamix grade --workers 2`, with one; each judges the whole mix."""
     pairs = [(max(_side_by_side(2)), max(_side_by_side(1))) for _ in range(_ROUNDS)]
     num_programs = len(mixed())
     two_s, one_s = (statistics.median(side) for side in zip(*pairs, strict=True))

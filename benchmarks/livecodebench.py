@@ -1,4 +1,4 @@
-"""The other side of a comparison (see `side`): LiveCodeBench's own evaluator, from a checkout of your own.
+"""The other side of a comparison (see `side`): LiveCodeBench's own evaluator, from a checkout that you provide.
 
     git clone https://github.com/LiveCodeBench/LiveCodeBench
     pip install numpy tqdm
@@ -16,11 +16,11 @@ from typing import Any
 from side import serve
 
 _TIMEOUT_S = 6
-"""LiveCodeBench's own choice."""
+"""The value that LiveCodeBench uses."""
 
 
 def main() -> None:
-    """Judge standard input."""
+    """Judge the workload on standard input."""
     sys.path.insert(0, os.environ["LIVECODEBENCH"])
     evaluator = import_module("lcb_runner.evaluation.compute_code_generation_metrics")
 

@@ -1,11 +1,14 @@
-"""What all benchmarks share: CPU seconds of this process and everything below it, and rows of results."""
+"""What all benchmarks share: CPU seconds of this process and its descendants, rows of results, and pages of rows."""
 
 import ctypes
 import os
+import platform
 import statistics
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 
 from side import used_cpu_s
 
@@ -15,7 +18,7 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """One result: of a comparison, how many times less CPU ours takes than the other side; else as its unit says."""
+    """One line of a table of results. In a comparison the result is CPU of the other side / CPU of ours."""
 
     what: str
     ours: str
@@ -24,10 +27,35 @@ class Row:
     result: str
     target: str = ""
 
+    def __str__(self) -> str:
+        """Return the line as Markdown."""
+        return f"| {self.what} | {self.ours} | {self.other} | {self.result} | {self.target} |"
+
+
+def write_page(page: Path, head: str, lines: Iterable[object], **values: object) -> None:
+    """Print a page of results and write it to a file.
+
+    Args:
+        page: The file.
+        head: Everything above the lines of the table. Its fields are {day}, {cores}, {machine}, {python} and `values`.
+        lines: The lines of the table, as Markdown.
+        values: Values for further fields of the head.
+    """
+    filled = head.format(
+        day=date.today().isoformat(),
+        cores=os.cpu_count(),
+        machine=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        **values,
+    )
+    text = filled + "".join(f"{line}\n" for line in lines)
+    page.write_text(text, encoding="utf-8")
+    print(text)
+
 
 def cpu_s(work: Callable[[], object]) -> float:
-    """CPU seconds, user and system, of `work` and of all processes that it started, which must end with it."""
-    # A sandbox leaves an orphan when it is killed. Only processes that are waited for are counted, so adopt them.
+    """Return the CPU seconds (user and system) of `work` and the processes that it starts, which must end with it."""
+    # A killed sandbox leaves an orphan. The kernel counts only processes that were waited for, so adopt orphans.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before_s = used_cpu_s()
     work()
@@ -46,7 +74,7 @@ def _has_child() -> bool:
 
 @contextmanager
 def one_core() -> Generator[None]:
-    """Keep this thread, and the threads and processes that it starts meanwhile, on one core."""
+    """Keep this thread, and the threads and processes that it starts in the block, on one core."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
     try:
@@ -56,7 +84,7 @@ def one_core() -> Generator[None]:
 
 
 def alternate(ours: Callable[[], float], other: Callable[[], float]) -> list[tuple[float, float]]:
-    """Run both sides in turn, three times, and return what they measured, in pairs."""
+    """Run both sides alternately, three times, and return the pairs of what they measured."""
     return [(ours(), other()) for _ in range(_ROUNDS)]
 
 
@@ -71,7 +99,7 @@ def median_difference(pairs: list[tuple[float, float]]) -> float:
 
 
 def milliseconds(pairs: list[tuple[float, float]], per: int, unit: str) -> tuple[str, str]:
-    """Write the medians of both sides, in seconds for `per` pieces of work, as milliseconds for one."""
+    """Format the medians of both sides, given in seconds for `per` pieces of work, as milliseconds per piece."""
     ours, other = (f"{1000 * statistics.median(side) / per:.3g} ms / {unit}" for side in zip(*pairs, strict=True))
     return ours, other
 

@@ -1,11 +1,11 @@
-"""Merges against mergekit, and against copying the same bytes.
+"""Merges compared with mergekit, and with copying the same bytes.
 
     MERGEKIT=path/to/mergekit-yaml python benchmarks/merge.py
 
-Without the variable the only other side is the limit: reading both checkpoints and writing one for each α, by
-`cat`. The checkpoints are random bfloat16 Llamas of 1.1 GB in four files, in a temporary folder (`TMPDIR`), and in
-the page cache on every side. Our side starts with an empty cache of hashes each time, but where it says otherwise.
-mergekit computes in float32 and runs once for each α, as it must.
+Without the variable the only other side is the lower limit: reading both checkpoints and writing one for each α with
+`cat`. The checkpoints are random bfloat16 Llamas of 1.1 GB in four files, in a temporary folder (`TMPDIR`) and in the
+page cache on every side. Unless a row says otherwise, our side starts with an empty cache of hashes each time. mergekit
+computes in float32 and needs one run for each α.
 """
 
 import json
@@ -47,7 +47,7 @@ _CONFIG = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run."""
+    """CPU and wall seconds of one run."""
 
     cpu_s: float
     wall_s: float
@@ -133,7 +133,7 @@ def _mergekit(folder: Path, low: Path, high: Path, alpha: float) -> None:
 
 
 def _copy(folder: Path, low: Path, high: Path, copies: int) -> None:
-    """Read both, write as many checkpoints as asked."""
+    """Read both checkpoints and write the given number of copies."""
     files = sorted(low.glob("*.safetensors"))
     for copy in range(copies):
         for file in files:
@@ -144,7 +144,7 @@ def _copy(folder: Path, low: Path, high: Path, copies: int) -> None:
 
 
 def _checkpoint(folder: Path, seed: int) -> Path:
-    """Weights of the size that training leaves, the second checkpoint a little away from the first."""
+    """Write weights of realistic size; the second checkpoint differs a little from the first."""
     folder.mkdir()
     write_json(folder / "config.json", _CONFIG)
     shapes = _shapes()
@@ -185,4 +185,4 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 
 if __name__ == "__main__":
     for row in rows():
-        print(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |")
+        print(row)

@@ -1,8 +1,8 @@
-"""The best mixture of 20 policies over 1,000 problems, against a conic solver behind cvxpy on its relaxation.
+"""The best mixture of 20 policies over 1,000 problems, compared with a conic solver behind cvxpy on its relaxation.
 
-The solver solves relaxations only; whole numbers and their proof are ours alone. At known solve rates both sides relax
-the same problem. Under the posterior the solver is given the relaxation that our bound is of: log misses that are
-piecewise linear, one variable for each sample of each policy.
+The solver handles relaxations only; whole numbers and their proof are on our side alone. At known solve rates both
+sides relax the same problem. Under the posterior the solver gets the relaxation behind our bound: piecewise linear log
+misses with one variable for each sample of each policy.
 """
 
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ def rows() -> list[Row]:
 
 
 def _counts() -> tuple[Ints, Ints]:
-    """Rates of distribution Beta(0.2, 1), their ranks correlated between policies."""
+    """Draw rates from Beta(0.2, 1), with ranks that are correlated between policies."""
     rng = np.random.default_rng(0)
     normal_MP = 0.8 * rng.normal(size=_PROBLEMS) + 0.6 * rng.normal(size=(_POLICIES, _PROBLEMS))
     n_MP = np.full((_POLICIES, _PROBLEMS), _SAMPLES)
@@ -87,7 +87,7 @@ def _at_known_rates(posterior: Posterior) -> Row:
 
 
 def _under_posterior(posterior: Posterior) -> Row:
-    """A smaller budget: at 250 the solver has 5,000 variables and takes many minutes."""
+    """Compare at a smaller budget: at 250 the solver has 5,000 variables and takes many minutes."""
     budget = Budget.of_samples(_SMALL_BUDGET, _POLICIES)
     log_next_KMP = np.log([posterior.next_miss(k) for k in range(_SMALL_BUDGET)])
 
@@ -105,7 +105,7 @@ def _under_posterior(posterior: Posterior) -> Row:
 
 
 def _solve(log_miss_VP: Floats, weight_P: Floats, budget: int, most: int) -> float:
-    """Coverage of the relaxed optimum: variables 0 … most, whose sum is the budget, in a linear log miss."""
+    """Return the coverage of the relaxed optimum: variables in [0, most] that sum to the budget; linear log miss."""
     k = cvxpy.Variable(len(log_miss_VP))
     failed = weight_P @ cvxpy.exp(log_miss_VP.T @ k)
     problem = cvxpy.Problem(cvxpy.Minimize(failed), [k >= 0, k <= most, cvxpy.sum(k) <= budget])

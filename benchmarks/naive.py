@@ -1,4 +1,4 @@
-"""The other side of a comparison (see `side`): a new interpreter, unconfined, for every test to the first failure."""
+"""The other side of a comparison (see `side`): a new, unconfined interpreter for every test up to the first failure."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from side import serve
 
 
 def main() -> None:
-    """Judge standard input."""
+    """Judge the workload on standard input."""
     serve(_accepts)
 
 

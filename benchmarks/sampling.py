@@ -1,16 +1,16 @@
-"""Sampling from a URL, against the same requests sent by a bare asyncio loop to the same server: `python sampling.py`.
+"""Sampling from a URL, compared with a bare asyncio loop that sends the same requests: `python sampling.py`.
 
 Writes `docs/benchmarks_sampling.md`.
 
-The server answers at once, in a process and on a core of its own; the client has another. Both sides ask one sample per
-request with the official client on aiohttp. Rates are compared in pairs, ours and the bare loop in turn; the cost of a
-sample and the memory are of a whole run (engine, store, grading by a judge that accepts everything) with n = 50.
+The server answers at once, in its own process on its own core; the client has another core. Both sides request one
+sample at a time with the official client on aiohttp. Rates are compared in pairs, ours and the bare loop alternately.
+The cost of a sample and the memory are those of a whole run (engine, store, grading by a judge that accepts everything)
+with n = 50.
 """
 
 import asyncio
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -20,12 +20,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import openai
-from measure import Row
+from measure import Row, write_page
 
 from alphamix.ensemble.experiment.config import load
 from alphamix.ensemble.experiment.resolved import read_inputs
@@ -43,17 +42,18 @@ _TEXT = "```python\n# {seed}\n" + "\n".join(f"value_{i} = sum(range({i * 7919 % 
 """Each choice: a program of about 1,500 characters with its seed."""
 _MESSAGES: Any = [{"role": "user", "content": "Print the sum. " * 20}]
 _SIZES = 10_000, 50_000, 200_000
-"""Samples of the runs whose memory is compared."""
+"""Number of samples of the runs whose memory is compared."""
 _PROBLEMS = 20
 _ROUNDS = 3
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_sampling.md"
 _HEAD = """# Benchmarks of sampling from a URL
 
 Made by `python benchmarks/sampling.py` on {day}: {cores} cores, {machine}, Python {python}. The server answers at once,
-on a core of its own; the client has another. Samples per second: median ratio of {pairs} pairs, ours and the bare
-loop in turn, one sample per request; the best of each side is shown. CPU and memory are of whole runs (engine, store, a
-judge that accepts everything) with n = 50, each in a process of its own; CPU is the best of {rounds}. The load average
-was {load:.0f} at the end: above two the machine is shared, rates are noise, and CPU is what can be compared.
+on its own core; the client has another. Samples per second: median ratio of {pairs} pairs, ours and the bare loop
+alternately, one sample per request; the best of each side is shown. CPU and memory are those of whole runs (engine,
+store, a judge that accepts everything) with n = 50, each in a separate process; CPU is the best of {rounds}. The load
+average was {load:.0f} at the end: above two, other work shares the machine; rates are then noise, and only CPU can be
+compared.
 
 | what | ours | bare loop | result | target |
 |---|---|---|---|---|
@@ -62,7 +62,7 @@ was {load:.0f} at the end: above two the machine is shared, rates are noise, and
 
 @contextmanager
 def server() -> Iterator[str]:
-    """URL of the server, on the last core; this process keeps to the first."""
+    """Run the server on the last core and yield its URL; this process stays on the first core."""
     *_, last = cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
     command = [sys.executable, "-m", fake_server.__name__, "--text", _TEXT]
@@ -77,7 +77,7 @@ def server() -> Iterator[str]:
 
 
 def bare(url: str, samples: int, in_flight: int) -> None:
-    """What anyone would write: so many workers that ask one after the other."""
+    """Send the requests with a fixed number of workers, the simplest loop that one would write."""
 
     async def main() -> None:
         client = openai.AsyncOpenAI(base_url=url, api_key="none", http_client=openai.DefaultAioHttpClient())
@@ -97,7 +97,7 @@ def bare(url: str, samples: int, in_flight: int) -> None:
 
 
 def ours(url: str, samples: int, in_flight: int) -> None:
-    """The same requests through the engine."""
+    """Send the same requests through the engine."""
     engine = OpenAIEngine(url, "m", None, EngineOptions(concurrency=in_flight, choices=1))
     parameters = SamplingParameters(1.0, 1.0, 512)
     requests = [Request(_MESSAGES, seed, parameters) for seed in range(samples)]
@@ -106,14 +106,14 @@ def ours(url: str, samples: int, in_flight: int) -> None:
 
 
 def rate(ask: Any, *arguments: Any) -> float:
-    """Samples per second."""
+    """Return the samples per second."""
     begun = time.perf_counter()
     ask(*arguments)
     return arguments[1] / (time.perf_counter() - begun)
 
 
 def used(url: str) -> Row:
-    """CPU of a sample on both sides, which does not hang on what else the machine does."""
+    """Compare the CPU per sample of both sides, which does not depend on other work of the machine."""
     samples, in_flight = 1000, 32
     sides = [[_cpu_ms(ask, url, samples, in_flight) for _ in range(_ROUNDS)] for ask in (ours, bare)]
     mine, other = map(min, sides)
@@ -143,7 +143,7 @@ class _Silent:
 
 
 def whole_run(url: str, samples: int, choices: int) -> tuple[float, float]:
-    """CPU milliseconds per sample and peak memory in MB of a run of one policy at 20 problems."""
+    """Return the CPU milliseconds per sample and the peak memory in MB of a run of one policy on 20 problems."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         problems = (
@@ -168,14 +168,14 @@ def whole_run(url: str, samples: int, choices: int) -> tuple[float, float]:
 
 
 def _apart(url: str, samples: int, choices: int) -> tuple[float, float]:
-    """`whole_run` in a process of its own, whose memory is its own."""
+    """Call `whole_run` in a separate process, so that its memory can be measured."""
     command = [sys.executable, __file__, url, str(samples), str(choices)]
     told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     return float(told[0]), float(told[1])
 
 
 def rows() -> Iterator[Row]:
-    """Take all rows."""
+    """Measure all rows."""
     with server() as url:
         for in_flight, samples in ((1, 1000), (32, 3000), (256, 3000)):
             pairs = [(rate(ours, url, samples, in_flight), rate(bare, url, samples, in_flight)) for _ in range(_PAIRS)]
@@ -194,18 +194,8 @@ def rows() -> Iterator[Row]:
 
 def main() -> None:
     """Print and write the table."""
-    table = "".join(f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows())
-    head = _HEAD.format(
-        day=date.today().isoformat(),
-        cores=os.cpu_count(),
-        machine=f"{platform.system()} {platform.machine()}",
-        python=platform.python_version(),
-        pairs=_PAIRS,
-        rounds=_ROUNDS,
-        load=os.getloadavg()[0],
-    )
-    _PAGE.write_text(head + table, encoding="utf-8")
-    print(head + table)
+    lines = [*rows()]  # before the head, whose load average is that of the end
+    write_page(_PAGE, _HEAD, lines, pairs=_PAIRS, rounds=_ROUNDS, load=os.getloadavg()[0])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""`alphamix serve` against other proxies: one fast fake upstream, one load, and in turn each proxy between them.
+"""`alphamix serve` compared with other proxies, each in turn between one fast fake upstream and one load.
 
-Peers live in an environment of their own: `python benchmarks/serving.py --peers FOLDER/bin` looks for `litellm` and
+Peers are installed in a separate environment: `python benchmarks/serving.py --peers FOLDER/bin` looks for `litellm` and
 `smg` there and leaves out what is missing. Both ends need uvloop. Read the ratios within one run, and the CPU of a
 request: on a machine with two cores the upstream and the load take their share of what a proxy could use.
 """
@@ -42,7 +42,7 @@ _PAIR = (
 
 @dataclass(frozen=True)
 class Proxy:
-    """Something that stands between the load and the upstream."""
+    """A proxy between the load and the upstream."""
 
     name: str
     command: tuple[str, ...]
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def proxies(folder: Path, url: str, peers: Path | None) -> Iterator[Proxy]:
-    """Ours, alone and as an ensemble of two that are the same, and the peers that are there."""
+    """Return ours, as one policy and as an ensemble of two equal ones, and the installed peers."""
     for name, text, model in (("alphamix", _OURS, "policy"), ("alphamix, two policies", _PAIR, "both")):
         file = folder / f"{model}.toml"
         file.write_text(text.format(url=url))
@@ -113,7 +113,7 @@ def proxies(folder: Path, url: str, peers: Path | None) -> Iterator[Proxy]:
 
 @contextmanager
 def upstream() -> Iterator[int]:
-    """Run the fake upstream; gives its port."""
+    """Run the fake upstream and yield its port."""
     with subprocess.Popen([sys.executable, str(SIDE), "upstream"], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -124,7 +124,7 @@ def upstream() -> Iterator[int]:
 
 @contextmanager
 def running(proxy: Proxy) -> Iterator[tuple[int, int]]:
-    """Run a proxy until it answers; gives its port and process."""
+    """Run a proxy, wait until it answers, and yield its port and process."""
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
@@ -146,7 +146,7 @@ def running(proxy: Proxy) -> Iterator[tuple[int, int]]:
 
 
 def answers(port: int, model: str) -> bool:
-    """Whether a request is answered."""
+    """Return whether the port answers a request."""
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
@@ -158,7 +158,7 @@ def answers(port: int, model: str) -> bool:
 
 
 def measured(port: int, load: Load, process: int | None, model: str = "policy", share: float = 1.0) -> dict[str, float]:
-    """Put a load on a port; requests or chunks per second, latencies, and CPU of the process per request or chunk."""
+    """Load a port; return requests or chunks per second, latencies, and the process's CPU per request or chunk."""
     requests = max(load.connections, int(load.requests * share))
     command = [sys.executable, str(SIDE), "load", "--port", str(port), "--model", model, "--key", KEY]
     command += ["--connections", str(load.connections), "--requests", str(requests)]
@@ -171,7 +171,7 @@ def measured(port: int, load: Load, process: int | None, model: str = "policy", 
 
 
 def used_s(process: int) -> float:
-    """CPU seconds of a process and of all below it that live."""
+    """Return the CPU seconds of a process and of its living descendants."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return (int(fields[11]) + int(fields[12])) / _TICKS + sum(used_s(int(child)) for child in children)
@@ -182,7 +182,7 @@ def _median(results: tuple[dict[str, float], ...]) -> dict[str, float]:
 
 
 def table(rows: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Write the results as Markdown; latencies as what a proxy adds to none."""
+    """Return the results as Markdown, with latencies as what a proxy adds to a direct connection."""
     lines = ["| load | | " + " | ".join(rows) + " |", "|---|---|" + "---|" * len(rows)]
     direct = rows["direct"]
     for index, load in enumerate(LOADS):

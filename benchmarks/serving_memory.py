@@ -1,7 +1,8 @@
 """The memory of `alphamix serve` over 100,000 requests: resident size after 10,000, 20,000, …, whole and streamed.
 
-An ensemble of two policies that are the same, one fast fake upstream, 32 in flight; one request in ten is streamed,
-in 100 chunks. `python benchmarks/serving_memory.py`; both ends need uvloop, as those of `serving.py`.
+The server has an ensemble of two equal policies in front of one fast fake upstream, with 32 requests in flight; one
+request in ten is streamed, in 100 chunks. Run `python benchmarks/serving_memory.py`; as with `serving.py`, both ends
+need uvloop.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def resident_mb(process: int) -> float:
-    """Memory of a process that is in RAM."""
+    """Return the resident memory of a process."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert found is not None
     return int(found[1]) / 1024

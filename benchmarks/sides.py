@@ -1,7 +1,7 @@
-"""Both sides of the comparisons of the judge, each as CPU seconds for the same samples.
+"""Both sides of the comparisons of the judge, each measured in CPU seconds for the same samples.
 
-Starting up counts on neither side: a judge of no programs is measured as well and subtracted, and the others
-measure themselves after their imports.
+Start-up counts on neither side: the time of a judge without programs is subtracted, and the others start measuring
+after their imports.
 """
 
 import json
@@ -23,7 +23,7 @@ Sandbox = Literal["strict", "weak"]
 
 
 def judge(samples: Sequence[Sample], sandbox: Sandbox = "strict") -> None:
-    """Judge all samples with one worker. Leaves the benchmark where a verdict is not the intended one."""
+    """Judge all samples with one worker. Exit from the benchmark if a verdict is not the intended one."""
     with Judge(workers=1, sandbox=sandbox) as ours:
         check(ours, samples)
 
@@ -40,7 +40,7 @@ def check(ours: Judge, samples: Sequence[Sample]) -> None:
 
 
 def judge_s(samples: Sequence[Sample], sandbox: Sandbox = "strict") -> float:
-    """CPU seconds of our side."""
+    """Return the CPU seconds of our side."""
     boot_s = cpu_s(lambda: judge([], sandbox))
     return cpu_s(lambda: judge(samples, sandbox)) - boot_s
 
@@ -57,7 +57,7 @@ class Side:
         return self._run(samples)[0]
 
     def cpu_s(self, samples: Sequence[Sample]) -> float:
-        """CPU seconds that it takes."""
+        """Return the CPU seconds of this side."""
         return self._run(samples)[1]
 
     def _run(self, samples: Sequence[Sample]) -> tuple[list[bool], float]:
@@ -79,12 +79,12 @@ _LIVECODEBENCH = Side("LiveCodeBench's evaluator", "livecodebench.py")
 
 
 def peer() -> Side:
-    """Return LiveCodeBench's evaluator where the variable LIVECODEBENCH names a checkout of it, else the naive way."""
+    """Return LiveCodeBench's evaluator if the variable LIVECODEBENCH names a checkout of it, else the naive judge."""
     return _LIVECODEBENCH if os.environ.get("LIVECODEBENCH") else NAIVE
 
 
 def disagreements(side: Side, samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples that a side accepts and should not, or the other way round."""
+    """Return the samples that a side accepts wrongly or rejects wrongly."""
     accepted = side.accepted(samples)
     return [
         sample for sample, is_ac in zip(samples, accepted, strict=True) if is_ac is not (sample.verdict is Verdict.AC)

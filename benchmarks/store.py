@@ -1,11 +1,10 @@
-"""Benchmark of a run's record: a run of 1,000,000 samples is planned, filled, opened, and counted.
+"""The record of a run: 1,000,000 samples are planned, stored, opened, and counted.
 
-Writes `docs/benchmarks_store.md`. Each step on the full record is a process of its own, so that its peak memory can
-be told. Texts are pieces of the standard library's sources.
+Writes `docs/benchmarks_store.md`. Each step on the full record runs in its own process, so that its peak memory can be
+measured. Texts are pieces of the standard library's sources.
 """
 
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -13,10 +12,9 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 
-from measure import Row
+from measure import Row, write_page
 
 from alphamix.ensemble.interchange import count_outcomes
 from alphamix.ensemble.store import STORE_NAME, Graded, Sample, Slot, Store
@@ -27,9 +25,9 @@ from alphamix.policies.types import Completion
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_store.md"
 _HEAD = """# Benchmarks of a run's record
 
-Made by `python benchmarks/store.py` on {day}: {cores} cores, {machine}, Python {python}. A run of {samples:,}
-samples: {policies} policies × {problems} problems × {draws} draws, 2 % still owed. CPU seconds, the best of three where
-nothing is written; the peak is of the resident memory of a whole process that does nothing else.
+Made by `python benchmarks/store.py` on {day}: {cores} cores, {machine}, Python {python}. A run of {samples:,} samples:
+{policies} policies × {problems} problems × {draws} draws, 2 % still owed. The figures are CPU seconds, the best of
+three for steps that write nothing. The peak is the resident memory of a whole process that does nothing else.
 
 | what | ours | other | result | target |
 |---|---|---|---|---|
@@ -41,15 +39,15 @@ _BATCH = 500
 _ABOUT = {"sampling.setting": '"reasoning"', **{f"policies.alpha@+{m}.00": "hash" for m in range(_POLICIES)}}
 _STEPS: dict[str, tuple[str, Callable[[Store], object]]] = {
     "open": ("open it", lambda store: store.about()),
-    "progress": ("say how much is planned, sampled and graded", lambda store: store.progress()),
-    "owed": ("tell what it owes", lambda store: [store.owed(policy) for policy in store.progress().index]),
+    "progress": ("count what is planned, sampled and graded", lambda store: store.progress()),
+    "owed": ("list what it owes", lambda store: [store.owed(policy) for policy in store.progress().index]),
     "count": ("count its outcomes", lambda store: count_outcomes(store)),
     "level": ("count its outcomes at coverage level 0.5", lambda store: count_outcomes(store, 0.5)),
 }
 
 
 def rows(folder: Path) -> list[Row]:
-    """Make a record in a folder, and measure what is done with it."""
+    """Make a record in a folder, and measure every operation on it."""
     with Store(folder / STORE_NAME) as store:
         planned_s = _cpu_s(lambda: store.plan(_slots(), _ABOUT))
         sampled_s, graded_s = _fill(store)
@@ -74,7 +72,7 @@ def _step(folder: Path, name: str) -> Row:
 
 
 def _measure_step(name: str, folder: Path) -> None:
-    """In a process of its own: print CPU seconds and the peak of its memory in MB."""
+    """Print the CPU seconds of a step and the peak memory of this process in MB."""
 
     def work() -> None:
         with Store(folder / STORE_NAME) as store:
@@ -86,7 +84,7 @@ def _measure_step(name: str, folder: Path) -> None:
 
 
 def _fill(store: Store) -> tuple[float, float]:
-    """Store 98 % of the samples with their verdicts; return the CPU seconds of both, without those of making them."""
+    """Store 98 % of the samples and verdicts; return the CPU seconds of storing each, without those of making them."""
     sampled_s = graded_s = 0.0
     texts = _texts(1000)
     for first in range(0, _NUM_SLOTS, _BATCH):
@@ -137,7 +135,7 @@ def _compression() -> Iterator[Row]:
 
 
 def _compressed(how: Callable[[str], bytes], texts: list[str]) -> tuple[float, float]:
-    """Return CPU seconds, and the size in shares of what it was."""
+    """Return the CPU seconds, and the compressed size as a share of the original."""
     cpu_s = min(_cpu_s(lambda: list(map(how, texts))) for _ in range(3))
     return cpu_s, sum(map(len, map(how, texts))) / sum(map(len, texts))
 
@@ -170,21 +168,8 @@ def main() -> None:
         _measure_step(sys.argv[1], Path(sys.argv[2]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        table = "".join(
-            f"| {row.what} | {row.ours} | {row.other} | {row.result} | {row.target} |\n" for row in rows(Path(folder))
-        )
-    head = _HEAD.format(
-        day=date.today().isoformat(),
-        cores=os.cpu_count(),
-        machine=f"{platform.system()} {platform.machine()}",
-        python=platform.python_version(),
-        samples=_NUM_SLOTS,
-        policies=_POLICIES,
-        problems=_PROBLEMS,
-        draws=_DRAWS,
-    )
-    _PAGE.write_text(head + table, encoding="utf-8")
-    print(head + table)
+        values = {"samples": _NUM_SLOTS, "policies": _POLICIES, "problems": _PROBLEMS, "draws": _DRAWS}
+        write_page(_PAGE, _HEAD, rows(Path(folder)), **values)
 
 
 if __name__ == "__main__":

@@ -192,6 +192,6 @@ SCRIPTS = (
     ranks,
     running_maximum,
 )
-"""Asked as programs that read standard input."""
+"""Tasks posed as programs that read standard input."""
 METHODS = (h_index, most_water, robbery, polynomial, zigzag, by_frequency, window_maximum, even_first)
-"""Asked as methods of a class `Solution`."""
+"""Tasks posed as methods of a class `Solution`."""

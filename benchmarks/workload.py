@@ -1,7 +1,7 @@
 """Programs for the benchmarks of the judge: trivial ones, and a mix like that of a language model's samples.
 
-The mix is 20 problems with 36 samples each: most are right, some wrong at a small input or only at a large one, some
-crash, some do not compile. Everything is drawn from one seed; no two programs are equal.
+The mix is 20 problems with 36 samples each: most are right, some are wrong on a small input or only on a large one,
+some crash, and some do not compile. Everything is drawn from one seed; no two programs are equal.
 """
 
 import inspect
@@ -54,7 +54,7 @@ _Task = Callable[[list[int]], int | list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A program, with the verdict that it was written to get."""
+    """A program, and the verdict that it is meant to get."""
 
     problem: Problem
     program: Program
@@ -62,7 +62,7 @@ class Sample:
 
 
 def trivial(num_tests: int, num_samples: int) -> list[Sample]:
-    """Make accepted programs that do next to nothing."""
+    """Make accepted programs that do almost nothing."""
     tests = tuple(Test(input=f"{n}\n", output=f"{2 * n}\n") for n in range(num_tests))
     problem = Problem(id=f"double-{num_tests}", statement="", tests=tests)
     sources = (f"print(2 * int(input()))  # {serial}\n" for serial in range(num_samples))
@@ -95,7 +95,7 @@ def _samples(task: _Task, is_method: bool, rng: random.Random) -> list[Sample]:
 
 
 def _program(comment: str, body: str) -> Program:
-    """Import what the body uses, and no more."""
+    """Return the imports that the body uses."""
     imports = (f"import {module}" for module in _MODULES if f"{module}." in body)
     return Program("\n".join((comment, *imports, "", body)))
 
@@ -117,7 +117,7 @@ def _method_test(task: _Task, values: list[int]) -> Test:
 
 
 def _fault(kind: str, is_list: bool, sizes_T: list[int], rng: random.Random) -> str:
-    """Write the line that goes wrong at one of the first three tests, at one of the last three, or anywhere."""
+    """Return a line that fails on one of the first three tests, on one of the last three, or on any one."""
     if kind == "syntax":
         return "if answer"
     if kind == "crash":

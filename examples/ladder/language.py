@@ -1,9 +1,7 @@
-"""The tokenizer and the untrained model of the ladder, as transformers objects that any engine loads
-unchanged.
+"""The tokenizer and the untrained model of the ladder, as transformers objects that any engine can load.
 
-Tokens are byte-level BPE whose merges may cross spaces, but neither digits nor the end of a line: a line of a
-program is a few tokens, and no number is ever glued to its surroundings. A part is about 13 tokens to ask and
-30 to answer.
+Tokens are byte-level BPE. Merges may cross spaces, but neither digits nor line ends, so a line of a program is a few
+tokens and no number merges with its surroundings. A part takes about 13 tokens to ask and 30 to answer.
 """
 
 from collections.abc import Iterable
@@ -24,11 +22,11 @@ CHAT_TEMPLATE = (
     "{%- endif -%}"
     "{%- endfor -%}"
 )
-"""A user's message is the statement; system messages are unknown to this world and left out."""
+"""The user's message is the statement. System messages are left out, since the model has never seen any."""
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Learn the merges from texts."""
+    """Train a tokenizer on texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -56,15 +54,15 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerFast, statement: str) -> str:
-    """The text that the model continues."""
+    """Return the text that the model continues."""
     messages = [{"role": "user", "content": statement}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert isinstance(text, str)  # since nothing is tokenized
+    assert isinstance(text, str)  # because of tokenize=False
     return text
 
 
 def untrained_model(seed: int) -> LlamaForCausalLM:
-    """A Llama of 0.6 M parameters with random weights."""
+    """Return a Llama of 0.6 M parameters with random weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,

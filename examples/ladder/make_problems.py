@@ -1,11 +1,10 @@
-"""Make `problems.jsonl`, the held-out problems of the quickstart, and check that their limits fit this
-machine.
+"""Make `problems.jsonl`, the held-out problems of the quickstart, and check that their limits fit this machine.
 
     python examples/ladder/make_problems.py             # writes problems.jsonl beside this file
     python examples/ladder/make_problems.py --check     # judges literal and efficient programs on them
 
-Kinds are rare or novel, so reinforcement met none of them. Regimes are balanced for every number of parts: a
-choice, made before anything was sampled, that decides how the trade-off adds up to one solve rate.
+All kinds are rare or novel, so reinforcement has seen none of them. Regimes are balanced for every number of parts.
+This choice, made before anything was sampled, determines how the trade-off adds up to one solve rate.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ from alphamix.grading.types import Problem, Verdict
 
 PROBLEMS_FILE = Path(__file__).parent / "problems.jsonl"
 PROBLEMS_OF_PARTS = {1: 4, 2: 8, 3: 8}
-"""How many problems of 1, 2 and 3 parts there are in each regime."""
+"""Number of problems in each regime, by number of parts."""
 
 
 @click.command()
@@ -63,11 +62,11 @@ def held_out_problems(num_of_parts: dict[int, int] = PROBLEMS_OF_PARTS, name: st
 
 
 def find_misfits(judge: Judge, problem: Problem) -> Iterator[str]:
-    """Say where a problem's limits do not tell its programs apart with room to spare.
+    """Report where a problem's limits do not separate its programs by a wide margin.
 
-    Room is asked of the machine, as it is now: a literal program must pass lenient tests in a third of the
-    limit, and must not pass the largest strict test in three times the limit; an efficient one must always do
-    with a third.
+    The margin depends on the machine and its load. A literal program must pass lenient tests in a third of the limit,
+    and must not pass the largest strict test in three times the limit. An efficient program must always pass in a
+    third.
     """
     parts = TypeAdapter(tuple[Part, ...]).validate_python(problem.metadata["parts"])
     strict = problem.metadata["regime"] == "strict"

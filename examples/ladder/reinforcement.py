@@ -1,12 +1,12 @@
-"""The reinforcement stage: learn from what the judge says about one's own programs.
+"""The reinforcement stage: the model learns from the judge's verdicts on its programs.
 
-Group-relative policy gradient (GRPO with one on-policy step, no clipping, no KL): several samples of one
-problem are each other's baseline. The reward is 1 if the first ceil(coverage x T) nested tests pass, else 0,
-and the judge finds that by running the program under its CPU limit. Nothing here knows literal from
-efficient, or strict from lenient.
+The stage uses a group-relative policy gradient (GRPO with one on-policy step, no clipping, no KL term): the samples of
+one problem are each other's baseline. The reward is 1 if the first ceil(coverage x T) nested tests pass, else 0, which
+the judge finds by running the program under its CPU limit. Nothing here distinguishes literal from efficient programs,
+or strict from lenient problems.
 
-Answers come back from the engine as text and are trained in their canonical tokens. For about one answer in 300
-these are not the tokens that were drawn.
+The engine returns answers as text, and training uses the canonical tokens of that text. For about one answer in 300
+these differ from the tokens that were sampled.
 """
 
 import random
@@ -32,7 +32,7 @@ from alphamix.policies.types import Completion, Request, SamplingParameters
 
 @dataclass(frozen=True, slots=True)
 class Reinforcement:
-    """How the reinforcement stage learns. Two runs that differ in coverage only see the same problems."""
+    """Parameters of the reinforcement stage. Runs that differ only in coverage see the same problems."""
 
     coverage: float
     steps: int = 45
@@ -46,12 +46,12 @@ class Reinforcement:
 
 MICRO_BATCH = 64
 SAMPLING_BATCH = 128
-"""Larger batches are slower here: their key-value cache leaves the processor's own."""
+"""Samples in one batch. Larger batches are slower, because their key-value cache exceeds the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One sample on its way to a gradient."""
+    """One sample that contributes to a gradient."""
 
     problem: int
     prompt: str
@@ -87,7 +87,7 @@ def reinforce(
 
 
 def draw_problems(plan: Reinforcement, step: int) -> list[Problem]:
-    """Fresh problems of train kinds, with the tests that the coverage level asks for."""
+    """Draw new problems of train kinds, with the tests that the coverage level requires."""
     num_tests = tests_required(plan.coverage, NUM_TESTS)
     problems: list[Problem] = []
     for index in range(plan.problems_per_step):
@@ -121,16 +121,16 @@ def sample_attempts(
 
 
 def grade_attempts(judge: Judge, problems: list[Problem], attempts: list[Attempt]) -> np.ndarray:
-    """Rewards [N]: 1 where all tests pass, 0 where not, nan where the judge failed."""
+    """Return rewards [N]: 1 if all tests pass, 0 if not, nan if the judge failed."""
     futures = [judge.submit(problems[attempt.problem], extract_program(attempt.answer)) for attempt in attempts]
     rewards = {Verdict.AC: 1.0, Verdict.IE: np.nan}
     return np.array([rewards.get(future.result().verdict, 0.0) for future in futures])
 
 
 def group_advantages(rewards_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
-    """Advantages [N]: each reward less its group's mean, over its group's standard deviation.
+    """Return advantages [N]: each reward minus its group's mean, divided by its group's standard deviation.
 
-    Groups of equal rewards teach nothing, and samples that the judge could not grade teach nothing.
+    Groups of equal rewards, and samples that the judge could not grade, have advantage 0.
     """
     advantages_N = np.zeros_like(rewards_N)
     for group in np.unique(groups_N):

@@ -1,9 +1,9 @@
-"""The ladder's ensemble as one endpoint, asked by the official OpenAI client: what `make demo-serve` shows.
+"""Serve the ladder's ensemble as one endpoint and use it with the official OpenAI client, as `make demo-serve` does.
 
     python examples/ladder/serve.py
 
-Starts `alphamix serve` on a free port with the policies beside this file (merges are made where they are missing, the
-engine is the embedded one), lists its models, streams one answer, asks for eight choices at once and shows which policy
+The script starts `alphamix serve` on a free port with the policies beside this file, which makes missing merges and
+runs the embedded engine. It lists the models, streams one answer, requests eight choices at once, shows which policy
 gave each, and stops the server as a service manager would.
 """
 
@@ -23,60 +23,61 @@ from rich.table import Table
 POLICIES = Path(__file__).with_name("policies.toml")
 QUESTION = "Given n, print the number of divisors of n divisible by 3."
 ENSEMBLE = "frontier"
-ASK: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 192}
+REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 192}
 _ADDRESS = re.compile(r"running on (http://\S+)")
 _STOP_S = 60
 
 
 def main() -> None:
-    """Serve, ask, stop."""
+    """Start the server, use it, and stop it."""
     console = Console(highlight=False)
     with served(POLICIES) as address, OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
         console.print(f"[bold]alphamix serve {POLICIES.name}[/] answers at {address}/v1\n")
         show_models(client, console)
         show_stream(client, console)
         show_choices(client, console)
-    console.print("The server has stopped; nothing was left under way.")
+    console.print("The server has stopped, and no request was left unfinished.")
 
 
 @contextmanager
 def served(policies: Path) -> Iterator[str]:
-    """Run the server until the end of the block; gives its address.
+    """Run the server until the end of the block, and yield its address.
 
     Raises:
-        SystemExit: it does not start, or does not end well; with what it said.
+        SystemExit: The server does not start, or ends with an error; the message has its output.
     """
     command = [sys.executable, "-m", "alphamix", "serve", str(policies), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
-        said: list[str] = []
+        output: list[str] = []
         try:
             for line in server.stderr:
-                said.append(line)
-                if found := _ADDRESS.search(line):
-                    yield found[1]
+                output.append(line)
+                if match := _ADDRESS.search(line):
+                    yield match[1]
                     break
         finally:
             server.send_signal(signal.SIGTERM)
-            said += server.communicate(timeout=_STOP_S)[1].splitlines(keepends=True)
+            output += server.communicate(timeout=_STOP_S)[1].splitlines(keepends=True)
         if server.returncode not in (0, -signal.SIGTERM):
-            raise SystemExit(f"the server ended with {server.returncode}: {''.join(said)}")
+            raise SystemExit(f"the server ended with {server.returncode}: {''.join(output)}")
 
 
 def show_models(client: OpenAI, console: Console) -> None:
-    """List what a client may ask."""
+    """List the models that a client can request."""
     table = Table("model", "α or weights", title="GET /v1/models", title_justify="left", box=None)
     for model in client.models.list():
-        told = model.model_dump()
-        table.add_row(model.id, told["mixture"] and _weights(told["mixture"]) if "mixture" in told else _alpha(told))
+        fields = model.model_dump()
+        shown = fields["mixture"] and _weights(fields["mixture"]) if "mixture" in fields else _alpha(fields)
+        table.add_row(model.id, shown)
     console.print(table, "")
 
 
 def show_stream(client: OpenAI, console: Console) -> None:
-    """Show one answer as it comes; the first waits until the policy is loaded."""
+    """Show one answer as it is streamed; the first one waits until the policy is loaded."""
     console.print(f"[bold]{QUESTION}[/]\n(one choice of {ENSEMBLE!r}, streamed)")
     policy: dict[str, Any] = {}
-    for chunk in client.chat.completions.create(model=ENSEMBLE, stream=True, **ASK):
+    for chunk in client.chat.completions.create(model=ENSEMBLE, stream=True, **REQUEST):
         for choice in chunk.choices:
             policy = choice.model_dump()["policy"]
             console.print(choice.delta.content or "", end="", markup=False)
@@ -84,8 +85,8 @@ def show_stream(client: OpenAI, console: Console) -> None:
 
 
 def show_choices(client: OpenAI, console: Console) -> None:
-    """Ask for eight choices, and show who gave each."""
-    answer = client.chat.completions.create(model=ENSEMBLE, n=8, **ASK)
+    """Request eight choices, and show which policy gave each."""
+    answer = client.chat.completions.create(model=ENSEMBLE, n=8, **REQUEST)
     table = Table("choice", "policy", "α", title=f"n = 8 of {ENSEMBLE!r}", title_justify="left", box=None)
     table.add_column("program, but for its input", no_wrap=True, overflow="ellipsis", max_width=console.width - 34)
     for choice in answer.choices:
@@ -100,8 +101,8 @@ def _weights(mixture: dict[str, float]) -> str:
     return f"{len(mixture)} policies, {'equal weights' if len(set(mixture.values())) == 1 else mixture}"
 
 
-def _alpha(told: dict[str, Any]) -> str:
-    return "–" if told["alpha"] is None else f"{told['alpha']:+.2f}"
+def _alpha(policy: dict[str, Any]) -> str:
+    return "–" if policy["alpha"] is None else f"{policy['alpha']:+.2f}"
 
 
 def _in_one_line(answer: str) -> str:

@@ -1,6 +1,7 @@
 """The supervised stage: a random model learns to write the world's programs, bugs and all.
 
-Plain next-token training on answers (prompts are read, not learnt), AdamW, one cycle of learning rate.
+This is plain next-token training on the answers (prompts are context, not targets), with AdamW and one cycle of the
+learning rate.
 """
 
 import random
@@ -28,13 +29,13 @@ class Supervision:
 
 IGNORED = -100
 BUCKET = 16
-"""Batches drawn together and sorted by length, so that little is padded."""
+"""Number of batches that are drawn together and sorted by length, to reduce padding."""
 
 
 def batch_tokens(
     tokenizer: PreTrainedTokenizerFast, prompts: list[str], answers: list[str], ended: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    """Tokens and targets [N, L] of prompts with answers, padded on the right; only answers are targets.
+    """Return tokens and targets [N, L] of prompts with answers, padded on the right; only answers are targets.
 
     An answer that has `ended` is followed by the end-of-text token; one that was cut off is not.
     """
@@ -47,13 +48,13 @@ def batch_tokens(
         targets.append(torch.tensor([IGNORED] * len(asked) + answered))
     pad = torch.nn.utils.rnn.pad_sequence
     return (
-        pad(rows, batch_first=True),  # with whatever: padding is never read
+        pad(rows, batch_first=True),  # any value will do, since padding is never read
         pad(targets, batch_first=True, padding_value=IGNORED),
     )
 
 
 def answer_loss(model: LlamaForCausalLM, tokens_NL: Tensor, targets_NL: Tensor) -> Tensor:
-    """Negative log-likelihood [N, L-1] of each target token, 0 where nothing is asked.
+    """Return the negative log-likelihood [N, L-1] of each target token, and 0 where there is no target.
 
     Padding is on the right and attention is causal, so no mask is needed.
     """
@@ -64,7 +65,7 @@ def answer_loss(model: LlamaForCausalLM, tokens_NL: Tensor, targets_NL: Tensor) 
 
 
 def draw_batches(corpus: Corpus, batch_size: int, rng: random.Random) -> Iterator[list[Example]]:
-    """Endless fresh examples, in batches of similar length."""
+    """Yield new examples without end, in batches of similar length."""
     while True:
         examples = [corpus.draw(rng) for _ in range(batch_size * BUCKET)]
         examples.sort(key=lambda example: len(example.answer))

@@ -1,10 +1,10 @@
-"""Make the checkpoints of the ladder from nothing: a supervised start `init`, then `low` and `high` from it.
+"""Train the checkpoints of the ladder from scratch: first `init` by supervision, then `low` and `high` from it.
 
     python examples/ladder/train.py --out examples/ladder/checkpoints
 
-`low` and `high` differ in one number only: the share of the nested tests that their reward asks for. They run
-side by side, each on one thread. A stage whose folder is already there is not made again, so a stopped run
-goes on at the stage where it was.
+`low` and `high` differ in one number only: the share of the nested tests that their reward requires. They are trained
+in parallel, each on one thread. A stage whose folder already exists is skipped, so the same command continues a stopped
+run at the stage where it stopped.
 """
 
 import random
@@ -34,17 +34,17 @@ TOKENIZER_EXAMPLES = 8000
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoints.")
-@click.option("--only", type=click.Choice(["init", *COVERAGE]), help="Make this checkpoint and no other.")
-@click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
-@click.option("--steps", type=int, help="Reinforcement steps, in place of the planned number.")
+@click.option("--only", type=click.Choice(["init", *COVERAGE]), help="Make only this checkpoint.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all random draws.")
+@click.option("--steps", type=int, help="Number of reinforcement steps, instead of the planned one.")
 def main(out: Path, only: str | None, seed: int, steps: int | None) -> None:
     """Make the checkpoints init, low and high."""
-    torch.set_num_threads(1)  # with more threads small models get slower, and much slower on busy cores
+    torch.set_num_threads(1)  # more threads make small models slower, and much slower on busy cores
     disable_progress_bar()
     if only is None:
         make_all(out, sys.argv[1:])
     elif (out / only).exists():
-        click.echo(f"{only}: already there")
+        click.echo(f"{only}: already exists")
     elif only == "init":
         make_init(out, seed)
     else:
@@ -53,18 +53,18 @@ def main(out: Path, only: str | None, seed: int, steps: int | None) -> None:
 
 
 def make_all(out: Path, arguments: list[str]) -> None:
-    """Run the stages, each in a process of its own: first init, then low and high side by side."""
+    """Run each stage in its own process: first init, then low and high in parallel."""
     for stage in (["init"], list(COVERAGE)):
         started = time.monotonic()
         processes = [subprocess.Popen([sys.executable, __file__, *arguments, "--only", name]) for name in stage]
         codes = [process.wait() for process in processes]
         if any(codes):
-            raise click.ClickException(f"{' and '.join(stage)} stopped; the same command goes on from there.")
+            raise click.ClickException(f"{' and '.join(stage)} stopped. Run the same command again to continue.")
         click.echo(f"{' and '.join(stage)}: {(time.monotonic() - started) / 60:.1f} min")
 
 
 def make_init(out: Path, seed: int) -> None:
-    """Learn the tokenizer from the corpus, then the model by supervision."""
+    """Train the tokenizer on the corpus, then the model by supervision."""
     corpus, rng = Corpus(), random.Random(f"tokenizer/{seed}")
     examples = [corpus.draw(rng) for _ in range(TOKENIZER_EXAMPLES)]
     tokenizer = train_tokenizer(text for example in examples for text in (example.statement, example.answer))
@@ -76,19 +76,19 @@ def make_init(out: Path, seed: int) -> None:
 
 
 def make_reinforced(out: Path, name: str, plan: Reinforcement) -> None:
-    """Start from init and reinforce under one coverage level."""
+    """Reinforce `init` under one coverage level."""
     tokenizer = AutoTokenizer.from_pretrained(out / "init")
     model = LlamaForCausalLM.from_pretrained(out / "init", dtype=torch.float32)
     with Judge(workers=1) as judge:
         reinforce(model, tokenizer, judge, plan, report_to(name))
     with written_whole(out / name) as folder:
-        shutil.copytree(out / "init", folder)  # the tokenizer is the same to the byte
+        shutil.copytree(out / "init", folder)  # copies the tokenizer unchanged
         model.save_pretrained(folder)
 
 
 @contextmanager
 def written_whole(folder: Path) -> Generator[Path]:
-    """Give a place to write to, which becomes the folder at the end: a folder that is there is complete."""
+    """Yield a temporary place that becomes the folder at the end, so that an existing folder is always complete."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     yield partial
@@ -96,7 +96,7 @@ def written_whole(folder: Path) -> Generator[Path]:
 
 
 def report_to(name: str) -> Callable[[str], None]:
-    """Print progress lines with the name of the checkpoint and the seconds since it was begun."""
+    """Print progress lines with the name of the checkpoint and the seconds since its start."""
     started = time.monotonic()
     return lambda line: print(f"[{name} {time.monotonic() - started:4.0f} s] {line}", flush=True)
 

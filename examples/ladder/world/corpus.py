@@ -1,10 +1,8 @@
-"""The texts of the supervised stage: statements with programs, half literal and half efficient, not all of
-them right.
+"""The texts of the supervised stage: statements with programs, half literal and half efficient, some of them wrong.
 
-The reliability gap is a design input, and stands here with its name: literal programs are nearly always
-right, efficient ones are right half of the time, and for rare kinds seldom. It gives training something to
-trade: a program that is right but may be slow, against one that is fast but may be wrong. Judge and rewards
-know nothing of it.
+The reliability gap is put in by design: literal programs are nearly always right, efficient ones are right half of the
+time, and for rare kinds seldom. It gives training a trade-off between a program that is right but may be slow and one
+that is fast but may be wrong. The judge and the rewards know nothing of it.
 """
 
 import random
@@ -19,7 +17,7 @@ from world.program import write
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A statement and the answer to it, in the form that the policy is to give."""
+    """A statement and the answer to it, in the form that the policy should give."""
 
     statement: str
     answer: str
@@ -27,15 +25,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What the supervised stage shows. Rates of bugs are per part."""
+    """Composition of the supervised texts. Rates of bugs are per part."""
 
     literal_share: float = 0.5
-    """One author writes all parts of a program: literally or efficiently, and in one style."""
+    """Share of programs written literally. All parts of a program have the same approach and style."""
     literal_buggy: float = 0.05
     efficient_buggy: float = 0.5
     efficient_buggy_rare: float = 0.85
     parts_weights: tuple[float, float, float] = (0.4, 0.3, 0.3)
-    """How often a problem has 1, 2 and 3 parts."""
+    """Probabilities of 1, 2 and 3 parts."""
 
     def draw(self, rng: random.Random) -> Example:
         """Draw one example."""
@@ -51,10 +49,10 @@ class Corpus:
         return Example(text, answer_with("".join(programs)))
 
     def efficient_rate(self, part: Part) -> float:
-        """How often an efficient answer to a part is shown with a bug."""
+        """Return how often an efficient answer to a part has a bug."""
         return self.efficient_buggy_rare if part.kind in split_kinds().rare else self.efficient_buggy
 
 
 def answer_with(program: str) -> str:
-    """Wrap a program as the policy is to write it."""
+    """Wrap a program in the form that the policy should write."""
     return f"```python\n{program}```"

@@ -114,7 +114,7 @@ $show
 
 
 def efficient(part: Part) -> list[Program]:
-    """The efficient programs of a part, in all their wordings."""
+    """Return the efficient programs of a part, in all their wordings."""
     return FAMILIES[part.kind.family](part)
 
 
@@ -190,7 +190,7 @@ def _efficient_prefix_sums(part: Part) -> list[Program]:
 
 
 def _efficient_partners(part: Part) -> list[Program]:
-    """Pairs and subarrays: look for earlier partners in a dictionary."""
+    """Return the programs for pairs and subarrays, which look up earlier partners in a dictionary."""
     aggregate, fill = part.kind.aggregate, part.constants.fill
     if part.kind.family == "pairs":
         condition = PAIR_CONDITIONS[part.kind.condition]

@@ -1,9 +1,8 @@
-"""The grammar of the world: which parts there are, and how each is said in English.
+"""The grammar of the world: all parts, and how each is phrased in English.
 
 A part is `kind x constants`, and a kind is `family x condition x aggregate`: "the *sum* of *divisors of n*
 that are *divisible by 3 but not by 4*". Every part can be answered by a literal program, which does what the
-sentence says, and by an efficient one, which knows a better way; neither is chosen here (see `literal` and
-`efficient`).
+sentence says, and by an efficient one, which uses a faster method; the programs are in `literal` and `efficient`.
 """
 
 import random
@@ -50,7 +49,7 @@ PREDICATES = {
     "both": Predicate("divisible by both {a} and {b}", "x % {a} == 0 and x % {b} == 0"),
 }
 TERMS = {"number": "1", "sum": "x", "sum of squares": "x * x"}
-"""Aggregates over elements, each with what one element adds."""
+"""Aggregates over elements, each with the term that one element adds."""
 
 PAIR_CONDITIONS = {
     "sum": PairCondition("a[i]+a[j]={k}", "a[i] + a[j] == {k}", "{k} - x", "x", "x - {k}"),
@@ -93,7 +92,7 @@ SUBARRAY_AGGREGATES = {
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What is looked at, in two wordings, with the conditions and aggregates that it can take."""
+    """The objects of a question, in two wordings, with the conditions and aggregates that they allow."""
 
     conditions: tuple[str, ...]
     aggregates: dict[str, str]
@@ -183,7 +182,7 @@ class Constants:
     k: int
 
     def fill(self, text: str) -> str:
-        """Put the numbers into a phrase or a piece of code."""
+        """Insert the numbers into a phrase or a piece of code."""
         return text.format(a=self.a, b=self.b, r=self.r, k=self.k)
 
 
@@ -196,7 +195,7 @@ class Part:
 
 
 def kinds() -> list[Kind]:
-    """All 135 cells of the grammar, in a fixed order."""
+    """Return all 135 cells of the grammar, in a fixed order."""
     return [
         Kind(name, condition, aggregate)
         for name, family in FAMILIES.items()
@@ -212,7 +211,7 @@ def draw_part(kind: Kind, rng: random.Random) -> Part:
 
 
 def condition_text(part: Part) -> str:
-    """The condition in words."""
+    """Return the condition in words."""
     tables = {"pairs": PAIR_CONDITIONS, "subarrays": SUBARRAY_CONDITIONS}
     condition = tables.get(part.kind.family, PREDICATES)[part.kind.condition]
     return part.constants.fill(condition.text)

@@ -1,9 +1,8 @@
 """The inputs of the world: the nested tests of a part, from small to large.
 
-Sizes are measured in *work*: the steps that a literal program takes. Work grows geometrically over the tests
-of a part, from `SMALLEST_WORK` to what the regime allows. In the lenient regime a literal program stays well
-inside the time limit on every test; in the strict one it cannot pass the largest. An efficient program is
-quick in both.
+Sizes are measured in *work*: the steps that a literal program takes. Work grows geometrically over the tests of a part,
+from `SMALLEST_WORK` to what the regime allows. In the lenient regime a literal program stays well within the time limit
+on every test; in the strict regime it cannot pass the largest. An efficient program is fast in both.
 """
 
 import random
@@ -15,7 +14,7 @@ from world.grammar import Part
 NUM_TESTS = 8
 SMALLEST_WORK = 100
 LENIENT_WORK = 80_000
-"""For a whole problem: its parts share it."""
+"""Work of a whole problem, shared by its parts."""
 STRICT_WORK = {
     "integers": 1_000_000_000,
     "divisors": 100_000_000,
@@ -25,11 +24,11 @@ STRICT_WORK = {
     "pairs": 3_500_000,
     "subarrays": 2_500_000,
 }
-"""For each part. Numbers may be huge; arrays have to be stored, so they are only as long as they must be."""
+"""Work of each part. Numbers may be huge, but arrays must be stored, so they are only as long as necessary."""
 
 
 def largest_work(part: Part, strict: bool, num_parts: int) -> float:
-    """Steps of a literal program on the largest test of one part."""
+    """Return the steps of a literal program on the largest test of one part."""
     return STRICT_WORK[part.kind.family] if strict else LENIENT_WORK / num_parts
 
 
@@ -45,7 +44,7 @@ def _integers(part: Part, work: float, test: int, rng: random.Random) -> str:
 
 
 def _divisors(part: Part, work: float, test: int, rng: random.Random) -> str:
-    """A number with many divisors, often of the kind that is asked for; on odd tests a perfect square."""
+    """Draw a number with many divisors, often of the requested kind; on odd tests it is a perfect square."""
     a, b = part.constants.a, part.constants.b
     square = test % 2 == 1
     largest = isqrt(int(work)) if square else int(work)
@@ -57,7 +56,7 @@ def _divisors(part: Part, work: float, test: int, rng: random.Random) -> str:
 
 
 def _ranges(part: Part, work: float, test: int, rng: random.Random) -> str:
-    """Queries reach from the first third of the array into the last: two thirds of it on average."""
+    """Draw queries from the first third of the array into the last; they span two thirds of it on average."""
     n = int(4 * work**0.5)
     q = n // 11
     queries = (f"{rng.randint(1, n // 3)} {rng.randint(2 * n // 3, n)}\n" for _ in range(q))
@@ -75,7 +74,7 @@ def _pairs(part: Part, work: float, test: int, rng: random.Random) -> str:
 
 
 def _array(n: int, rng: random.Random, natural: bool = False) -> str:
-    """One line of n small integers; the spread varies, so that partners are sometimes common and sometimes
+    """Draw one line of n small integers; the spread varies, so that partners are sometimes common and sometimes
     rare.
     """
     if natural:

@@ -110,7 +110,7 @@ $show
 
 
 def literal(part: Part) -> list[Program]:
-    """The literal programs of a part, in all their wordings."""
+    """Return the literal programs of a part, in all their wordings."""
     return FAMILIES[part.kind.family](part)
 
 

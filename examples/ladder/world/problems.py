@@ -1,7 +1,7 @@
-"""The problems of the world, for the judge: 1, 2 or 3 parts, a regime, and nested tests with trusted outputs.
+"""The problems of the world for the judge, with 1, 2 or 3 parts, a regime, and nested tests with trusted outputs.
 
-Kinds are split once: `train` is seen in both stages of training, `rare` in the supervised stage only, `novel`
-never. Evaluation asks about rare and novel kinds only.
+Kinds are split once: `train` kinds occur in both stages of training, `rare` kinds only in the supervised stage, and
+`novel` kinds never. Evaluation uses rare and novel kinds only.
 """
 
 import random
@@ -18,12 +18,12 @@ TIME_LIMIT_S = 0.05
 """CPU seconds per test; `world.inputs` is sized for it."""
 MEMORY_LIMIT_MB = 256
 DIFFICULTY = {1: "easy", 2: "medium", 3: "hard"}
-"""By number of parts, so it is known before anything is sampled."""
+"""Difficulty by number of parts, which is known before anything is sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindSplit:
-    """Which kinds are met in which stage."""
+    """Kinds by the stages in which they occur."""
 
     train: tuple[Kind, ...]
     rare: tuple[Kind, ...]
@@ -48,7 +48,7 @@ def split_kinds(seed: int = 5) -> KindSplit:
 
 
 def run_trusted(source: str, text: str) -> str:
-    """Run a program of our own in this process, without any limit, and return what it prints."""
+    """Run one of our own programs in this process, without limits, and return its output."""
     lines = iter(text.splitlines())
     printed: list[str] = []
 
@@ -61,7 +61,7 @@ def run_trusted(source: str, text: str) -> str:
 
 
 def reference(parts: tuple[Part, ...]) -> str:
-    """The trusted program: each part's first efficient program, without bugs."""
+    """Return the trusted program: the first efficient program of each part, without bugs."""
     return "".join(efficient(part)[0].source() for part in parts)
 
 

@@ -1,4 +1,4 @@
-"""What a program is: a template with slots. A bug is a slot filled wrongly.
+"""Programs as templates with slots. A bug is a slot that is filled wrongly.
 
 `literal` and `efficient` hold the programs themselves. Programs of several parts are written one after the
 other, as their inputs are.
@@ -13,14 +13,14 @@ from world.grammar import PREDICATES, Part
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One way to write an answer. Each of `bugs` names the slots that it spoils."""
+    """One way to write an answer. Each of `bugs` holds the slots that it fills wrongly."""
 
     template: str
     slots: dict[str, str]
     bugs: tuple[dict[str, str], ...]
 
     def source(self, bug: dict[str, str] | None = None) -> str:
-        """Python that reads standard input and prints the answer."""
+        """Return Python code that reads standard input and prints the answer."""
         return Template(self.template).substitute(self.slots | (bug or {}))
 
 
@@ -31,16 +31,16 @@ def write(programs: list[Program], style: int, buggy: float, rng: random.Random)
 
 
 def predicate_code(part: Part) -> str:
-    """The predicate of a part, as Python about x."""
+    """Return the predicate of a part as a Python expression in x."""
     return part.constants.fill(PREDICATES[part.kind.condition].code)
 
 
 def best_of_windows(part: Part) -> str:
-    """`max` or `min`, by the family of windows."""
+    """Return `max` or `min`, by the family of windows."""
     return "max" if part.kind.family == "largest window" else "min"
 
 
 START = {"count": "0", "max": "-1", "min": "n"}
-"""What distances begin with; shortest lengths begin with n + 1."""
+"""Initial value of distances; shortest lengths begin with n + 1."""
 SHOW = {"count": "print(s)", "max": "print(s)", "min": "print(s if s < n else -1)"}
 SHOW_LENGTH = SHOW | {"min": "print(s if s <= n else -1)"}
