@@ -89,7 +89,7 @@ def open_run(folder: str | Path) -> Run:
 def run_experiment(
     experiment: str | Path | None = None, *, output_dir: str | Path | None = None, **sections: Any
 ) -> Run:
-    """Run an experiment: make the policies, sample, judge, and report. Run again, it goes on where it stopped.
+    """Run an experiment: make the policies, sample, judge, and report. Called again, it resumes an interrupted run.
 
     Args:
         experiment: Experiment file (TOML); docs/experiments.md has all keys. None if the keywords say everything.

@@ -83,7 +83,7 @@ class CheckpointBuilder:
         Merges among `along` that have the same inputs are made in the same pass.
 
         Raises:
-            PolicyError: the checkpoint cannot be had or made, or the policy has no weights of its own here.
+            PolicyError: the checkpoint is unavailable, cannot be made, or the policy has no weights of its own here.
         """
         recipe = self._recipes[name]
         if isinstance(recipe, Remote):
@@ -104,7 +104,7 @@ class CheckpointBuilder:
         be.
 
         Raises:
-            PolicyError: it cannot be had, or those that it is a merge of are not of one base.
+            PolicyError: the adapter is unavailable, or the adapters that it merges have different bases.
         """
         recipe = self._recipes[name]
         if isinstance(recipe, AdapterRecipe):

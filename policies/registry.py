@@ -1,7 +1,7 @@
 """The policies of an experiment: by name, checked, their weights made when needed, opened on an engine.
 
-What the file says is read by `policies_file`, weights are made by `materialise`, and what one server can run of a
-family is `family`'s to say. This module joins them under the names of the policies.
+`policy_file` reads the file, `build` makes weights, and `merging.affine_form` says what one server can run of a family.
+This module joins them under the names of the policies.
 """
 
 import os
@@ -46,7 +46,7 @@ from alphamix.policies.types import Engine, PolicyError
 class Registry:
     """Policies that can be listed, checked and opened. They may depend on others that are not listed.
 
-    A registry is a context manager, and to be closed by whoever loads it.
+    A registry is a context manager. Its owner closes it.
     """
 
     def __init__(self, file: PoliciesFile, names: Sequence[str]) -> None:
@@ -171,7 +171,7 @@ class Registry:
         All listed merges of the same policies are made along, in one pass over their weights.
 
         Raises:
-            PolicyError: the checkpoint cannot be had or made, or the policy has no weights of its own here.
+            PolicyError: the checkpoint is unavailable, cannot be made, or the policy has no weights of its own here.
         """
         self._recipe(name)
         return self._materialiser.folder(name, self.names)
@@ -209,7 +209,7 @@ class Registry:
         Servers of vLLM are shared by policies as `[engine]` says; the options of the first that is opened hold for all.
 
         Raises:
-            PolicyError: the weights cannot be had or loaded, an optional package or a key is missing.
+            PolicyError: the weights are unavailable or cannot be loaded, an optional package or a key is missing.
         """
         recipe = self._recipe(name)
         if isinstance(recipe, Remote):

@@ -24,7 +24,7 @@ class Ungraded(NamedTuple, Generic[Key]):
     """A sample that has no verdict yet."""
 
     key: Key
-    """Identifies the sample to whoever keeps its verdict."""
+    """Identifies the sample to the keeper of its verdict."""
     problem: str
     finish_reason: str | None
     text: str

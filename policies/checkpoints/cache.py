@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal.
 
-    Kept by device, inode, size and times of last change (of content, and of anything, which nobody can set back):
+    Kept by device, inode, size and times of last change (of content, and of anything, which no program can set back):
     a file that is the same in all of these is not read again.
     """
     identity = _identity(path)

@@ -3,8 +3,8 @@ numpy needs more than ten.
 
 Values stay in the format of their file until they are in a register: arrays are `[N]` of float64, float32, uint16
 (the bits of bfloat16) or int16 (the bits of float16), in any combination. Arithmetic is float64 and is rounded
-once, to nearest, ties to even. Imported only where weights are made, since numba is no part of the core; `floats`
-says what the formats are, `affine` what is computed.
+once, to nearest, ties to even. The module is imported only where weights are made, since numba is not part of the core;
+`dtypes` defines the formats, `affine` what is computed.
 """
 
 from collections.abc import Callable

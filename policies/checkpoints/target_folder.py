@@ -18,7 +18,7 @@ def refuse_taken(folder: Path) -> None:
         PolicyError: the folder is taken.
     """
     if has_files(folder):
-        raise PolicyError(f"{folder} is there already: give another folder, or remove this one.")
+        raise PolicyError(f"{folder} already exists: give another folder, or remove this one.")
 
 
 def check_room(folder: Path, num_bytes: int) -> None:

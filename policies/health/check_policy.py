@@ -80,7 +80,7 @@ def check_engine(engine: Engine, question: CheckQuestion) -> list[Finding]:
     Of context and fingerprint it finds what servers tell; for weights see `check_policy`.
     """
     found = {finding.check: finding for finding in _found(engine, question)}
-    return [found.get(check) or Finding(check, "unknown", "cannot be told") for check in CHECKS]
+    return [found.get(check) or Finding(check, "unknown", "cannot be determined") for check in CHECKS]
 
 
 def _found(engine: Engine, question: CheckQuestion) -> Iterator[Finding]:
@@ -167,7 +167,7 @@ def _context(registry: Registry, name: str) -> Finding:
     of_text = config | config.get("text_config", {})
     length = of_text.get("max_position_embeddings", of_text.get("n_positions"))
     if not is_count(length):
-        return Finding("context", "unknown", "the config tells no max_position_embeddings")
+        return Finding("context", "unknown", "the config has no max_position_embeddings")
     return Finding("context", "ok", f"{length} tokens", length)
 
 

@@ -1,7 +1,7 @@
 """Judgements of what a policy answered to the questions of `check_policy`: pure functions from answers to findings.
 
 A *failure* would spoil pass@k: no answers, samples that are all the same, choices that are missing, no usage, unknown
-finish reasons. A *warning* says what is lost. *Unknown* is what could not be told.
+finish reasons. A *warning* says what is lost. *Unknown* is what could not be determined.
 """
 
 from collections import Counter
@@ -56,19 +56,19 @@ def judge_reach(answers: Sequence[Answer]) -> Finding:
     """Judge whether every request was answered; at least one was."""
     failures = [answer for answer in answers if isinstance(answer, EngineFailure)]
     if failures:
-        told = f"{len(failures)} of {len(answers)} requests failed, the first so: {failures[0].message}"
-        return Finding("reachable", "warning", told)
+        text = f"{len(failures)} of {len(answers)} requests failed, the first so: {failures[0].message}"
+        return Finding("reachable", "warning", text)
     return Finding("reachable", "ok", f"{len(answers)} of {len(answers)} requests were answered")
 
 
 def judge_choices(answer: Answer) -> Finding:
     """Judge whether n = 2 gives two choices."""
     if isinstance(answer, EngineFailure):
-        told = f"n = 2 is refused ({answer.message}); runs ask for one at a time, do so yourself."
-        return Finding("choices", "warning", told)
+        text = f"n = 2 is refused ({answer.message}); runs ask for one at a time, do so yourself."
+        return Finding("choices", "warning", text)
     if answer.num_choices != 2:
-        told = f"n = 2 gave {answer.num_choices} of 2 choices: n is ignored here, ask for one at a time."
-        return Finding("choices", "failure", told)
+        text = f"n = 2 gave {answer.num_choices} of 2 choices: n is ignored here, ask for one at a time."
+        return Finding("choices", "failure", text)
     return Finding("choices", "ok", "n = 2 gave 2 choices")
 
 
@@ -76,8 +76,8 @@ def judge_outcomes(num_outcomes: Sequence[int]) -> Finding:
     """Judge whether each request of a batch got one outcome, for engines that have no n."""
     odd = [number for number in num_outcomes if number != 1]
     if odd:
-        told = f"a request of a batch of {len(num_outcomes)} got {odd[0]} outcomes: mend the engine, each has just one."
-        return Finding("choices", "failure", told)
+        text = f"a request of a batch of {len(num_outcomes)} got {odd[0]} outcomes: mend the engine, each has just one."
+        return Finding("choices", "failure", text)
     return Finding("choices", "ok", f"{len(num_outcomes)} requests of one batch got one outcome each")
 
 
@@ -90,13 +90,13 @@ def judge_distinct(samples: Sequence[Answer], hot: Sequence[Answer]) -> Finding:
         return Finding("distinct", "ok", f"{len(set(texts))} of {len(texts)} samples differ at temperature 1")
     same = f"all {len(texts)} samples at temperature 1 are the same, with {len(texts)} seeds"
     if len(set(hot_texts)) > 1:
-        told = f"{same}, but not at temperature 2: the policy is sure of this answer, give another --prompt."
-        return Finding("distinct", "warning", told)
+        text = f"{same}, but not at temperature 2: the policy is sure of this answer, give another --prompt."
+        return Finding("distinct", "warning", text)
     if not texts[0]:
-        told = f"all {len(texts)} samples are empty: raise --max-tokens if the policy thinks first, or change --prompt."
-        return Finding("distinct", "warning", told)
-    told = f"{same}: the temperature is ignored or answers are cached, mend that where the policy is served."
-    return Finding("distinct", "failure", told)
+        text = f"all {len(texts)} samples are empty: raise --max-tokens if the policy thinks first, or change --prompt."
+        return Finding("distinct", "warning", text)
+    text = f"{same}: the temperature is ignored or answers are cached, mend that where the policy is served."
+    return Finding("distinct", "failure", text)
 
 
 def texts_of(answers: Sequence[Answer]) -> list[str]:
@@ -109,8 +109,8 @@ def judge_seeds(first: Answer, again: Answer) -> Finding:
     if not (isinstance(first, Observations) and isinstance(again, Observations)):
         return Finding("seeds", "unknown", "the sample that was to come twice did not")
     if first.text != again.text:
-        told = "one seed gave two texts: samples cannot be made again, so keep the store of each run."
-        return Finding("seeds", "warning", told)
+        text = "one seed gave two texts: samples cannot be made again, so keep the store of each run."
+        return Finding("seeds", "warning", text)
     return Finding("seeds", "ok", "one seed gave one text twice, and others gave others")
 
 
@@ -119,16 +119,16 @@ def judge_usage(seen: Sequence[Observations]) -> Finding:
     for answer in seen:
         prompt, completion = answer.prompt_tokens, answer.completion_tokens
         if not (is_count(prompt) and is_count(completion)):
-            told = f"{prompt!r} prompt and {completion!r} completion tokens are reported: serve it with token counts."
-            return Finding("usage", "failure", told)
+            text = f"{prompt!r} prompt and {completion!r} completion tokens are reported: serve it with token counts."
+            return Finding("usage", "failure", text)
         if not prompt or (answer.text and not completion):
-            told = (
+            text = (
                 f"{prompt} prompt and {completion} completion tokens are reported for {len(answer.text)} characters: "
                 "budgets in tokens would be wrong, set them in samples."
             )
-            return Finding("usage", "warning", told)
-    told = f"{seen[0].prompt_tokens} prompt and {seen[0].completion_tokens} completion tokens in the first answer"
-    return Finding("usage", "ok", told)
+            return Finding("usage", "warning", text)
+    text = f"{seen[0].prompt_tokens} prompt and {seen[0].completion_tokens} completion tokens in the first answer"
+    return Finding("usage", "ok", text)
 
 
 def judge_finish(limited: Sequence[tuple[Answer, int]]) -> Finding:
@@ -139,17 +139,17 @@ def judge_finish(limited: Sequence[tuple[Answer, int]]) -> Finding:
         if isinstance(answer, EngineFailure):
             continue
         if answer.finish_reason not in ("stop", "length"):
-            told = f"a finish reason is {answer.finish_reason!r}: mend the server, only 'stop' and 'length' are whole."
-            return Finding("finish", "failure", told)
+            text = f"a finish reason is {answer.finish_reason!r}: mend the server, only 'stop' and 'length' are whole."
+            return Finding("finish", "failure", text)
         if is_count(answer.completion_tokens) and answer.completion_tokens > limit:
-            told = (
+            text = (
                 f"{answer.completion_tokens} tokens came where max_tokens was {limit}: "
                 "set budgets in samples, those in tokens would not hold."
             )
-            return Finding("finish", "warning", told)
+            return Finding("finish", "warning", text)
         reasons[answer.finish_reason] += 1
-    told = " and ".join(f"{times} × {reason}" for reason, times in sorted(reasons.items()))
-    return Finding("finish", "ok", f"{told}; max_tokens is kept")
+    text = " and ".join(f"{times} × {reason}" for reason, times in sorted(reasons.items()))
+    return Finding("finish", "ok", f"{text}; max_tokens is kept")
 
 
 def judge_chat(refusal: EngineFailure | None, *, asked: bool) -> Finding:
@@ -167,7 +167,7 @@ def judge_description(about: dict[str, Any] | EngineFailure, system_fingerprint:
     elif is_count(about.get("max_model_len")):
         context = Finding("context", "ok", f"{about['max_model_len']} tokens", about["max_model_len"])
     else:
-        context = Finding("context", "unknown", "the server tells no max_model_len")
+        context = Finding("context", "unknown", "the server does not report max_model_len")
     parts = (system_fingerprint, about.get("version"), about.get("root"))
     value = " ".join(str(part) for part in parts if part)
     if not value:

@@ -98,16 +98,16 @@ def _check_one_base(label: str, first: Adapter, other_label: str, other: Adapter
         values = first.config.get(key) or None, other.config.get(key) or None
         if values[0] != values[1]:
             cure = "merge adapters of one base (if it has only two names, correct one)"
-            told = f"{values[0]!r} in {label} and {values[1]!r} in {other_label}"
-            raise PolicyError(f"{pair}: {key} is {told}; {cure}.")
+            values_text = f"{values[0]!r} in {label} and {values[1]!r} in {other_label}"
+            raise PolicyError(f"{pair}: {key} is {values_text}; {cure}.")
     for name in sorted(first.modules.keys() & other.modules.keys()):
         shapes = [
             (module.b.shape[0], module.a.shape[1], "embedding_" in module.a.name)
             for module in (first.modules[name], other.modules[name])
         ]
         if shapes[0] != shapes[1]:
-            told = f"{list(shapes[0][:2])} in {label} and {list(shapes[1][:2])} in {other_label}"
-            raise PolicyError(f"{pair}: module {name!r} is {told}; merge adapters of one base.")
+            values_text = f"{list(shapes[0][:2])} in {label} and {list(shapes[1][:2])} in {other_label}"
+            raise PolicyError(f"{pair}: module {name!r} is {values_text}; merge adapters of one base.")
     for name in sorted(first.saved.keys() | other.saved.keys()):
         one, two = first.saved.get(name), other.saved.get(name)
         if one is None or two is None or one.shape != two.shape:

@@ -1,6 +1,6 @@
 """LoRA adapters as PEFT folders: read and written. A module's change of weights is `scale · B @ A`.
 
-Plain LoRA only; what else PEFT can write (DoRA, trained biases, …) is refused. Merging is `adapter_merge`'s affair.
+Only plain LoRA is read; other adapters of PEFT (DoRA, trained biases, …) are refused. `merge_adapters` merges them.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Merges: θ(α) = θ_low + α·(θ_high − θ_low), or any affine combination of checkpoints, exact and streaming,
 several in one pass over the inputs.
 
-What may be merged is decided by `mergeable`, the arithmetic is `affine`'s, what a merge says of itself is
-`provenance`'s. This module plans the files and writes them.
+`compatibility` decides what may be merged, `affine` does the arithmetic, and `provenance` records the merge. This
+module plans the files and writes them.
 """
 
 import os
@@ -72,7 +72,7 @@ def combine(
             as it is.
         dtype: `float32`, `float16` or `bfloat16` for all float tensors; None keeps each of the base's.
         shard_size: The most bytes of tensors in a file, unless one tensor has more; None keeps the base's files.
-        advance: Told how many bytes of each input are done, now and then.
+        advance: Called now and then with the number of bytes of each input that were merged since.
 
     Raises:
         PolicyError: the checkpoints do not match, or a value leaves the range of the output's dtype.

@@ -1,7 +1,7 @@
 """Recipes: how each policy of a file is made, as data. Nothing is read, opened or made here.
 
-Where a recipe rests on other policies it names them; `inputs` gives these names by their parts. How recipes are
-written in a file is `policies_file`'s affair, how they are followed `materialise`'s.
+A recipe that depends on other policies names them; `inputs` gives these names by their parts. `toml` reads and writes
+recipes, and `build` follows them.
 """
 
 import math

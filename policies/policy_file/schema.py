@@ -1,6 +1,6 @@
 """Form of a policies file: its tables and their keys, and which keys of one table go together.
 
-A contract, see `docs/policies.md`. What tables say of each other is checked by `policies_file`.
+The form is a contract, see `docs/policies.md`. `toml` checks what tables say about each other.
 """
 
 import re

@@ -24,6 +24,6 @@ def test_two_extracted_adapters_merge_into_one(tmp_path: Path, capsys: pytest.Ca
     assert json.loads((tmp_path / "beyond" / "adapter.json").read_text())["alpha"] == 1.5
     with pytest.raises(SystemExit, match="2"):
         main([*merge, "--out", str(tmp_path / "beyond")])
-    assert "is there already: give another folder" in capsys.readouterr().err
+    assert "already exists: give another folder" in capsys.readouterr().err
     main([*extract, "--out", str(tmp_path / "table")])
     assert "% kept" in capsys.readouterr().out

@@ -83,5 +83,5 @@ def test_what_is_there_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         cli.main(["policies", "merge", "--low", LOW, "--high", HIGH, "--alpha", "1", "--out", str(tmp_path)])
     assert ended.value.code == 2
-    assert "is there already: give another folder" in capsys.readouterr().err
+    assert "already exists: give another folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

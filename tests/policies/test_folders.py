@@ -75,7 +75,7 @@ def test_a_taken_folder_is_refused_and_an_empty_one_is_not(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     assert has_files(tmp_path)
     for taken in (tmp_path, tmp_path / "file"):
-        with pytest.raises(PolicyError, match="is there already: give another folder, or remove this one"):
+        with pytest.raises(PolicyError, match="already exists: give another folder, or remove this one"):
             refuse_taken(taken)
 
 

@@ -46,7 +46,7 @@ def test_what_cannot_be_served_as_a_pair_is_told(make_checkpoint: MakeCheckpoint
     low, high = make_checkpoint("low"), make_checkpoint("high", vocab_size=300)
     with pytest.raises(PolicyError, match="vocab_size is 288 in low and 300 in high"):
         write_pair(low, high, tmp_path / "pair")
-    with pytest.raises(PolicyError, match="low is there already: give another folder"):
+    with pytest.raises(PolicyError, match="low already exists: give another folder"):
         write_pair(low, low, low)
     other = make_checkpoint("other")
     change_config(other, quantization_config={"quant_method": "fp8"})

@@ -68,14 +68,14 @@ def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int
         tokens = _shares(answer.completion_tokens, [len(answer.texts[index]) for index in came])
     found: dict[int, Completion | EngineFailure] = {}
     for index, count in zip(came, tokens, strict=True):
-        told = answer.finish_reasons.get(index)
-        reason = _FINISH_REASONS.get(told) if isinstance(told, str) else None
+        stated = answer.finish_reasons.get(index)
+        reason = _FINISH_REASONS.get(stated) if isinstance(stated, str) else None
         found[index] = (
             Completion(answer.texts[index], reason, answer.prompt_tokens, count, seconds)
             if reason is not None
             else EngineFailure(
                 "malformed",
-                f"{url} ended an answer with the finish reason {told!r}: only 'stop' and 'length' are whole answers.",
+                f"{url} ended an answer with the finish reason {stated!r}: only 'stop' and 'length' are whole answers.",
             )
         )
     return found

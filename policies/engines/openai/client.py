@@ -21,14 +21,14 @@ from alphamix.policies.types import EngineFailure, Request
 _CONNECT_TIMEOUT_S = 10.0
 """Maximum seconds until a connection: a host that drops packets is recognised long before the first byte is due."""
 
-_LONGEST_TOLD = 400
+_MAX_ERROR_LENGTH = 400
 """Maximum characters of an error that are passed on, since proxies send whole pages."""
 
 
 class Client:
     """Client for `model` at `url`. Messages go to `chat/completions`, plain text to `completions`.
 
-    `lists_tokens`: whether the server can list the tokens of each choice, of which the API tells only the sum.
+    `lists_tokens`: whether the server can list the tokens of each choice, of which the API gives only the sum.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class Client:
         cause, cure = classify(error)
         # The client says "Connection error." and leaves the reason to the error below its own.
         reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
-        told = " ".join(str(reason or error).split())[:_LONGEST_TOLD].rstrip(".") or type(error).__name__
-        return EngineFailure(cause, f"{self.url}: {told}; {cure}.")
+        text = " ".join(str(reason or error).split())[:_MAX_ERROR_LENGTH].rstrip(".") or type(error).__name__
+        return EngineFailure(cause, f"{self.url}: {text}; {cure}.")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -144,7 +144,7 @@ class Client:
                     yield part
         except openai.OpenAIError:
             raise
-        except Exception as error:  # of aiohttp, or of whichever httpx the client stands on
+        except Exception as error:  # of aiohttp, or of the httpx that the client uses
             raise ConnectionError(str(error) or type(error).__name__) from error
 
     def _post(self, request: Request, *, stream: bool, n: int) -> Any:

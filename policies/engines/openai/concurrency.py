@@ -2,7 +2,7 @@
 
 The level doubles while that raises the throughput, rests where it no longer does, and looks further up now and then.
 A refusal (429, 503, a time-out) cuts it, once for all that was under way by then, as in additive increase and
-multiplicative decrease (Chiu and Jain 1989). Where the server tells the length of its queue, that is believed instead:
+multiplicative decrease (Chiu and Jain 1989). Where the server reports the length of its queue, that is used instead:
 the level grows while nothing waits there, and falls by what waits too much. No clock, no HTTP here: times are given.
 """
 

@@ -1,7 +1,7 @@
 """Dispatch of requests to the servers of a policy: as places become free, and again where that may help.
 
 What is asked again, and after how long, is decided here and in `failures`, and nowhere else. What one attempt is, and
-what its answer means, is the engine's affair.
+what its answer means, is decided by the engine.
 """
 
 import asyncio

@@ -128,13 +128,13 @@ class Endpoint:
         known = False
         while True:
             try:
-                told = _WAITING.findall(await self.client.metrics())
-                waiting = sum(int(float(value)) for value in told)
+                reported = _WAITING.findall(await self.client.metrics())
+                waiting = sum(int(float(value)) for value in reported)
             except ERRORS:
-                told, waiting = [], 0
-            if not told and not known:
+                reported, waiting = [], 0
+            if not reported and not known:
                 return
-            if told:
+            if reported:
                 known = True
                 self.level.queued(waiting, self.in_flight)
                 changed.set()

@@ -207,7 +207,7 @@ class OpenAIEngine:
         first.
 
         A model that is sure of its answer gives equal texts, and they count. A server that draws once and copies is
-        told by an answer that differs when asked alone, and is then asked one by one for good.
+        recognised by an answer that differs when asked alone, and is then asked one by one for good.
         """
         (first, *_), last = found, max(found)
         if endpoint.choices > 1:

@@ -65,9 +65,9 @@ def wait_before_retry(error: Exception, attempt: int) -> float | None:
     """
     if classify(error)[0] not in _PASSING:
         return None
-    told = _retry_after(error)
-    if told is not None:
-        return told
+    wait_s = _retry_after(error)
+    if wait_s is not None:
+        return wait_s
     return random.uniform(0.5, 1) * pause(attempt)
 
 

@@ -1,6 +1,6 @@
 """Answers of the completions APIs, whole bodies and chunks of streams, parsed into one form.
 
-Nothing is judged here but form. Whether an answer is whole, and what to do if it is not, is the engine's affair.
+Only the form is checked here. The engine decides whether an answer is whole, and what to do if it is not.
 """
 
 import json

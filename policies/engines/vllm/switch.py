@@ -45,7 +45,7 @@ class SwitchedServer:
             model,
             options,
             arguments=["--worker-extension-cls", _EXTENSION],
-            # Opens the paths that switch weights, to whoever reaches 127.0.0.1 of this machine.
+            # Opens the paths that switch weights, to every process that reaches 127.0.0.1 of this machine.
             environment={"VLLM_SERVER_DEV_MODE": "1"},
         )
         self._base = base
@@ -63,7 +63,7 @@ class SwitchedServer:
         """Give the server these weights while the context lasts; other threads wait until it has ended.
 
         Raises:
-            PolicyError: the switch failed, or this very thread holds the server already and would wait for ever.
+            PolicyError: the switch failed, or this very thread holds the server already and would wait forever.
         """
         if self._holder == threading.get_ident():
             raise PolicyError(

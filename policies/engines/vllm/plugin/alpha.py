@@ -90,7 +90,7 @@ def _tensors(folders: tuple[str, ...]) -> list[tuple[TensorInfo, ...]]:
 def _merged(base: str, terms: Sequence[tuple[str, float]]) -> Tensors:
     """Yield every tensor of base + Σ weight·(input − base), one at a time, each in memory of its own.
 
-    What cannot be merged is told at once, before anything is loaded.
+    What cannot be merged is reported before anything is loaded.
     """
     if terms:
         tensors, weights = _tensors((base, *(folder for folder, _ in terms))), tuple(weight for _, weight in terms)
