@@ -17,7 +17,8 @@ From checkpoints to such a table:
     >>> low, high = "examples/ladder/checkpoints/low", "examples/ladder/checkpoints/high"
     >>> folders = alphamix.merge(low, high, [-0.5, 1.5], "results/beyond")
     >>> run = alphamix.run_experiment(
-    ...     "examples/ladder/quickstart.toml", output_dir="results/trial", problems={"limit": 2}, budget={"samples": 9}
+    ...     "examples/ladder/quickstart.toml", output_dir="results/trial",
+    ...     problems={"limit": 2}, policies={"use": ["low", "high"]}, budget={"samples": 2},
     ... )
     >>> samples, verdicts, outcomes = run.samples(), run.verdicts(), run.outcomes()
 

@@ -2,7 +2,7 @@
 
 
 class AlphamixError(ValueError):
-    """Something that was given does not hold, or is unavailable here: the message says what, then what to do.
+    """Base of the errors that a user can mend: their message says what is wrong, then what to do.
 
     Example:
         >>> try:

@@ -72,6 +72,7 @@ def examples() -> list[doctest.DocTest]:
     return [test for test in tests if test.examples]
 
 
+@pytest.mark.slow
 def test_every_example_runs_as_it_stands(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clone)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

@@ -54,8 +54,8 @@ def sentence(comparison: Comparison, by: Division) -> str:
     if honest.sign < 0:
         return f"Use {single} alone: the best mixture that these outcomes can choose gains {over}."
     return (
-        f"Use {single} alone: the best mixture ({allocation_label(allocation)}) gains {over}, which chance could "
-        "explain. More problems, or more samples of each, would settle it."
+        f"Use {single} alone: the best mixture ({allocation_label(allocation)}) gains {over}. Chance could "
+        "explain that gain; more problems, or more samples of each, would settle it."
     )
 
 

@@ -70,6 +70,7 @@ def test_servers_share_a_policy_and_a_dead_one_loses_nothing(trial: Path, nodes:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs alphamix[dask]")
+@pytest.mark.slow
 def test_a_dask_cluster_grades_the_same_run_to_the_same_verdicts(trial: Path, tmp_path: Path) -> None:
     import distributed  # noqa: PLC0415 (optional)
 

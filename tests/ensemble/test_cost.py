@@ -183,6 +183,7 @@ class Silent:
         return lambda *_: None
 
 
+@pytest.mark.slow
 def test_a_real_run_is_foretold_by_a_smaller_one(runs: list[Path]) -> None:
     pilot, whole = runs
     with Store(pilot / STORE_NAME, read_only=True) as store:

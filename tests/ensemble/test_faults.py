@@ -166,6 +166,7 @@ def test_all_faults_at_once_lose_nothing(trial: Path, server: Any) -> None:
         ("late", "timeout"),
     ],
 )
+@pytest.mark.slow
 def test_a_server_that_only_fails_is_asked_a_bounded_number_of_times(
     kind: str, cause: str, trial: Path, server: Any
 ) -> None:

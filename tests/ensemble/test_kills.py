@@ -218,6 +218,7 @@ def orders(rng: random.Random) -> list[Order]:
     return [*first, *middle, *(order for order in made if order.phase == "reporting")]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_a_hundred_moments_ends_as_one_that_was_left_alone(
     whole_trial: Path, server: Server, tmp_path: Path
 ) -> None:

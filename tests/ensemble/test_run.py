@@ -69,6 +69,7 @@ def test_a_run_writes_what_the_contract_says(trial, server, tmp_path):
             assert outcomes.num_correct_MP[outcomes.row(policy), p] == right[policy, f"Multiply by {factor}."]
 
 
+@pytest.mark.slow
 def test_a_finished_run_asks_for_nothing_more_and_repeats_from_its_own_folder(trial, server, tmp_path):
     assert alphamix("run", trial, cwd=tmp_path).returncode == 0
     asked = len(server.seeds)
@@ -89,6 +90,7 @@ def test_the_registry_is_closed_when_a_run_ends(trial, tmp_path, monkeypatch):
     assert closed == [("even", "odd")]
 
 
+@pytest.mark.slow
 def test_export_and_status_tell_what_there_is(trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     status = json.loads(alphamix("status", "results/trial", "--json", cwd=tmp_path).stdout)
@@ -130,6 +132,7 @@ def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(tr
     assert {one["problem_id"] for one in verdicts if one.get("forgeable")} == {"forgeable"}
 
 
+@pytest.mark.slow
 def test_failures_of_the_engine_stay_owed_and_are_made_good(trial, server, tmp_path):
     good = server.answer
     server.answer = lambda model, prompt, seed: 400 if model == "odd" and "3" in prompt else good(model, prompt, seed)
@@ -155,6 +158,7 @@ def test_a_policy_that_only_fails_is_set_aside_while_the_others_finish(trial, se
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow
 def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_path):
     undisturbed = alphamix("run", trial, "-o", "undisturbed", cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
@@ -198,6 +202,7 @@ def test_a_second_process_on_one_run_is_told_so(trial, tmp_path):
     assert "another process is working on results/trial" in second.stderr
 
 
+@pytest.mark.slow
 def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     other = alphamix("run", trial, "--set", "sampling.temperature=0.5", cwd=tmp_path)
@@ -224,14 +229,17 @@ def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
         ("policies.toml", 'model = "odd"', 'modle = "odd"', "unknown key 'modle' .* did you mean 'model'"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_written(file, old, new, message, trial, tmp_path):
+def test_bad_input_is_one_line_and_nothing_is_written(file, old, new, message, trial, tmp_path, monkeypatch, capsys):
     path = tmp_path / file
     text = path.read_text()
     path.write_text(new if old is None else text.replace(old, new))
-    done = alphamix("run", trial, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert re.search(message, done.stderr), done.stderr
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(trial)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
     assert not (tmp_path / "results").exists()
 
 

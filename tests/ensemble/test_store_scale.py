@@ -79,6 +79,7 @@ WORK = {
 
 
 @pytest.mark.parametrize("what", WORK)
+@pytest.mark.slow
 def test_no_text_is_read_and_every_slot_a_few_times_at_most(path, what):
     with Store(path, read_only=True) as store:
         watch = Watch(store)

@@ -62,6 +62,7 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_whole_family_is_sampled_and_judged(finished):
     summary = json.loads((finished / "summary.json").read_text())
     alphas = [policy["alpha"] for policy in summary["policies"].values()]
@@ -78,6 +79,7 @@ def test_the_whole_family_is_sampled_and_judged(finished):
     }
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_samples(finished, tmp_path):
     folder = tmp_path / "killed"
     arguments = command("run", LADDER / "quickstart.toml", "-o", folder, "-q", *SMALL)
@@ -92,6 +94,7 @@ def test_a_killed_run_ends_with_the_same_samples(finished, tmp_path):
     assert samples(folder) == samples(finished)
 
 
+@pytest.mark.slow
 def test_the_run_repeats_from_its_own_folder(finished, tmp_path):
     again = run("run", finished / "experiment.toml", "-o", tmp_path / "again")
     assert again.returncode == 0, again.stderr

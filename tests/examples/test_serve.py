@@ -13,6 +13,7 @@ DEMO = Path(__file__).parents[2] / "examples" / "ladder" / "serve.py"
 POLICIES = ["low", "high", *(f"coverage@{alpha}" for alpha in ("-0.50", "+0.25", "+0.50", "+0.75", "+1.25", "+1.50"))]
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_listed_streamed_and_split(tmp_path: Path) -> None:
     environment = {**os.environ, "ALPHAMIX_CACHE": str(tmp_path), "COLUMNS": "100"}
     done = subprocess.run(

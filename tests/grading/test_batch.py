@@ -78,6 +78,7 @@ def read_command(pid: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.slow
 def test_every_backend_gives_the_same_answers(name: str, problems: dict[str, Problem]) -> None:
     submissions = make_submissions(60, "")
     answers = list(flat(judge_all(problems, submissions, 60, JudgeOptions(), BackendOptions(name, workers=2))))
@@ -86,6 +87,7 @@ def test_every_backend_gives_the_same_answers(name: str, problems: dict[str, Pro
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(
     name: str, problems: dict[str, Problem], worker_processes: WorkerProcesses
 ) -> None:
@@ -246,6 +248,7 @@ def test_processes_that_are_always_lost_end_the_batch(
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.slow
 def test_workers_of_another_version_are_named(
     name: str, problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,6 +235,7 @@ def test_files_that_hold_nothing_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not MBPP.is_file(), reason="needs the data of MBPP beside the repository")
+@pytest.mark.slow
 def test_the_reference_programs_of_mbpp_are_accepted(judge: Judge) -> None:
     records = [json.loads(line) for line in MBPP.read_text(encoding="utf-8").splitlines()]
     # References are not made to be fast: mbpp/123 takes 2.5 s where the default limit is 2 s.

@@ -49,6 +49,7 @@ def gist(judge: ClusterJudge, problem: Problem, asked: list[Program]) -> list[st
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.slow
 def test_verdicts_are_those_of_this_machine_and_lost_work_is_done_again(
     name: str, problem: Problem, worker_processes: WorkerProcesses
 ) -> None:

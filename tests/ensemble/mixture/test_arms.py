@@ -235,6 +235,7 @@ def test_of_five_identical_policies_the_naive_gain_is_told_from_nothing_and_the_
         assert gain.optimism(by) < 0
 
 
+@pytest.mark.slow
 def test_over_many_tables_of_identical_policies_the_honest_interval_holds_its_level():
     gains = [gain_of_equal_split(five_identical_policies(seed)) for seed in range(60)]
     wrong = {by: sum(gain.honest[by].sign != 0 for gain in gains) for by in ("problems", "samples")}
