@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +108,11 @@ class OutcomesTable:
             ['policy', 'k', 'value', 'stderr', 'low', 'high']
         """
         self._outcomes.check_fixed_size()
-        ks = [k] if isinstance(k, int) else list(k)
+        ks = [_sample_count("k", one) for one in ([k] if isinstance(k, int) else k)]
         keys = [(policy, one) for policy in self.policies for one in ks]
         alone_MM = np.eye(len(self.policies), dtype=np.int64)
         covered = [self._covered(size * alone_MM[self._outcomes.row(policy)]) for policy, size in keys]
-        estimates = means_over_problems(np.array(covered), Resampling(level), lowest=0)
+        estimates = means_over_problems(np.array(covered), _resampling(level), lowest=0) if covered else []
         return pd.DataFrame(
             [{"policy": policy, "k": size} | _columns(one) for (policy, size), one in zip(keys, estimates, strict=True)]
         )
@@ -135,8 +135,10 @@ class OutcomesTable:
         """
         self._outcomes.check_fixed_size()
         self._outcomes.rows(list(allocation))
+        if not sum(_sample_count(policy, count, least=0) for policy, count in allocation.items()):
+            raise EnsembleError("the allocation spends no sample: give some policy 1 or more")
         allocation_M = np.array([allocation.get(policy, 0) for policy in self.policies], np.int64)
-        return mean_over_problems(self._covered(allocation_M), Resampling(level), lowest=0)
+        return mean_over_problems(self._covered(allocation_M), _resampling(level), lowest=0)
 
     def pairs(self, k: int = 1, *, level: float = 0.95) -> pd.DataFrame:
         """Compare every ordered pair of policies at k samples each.
@@ -156,7 +158,7 @@ class OutcomesTable:
         """
         self._outcomes.check_fixed_size()
         rows: list[dict[str, Any]] = []
-        for pair in complementarity.pairs(self._outcomes, k, Resampling(level)):
+        for pair in complementarity.pairs(self._outcomes, _sample_count("k", k), _resampling(level)):
             low, high = pair.gain.interval or (np.nan, np.nan)
             gain = {"gain": pair.gain.value, "gain_low": low, "gain_high": high}
             rows.append({"first": pair.first, "second": pair.second, **gain, "co_failure": pair.co_failure.value})
@@ -195,7 +197,7 @@ class OutcomesTable:
         crossfits: dict[Division, CrossFit] = {
             division: CrossFit(division, DEFAULT_FOLDS[division], DEFAULT_REPEATS, seed) for division in DIVISIONS
         }
-        honesty = Honesty(crossfits, Resampling(level, seed=seed))
+        honesty = Honesty(crossfits, replace(_resampling(level), seed=seed))
         spent = self._outcomes.budget(budget, currency)
         found = compare(self._outcomes, spent, honesty, min_policies=min_policies, is_pilot=is_pilot)
         return _mixture(self.policies, found)
@@ -227,7 +229,7 @@ class OutcomesTable:
             >>> page.name
             'report.html'
         """
-        section = AnalysisSection(level=level)
+        section = AnalysisSection(level=_resampling(level).level)
         spent = self._outcomes.budget(budget, currency)
         splits = {"equal": Split.equal(self.policies, spent)}
         known = {policy: (alphas or {}).get(policy) for policy in self.policies}
@@ -236,7 +238,10 @@ class OutcomesTable:
             write = importlib.import_module("alphamix.ensemble.report.write")
         except ModuleNotFoundError as error:
             raise EnsembleError(f"a report needs the package {error.name}: pip install 'alphamix[report]'") from error
-        return write.write_report(analysis, Path(folder), Path(folder).name, {})
+        try:
+            return write.write_report(analysis, Path(folder), Path(folder).name, {})
+        except (FileExistsError, NotADirectoryError):
+            raise EnsembleError(f"{folder} cannot be made, since a file has that name: give another folder") from None
 
     def _covered(self, allocation_M: Ints) -> Floats:
         return estimators.coverage(self._outcomes.num_samples_MP, self._outcomes.num_correct_MP, allocation_M)
@@ -277,6 +282,18 @@ def _mixture(policies: Sequence[str], comparison: Comparison) -> Mixture:
         best_single=next(iter(single.allocation)) if single else None,
         advice=sentence(comparison, "problems"),
     )
+
+
+def _sample_count(name: str, count: int, least: int = 1) -> int:
+    if count != int(count) or count < least:
+        raise EnsembleError(f"{name} is {count}: give a whole number of samples, {least} or more")
+    return int(count)
+
+
+def _resampling(level: float) -> Resampling:
+    if not 0 < level < 1:
+        raise EnsembleError(f"level is {level}: give a number between 0 and 1, such as 0.95")
+    return Resampling(level)
 
 
 def _columns(estimate: Estimate) -> dict[str, float | None]:

@@ -1,10 +1,12 @@
 """Policies without a run: merge checkpoints, and sample from a policy of a file."""
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import size
 from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
@@ -39,6 +41,10 @@ def merge(
         >>> sorted(folder.name for folder in folders.values())
         ['alpha_0.50', 'alpha_1.50']
     """
+    if not alphas or not all(map(isfinite, alphas)):
+        raise PolicyError(f"alphas are {list(alphas)}: give one finite number or more.")
+    if dtype is not None and dtype not in FORMAT_OF_DTYPE:
+        raise PolicyError(f"dtype is {dtype!r}: give one of {', '.join(FORMAT_OF_DTYPE)}.")
     ends = [locate(source(str(end), Path.cwd())) for end in (low, high)]
     folders = {alpha: Path(output) / f"alpha_{alpha_label(alpha).removeprefix('+')}" for alpha in alphas}
     for folder in folders.values():
@@ -97,6 +103,11 @@ class Policy:
             PolicyError: the prompt does not fit the policy, or an answer did not come. A failure is never returned as
                 a completion; a run keeps what came and asks again.
         """
+        if n < 1 or max_tokens < 1 or not temperature >= 0 or not 0 < top_p <= 1:
+            raise PolicyError(
+                f"n = {n}, max_tokens = {max_tokens}, temperature = {temperature} and top_p = {top_p} do not hold: "
+                "give n ≥ 1, max_tokens ≥ 1, temperature ≥ 0 and 0 < top_p ≤ 1."
+            )
         parameters = SamplingParameters(temperature, top_p, max_tokens, tuple(stop))
         requests = [Request(prompt, (seed + index) % 2**31, parameters) for index in range(n)]
         answers = {reply.index: reply.outcome for reply in self._engine.sample(requests)}

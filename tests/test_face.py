@@ -2,13 +2,16 @@
 
 import doctest
 import inspect
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import alphamix
@@ -106,3 +109,54 @@ def test_importing_is_cheap_and_loads_nothing_heavy() -> None:
 def test_names_that_do_not_exist_are_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'mix'"):
         alphamix.mix  # noqa: B018
+
+
+LOW, HIGH = (ROOT / "examples" / "ladder" / "checkpoints" / name for name in ("low", "high"))
+QUICKSTART = ROOT / "examples" / "ladder" / "quickstart.toml"
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> alphamix.OutcomesTable:
+    return alphamix.read_outcomes(ROOT / "results" / "quickstart" / "outcomes.csv")
+
+
+WRONG: list[tuple[Callable[[alphamix.OutcomesTable, Path], object], str]] = [
+    (lambda _, path: alphamix.read_outcomes(path / "none.csv"), "cannot be read"),
+    (lambda _, __: alphamix.read_outcomes(pd.DataFrame({"problem": ["a"], "policy": ["x"]})), "lacks the columns n, c"),
+    (lambda table, _: table.pass_at_k(100), "at least 100 samples"),
+    (lambda table, _: table.pass_at_k(0), "k is 0: give a whole number"),
+    (lambda table, _: table.pass_at_k(1, level=2), "level is 2: give a number between 0 and 1"),
+    (lambda table, _: table.coverage({"lo": 3}), "did you mean 'low'"),
+    (lambda table, _: table.coverage({}), "spends no sample"),
+    (lambda table, _: table.coverage({"low": 1.5}), "low is 1.5: give a whole number"),  # type: ignore[dict-item]
+    (lambda table, _: table.pairs(17), "at least 34 samples"),
+    (lambda table, _: table.best_mixture(0), "buys no sample"),
+    (lambda table, _: table.best_mixture(2.5), "not a whole number"),
+    (lambda table, _: table.best_mixture(float("nan")), "not a finite number"),
+    (lambda table, path: table.report(path / "file", 8), "since a file has that name"),
+    (lambda _, path: alphamix.open_run(path / "none"), "holds no run"),
+    (lambda _, __: alphamix.run_experiment(name="x", problem={}), "did you mean 'problems'"),
+    (lambda _, __: alphamix.run_experiment(QUICKSTART, budgett={}), "did you mean 'budget'"),
+    (lambda _, path: alphamix.open_policy(path / "none.toml", "low"), "there is no file"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, [float("nan")], path), "one finite number or more"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, [0.5], path, dtype="int8"), "dtype is 'int8': give one of"),
+]
+
+
+@pytest.mark.parametrize(("ask", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_wrong_inputs_are_one_error_that_says_what_to_do(
+    ask: Callable[[alphamix.OutcomesTable, Path], object],
+    message: str,
+    outcomes: alphamix.OutcomesTable,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("a file, not a folder")
+    with pytest.raises(alphamix.AlphamixError, match=message):
+        ask(outcomes, tmp_path)
+
+
+def test_a_table_of_counts_alone_has_a_report(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"problem": ["a", "b"], "policy": ["x", "x"], "n": [4, 4], "c": [1, 4]})
+    page = alphamix.read_outcomes(frame).report(tmp_path / "report", budget=2)
+    assert "does not say how programs were judged" in page.read_text(encoding="utf-8")
+    assert json.loads((page.parent / "summary.json").read_text())["policies"]["x"]["tokens"] is None

@@ -6,6 +6,7 @@ from typing import Any
 
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.mixture.compare_arms import Comparison, naive_and_honest
+from alphamix.ensemble.outcomes.table import Outcomes
 
 
 def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -> dict[str, Any]:
@@ -54,6 +55,12 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -
     }
 
 
+def _mean_cost(outcomes: Outcomes, cost: str, m: int) -> float | None:
+    """Return the mean cost of a sample of one policy, or None if the table does not say."""
+    cost_MP = outcomes.costs_MP.get(cost)
+    return None if cost_MP is None else float(cost_MP[m].mean())
+
+
 def _policy_summary(analysis: Analysis, policy: str) -> dict[str, Any]:
     outcomes = analysis.outcomes
     m = outcomes.row(policy)
@@ -64,8 +71,8 @@ def _policy_summary(analysis: Analysis, policy: str) -> dict[str, Any]:
             str(k): None if estimate is None else asdict(estimate) for k, estimate in analysis.pass_at_k[policy].items()
         },
         "frontier": {name: asdict(estimate) for name, estimate in analysis.frontier[policy].items()},
-        "tokens": float(outcomes.costs_MP["tokens"][m].mean()),
-        "seconds": float(outcomes.costs_MP["seconds"][m].mean()),
+        "tokens": _mean_cost(outcomes, "tokens", m),
+        "seconds": _mean_cost(outcomes, "seconds", m),
     }
 
 

@@ -7,6 +7,7 @@ cells, but n may differ from cell to cell. Axes: `M` policies, `P` problems.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -109,6 +110,8 @@ class Outcomes:
             BudgetError: the total is no number of samples, or pays for more than can be meant.
             OutcomesError: the table does not say what samples cost in the currency.
         """
+        if not isfinite(total):
+            raise BudgetError(f"a budget of {total} {currency} is not a finite number: give a finite number")
         if currency == "samples":
             if total != int(total):
                 raise BudgetError(f"a budget of {total:g} samples is not a whole number: give a whole number")
