@@ -95,7 +95,7 @@ VERDICT_COUNTS = (
     "JOIN cells USING (cell) GROUP BY policy, verdict"
 )
 _ACCEPTED = f"(verdict = '{Verdict.AC}' OR (:below_1 AND tests_passed >= tests_required(num_tests)))"
-_TALLY = (
+TALLY = (
     "SELECT policy, problem, counts.* FROM (SELECT cell, COUNT(*) AS n, SUM(accepted) AS c, "
     + "".join(f"COUNT(*) FILTER (WHERE failure = '{failure}' AND NOT accepted) AS {failure}, " for failure in FAILURES)
     + "AVG(completion_tokens) AS tokens, AVG(seconds) AS seconds "
@@ -118,17 +118,8 @@ COSTS = (
 )
 
 
-def tally(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFrame:
-    """Count verdicts per cell; see `Store.tally`."""
-    return _accepted(db, _TALLY, level, verdict_set).drop(columns="cell")
-
-
-def draws(db: sqlite3.Connection, level: float, verdict_set: int) -> pd.DataFrame:
-    """Return whether each graded sample is accepted; see `Store.draws`."""
-    return _accepted(db, DRAWS, level, verdict_set)
-
-
-def _accepted(db: sqlite3.Connection, query: str, level: float, verdict_set: int) -> pd.DataFrame:
+def accepted(db: sqlite3.Connection, query: str, level: float, verdict_set: int) -> pd.DataFrame:
+    """Return the rows of `TALLY` or `DRAWS`. Raises GradingError if the level is not above 0 and at most 1."""
     tests_required(level, 1)  # raise here: SQLite would hide the message of an error inside a query
 
     @cache

@@ -263,7 +263,8 @@ class Store:
         Raises:
             GradingError: the level is not above 0 and at most 1.
         """
-        return queries.tally(self._db, level, self._set(verdict_set))
+        table = queries.accepted(self._db, queries.TALLY, level, self._set(verdict_set))
+        return table.drop(columns="cell")
 
     def draws(self, level: float = 1.0, verdict_set: str | None = None) -> pd.DataFrame:
         """Return whether each graded sample of a set clears a coverage level, in the order of the plan.
@@ -273,7 +274,7 @@ class Store:
         Raises:
             GradingError: the level is not above 0 and at most 1.
         """
-        return queries.draws(self._db, level, self._set(verdict_set))
+        return queries.accepted(self._db, queries.DRAWS, level, self._set(verdict_set))
 
     def mean_costs(self, samples: int) -> pd.DataFrame:
         """Return the mean cost of a sample of each policy, over the first samples of each cell, averaged over problems.
