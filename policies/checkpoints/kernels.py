@@ -104,12 +104,12 @@ def _nearest(value: float, num_bits: float, smallest_normal: float) -> np.float3
 
 @_compiled()
 def _sign(value: float) -> np.uint32:
-    """Restore the sign of the value that was rounded, which a zero has lost."""
+    """Return the sign bit of the value before it was rounded, in bit 15: rounding to zero may have lost it."""
     return np.uint32(np.uint32(np.float64(value).view(np.uint64) >> np.uint64(48)) & _SIGN)
 
 
 def _from_bfloat16(stored: Any) -> float:
-    """Round to bfloat16, which is the upper half of a float32."""
+    """Return the value of bfloat16 bits, which are the upper half of a float32."""
     return np.float64(np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32))
 
 
