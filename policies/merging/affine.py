@@ -61,7 +61,7 @@ class Piece:
 
     @property
     def num_bytes(self) -> int:
-        """Tensor of the base."""
+        """Number of bytes of this piece in the base."""
         return (self.stop - self.start) * BYTES_PER_VALUE.get(self.inputs.tensors[0].dtype, 1)
 
     def read(self) -> list[Bytes]:

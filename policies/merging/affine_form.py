@@ -32,7 +32,7 @@ class AffineForm:
     """Policy Σ coefficient·θ over checkpoints; a checkpoint itself has the single coefficient 1."""
 
     coefficients: dict[Path, Fraction]
-    """Coefficients by folder. None is 0, and their sum is exactly 1."""
+    """Coefficients by folder. No coefficient is 0, and they sum to exactly 1."""
 
     def around(self, base: Path) -> tuple[tuple[Path, float], ...]:
         """Return the other checkpoints and their weights in base + Σ weight·(θ − base)."""
@@ -139,7 +139,7 @@ def check_serving(serve: str, recipes: Mapping[str, Recipe], names: Sequence[str
 
 
 def inputs_of_switch(recipes: Mapping[str, Recipe], names: Sequence[str]) -> Iterator[tuple[str, Source]]:
-    """Return the checkpoints that weights are switched between, each once, with the first policy that needs it."""
+    """Yield the checkpoints that weights are switched between, each once, with the first policy that needs it."""
     seen: set[Source] = set()
     for name in names:
         for source in coefficients(recipes, name) or {}:

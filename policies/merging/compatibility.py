@@ -63,7 +63,7 @@ def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> l
 
 
 class _DifferenceError(Exception):
-    """Describe what differs, in words."""
+    """Difference between two inputs, described in words."""
 
 
 def _check_tensors(
