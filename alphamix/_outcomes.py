@@ -17,7 +17,7 @@ from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment.schema import AnalysisSection
 from alphamix.ensemble.mixture.arms import Split
 from alphamix.ensemble.mixture.compare_arms import Comparison, Honesty, compare
-from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
+from alphamix.ensemble.mixture.cross_fitting import cross_fits
 from alphamix.ensemble.outcomes import files
 from alphamix.ensemble.outcomes.files import Missing
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -55,7 +55,7 @@ class Mixture:
     best_single: str | None
     """Policy that covers most when it gets the whole budget."""
     advice: str
-    """One sentence for a reader: whether the mixture is worth its while."""
+    """One sentence for a reader: whether the mixture is worth using."""
 
 
 class OutcomesTable:
@@ -194,10 +194,7 @@ class OutcomesTable:
             >>> mixture.best_single
             'coverage@+0.50'
         """
-        crossfits: dict[Division, CrossFit] = {
-            division: CrossFit(division, DEFAULT_FOLDS[division], DEFAULT_REPEATS, seed) for division in DIVISIONS
-        }
-        honesty = Honesty(crossfits, replace(_resampling(level), seed=seed))
+        honesty = Honesty(cross_fits(seed), replace(_resampling(level), seed=seed))
         spent = self._outcomes.budget(budget, currency)
         found = compare(self._outcomes, spent, honesty, min_policies=min_policies, is_pilot=is_pilot)
         return _mixture(self.policies, found)

@@ -22,7 +22,7 @@ from alphamix.ensemble.budget import Budget, BudgetError, Currency
 from alphamix.ensemble.experiment.schema import AnalysisSection
 from alphamix.ensemble.mixture.arms import Arm, BestSingle, Split
 from alphamix.ensemble.mixture.compare_arms import Comparison, Honesty, compare, equal_gains
-from alphamix.ensemble.mixture.cross_fitting import CrossFit, Division
+from alphamix.ensemble.mixture.cross_fitting import Division, cross_fits
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
@@ -131,10 +131,7 @@ def analyse(
     """
     resampling = section.resampling
     folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
-    crossfits: dict[Division, CrossFit] = {
-        by: CrossFit(by, num_folds, section.repeats, section.seed) for by, num_folds in folds.items()
-    }
-    honesty = Honesty(crossfits, resampling)
+    honesty = Honesty(cross_fits(section.seed, section.repeats, folds), resampling)
     try:
         comparison = compare(outcomes, budget, honesty, splits, played=played)
     except BudgetError:  # too few samples were drawn to score any mixture at this budget

@@ -6,7 +6,7 @@ same resampled problems, so that differences between rules are paired. Axes: `M`
 chosen in any fold, `R` bootstrap resamples of the problems.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -52,6 +52,13 @@ class CrossFit:
     folds: int
     repeats: int
     seed: int
+
+
+def cross_fits(
+    seed: int, repeats: int = DEFAULT_REPEATS, folds: Mapping[Division, int] = DEFAULT_FOLDS
+) -> dict[Division, CrossFit]:
+    """Return one cross-fit for each division that `folds` gives a number of folds."""
+    return {by: CrossFit(by, num_folds, repeats, seed) for by, num_folds in folds.items()}
 
 
 @dataclass(frozen=True)

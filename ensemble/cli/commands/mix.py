@@ -10,7 +10,7 @@ from alphamix.ensemble.cli.options.outcomes import level_option, missing_option,
 from alphamix.ensemble.cli.options.output import json_option
 from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
 from alphamix.ensemble.mixture.compare_arms import Honesty, compare
-from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, CrossFit, Division
+from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, Division, cross_fits
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.report.mixture_text import as_json as to_json
 from alphamix.ensemble.report.mixture_text import mixture_tables
@@ -74,10 +74,10 @@ def command(
     table = read_outcomes(outcomes_file, missing)
     if names:
         table = table.select(policies=table.rows(list(dict.fromkeys(names))))
-    sizes = DEFAULT_FOLDS | ({by: folds} if folds else {})
-    crossfits: dict[Division, CrossFit] = {
-        division: CrossFit(division, sizes[division], repeats, seed) for division in DIVISIONS
-    }
+    sizes = DEFAULT_FOLDS.copy()
+    if folds:
+        sizes[by] = folds
+    crossfits = cross_fits(seed, repeats, sizes)
     honesty = Honesty(crossfits, Resampling(level=level, seed=seed))
     comparison = compare(table, table.budget(budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
     if as_json:
