@@ -6,13 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
+from alphamix.policies.checkpoints.dtypes import check_dtype
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import size
 from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.merging.merge import merge as merge_checkpoints
-from alphamix.policies.policy_file.recipes import alpha_label
+from alphamix.policies.policy_file.recipes import alpha_folder
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Completion, PolicyError, Prompt, Request, SamplingParameters
 
@@ -43,10 +43,9 @@ def merge(
     """
     if not alphas or not all(map(isfinite, alphas)):
         raise PolicyError(f"alphas are {list(alphas)}: give one finite number or more.")
-    if dtype is not None and dtype not in FORMAT_OF_DTYPE:
-        raise PolicyError(f"dtype is {dtype!r}: give one of {', '.join(FORMAT_OF_DTYPE)}.")
+    check_dtype(dtype)
     ends = [locate(source(str(end), Path.cwd())) for end in (low, high)]
-    folders = {alpha: Path(output) / f"alpha_{alpha_label(alpha).removeprefix('+')}" for alpha in alphas}
+    folders = {alpha: Path(output) / alpha_folder(alpha) for alpha in alphas}
     for folder in folders.values():
         refuse_taken(folder)
     check_room(Path(output), len(folders) * size(ends[0], dtype))

@@ -27,6 +27,16 @@ _STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<i2", "BF16": "<u2"}
 """NumPy dtype in which `kernels` takes the bits of each format."""
 
 
+def check_dtype(dtype: str | None) -> None:
+    """Check that checkpoints can be written in a torch dtype; None stands for that of the base.
+
+    Raises:
+        PolicyError: they cannot.
+    """
+    if dtype is not None and dtype not in FORMAT_OF_DTYPE:
+        raise PolicyError(f"dtype is {dtype!r}: give one of {', '.join(FORMAT_OF_DTYPE)}.")
+
+
 @cache
 def kernels() -> Any:
     """Import and return the module of compiled loops.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from alphamix.atomic import whole_folder
-from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
+from alphamix.policies.checkpoints.dtypes import check_dtype
 from alphamix.policies.checkpoints.safetensors_folder import (
     WEIGHTS,
     TensorInfo,
@@ -33,7 +33,6 @@ from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.merging.affine import Output, Sums, merge_piece, pieces
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.merging.provenance import Made, write_records
-from alphamix.policies.types import PolicyError
 
 _MOST_THREADS = 8
 
@@ -77,8 +76,7 @@ def combine(
     Raises:
         PolicyError: the checkpoints do not match, or a value leaves the range of the output's dtype.
     """
-    if dtype is not None and dtype not in FORMAT_OF_DTYPE:
-        raise PolicyError(f"a merge cannot be written as {dtype!r}: choose one of {', '.join(FORMAT_OF_DTYPE)}.")
+    check_dtype(dtype)
     tensors = check_mergeable(inputs, any_float=dtype is not None)
     wanted = {weights: folder for weights, folder in folders.items() if not has_files(folder)}
     if not wanted:

@@ -168,6 +168,11 @@ def alpha_label(alpha: float) -> str:
     return f"{alpha:+}"
 
 
+def alpha_folder(alpha: float) -> str:
+    """Name the folder of a merge among those at other α: `alpha_0.25`, `alpha_-0.50`."""
+    return f"alpha_{alpha_label(alpha).removeprefix('+')}"
+
+
 def combination(base: str | None, weights: Mapping[str, float], place: str) -> Combination:
     """Make a recipe from weights. Without a base they are coefficients, and the first policy serves as the base.
 

@@ -18,7 +18,7 @@ from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import read_json, size
 from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
 from alphamix.policies.merging.merge import combine
-from alphamix.policies.policy_file.recipes import alpha_label, combination
+from alphamix.policies.policy_file.recipes import alpha_folder, combination
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -142,7 +142,7 @@ def _folders(alphas: Sequence[float], out: Path) -> dict[tuple[float, ...], Path
             raise click.UsageError(f"--alpha {alpha} is not finite: give a number such as 1.5")
     if len(alphas) == 1:
         return {(alphas[0],): out}
-    return {(alpha,): out / f"alpha_{alpha_label(alpha).removeprefix('+')}" for alpha in alphas}
+    return {(alpha,): out / alpha_folder(alpha) for alpha in alphas}
 
 
 def _summary(record: Mapping[str, Any]) -> str:
