@@ -57,7 +57,7 @@ class CheckpointBuilder:
         """Check policies with weights, and everything that they depend on, without writing anything.
 
         Raises:
-            PolicyError: a folder is missing or no checkpoint, or parts do not match.
+            PolicyError: a folder is missing or is not a checkpoint, or parts do not match.
         """
         checked: dict[object, Path] = {}
         for name in names:
@@ -83,7 +83,7 @@ class CheckpointBuilder:
         Merges among `along` that have the same inputs are made in the same pass.
 
         Raises:
-            PolicyError: the checkpoint is unavailable, cannot be made, or the policy has no weights of its own here.
+            PolicyError: the checkpoint is unavailable or cannot be made, or the policy has no weights of its own here.
         """
         recipe = self._recipes[name]
         if isinstance(recipe, Remote):

@@ -155,7 +155,7 @@ class Registry:
         """Check everything that can be known without sampling. Only downloads from the hub are written.
 
         Raises:
-            PolicyError: a folder is missing or no checkpoint, parts of a policy do not match, they cannot be served
+            PolicyError: a folder is missing or is not a checkpoint, parts of a policy do not match, they cannot be served
                 the way that the file asks for, or a key's variable is unset.
         """
         self._materialiser.check([name for name in self.names if not isinstance(self._recipes[name], Remote)])
@@ -171,7 +171,7 @@ class Registry:
         All listed merges of the same policies are made along, in one pass over their weights.
 
         Raises:
-            PolicyError: the checkpoint is unavailable, cannot be made, or the policy has no weights of its own here.
+            PolicyError: the checkpoint is unavailable or cannot be made, or the policy has no weights of its own here.
         """
         self._recipe(name)
         return self._materialiser.folder(name, self.names)

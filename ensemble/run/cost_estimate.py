@@ -98,7 +98,7 @@ class Spread:
 class Rates:
     """Mean cost of one sample in a run.
 
-    A mean is NaN where it is unknown (imported samples may lack their tokens; maybe none is graded).
+    A mean is NaN where it is unknown: imported samples may lack their tokens, or no sample may have been graded yet.
     """
 
     samples: int

@@ -31,7 +31,7 @@ def file_digest(path: Path) -> str:
     kept = cache_folder() / "digests" / hashlib.sha256(repr(identity).encode()).hexdigest()
     is_large = path.stat().st_size >= _SMALLEST_KEPT
     if is_large and kept.is_file() and len(digest := kept.read_text()) == _DIGITS:
-        return digest  # two processes may be writing it at this moment: a part of a digest is none
+        return digest  # another process may be writing it at this moment, so a digest that is cut short does not count
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if is_large and identity == _identity(path) and time.time_ns() - max(identity[-2:]) > _SETTLED_NS:

@@ -32,8 +32,8 @@ def main(command: list[str]) -> int:
         preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
     )
     ended = os.pidfd_open(process.pid)
-    told, _, _ = select.select([sys.stdin, ended], [], [])
-    if ended not in told:
+    readable, _, _ = select.select([sys.stdin, ended], [], [])
+    if ended not in readable:
         process.terminate()
         select.select([ended], [], [], _GRACE_S)
     # Not waited for yet, so its number still is the group's.
