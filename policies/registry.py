@@ -155,8 +155,8 @@ class Registry:
         """Check everything that can be known without sampling. Only downloads from the hub are written.
 
         Raises:
-            PolicyError: a folder is missing or is not a checkpoint, parts of a policy do not match, they cannot be served
-                the way that the file asks for, or a key's variable is unset.
+            PolicyError: a folder is missing or is not a checkpoint, parts of a policy do not match, they cannot be
+                served the way that the file asks for, or a key's variable is unset.
         """
         self._materialiser.check([name for name in self.names if not isinstance(self._recipes[name], Remote)])
         for name in self.names:
