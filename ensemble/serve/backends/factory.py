@@ -23,8 +23,7 @@ from alphamix.ensemble.serve.backends.replicas import LoadBalancer
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.lazy import LazyValue
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, load_failed, queue_timeout
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.policy_file.recipes import Remote

@@ -14,8 +14,7 @@ from typing import Any
 from alphamix.ensemble.serve.backends.engine_thread import DeltaStream, EngineThread, collect, log
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.protocol.api_errors import queue_timeout, timed_out
-from alphamix.ensemble.serve.protocol.parts import Part, seed_of_choice
-from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import Part, Path, RawRequest, seed_of_choice
 from alphamix.ensemble.serve.protocol.request_schema import ChatBody, CompletionBody, RequestBody, read_body
 from alphamix.ensemble.serve.protocol.responses import FORMATS, PolicyInfo, ResponseBuilder, encode
 from alphamix.policies.types import Completion, Delta, Request

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from alphamix.ensemble.serve.backends.circuit_breaker import CircuitBreaker
 from alphamix.ensemble.serve.metrics import Metrics
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, at_capacity, out_of_service
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, ResponseReader
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 

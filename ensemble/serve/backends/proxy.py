@@ -26,8 +26,7 @@ from alphamix.ensemble.serve.protocol.api_errors import (
     timed_out,
     unreachable,
 )
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import Part, Path, RawRequest
 from alphamix.policies.engines.openai.server_answers import event_data
 
 LONGEST_ANSWER = 256 * 2**20

@@ -13,8 +13,7 @@ from typing import Any
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
 from alphamix.ensemble.serve.backends.proxy import Proxy
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 
 
 class LoadBalancer:

@@ -24,10 +24,10 @@ from alphamix.ensemble.serve.best_of.selection import (
     tied_for,
 )
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, judge_failed, search_timeout
-from alphamix.ensemble.serve.protocol.parts import Part, group_draws
-from alphamix.ensemble.serve.protocol.raw_request import Fields, RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawRequest
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
+from alphamix.ensemble.serve.routing.split import group_draws
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.programs.extract import extract_program
 from alphamix.grading.types import Judgement, PlainChecker, Problem, Program, Verdict

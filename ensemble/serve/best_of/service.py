@@ -19,8 +19,7 @@ from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest
 from alphamix.ensemble.serve.best_of.search import BestOfSearch
 from alphamix.ensemble.serve.metrics import Metrics
 from alphamix.ensemble.serve.protocol.api_errors import too_many_searches
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, RawRequest, encode
+from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, Part, RawRequest, encode
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, sse_error, sse_event
 

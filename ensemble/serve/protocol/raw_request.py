@@ -4,15 +4,15 @@ A body is split at its top level only; values stay the bytes that were sent, inc
 parameters an engine in this process accepts is decided in `request_schema`. No I/O here.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from alphamix.ensemble.serve.protocol.api_errors import invalid
-from alphamix.ensemble.serve.protocol.parts import Part, seed_of_choice
 
 Path = Literal["chat/completions", "completions"]
 Fields = dict[str, Raw]
@@ -26,6 +26,19 @@ encode = msgspec.json.Encoder().encode
 
 read_fields = msgspec.json.Decoder(Fields).decode
 _read_items = msgspec.json.Decoder(list[Raw]).decode
+
+
+class Part(NamedTuple):
+    """Choices `first`, …, `first + n - 1` of each prompt, which one policy answers."""
+
+    policy: str
+    first: int
+    n: int
+
+    def client_index(self, index: int, choices_per_prompt: int) -> int:
+        """Return the index, in the client's answer to all prompts, of choice `index` of this part."""
+        prompt, choice = divmod(index, self.n)
+        return prompt * choices_per_prompt + self.first + choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +112,17 @@ def read_request(path: Path, raw: bytes) -> RawRequest:
         include_usage=stream_options.get("include_usage") is True,
         user=_read(fields, "user", str),
     )
+
+
+def seed_of_choice(seed: int, choice: int) -> int:
+    """Return the seed of a choice, below 2⁶³.
+
+    The first choice keeps the seed of its request, so that n = 1 and choice 0 of n = 8 agree. The others are hashed:
+    counting up would make requests with neighbouring seeds share samples.
+    """
+    if choice == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{choice}".encode()).digest()[:8]) >> 1
 
 
 def _read(fields: Fields, name: str, kind: type[T]) -> T | None:

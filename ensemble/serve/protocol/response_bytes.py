@@ -11,8 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, encode, read_fields
+from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, Part, encode, read_fields
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
 _read_choices = msgspec.json.Decoder(list[Fields]).decode

@@ -18,8 +18,7 @@ from msgspec import Raw
 
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, unknown_model
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import Fields, RawRequest, encode
+from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawRequest, encode
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, merge_responses, sum_usage
 from alphamix.ensemble.serve.protocol.responses import FORMATS
 from alphamix.ensemble.serve.routing.split import assign_draws, split, turn_of_session

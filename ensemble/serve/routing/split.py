@@ -1,14 +1,15 @@
 """Splits the choices of a request over policies by their weights. Pure.
 
-A single policy is a mixture of one. Health, retries and failover are handled in `ensemble_dispatcher`.
+A single policy is a mixture with one member. `ensemble_dispatcher` handles health, retries and failover.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from alphamix.ensemble.allocation import GOLDEN_RATIO, rotated
-from alphamix.ensemble.serve.protocol.parts import Part
+from alphamix.ensemble.serve.protocol.raw_request import Part
 
 
 def split(weights: Mapping[str, float], n: int, turn: int, first: int = 0) -> list[Part]:
@@ -19,12 +20,7 @@ def split(weights: Mapping[str, float], n: int, turn: int, first: int = 0) -> li
     Raises:
         ValueError: as in `ensemble.allocation.rotated`.
     """
-    parts: list[Part] = []
-    for policy, count in rotated(weights, n, turn).items():
-        if count:
-            parts.append(Part(policy, first, count))
-            first += count
-    return parts
+    return _blocks(rotated(weights, n, turn), first)
 
 
 def assign_draws(weights: Mapping[str, float], budget: int, turn: int) -> list[str]:
@@ -42,6 +38,20 @@ def assign_draws(weights: Mapping[str, float], budget: int, turn: int) -> list[s
     return [policy for _, policy in sorted(draws, key=lambda draw: draw[0])]
 
 
+def group_draws(policies: Sequence[str], first: int) -> list[Part]:
+    """Group draws into one part per policy; the first draw has the index `first`."""
+    return _blocks(Counter(policies), first)
+
+
 def turn_of_session(session: str) -> int:
     """Return the turn of a conversation, always the same; over many conversations the shares equal the weights."""
     return int.from_bytes(hashlib.sha256(session.encode(errors="surrogatepass")).digest()[:8])
+
+
+def _blocks(counts: Mapping[str, int], first: int) -> list[Part]:
+    parts: list[Part] = []
+    for policy, count in counts.items():
+        if count:
+            parts.append(Part(policy, first, count))
+            first += count
+    return parts

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import RawRequest, read_request
+from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest, read_request
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,8 +12,7 @@ from alphamix.ensemble.serve.backends.factory import OnDemandServer, QueuedBacke
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import RawRequest, read_request
+from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest, read_request
 from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, RawReply
 from alphamix.policies.types import Engine
 

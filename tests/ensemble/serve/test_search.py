@@ -18,8 +18,7 @@ from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest,
 from alphamix.ensemble.serve.best_of.search import BestOfSearch
 from alphamix.ensemble.serve.best_of.service import chunks_of, request_draws
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, bad_response
-from alphamix.ensemble.serve.protocol.parts import Part
-from alphamix.ensemble.serve.protocol.raw_request import RawRequest, encode, read_request
+from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest, encode, read_request
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher

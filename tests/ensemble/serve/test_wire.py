@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
-from alphamix.ensemble.serve.protocol.parts import Part
+from alphamix.ensemble.serve.protocol.raw_request import Part
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseReader, merge_responses, sum_usage
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
