@@ -23,10 +23,9 @@ from alphamix.policies.lora.merge_adapters import check_combinable, combine_adap
 from alphamix.policies.lora.peft_folder import read_adapter
 from alphamix.policies.merging import provenance
 from alphamix.policies.merging.affine_form import adapter_base, adapter_shares
-from alphamix.policies.merging.compatibility import check_mergeable
+from alphamix.policies.merging.compatibility import check_mergeable, check_mixable
 from alphamix.policies.merging.merge import combine
 from alphamix.policies.merging.trajectory import extrapolate
-from alphamix.policies.merging.vocabularies import check_mixable
 from alphamix.policies.policy_file.recipes import (
     AdapterRecipe,
     Checkpoint,

@@ -19,7 +19,7 @@ from alphamix.policies.merging.affine_form import (
     AdaptedForm,
     AffineForm,
     LogitPair,
-    Member,
+    PolicyForm,
     WholeForm,
     adapter_base,
     check_serving,
@@ -191,7 +191,7 @@ class Registry:
         recipe = self._recipe(name)
         return recipe if isinstance(recipe, Remote) else None
 
-    def family(self) -> dict[str, Member]:
+    def family(self) -> dict[str, PolicyForm]:
         """Return what each listed policy with weights is made of, by name: an `AffineForm` wherever possible.
 
         Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `WholeForm` or of a
@@ -271,7 +271,7 @@ class Registry:
         except PolicyError as error:
             raise PolicyError(f"[engine] of {self._file.source}: {error}") from error
 
-    def _member(self, name: str) -> Member:
+    def _member(self, name: str) -> PolicyForm:
         recipe = self._recipes[name]
         shares = coefficients(self._recipes, name)
         if shares is not None:

@@ -12,7 +12,7 @@ ENGINES = {
     "openai": ("alphamix.policies.engines.openai.engine", "OpenAIEngine"),
     "scripted": ("alphamix.policies.engines.scripted", "ScriptedEngine"),
     "transformers": ("alphamix.policies.engines.transformers.engine", "TransformersEngine"),
-    "vllm": ("alphamix.policies.engines.vllm.members", "Family"),
+    "vllm": ("alphamix.policies.engines.vllm.members", "PolicyFileFamily"),
 }
 """Module and class of each engine; for vLLM, whose servers policies share, of the family that opens engines."""
 

@@ -171,5 +171,5 @@ def judge_description(about: dict[str, Any] | EngineFailure, system_fingerprint:
     parts = (system_fingerprint, about.get("version"), about.get("root"))
     value = " ".join(str(part) for part in parts if part)
     if not value:
-        return context, Finding("fingerprint", "unknown", "the server tells nothing that its weights are known by")
+        return context, Finding("fingerprint", "unknown", "the server reports nothing that identifies its weights")
     return context, Finding("fingerprint", "ok", f"the server reports {value}", value)

@@ -65,7 +65,7 @@ class LogitPair:
     alpha: float
 
 
-Member = AffineForm | AdaptedForm | WholeForm | LogitPair
+PolicyForm = AffineForm | AdaptedForm | WholeForm | LogitPair
 
 
 def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
@@ -170,7 +170,7 @@ def _nature(recipes: Mapping[str, Recipe], name: str) -> str:
     if isinstance(recipe, Trajectory) and _terms(recipe) is None:
         return "its trajectory has other weights for each tensor (rank-1, or copied norms)"
     below = next(below for below in recipe.inputs.values() if coefficients(recipes, below) is None)
-    return f"it rests on {below!r}, and {_nature(recipes, below)}"
+    return f"it is made from {below!r}, and {_nature(recipes, below)}"
 
 
 def _refusal(name: str, reason: str, serve: str) -> PolicyError:

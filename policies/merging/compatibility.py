@@ -1,4 +1,8 @@
-"""Rules for what may be merged, decided from headers, configs and tokenizers. Only copies of tied weights are read."""
+"""Rules for what may be merged, and what may be mixed at the logits, decided from headers, configs and tokenizers.
+
+Only copies of tied weights are read. Mixing logits asks much less than merging: layers, sizes and architectures may
+differ, but token ids must mean the same.
+"""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -51,7 +55,7 @@ def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> l
         try:
             _check_tensors(base, tensors[base], label, tensors[label], any_float)
             _check_configs(base, read_json(folder / "config.json"), label, read_json(other / "config.json"))
-            _check_vocabularies(base, vocabulary(folder), label, vocabulary(other))
+            _check_vocabularies(base, _vocabulary(folder), label, _vocabulary(other))
         except _DifferenceError as difference:
             pair = f"{folder} ({base}) and {other} ({label}) cannot be merged"
             raise PolicyError(f"{pair}: {difference}; {_CURE}") from None
@@ -60,6 +64,20 @@ def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> l
         for name in tensors[base]
         if all(name in of_input for of_input in tensors.values())
     ]
+
+
+def check_mixable(low: Path, high: Path) -> None:
+    """Check that two checkpoints have equal vocabularies, so that their logits may be mixed.
+
+    Raises:
+        PolicyError: names the size or the first token that differs, with both values.
+    """
+    difference = _size_difference(low, high) or _token_difference("low", _tokens(low), "high", _tokens(high))
+    if difference is not None:
+        raise PolicyError(
+            f"the logits of {low} (low) and {high} (high) cannot be mixed: {difference}; "
+            "mix only checkpoints that share one vocabulary."
+        )
 
 
 class _DifferenceError(Exception):
@@ -105,21 +123,40 @@ def _check_configs(base: str, config: dict[str, Any], label: str, other: dict[st
 
 
 def _check_vocabularies(base: str, tokens: dict[int, Any], label: str, others: dict[int, Any]) -> None:
-    difference = token_difference(base, tokens, label, others) if tokens and others else None
+    difference = _token_difference(base, tokens, label, others) if tokens and others else None
     if difference is not None:
         raise _DifferenceError(difference)
 
 
-def token_difference(one: str, tokens: dict[int, Any], other: str, others: dict[int, Any]) -> str | None:
-    """Describe the first token that differs between two vocabularies, which are called `one` and `other`."""
+def _token_difference(base: str, tokens: dict[int, Any], label: str, others: dict[int, Any]) -> str | None:
+    """Describe the first token that differs between two vocabularies, which are called `base` and `label`."""
     different = [token for token in tokens.keys() | others.keys() if tokens.get(token) != others.get(token)]
     if not different:
         return None
     first = min(different)
-    return f"token {first} is {tokens.get(first)!r} in {one} and {others.get(first)!r} in {other}"
+    return f"token {first} is {tokens.get(first)!r} in {base} and {others.get(first)!r} in {label}"
 
 
-def vocabulary(folder: Path) -> dict[int, Any]:
+def _size_difference(low: Path, high: Path) -> str | None:
+    sizes = [_vocab_size(read_json(folder / "config.json")) for folder in (low, high)]
+    return None if sizes[0] == sizes[1] else f"vocab_size is {sizes[0]} in low and {sizes[1]} in high"
+
+
+def _vocab_size(config: dict[str, Any]) -> Any:
+    """Return the vocabulary size of the language model, which has a config of its own in a multimodal model."""
+    return config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+
+
+def _tokens(folder: Path) -> dict[int, Any]:
+    tokens = _vocabulary(folder)
+    if not tokens:
+        raise PolicyError(
+            f"{folder} has no tokenizer.json to compare: load its tokenizer with AutoTokenizer and save it there."
+        )
+    return tokens
+
+
+def _vocabulary(folder: Path) -> dict[int, Any]:
     """Return the tokens by id, from tokenizer.json; empty if the tokenizer is stored in another form."""
     path = folder / "tokenizer.json"
     if not path.is_file():

@@ -8,7 +8,7 @@ import re
 from collections.abc import Set
 from dataclasses import asdict
 from graphlib import CycleError, TopologicalSorter
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +128,10 @@ def _check_names(
         # Names become files, models of a server, and keys of `low=100,high=150`.
         if not re.fullmatch(r"\w[\w.+@-]*", name):
             raise PolicyError(f"{path} has the name {name!r}: use letters, digits and . _ - + @ only.")
-    for one, other in (("policy", sweeps), ("policy", mixtures), ("sweep", mixtures)):
-        for name in recipes if one == "policy" else sweeps:
-            if name in other:
-                kind = "mixture" if other is mixtures else "sweep"
-                raise PolicyError(f"{path} has a {one} and a {kind} of the name {name!r}: rename one of them.")
+    kinds = {"policy": recipes, "sweep": sweeps, "mixture": mixtures}
+    for first, second in combinations(kinds, 2):
+        for name in kinds[first].keys() & kinds[second].keys():
+            raise PolicyError(f"{path} has a {first} and a {second} of the name {name!r}: rename one of them.")
     for mixture, weights in mixtures.items():
         for name in weights:
             if name not in recipes:
@@ -141,23 +140,27 @@ def _check_names(
 
 
 def _check_inputs(path: Path, recipes: dict[str, Recipe]) -> None:
-    """Check that policies depend only on policies with weights, and none on itself."""
+    """Check that policies are made only from policies with weights, and that no policy is made from itself."""
     for name, recipe in recipes.items():
         for part, below in recipe.inputs.items():
             place = f"policy {name!r} of {path}"
             if below not in recipes:
                 known = nearest(below, list(recipes))
-                raise PolicyError(f"{place} rests on the unknown policy {below!r} ({part}): {known}")
+                raise PolicyError(f"{place} is made from the unknown policy {below!r} ({part}): {known}")
             if isinstance(recipes[below], Remote | Logits):
                 reason = (
                     "whose weights are behind a URL" if isinstance(recipes[below], Remote) else "which mixes logits"
                 )
-                raise PolicyError(f"{place} rests on {below!r} ({part}), {reason}: name a policy with weights here.")
+                raise PolicyError(
+                    f"{place} is made from {below!r} ({part}), {reason}: name a policy with weights here."
+                )
     try:
         TopologicalSorter({name: recipe.inputs.values() for name, recipe in recipes.items()}).prepare()
     except CycleError as error:
         circle = " → ".join(reversed(error.args[1]))
-        raise PolicyError(f"policies of {path} go in a circle ({circle}): let one start from a checkpoint.") from None
+        raise PolicyError(
+            f"policies of {path} are made from each other ({circle}): start one of them from a checkpoint."
+        ) from None
 
 
 def _policy_table(recipe: Recipe, relative_to: Path) -> dict[str, Any]:

@@ -257,7 +257,7 @@ def test_a_folded_adapter_is_opened_and_sampled(file: Path) -> None:
     ("text", "message"),
     [
         ('[policies.a]\nadapter = "x"', "adapter and base go together"),
-        ('[policies.a]\nadapter = "x"\nbase = "b"', "rests on the unknown policy 'b' (base): known are 'low'"),
+        ('[policies.a]\nadapter = "x"\nbase = "b"', "is made from the unknown policy 'b' (base): known are 'low'"),
         ('[policies.a]\ntrajectory = { checkpoints = { 0 = "x" }, step = 1 }', "a trajectory needs a direction"),
         ('[policies.a]\ntrajectory = { checkpoints = { 0 = "x", y = "x" }, step = 1 }', "the step 'y' is no whole"),
         ('[policies.a]\ntrajectory = { checkpoints = { 0 = "x", 01 = "x" }, step = 1 }', "the step '01' is no whole"),
@@ -273,13 +273,16 @@ def test_a_folded_adapter_is_opened_and_sampled(file: Path) -> None:
             '[policies.a]\ntrajectory = { checkpoints = { 0 = "x", 1 = "x" }, step = 1, method = "svd" }',
             "it should be 'lines' or 'rank-1'",
         ),
-        ('[policies.a]\ntrajectory = { checkpoints = { 0 = "a", 1 = "x" }, step = 1 }', "go in a circle (a → a)"),
+        (
+            '[policies.a]\ntrajectory = { checkpoints = { 0 = "a", 1 = "x" }, step = 1 }',
+            "are made from each other (a → a)",
+        ),
         ('[policies.a]\nlogits = { low = "low", high = "high" }', "key 'alpha' is missing in [policies.a.logits]"),
         ('[policies.a]\nlogits = { low = "low", high = "hig", alpha = 1 }', "'hig' (high): did you mean 'high'?"),
         (
             '[policies.a]\nlogits = { low = "low", high = "high", alpha = 1 }\n'
             '[policies.b]\nmerge = { low = "low", high = "a", alpha = 1 }',
-            "rests on 'a' (high), which mixes logits: name a policy with weights here.",
+            "is made from 'a' (high), which mixes logits: name a policy with weights here.",
         ),
         ("[sweeps.s]\nalphas = [1]", "a sweep is of merge or of logits, and here is neither"),
         (

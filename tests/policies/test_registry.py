@@ -137,7 +137,7 @@ ENDS = '[policies.a]\ncheckpoint = "./a"\n[policies.b]\ncheckpoint = "./b"\n'
         (ENDS + "[policies.m]\nmerge = { weights = { a = 1 } }", "merges 'a' with nothing"),
         (ENDS + '[policies.m]\nmerge = { base = "a", weights = { bb = 1 } }', "the unknown policy 'bb'"),
         (ENDS + '[policies.m]\nmerge = { bas = "a", weights = { b = 1 } }', "did you mean 'base'?"),
-        (ENDS + '[policies.m]\nmerge = { base = "m", weights = { b = 1 } }', "go in a circle (m → m)"),
+        (ENDS + '[policies.m]\nmerge = { base = "m", weights = { b = 1 } }', "are made from each other (m → m)"),
         (ENDS + '[sweeps.s]\nmerge = { low = "a", high = "b" }\nalphas = []', "sweeps.s.alphas of"),
         (
             ENDS + '[sweeps.s]\nmerge = { low = "a", high = "b" }\nalphas = [0.5, 0.50]',
@@ -151,7 +151,7 @@ ENDS = '[policies.a]\ncheckpoint = "./a"\n[policies.b]\ncheckpoint = "./b"\n'
         (
             '[policies.a]\nmerge = { low = "b", high = "b", alpha = 1 }\n'
             '[policies.b]\nmerge = { low = "a", high = "a", alpha = 1 }',
-            "go in a circle (a → b → a)",
+            "are made from each other (a → b → a)",
         ),
         (
             ENDS + '[policies.r]\nurl = "http://x"\nmodel = "m"\n'

@@ -9,7 +9,7 @@ import pytest
 
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm.family import Member
-from alphamix.policies.engines.vllm.members import Family
+from alphamix.policies.engines.vllm.members import PolicyFileFamily
 from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair, WholeForm
 from alphamix.policies.merging.affine_form import Member as Ingredients
 from alphamix.policies.policy_file.recipes import EngineChoice, Serve
@@ -28,7 +28,7 @@ def members(
     serve: str, ingredients: dict[str, Ingredients], folder_of: Callable[[str], Path] = made
 ) -> dict[str, Member]:
     table = EngineChoice("vllm", serve)  # pyright: ignore[reportArgumentType]
-    return Family(table, ingredients, folder_of, EngineOptions())._members
+    return PolicyFileFamily(table, ingredients, folder_of, EngineOptions())._members
 
 
 def test_weights_are_switched_around_one_base() -> None:
@@ -94,7 +94,7 @@ def test_a_member_joins_a_family_that_runs() -> None:
         ("servers", LogitPair(LOW, HIGH, 1.5), pair, Member(LOW, mixed=(HIGH, 0.5))),
     ]
     for serve, first, joining, member in cases:
-        family = Family(EngineChoice("vllm", serve), {"first": first}, made, EngineOptions())
+        family = PolicyFileFamily(EngineChoice("vllm", serve), {"first": first}, made, EngineOptions())
         family.join("new", joining)
         assert family.names == ("first", "new")
         assert family._members["new"] == member

@@ -17,7 +17,7 @@ from openai import NotFoundError, OpenAI
 
 from alphamix.ensemble.serve.app import create_app
 from alphamix.policies.engines.vllm.family import Member, VllmEngine, VllmFamily
-from alphamix.policies.engines.vllm.members import Family
+from alphamix.policies.engines.vllm.members import PolicyFileFamily
 from alphamix.policies.engines.vllm.switch import SwitchedServer
 from alphamix.policies.merging.merge import combine
 from alphamix.policies.registry import Registry
@@ -157,7 +157,7 @@ def test_the_served_endpoint_answers_at_any_alpha(
     (tmp_path / "policies.toml").write_text(SWEEP)
     registry = Registry.load(tmp_path / "policies.toml")
     monkeypatch.setattr(family, "_serve", "switch", raising=False)
-    monkeypatch.setattr(family, "join", partial(Family.join, family), raising=False)
+    monkeypatch.setattr(family, "join", partial(PolicyFileFamily.join, family), raising=False)
     registry._family = family  # which runs already: another server would take half a minute
     models = ["low", "coverage@1.3"]
     with served(registry) as client:

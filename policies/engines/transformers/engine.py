@@ -29,7 +29,7 @@ from alphamix.policies.engines.transformers.decoding import (
 )
 from alphamix.policies.engines.transformers.detokenise import Decode, TextStream
 from alphamix.policies.engines.transformers.loading import first_line, load_checkpoint
-from alphamix.policies.merging.vocabularies import check_mixable
+from alphamix.policies.merging.compatibility import check_mixable
 from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, PromptError, Reply, Request
 
 _DROP_SHARE = 1 / 8

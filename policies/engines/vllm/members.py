@@ -10,18 +10,17 @@ from pathlib import Path
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm.family import Member, VllmFamily
 from alphamix.policies.engines.vllm.server import VllmOptions
-from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair
-from alphamix.policies.merging.affine_form import Member as Ingredients
+from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair, PolicyForm
 from alphamix.policies.policy_file.recipes import EngineChoice, Serve
 from alphamix.policies.types import PolicyError
 
 
-class Family(VllmFamily):
+class PolicyFileFamily(VllmFamily):
     """Family of the policies of a file on vLLM servers.
 
     Args:
         table: Says how they are served.
-        ingredients: What each policy is made of, by name.
+        forms: What each policy is made of, by name.
         folder_of: Gives the folder of a policy's own checkpoint, made if need be; called for `servers` alone.
         options: For the requests.
 
@@ -32,59 +31,59 @@ class Family(VllmFamily):
     def __init__(
         self,
         table: EngineChoice,
-        ingredients: Mapping[str, Ingredients],
+        forms: Mapping[str, PolicyForm],
         folder_of: Callable[[str], Path],
         options: EngineOptions,
     ) -> None:
         self._serve: Serve = table.serve
         if table.serve == "switch":
-            members = _switched(ingredients)
+            members = _switched(forms)
         elif table.serve == "adapters":
-            members = {name: _adapted(name, one) for name, one in ingredients.items()}
+            members = {name: _adapted(name, form) for name, form in forms.items()}
         else:
-            members = {name: _whole(name, one, folder_of) for name, one in ingredients.items()}
+            members = {name: _whole(name, form, folder_of) for name, form in forms.items()}
         how = VllmOptions(table.serve, str(table.interpreter or sys.executable), table.arguments)
         super().__init__(members, how, options)
 
-    def join(self, name: str, one: Ingredients) -> None:
+    def join(self, name: str, form: PolicyForm) -> None:
         """Add a policy, also while servers run.
 
         Raises:
             PolicyError: it cannot be served as the others are, or would need a server of its own.
         """
-        if self._serve == "switch" and isinstance(one, AffineForm):
-            self.add(name, Member(self.base, one.around(self.base)))
+        if self._serve == "switch" and isinstance(form, AffineForm):
+            self.add(name, Member(self.base, form.around(self.base)))
         elif self._serve == "adapters":
-            self.add(name, _adapted(name, one))
-        elif self._serve == "servers" and isinstance(one, LogitPair):
-            self.add(name, Member(one.low, mixed=(one.high, one.alpha)))
+            self.add(name, _adapted(name, form))
+        elif self._serve == "servers" and isinstance(form, LogitPair):
+            self.add(name, Member(form.low, mixed=(form.high, form.alpha)))
         else:
             raise _mismatch(name, self._serve)
 
 
-def _whole(name: str, one: Ingredients, folder_of: Callable[[str], Path]) -> Member:
-    if isinstance(one, LogitPair):
-        return Member(one.low, mixed=(one.high, one.alpha))
+def _whole(name: str, form: PolicyForm, folder_of: Callable[[str], Path]) -> Member:
+    if isinstance(form, LogitPair):
+        return Member(form.low, mixed=(form.high, form.alpha))
     return Member(folder_of(name))
 
 
-def _switched(ingredients: Mapping[str, Ingredients]) -> dict[str, Member]:
+def _switched(forms: Mapping[str, PolicyForm]) -> dict[str, Member]:
     """Return the members, all relative to one base: the first checkpoint of the first policy."""
     members: dict[str, Member] = {}
     base: Path | None = None
-    for name, one in ingredients.items():
-        if not isinstance(one, AffineForm):
+    for name, form in forms.items():
+        if not isinstance(form, AffineForm):
             raise _mismatch(name, "switch")
-        base = base or next(iter(one.coefficients))
-        members[name] = Member(base, one.around(base))
+        base = base or next(iter(form.coefficients))
+        members[name] = Member(base, form.around(base))
     return members
 
 
-def _adapted(name: str, one: Ingredients) -> Member:
-    if isinstance(one, AdaptedForm):
-        return Member(one.base, adapter=one.adapter)
-    if isinstance(one, AffineForm) and len(one.coefficients) == 1:
-        return Member(next(iter(one.coefficients)))
+def _adapted(name: str, form: PolicyForm) -> Member:
+    if isinstance(form, AdaptedForm):
+        return Member(form.base, adapter=form.adapter)
+    if isinstance(form, AffineForm) and len(form.coefficients) == 1:
+        return Member(next(iter(form.coefficients)))
     raise _mismatch(name, "adapters")
 
 

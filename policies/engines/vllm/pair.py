@@ -11,7 +11,7 @@ from typing import Any
 from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.safetensors_folder import WEIGHTS, companions, lay_out, read_json, write_json
 from alphamix.policies.checkpoints.target_folder import refuse_taken
-from alphamix.policies.merging.vocabularies import check_mixable
+from alphamix.policies.merging.compatibility import check_mixable
 from alphamix.policies.types import PolicyError
 
 ARCHITECTURE = "AlphamixPairForCausalLM"
