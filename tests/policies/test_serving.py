@@ -10,8 +10,7 @@ import pytest
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.vllm.family import Member
 from alphamix.policies.engines.vllm.members import PolicyFileFamily
-from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair, WholeForm
-from alphamix.policies.merging.affine_form import Member as Ingredients
+from alphamix.policies.merging.affine_form import AdaptedForm, AffineForm, LogitPair, PolicyForm, WholeForm
 from alphamix.policies.policy_file.recipes import EngineChoice, Serve
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import PolicyError
@@ -24,21 +23,19 @@ def made(name: str) -> Path:
     return Path("/made") / name
 
 
-def members(
-    serve: str, ingredients: dict[str, Ingredients], folder_of: Callable[[str], Path] = made
-) -> dict[str, Member]:
+def members(serve: str, forms: dict[str, PolicyForm], folder_of: Callable[[str], Path] = made) -> dict[str, Member]:
     table = EngineChoice("vllm", serve)  # pyright: ignore[reportArgumentType]
-    return PolicyFileFamily(table, ingredients, folder_of, EngineOptions())._members
+    return PolicyFileFamily(table, forms, folder_of, EngineOptions())._members
 
 
 def test_weights_are_switched_around_one_base() -> None:
-    ingredients: dict[str, Ingredients] = {
+    forms: dict[str, PolicyForm] = {
         "low": AffineForm({LOW: ONE}),
         "beyond": AffineForm({HIGH: Fraction(3, 2), LOW: Fraction(-1, 2)}),
         "three": AffineForm({LOW: Fraction(1, 4), HIGH: Fraction(1, 2), OTHER: Fraction(1, 4)}),
         "high": AffineForm({HIGH: ONE}),
     }
-    assert members("switch", ingredients) == {
+    assert members("switch", forms) == {
         "low": Member(LOW),
         "beyond": Member(LOW, ((HIGH, 1.5),)),
         "three": Member(LOW, ((HIGH, 0.5), (OTHER, 0.25))),
@@ -47,12 +44,12 @@ def test_weights_are_switched_around_one_base() -> None:
 
 
 def test_every_policy_has_a_server_and_every_pair_one_for_all_alphas() -> None:
-    ingredients: dict[str, Ingredients] = {
+    forms: dict[str, PolicyForm] = {
         "low": AffineForm({LOW: ONE}),
         "made": WholeForm(made("made")),
         "sharper": LogitPair(LOW, HIGH, 1.5),
     }
-    assert members("servers", ingredients) == {
+    assert members("servers", forms) == {
         "low": Member(made("low")),
         "made": Member(made("made")),
         "sharper": Member(LOW, mixed=(HIGH, 1.5)),
@@ -60,15 +57,15 @@ def test_every_policy_has_a_server_and_every_pair_one_for_all_alphas() -> None:
 
 
 def test_adapters_share_the_server_of_their_base() -> None:
-    ingredients: dict[str, Ingredients] = {"low": AffineForm({LOW: ONE}), "tuned": AdaptedForm(LOW, LORA)}
-    assert members("adapters", ingredients) == {"low": Member(LOW), "tuned": Member(LOW, adapter=LORA)}
+    forms: dict[str, PolicyForm] = {"low": AffineForm({LOW: ONE}), "tuned": AdaptedForm(LOW, LORA)}
+    assert members("adapters", forms) == {"low": Member(LOW), "tuned": Member(LOW, adapter=LORA)}
 
 
 @pytest.mark.parametrize(
     ("serve", "one"),
     [("switch", AdaptedForm(LOW, LORA)), ("switch", WholeForm(LOW)), ("adapters", LogitPair(LOW, HIGH, 1.5))],
 )
-def test_what_cannot_be_served_this_way_is_named(serve: str, one: Ingredients) -> None:
+def test_what_cannot_be_served_this_way_is_named(serve: str, one: PolicyForm) -> None:
     with pytest.raises(PolicyError, match=f"policy 'odd' cannot be served with serve = \"{serve}\""):
         members(serve, {"odd": one})
 
@@ -86,9 +83,9 @@ def test_an_interpreter_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_member_joins_a_family_that_runs() -> None:
-    at_half: Ingredients = AffineForm({LOW: Fraction(1, 2), HIGH: Fraction(1, 2)})
+    at_half: PolicyForm = AffineForm({LOW: Fraction(1, 2), HIGH: Fraction(1, 2)})
     pair = LogitPair(LOW, HIGH, 0.5)
-    cases: list[tuple[Serve, Ingredients, Ingredients, Member]] = [
+    cases: list[tuple[Serve, PolicyForm, PolicyForm, Member]] = [
         ("switch", AffineForm({LOW: ONE}), at_half, Member(LOW, ((HIGH, 0.5),))),
         ("adapters", AffineForm({LOW: ONE}), AdaptedForm(LOW, LORA), Member(LOW, adapter=LORA)),
         ("servers", LogitPair(LOW, HIGH, 1.5), pair, Member(LOW, mixed=(HIGH, 0.5))),
