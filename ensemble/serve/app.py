@@ -207,18 +207,16 @@ class CompletionRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
-        headers = Headers(scope=scope)
-        echoed = _echoed(headers)
+        http = Request(scope, receive)
         model, status = "", 200
         try:
-            request, best_of = await self._read(receive)
+            request, best_of = await self._read(http)
             with self._gateway.alphas.resolved(request) as request:
                 model = request.model
-                session = headers.get("x-alphamix-session") or request.user
-                await self._answer(request, best_of, session, receive, send, echoed)
+                await self._answer(http, send, request, best_of)
         except ApiError as error:
             status = error.status
-            await send_body(send, status, encode(error.as_json()), {**error.headers, **echoed})
+            await send_body(send, status, encode(error.as_json()), {**error.headers, **_echoed(http.headers)})
         except ClientDisconnect:
             status = 499
         except BaseException:
@@ -227,10 +225,10 @@ class CompletionRoute:
         finally:
             self._gateway.metrics.answered(model, status, time.perf_counter() - started)
 
-    async def _read(self, receive: Receive) -> tuple[RawRequest, BestOfRequest | None]:
+    async def _read(self, http: Request) -> tuple[RawRequest, BestOfRequest | None]:
         options = self._gateway.options
         limits = options.limits
-        request = read_request(self._path, await read_limited(receive, limits.body_bytes, options.timeouts.idle_s))
+        request = read_request(self._path, await read_limited(http, limits.body_bytes, options.timeouts.idle_s))
         if request.num_choices > limits.choices:
             message = (
                 f"n = {request.n} for {request.num_prompts} prompt(s) exceeds the limit of {limits.choices} choices "
@@ -239,32 +237,26 @@ class CompletionRoute:
             raise invalid(message, param="n")
         return read_best_of(request, options.best_of)
 
-    async def _answer(
-        self,
-        request: RawRequest,
-        best_of: BestOfRequest | None,
-        session: str | None,
-        receive: Receive,
-        send: Send,
-        echoed: Mapping[str, str],
-    ) -> None:
+    async def _answer(self, http: Request, send: Send, request: RawRequest, best_of: BestOfRequest | None) -> None:
         if best_of is None:
             dispatcher = self._gateway.dispatcher
-            parts = dispatcher.plan(request, session)
+            parts = dispatcher.plan(request, http.headers.get("x-alphamix-session") or request.user)
             complete = partial(dispatcher.complete, request, parts)
             start_stream = partial(dispatcher.start_stream, request, parts)
         else:
             complete = partial(self._gateway.best_of.complete, request, best_of)
             start_stream = partial(self._gateway.best_of.start_stream, request, best_of)
+        echoed = _echoed(http.headers)
         if not request.stream:
-            async with CancelOnDisconnect(receive):
+            async with CancelOnDisconnect(http.receive):
                 body, headers = await complete()
             await send_body(send, 200, body, {**headers, **echoed})
             return
         # The headers wait for the first chunk, so that a failure before it is reported by the status.
-        async with CancelOnDisconnect(receive):
+        async with CancelOnDisconnect(http.receive):
             events, headers = await start_stream()
-        await send_events(send, receive, events, {**headers, **echoed}, self._gateway.options.timeouts.idle_s)
+        patience_s = self._gateway.options.timeouts.idle_s
+        await send_events(send, http.receive, events, {**headers, **echoed}, patience_s)
 
 
 def _echoed(headers: Headers) -> dict[str, str]:

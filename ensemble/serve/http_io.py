@@ -16,21 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from alphamix.ensemble.serve.protocol.api_errors import (
-    ApiError,
-    body_timeout,
-    body_too_large,
-    internal,
-    invalid,
-    unauthorized,
-)
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, invalid
 from alphamix.ensemble.serve.protocol.responses import JSON, encode
 
 _JSON = "application/json"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
-async def read_limited(receive: Receive, limit: int, timeout_s: float) -> bytes:
+async def read_limited(request: Request, limit: int, timeout_s: float) -> bytes:
     """Read the body of a request.
 
     Raises:
@@ -40,17 +33,15 @@ async def read_limited(receive: Receive, limit: int, timeout_s: float) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                body += message.get("body", b"")
+            async for piece in request.stream():
+                body += piece
                 if len(body) > limit:
-                    raise body_too_large(limit)
-                if not message.get("more_body"):
-                    return bytes(body)
+                    message = f"the request body is larger than {limit} bytes: send smaller requests"
+                    raise invalid(message, status=413, code="request_too_large")
+            return bytes(body)
     except TimeoutError:
-        raise body_timeout(timeout_s) from None
+        message = f"the request body did not arrive within {timeout_s:g} s: send it at once"
+        raise invalid(message, status=408, code="request_timeout") from None
 
 
 class CancelOnDisconnect:
@@ -126,7 +117,8 @@ class ApiKeyMiddleware:
             given = f"{kind.lower()} {key.strip()}".encode("latin-1")
             # Every key is compared, in constant time, so that timing reveals nothing about a key.
             if not sum(hmac.compare_digest(given, credential) for credential in self._credentials):
-                error = unauthorized()
+                message = "the API key is missing or wrong: send 'Authorization: Bearer …' with a key of this server"
+                error = ApiError(401, message, kind="authentication_error", code="invalid_api_key")
                 await send_body(send, error.status, encode(error.as_json()), {"www-authenticate": "Bearer"})
                 return
         await self._app(scope, receive, send)

@@ -13,7 +13,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, engine_failed, internal, invalid, load_failed
+from alphamix.ensemble.serve.protocol.api_errors import (
+    ApiError,
+    bad_response,
+    internal,
+    invalid,
+    server_error,
+    unreachable,
+)
 from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, PolicyError, PromptError, Request
 
 CHANNEL_CAPACITY = 256
@@ -22,6 +29,8 @@ PATIENCE_S = 60.0
 """How long an engine waits for a client that has stopped reading, before the client counts as gone."""
 CLOSE_S = 10.0
 """How long the server waits at shutdown for an engine that is still working."""
+_TRANSIENT_CAUSES = frozenset({"rate_limit", "timeout", "connection"})
+"""Causes of an `EngineFailure` that may be over at the next try; any other means a bad answer."""
 
 log = logging.getLogger("alphamix.serve")
 
@@ -68,7 +77,7 @@ class DeltaStream:
     def put(self, delta: Delta) -> bool:
         """Hand over a delta, from the worker thread; return False if the client wants no more."""
         if not self._room.acquire(timeout=self._patience_s):
-            self.fail(ApiError(503, "the client stopped reading", kind="server_error", code="client_stalled"))
+            self.fail(server_error(503, "the client stopped reading", "client_stalled"))
             self._left.set()
         if self._left.is_set():
             return False
@@ -169,16 +178,35 @@ class EngineThread:
 
     def _opened(self) -> Engine:
         if self._engine is None:
-            try:
-                self._engine = self._open_engine()
-            except (PolicyError, OSError) as error:
-                log.error("the policy %r could not be loaded: %s", self.policy, error)
-                raise load_failed(self.policy) from error
+            self._engine = load_engine(self.policy, self._open_engine)
         return self._engine
 
     def _failed(self, failure: EngineFailure) -> ApiError:
+        """Log a failure; return 503 if another try may help, 400 if the request must be changed first, else 502."""
         log.error("the policy %r failed (%s): %s", self.policy, failure.cause, failure.message)
-        return engine_failed(self.policy, failure)
+        if failure.cause in _TRANSIENT_CAUSES:
+            return unreachable(self.policy, failure.cause)
+        if failure.cause == "rejected":
+            message = (
+                f"the policy {self.policy!r} refused this request, which may be longer than the model's context; "
+                "see the server's log"
+            )
+            return invalid(message, code=failure.cause)
+        return bad_response(self.policy, failure.cause)
+
+
+def load_engine(policy: str, open_engine: Callable[[], Engine]) -> Engine:
+    """Open the engine of a policy.
+
+    Raises:
+        ApiError: 503, it cannot be opened; the log says why.
+    """
+    try:
+        return open_engine()
+    except (PolicyError, OSError) as error:
+        log.error("the policy %r could not be loaded: %s", policy, error)
+        message = f"the policy {policy!r} could not be loaded; see the server's log"
+        raise server_error(503, message, "policy_unavailable") from error
 
 
 async def collect(deltas: AsyncIterator[Delta], choices: int) -> list[Completion]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
-from alphamix.ensemble.serve.backends.engine_thread import EngineThread
+from alphamix.ensemble.serve.backends.engine_thread import EngineThread, load_engine
 from alphamix.ensemble.serve.backends.in_process import InProcessPolicy
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyBackend
 from alphamix.ensemble.serve.backends.policy_queue import PolicyQueue
@@ -22,13 +22,12 @@ from alphamix.ensemble.serve.backends.proxy import Proxy, Upstream, log
 from alphamix.ensemble.serve.backends.replicas import LoadBalancer
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.lazy import LazyValue
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, load_failed, queue_timeout
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, queue_timeout
 from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.policy_file.recipes import Remote
 from alphamix.policies.registry import Registry
-from alphamix.policies.types import Engine, PolicyError
+from alphamix.policies.types import Engine
 
 
 class PolicyCatalogue(Protocol):
@@ -129,11 +128,7 @@ class OnDemandServer:
 
     async def _start(self) -> "_Opened":
         async with self._starting:
-            try:
-                engine = await asyncio.to_thread(self._open_engine)
-            except (PolicyError, OSError) as error:
-                log.error("the policy %r could not be loaded: %s", self._policy, error)
-                raise load_failed(self._policy) from error
+            engine = await asyncio.to_thread(load_engine, self._policy, self._open_engine)
         assert isinstance(engine, _OnServer)
         target = Upstream(engine.server.url, engine.model, engine.server.api_key, engine.extra_body)
         return _Opened(Proxy(self._policy, target, self._timeouts), engine)
@@ -216,9 +211,12 @@ class BackendFactory:
         open_engine = partial(self._open, name)
         if isinstance(catalogue, Registry):
             if (remote := catalogue.remote(name)) is not None:
-                proxies = [Proxy(name, upstream, self._timeouts) for upstream in _upstreams(remote)]
+                key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
+                urls = [remote.url] if isinstance(remote.url, str) else remote.url
+                proxies = [Proxy(name, Upstream(url, remote.model, key), self._timeouts) for url in urls]
                 return proxies[0] if len(proxies) == 1 else LoadBalancer(proxies, self._breaker)
-            if _is_proxied(catalogue):
+            # Servers that our engine starts take requests unchanged, unless their weights are switched.
+            if catalogue.engine.name == "vllm" and catalogue.engine.serve != "switch":
                 return OnDemandServer(name, open_engine, self._timeouts, self._starting)
         backend = InProcessPolicy(policy, EngineThread(name, open_engine), self._timeouts)
         is_switched = isinstance(catalogue, SwitchedPolicies) and catalogue.is_switched
@@ -227,14 +225,3 @@ class BackendFactory:
     def _open(self, policy: str) -> Engine:
         with self._loading:
             return self._catalogue.open(policy, self._options)
-
-
-def _is_proxied(registry: Registry) -> bool:
-    """Return whether the servers that our engine starts take requests unchanged: not if their weights are switched."""
-    return registry.engine.name == "vllm" and registry.engine.serve != "switch"
-
-
-def _upstreams(remote: Remote) -> list[Upstream]:
-    key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
-    urls = [remote.url] if isinstance(remote.url, str) else remote.url
-    return [Upstream(url, remote.model, key) for url in urls]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from alphamix.ensemble.serve.backends.circuit_breaker import CircuitBreaker
 from alphamix.ensemble.serve.metrics import Metrics
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, at_capacity, out_of_service
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, rate_limit, server_error
 from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, ResponseReader
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
@@ -89,9 +89,13 @@ class PolicyEndpoint:
     def _admitted(self) -> Generator[None]:
         name = self.policy.name
         if self._in_flight >= self._max_in_flight:
-            raise at_capacity(name, self._max_in_flight)
+            limit = self._max_in_flight
+            raise rate_limit(f"the policy {name!r} has {limit} requests under way, its limit: try again later", 1)
         if not self.breaker.enter():
-            raise out_of_service(name, self.breaker.retry_after_s)
+            message = (
+                f"the policy {name!r} has failed repeatedly and is out of service: try again later, or ask another"
+            )
+            raise server_error(503, message, "policy_unavailable", retry_after_s=self.breaker.retry_after_s)
         self._in_flight += 1
         outcome = "left"  # the client left, or closed the stream
         try:

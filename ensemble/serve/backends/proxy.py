@@ -22,7 +22,7 @@ from alphamix.ensemble.serve.protocol.api_errors import (
     ApiError,
     bad_response,
     invalid,
-    rate_limited,
+    rate_limit,
     timed_out,
     unreachable,
 )
@@ -217,7 +217,8 @@ class Proxy:
         log.warning("the policy %r at %s answers %d: %s", self._policy, self._upstream.url, status, text[:1000])
         if status == 429:
             wait = response.headers.get("retry-after", "")
-            return rate_limited(self._policy, min(float(wait), _LONGEST_WAIT_S) if wait.isdecimal() else 1.0)
+            retry_after_s = min(float(wait), _LONGEST_WAIT_S) if wait.isdecimal() else 1.0
+            return rate_limit(f"the policy {self._policy!r} is at its limit: try again later", retry_after_s)
         if status in (400, 413, 422):
             return self._rejection(status, text)
         if status in (401, 403, 404):
@@ -234,13 +235,12 @@ class Proxy:
             message = param = code = None
         if not isinstance(message, str):
             return invalid(f"the policy {self._policy!r} refused this request: correct it", code="rejected")
-        rejection = invalid(
+        return invalid(
             self._redacted(message),
+            status=status,
             param=param if isinstance(param, str) else None,
             code=self._redacted(code) if isinstance(code, str) else "rejected",
         )
-        rejection.status = status
-        return rejection
 
     def _redacted(self, text: str) -> str:
         text = _ADDRESS.sub("…", text)

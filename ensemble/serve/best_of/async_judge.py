@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from alphamix.ensemble.serve.lazy import LazyValue
-from alphamix.ensemble.serve.protocol.api_errors import ApiError
+from alphamix.ensemble.serve.protocol.api_errors import server_error
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
@@ -86,7 +86,7 @@ class AsyncJudge:
     async def _create(self) -> Judge:
         if self._workers == 0:
             message = "this server does not judge programs, since it was started with --judge-workers 0"
-            raise ApiError(501, message, kind="server_error", code="no_judge")
+            raise server_error(501, message, "no_judge")
         try:
             return await asyncio.to_thread(partial(Judge, workers=self._workers, sandbox="strict"))
         except GradingError as error:
@@ -95,7 +95,7 @@ class AsyncJudge:
                 "programs cannot be judged here, since strict confinement cannot be proven: "
                 "run 'alphamix doctor' on the server to see what is missing"
             )
-            raise ApiError(503, message, kind="server_error", code="no_sandbox") from error
+            raise server_error(503, message, "no_sandbox") from error
 
 
 def _release(loop: asyncio.AbstractEventLoop, room: asyncio.Semaphore) -> None:

@@ -23,7 +23,7 @@ from alphamix.ensemble.serve.best_of.selection import (
     ranked_by_votes,
     tied_for,
 )
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, judge_failed, search_timeout
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, server_error
 from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawRequest
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
@@ -104,10 +104,20 @@ class BestOfSearch:
         except TimeoutError:
             self.stopped = "deadline"
         if not any(draw.is_judged for draw in self.draws.values()):
-            if self.stopped == "deadline":
-                raise search_timeout(timeout_s)
-            raise judge_failed() if self.draws else self._errors[0]
+            raise self._failure(timeout_s)
         await self._count_votes()
+
+    def _failure(self, timeout_s: float) -> ApiError:
+        """Return the reason why no choice was drawn and judged."""
+        if self.stopped == "deadline":
+            cure = "ask for a smaller budget, fewer tests or fewer tokens"
+            return server_error(504, f"no choice was drawn and judged in {timeout_s:g} s: {cure}", "timeout")
+        if not self.draws:
+            return self._errors[0]
+        message = (
+            "the judge failed on every choice that was drawn, which says nothing about the choices: try again later"
+        )
+        return server_error(503, message, "judge_failed")
 
     async def aclose(self) -> None:
         """Cancel judgements that still wait. Safe to call twice."""

@@ -18,7 +18,7 @@ from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
 from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest
 from alphamix.ensemble.serve.best_of.search import BestOfSearch
 from alphamix.ensemble.serve.metrics import Metrics
-from alphamix.ensemble.serve.protocol.api_errors import too_many_searches
+from alphamix.ensemble.serve.protocol.api_errors import rate_limit
 from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, Part, RawRequest, encode
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, sse_error, sse_event
@@ -92,7 +92,8 @@ class BestOfService:
 
     async def _answer(self, request: RawRequest, best_of: BestOfRequest) -> tuple[ResponseJson, dict[str, str]]:
         if self._under_way >= self._limits.requests:
-            raise too_many_searches(self._limits.requests)
+            limit = self._limits.requests
+            raise rate_limit(f"{limit} best-of requests are under way, the limit of this server: try again later", 1)
         self._under_way += 1
         try:
             await self._judging.check()

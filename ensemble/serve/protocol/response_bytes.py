@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Raw
 
-from alphamix.ensemble.serve.protocol.api_errors import ApiError
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, server_error
 from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, Part, encode, read_fields
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
@@ -142,4 +142,4 @@ def _has_content(choice: Fields) -> bool:
 
 
 def _malformed(message: str) -> ApiError:
-    return ApiError(502, message, kind="server_error", code="malformed")
+    return server_error(502, message, "malformed")

@@ -8,14 +8,14 @@ least recently used policy is closed to make room; checkpoints stay on disk, as 
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, too_many_alphas, unknown_model
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, rate_limit, unknown_model
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.policy_file.recipes import alpha_label
@@ -136,9 +136,7 @@ class AlphaPolicyCache:
     def _make_room(self, name: str) -> None:
         is_new = self._sweeps is not None and self._sweeps.is_made(name) and name not in self._made
         if is_new and len(self._made) >= self._limits.made:
-            raise too_many_alphas(
-                name, f"{self._limits.made} checkpoints have been built, the limit", sorted(self._made)
-            )
+            raise _no_room(name, f"{self._limits.made} checkpoints have been built, the limit", sorted(self._made))
         if len(self._held) >= self._limits.held:
             self._evict_one(name)
         if is_new:
@@ -147,7 +145,7 @@ class AlphaPolicyCache:
     def _evict_one(self, name: str) -> None:
         idle = next((other for other, under_way in self._held.items() if not under_way), None)
         if idle is None:
-            raise too_many_alphas(name, f"{self._limits.held} others are in use, the limit", list(self._held))
+            raise _no_room(name, f"{self._limits.held} others are in use, the limit", list(self._held))
         del self._held[idle]
         endpoint = self._policies.pop(idle)
         endpoint.unwatch()
@@ -170,3 +168,8 @@ class AlphaPolicyCache:
             for sweep, (low, high) in self._bounds().items()
         ]
         return unknown_model(model, [*self._names, *more])
+
+
+def _no_room(policy: str, reason: str, others: Iterable[str]) -> ApiError:
+    message = f"{policy!r} cannot be opened now, since {reason}: ask for one of {', '.join(others)}, or try again later"
+    return rate_limit(message, 10, param="model")
