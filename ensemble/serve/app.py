@@ -45,7 +45,7 @@ from alphamix.ensemble.serve.metrics import CONTENT_TYPE, Metrics
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
 from alphamix.ensemble.serve.protocol.raw_request import Path, RawRequest, read_request
 from alphamix.ensemble.serve.protocol.responses import JSON, PolicyInfo, encode, model_object
-from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache, SweepCatalogue
+from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.policies.engines.options import EngineOptions
 
@@ -115,14 +115,13 @@ class Gateway:
     def __init__(self, catalogue: PolicyCatalogue, options: ServeOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        queue = PolicyQueue(options.alphas.patience_s, time.monotonic)
+        queue = PolicyQueue(options.alphas.patience_s, options.timeouts.first_byte_s, time.monotonic)
         self._backends = BackendFactory(catalogue, options.engine, options.timeouts, options.breaker, queue)
         policies = [PolicyInfo(name, catalogue.alpha(name)) for name in catalogue.names]
         self.endpoints = {policy.name: self._create_endpoint(policy) for policy in policies}
         self.dispatcher = Dispatcher(self.endpoints, catalogue.mixtures)
-        sweeps = catalogue if isinstance(catalogue, SweepCatalogue) else None
         self.alphas = AlphaPolicyCache(
-            sweeps, self.dispatcher.weights, self.endpoints, self._create_endpoint, options.alphas
+            catalogue, self.dispatcher.weights, self.endpoints, self._create_endpoint, options.alphas
         )
         self._judge = AsyncJudge(options.judge_workers, self.metrics.verdicts)
         self.best_of = BestOfService(

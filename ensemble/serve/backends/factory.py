@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -22,7 +22,7 @@ from alphamix.ensemble.serve.backends.proxy import Proxy, Upstream, log
 from alphamix.ensemble.serve.backends.replicas import LoadBalancer
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.lazy import LazyValue
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, queue_timeout
+from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.engines.options import EngineOptions
@@ -43,22 +43,30 @@ class PolicyCatalogue(Protocol):
         """The ensembles: weights by policy."""
         ...
 
+    @property
+    def is_switched(self) -> bool:
+        """Whether the policies share one server that is switched between them."""
+        ...
+
+    @property
+    def open_sweeps(self) -> Mapping[str, tuple[float, ...]]:
+        """Sweeps that `at` can extend, with the α of their listed members."""
+        ...
+
     def alpha(self, name: str) -> float | None:
         """Return the α of a policy that is a merge."""
         ...
 
-    def open(self, name: str, options: EngineOptions) -> Engine:
-        """Open the engine of a policy."""
+    def at(self, sweep: str, alpha: float) -> str:
+        """Return the name of the member of a sweep at any α."""
         ...
 
+    def is_made(self, name: str) -> bool:
+        """Return whether a checkpoint is written to disk for a policy."""
+        ...
 
-@runtime_checkable
-class SwitchedPolicies(Protocol):
-    """Policies that may share one server which is switched between them."""
-
-    @property
-    def is_switched(self) -> bool:
-        """Whether they do."""
+    def open(self, name: str, options: EngineOptions) -> Engine:
+        """Open the engine of a policy."""
         ...
 
 
@@ -143,42 +151,6 @@ class _Opened(NamedTuple):
         await asyncio.to_thread(self.engine.close)
 
 
-class QueuedBackend:
-    """Backend on a server that holds one policy at a time: each request waits for its policy's turn.
-
-    It raises `ApiError` 429 if other policies hold the server for longer than `patience_s`.
-    """
-
-    def __init__(self, policy: str, backend: PolicyBackend, queue: PolicyQueue, patience_s: float) -> None:
-        self._policy = policy
-        self._backend = backend
-        self._queue = queue
-        self._patience_s = patience_s
-        self.describe = backend.describe
-        self.close = backend.close
-
-    async def complete(self, request: RawRequest, part: Part) -> bytes:
-        """As in the backend."""
-        async with self._turn():
-            return await self._backend.complete(request, part)
-
-    async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """As in the backend."""
-        async with self._turn(), aclosing(self._backend.stream(request, part)) as batches:
-            async for events in batches:
-                yield events
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None]:
-        async with AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(self._patience_s):
-                    await held.enter_async_context(self._queue.turn(self._policy))
-            except TimeoutError:
-                raise queue_timeout(self._policy, self._patience_s) from None
-            yield
-
-
 class BackendFactory:
     """Creates the backends of policies. Each is opened by its first request."""
 
@@ -218,9 +190,8 @@ class BackendFactory:
             # Servers that our engine starts take requests unchanged, unless their weights are switched.
             if catalogue.engine.name == "vllm" and catalogue.engine.serve != "switch":
                 return OnDemandServer(name, open_engine, self._timeouts, self._starting)
-        backend = InProcessPolicy(policy, EngineThread(name, open_engine), self._timeouts)
-        is_switched = isinstance(catalogue, SwitchedPolicies) and catalogue.is_switched
-        return QueuedBackend(name, backend, self._queue, self._timeouts.first_byte_s) if is_switched else backend
+        turn = partial(self._queue.turn, name) if catalogue.is_switched else nullcontext
+        return InProcessPolicy(policy, EngineThread(name, open_engine), self._timeouts, turn)
 
     def _open(self, policy: str) -> Engine:
         with self._loading:

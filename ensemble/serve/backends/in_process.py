@@ -8,7 +8,8 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from alphamix.ensemble.serve.backends.engine_thread import DeltaStream, EngineThread, collect, log
@@ -23,38 +24,34 @@ _BODIES: Mapping[Path, type[RequestBody]] = {"chat/completions": ChatBody, "comp
 
 
 class InProcessPolicy:
-    """Backend that asks an engine in its thread, and closes it in the end."""
+    """Backend that asks an engine in its thread, and closes it in the end.
 
-    def __init__(self, policy: PolicyInfo, engine: EngineThread, timeouts: Timeouts) -> None:
+    Each request is answered inside of the context `turn`, which may wait until the engine's server is free.
+    """
+
+    def __init__(
+        self,
+        policy: PolicyInfo,
+        engine: EngineThread,
+        timeouts: Timeouts,
+        turn: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
         self._policy = policy
         self._engine = engine
         self._timeouts = timeouts
+        self._turn = turn
         self.close = engine.close
 
     async def complete(self, request: RawRequest, part: Part) -> bytes:
-        """Return the body of the answer.
-
-        Raises:
-            ApiError: there is none.
-        """
-        body, builder = self._read(request, part)
-        deltas = self._start(body)
-        try:
+        """Return the body of the answer."""
+        async with self._started(request, part) as (builder, deltas):
             return encode(builder.completion(await collect(self._in_time(deltas), builder.num_choices)))
-        finally:
-            deltas.leave()
 
     async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """Yield the data of the events of the answer.
-
-        Raises:
-            ApiError: there is no stream, or it breaks off.
-        """
-        body, builder = self._read(request, part)
-        deltas = self._start(body)
+        """Yield the data of the events of the answer."""
         opened: set[int] = set()
         completions: dict[int, Completion] = {}
-        try:
+        async with self._started(request, part) as (builder, deltas):
             async for delta in self._in_time(deltas):
                 opening = None if delta.index in opened else builder.opening_chunk(delta.index)
                 opened.add(delta.index)
@@ -62,14 +59,22 @@ class InProcessPolicy:
                     completions[delta.index] = delta.outcome
                 if events := [encode(chunk) for chunk in (opening, builder.chunk(delta)) if chunk is not None]:
                     yield events
-            if body.stream_options.include_usage:
+            if request.include_usage:
                 yield [encode(builder.usage_chunk([completions[index] for index in sorted(completions)]))]
-        finally:
-            deltas.leave()
 
     async def describe(self) -> dict[str, Any]:
         """Return nothing, since an engine is not opened only to be described."""
         return {}
+
+    @asynccontextmanager
+    async def _started(self, request: RawRequest, part: Part) -> AsyncGenerator[tuple[ResponseBuilder, DeltaStream]]:
+        async with self._turn():
+            body = read_body(_BODIES[request.path], request.body(self._policy.name, part))
+            deltas = self._start(body)
+            try:
+                yield self._builder(request.path, body), deltas
+            finally:
+                deltas.leave()
 
     async def _in_time(self, deltas: DeltaStream) -> AsyncGenerator[Delta]:
         """Yield the deltas as long as none takes too long to come.
@@ -94,10 +99,9 @@ class InProcessPolicy:
             log.error("the engine of policy %r timed out", name)
             raise timed_out(name, f"{missing} within the time-out") from None
 
-    def _read(self, request: RawRequest, part: Part) -> tuple[RequestBody, ResponseBuilder]:
-        body = read_body(_BODIES[request.path], request.body(self._policy.name, part))
-        response_format = FORMATS[request.path]
-        return body, ResponseBuilder(
+    def _builder(self, path: Path, body: RequestBody) -> ResponseBuilder:
+        response_format = FORMATS[path]
+        return ResponseBuilder(
             format=response_format,
             id=response_format.id_prefix + uuid.uuid4().hex,
             created=int(time.time()),

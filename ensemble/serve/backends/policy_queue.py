@@ -9,12 +9,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from alphamix.ensemble.serve.protocol.api_errors import queue_timeout
+
 
 class PolicyQueue:
-    """Queue of one server. Belongs to one event loop."""
+    """Queue of one server. A request waits for at most `limit_s`. Belongs to one event loop."""
 
-    def __init__(self, patience_s: float, now: Callable[[], float]) -> None:
+    def __init__(self, patience_s: float, limit_s: float, now: Callable[[], float]) -> None:
         self._patience_s = patience_s
+        self._limit_s = limit_s
         self._now = now
         self._holder: str | None = None
         self._num_inside = 0
@@ -27,11 +30,19 @@ class PolicyQueue:
 
     @asynccontextmanager
     async def turn(self, policy: str) -> AsyncGenerator[None]:
-        """Wait for the turn of a policy and hold it, together with other requests for the same policy."""
+        """Wait for the turn of a policy and hold it, together with other requests for the same policy.
+
+        Raises:
+            ApiError: 429, other policies hold the server for too long.
+        """
         if self._may_join(policy):
             self._enter(policy)
         else:
-            await self._wait(policy)
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    await self._wait(policy)
+            except TimeoutError:
+                raise queue_timeout(policy, self._limit_s) from None
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ import io
 import logging
 import re
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,27 +76,15 @@ class Proxy:
         self._is_closed = False
 
     async def complete(self, request: RawRequest, part: Part) -> bytes:
-        """Return the body of the answer.
-
-        Raises:
-            ApiError: there is none.
-        """
+        """Return the body of the answer."""
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
-        response = await self._post(request.path, self._body(request, part), deadline)
-        try:
+        with closing(await self._post(request, part, deadline)) as response:
             return await self._read_all(response, deadline, LONGEST_ANSWER)
-        finally:
-            response.close()
 
     async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """Yield the data of the events of the answer; events that came together are yielded together.
-
-        Raises:
-            ApiError: there is no stream, or it breaks off.
-        """
+        """Yield the data of the events of the answer; events that came together are yielded together."""
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
-        response = await self._post(request.path, self._body(request, part), deadline)
-        try:
+        with closing(await self._post(request, part, deadline)) as response:
             if response.content_type != "text/event-stream":
                 raise self._failed("malformed", f"a stream of the type {response.content_type!r}")
             rest = b""
@@ -112,8 +101,6 @@ class Proxy:
                 if is_done:
                     await self._finish(response)
                     return
-        finally:
-            response.close()
 
     async def describe(self) -> dict[str, Any]:
         """Return the entry of the model in the upstream's `/models`; empty if there is none."""
@@ -133,9 +120,6 @@ class Proxy:
         if self._session is not None:
             await self._session.close()
 
-    def _body(self, request: RawRequest, part: Part) -> bytes:
-        return request.body(self._upstream.model, part, self._upstream.extra)
-
     def _opened(self) -> aiohttp.ClientSession:
         if self._is_closed:
             raise aiohttp.ClientConnectionError("the proxy is closed")
@@ -148,24 +132,23 @@ class Proxy:
             )
         return self._session
 
-    async def _post(self, path: Path, body: bytes, deadline: float) -> aiohttp.ClientResponse:
+    async def _post(self, request: RawRequest, part: Part, deadline: float) -> aiohttp.ClientResponse:
         """Send the request and return the response once its headers have come, with status 200."""
+        body = request.body(self._upstream.model, part, self._upstream.extra)
         limit = min(deadline, asyncio.get_running_loop().time() + self._timeouts.first_byte_s)
         try:
-            response = await self._head(path, body, limit)
+            response = await self._head(request.path, body, limit)
         except aiohttp.ClientConnectorError as error:
             raise self._unreachable(error) from error
         except (aiohttp.ClientConnectionError, ConnectionError) as first_error:
             # The server may close a kept connection at the moment that it is used, so try once more on another.
             try:
-                response = await self._head(path, body, limit)
+                response = await self._head(request.path, body, limit)
             except (aiohttp.ClientError, ConnectionError) as error:
                 raise self._unreachable(error) from first_error
         if response.status != 200:
-            try:
+            with closing(response):
                 raise await self._refusal(response, deadline)
-            finally:
-                response.close()
         return response
 
     async def _head(self, path: Path, body: bytes, limit: float) -> aiohttp.ClientResponse:
@@ -203,12 +186,11 @@ class Proxy:
         return b"".join(pieces)
 
     async def _finish(self, response: aiohttp.ClientResponse) -> None:
-        try:
+        # The answer is complete: if its end does not come, only the connection cannot be used again.
+        with suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(_END_TIMEOUT_S):
                 while await response.content.readany():
                     pass
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            return  # the answer is complete: only the connection cannot be used again
 
     async def _refusal(self, response: aiohttp.ClientResponse, deadline: float) -> ApiError:
         """Turn an answer with another status into an error; its text is passed on only if the request is at fault."""

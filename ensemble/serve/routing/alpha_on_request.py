@@ -12,8 +12,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping, MutableMappi
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from alphamix.ensemble.serve.backends.factory import PolicyCatalogue
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, rate_limit, unknown_model
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
@@ -40,39 +41,20 @@ class AlphaLimits:
     """How long requests for one policy may go ahead of others on a server that is switched between policies."""
 
 
-@runtime_checkable
-class SweepCatalogue(Protocol):
-    """Sweeps that can be extended, as `policies.registry.Registry` offers them."""
-
-    @property
-    def open_sweeps(self) -> Mapping[str, tuple[float, ...]]:
-        """Extensible sweeps, with the α of their listed members."""
-        ...
-
-    def at(self, sweep: str, alpha: float) -> str:
-        """Return the name of the member of a sweep at any α."""
-        ...
-
-    def is_made(self, name: str) -> bool:
-        """Return whether a checkpoint is written to disk for a policy."""
-        ...
-
-
 class AlphaPolicyCache:
     """Bounded cache of open policies at unlisted α. Belongs to one event loop."""
 
     def __init__(
         self,
-        sweeps: SweepCatalogue | None,
+        catalogue: PolicyCatalogue,
         listed: Mapping[str, object],
         policies: MutableMapping[str, PolicyEndpoint],
         open_policy: Callable[[PolicyInfo], PolicyEndpoint],
         limits: AlphaLimits,
     ) -> None:
         """Serve what is `listed`; open policies are added to `policies`, and removed from it when they are closed."""
-        self._sweeps = sweeps if limits.held else None
-        self._listed = frozenset(listed)
-        self._names = tuple(listed)
+        self._catalogue = catalogue
+        self._listed = dict.fromkeys(listed)
         self._policies = policies
         self._open_policy = open_policy
         self._limits = limits
@@ -117,9 +99,9 @@ class AlphaPolicyCache:
         if name in self._listed:
             return name, None
         bounds = self._bounds().get(match["sweep"])
-        if self._sweeps is None or bounds is None or alpha % _STEP or not bounds[0] <= float(alpha) <= bounds[1]:
+        if bounds is None or alpha % _STEP or not bounds[0] <= float(alpha) <= bounds[1]:
             raise self._unknown(model)
-        return name, PolicyInfo(self._sweeps.at(match["sweep"], float(alpha)), float(alpha))
+        return name, PolicyInfo(self._catalogue.at(match["sweep"], float(alpha)), float(alpha))
 
     async def close(self) -> None:
         """Wait for policies that are being closed. Those that are open are closed with the listed ones."""
@@ -134,7 +116,7 @@ class AlphaPolicyCache:
         self._held[policy.name] += 1
 
     def _make_room(self, name: str) -> None:
-        is_new = self._sweeps is not None and self._sweeps.is_made(name) and name not in self._made
+        is_new = self._catalogue.is_made(name) and name not in self._made
         if is_new and len(self._made) >= self._limits.made:
             raise _no_room(name, f"{self._limits.made} checkpoints have been built, the limit", sorted(self._made))
         if len(self._held) >= self._limits.held:
@@ -155,7 +137,7 @@ class AlphaPolicyCache:
 
     def _bounds(self) -> dict[str, tuple[float, float]]:
         margin = self._limits.margin
-        sweeps = {} if self._sweeps is None else self._sweeps.open_sweeps
+        sweeps = self._catalogue.open_sweeps if self._limits.held else {}
         # Rounded, so that the ends themselves are served: -0.42 - 0.25 is not -0.67 in floats.
         return {
             sweep: (round(min(alphas) - margin, _DIGITS), round(max(alphas) + margin, _DIGITS))
@@ -167,7 +149,7 @@ class AlphaPolicyCache:
             f"{sweep}@α with α from {low:g} to {high:g} in steps of {_STEP}"
             for sweep, (low, high) in self._bounds().items()
         ]
-        return unknown_model(model, [*self._names, *more])
+        return unknown_model(model, [*self._listed, *more])
 
 
 def _no_room(policy: str, reason: str, others: Iterable[str]) -> ApiError:

@@ -72,10 +72,21 @@ class FakeRegistry:
     mixtures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     alphas: Mapping[str, float] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
+    is_switched: bool = False
 
     @property
     def names(self) -> Sequence[str]:
         return list(self.engines)
+
+    @property
+    def open_sweeps(self) -> Mapping[str, tuple[float, ...]]:
+        return {}
+
+    def at(self, sweep: str, alpha: float) -> str:
+        raise NotImplementedError
+
+    def is_made(self, name: str) -> bool:
+        raise NotImplementedError
 
     def alpha(self, name: str) -> float | None:
         return self.alphas.get(name)

@@ -76,7 +76,6 @@ class Sweeping(FakeRegistry):
     """`coverage` has members at any α; `fixed` has those that are listed."""
 
     line: Line = field(default_factory=Line)
-    is_switched: bool = False
     makes: bool = False
     hold: threading.Event | None = None
     made: dict[str, LineEngine] = field(default_factory=dict)

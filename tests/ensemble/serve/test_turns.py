@@ -57,7 +57,7 @@ class Scene:
 
 def test_those_of_the_holder_join_it_and_the_others_come_together() -> None:
     async def run() -> None:
-        turns = PolicyQueue(10.0, Clock())
+        turns = PolicyQueue(10.0, 60.0, Clock())
         scene = Scene(turns)
         await scene.come("a1", "b1", "a2", "b2", "a3")
         assert scene.inside == {"a1", "a2", "a3"}
@@ -72,7 +72,7 @@ def test_those_of_the_holder_join_it_and_the_others_come_together() -> None:
 def test_nobody_joins_once_another_has_waited_too_long() -> None:
     async def run() -> None:
         clock = Clock()
-        scene = Scene(PolicyQueue(10.0, clock))
+        scene = Scene(PolicyQueue(10.0, 60.0, clock))
         await scene.come("a1", "b1", "c1")
         clock.s = 10.5
         await scene.come("a2", "c2")
@@ -91,7 +91,7 @@ def test_nobody_joins_once_another_has_waited_too_long() -> None:
 @pytest.mark.parametrize("leaver", ["a1", "b1", "b2"])
 def test_who_is_cancelled_holds_up_nobody(leaver: str) -> None:
     async def run() -> None:
-        scene = Scene(PolicyQueue(10.0, Clock()))
+        scene = Scene(PolicyQueue(10.0, 60.0, Clock()))
         await scene.come("a1", "b1", "b2", "c1")
         scene.tasks[leaver].cancel()
         await settle()
@@ -106,7 +106,7 @@ def test_who_is_cancelled_holds_up_nobody(leaver: str) -> None:
 
 def test_a_turn_that_comes_as_one_leaves_goes_on() -> None:
     async def run() -> None:
-        turns = PolicyQueue(10.0, Clock())
+        turns = PolicyQueue(10.0, 60.0, Clock())
         scene = Scene(turns)
         await scene.come("a1", "b1", "c1")
         scene._go["a1"].set()
@@ -125,7 +125,7 @@ def test_any_coming_and_going(seed: int) -> None:
     rng = random.Random(seed)
 
     async def run() -> None:
-        turns = PolicyQueue(0.05, asyncio.get_running_loop().time)
+        turns = PolicyQueue(0.05, 60.0, asyncio.get_running_loop().time)
         inside: list[str] = []
         done = 0
 
@@ -161,7 +161,7 @@ def test_changes_are_few_where_every_request_wants_another() -> None:
     """Closed loop of 16 clients over 4 policies: without batching nearly every request would change."""
 
     async def run() -> int:
-        turns = PolicyQueue(0.5, asyncio.get_running_loop().time)
+        turns = PolicyQueue(0.5, 60.0, asyncio.get_running_loop().time)
 
         async def client(number: int) -> None:
             rng = random.Random(number)
