@@ -1,4 +1,4 @@
-"""Turns: never two policies at once, few changes, and nobody waits for ever."""
+"""Turns: never two policies at once, few switches, and no request waits forever."""
 
 import asyncio
 import random

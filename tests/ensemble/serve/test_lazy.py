@@ -1,4 +1,4 @@
-"""What is made once: for all who wait, whoever leaves, and again after a failure."""
+"""A lazily created value: it is created once for all waiters, and again after a failure."""
 
 import asyncio
 
