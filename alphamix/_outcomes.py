@@ -16,8 +16,8 @@ from alphamix.ensemble.budget import Currency
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment.schema import AnalysisSection
 from alphamix.ensemble.mixture.arms import Split
-from alphamix.ensemble.mixture.compare_arms import Comparison, Honesty, compare
-from alphamix.ensemble.mixture.cross_fitting import cross_fits
+from alphamix.ensemble.mixture.compare_arms import Comparison, compare
+from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, cross_fits
 from alphamix.ensemble.outcomes import files
 from alphamix.ensemble.outcomes.files import Missing
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -194,9 +194,9 @@ class OutcomesTable:
             >>> mixture.best_single
             'coverage@+0.50'
         """
-        honesty = Honesty(cross_fits(seed), replace(_resampling(level), seed=seed))
+        options = CrossFitOptions(cross_fits(seed), replace(_resampling(level), seed=seed))
         spent = self._outcomes.budget(budget, currency)
-        found = compare(self._outcomes, spent, honesty, min_policies=min_policies, is_pilot=is_pilot)
+        found = compare(self._outcomes, spent, options, min_policies=min_policies, is_pilot=is_pilot)
         return _mixture(self.policies, found)
 
     def report(

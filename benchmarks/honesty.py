@@ -12,8 +12,8 @@ import numpy as np
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, arm
-from alphamix.ensemble.mixture.compare_arms import ArmEstimates, Honesty, gain_over
-from alphamix.ensemble.mixture.cross_fitting import Division, cross_fits
+from alphamix.ensemble.mixture.compare_arms import ArmEstimates, gain_over
+from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, cross_fits
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Resampling
 
@@ -75,10 +75,10 @@ def _table(rates: Rates, seed: int) -> Outcomes:
 
 def _gain(outcomes: Outcomes, by: Division, folds: int, repeats: int, *, best: bool = False) -> ArmEstimates:
     budget = Budget.of_samples(_BUDGET, _POLICIES)
-    crossfits = cross_fits(0, repeats, {by: folds})
+    options = CrossFitOptions(cross_fits(0, repeats, {by: folds}), _RESAMPLING)
     rules = BestSingle(budget), BestMixture(budget) if best else Split.equal(outcomes.policies, budget)
-    single, ours = (arm(outcomes, rule, crossfits, _RESAMPLING) for rule in rules)
-    return gain_over(single, ours, Honesty(crossfits, _RESAMPLING))
+    single, ours = (arm(outcomes, rule, options) for rule in rules)
+    return gain_over(single, ours, _RESAMPLING)
 
 
 def _missed(signs: list[int]) -> str:

@@ -21,8 +21,8 @@ from alphamix.ensemble.analysis.paper_claims import Claim, examine
 from alphamix.ensemble.budget import Budget, BudgetError, Currency
 from alphamix.ensemble.experiment.schema import AnalysisSection
 from alphamix.ensemble.mixture.arms import Arm, BestSingle, Split
-from alphamix.ensemble.mixture.compare_arms import Comparison, Honesty, compare, equal_gains
-from alphamix.ensemble.mixture.cross_fitting import Division, cross_fits
+from alphamix.ensemble.mixture.compare_arms import Comparison, compare, equal_gains
+from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, cross_fits
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
@@ -131,15 +131,15 @@ def analyse(
     """
     resampling = section.resampling
     folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
-    honesty = Honesty(cross_fits(section.seed, section.repeats, folds), resampling)
+    options = CrossFitOptions(cross_fits(section.seed, section.repeats, folds), resampling)
     try:
-        comparison = compare(outcomes, budget, honesty, splits, played=played)
+        comparison = compare(outcomes, budget, options, splits, played=played)
     except BudgetError:  # too few samples were drawn to score any mixture at this budget
-        comparison = compare(outcomes, budget, honesty, splits, played=played, is_pilot=True)
+        comparison = compare(outcomes, budget, options, splits, played=played, is_pilot=True)
     gains: dict[Currency, Estimate | None] = {}
     if "equal" in splits:
         num_samples = int(splits["equal"].allocation_M(outcomes.policies).sum())
-        gains = equal_gains(outcomes, num_samples, honesty, list(splits["equal"].weights))
+        gains = equal_gains(outcomes, num_samples, options, list(splits["equal"].weights))
     pair_samples = _half(outcomes, budget)
     return Analysis(
         outcomes=outcomes,

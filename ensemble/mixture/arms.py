@@ -17,7 +17,7 @@ from alphamix.ensemble.budget import Budget, BudgetError
 from alphamix.ensemble.mixture.best_allocation import best_allocation
 from alphamix.ensemble.mixture.cross_fitting import (
     AllocationRule,
-    CrossFit,
+    CrossFitOptions,
     CrossFitted,
     Division,
     coverage_of_each,
@@ -25,13 +25,13 @@ from alphamix.ensemble.mixture.cross_fitting import (
 )
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.beta_posterior import Posterior
-from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights
+from alphamix.ensemble.statistics.intervals import Estimate, draw_weights
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
 
 
 @dataclass(frozen=True)
 class Split:
-    """Spend the budget in fixed shares, such as equal ones, whatever the outcomes are."""
+    """Spend the budget in fixed shares, such as equal ones, without looking at the outcomes."""
 
     weights: Mapping[str, float]
     budget: Budget
@@ -42,7 +42,7 @@ class Split:
         return cls(dict.fromkeys(members, 1.0), budget)
 
     def allocation_M(self, policies: Sequence[str]) -> Ints:
-        """Divide the largest number of samples that the budget pays for, by largest remainder, `[M]`."""
+        """Divide as many samples as the budget pays for by largest remainder, `[M]`."""
         weight_M = np.array([self.weights.get(policy, 0.0) for policy in policies])
         cost_M = self.budget.cost_M
         share_M = weight_M / weight_M.max()
@@ -51,8 +51,8 @@ class Split:
         def least_cost(total: int) -> float:
             return float(np.floor(share_M * total * (1 - 1e-12)) @ cost_M)
 
-        # Each policy gets at least its share rounded down. That cost rises with the number of samples, so bisection
-        # finds the largest number that it does not rule out, and the true number lies at or just below it.
+        # Each policy gets at least its share rounded down. The cost of these samples rises with their total, so
+        # bisection finds the largest total that this cost allows, and the answer lies at or just below it.
         most = int((self.budget.total + cost_M[weight_M > 0].sum()) / (share_M @ cost_M))
         most = bisect_right(range(most + 1), self.budget.total * (1 + 1e-9), key=least_cost) - 1
         for total in range(most, 0, -1):
@@ -142,18 +142,12 @@ class Arm:
 def arm(
     outcomes: Outcomes,
     rule: AllocationRule | Split,
-    crossfits: Mapping[Division, CrossFit],
-    resampling: Resampling,
+    options: CrossFitOptions,
     allocation_M: Ints | None = None,
 ) -> Arm:
     """Choose an allocation by a rule, and score it naively and honestly.
 
-    Args:
-        outcomes: counts of fixed size.
-        rule: how to choose.
-        crossfits: how to divide the data, for each honest estimate.
-        resampling: how problems are resampled.
-        allocation_M: `[M]` the choice made on all outcomes, if it is already known.
+    If the choice on all outcomes is known, `allocation_M` gives it, `[M]`.
 
     Raises:
         UndefinedError, BudgetError: a cell has fewer samples than the rule must spend.
@@ -165,17 +159,17 @@ def arm(
     elif allocation_M is None:
         allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
     naive_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M)
-    naive_R = draw_weights(len(naive_P), resampling) @ naive_P
+    naive_R = draw_weights(len(naive_P), options.resampling) @ naive_P
     honest: dict[Division, CrossFitted] = {}
     undefined: dict[Division, str] = {}
-    for by, crossfit in crossfits.items():
+    for by, crossfit in options.crossfits.items():
         try:
             if isinstance(rule, Split):
                 # Nothing was chosen by looking at outcomes, so there is no optimism to remove, and dividing the data
                 # would only add noise.
                 honest[by] = CrossFitted(naive_P, naive_R)
             else:
-                honest[by] = cross_fit(outcomes, rule, crossfit, resampling)
+                honest[by] = cross_fit(outcomes, rule, crossfit, options.resampling)
         except (UndefinedError, BudgetError) as error:
             undefined[by] = str(error)
     allocation = {policy: int(k) for policy, k in zip(outcomes.policies, allocation_M, strict=True) if k}

@@ -2,7 +2,8 @@
 
 Where all allocations can be listed, they are. Otherwise the relaxation to real numbers is rounded down, filled greedily
 and improved by exchange, and branch and bound closes what gap it can within a given number of nodes. Either way the
-certificate's bound is proven, and the search is deterministic. Axes: `M` policies, `P` problems, `N` allocations.
+certificate's bound is proven, and the search is deterministic. Axes: `M` policies, `U` policies that can get
+samples, `P` problems, `N` allocations, `K` distinct numbers of samples.
 """
 
 from dataclasses import dataclass, replace
@@ -52,7 +53,7 @@ class Choice:
     certificate: Certificate
 
 
-@one_thread
+@one_thread()
 def best_allocation(
     posterior: Posterior,
     budget: Budget,
@@ -91,40 +92,39 @@ def best_allocation(
 
 def _region(budget: Budget, limit_M: Ints | None, min_policies: int) -> Region:
     in_samples = budget.currency == "samples"
-    if not (np.isfinite(budget.cost_M) & (budget.cost_M > 0)).all():
-        wrong = budget.cost_M[~(budget.cost_M > 0) | ~np.isfinite(budget.cost_M)][0]
-        raise BudgetError(f"a sample costs {wrong:g} {budget.currency} for some policy: give costs above 0")
+    wrong = budget.cost_M[~(np.isfinite(budget.cost_M) & (budget.cost_M > 0))]
+    if len(wrong):
+        raise BudgetError(f"a sample costs {wrong[0]:g} {budget.currency} for some policy: give costs above 0")
     if not np.isfinite(budget.total):
         raise BudgetError(f"a budget of {budget.total:g} {budget.currency} is not an amount: give a finite one")
     total = float(np.floor(budget.total)) if in_samples else budget.total
     affordable_M = np.floor(total / budget.cost_M * (1 + 1e-12)).astype(np.int64)
     upper_M = affordable_M if limit_M is None else np.minimum(affordable_M, limit_M)
     region = Region(np.zeros_like(upper_M), upper_M, budget.cost_M, total, min_policies, in_samples)
-    if (reason := _unmet(region, budget.currency, limit_M)) is not None:
-        raise BudgetError(reason)
+    _check_feasible(region, budget.currency, limit_M)
     return region
 
 
-def _unmet(region: Region, currency: Currency, limit_M: Ints | None) -> str | None:
-    """Return why no allocation fits and what to do about it, or None if one fits."""
+def _check_feasible(region: Region, currency: Currency, limit_M: Ints | None) -> None:
     total, needed = region.total, region.min_policies
-    usable_M = np.ones(len(region.cost_M), bool) if limit_M is None else limit_M > 0
-    if not usable_M.any():
-        return "no policy has any samples to spend: draw samples first"
-    cheapest_M = np.sort(region.cost_M[usable_M])
-    if not total >= cheapest_M[0]:
-        return f"a budget of {total:g} {currency} buys no sample: give at least {cheapest_M[0]:g}"
-    if needed > len(cheapest_M):
-        return (
-            f"a mixture of {needed} policies was asked for, but only {len(cheapest_M)} can get samples: ask for fewer"
+    cheapest_U = np.sort(region.cost_M if limit_M is None else region.cost_M[limit_M > 0])
+    if not len(cheapest_U):
+        raise BudgetError("no policy has any samples to spend: draw samples first")
+    if not total >= cheapest_U[0]:
+        raise BudgetError(f"a budget of {total:g} {currency} buys no sample: give at least {cheapest_U[0]:g}")
+    if needed > len(cheapest_U):
+        raise BudgetError(
+            f"a mixture of {needed} policies was asked for, but only {len(cheapest_U)} can get samples: ask for fewer"
         )
-    if cheapest_M[:needed].sum() > total * (1 + 1e-12):
-        least = cheapest_M[:needed].sum()
-        return f"one sample of each of {needed} policies costs {least:g} {currency}: raise the budget of {total:g}"
+    if (least := cheapest_U[:needed].sum()) > total * (1 + 1e-12):
+        raise BudgetError(
+            f"one sample of each of {needed} policies costs {least:g} {currency}: raise the budget of {total:g}"
+        )
     if region.spend_all and region.left(region.upper_M) > 0:
         most = int(region.upper_M.sum())
-        return f"a budget of {total:g} samples exceeds the {most} that can be scored: lower it, or draw more samples"
-    return None
+        raise BudgetError(
+            f"a budget of {total:g} samples exceeds the {most} that can be scored: lower it, or draw more samples"
+        )
 
 
 def _enumerated(posterior: Posterior, region: Region) -> Choice | None:
@@ -158,12 +158,11 @@ def _enumerated(posterior: Posterior, region: Region) -> Choice | None:
 
 def _miss_of_each(posterior: Posterior, k_NM: Ints) -> Floats:
     """Return the chance that all samples of each allocation fail, `[N]`."""
-    num_policies = k_NM.shape[1]
     k_K, index_NM = np.unique(k_NM, return_inverse=True)
     log_miss_KMP = np.array([posterior.log_miss(k) for k in k_K])
     miss_N = np.empty(len(k_NM))
     for rows in np.array_split(np.arange(len(k_NM)), len(k_NM) // 500 + 1):
-        log_miss_NP = sum(log_miss_KMP[index_NM[rows, j], j] for j in range(num_policies))
+        log_miss_NP = sum(log_miss_KMP[index_NM[rows, j], j] for j in range(k_NM.shape[1]))
         miss_N[rows] = np.exp(log_miss_NP) @ posterior.weight_P
     return miss_N
 

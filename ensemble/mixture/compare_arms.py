@@ -6,7 +6,7 @@ mixture) and `shapley` (what each policy adds). The command line and the report 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import CURRENCIES, Budget, BudgetError, Currency
 from alphamix.ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, arm
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
-from alphamix.ensemble.mixture.cross_fitting import AllocationRule, CrossFit, CrossFitted, Division
+from alphamix.ensemble.mixture.cross_fitting import AllocationRule, CrossFitOptions, CrossFitted, Division
 from alphamix.ensemble.mixture.random_routing import best_routing
 from alphamix.ensemble.mixture.shapley import Contribution, contributions
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
@@ -24,16 +24,6 @@ from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, mean_over_problems, student_interval
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError
-
-
-@dataclass(frozen=True)
-class Honesty:
-    """How honest estimates are made."""
-
-    crossfits: Mapping[Division, CrossFit]
-    """The divisions of the data."""
-    resampling: Resampling
-    """How intervals are made."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +84,11 @@ class Comparison:
     """How the intervals of naive estimates are made; those of honest ones have the same level."""
 
 
-@one_thread
+@one_thread()
 def compare(
     outcomes: Outcomes,
     budget: Budget,
-    honesty: Honesty,
+    options: CrossFitOptions,
     splits: Mapping[str, Split] | None = None,
     min_policies: int = 1,
     *,
@@ -110,11 +100,11 @@ def compare(
     Args:
         outcomes: counts of fixed size.
         budget: per problem, with the costs of `outcomes.policies`.
-        honesty: how honest estimates are made.
+        options: how honest estimates are made.
         splits: arms that spend in fixed shares; None for `equal`, over all policies.
         min_policies: minimum number of policies in the mixture.
-        is_pilot: whether the mixture may need more samples than were drawn; its coverage then rests on the posterior
-            alone.
+        is_pilot: whether the mixture may need more samples than were drawn; its coverage is then known from the
+            posterior alone.
         played: adaptive arms, already scored.
 
     Raises:
@@ -132,14 +122,15 @@ def compare(
     }
     if is_pilot:
         del rules["mixture"]
-    arms, undefined = _arms(outcomes, rules, honesty, choice)
+    arms, undefined = _arms(outcomes, rules, options, choice)
     if is_pilot:
         undefined = {"mixture": _PILOT, **undefined} if arms else {"every honest figure": _PILOT}
     single = arms.pop("best_single", None)
     arms |= played or {}
-    gains = {name: gain_over(single, other, honesty) for name, other in arms.items()} if single else {}
+    gains: dict[str, ArmEstimates] = {}
     if single:
-        arms["best_single"] = single
+        gains = {name: gain_over(single, other, options.resampling) for name, other in arms.items()}
+        arms["best_single"] = single  # last, after the adaptive arms
     return Comparison(
         budget=budget,
         choice=choice,
@@ -148,16 +139,17 @@ def compare(
         contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
         arms=arms,
         coverage={
-            name: _estimates(one.naive_P, one.honest, honesty.resampling, lowest=0.0) for name, one in arms.items()
+            name: _estimates(scored.naive_P, scored.honest, options.resampling, lowest=0.0)
+            for name, scored in arms.items()
         },
         gains=gains,
         undefined=undefined,
-        resampling=honesty.resampling,
+        resampling=options.resampling,
     )
 
 
 def equal_gains(
-    outcomes: Outcomes, samples: int, honesty: Honesty, members: Sequence[str]
+    outcomes: Outcomes, samples: int, options: CrossFitOptions, members: Sequence[str]
 ) -> dict[Currency, Estimate | None]:
     """Estimate the gain of the equal split over the best single policy, at budgets matched in each currency.
 
@@ -165,22 +157,22 @@ def equal_gains(
     less where some policy alone could not be scored at that. A gain is None where costs are unknown, an estimate is
     undefined, or the budget pays for no sample of some policy.
     """
-    return {currency: _equal_gain(outcomes, samples, honesty, members, currency) for currency in CURRENCIES}
+    return {currency: _equal_gain(outcomes, samples, options, members, currency) for currency in CURRENCIES}
 
 
 def _equal_gain(
-    outcomes: Outcomes, samples: int, honesty: Honesty, members: Sequence[str], currency: Currency
+    outcomes: Outcomes, samples: int, options: CrossFitOptions, members: Sequence[str], currency: Currency
 ) -> Estimate | None:
     try:
         budget = matched_budget(outcomes, samples, members, currency)
-        crossfits: dict[Division, CrossFit] = {"problems": honesty.crossfits["problems"]}
+        by_problems = replace(options, crossfits={"problems": options.crossfits["problems"]})
         split, best = Split.equal(members, budget), BestSingle(budget)
         if not (split.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and best.samples_M().all()):
             return None  # a split without some of its members, or the best of fewer policies, would be another claim
-        equal, single = (arm(outcomes, rule, crossfits, honesty.resampling) for rule in (split, best))
+        equal, single = (arm(outcomes, rule, by_problems) for rule in (split, best))
     except (OutcomesError, UndefinedError):
         return None
-    return gain_over(single, equal, honesty).honest.get("problems")
+    return gain_over(single, equal, options.resampling).honest.get("problems")
 
 
 def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], currency: Currency) -> Budget:
@@ -202,18 +194,18 @@ _PILOT = "the pilot has enough samples to choose a mixture, but too few to score
 
 
 def _arms(
-    outcomes: Outcomes, rules: Mapping[str, AllocationRule | Split], honesty: Honesty, choice: Choice
+    outcomes: Outcomes, rules: Mapping[str, AllocationRule | Split], options: CrossFitOptions, choice: Choice
 ) -> tuple[dict[str, Arm], dict[str, str]]:
-    """Score each rule, and say why where it cannot be.
+    """Score each rule, or say why it cannot be scored.
 
-    The naive estimate of the mixture is that of `choice`, which is searched for longer than choices in folds.
+    The naive estimate of the mixture is that of `choice`, whose search was longer than those in folds.
     """
     chosen = {"mixture": choice.allocation_M}
     arms: dict[str, Arm] = {}
     undefined: dict[str, str] = {}
     for name, rule in rules.items():
         try:
-            arms[name] = arm(outcomes, rule, honesty.crossfits, honesty.resampling, chosen.get(name))
+            arms[name] = arm(outcomes, rule, options, chosen.get(name))
         except (UndefinedError, BudgetError) as error:
             undefined[name] = str(error)
         else:
@@ -221,14 +213,13 @@ def _arms(
     return arms, undefined
 
 
-def gain_over(single: Arm, other: Arm, honesty: Honesty) -> ArmEstimates:
+def gain_over(single: Arm, other: Arm, resampling: Resampling) -> ArmEstimates:
     """Estimate the coverage of another arm minus that of the best single policy, paired per problem."""
     honest: dict[Division, CrossFitted] = {}
-    for by in other.honest:
-        if by in single.honest:
-            a, b = other.honest[by], single.honest[by]
-            honest[by] = CrossFitted(a.covered_P - b.covered_P, a.resampled_R - b.resampled_R)
-    return _estimates(other.naive_P - single.naive_P, honest, honesty.resampling, lowest=-1.0)
+    for by, ours in other.honest.items():
+        if theirs := single.honest.get(by):
+            honest[by] = CrossFitted(ours.covered_P - theirs.covered_P, ours.resampled_R - theirs.resampled_R)
+    return _estimates(other.naive_P - single.naive_P, honest, resampling, lowest=-1.0)
 
 
 def _estimates(
@@ -241,7 +232,7 @@ def _estimates(
     """
     return ArmEstimates(
         mean_over_problems(naive_P, resampling, lowest),
-        {by: student_interval(one.covered_P, one.resampled_R, resampling, lowest) for by, one in honest.items()},
+        {by: student_interval(fit.covered_P, fit.resampled_R, resampling, lowest) for by, fit in honest.items()},
     )
 
 
@@ -254,5 +245,5 @@ def _random_mixture(policies: Sequence[str], posterior: Posterior, budget: Budge
     if budget.currency != "samples":
         return None
     routing = best_routing(posterior, int(budget.total))
-    weights = {policy: float(w) for policy, w in zip(policies, routing.weights_M, strict=True) if w}
+    weights = {policy: weight for policy, weight in zip(policies, routing.weights_M.tolist(), strict=True) if weight}
     return RandomMixture(weights, routing.coverage, best_allocation(posterior, budget).certificate.objective)

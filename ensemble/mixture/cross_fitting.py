@@ -1,8 +1,8 @@
 """Cross-fitting: the value of a rule's choices on data that did not make them, with its uncertainty.
 
 The data are divided in two ways. By *problems*: does a choice made on some problems transfer to others? By *samples*:
-is the value of a choice real on this benchmark, or luck of the draws? Every rule is given the same divisions and the
-same resampled problems, so that differences between rules are paired. Axes: `M` policies, `P` problems, `C` allocations
+is the value of a choice real on this benchmark, or luck of the draws? Every rule gets the same divisions and the same
+resampled problems, so that differences between rules are paired. Axes: `M` policies, `P` problems, `C` allocations
 chosen in any fold, `R` bootstrap resamples of the problems.
 """
 
@@ -20,8 +20,8 @@ from alphamix.ensemble.statistics.pass_at_k import UndefinedError, log_miss
 Division = Literal["problems", "samples"]
 DIVISIONS: tuple[Division, ...] = get_args(Division)
 
-# Few folds and many repeats. Among equally good policies, ten folds nearly all choose the same lucky one, so the honest
-# estimate varies twice as much from table to table as with three (docs/statistics.md has the simulation).
+# Folds are few and repeats are many. Among equally good policies, nearly all of ten folds choose the same lucky one, so
+# the honest estimate varies twice as much between tables as with three folds (simulated in docs/statistics.md).
 DEFAULT_FOLDS: dict[Division, int] = {"problems": 3, "samples": 2}
 DEFAULT_REPEATS = 10
 _DECIMALS = 12
@@ -54,10 +54,20 @@ class CrossFit:
     seed: int
 
 
+@dataclass(frozen=True)
+class CrossFitOptions:
+    """How honest estimates are made."""
+
+    crossfits: Mapping[Division, CrossFit]
+    """How the data are divided, by what they are divided into."""
+    resampling: Resampling
+    """How problems are resampled, for the intervals."""
+
+
 def cross_fits(
     seed: int, repeats: int = DEFAULT_REPEATS, folds: Mapping[Division, int] = DEFAULT_FOLDS
 ) -> dict[Division, CrossFit]:
-    """Return one cross-fit for each division that `folds` gives a number of folds."""
+    """Return a cross-fit for each division in `folds`, which gives its number of folds."""
     return {by: CrossFit(by, num_folds, repeats, seed) for by, num_folds in folds.items()}
 
 
@@ -96,8 +106,8 @@ def cross_fit(outcomes: Outcomes, rule: AllocationRule, crossfit: CrossFit, resa
     chosen = [rule.choose(fold.chosen_on, fold.scored_on.num_samples_MP.min(axis=1)) for fold in folds]
     # A rule always breaks ties in favour of the policy named first, and resamples must do the same: `argmax` takes the
     # first of equal merits, so allocations are sorted with those that give most to the first policies in front.
-    candidates_CM, chosen_of_fold = np.unique(-np.array(chosen), axis=0, return_inverse=True)
-    candidates_CM = -candidates_CM
+    negated_CM, chosen_of_fold = np.unique(-np.array(chosen), axis=0, return_inverse=True)
+    candidates_CM = -negated_CM
     weight_RP = draw_weights(len(outcomes.problems), resampling)
     covered_P, resampled_R = np.zeros(len(outcomes.problems)), np.zeros(len(weight_RP))
     for fold, c in zip(folds, chosen_of_fold.ravel(), strict=True):
@@ -106,7 +116,8 @@ def cross_fit(outcomes: Outcomes, rule: AllocationRule, crossfit: CrossFit, resa
         merit_CP = rule.merit(fold.chosen_on, candidates_CM)
         chosen_R = np.round(weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
         covered_RC = weight_RP[:, fold.scored_where] @ covered_CP.T
-        resampled_R += np.take_along_axis(covered_RC, chosen_R[:, None], axis=1)[:, 0]
+        resampled_R += covered_RC[np.arange(len(chosen_R)), chosen_R]
+    # Each repeat scores a problem once when problems are divided, and once per fold when samples are.
     times = crossfit.repeats * (1 if crossfit.by == "problems" else crossfit.folds)
     return CrossFitted(covered_P / times, resampled_R / times)
 
@@ -121,13 +132,12 @@ def coverage_of_each(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
 
 
 def _by_problems(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
-    num_problems = len(outcomes.problems)
-    folds = min(crossfit.folds, num_problems)
+    folds = min(crossfit.folds, len(outcomes.problems))
     if folds < 2:
         raise UndefinedError("cross-fitting by problems needs at least 2 problems: add problems, or divide by samples")
     rng = np.random.default_rng(crossfit.seed)
     for _ in range(crossfit.repeats):
-        fold_P = rng.permutation(num_problems) % folds
+        fold_P = rng.permutation(len(outcomes.problems)) % folds
         for fold in range(folds):
             chosen, scored = np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
             yield _Fold(outcomes.select(problems=chosen), chosen, outcomes.select(problems=scored), scored)

@@ -24,9 +24,9 @@ from alphamix.ensemble.statistics.beta_posterior import Posterior
 Complexes = NDArray[np.complex128]
 
 _CELLS_AT_ONCE = 2_000_000
-"""Policies × problems × length of the transform that are worked on at once, which bounds memory."""
+"""Largest number of policies × problems × length of the transform in one chunk, which bounds memory."""
 _NEGLIGIBLE = 1e-6
-"""Weights below this share of the largest are set to 0: the solver leaves such traces of policies not worth using."""
+"""Weights below this share of the largest are set to 0: the solver leaves traces of useless policies."""
 _TOLERANCE = 1e-8
 
 
@@ -42,7 +42,7 @@ class Routing:
     """Largest coverage that other weights could add."""
 
 
-@one_thread
+@one_thread()
 def best_routing(posterior: Posterior, num_samples: int) -> Routing:
     """Choose the weights w that maximise expected coverage, 1 - mean over problems of E[(Σ_j w_j (1 - p_j))^B].
 
@@ -50,16 +50,11 @@ def best_routing(posterior: Posterior, num_samples: int) -> Routing:
     coverage(w) + max_j gradient_j - gradient · w.
     """
     num_policies = len(posterior.a_MP)
-    simplex = Region(
-        np.zeros(num_policies, np.int64),
-        np.full(num_policies, num_samples),
-        np.ones(num_policies),
-        float(num_samples),
-    )
-    weights_M = _weights(relax(posterior, simplex).k_M)
+    lower_M, upper_M = np.zeros(num_policies, np.int64), np.full(num_policies, num_samples)
+    simplex = Region(lower_M, upper_M, np.ones(num_policies), float(num_samples))
     solution = minimize(
         partial(_log_miss, posterior, num_samples),
-        weights_M,
+        _weights(relax(posterior, simplex).k_M),
         jac=True,
         method="SLSQP",
         bounds=[(0, 1)] * num_policies,
@@ -80,8 +75,8 @@ def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floa
 
     Independent Poisson counts of a given sum are multinomial. So the mean over k ~ Multinomial(B - 1, w) is the
     coefficient of x^(B - 1) in the product over policies of Σ_k Poisson(k; (B - 1) w_j) miss_j(k) x^k, divided by that
-    of the Poisson counts alone. It is read off the product's Fourier transform, which is long enough that what wraps
-    around is below rounding noise. Errors are absolute, of the order of 1e-15.
+    of the Poisson counts alone. It is read off the product's Fourier transform, whose length keeps what wraps around
+    below rounding noise. Errors are absolute, of the order of 1e-15.
     """
     num_others = num_samples - 1
     length = 1 << max(6, (4 * num_samples).bit_length())
@@ -119,10 +114,11 @@ def _products_of_others(factors_JPF: Complexes) -> Iterator[Complexes]:
 def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tuple[float, Floats]:
     """Return the log chance that all samples fail, and its gradient in the weights.
 
-    The solver works on the logarithm, whose curvature is moderate also where nearly everything is solved.
+    The solver works on the logarithm, whose curvature stays moderate even where nearly everything is solved.
     """
-    last_miss_M = last_miss(posterior, _weights(weights_M), num_samples) @ posterior.weight_P
-    miss = float(_weights(weights_M) @ last_miss_M)
+    weights_M = _weights(weights_M)
+    last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_P
+    miss = float(weights_M @ last_miss_M)
     return float(np.log(miss)), num_samples * last_miss_M / miss
 
 

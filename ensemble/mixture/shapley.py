@@ -3,8 +3,8 @@
 The value of a set of policies is the expected coverage of its best allocation, under the posterior and with no limit on
 samples, so that every set has a value. Two numbers follow. The *marginal contribution* of a policy is what is lost
 without it, when its samples are spent as well as possible on the others. Its *Shapley value* is the marginal
-contribution averaged over all orders in which policies can join. Of two identical policies,
-each has a marginal contribution of 0, and half of what the two add as its Shapley value.
+contribution averaged over all orders in which policies can join. Each of two identical policies has a marginal
+contribution of 0, and a Shapley value of half of what the two add. Axes: `M` policies, `O` orders.
 """
 
 from collections.abc import Callable
@@ -47,8 +47,8 @@ def contributions(posterior: Posterior, budget: Budget) -> list[Contribution]:
         if not rows or budget.total < budget.cost_M[rows].min():
             return 0.0
         subset = replace(posterior, a_MP=posterior.a_MP[rows], b_MP=posterior.b_MP[rows])
-        choice = best_allocation(subset, replace(budget, cost_M=budget.cost_M[rows]), max_nodes=0)
-        return choice.certificate.objective
+        subset_budget = replace(budget, cost_M=budget.cost_M[rows])
+        return best_allocation(subset, subset_budget, max_nodes=0).certificate.objective
 
     num_policies = len(budget.cost_M)
     everyone = frozenset(range(num_policies))
@@ -56,7 +56,7 @@ def contributions(posterior: Posterior, budget: Budget) -> list[Contribution]:
     orders = _orders(num_policies)
     added_OM = np.array([_added(order, value) for order in orders])
     is_exact = len(orders) == factorial(num_policies)
-    stderr_M = np.zeros(num_policies) if is_exact else added_OM.std(axis=0, ddof=1) / np.sqrt(len(added_OM))
+    stderr_M = np.zeros(num_policies) if is_exact else added_OM.std(axis=0, ddof=1) / np.sqrt(len(orders))
     # Without branch and bound, a larger set can come out worse by a trace, which is no loss.
     return [
         Contribution(max(0.0, marginal), shapley, stderr)
@@ -73,7 +73,6 @@ def _orders(num_policies: int) -> list[tuple[int, ...]]:
 
 def _added(order: tuple[int, ...], value: Callable[[frozenset[int]], float]) -> Floats:
     """Return what each policy adds when it joins those before it, `[M]`."""
-    added_M = np.zeros(len(order))
-    for position, m in enumerate(order):
-        added_M[m] = value(frozenset(order[: position + 1])) - value(frozenset(order[:position]))
+    added_M = np.empty(len(order))
+    added_M[list(order)] = np.diff([value(frozenset(order[:size])) for size in range(len(order) + 1)])
     return added_M

@@ -4,27 +4,18 @@ OpenBLAS uses all cores even for products of a few thousand numbers. Where those
 the search for an allocation ten times as slow.
 """
 
-from collections.abc import Callable
-from functools import cache, wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
+# The controller looks for libraries once, at the first use, when NumPy and SciPy have loaded theirs.
+_controller = cache(ThreadpoolController)
 
 
-def one_thread(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Decorate a function so that BLAS uses only the calling thread in it."""
-
-    @wraps(function)
-    def limited(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with _controller().limit(limits=1, user_api="blas"):
-            return function(*args, **kwargs)
-
-    return limited
-
-
-@cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Limit BLAS to the calling thread, in a `with` block or in a decorated function."""
+    with _controller().limit(limits=1, user_api="blas"):
+        yield

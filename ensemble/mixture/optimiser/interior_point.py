@@ -7,7 +7,7 @@ ten steps solve what takes first-order and quasi-Newton methods hundreds of eval
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import lu_factor, lu_solve
@@ -43,8 +43,7 @@ def minimise(derivatives: Derivatives, price_V: Floats, total: float) -> Floats:
     return at.x_V
 
 
-@dataclass(frozen=True)
-class _Iterate:
+class _Iterate(NamedTuple):
     """A point strictly inside the box, with multipliers of both bounds of each variable and of the equation.
 
     The distance 1 - x is stored beside x, since near 1 the difference would have no digits left.
@@ -62,17 +61,10 @@ class _Iterate:
 
     def moved(self, change: "_Iterate") -> "_Iterate":
         """Go along a change as far as x, 1 - x and the multipliers of bounds stay positive."""
-        values = np.concatenate([self.x_V, self.room_V, self.low_V, self.high_V])
-        changes = np.concatenate([change.x_V, change.room_V, change.low_V, change.high_V])
+        positive, changes = np.concatenate(self[:4]), np.concatenate(change[:4])
         falls = changes < 0
-        t = min(1.0, _TO_BOUNDARY * float((-values[falls] / changes[falls]).min(initial=np.inf)))
-        return _Iterate(
-            self.x_V + t * change.x_V,
-            self.room_V + t * change.room_V,
-            self.low_V + t * change.low_V,
-            self.high_V + t * change.high_V,
-            self.multiplier + t * change.multiplier,
-        )
+        t = min(1.0, _TO_BOUNDARY * float((-positive[falls] / changes[falls]).min(initial=np.inf)))
+        return _Iterate._make(value + t * step for value, step in zip(self, change, strict=True))
 
 
 def _start(price_V: Floats, total: float) -> _Iterate:

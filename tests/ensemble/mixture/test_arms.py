@@ -14,13 +14,12 @@ from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split
 from alphamix.ensemble.mixture.compare_arms import (
     ArmEstimates,
-    Honesty,
     compare,
     equal_gains,
     gain_over,
     matched_budget,
 )
-from alphamix.ensemble.mixture.cross_fitting import CrossFit
+from alphamix.ensemble.mixture.cross_fitting import CrossFit, CrossFitOptions
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems, student_interval
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError
@@ -43,7 +42,7 @@ def outcomes_of(c_MP, n=4, costs=None, stopped=None) -> Outcomes:
 
 
 def arm(outcomes, rule, crossfits):
-    return arms.arm(outcomes, rule, crossfits, Resampling(resamples=100))
+    return arms.arm(outcomes, rule, CrossFitOptions(crossfits, Resampling(resamples=100)))
 
 
 def honest_P(outcomes, rule, crossfit):
@@ -167,13 +166,13 @@ def test_the_winners_curse_shows_in_the_naive_figure_only(crossfit):
 
 def test_undefined_figures_are_missing_with_a_reason_never_zero():
     outcomes = outcomes_of([[2, 1], [0, 3]])
-    honesty = Honesty({"problems": BY_PROBLEMS, "samples": BY_SAMPLES}, Resampling(resamples=100))
-    result = compare(outcomes, samples(6), honesty)
+    options = CrossFitOptions({"problems": BY_PROBLEMS, "samples": BY_SAMPLES}, Resampling(resamples=100))
+    result = compare(outcomes, samples(6), options)
     assert set(result.arms) == {"mixture", "equal"}
     assert result.gains == {}
     assert "on policy 'm0' alone the budget buys 6 samples per problem, but only 4" in result.undefined["best_single"]
     assert set(result.expected) == {"m0", "m1"}
-    result = compare(outcomes, samples(3), honesty)
+    result = compare(outcomes, samples(3), options)
     assert set(result.gains["mixture"].honest) == {"problems"}
     assert "only 2 can be scored" in result.undefined["best_single, honest by samples"]
 
@@ -200,8 +199,8 @@ def test_matched_budgets_are_what_every_policy_alone_can_be_scored_at():
     budget = matched_budget(three, 3, ("m0", "m1"), "tokens")
     assert (budget.total, BestSingle(budget).samples_M().tolist()) == (50.0, [5, 1])
     assert Split.equal(("m0", "m1"), budget).allocation_M(("m0", "m1")).tolist() == [2, 1]  # as in samples
-    honesty = Honesty({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
-    gains = equal_gains(outcomes, 2, honesty, ("m0", "m1"))
+    options = CrossFitOptions({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
+    gains = equal_gains(outcomes, 2, options, ("m0", "m1"))
     assert gains["seconds"] is None
     assert gains["samples"].value == gains["tokens"].value == 1.0  # each problem is chosen for by the other
 
@@ -209,9 +208,9 @@ def test_matched_budgets_are_what_every_policy_alone_can_be_scored_at():
 def test_a_budget_that_misses_a_policy_supports_no_claim():
     costs = {"tokens": np.array([[10.0, 10.0], [30.0, 30.0]])}
     outcomes = outcomes_of([[1, 0], [0, 1]], n=1, costs=costs)
-    honesty = Honesty({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
+    options = CrossFitOptions({"problems": CrossFit("problems", 2, 2, 0)}, Resampling(resamples=100))
     assert matched_budget(outcomes, 2, ("m0", "m1"), "tokens").total == 10.0  # all that m0 can be scored at
-    assert equal_gains(outcomes, 2, honesty, ("m0", "m1"))["tokens"] is None
+    assert equal_gains(outcomes, 2, options, ("m0", "m1"))["tokens"] is None
 
 
 def five_identical_policies(seed) -> Outcomes:
@@ -223,7 +222,7 @@ def gain_of_equal_split(outcomes) -> ArmEstimates:
     by = {"problems": CrossFit("problems", 3, 10, 0), "samples": CrossFit("samples", 2, 10, 0)}
     resampling, budget = Resampling(resamples=400), samples(10, 5)
     rules = (BestSingle(budget), Split.equal(outcomes.policies, budget))
-    return gain_over(*(arms.arm(outcomes, rule, by, resampling) for rule in rules), Honesty(by, resampling))
+    return gain_over(*(arms.arm(outcomes, rule, CrossFitOptions(by, resampling)) for rule in rules), resampling)
 
 
 def test_of_five_identical_policies_the_naive_gain_is_told_from_nothing_and_the_honest_one_is_not():
@@ -258,17 +257,17 @@ def test_one_policy_gains_nothing_over_itself_and_rounding_noise_decides_no_sign
         one = outcomes_of(np.random.default_rng(seed).integers(0, 11, (1, 40)), n=10)
         rules = (BestSingle(samples(1, 1)), Split.equal(one.policies, samples(1, 1)))
         by = {"problems": CrossFit("problems", 3, 7, 0), "samples": CrossFit("samples", 2, 7, 0)}
-        single, equal = (arms.arm(one, rule, by, Resampling(resamples=100)) for rule in rules)
-        gain = gain_over(single, equal, Honesty(by, Resampling(resamples=100)))
+        single, equal = (arm(one, rule, by) for rule in rules)
+        gain = gain_over(single, equal, Resampling(resamples=100))
         assert [(one.value, one.stderr, one.interval) for one in gain.honest.values()] == [(0, 0, (0, 0))] * 2
 
 
 def test_honest_figures_of_one_problem_have_no_interval_and_no_share_is_above_1():
     by = {"samples": CrossFit("samples", 2, 3, 0)}
-    honesty = Honesty(by, Resampling(resamples=100))
-    alone = compare(outcomes_of([[3], [7]], n=10), samples(4), honesty)
+    options = CrossFitOptions(by, Resampling(resamples=100))
+    alone = compare(outcomes_of([[3], [7]], n=10), samples(4), options)
     assert alone.gains["mixture"].honest["samples"].interval is None
-    few = compare(outcomes_of([[10, 9, 0], [1, 10, 10]], n=10), samples(4), honesty)
+    few = compare(outcomes_of([[10, 9, 0], [1, 10, 10]], n=10), samples(4), options)
     for figures in few.coverage.values():
         low, high = figures.honest["samples"].interval
         assert 0 <= low <= high <= 1
@@ -279,7 +278,7 @@ def test_honest_intervals_of_few_problems_are_as_wide_as_those_of_means():
     outcomes = outcomes_of([[1, 7, 3, 9]], n=10)
     resampling = Resampling(resamples=20_000)
     by = {"problems": BY_PROBLEMS}
-    one = arms.arm(outcomes, Split({"m0": 1.0}, samples(1, 1)), by, resampling)
+    one = arms.arm(outcomes, Split({"m0": 1.0}, samples(1, 1)), CrossFitOptions(by, resampling))
     mean = mean_over_problems(one.naive_P, resampling)
     honest = student_interval(
         one.honest["problems"].covered_P, one.honest["problems"].resampled_R, resampling, lowest=0
@@ -291,8 +290,8 @@ def test_honest_intervals_of_few_problems_are_as_wide_as_those_of_means():
 def test_the_mixture_that_is_scored_is_the_one_that_is_proposed(monkeypatch):
     """Also where the longer search finds a better one than that of a fold."""
     monkeypatch.setattr(BestMixture, "choose", lambda self, outcomes, limit_M: np.array([4, 0]))
-    honesty = Honesty({"problems": BY_PROBLEMS}, Resampling(resamples=100))
-    comparison = compare(OPPOSITES, samples(4), honesty)
+    options = CrossFitOptions({"problems": BY_PROBLEMS}, Resampling(resamples=100))
+    comparison = compare(OPPOSITES, samples(4), options)
     assert comparison.arms["mixture"].allocation == {"m0": 2, "m1": 2}
     assert comparison.choice.allocation_M.tolist() == [2, 2]
 
@@ -300,12 +299,12 @@ def test_the_mixture_that_is_scored_is_the_one_that_is_proposed(monkeypatch):
 def test_over_many_tables_of_identical_policies_the_best_mixture_gains_nothing():
     """Its choices are many, and each resample chooses among them; the truth is 0 whatever is chosen."""
     budget, by = samples(10, 5), {"problems": CrossFit("problems", 3, 2, 0)}
-    honesty = Honesty(by, Resampling(resamples=200))
+    options = CrossFitOptions(by, Resampling(resamples=200))
     gains = []
     for seed in range(24):
         outcomes = five_identical_policies(seed)
-        single, best = (arms.arm(outcomes, rule(budget), by, honesty.resampling) for rule in (BestSingle, BestMixture))
-        gains.append(gain_over(single, best, honesty).honest["problems"])
+        single, best = (arms.arm(outcomes, rule(budget), options) for rule in (BestSingle, BestMixture))
+        gains.append(gain_over(single, best, options.resampling).honest["problems"])
     assert sum(gain.sign != 0 for gain in gains) <= 3
     honest = np.array([gain.value for gain in gains])
     assert abs(honest.mean()) < 3 * honest.std() / np.sqrt(len(honest))
