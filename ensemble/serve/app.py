@@ -79,7 +79,7 @@ class ServeOptions:
     judge_workers: int = 1
     """Number of programs that are judged in parallel; 0 refuses best-of requests."""
     keys: tuple[str, ...] = field(default=(), repr=False)
-    """API keys that clients must send one of; if there are none, every client is served."""
+    """API keys, one of which each client must send; if there are none, every client is served."""
 
 
 def create_app(catalogue: PolicyCatalogue, options: ServeOptions | None = None) -> ASGIApp:
@@ -189,7 +189,7 @@ class Gateway:
         if weights == {name: 1.0}:
             alpha = self.endpoints[name].policy.alpha
             return model_object(name, self._created, {"alpha": alpha, **descriptions[name]})
-        # An ensemble accepts what its policy with the shortest context does; one that is unknown may be the shortest.
+        # An ensemble accepts what its policy with the shortest context does; an unknown length may be the shortest.
         lengths = [descriptions[policy].get("max_model_len") for policy, weight in weights.items() if weight]
         shortest = min((length for length in lengths if isinstance(length, int)), default=None)
         known = {} if shortest is None or None in lengths else {"max_model_len": shortest}

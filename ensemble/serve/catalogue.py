@@ -31,20 +31,12 @@ def load_catalogue(source: Path, mixtures: Sequence[Path] = ()) -> Registry:
     Raises:
         PolicyError, EnsembleError: one line with cause and cure.
     """
-    registry = _of_experiment(source) if is_experiment(source) else Registry.load(source)
+    has_policies_only = _ONLY_OF_EXPERIMENTS.isdisjoint(read_toml(source, PolicyError))
+    registry = Registry.load(source) if has_policies_only else _of_experiment(source)
     for path in mixtures:
         name, weights = read_mixture(path, registry.names)
         _add(registry, name, weights, path)
     return registry
-
-
-def is_experiment(source: Path) -> bool:
-    """Return whether a TOML file has keys that only experiments have.
-
-    Raises:
-        PolicyError: it is not a TOML file.
-    """
-    return not _ONLY_OF_EXPERIMENTS.isdisjoint(read_toml(source, PolicyError))
 
 
 def read_mixture(path: Path, policies: Sequence[str]) -> tuple[str, dict[str, float]]:

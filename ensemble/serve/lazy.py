@@ -1,7 +1,7 @@
-"""A value that is created when it is first needed, once for all who wait for it, and that takes time to create.
+"""A value that takes time to create: it is created when it is first needed, once for all who wait for it.
 
-A waiter that is cancelled does not stop the creation, be it of a server or of a judge: the next waiter would create the
-value a second time beside it.
+Cancelling a waiter does not stop the creation; otherwise the next waiter would start a second server or judge beside
+the first.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ class LazyValue(Generic[T]):
         self._creation: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """Return the value, and create it if need be; raise what its creation raises."""
+        """Return the value, and create it if necessary; raise what its creation raises."""
         if self._creation is None or (self._creation.done() and self.value is None):
             self._creation = asyncio.create_task(self._create())
         return await asyncio.shield(self._creation)

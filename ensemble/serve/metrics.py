@@ -29,7 +29,8 @@ class Metrics(Collector):
         """Number of draws by method of selection and state: drawn, failed, cancelled or spared."""
         self.verdicts = Counter[str]()
         """Number of judged programs by verdict; for programs that were only run, AC means that none of them failed."""
-        self._outcomes: dict[str, Counter[str]] = {}
+        self.calls = Counter[tuple[str, str]]()
+        """Number of calls by policy and outcome: `ok`, `left` (the client left), or the code of an error."""
         self._gauges: dict[str, tuple[Callable[[], int], Callable[[], bool]]] = {}
         self._seconds = Histogram(
             "alphamix_request_seconds",
@@ -40,20 +41,16 @@ class Metrics(Collector):
         )
 
     def answered(self, model: str, status: int, seconds: float) -> None:
-        """Count a request of a client. `model` must be the name of one that is served, or empty."""
+        """Count a request of a client. `model` must be the name of a served model, or empty."""
         self.requests[model, str(status)] += 1
         self._seconds.labels(model).observe(seconds)
-
-    def outcomes_of(self, policy: str) -> Counter[str]:
-        """Return the counter of a policy's calls by outcome: `ok`, `left`, or the code of an error."""
-        return self._outcomes.setdefault(policy, Counter())
 
     def watch(self, policy: str, in_flight: Callable[[], int], is_out: Callable[[], bool]) -> None:
         """Report the state of a policy from now on."""
         self._gauges[policy] = (in_flight, is_out)
 
     def unwatch(self, policy: str) -> None:
-        """Report the state of a policy no longer; its counts are kept."""
+        """Stop reporting the state of a policy; its counts are kept."""
         del self._gauges[policy]
 
     def as_text(self) -> bytes:
@@ -62,14 +59,9 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics but the histogram, as the registry asks for them."""
-        calls = [
-            ((policy, outcome), count)
-            for policy, outcomes in self._outcomes.items()
-            for outcome, count in outcomes.items()
-        ]
         verdicts = [((verdict,), count) for verdict, count in self.verdicts.items()]
         yield _counter("alphamix_requests", "Requests of clients.", ["model", "status"], self.requests.items())
-        yield _counter("alphamix_policy_calls", "Calls of policies.", ["policy", "outcome"], calls)
+        yield _counter("alphamix_policy_calls", "Calls of policies.", ["policy", "outcome"], self.calls.items())
         in_flight = GaugeMetricFamily("alphamix_policy_in_flight", "Calls under way.", labels=["policy"])
         is_out = GaugeMetricFamily("alphamix_policy_out_of_service", "1: it failed repeatedly.", labels=["policy"])
         for policy, (read_in_flight, read_is_out) in self._gauges.items():

@@ -1,7 +1,7 @@
 """A circuit breaker: after several failures in a row it lets no request pass for a while, then one as a trial.
 
-Closed: every request may pass. Open: none. Half-open: one; if it is answered the circuit closes, else it stays open
-twice as long. The clock is passed in.
+A closed circuit lets every request pass, an open one lets none. A half-open circuit lets one pass: if it is answered,
+the circuit closes, else it opens for twice as long. The clock is passed in.
 """
 
 from collections.abc import Callable, Generator

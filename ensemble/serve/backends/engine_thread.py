@@ -3,7 +3,7 @@
 Requests for one policy wait in line for its thread, the only one that touches the engine. The first request opens the
 engine. Deltas reach the event loop through a bounded channel: a slow client slows its engine, and a client that leaves
 stops it at the next token. Nothing can stop an engine that hangs, so callers set their own deadline (`in_process`) and
-the process exits without it. No HTTP and no JSON here.
+the process does not wait for it at its exit. No HTTP and no JSON here.
 """
 
 import asyncio
@@ -153,7 +153,7 @@ class EngineThread:
             deltas.fail(invalid(str(error)))
         except PolicyError as error:  # its server is gone or cannot be switched; the message may name addresses
             deltas.fail(self._failed(EngineFailure("server", str(error))))
-        except BaseException:  # even one that is meant to end this thread, since later requests have no other
+        except BaseException:  # even one meant to end this thread: later requests have no other thread
             log.exception("the engine of policy %r failed unexpectedly", self.policy)
             deltas.fail(internal())
 

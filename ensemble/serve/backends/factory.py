@@ -152,7 +152,7 @@ class _Opened(NamedTuple):
 
 
 class BackendFactory:
-    """Creates the backends of policies. Each is opened by its first request."""
+    """Creates the backends of policies. The first request for a policy opens its backend."""
 
     def __init__(
         self,

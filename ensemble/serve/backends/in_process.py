@@ -80,7 +80,7 @@ class InProcessPolicy:
         """Yield the deltas as long as none takes too long to come.
 
         Raises:
-            ApiError: 504, one does; 429, it takes that long because the engine is answering others first.
+            ApiError: 504, a delta takes too long; 429, it does because the engine is answering other requests first.
         """
         name, now = self._policy.name, asyncio.get_running_loop().time
         deadline, limit_s, missing = now() + self._timeouts.total_s, self._timeouts.first_byte_s, "no token"

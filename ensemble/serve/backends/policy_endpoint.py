@@ -24,7 +24,7 @@ class PolicyBackend(Protocol):
         ...
 
     def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """Yield the data of the events of the answer, without the final `[DONE]`; those that came together at once."""
+        """Yield the data of the events of the answer, in lists of those that arrive together; `[DONE]` is left out."""
         ...
 
     async def describe(self) -> dict[str, Any]:
@@ -48,7 +48,6 @@ class PolicyEndpoint:
         self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._metrics = metrics
-        self._outcomes = metrics.outcomes_of(policy.name)
         metrics.watch(policy.name, lambda: self._in_flight, lambda: self.breaker.state != "closed")
         self.describe: Callable[[], Any] = backend.describe
         self.close: Callable[[], Any] = backend.close
@@ -111,4 +110,4 @@ class PolicyEndpoint:
             raise
         finally:
             self._in_flight -= 1
-            self._outcomes[outcome] += 1
+            self._metrics.calls[name, outcome] += 1

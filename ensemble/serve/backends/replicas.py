@@ -24,7 +24,7 @@ class LoadBalancer:
         self._turn = 0
 
     async def complete(self, request: RawRequest, part: Part) -> bytes:
-        """Return the body of the first server that answers; raise what the last one raises if all fail."""
+        """Return the body of the first server that answers; if all fail, raise the error of the last one."""
         *first, last = self._in_order()
         for server in first:
             try:
@@ -37,7 +37,7 @@ class LoadBalancer:
             return await last.proxy.complete(request, part)
 
     async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[bytes]]:
-        """Yield the events of the first server that begins to answer; raise what the last one raises if all fail."""
+        """Yield the events of the first server that begins to answer; if all fail, raise the error of the last one."""
         servers = self._in_order()
         for server in servers:
             has_begun = False
@@ -78,7 +78,7 @@ class _Server:
 
     @contextmanager
     def entered(self) -> Generator[None]:
-        # If every server is out of service, one is asked all the same: its own error tells the client more.
+        # If every server is out of service, one is asked anyway, since its own error tells the client more.
         self.breaker.enter()
         self.in_flight += 1
         try:

@@ -1,4 +1,4 @@
-"""How long a policy may be silent, be it a remote server or an engine in this process."""
+"""How long a policy may be silent, whether a remote server or an engine in this process answers for it."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,6 @@ class Timeouts:
     """Limit for the first byte of a remote server, which is the complete answer if it is not streamed, or for the first
     token of an engine in this process, which includes making and loading its weights."""
     idle_s: float = 60.0
-    """Limit between one byte, or token, and the next, and for a client that does not take what is ready for it."""
+    """Limit between two bytes or two tokens, and for a client to accept what is ready for it."""
     total_s: float = 1800.0
     """Limit for the complete answer."""

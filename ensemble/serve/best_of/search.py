@@ -179,7 +179,7 @@ class BestOfSearch:
 
     async def _draw_part(self, part: Part, group: asyncio.TaskGroup) -> None:
         try:
-            answers = await self._dispatcher.complete_part(self._request, part)
+            answers = await self._dispatcher.complete_part(self._request, part, set())
         except ApiError as error:
             if not error.is_retryable:  # the request is wrong, so no policy can answer it
                 raise
@@ -258,7 +258,7 @@ class BestOfSearch:
         draw = self.draws[place]
         verdict = draw.judgement.verdict.value if draw.judgement is not None else None
         policy = self._dispatcher.policies[draw.policy].policy
-        result = {"index": index, "draw": place, "policy": policy.as_json()}
+        result = {"index": index, "draw": place, "policy": policy._asdict()}
         if self._best_of.select == "tests":
             return {**result, "verdict": verdict, "tests_passed": draw.tests_passed, "num_tests": self._num_tests}
         most = max(0, len(self._votes) - 1) * (self._num_tests if self._best_of.select == "agreement" else 1)
@@ -267,7 +267,7 @@ class BestOfSearch:
 
 
 def same_by_checker(problem: Problem) -> Same:
-    """Return the comparison of two answers: they are the same if the checker accepts one if the other is expected."""
+    """Return a test whether two answers are the same: the checker accepts one where the other is expected."""
     checker = cast("PlainChecker", problem.checker)
 
     @cache
@@ -277,14 +277,14 @@ def same_by_checker(problem: Problem) -> Same:
         except ValueUnreadableError:
             return None
 
-    def same_value(one: bytes, other: bytes) -> bool:
-        a, b = value_of(one), value_of(other)
+    def same_value(first: bytes, second: bytes) -> bool:
+        a, b = value_of(first), value_of(second)
         if a is None or b is None:
             return False
         return accepts_value(checker, a[0], b[0]) or accepts_value(checker, b[0], a[0])
 
-    def same_text(one: bytes, other: bytes) -> bool:
-        a, b = (answer.decode(errors="surrogateescape") for answer in (one, other))
+    def same_text(first: bytes, second: bytes) -> bool:
+        a, b = (answer.decode(errors="surrogateescape") for answer in (first, second))
         return accepts(checker, a, b) or accepts(checker, b, a)
 
     return same_text if problem.entry_point is None else same_value

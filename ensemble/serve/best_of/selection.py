@@ -11,6 +11,7 @@ others that agree there.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Literal
 
 Votes = Literal["majority", "agreement"]
@@ -23,7 +24,7 @@ Same = Callable[[bytes, bytes], bool]
 def majority(answers_NT: Sequence[Answers], same: Same) -> list[int]:
     """Return the number of others that agree with each program on every input, `[N]`."""
     agreed_NN = [set(range(len(answers_NT))) for _ in answers_NT]
-    for column in _columns(answers_NT):
+    for column in zip(*answers_NT, strict=True):
         for agreed, agreed_here in zip(agreed_NN, _agreeing(column, same), strict=True):
             agreed &= agreed_here
     return [len(agreed - {program}) for program, agreed in enumerate(agreed_NN)]
@@ -32,7 +33,7 @@ def majority(answers_NT: Sequence[Answers], same: Same) -> list[int]:
 def agreement(answers_NT: Sequence[Answers], same: Same) -> list[int]:
     """Return the number of others that agree with each program, summed over inputs, `[N]`."""
     votes_N = [0] * len(answers_NT)
-    for column in _columns(answers_NT):
+    for column in zip(*answers_NT, strict=True):
         for program, agreed in enumerate(_agreeing(column, same)):
             votes_N[program] += len(agreed - {program})
     return votes_N
@@ -63,21 +64,15 @@ def tied_for(num_passed_N: Sequence[int], num_winners: int) -> list[int]:
     return [program for program, passed in enumerate(num_passed_N) if passed in contested]
 
 
-def _columns(answers_NT: Sequence[Answers]) -> list[Answers]:
-    return list(zip(*answers_NT, strict=True))
-
-
 def _agreeing(answers_N: Answers, same: Same) -> list[set[int]]:
     """Return the programs that give the same answer as each program, itself included, `[N]`; empty if it failed."""
     programs_of: dict[bytes, set[int]] = {}
     for program, answer in enumerate(answers_N):
         if answer is not None:
             programs_of.setdefault(answer, set()).add(program)
-    distinct = list(programs_of)  # equal bytes are compared once, since `same` may be slow
     agreed = {answer: set(programs) for answer, programs in programs_of.items()}
-    for index, one in enumerate(distinct):
-        for other in distinct[index + 1 :]:
-            if same(one, other):
-                agreed[one] |= programs_of[other]
-                agreed[other] |= programs_of[one]
+    for first, second in combinations(programs_of, 2):  # equal bytes are compared once, since `same` may be slow
+        if same(first, second):
+            agreed[first] |= programs_of[second]
+            agreed[second] |= programs_of[first]
     return [set() if answer is None else agreed[answer] for answer in answers_N]

@@ -119,9 +119,7 @@ class ChatBody(RequestBody):
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
-        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != (
-            self.max_completion_tokens
-        ):
+        if len({self.max_tokens, self.max_completion_tokens} - {None}) > 1:
             raise ValueError(
                 f"max_tokens = {self.max_tokens} and max_completion_tokens = {self.max_completion_tokens} "
                 "disagree; send one of them"

@@ -45,7 +45,7 @@ class ResponseReader:
     """Reads the answer to one part, checks its form, and gives each choice its policy and its index."""
 
     def __init__(self, policy: PolicyInfo, part: Part, choices_per_prompt: int, num_prompts: int) -> None:
-        self._policy = Raw(encode(policy.as_json()))
+        self._policy = Raw(encode(policy._asdict()))
         self._places = [part.client_index(index, choices_per_prompt) for index in range(part.n * num_prompts)]
         self._unfinished = set(self._places)
 
@@ -128,12 +128,12 @@ def sum_usage(usages: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | No
     return total
 
 
-def _sum(one: Any, other: Any) -> Any:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return sum_usage([cast("dict[str, Any]", one), cast("dict[str, Any]", other)])
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return one + other
-    return other if one is None else one
+def _sum(total: Any, value: Any) -> Any:
+    if isinstance(total, dict) and isinstance(value, dict):
+        return sum_usage([cast("dict[str, Any]", total), cast("dict[str, Any]", value)])
+    if isinstance(total, int | float) and isinstance(value, int | float):
+        return total + value
+    return value if total is None else total
 
 
 def _has_content(choice: Fields) -> bool:

@@ -21,10 +21,6 @@ class PolicyInfo(NamedTuple):
     name: str
     alpha: float | None
 
-    def as_json(self) -> JSON:
-        """Return the extension field of a choice."""
-        return {"name": self.name, "alpha": self.alpha}
-
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
@@ -109,7 +105,7 @@ class ResponseBuilder:
         return {**self._head(self.format.chunk_kind), "choices": choices, "usage": None}
 
     def _choice(self, index: int, content: JSON, finish_reason: str | None) -> JSON:
-        end = {"logprobs": None, "finish_reason": finish_reason, "policy": self.policy.as_json()}
+        end = {"logprobs": None, "finish_reason": finish_reason, "policy": self.policy._asdict()}
         return {"index": index, **content, **end}
 
     def _head(self, kind: str) -> JSON:

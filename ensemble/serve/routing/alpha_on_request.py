@@ -1,7 +1,7 @@
-"""Members of a sweep at any α: one that is not listed becomes a policy when it is first asked by name.
+"""Members of a sweep at any α: an unlisted member becomes a policy when a request first names it.
 
-`coverage@1.3`, `coverage@1.30` and `coverage@+1.30` are one policy. Limits apply to the distance of α from those of the
-sweep, to its steps, to the number of such policies that are open, and to the checkpoints that are built for them. The
+`coverage@1.3`, `coverage@1.30` and `coverage@+1.30` are one policy. Limits apply to the distance of α from the listed
+members, to its steps, to the number of such policies that are open, and to the checkpoints that are built for them. The
 least recently used policy is closed to make room; checkpoints stay on disk, as after a run.
 """
 
@@ -70,16 +70,15 @@ class AlphaPolicyCache:
         Raises:
             ApiError: 404, there is no such policy; 429, there is no room for one more.
         """
-        if request.model in self._listed:
-            yield request
-            return
         name, policy = self.find(request.model)
+        if name != request.model:
+            request = replace(request, model=name)
         if policy is None:
-            yield replace(request, model=name)
+            yield request
             return
         self._hold(policy)
         try:
-            yield replace(request, model=name)
+            yield request
         finally:
             self._held[name] -= 1
 
@@ -104,7 +103,7 @@ class AlphaPolicyCache:
         return name, PolicyInfo(self._catalogue.at(match["sweep"], float(alpha)), float(alpha))
 
     async def close(self) -> None:
-        """Wait for policies that are being closed. Those that are open are closed with the listed ones."""
+        """Wait for policies that are being closed. Policies that are still open are closed with the listed ones."""
         await asyncio.gather(*self._closing)
 
     def _hold(self, policy: PolicyInfo) -> None:

@@ -80,13 +80,19 @@ class Dispatcher:
         body.fields |= self.head(request)
         return body.as_bytes(), self.headers([part for part, _ in answers])
 
-    async def complete_part(self, request: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
-        """Answer one part, by other policies of the ensemble if need be; return each answer with the part it is for.
+    async def complete_part(self, request: RawRequest, part: Part, failed: set[str]) -> list[_Answer]:
+        """Return the answers to one part, each with its own part: more than one if other policies take it over.
+
+        Policies that fail are added to `failed`, and are not asked again for this request.
 
         Raises:
             ApiError: a choice is unavailable.
         """
-        return await self._complete(request, part, set())
+        try:
+            return [(part, await self.policies[part.policy].complete(request, part))]
+        except ApiError as error:
+            others = self._fail_over(request, part, failed, error)
+        return await self._complete_all(request, others, failed)
 
     async def start_stream(
         self, request: RawRequest, parts: Sequence[Part]
@@ -131,28 +137,17 @@ class Dispatcher:
 
     async def _complete_all(self, request: RawRequest, parts: Sequence[Part], failed: set[str]) -> list[_Answer]:
         if len(parts) == 1:
-            return await self._complete(request, parts[0], failed)
+            return await self.complete_part(request, parts[0], failed)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._complete(request, part, failed)) for part in parts]
+                tasks = [group.create_task(self.complete_part(request, part, failed)) for part in parts]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [answer for task in tasks for answer in task.result()]
 
-    async def _complete(self, request: RawRequest, part: Part, failed: set[str]) -> list[_Answer]:
-        try:
-            return [(part, await self.policies[part.policy].complete(request, part))]
-        except ApiError as error:
-            others = self._fail_over(request, part, failed, error)
-        return await self._complete_all(request, others, failed)
-
-    async def _stream_all(
-        self, request: RawRequest, parts: Sequence[Part], failed: set[str]
-    ) -> AsyncGenerator[_Chunks]:
+    def _stream_all(self, request: RawRequest, parts: Sequence[Part], failed: set[str]) -> AsyncGenerator[_Chunks]:
         streams = [self._stream(request, part, failed) for part in parts]
-        async with aclosing(streams[0] if len(streams) == 1 else merge_streams(streams)) as stream:
-            async for chunks in stream:
-                yield chunks
+        return streams[0] if len(streams) == 1 else merge_streams(streams)
 
     async def _stream(self, request: RawRequest, part: Part, failed: set[str]) -> AsyncGenerator[_Chunks]:
         has_begun = False
@@ -186,7 +181,7 @@ class Dispatcher:
         return split(self._available(left), part.n, self._turns[request.model], part.first)
 
     def _available(self, weights: Mapping[str, float]) -> Mapping[str, float]:
-        """Leave out policies that are out of service or full; if none is left, keep all, so that they report why."""
+        """Return the policies that would accept a request now; if there are none, all of them: their errors say why."""
         available = {name: weight for name, weight in weights.items() if self.policies[name].is_available}
         return available if any(available.values()) else weights
 

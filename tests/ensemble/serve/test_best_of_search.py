@@ -42,7 +42,7 @@ class FakeDispatcher:
     def assign_draws(self, model: str, budget: int) -> list[str]:
         return assign_draws(WEIGHTS, budget, 0)
 
-    async def complete_part(self, ask: RawRequest, part: Part) -> list[tuple[Part, ResponseJson]]:
+    async def complete_part(self, ask: RawRequest, part: Part, failed: set[str]) -> list[tuple[Part, ResponseJson]]:
         if self._fates[part.first] is None:
             raise bad_response(part.policy, "server")
         choices = [
