@@ -1,0 +1,91 @@
+"""Beliefs about solve rates given the outcomes, as a mixture of independent Beta distributions for each problem.
+
+A cell with c = 0 of n = 10 does not mean that the policy never solves the problem, and choosing as if it did would put
+all samples on the policies that were lucky so far. So choices rest on beliefs; reports never do (`pass_at_k`). What one
+policy solved says something about others, and `shared_difficulty` says how much: a problem lies at one of several
+nodes, and the belief has a column for each node where its counts may have come from. Axes: `M` policies, `P` problems,
+`C` columns, `U` distinct pairs of shapes, `G` nodes.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import betaln
+
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
+
+_NEGLIGIBLE = 1e-3
+"""Chance of a node, relative to the likeliest of its problem, below which it gets no column."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Beliefs about solve rates: in each column, those of all policies are independent Beta distributions."""
+
+    a_MC: Floats
+    """`[M, C]` first shape: prior successes and accepted samples."""
+    b_MC: Floats
+    """`[M, C]` second shape: prior failures and failed samples."""
+    weight_C: Floats
+    """`[C]` share of all problems that each column stands for; sums to 1."""
+    problem_C: Ints | None = None
+    """`[C]` index of the problem of each column; None where each column is a problem."""
+
+    @classmethod
+    def of(cls, num_samples_MP: Ints, num_correct_MP: Ints, prior: SharedDifficulty | None = None) -> Self:
+        """Update a prior with counts; by default the prior that is fitted to them. A cell with n = 0 says nothing."""
+        prior = prior or fit(num_samples_MP, num_correct_MP)
+        node_PG = prior.nodes_of(num_samples_MP, num_correct_MP)
+        problem_C, node_C = np.nonzero(node_PG > _NEGLIGIBLE * node_PG.max(axis=1, keepdims=True))
+        chance_C = node_PG[problem_C, node_C]
+        weight_C = chance_C / np.bincount(problem_C, chance_C)[problem_C] / len(node_PG)
+        a_MC = prior.a_MG[:, node_C] + num_correct_MP[:, problem_C]
+        b_MC = prior.b_MG[:, node_C] + (num_samples_MP - num_correct_MP)[:, problem_C]
+        return cls(a_MC, b_MC, weight_C, problem_C)
+
+    def log_miss(self, k_M: ArrayLike) -> Floats:
+        """Return log E[(1 - p)^k] = log B(a, b + k) - log B(a, b), `[M, C]`; k is real, one per policy or one for all.
+
+        E[(1 - p)^k] is the chance that k samples all fail, and its logarithm is convex in k.
+        """
+        a_MU, b_MU, unique_MC = self._distinct
+        k_M1 = np.asarray(k_M, np.float64).reshape(-1, 1)
+        return np.take_along_axis(betaln(a_MU, b_MU + k_M1) - betaln(a_MU, b_MU), unique_MC, axis=1)
+
+    def next_miss(self, k_M: ArrayLike) -> Floats:
+        """Return the chance that one more sample fails after k have failed, (b + k) / (a + b + k), `[M, C]`."""
+        b_MC = self.b_MC + np.asarray(k_M, np.float64).reshape(-1, 1)
+        return b_MC / (self.a_MC + b_MC)
+
+    def coverage(self, k_M: ArrayLike) -> float:
+        """Return the expected coverage of an allocation: 1 - mean over columns of Π_j E[(1 - p_j)^{k_j}].
+
+        It is concave in k, which may be real; the relaxation of the optimiser rests on this.
+        """
+        return float(-np.expm1(self.log_miss(k_M).sum(axis=0)) @ self.weight_C)
+
+    def covered(self, k_M: ArrayLike) -> Floats:
+        """Return the expected coverage of each problem, `[P]`; its mean is `coverage` where problems weigh the same."""
+        covered_C = -np.expm1(self.log_miss(k_M).sum(axis=0))
+        if self.problem_C is None:
+            return covered_C
+        weight_P = np.bincount(self.problem_C, self.weight_C)
+        return np.bincount(self.problem_C, self.weight_C * covered_C) / weight_P
+
+    @cached_property
+    def _distinct(self) -> tuple[Floats, Floats, Ints]:
+        """Distinct beliefs of each policy, `[M, U]` per shape, and the index of the one each column has, `[M, C]`.
+
+        Counts repeat from problem to problem, and evaluating special functions only once for each saves most of the
+        work.
+        """
+        # The two shapes form one complex number, so that `np.unique` sees pairs.
+        rows = [np.unique(shapes_C, return_inverse=True) for shapes_C in self.a_MC + 1j * self.b_MC]
+        shapes_MU = np.ones((len(rows), max(len(shapes_U) for shapes_U, _ in rows)), np.complex128) * (1 + 1j)
+        for row_U, (shapes_U, _) in zip(shapes_MU, rows, strict=True):
+            row_U[: len(shapes_U)] = shapes_U
+        return shapes_MU.real.copy(), shapes_MU.imag.copy(), np.array([unique_C for _, unique_C in rows])
