@@ -140,7 +140,7 @@ def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:
 
 
 def solved_by_extrapolation(outcomes: Outcomes, alphas: Mapping[str, float | None]) -> list[UniqueSolve]:
-    """Return the problems that policies with α < 0 or α > 1 solved and none with 0 ≤ α ≤ 1; others do not count."""
+    """Return the problems solved by policies with α < 0 or α > 1 but by none with 0 ≤ α ≤ 1. Others are ignored."""
     alpha_M = np.array([alphas.get(name) for name in outcomes.policies], np.float64)  # None becomes nan
     between_M = (alpha_M >= 0) & (alpha_M <= 1)
     return _solved_only_by(outcomes, (alpha_M < 0) | (alpha_M > 1), between_M, _log_miss_again(outcomes))

@@ -36,7 +36,7 @@ class CoverageFigures:
     """Everything that was asked about a table of outcomes."""
 
     allocation: CoverageFigure | None
-    """Coverage of the allocation, where one was given."""
+    """Coverage of the allocation, if there is one."""
     pass_at_k: dict[str, dict[int, CoverageFigure]]
     """By policy and k."""
     forecasts: dict[str, dict[Model, CoverageFigure]]
@@ -45,7 +45,7 @@ class CoverageFigures:
     def undefined(self) -> dict[tuple[str, str], list[str]]:
         """Return the policies, by figure and reason, for which a figure or its interval is undefined.
 
-        The allocation stands under the name "".
+        The allocation has the name "" instead of a policy.
         """
         policies: dict[tuple[str, str], list[str]] = {}
         for what, policy, figure in self._all():
@@ -77,7 +77,7 @@ def estimate_coverage(
         allocation: samples per problem of each policy; empty if there is none to estimate.
         ks: values of k for which pass@k of every policy is estimated.
         forecast_k: value of k for which models forecast pass@k of every policy.
-        resampling: how intervals for new problems are made. All of them rest on the same resamples.
+        resampling: how intervals for new problems are made. All of them use the same resamples.
         fixed_benchmark: give intervals for other samples of the same problems instead.
     """
     # pass@k is the coverage of an allocation of k samples to one policy.

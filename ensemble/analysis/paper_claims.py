@@ -71,7 +71,7 @@ class Claim:
     p_value: float | None
     """p-value of the whole claim, adjusted by Holm's method; None where the claim was not examined."""
     reason: str | None = None
-    """Why the claim was not examined."""
+    """Reason why the claim was not examined."""
 
 
 def examine(
@@ -90,27 +90,26 @@ def examine(
         resampling: how intervals are made; p-values are compared with 1 - `level`.
     """
     alpha_claims = _AlphaClaims(outcomes, TrendLine.of(outcomes, alphas), resampling)
-    parts = {
+    tested = {
         "trade": alpha_claims.trade(),
         "interpolation": alpha_claims.interpolation(),
         "extrapolation": alpha_claims.extrapolation(alphas),
         "problems": alpha_claims.problems(),
     }
-    claims = [_claim(key, *_STATEMENTS[key], found) for key, found in parts.items()]
+    claims = [_claim(key, *_STATEMENTS[key], parts_or_reason) for key, parts_or_reason in tested.items()]
     for currency in CURRENCIES:
-        found = _gain(gains.get(currency), currency, len(outcomes.problems))
         claims.append(
             _claim(
                 f"ensemble.{currency}",
                 f"The ensemble covers more than the best single policy at matched {currency}.",
                 f"Cross-fitted coverage below that of the best single policy for the same {currency}.",
-                found,
+                _gain(gains.get(currency), currency, len(outcomes.problems)),
             )
         )
     return _decide(claims, 1 - resampling.level)
 
 
-def content(claims: Sequence[Claim], level: float) -> dict[str, Any]:
+def claims_json(claims: Sequence[Claim], level: float) -> dict[str, Any]:
     """Return the content of `claims.json`."""
     return {
         "paper": "arXiv 2605.28751",
@@ -123,8 +122,8 @@ def content(claims: Sequence[Claim], level: float) -> dict[str, Any]:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values so that the chance that any true null hypothesis falls below a level is at most that level.
 
-    The i-th smallest of m p-values is multiplied by m - i + 1, and none may be smaller than the one before (Holm 1979,
-    Scandinavian Journal of Statistics 6, 65-70).
+    The i-th smallest of m p-values is multiplied by m - i + 1, and raised to the one before it if it is smaller
+    (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
     """
     order = np.argsort(p_values)
     scaled = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)

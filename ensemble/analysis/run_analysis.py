@@ -80,11 +80,6 @@ class Analysis:
     forgeable: Forgeable
 
     @property
-    def level(self) -> float:
-        """Level of all intervals."""
-        return self.resampling.level
-
-    @property
     def best_single(self) -> str | None:
         """The best single policy on all problems; None where no single policy can be scored at the budget."""
         single = self.comparison.arms.get("best_single")

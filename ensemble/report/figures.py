@@ -12,7 +12,7 @@ from alphamix.atomic import whole_file
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.mixture.compare_arms import ArmEstimates
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
-from alphamix.ensemble.report.tables import alpha_label, arm_label
+from alphamix.ensemble.report.formatting import alpha_label, arm_label
 from alphamix.ensemble.statistics.intervals import Estimate
 
 _STYLE: Any = {
@@ -33,7 +33,7 @@ _CLASS_COLOURS = {
     "exhausted": "#bc6c25",
 }
 _ESTIMATE_COLOURS = ("#8d99ae", "#e76f51", "#457b9d")
-"""Colours of naive estimates, and of honest ones by each division."""
+"""Colours of naive estimates, and of honest estimates by each division."""
 
 
 def save_all(analysis: Analysis, folder: Path) -> list[Path]:
@@ -131,11 +131,7 @@ def draw_coverage(analysis: Analysis) -> Figure:
     for policy in analysis.outcomes.policies:
         curve = analysis.curves.get(policy, {})
         axes.plot(
-            list(curve),
-            [100 * value for value in curve.values()],
-            color=colour[policy],
-            linewidth=1.2,
-            label=policy,
+            list(curve), [100 * value for value in curve.values()], color=colour[policy], linewidth=1.2, label=policy
         )
     splits = [name for name in analysis.curves if name not in analysis.outcomes.policies]
     for name, (marker, dashes) in zip(splits, cycle(zip("osD^", ("-", "--", ":", "-."), strict=True)), strict=False):
@@ -158,7 +154,7 @@ def draw_coverage(analysis: Analysis) -> Figure:
 
 
 def draw_complementarity(analysis: Analysis) -> Figure:
-    """Draw the solve rate of each policy on each problem, in the order of which end of the line solves them."""
+    """Draw the solve rate of each policy on each problem. Problems are ordered by which end of the line solves them."""
     outcomes = analysis.outcomes
     line = analysis.policies_along_alpha()
     policies = [policy for policy in outcomes.policies if policy not in line] + line

@@ -1,6 +1,6 @@
-"""What `alphamix mix` says of a comparison: a sentence to act on, tables for a terminal, and JSON for programs.
+"""The text of `alphamix mix`: advice in one sentence, tables for a terminal, and JSON for programs.
 
-Shares are in [0, 1] in JSON, and in per cent elsewhere.
+Shares are in [0, 1] in JSON and percentages elsewhere.
 """
 
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from alphamix.ensemble.mixture.compare_arms import ArmEstimates, Comparison, naive_and_honest
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS, CrossFit, Division
-from alphamix.ensemble.report.tables import (
+from alphamix.ensemble.report.formatting import (
     allocation_label,
     arm_label,
     bare,
@@ -31,7 +31,7 @@ _NEGLIGIBLE = 5e-5
 
 
 def sentence(comparison: Comparison, by: Division) -> str:
-    """Say what to do, and how certain that is."""
+    """Return advice on what to do, and how certain it is."""
     allocation = _allocation(comparison)
     spend = f"Spend {comparison.budget} per problem as {allocation_label(allocation)}"
     gain = comparison.gains.get("mixture")
@@ -77,7 +77,7 @@ def mixture_tables(comparison: Comparison, by: Division) -> Group:
 
 
 def _undefined(comparison: Comparison) -> list[str]:
-    """Say which estimates are undefined, with each cause once."""
+    """Return a note for each reason why estimates are undefined."""
     by_cause: dict[str, list[str]] = {}
     for what, cause in comparison.undefined.items():
         arm, comma, how = what.partition(",")
@@ -85,7 +85,7 @@ def _undefined(comparison: Comparison) -> list[str]:
     return [f"n/a, {'; '.join(what)}: {cause}." for cause, what in by_cause.items()]
 
 
-def as_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
+def mixture_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
     """Return the object that `--json` prints. Undefined estimates are null, and `undefined` says why."""
     by = crossfit.by
     mixture, single = comparison.coverage.get("mixture"), comparison.coverage.get("best_single")
@@ -129,8 +129,8 @@ def _arms(comparison: Comparison) -> Table:
     rows = [[arm_label(name), *map(bare, _row(estimates))] for name, estimates in comparison.coverage.items()]
     for name, estimates in comparison.gains.items():
         optimism = (estimates.optimism(by) for by in DIVISIONS)
-        rows.append([_GAIN_LABELS[name], *(points(one).replace(" points", "") for one in _row(estimates))])
-        rows.append(["  optimism", "", *("n/a" if one is None else _signed(one) for one in optimism)])
+        rows.append([_GAIN_LABELS[name], *(points(estimate).replace(" points", "") for estimate in _row(estimates))])
+        rows.append(["  optimism", "", *("n/a" if share is None else _signed(share) for share in optimism)])
     return plain_table(["arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)], rows)
 
 

@@ -1,4 +1,4 @@
-"""What `alphamix run` says of an analysis: a sentence that concludes, tables for a terminal, and notes for the page."""
+"""The text of an analysis: a conclusion in one sentence, tables for a terminal, and notes for the page."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import Arm
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
-from alphamix.ensemble.report.tables import (
+from alphamix.ensemble.report.formatting import (
     allocation_label,
     alpha_label,
     arm_label,
@@ -24,11 +24,7 @@ from alphamix.ensemble.report.tables import (
     shown,
 )
 
-_VERDICTS = {
-    1: "the ensemble covers more",
-    0: "chance could explain the difference",
-    -1: "the ensemble covers less",
-}
+_VERDICTS = {1: "the ensemble covers more", 0: "chance could explain the difference", -1: "the ensemble covers less"}
 
 
 def conclusion(analysis: Analysis) -> str:

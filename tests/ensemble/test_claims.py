@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphamix.ensemble.analysis.paper_claims import content, examine, holm
+from alphamix.ensemble.analysis.paper_claims import claims_json, examine, holm
 from alphamix.ensemble.outcomes.files import outcomes_from_table
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.report.run_text import claim_rows
@@ -166,7 +166,7 @@ def test_a_single_problem_decides_nothing():
 
 def test_the_content_of_the_file_is_plain_json():
     claims = examine(line(np.random.default_rng(9), 1, 20), named(*ALPHAS), {"samples": GAIN}, QUICK)
-    table = json.loads(json.dumps(content(claims, 0.95), allow_nan=False))
+    table = json.loads(json.dumps(claims_json(claims, 0.95), allow_nan=False))
     assert table["correction"] == "holm"
     assert [claim["key"] for claim in table["claims"]] == KEYS
     part = table["claims"][0]["parts"][0]

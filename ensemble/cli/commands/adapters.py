@@ -1,30 +1,26 @@
 """`alphamix policies extract-adapter` and `alphamix policies merge-adapters`."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.options import COUNT, PATH, json_option
+from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.policies.checkpoints.locate import ADAPTER_FILES, locate, source
 from alphamix.policies.checkpoints.target_folder import refuse_taken
 from alphamix.policies.lora.extract_adapter import extract_adapter
 from alphamix.policies.lora.merge_adapters import merge_adapters
 
-_FOLDER = click.Path(path_type=Path)
+_OUT = click.option("--out", type=PATH, required=True, help="Folder to write the adapter to; it must not exist.")
 
 
-_OUT = click.option("--out", type=_FOLDER, required=True, help="Folder to write the adapter to; it must not exist.")
-
-
-@click.command("extract-adapter")
+@click.command("extract-adapter", context_settings={"show_default": True})
 @click.argument("base")
 @click.argument("tuned")
 @_OUT
-@click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank in every module.")
+@click.option("--rank", type=COUNT, default=16, help="Rank in every module.")
 @click.option("--target", metavar="REGEX", show_default="all linear modules", help="Only modules whose name matches.")
 @click.option(
     "--save-rest",
@@ -43,8 +39,7 @@ def extract(base: str, tuned: str, out: Path, rank: int, target: str | None, sav
     energy = sum(entry.energy for entry in report)
     kept = sum(entry.kept * entry.energy for entry in report) / energy
     if as_json:
-        tensors = [asdict(entry) for entry in report]
-        click.echo(json.dumps({"rank": rank, "energy": energy, "kept": kept, "tensors": tensors}, indent=2))
+        print_json({"rank": rank, "energy": energy, "kept": kept, "tensors": report})
         return
     table = Table(Column("tensor", overflow="fold"), "energy", "% of all", "% kept", "how")
     for entry in report:

@@ -1,9 +1,7 @@
-"""`alphamix policies check`: asks each policy a little and prints what `policies.health.check_policy` finds."""
+"""`alphamix policies check`: sends each policy a few requests and prints what `policies.health.check_policy` finds."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -12,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.options import COUNT, PATH, json_option
+from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.health.check_policy import CheckQuestion, check_policy
 from alphamix.policies.health.findings import CHECKS, Finding
@@ -20,20 +19,20 @@ from alphamix.policies.registry import Registry
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]", "unknown": "[dim]–[/]"}
 _LABELS = {"reachable": "reach", "choices": "n"}
-"""Shorter headings for checks whose name is too long: ten columns must fit in 80 characters."""
+"""Shorter headings for checks with long names, because ten columns must fit in 80 characters."""
 _CELL_CHARACTERS = 12
-"""Longest value in a cell; a fingerprint is cut to this."""
+"""Maximum length of a value in a cell; longer fingerprints are cut."""
 
 _DEFAULT = CheckQuestion()
 
 
 @click.command("check", context_settings={"show_default": True})
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--policy", "names", multiple=True, metavar="NAME", help="Check only this policy; may be repeated.")
 @click.option("--prompt", default=_DEFAULT.prompt, metavar="TEXT", help="Prompt to send.")
 @click.option("--plain", is_flag=True, help="Send the prompt as plain text to continue, not as a chat message.")
-@click.option("--samples", type=click.IntRange(min=2), default=_DEFAULT.samples, help="Samples per policy.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=_DEFAULT.max_tokens, help="Most tokens per sample.")
+@click.option("--samples", type=click.IntRange(min=2), default=_DEFAULT.samples, help="Number of samples per policy.")
+@click.option("--max-tokens", type=COUNT, default=_DEFAULT.max_tokens, help="Maximum number of tokens per sample.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -65,9 +64,9 @@ def command(
         for name in registry.names:
             status.update(f"checking {escape(name)} …")
             findings[name] = check_policy(registry, name, question, options)
-    ok = all(finding.state != "failure" for found in findings.values() for finding in found)
+    ok = all(finding.state != "failure" for of_policy in findings.values() for finding in of_policy)
     if as_json:
-        click.echo(json.dumps({"ok": ok, "question": asdict(question), "policies": _report(findings)}, indent=2))
+        print_json({"ok": ok, "question": question, "policies": _report(findings)})
     else:
         _print(findings, question)
     sys.exit(0 if ok else 1)
@@ -76,8 +75,8 @@ def command(
 def _report(findings: Mapping[str, Sequence[Finding]]) -> dict[str, dict[str, dict[str, str | int | None]]]:
     """Return the state, message and value of each check, by policy."""
     return {
-        name: {each.check: {"state": each.state, "message": each.message, "value": each.value} for each in found}
-        for name, found in findings.items()
+        name: {each.check: {"state": each.state, "message": each.message, "value": each.value} for each in of_policy}
+        for name, of_policy in findings.items()
     }
 
 
@@ -86,11 +85,11 @@ def _print(findings: Mapping[str, Sequence[Finding]], question: CheckQuestion) -
     labels = [_LABELS.get(check, check) for check in CHECKS]
     columns = [Column(label, min_width=len(label)) for label in labels]
     table = Table(Column("policy", overflow="fold"), *columns, box=SIMPLE_HEAD, padding=0)
-    for name, found in findings.items():
-        table.add_row(escape(name), *map(_cell, found))
+    for name, of_policy in findings.items():
+        table.add_row(escape(name), *map(_cell, of_policy))
     console.print(table)
-    for name, found in findings.items():
-        for finding in found:
+    for name, of_policy in findings.items():
+        for finding in of_policy:
             if finding.state in ("warning", "failure"):
                 message = escape(f"{name}, {finding.check}: {finding.message}")
                 console.print(f"{_MARKS[finding.state]} {message}", soft_wrap=True)

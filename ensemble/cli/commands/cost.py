@@ -1,31 +1,29 @@
-"""`alphamix cost`: prints what a plan needs in engine hours, disk and grading, estimated from a measured run."""
+"""`alphamix cost`: estimates the engine hours, disk space and grading time of a plan from a measured run."""
 
-import json
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import click
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 
-from alphamix.ensemble.cli.options.finite import Finite
-from alphamix.ensemble.cli.options.output import json_option
-from alphamix.ensemble.report.tables import plain_table, shown
+from alphamix.ensemble.cli.options import COUNT, PATH, Finite, json_option
+from alphamix.ensemble.cli.terminal.output import print_json
+from alphamix.ensemble.report.formatting import plain_table, shown
 from alphamix.ensemble.run.cost_estimate import Cost, CostError, Range, Rates, Resources, estimate, pooled, rates_of
 from alphamix.ensemble.store import STORE_NAME, Store
 
-_COUNT = click.IntRange(min=1)
 _POSITIVE = Finite(0, min_open=True)
 _AS_MEASURED = "as in the run"
 
 
 @click.command("cost", context_settings={"show_default": True})
-@click.option("--like", "folder", required=True, type=click.Path(path_type=Path), help="Folder of the run to measure.")
-@click.option("--problems", type=_COUNT, show_default=_AS_MEASURED, help="Problems of the plan.")
-@click.option("--policies", type=_COUNT, show_default=_AS_MEASURED, help="Policies of the plan.")
-@click.option("--samples", type=_COUNT, show_default=_AS_MEASURED, help="Samples per problem and policy.")
+@click.option("--like", "folder", required=True, type=PATH, help="Folder of the run to measure.")
+@click.option("--problems", type=COUNT, show_default=_AS_MEASURED, help="Number of problems in the plan.")
+@click.option("--policies", type=COUNT, show_default=_AS_MEASURED, help="Number of policies in the plan.")
+@click.option("--samples", type=COUNT, show_default=_AS_MEASURED, help="Samples per problem and policy.")
 @click.option("--tokens", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per sample.")
 @click.option(
     "--bytes-per-token", type=_POSITIVE, show_default=_AS_MEASURED, help="Compressed bytes of text per token."
@@ -33,9 +31,9 @@ _AS_MEASURED = "as in the run"
 @click.option(
     "--tokens-per-second", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per second per GPU."
 )
-@click.option("--like-gpus", type=_COUNT, default=1, help="GPUs (or engines) that the run used.")
-@click.option("--gpus", type=_COUNT, default=1, help="GPUs (or engines) to sample with.")
-@click.option("--grading-workers", type=_COUNT, default=1, help="Cores to grade with.")
+@click.option("--like-gpus", type=COUNT, default=1, help="GPUs (or engines) that the run used.")
+@click.option("--gpus", type=COUNT, default=1, help="GPUs (or engines) to sample with.")
+@click.option("--grading-workers", type=COUNT, default=1, help="Cores to grade with.")
 @json_option
 def command(
     folder: Path,
@@ -69,8 +67,8 @@ def command(
     _refuse_the_unknown(cost, rates, folder)
     if as_json:
         plan = dict(zip(("problems", "policies", "samples_per_cell"), size, strict=True))
-        measured = {name: _finite(asdict(rates)) for name, rates in of_policy.items()}
-        click.echo(json.dumps({"plan": plan, **_finite(asdict(cost)), "measured": measured}, indent=2))
+        content = {"plan": plan, **asdict(cost), "measured": of_policy}
+        print_json(to_jsonable_python(content, inf_nan_mode="null"))  # JSON has no NaN
         return
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"Measured in {folder}: {rates.samples:,} samples, {counted[0]} problems, {counted[1]} policies.")
@@ -81,7 +79,7 @@ def command(
 
 
 def _refuse_the_unknown(cost: Cost, rates: Rates, folder: Path) -> None:
-    """Check that the run has what the main figures rest on. Raises CostError."""
+    """Raise CostError if the run lacks the measurements behind a main figure."""
     if cost.completion_tokens is None:
         raise CostError(f"the samples of {folder} have no token counts: give --tokens")
     if cost.engine_hours is None:
@@ -144,10 +142,3 @@ def _number(value: float) -> str:
         if value >= unit:
             return f"{value / unit:.3g}{prefix}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity by None, at any depth, because JSON has no such numbers."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -9,13 +9,13 @@ import click
 from rich.console import Console
 
 from alphamix.ensemble.analysis.coverage import CoverageFigure, CoverageFigures, estimate_coverage
+from alphamix.ensemble.cli.options import json_option
 from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
-from alphamix.ensemble.cli.options.output import json_option
-from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
+from alphamix.ensemble.cli.terminal.answers import print_heading, print_result
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.report.tables import METHOD_LABELS, allocation_label, plain_table, shown
+from alphamix.ensemble.report.formatting import METHOD_LABELS, allocation_label, plain_table, shown
 from alphamix.ensemble.statistics.intervals import Method, Resampling
 from alphamix.policies.policy_file.toml_errors import nearest
 
@@ -29,7 +29,7 @@ class QuestionError(EnsembleError):
     """An option asks for something that the outcomes cannot answer."""
 
 
-@click.command("coverage")
+@click.command("coverage", context_settings={"show_default": True})
 @outcomes_option
 @click.option("--allocation", metavar="POLICY=K,…", help="Samples per problem of each policy, as low=100,high=150.")
 @click.option(
@@ -49,11 +49,7 @@ class QuestionError(EnsembleError):
 )
 @level_option
 @click.option(
-    "--method",
-    type=click.Choice(get_args(Method)),
-    default="bca",
-    show_default=True,
-    help="Method of the intervals for new problems.",
+    "--method", type=click.Choice(get_args(Method)), default="bca", help="Method of the intervals for new problems."
 )
 @missing_option
 @json_option
@@ -86,7 +82,7 @@ def command(
             "level": level,
             "method": "normal" if fixed_benchmark else method,
         }
-        print_json({**about, **_json(split, figures)}, outcomes)
+        print_result({**about, **_json(split, figures)}, outcomes)
         return
     problems = "1 problem" if len(outcomes.problems) == 1 else f"{len(outcomes.problems)} problems"
     label = "normal" if fixed_benchmark else METHOD_LABELS[method]
@@ -132,22 +128,15 @@ def _is_number(word: str) -> bool:
 def _json(split: dict[str, int], figures: CoverageFigures) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if figures.allocation:
-        covered = _json_of(figures.allocation) or {}
+        covered = asdict(figures.allocation.value) if figures.allocation.value else {}
         content = {"allocation": split, "coverage": covered.get("value")}
         content |= {key: covered.get(key) for key in ("stderr", "interval")}
-    if figures.pass_at_k:
-        content["pass_at_k"] = _json_of_all(figures.pass_at_k)
-    if figures.forecasts:
-        content["forecasts"] = _json_of_all(figures.forecasts)
+    for name, by_policy in (("pass_at_k", figures.pass_at_k), ("forecasts", figures.forecasts)):
+        if by_policy:
+            content[name] = {
+                policy: {key: figure.value for key, figure in row.items()} for policy, row in by_policy.items()
+            }
     return {**content, "notes": _notes(figures)}
-
-
-def _json_of_all(figures: Mapping[str, Mapping[Any, CoverageFigure]]) -> dict[str, dict[str, Any]]:
-    return {policy: {str(key): _json_of(figure) for key, figure in of.items()} for policy, of in figures.items()}
-
-
-def _json_of(figure: CoverageFigure) -> dict[str, Any] | None:
-    return None if figure.value is None else asdict(figure.value)
 
 
 def _print(console: Console, split: dict[str, int], figures: CoverageFigures, forecast_k: int | None) -> None:
@@ -187,7 +176,7 @@ def _cell(figure: CoverageFigure) -> str:
 
 
 def _notes(figures: CoverageFigures) -> list[str]:
-    """Return one line for each figure and reason that it is undefined."""
+    """Return a line for each undefined figure and reason."""
     return [f"n/a, {what}{_of(policies)}: {reason}" for (what, reason), policies in figures.undefined().items()]
 
 

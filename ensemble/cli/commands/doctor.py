@@ -1,17 +1,15 @@
 """`alphamix doctor`: prints what this machine can do, and a fix for what it cannot."""
 
 import importlib.util
-import json
 import sys
-from dataclasses import asdict
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
 from alphamix.ensemble.cli.lazy_group import MODULES_OF_EXTRA
-from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.options import json_option
+from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.grading.sandbox.machine import TierFinding, ToolFinding, find_tiers, find_tools
 
 _EXTRAS = ("local", "report", "serve", "dask", "ray", "vllm")
@@ -28,7 +26,8 @@ def command(as_json: bool) -> None:
     extras = [_find_extra(extra, MODULES_OF_EXTRA[extra]) for extra in _EXTRAS]
     chosen = next((tier.tier for tier in tiers if tier.ok), None)
     if as_json:
-        click.echo(json.dumps(_report(chosen, tiers, tools, extras), indent=2))
+        named = {"tools": {tool.name: tool for tool in tools}, "extras": {extra.name: extra for extra in extras}}
+        print_json({"sandbox": chosen, "tiers": {tier.tier: tier for tier in tiers}, **named})
     else:
         _print(chosen, tiers, tools, extras)
     sys.exit(0 if chosen else 1)
@@ -40,17 +39,6 @@ def _find_extra(extra: str, modules: tuple[str, ...]) -> ToolFinding:
     if missing:
         return ToolFinding(extra, False, f"{', '.join(missing)} not installed", f"pip install 'alphamix[{extra}]'")
     return ToolFinding(extra, True, ", ".join(modules))
-
-
-def _report(
-    chosen: str | None, tiers: list[TierFinding], tools: list[ToolFinding], extras: list[ToolFinding]
-) -> dict[str, Any]:
-    return {
-        "sandbox": chosen,
-        "tiers": {tier.tier: asdict(tier) for tier in tiers},
-        "tools": {tool.name: asdict(tool) for tool in tools},
-        "extras": {extra.name: asdict(extra) for extra in extras},
-    }
 
 
 def _print(chosen: str | None, tiers: list[TierFinding], tools: list[ToolFinding], extras: list[ToolFinding]) -> None:

@@ -5,25 +5,21 @@ from typing import Literal
 
 import click
 
-from alphamix.ensemble.cli.options.finite import Finite
-from alphamix.ensemble.cli.options.runs import verdict_set_option
+from alphamix.ensemble.cli.options import PATH, Finite, verdict_set_option
 from alphamix.ensemble.interchange import export
 from alphamix.ensemble.store import STORE_NAME, Store
 
 
-@click.command("export")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
-@click.option(
-    "--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True, help="File format."
-)
+@click.command("export", context_settings={"show_default": True})
+@click.argument("folder", type=PATH)
+@click.option("--output", "-o", required=True, type=PATH, help="Folder to write to.")
+@click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", help="File format.")
 @verdict_set_option
 @click.option(
     "--coverage",
     "level",
     type=Finite(0, 1, min_open=True),
     default=1.0,
-    show_default=True,
     metavar="LEVEL",
     help="Count a sample as accepted in the outcomes if it passed this share of the tests, taken from the first on.",
 )

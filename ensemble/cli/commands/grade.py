@@ -1,6 +1,5 @@
 """`alphamix grade`: grade a file of samples into a file of verdicts."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from alphamix.ensemble.cli.options import FILE, json_option, quiet_option
 from alphamix.ensemble.cli.options.judging import judging_options, sandbox_option
-from alphamix.ensemble.cli.options.output import json_option, quiet_option
-from alphamix.ensemble.cli.terminal.owed import print_owed
+from alphamix.ensemble.cli.terminal.output import print_json, print_owed
 from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.interchange.record_files import InterchangeError, listed
 from alphamix.ensemble.interchange.sample_index import SampleIndex, read_index
@@ -20,13 +19,11 @@ from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
 from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Failure, Verdict
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
 
 @click.command("grade")
-@click.option("--problems", required=True, type=_FILE, help="Problems, as JSON lines.")
-@click.option("--samples", required=True, type=_FILE, help="Samples, as JSON lines.")
-@click.option("--output", "-o", required=True, type=_FILE, help="File of verdicts (JSON lines) to append to.")
+@click.option("--problems", required=True, type=FILE, help="Problems, as JSON lines.")
+@click.option("--samples", required=True, type=FILE, help="Samples, as JSON lines.")
+@click.option("--output", "-o", required=True, type=FILE, help="File of verdicts (JSON lines) to append to.")
 @judging_options
 @sandbox_option("strict", "Isolation of programs; weak is for trusted programs only [strict].")
 @click.option("--skip-bad", is_flag=True, help="Leave out malformed lines of samples, and print which.")
@@ -60,13 +57,13 @@ def command(
         click.echo(f"error: {grading.failure}", err=True)
         sys.exit(1)
     if as_json:
-        click.echo(json.dumps(grading.summary, indent=2))
+        print_json(grading.summary)
     elif not quiet:
         console.print(_table(grading.summary["policies"]))
-    for one in grading.audit.examples:
+    for example in grading.audit.examples:
         click.echo(
-            f"audit: a program accepted at {one.problem_id} gets {one.isolated.verdict} when every test runs in its "
-            f"own process ({one.isolated.message})",
+            f"audit: a program accepted at {example.problem_id} gets {example.isolated.verdict} when every test runs "
+            f"in its own process ({example.isolated.message})",
             err=True,
         )
     if grading.owed:

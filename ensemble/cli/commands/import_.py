@@ -4,16 +4,15 @@ from pathlib import Path
 
 import click
 
+from alphamix.ensemble.cli.options import FILE, PATH
 from alphamix.ensemble.interchange import Imported, import_samples, import_verdicts
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
 
 @click.command("import")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--samples", type=_FILE, help="Samples, as JSON lines or Parquet.")
-@click.option("--verdicts", type=_FILE, help="Verdicts, as JSON lines or Parquet.")
+@click.argument("folder", type=PATH)
+@click.option("--samples", type=FILE, help="Samples, as JSON lines or Parquet.")
+@click.option("--verdicts", type=FILE, help="Verdicts, as JSON lines or Parquet.")
 @click.option(
     "--verdict-set", metavar="NAME", default=RUN_SET, show_default=True, help="Set that the verdicts are put into."
 )

@@ -1,19 +1,19 @@
 """`alphamix policies list`: prints the policies of a file after checking it."""
 
-import json
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from alphamix.ensemble.cli.options.output import json_option
-from alphamix.ensemble.report.tables import alpha_label
+from alphamix.ensemble.cli.options import PATH, json_option
+from alphamix.ensemble.cli.terminal.output import print_json
+from alphamix.ensemble.report.formatting import alpha_label
 from alphamix.policies.registry import Registry
 
 
 @click.command("list")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @json_option
 def command(file: Path, as_json: bool) -> None:
     """List the policies of FILE with their α, and its mixtures.
@@ -24,7 +24,7 @@ def command(file: Path, as_json: bool) -> None:
         registry.check()
     alphas = {name: registry.alpha(name) for name in registry.names}
     if as_json:
-        click.echo(json.dumps({"policies": alphas, "mixtures": registry.mixtures}, indent=2))
+        print_json({"policies": alphas, "mixtures": registry.mixtures})
         return
     table = Table("policy", "α")
     for name, alpha in alphas.items():

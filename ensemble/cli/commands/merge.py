@@ -1,6 +1,5 @@
 """`alphamix policies merge`: merges checkpoints into checkpoints, without a file of policies."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
-from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.options import PATH, json_option
+from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.ensemble.cli.terminal.progress import LoggedProgress
 from alphamix.policies.checkpoints.dtypes import FORMAT_OF_DTYPE
 from alphamix.policies.checkpoints.locate import locate, source
@@ -46,10 +46,7 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
 )
 @click.option("--base", help="Merge base + Σ W·(checkpoint − base). Without it, the weights must sum to 1.")
 @click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder to write to. Several α get a subfolder each, as sweep/alpha_-0.50.",
+    "--out", required=True, type=PATH, help="Folder to write to. Several α get a subfolder each, as sweep/alpha_-0.50."
 )
 @click.option(
     "--dtype",
@@ -108,7 +105,7 @@ def merge(
         combine(inputs, folders, dtype=dtype, shard_size=shard_size, advance=progress.merged)
     records = {folder: read_json(folder / "merge.json") for folder in folders.values()}
     if as_json:
-        click.echo(json.dumps({"merges": [{"folder": str(f), **record} for f, record in records.items()]}, indent=2))
+        print_json({"merges": [{"folder": str(folder), **record} for folder, record in records.items()]})
     elif not quiet:
         for folder, record in records.items():
             click.echo(f"{folder}: {_summary(record)}")

@@ -5,15 +5,20 @@ from pathlib import Path
 import click
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
-from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.cli.options import COUNT, Finite, json_option
 from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
-from alphamix.ensemble.cli.options.output import json_option
-from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
-from alphamix.ensemble.mixture.compare_arms import Honesty, compare
-from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, DIVISIONS, Division, cross_fits
+from alphamix.ensemble.cli.terminal.answers import print_heading, print_result
+from alphamix.ensemble.mixture.compare_arms import compare
+from alphamix.ensemble.mixture.cross_fitting import (
+    DEFAULT_FOLDS,
+    DEFAULT_REPEATS,
+    DIVISIONS,
+    CrossFitOptions,
+    Division,
+    cross_fits,
+)
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
-from alphamix.ensemble.report.mixture_text import as_json as to_json
-from alphamix.ensemble.report.mixture_text import mixture_tables
+from alphamix.ensemble.report.mixture_text import mixture_json, mixture_tables
 from alphamix.ensemble.statistics.intervals import Resampling
 
 
@@ -29,7 +34,7 @@ from alphamix.ensemble.statistics.intervals import Resampling
     show_default="all",
     help="Choose among these policies only; may be repeated.",
 )
-@click.option("--min-policies", type=click.IntRange(min=1), default=1, help="Fewest policies in the mixture.")
+@click.option("--min-policies", type=COUNT, default=1, help="Minimum number of policies in the mixture.")
 @click.option(
     "--pilot", is_flag=True, help="The table is a pilot: the mixture may draw more samples of a policy than it holds."
 )
@@ -45,7 +50,7 @@ from alphamix.ensemble.statistics.intervals import Resampling
     show_default=", ".join(f"{number} by {by}" for by, number in DEFAULT_FOLDS.items()),
     help="Folds of that division.",
 )
-@click.option("--repeats", type=click.IntRange(min=1), default=DEFAULT_REPEATS, help="Random divisions to average.")
+@click.option("--repeats", type=COUNT, default=DEFAULT_REPEATS, help="Random divisions to average.")
 @level_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the divisions and the intervals.")
 @missing_option
@@ -78,10 +83,10 @@ def command(
     if folds:
         sizes[by] = folds
     crossfits = cross_fits(seed, repeats, sizes)
-    honesty = Honesty(crossfits, Resampling(level=level, seed=seed))
-    comparison = compare(table, table.budget(budget, cost), honesty, min_policies=min_policies, is_pilot=pilot)
+    options = CrossFitOptions(crossfits, Resampling(level=level, seed=seed))
+    comparison = compare(table, table.budget(budget, cost), options, min_policies=min_policies, is_pilot=pilot)
     if as_json:
-        print_json({**to_json(comparison, crossfits[by]), "level": level}, table)
+        print_result({**mixture_json(comparison, crossfits[by]), "level": level}, table)
         return
     heading = f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals."
     print_heading(heading, table).print(mixture_tables(comparison, by))

@@ -1,4 +1,4 @@
-"""`alphamix next-alpha`: prints which α is worth making next, judged by solve rates along the α at hand."""
+"""`alphamix next-alpha`: proposes the next α to make, from the solve rates of policies with known α."""
 
 from math import isfinite, nan
 from pathlib import Path
@@ -7,16 +7,15 @@ import click
 from rich.table import Table
 
 from alphamix.ensemble.arrays import Ints
-from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.cli.options import PATH, Finite, json_option
 from alphamix.ensemble.cli.options.outcomes import missing_option, outcomes_option
-from alphamix.ensemble.cli.options.output import json_option
-from alphamix.ensemble.cli.terminal.answers import print_heading, print_json
+from alphamix.ensemble.cli.terminal.answers import print_heading, print_result
 from alphamix.ensemble.next_alpha.expected_improvement import Proposal, ProposalOptions, propose
 from alphamix.ensemble.next_alpha.gaussian_process import AlphaCurves
 from alphamix.ensemble.next_alpha.lines import alphas_of
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.outcomes.table import MAX_SAMPLES
-from alphamix.ensemble.report.tables import alpha_label, plain_table
+from alphamix.ensemble.report.formatting import alpha_label, plain_table
 from alphamix.policies.registry import Registry
 
 _EXPLANATION = """\
@@ -25,20 +24,16 @@ improvement: what is gained on average if the α is sampled before it is used, �
 chance to pay: probability that the improvement exceeds --min-gain."""
 
 
-@click.command("next-alpha")
+@click.command("next-alpha", context_settings={"show_default": True})
 @outcomes_option
 @click.option("--budget", required=True, type=click.IntRange(1, MAX_SAMPLES), help="Samples per problem.")
-@click.option("--policies", "file", type=click.Path(path_type=Path), help="File of policies to read their α from.")
+@click.option("--policies", "file", type=PATH, help="File of policies to read their α from.")
 @click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="Set the α of a policy; may be repeated.")
 @click.option("--sweep", help="Use only the policies of this sweep.")
 @click.option("--from", "low", type=Finite(), help="Lowest α to consider.")
 @click.option("--to", "high", type=Finite(), help="Highest α to consider.")
 @click.option(
-    "--min-gain",
-    type=Finite(0, 1),
-    default=0.002,
-    show_default=True,
-    help="Smallest gain in coverage that makes a new α worth it.",
+    "--min-gain", type=Finite(0, 1), default=0.002, help="Smallest gain in coverage that makes a new α worth it."
 )
 @missing_option
 @json_option
@@ -64,7 +59,7 @@ def command(
     curves = AlphaCurves.fit(list(alphas.values()), line.num_samples_MP, line.num_correct_MP)
     proposal = propose(curves, ProposalOptions(budget, low, high, min_gain))
     if as_json:
-        print_json(_json(proposal, alphas, budget, min_gain), table)
+        print_result(_json(proposal, alphas, budget, min_gain), table)
         return
     known = f"α is known for {len(alphas)} of {len(table.policies)} policies"
     console = print_heading(f"{len(table.problems)} problems; {known}.", table)
@@ -83,7 +78,7 @@ def _known(file: Path | None, policies: tuple[str, ...]) -> dict[str, float]:
 
 
 def _parsed(given: tuple[str, ...]) -> dict[str, float]:
-    """Split each NAME=VALUE at its last `=`, because a name may contain candidate."""
+    """Split each NAME=VALUE at its last `=`, because a name may contain another."""
     alphas: dict[str, float] = {}
     for text in given:
         name, _, value = text.rpartition("=")

@@ -1,4 +1,4 @@
-"""`alphamix regrade`: grade the samples of a run anew, with other limits or checkers."""
+"""`alphamix regrade`: grade the samples of a run again, with other limits or checkers."""
 
 import json
 import os
@@ -10,10 +10,9 @@ import click
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.cli.options import PATH, Finite, quiet_option
 from alphamix.ensemble.cli.options.judging import judging_options, sandbox_option
-from alphamix.ensemble.cli.options.output import quiet_option
-from alphamix.ensemble.cli.terminal.owed import print_owed
+from alphamix.ensemble.cli.terminal.output import print_owed
 from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.run.regrade import Changes, name_of_set, regrade
@@ -25,21 +24,15 @@ from alphamix.grading.types import Checker
 _SCALE = Finite(0, min_open=True)
 
 
-@click.command("regrade")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.command("regrade", context_settings={"show_default": True})
+@click.argument("folder", type=PATH)
 @click.option(
     "--verdict-set", metavar="NAME", help="Name of the new verdicts [made from the judge's version and the options]."
 )
-@click.option(
-    "--time-limit-scale", type=_SCALE, default=1.0, show_default=True, help="Factor on each problem's time limit."
-)
-@click.option(
-    "--memory-limit-scale", type=_SCALE, default=1.0, show_default=True, help="Factor on each problem's memory limit."
-)
+@click.option("--time-limit-scale", type=_SCALE, default=1.0, help="Factor on each problem's time limit.")
+@click.option("--memory-limit-scale", type=_SCALE, default=1.0, help="Factor on each problem's memory limit.")
 @click.option("--checker", help='For all problems: tokens, exact, lines, or JSON such as {"floats": {"rel": 1e-4}}.')
-@click.option(
-    "--problems", "problems_file", type=click.Path(path_type=Path), help="The same problems with other tests."
-)
+@click.option("--problems", "problems_file", type=PATH, help="The same problems with other tests.")
 @sandbox_option(None, "Isolation of programs [as in the run].")
 @judging_options
 @click.option("--keep-current", is_flag=True, help="Keep counting outcomes from the verdicts that are current now.")
@@ -61,10 +54,10 @@ def command(
     use: str | None,
     quiet: bool,
 ) -> None:
-    """Grade the samples of the run in FOLDER anew. No model is called, and earlier verdicts stay.
+    """Grade the samples of the run in FOLDER again. No model is called, and earlier verdicts are kept.
 
-    If interrupted, the same command continues; the exit code is 3 while verdicts are owed. Once all are there,
-    outcomes, exports and reports are made from them.
+    If interrupted, the same command continues; the exit code is 3 while verdicts are owed. Once the set of
+    verdicts is complete, outcomes, exports and reports use it.
     """
     if use is not None:
         with Store(folder / STORE_NAME, create=False) as store:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from alphamix.ensemble.cli.options.runs import set_option, verdict_set_option
+from alphamix.ensemble.cli.options import PATH, set_option, verdict_set_option
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import read_inputs
@@ -22,7 +22,7 @@ class NoRunError(EnsembleError):
 
 
 @click.command("report")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @set_option
 @click.option(
     "--coverage",

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from alphamix.ensemble.cli.commands.run import execute
-from alphamix.ensemble.cli.options.output import json_option, quiet_option
+from alphamix.ensemble.cli.options import PATH, json_option, quiet_option
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import read_inputs
 from alphamix.ensemble.store import STORE_NAME
 
 
 @click.command("resume")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @json_option
 @quiet_option
 def command(folder: Path, as_json: bool, quiet: bool) -> None:

@@ -1,11 +1,9 @@
 """`alphamix run`: carry out an experiment from policies to report."""
 
-import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ import click
 from rich.console import Console
 
 from alphamix.ensemble.budget import Currency
+from alphamix.ensemble.cli.options import PATH, json_option, quiet_option, set_option
 from alphamix.ensemble.cli.options.judging import sandbox_option
-from alphamix.ensemble.cli.options.output import json_option, quiet_option
-from alphamix.ensemble.cli.options.runs import set_option
-from alphamix.ensemble.cli.terminal.owed import print_owed
+from alphamix.ensemble.cli.terminal.output import print_json, print_owed
 from alphamix.ensemble.cli.terminal.progress import RunProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
@@ -28,14 +25,14 @@ from alphamix.ensemble.store import STORE_NAME, Store
 
 
 @click.command("run")
-@click.argument("experiment_file", metavar="EXPERIMENT", type=click.Path(path_type=Path))
-@click.option("--output-dir", "-o", type=click.Path(path_type=Path), help="Folder of the run [results/NAME].")
+@click.argument("experiment_file", metavar="EXPERIMENT", type=PATH)
+@click.option("--output-dir", "-o", type=PATH, help="Folder of the run [results/NAME].")
 @set_option
 @sandbox_option(None, "Short for --set grading.sandbox=VALUE.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print what would be sampled; write nothing.")
 @click.option(
     "--like",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="With --dry-run: estimate the cost from the run in this folder [the run itself, once it has begun].",
 )
 @json_option
@@ -62,7 +59,7 @@ def command(
     folder = output_dir or Path("results") / settings.name
     inputs = read_inputs(settings)
     if dry_run:
-        click.echo(_plan(inputs, folder, like))
+        print_json(_plan(inputs, folder, like))
         return
     execute(inputs, folder, as_json=as_json, quiet=quiet)
 
@@ -85,17 +82,17 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
         console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _plan(inputs: Inputs, folder: Path, like: Path | None) -> str:
-    """Return the plan as JSON, with its cost where there is a run to estimate it from."""
+def _plan(inputs: Inputs, folder: Path, like: Path | None) -> dict[str, Any]:
+    """Return the plan for `--dry-run`, with its cost if there is a run to estimate it from."""
     content: dict[str, Any] = {"folder": str(folder), **plan.describe(inputs.design)}
     measured = folder if like is None and (folder / STORE_NAME).is_file() else like
     if measured is not None:
-        content["cost"] = asdict(_cost(inputs, content["samples_per_problem"], measured))
-    return json.dumps(content, indent=2)
+        content["cost"] = _cost(inputs, content["samples_per_problem"], measured)
+    return content
 
 
 def _cost(inputs: Inputs, samples_per_problem: Mapping[str, int], measured: Path) -> Cost:
-    """Estimate the cost by the rates of each policy; a policy that was not measured gets the rates of all together."""
+    """Estimate the cost from the rates of each policy; a policy that was not measured gets the pooled rates."""
     with Store(measured / STORE_NAME, read_only=True, create=False) as store, store.snapshot():
         rates, of_policy = pooled(store), rates_of(store)
     problems = len(inputs.design.problems)
@@ -106,8 +103,9 @@ def _cost(inputs: Inputs, samples_per_problem: Mapping[str, int], measured: Path
 
 
 def _cure(owed: Counter[str], limits: Mapping[Currency, float]) -> str:
-    """Say how to continue: asking again would change nothing where a limit of the run is spent."""
-    spent = [f"budget.run.{currency}" for currency in limits if any(f"budget.run.{currency} = " in one for one in owed)]
+    """Return how to continue. Asking again would change nothing once a limit of the run is spent."""
+    keys = [f"budget.run.{currency}" for currency in limits]
+    spent = [key for key in keys if any(f"{key} = " in cause for cause in owed)]
     if spent:
         return f"`alphamix run` with a higher {spent[0]}, for example by --set, continues the run"
     return "the same command asks for them again"

@@ -5,26 +5,26 @@ from pathlib import Path
 
 import click
 
+from alphamix.ensemble.cli.options import COUNT, PATH
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.best_of.request import BestOfLimits
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits
 from alphamix.ensemble.serve.server import read_keys, serve
 
-_COUNT = click.IntRange(min=1)
 _COUNT_OR_0 = click.IntRange(min=0)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command("serve", context_settings={"show_default": True})
-@click.argument("source", metavar="EXPERIMENT|POLICIES", type=click.Path(path_type=Path))
+@click.argument("source", metavar="EXPERIMENT|POLICIES", type=PATH)
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
 @click.option(
     "--mixture",
     "mixtures",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PATH",
     help="Mixture to serve: the output of `alphamix mix --json`, or the folder of a finished run; may be repeated.",
 )
@@ -36,7 +36,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="Environment variable with an API key that clients must send; may be repeated.",
 )
 @click.option(
-    "--max-choices", default=RequestLimits().choices, type=_COUNT, help="Maximum number of choices per request."
+    "--max-choices", default=RequestLimits().choices, type=COUNT, help="Maximum number of choices per request."
 )
 @click.option(
     "--max-body-mb",
@@ -45,10 +45,10 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="Maximum size of a request in MiB.",
 )
 @click.option(
-    "--max-in-flight", default=RequestLimits().in_flight, type=_COUNT, help="Maximum concurrent calls per policy."
+    "--max-in-flight", default=RequestLimits().in_flight, type=COUNT, help="Maximum concurrent calls per policy."
 )
 @click.option(
-    "--max-budget", default=BestOfLimits().budget, type=_COUNT, help="Maximum number of draws per best-of request."
+    "--max-budget", default=BestOfLimits().budget, type=COUNT, help="Maximum number of draws per best-of request."
 )
 @click.option(
     "--judge-workers", default=1, type=_COUNT_OR_0, help="Programs judged at the same time; 0 turns best-of off."

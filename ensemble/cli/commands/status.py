@@ -1,6 +1,5 @@
-"""`alphamix status`: shows what a run has done and what it owes, also while a process is at work on it."""
+"""`alphamix status`: shows what a run has done and what it owes, even while a process is working on it."""
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.options import PATH, json_option
+from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.ensemble.cli.terminal.status_table import picture, to_json
 from alphamix.ensemble.run.status import RunStatus, read_status
 from alphamix.ensemble.store import STORE_NAME, Store
@@ -21,15 +21,15 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 
 
 @click.command("status")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @json_option
 @click.option("--verdict-sets", is_flag=True, help="List the sets of verdicts that `alphamix regrade` made instead.")
 @click.option("--watch", is_flag=True, help="Refresh every 2 seconds until the run ends or you press Ctrl-C.")
 def command(folder: Path, as_json: bool, verdict_sets: bool, watch: bool) -> None:
-    """Show how far the run in FOLDER is.
+    """Show the progress of the run in FOLDER.
 
     For each policy, the table counts samples, verdicts and tokens, and shows how fast they arrive. The command changes
-    nothing and works while the run continues.
+    nothing and can be used during the run.
     """
     if watch and (as_json or verdict_sets):
         raise click.UsageError("--watch shows the table: leave out --json and --verdict-sets")
@@ -38,7 +38,7 @@ def command(folder: Path, as_json: bool, verdict_sets: bool, watch: bool) -> Non
         return
     status = read_status(folder)
     if as_json:
-        click.echo(json.dumps(to_json(status), indent=2))
+        print_json(to_json(status))
         return
     console = Console()
     if watch and console.is_terminal:
@@ -69,7 +69,7 @@ def _print_verdict_sets(folder: Path, as_json: bool) -> None:
             each.name: {"graded": each.graded, "current": each.is_current, "created": each.created, "about": each.about}
             for each in sets
         }
-        click.echo(json.dumps(content, indent=2))
+        print_json(content)
         return
     table = Table("verdicts", "graded", "current", "with")
     for each in sets:

@@ -1,9 +1,7 @@
 """`alphamix policies trajectory`: prints how straight a training run is, and extrapolates it to a checkpoint."""
 
 import importlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,8 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from alphamix.ensemble.cli.options.output import json_option
+from alphamix.ensemble.cli.options import PATH, json_option
+from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.policies.checkpoints.locate import locate, source
 from alphamix.policies.checkpoints.safetensors_folder import size
 from alphamix.policies.checkpoints.target_folder import check_room, refuse_taken
@@ -24,9 +23,9 @@ from alphamix.policies.types import PolicyError
 @click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=CHECKPOINT…")
 @click.option("--min-range", type=float, default=0.0, help="Select weights whose range over the steps exceeds this.")
 @json_option
-@click.option("--output", type=click.Path(path_type=Path), help="Draw the R² of each tensor into this file.")
+@click.option("--output", type=PATH, help="Draw the R² of each tensor into this file.")
 @click.option("--step", type=float, help="Extrapolate to this step; goes with --out.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write the extrapolated checkpoint to.")
+@click.option("--out", type=PATH, help="Folder to write the extrapolated checkpoint to.")
 @click.option("--method", type=click.Choice(["lines", "rank-1"]), default="lines", help="Method of extrapolation.")
 @click.option(
     "--norms", type=click.Choice(["extrapolate", "copy"]), default="extrapolate", help="What to do with norms."
@@ -58,9 +57,8 @@ def command(
     if step is not None and out is not None:
         extrapolate(run, step, out, method=method, norms=norms == "extrapolate")
     if as_json:
-        overall = asdict(rows[""])
-        tensors = {name: asdict(row) for name, row in rows.items() if name}
-        click.echo(json.dumps({"min_range": min_range, "overall": overall, "tensors": tensors}, indent=2))
+        tensors = {name: row for name, row in rows.items() if name}
+        print_json({"min_range": min_range, "overall": rows[""], "tensors": tensors})
         return
     table = Table(Column("tensor", overflow="fold"), "weights", "selected", "mean R²", "pooled R²", f"R² ≥ {STRAIGHT}")
     for name, row in rows.items():

@@ -1,17 +1,18 @@
-"""Options of the commands that judge programs: how, and where."""
+"""Options of the commands that judge programs."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from alphamix.ensemble.cli.options import COUNT
 from alphamix.grading.parallel.backends import EXTRA_OF_BACKEND
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--all-tests", is_flag=True, help="Run every test, not only those up to the first failure."),
-    click.option("--workers", type=click.IntRange(min=1), help="Number of processes [one per core of the backend]."),
+    click.option("--workers", type=COUNT, help="Number of processes [one per core of the backend]."),
     click.option(
         "--backend",
         type=click.Choice(list(EXTRA_OF_BACKEND)),
@@ -31,5 +32,5 @@ def judging_options(command: _Command) -> _Command:
 
 
 def sandbox_option(default: str | None, help_text: str) -> Callable[[_Command], _Command]:
-    """Return the option `--sandbox` with a default of the command's own."""
+    """Return the option `--sandbox` with the command's own default."""
     return click.option("--sandbox", type=click.Choice(["strict", "weak"]), default=default, help=help_text)

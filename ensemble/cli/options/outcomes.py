@@ -1,33 +1,23 @@
 """Options of the commands that read a table of outcomes."""
 
-from pathlib import Path
 from typing import get_args
 
 import click
 
-from alphamix.ensemble.cli.options.finite import Finite
+from alphamix.ensemble.cli.options import PATH, Finite
 from alphamix.ensemble.outcomes.files import Missing
 
 outcomes_option = click.option(
-    "--outcomes",
-    "outcomes_file",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Table of outcomes: CSV or Parquet.",
+    "--outcomes", "outcomes_file", required=True, type=PATH, help="Table of outcomes: CSV or Parquet."
 )
 
 missing_option = click.option(
     "--missing",
     type=click.Choice(get_args(Missing)),
     default="error",
-    show_default=True,
     help="What to do where a policy has no samples of a problem.",
 )
 
 level_option = click.option(
-    "--level",
-    type=Finite(0, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Confidence level of the intervals.",
+    "--level", type=Finite(0, 1, min_open=True, max_open=True), default=0.95, help="Confidence level of the intervals."
 )

@@ -17,12 +17,12 @@ def duration(seconds: float | None) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Format a rate with fewer decimals the larger it is."""
+    """Format a rate; larger rates get fewer decimals."""
     return f"{per_second:,.{0 if per_second >= 100 else 1 if per_second >= 1 else 2}f}"
 
 
 def shares(verdicts: Counter[Verdict], limit: int = len(Verdict)) -> str:
-    """Format the share of each verdict, the commonest first, `limit` of them at most."""
+    """Format the shares of the `limit` most common verdicts, the most common first."""
     total = verdicts.total()
     return "  ".join(f"{verdict} {count / total:.0%}" for verdict, count in verdicts.most_common(limit))
 

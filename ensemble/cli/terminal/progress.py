@@ -28,7 +28,7 @@ _GAP_SHARE = 0.05
 """Share of the time since the start that passes between two lines, so that a run of days does not fill its log."""
 _BAR_WIDTH = 12
 _WIDTH_OF_NUMBERS = 62
-"""Columns of the terminal for everything but the names."""
+"""Width of everything but the names."""
 _NARROWEST_NAME = 8
 _LINES_BESIDE_POLICIES = 7
 _MAX_NAMED = 4
@@ -36,7 +36,7 @@ _MAX_NAMED = 4
 
 
 class LoggedProgress(Progress, ABC):
-    """Progress that a terminal shows as rich draws it, and anything else as a line now and then.
+    """Progress that rich draws on a terminal, and that is otherwise written as an occasional line.
 
     Args:
         columns: the columns of rich's table of tasks.
@@ -58,10 +58,10 @@ class LoggedProgress(Progress, ABC):
 
     @abstractmethod
     def line(self) -> str:
-        """Return the present state as one line of a log."""
+        """Return the current state as one line for a log."""
 
     def write_line_if_due(self) -> None:
-        """Write a line if this is a log and the last one is old enough."""
+        """Write a line if the output is a log and the last line is old enough."""
         now = self.get_time()
         if self._writes_lines and now >= self._next_line:
             self._next_line = now + min(max(_FIRST_GAP_S, _GAP_SHARE * (now - self._began)), _LONGEST_GAP_S)
@@ -121,7 +121,7 @@ class _SampleProgress(LoggedProgress):
 
 
 class GradingProgress(_SampleProgress):
-    """Progress of grading where nothing is sampled."""
+    """Progress of grading alone, without sampling."""
 
     def __init__(self, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(
@@ -136,16 +136,16 @@ class GradingProgress(_SampleProgress):
         )
 
     def begin(self, planned: int, graded: int) -> None:
-        """Set how many verdicts are planned, and how many there are already."""
+        """Set how many verdicts are planned, and how many already exist."""
         self.update(self._grading.id, total=planned, completed=graded)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield a bar, and the shares of verdicts below."""
+        """Yield a bar, and the shares of verdicts below it."""
         yield self.make_tasks_table(self.tasks)
         yield _one_line(shares(self._verdicts))
 
     def line(self) -> str:
-        """Return how far grading is, and how fast it goes."""
+        """Return the progress and the rate of grading."""
         task = self._grading
         return (
             f"{task.completed:,.0f} graded of {task.total:,.0f}; {rate(self._rate(task))}/s; "
@@ -181,7 +181,7 @@ class RunProgress(_SampleProgress):
         self._cost = RecentRate(clock())
 
     def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
-        """Set the totals, also when a plan has grown."""
+        """Set the totals. This is called again when a plan has grown."""
         for name, (planned, sampled) in progress[["planned", "sampled"]].iterrows():
             policy = str(name)
             if policy not in self._policies:
@@ -195,7 +195,7 @@ class RunProgress(_SampleProgress):
         self.update(self._grading.id, total=int(totals["planned"]), completed=int(totals["graded"]))
 
     def began(self, policy: str) -> None:
-        """Show a policy among those under way, at a rate that starts anew."""
+        """Show a policy among those under way, and measure its rate from now on."""
         task, now = self._policies[policy], self.get_time()
         self.update(task.id, visible=True, rate=RecentRate(now), tokens_rate=RecentRate(now))
         task.start_time = None  # it counts as started again once samples arrive
@@ -217,7 +217,7 @@ class RunProgress(_SampleProgress):
         self.write_line_if_due()
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield the policies that fit on the screen, the totals, and what is spent below."""
+        """Yield the policies that fit on the screen, the totals, and what has been spent."""
         if not self._policies:
             yield Text("getting ready")
             return
@@ -234,7 +234,7 @@ class RunProgress(_SampleProgress):
         return table
 
     def line(self) -> str:
-        """Return how far the run is, and how fast each policy under way."""
+        """Return the progress of the run, and of each policy under way."""
         under_way = self._under_way()
         named = [
             f"{task.description} {task.completed:,.0f}/{task.total:,.0f} at {rate(self._rate(task))}/s, "
@@ -278,7 +278,7 @@ class RunProgress(_SampleProgress):
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     def _bill(self) -> str:
-        """Return what is spent, and of how much."""
+        """Return what has been spent, and out of how much."""
         spent, cap = self._spent, self._cap
         amounts = {"samples": f"{spent.samples:,}", "tokens": f"{spent.tokens:,}"}
         if cap is None:

@@ -14,7 +14,7 @@ from alphamix.grading.types import Verdict
 ALL = "*"
 """Key of all policies together in JSON. No policy has this name."""
 _MAX_VERDICTS = 5
-"""Columns of verdicts; the rarer ones share the last."""
+"""Maximum number of verdict columns; the rarer verdicts share the last one."""
 
 
 def to_json(status: RunStatus) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def to_json(status: RunStatus) -> dict[str, Any]:
 
 
 def picture(status: RunStatus) -> RenderableType:
-    """Return a line on who is at work, and a table with a row for each policy and one for all."""
+    """Return a line on the state of the run, and a table with a row for each policy and one for all."""
     counts = status.all.verdicts.most_common()
     num_columns = len(counts) if len(counts) <= _MAX_VERDICTS else _MAX_VERDICTS - 1
     common = [verdict for verdict in Verdict if verdict in dict(counts[:num_columns])]

@@ -27,7 +27,7 @@ from alphamix.ensemble.serve.protocol.api_errors import (
     timed_out,
     unreachable,
 )
-from alphamix.ensemble.serve.protocol.raw_request import Part, Path, RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import UNREADABLE, Part, Path, RawRequest
 from alphamix.policies.engines.openai.server_answers import event_data
 
 LONGEST_ANSWER = 256 * 2**20
@@ -213,7 +213,7 @@ class Proxy:
             error = msgspec.json.decode(text)
             error = error.get("error", error)
             message, param, code = error.get("message"), error.get("param"), error.get("code")
-        except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError, RecursionError):
+        except (*UNREADABLE, AttributeError):
             message = param = code = None
         if not isinstance(message, str):
             return invalid(f"the policy {self._policy!r} refused this request: correct it", code="rejected")

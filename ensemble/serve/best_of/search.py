@@ -107,18 +107,6 @@ class BestOfSearch:
             raise self._failure(timeout_s)
         await self._count_votes()
 
-    def _failure(self, timeout_s: float) -> ApiError:
-        """Return the reason why no choice was drawn and judged."""
-        if self.stopped == "deadline":
-            cure = "ask for a smaller budget, fewer tests or fewer tokens"
-            return server_error(504, f"no choice was drawn and judged in {timeout_s:g} s: {cure}", "timeout")
-        if not self.draws:
-            return self._errors[0]
-        message = (
-            "the judge failed on every choice that was drawn, which says nothing about the choices: try again later"
-        )
-        return server_error(503, message, "judge_failed")
-
     async def aclose(self) -> None:
         """Cancel judgements that still wait. Safe to call twice."""
         for judgement in self._judgements.values():
@@ -155,6 +143,18 @@ class BestOfSearch:
             "cost": self._cost(),
             "winners": [self._winner(index, place) for index, place in enumerate(self.winners())],
         }
+
+    def _failure(self, timeout_s: float) -> ApiError:
+        """Return the reason why no choice was drawn and judged."""
+        if self.stopped == "deadline":
+            cure = "ask for a smaller budget, fewer tests or fewer tokens"
+            return server_error(504, f"no choice was drawn and judged in {timeout_s:g} s: {cure}", "timeout")
+        if not self.draws:
+            return self._errors[0]
+        message = (
+            "the judge failed on every choice that was drawn, which says nothing about the choices: try again later"
+        )
+        return server_error(503, message, "judge_failed")
 
     async def _draw_waves(self) -> None:
         policies = self._dispatcher.assign_draws(self._request.model, self._best_of.budget)

@@ -1,7 +1,7 @@
-"""A client's request, kept as bytes: only what routing needs is parsed, and the rest reaches the policy unchanged.
+"""A client's request, kept as bytes: only what routing needs is parsed, and the rest reaches the policies unchanged.
 
-A body is split at its top level only; values stay the bytes that were sent, including unknown parameters. Which
-parameters an engine in this process accepts is decided in `request_schema`. No I/O here.
+A body is split at its top level only; values stay the bytes that were sent, including unknown parameters. Each policy
+answers one `Part` of the choices. `request_schema` decides which parameters an engine in this process accepts. No I/O.
 """
 
 import hashlib
@@ -20,6 +20,8 @@ Fields = dict[str, Raw]
 T = TypeVar("T")
 
 NULL = Raw(b"null")
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON that it expects."""
 
 encode = msgspec.json.Encoder().encode
 """Write JSON; `Raw` values are copied as they are."""
@@ -92,7 +94,7 @@ def read_request(path: Path, raw: bytes) -> RawRequest:
         fields = read_fields(raw)
     except msgspec.ValidationError:
         raise invalid("the body must be a JSON object: send one") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise invalid(f"the body is not JSON: {error}; send a JSON object") from None
     n = _read(fields, "n", int)
     if n is not None and n < 1:
@@ -131,7 +133,7 @@ def _read(fields: Fields, name: str, kind: type[T]) -> T | None:
         return None
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise invalid(f"the parameter {name!r} is wrong: {error}", param=name) from None
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, server_error
-from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, Part, encode, read_fields
+from alphamix.ensemble.serve.protocol.raw_request import NULL, UNREADABLE, Fields, Part, encode, read_fields
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
 _read_choices = msgspec.json.Decoder(list[Fields]).decode
@@ -33,7 +33,7 @@ class ResponseJson:
         raw = self.fields.get("usage")
         try:
             return None if raw is None or raw == NULL else _read_usage(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return None
 
     def as_bytes(self) -> bytes:
@@ -88,7 +88,7 @@ class ResponseReader:
             if not data.isascii():
                 data.decode()  # msgspec does not check the encoding of what it leaves raw
             fields = read_fields(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             raise _malformed("an answer is not a JSON object") from None
         if fields.get("error", NULL) != NULL or "choices" not in fields:
             raise _malformed("an answer has an error, or no choices")
@@ -96,7 +96,7 @@ class ResponseReader:
             raw = fields["choices"]
             choices = [] if raw == NULL else _read_choices(raw)
             return ResponseJson(fields, [self._marked(position, choice) for position, choice in enumerate(choices)])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError):
+        except (*UNREADABLE, IndexError):
             raise _malformed("the choices of an answer are malformed") from None
 
     def _marked(self, position: int, choice: Fields) -> tuple[int, Fields]:

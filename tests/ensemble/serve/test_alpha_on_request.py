@@ -1,4 +1,4 @@
-"""Any α on request: names, bounds, room and turns with made-up engines; one real family of checkpoints."""
+"""Any α on request: names, bounds, room and turns with fake engines, and one real family of checkpoints."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -86,7 +86,7 @@ def test_a_chat_as_a_stream(registry: Any, client_of: Start) -> None:
     assert {c.object for c in chunks} == {"chat.completion.chunk"}
 
 
-def test_a_stream_ends_with_done_and_without_usage_nobody_asked_for(registry: Any, serving: Any) -> None:
+def test_a_stream_ends_with_done_and_reports_usage_only_on_request(registry: Any, serving: Any) -> None:
     body = {"model": "low", "stream": True, **ASK}
     answer = httpx.post(f"{serving(registry)}/chat/completions", json=body, timeout=WAIT_S)
     events = [line for line in answer.text.split("\n\n") if line]

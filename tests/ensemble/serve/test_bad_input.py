@@ -114,7 +114,7 @@ def test_no_value_of_any_parameter_breaks_it(post: Post, route: str, changes: di
 
 @SETTINGS
 @given(st.sampled_from(ROUTES), TEXTS.filter(lambda name: name not in ("low", "high", "both")), st.booleans())
-def test_an_unknown_model_is_told_what_is_served(post: Post, route: str, model: str, stream: bool) -> None:
+def test_the_error_for_an_unknown_model_lists_the_served_ones(post: Post, route: str, model: str, stream: bool) -> None:
     answer = post(route, asked(route, model=model, stream=stream))
     error = error_of(answer)
     if not is_text(model):

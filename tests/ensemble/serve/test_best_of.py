@@ -218,7 +218,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("select", ["tests", "majority", "agreement"])
-def test_hostile_programs_lose_and_harm_nobody(
+def test_hostile_programs_lose_and_do_no_harm(
     client: OpenAI, upstreams: dict[str, FakeUpstream], tmp_path: Path, select: str
 ) -> None:
     path = tmp_path / "written"
@@ -411,13 +411,13 @@ def test_all_failed_is_an_error(registry: Registry, upstreams: dict[str, FakeUps
     assert (failed.value.status_code, failed.value.code) == (502, "server")
 
 
-def test_a_refused_request_is_told(client: OpenAI, upstreams: dict[str, FakeUpstream]) -> None:
+def test_the_reason_of_a_refusal_reaches_the_client(client: OpenAI, upstreams: dict[str, FakeUpstream]) -> None:
     upstreams["low"].behaviour = status(400, {"error": {"message": "too hot", "param": "temperature"}})
     with pytest.raises(openai.BadRequestError, match="too hot"):
         best_of(client)
 
 
-def test_an_unknown_model_is_told(client: OpenAI) -> None:
+def test_the_error_for_an_unknown_model_lists_the_served_ones(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="this server has low, high, both"):
         best_of(client, "nobody")
 

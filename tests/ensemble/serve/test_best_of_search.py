@@ -1,4 +1,4 @@
-"""One search with made-up policies and a made-up judge: counts that add up, whatever happens, and what is cancelled."""
+"""One search with fake policies and a fake judge: its counts add up in every case, and what is cancelled."""
 
 import asyncio
 from collections import Counter

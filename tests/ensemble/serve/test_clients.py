@@ -55,7 +55,7 @@ def client(registry: Registry, client_of: Callable[..., OpenAI]) -> OpenAI:
     return client_of(registry)
 
 
-def test_a_tool_is_called_and_told_what_came_of_it(client: OpenAI, upstreams: Mapping[str, FakeUpstream]) -> None:
+def test_a_tool_is_called_and_its_result_is_passed_on(client: OpenAI, upstreams: Mapping[str, FakeUpstream]) -> None:
     (choice,) = client.chat.completions.create(model="low", tools=TOOLS, tool_choice="auto", **ASK).choices
     assert choice.finish_reason == "tool_calls"
     (call,) = choice.message.tool_calls or []

@@ -99,7 +99,7 @@ def test_a_slow_client_holds_its_engine_back(endless_engine: Any) -> None:
     assert 10 <= engine.made <= 10 + 4 + 2  # read, waiting, and one or two in the engine's hands
 
 
-def test_a_client_that_stops_reading_does_not_keep_the_engine_for_ever(endless_engine: Any) -> None:
+def test_a_client_that_stops_reading_does_not_hold_the_engine_forever(endless_engine: Any) -> None:
     engine = endless_engine()
 
     async def stall(thread: EngineThread) -> ApiError:

@@ -74,7 +74,7 @@ def test_its_engine_is_closed_with_a_policy() -> None:
     assert closed == ["low"]
 
 
-def test_who_leaves_while_a_server_starts_has_no_second_one_started() -> None:
+def test_a_client_that_leaves_while_a_server_starts_causes_no_second_start() -> None:
     opened: list[str] = []
     go_on = threading.Event()
 

@@ -99,7 +99,7 @@ def is_clean(error: openai.APIError) -> bool:
 
 
 @pytest.mark.parametrize("fault", WHOLE_FAULTS)
-def test_who_was_asked_alone_fails_with_an_error(
+def test_a_policy_that_is_asked_alone_fails_with_an_error(
     upstreams: dict[str, FakeUpstream], client: OpenAI, fault: str
 ) -> None:
     upstreams["low"].behaviour, code = WHOLE_FAULTS[fault]
@@ -123,7 +123,7 @@ def test_the_share_of_a_policy_that_fails_goes_to_the_others(
 
 
 @pytest.mark.parametrize("fault", STREAM_FAULTS)
-def test_a_stream_that_never_begins_is_told_by_the_status(
+def test_the_status_reports_a_stream_that_never_begins(
     upstreams: dict[str, FakeUpstream], client: OpenAI, fault: str
 ) -> None:
     upstreams["low"].behaviour, code = STREAM_FAULTS[fault]
@@ -173,7 +173,7 @@ def test_a_request_that_is_wrong_is_not_taken_to_others(upstreams: dict[str, Fak
     assert len(upstreams["high"].requests) <= 1
 
 
-def test_where_all_fail_the_client_is_told(upstreams: dict[str, FakeUpstream], client: OpenAI) -> None:
+def test_if_all_fail_the_client_receives_the_error(upstreams: dict[str, FakeUpstream], client: OpenAI) -> None:
     for fake in upstreams.values():
         fake.behaviour = status(500)
     with pytest.raises(openai.InternalServerError) as raised:
@@ -181,7 +181,7 @@ def test_where_all_fail_the_client_is_told(upstreams: dict[str, FakeUpstream], c
     assert raised.value.code == "server"
 
 
-def test_who_fails_again_and_again_is_left_alone_and_tried_again(
+def test_a_policy_that_fails_repeatedly_is_left_out_and_tried_again_later(
     upstreams: dict[str, FakeUpstream], registry: Registry, client_of: Callable[..., OpenAI]
 ) -> None:
     breaker = BreakerOptions(failures=2, first_pause_s=2)

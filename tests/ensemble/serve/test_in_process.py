@@ -1,4 +1,4 @@
-"""Engines in this process that hang, die or are busy: an answer of another policy, or a proper error, in time."""
+"""Engines in this process that hang, die or are busy: another policy answers in time, or an error says why."""
 
 import threading
 import time
@@ -77,7 +77,7 @@ def test_an_engine_that_hangs_is_taken_out(
     assert [error.status_code for error in errors if isinstance(error, openai.APIStatusError)] == [504, 504, 503]
 
 
-def test_an_engine_that_comes_back_answers_again_and_forgets_who_has_left(
+def test_an_engine_that_recovers_answers_again_and_skips_clients_that_have_left(
     fake_registry: Any, hanging: Any, client_of: Start, go_on: threading.Event
 ) -> None:
     engine = hanging()

@@ -1,4 +1,4 @@
-"""The ladder's real checkpoints behind the door: merges are made, sampled and named by their α."""
+"""The ladder's real checkpoints behind the endpoint: merges are made, sampled and named by their α."""
 
 from collections.abc import Callable
 from pathlib import Path

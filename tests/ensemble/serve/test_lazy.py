@@ -7,7 +7,7 @@ import pytest
 from alphamix.ensemble.serve.lazy import LazyValue
 
 
-def test_it_is_made_once_though_who_asked_first_leaves() -> None:
+def test_it_is_created_once_even_if_the_first_waiter_leaves() -> None:
     made: list[int] = []
 
     async def make() -> int:
@@ -29,7 +29,7 @@ def test_it_is_made_once_though_who_asked_first_leaves() -> None:
     asyncio.run(run())
 
 
-def test_what_is_being_made_is_waited_for_when_it_is_taken() -> None:
+def test_taking_the_value_waits_for_its_creation() -> None:
     async def make() -> str:
         await asyncio.sleep(0.01)
         return "made"

@@ -1,4 +1,4 @@
-"""A thousand streams open at once, by a server that was started with room for less: each ends as it should."""
+"""A thousand concurrent streams through a server that was started with a low limit of open files: all end properly."""
 
 import asyncio
 import re

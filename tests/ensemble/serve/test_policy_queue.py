@@ -69,7 +69,7 @@ def test_those_of_the_holder_join_it_and_the_others_come_together() -> None:
     asyncio.run(run())
 
 
-def test_nobody_joins_once_another_has_waited_too_long() -> None:
+def test_no_request_joins_once_another_has_waited_too_long() -> None:
     async def run() -> None:
         clock = Clock()
         scene = Scene(PolicyQueue(10.0, 60.0, clock))
@@ -89,7 +89,7 @@ def test_nobody_joins_once_another_has_waited_too_long() -> None:
 
 
 @pytest.mark.parametrize("leaver", ["a1", "b1", "b2"])
-def test_who_is_cancelled_holds_up_nobody(leaver: str) -> None:
+def test_a_cancelled_request_does_not_hold_up_others(leaver: str) -> None:
     async def run() -> None:
         scene = Scene(PolicyQueue(10.0, 60.0, Clock()))
         await scene.come("a1", "b1", "b2", "c1")

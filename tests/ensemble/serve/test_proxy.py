@@ -115,7 +115,7 @@ def test_an_ensemble_splits_asks_and_sums(
     assert high["seed"] not in (5, None)
 
 
-def test_without_a_seed_none_is_made_up(
+def test_a_request_without_a_seed_is_sent_without_one(
     registry: Registry, upstreams: dict[str, FakeUpstream], client_of: Start
 ) -> None:
     client_of(registry).chat.completions.create(model="both", n=8, **ASK)
@@ -168,7 +168,7 @@ def test_models_tell_the_context_length_and_no_secret(registry: Registry, servin
     assert "secret" not in answer.text
 
 
-def test_what_is_wrong_with_a_request_is_told_without_addresses(
+def test_the_reason_of_a_refusal_names_no_addresses(
     registry: Registry, upstreams: dict[str, FakeUpstream], client_of: Start
 ) -> None:
     url, port = upstreams["low"].url, upstreams["low"].port
@@ -241,7 +241,7 @@ def test_more_requests_than_may_be_under_way_are_sent_off(
     asyncio.run(ask(serving(registry, ServeOptions(limits=RequestLimits(in_flight=1)))))
 
 
-def test_only_who_has_a_key_is_served(registry: Registry, serving: Serving) -> None:
+def test_only_clients_with_a_key_are_served(registry: Registry, serving: Serving) -> None:
     url = serving(registry, ServeOptions(keys=("one", "twö")))
     root = url.removesuffix("/v1")
     for key in ("one", "twö"):
@@ -254,7 +254,7 @@ def test_only_who_has_a_key_is_served(registry: Registry, serving: Serving) -> N
     assert [httpx.get(f"{root}/{path}", timeout=WAIT_S).status_code for path in ("health", "ready")] == [200, 200]
 
 
-def test_the_side_doors(registry: Registry, serving: Serving) -> None:
+def test_the_other_routes(registry: Registry, serving: Serving) -> None:
     url = serving(registry)
     root = url.removesuffix("/v1")
     answer = httpx.post(

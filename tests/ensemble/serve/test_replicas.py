@@ -1,4 +1,4 @@
-"""A policy whose file names several URLs: they share its requests, and stand in for each other."""
+"""A policy with several URLs: the servers share its requests, and each replaces one that fails."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -46,7 +46,7 @@ def test_they_take_turns(servers: list[FakeUpstream], client: OpenAI) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", [status(500), status(429), hangs_up], ids=["error", "limit", "hangs up"])
-def test_one_that_fails_costs_nobody_an_answer(
+def test_if_one_server_fails_every_request_is_still_answered(
     servers: list[FakeUpstream], client: OpenAI, fault: Any, stream: bool
 ) -> None:
     servers[0].behaviour = fault
@@ -61,7 +61,7 @@ def test_one_that_fails_again_and_again_is_left_out(servers: list[FakeUpstream],
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_where_all_fail_the_client_is_told(servers: list[FakeUpstream], client: OpenAI, stream: bool) -> None:
+def test_if_all_fail_the_client_receives_the_error(servers: list[FakeUpstream], client: OpenAI, stream: bool) -> None:
     for server in servers:
         server.behaviour = status(500)
     with pytest.raises(openai.InternalServerError) as raised:

@@ -75,7 +75,7 @@ def test_a_choice_with_nothing_in_it_is_an_error_of_the_policy(said: str) -> Non
 
 
 @pytest.mark.parametrize("usage", [b"null", b"5", b"[]", b'"x"'])
-def test_usage_that_cannot_be_read_is_untold(usage: bytes) -> None:
+def test_unreadable_usage_becomes_null(usage: bytes) -> None:
     body = marking().complete(b'{"choices": [{"index": 0, "text": ""}], "usage": %s}' % usage)
     assert json.loads(merge_responses([body, body]).as_bytes())["usage"] is None
 

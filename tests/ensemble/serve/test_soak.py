@@ -1,4 +1,4 @@
-"""Thousands of requests while upstreams are killed and started again: none is lost that another could answer."""
+"""Thousands of requests while upstreams are killed and restarted: each is answered if another policy can answer it."""
 
 import asyncio
 import json

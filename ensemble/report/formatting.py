@@ -10,7 +10,7 @@ from alphamix.ensemble.statistics.intervals import Estimate, Method, Resampling
 
 _NAMES_IN_NOTES = 3
 _MAX_PARTS = 2
-"""Parts of an allocation that a column of a terminal has room for; the page shows all."""
+"""Maximum number of parts of an allocation in a column of a terminal; the page shows all."""
 
 METHOD_LABELS: dict[Method, str] = {"bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
 _ARM_LABELS = {
@@ -60,7 +60,7 @@ def p_label(p_value: float | None) -> str:
 
 
 def interval_note(resampling: Resampling) -> str:
-    """Say how all intervals but those of honest estimates are made."""
+    """Return how all intervals are made except those of honest estimates."""
     return f"{100 * resampling.level:g} % intervals for new problems, {METHOD_LABELS[resampling.method]}"
 
 
@@ -70,9 +70,9 @@ def arm_label(name: str) -> str:
 
 
 def allocation_label(allocation: Mapping[str, float], *, is_short: bool = False) -> str:
-    """Format an allocation, with equal counts said once, as in `4 × low; 2 each of middle, high`.
+    """Format an allocation, with equal counts grouped, as in `4 × low; 2 each of middle, high`.
 
-    With `is_short`, three or more names, and policies of an allocation with many different counts, are only counted.
+    With `is_short`, three or more names become their number, as do all policies if there are many different counts.
     """
     by_count: dict[float, list[str]] = {}
     for policy, count in allocation.items():
@@ -88,12 +88,12 @@ def allocation_label(allocation: Mapping[str, float], *, is_short: bool = False)
 
 
 def shown(name: str) -> str:
-    """Return a name as it is, or quoted if it has blanks at its ends, line breaks or control characters."""
+    """Return a name as it is, or quoted if it has spaces at its ends, line breaks or control characters."""
     return name if name.isprintable() and name == name.strip() else repr(name)
 
 
 def left_out_note(names: Sequence[str]) -> str:
-    """Say which policies or problems of a table do not count."""
+    """Return a note on the policies or problems that were left out of a table."""
     more = len(names) - _NAMES_IN_NOTES
     listed = ", ".join(map(shown, names[:_NAMES_IN_NOTES])) + (f" and {more} more" if more > 0 else "")
     return f"Left out, since samples are missing: {listed}."
