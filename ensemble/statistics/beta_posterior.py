@@ -1,8 +1,8 @@
 """Beliefs about solve rates given the outcomes: one independent Beta distribution per problem and policy.
 
 A cell with c = 0 of n = 10 does not mean that the policy never solves the problem, and choosing as if it did would put
-all samples on the policies that were lucky so far. So choices rest on beliefs; reports never do (`pass_at_k`). Axes:
-`M` policies, `P` problems, `U` distinct beliefs, `T` numbers below a count.
+all samples on the policies that were lucky so far. So choices are made from beliefs, and reports never are
+(`pass_at_k`). Axes: `M` policies, `P` problems, `U` distinct beliefs, `T` numbers below a count.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from scipy.special import betaln, expit
 from alphamix.ensemble.arrays import Floats, Ints
 
 _BOUNDS = [(-log(1e6), log(1e6)), (log(1e-2), log(1e3))]
-"""Bounds of the log odds of a prior's mean and of its log size, a + b; where all rates are equal, no size is the most
-likely."""
+"""Bounds of the log odds of a prior's mean and of its log size, a + b; where all rates are equal, the likelihood
+has no maximum in the size."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Posterior:
     def coverage(self, k_M: ArrayLike) -> float:
         """Return the expected coverage of an allocation: 1 - mean over problems of Π_j E[(1 - p_j)^{k_j}].
 
-        It is concave in k, which may be real; the relaxation of the optimiser rests on this.
+        It is concave in k, which may be real. The relaxation of the optimiser relies on this.
         """
         return float(-np.expm1(self.log_miss(k_M).sum(axis=0)) @ self.weight_P)
 
@@ -106,11 +106,8 @@ def fit_prior(num_samples_P: Floats, num_correct_P: Floats, count_P: Ints) -> tu
 
     def loss(x: Floats) -> tuple[float, Floats]:
         a, b = _shapes(x)
-        (log_a, slope_a), (log_b, slope_b), (log_ab, slope_ab) = (
-            _rising(a, accepted_T),
-            _rising(b, failed_T),
-            _rising(a + b, drawn_T),
-        )
+        (log_a, slope_a), (log_b, slope_b) = _rising(a, accepted_T), _rising(b, failed_T)
+        log_ab, slope_ab = _rising(a + b, drawn_T)
         down_a, down_b = a * (slope_ab - slope_a), b * (slope_ab - slope_b)
         mean = a / (a + b)
         return log_ab - log_a - log_b, np.array([down_a * (1 - mean) - down_b * mean, down_a + down_b])
