@@ -2,7 +2,8 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pandas as pd
 
 from alphamix.ensemble.analysis import complementarity
 from alphamix.ensemble.analysis.run_analysis import analyse
-from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Currency
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment.schema import AnalysisSection
@@ -30,8 +30,8 @@ from alphamix.ensemble.statistics.intervals import Estimate, Resampling, mean_ov
 class Mixture:
     """The allocation of a budget that is expected to cover most problems, and what it gains.
 
-    The figures that end in a comparison with data (`coverage`, `gain`) are cross-fitted: chosen on some problems and
-    scored on others. They are None where the samples do not allow that.
+    The figures scored on data (`coverage`, `gain`) are cross-fitted: mixtures are chosen on some problems and scored on
+    others. They are None where the samples do not allow that.
 
     Example:
         >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
@@ -89,7 +89,7 @@ class OutcomesTable:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row per cell: `policy`, `problem`, `n`, `c`, and where known failure classes and costs."""
+        """One row per cell: `problem`, `policy`, `n`, `c`, and where known failure classes and costs."""
         return files.to_frame(self._outcomes)
 
     def pass_at_k(self, k: int | Sequence[int] = 1, *, level: float = 0.95) -> pd.DataFrame:
@@ -108,14 +108,16 @@ class OutcomesTable:
             ['policy', 'k', 'value', 'stderr', 'low', 'high']
         """
         self._outcomes.check_fixed_size()
-        ks = [_sample_count("k", one) for one in ([k] if isinstance(k, int) else k)]
-        keys = [(policy, one) for policy in self.policies for one in ks]
-        alone_MM = np.eye(len(self.policies), dtype=np.int64)
-        covered = [self._covered(size * alone_MM[self._outcomes.row(policy)]) for policy, size in keys]
-        estimates = means_over_problems(np.array(covered), _resampling(level), lowest=0) if covered else []
-        return pd.DataFrame(
-            [{"policy": policy, "k": size} | _columns(one) for (policy, size), one in zip(keys, estimates, strict=True)]
-        )
+        ks = [_sample_count("k", size) for size in ([k] if isinstance(k, int) else k)]
+        n_MP, c_MP = self._outcomes.num_samples_MP, self._outcomes.num_correct_MP
+        pass_MKP = estimators.pass_at_k(n_MP[:, None], c_MP[:, None], np.reshape(ks, (-1, 1)))
+        estimates = means_over_problems(pass_MKP.reshape(-1, len(self.problems)), _resampling(level), lowest=0)
+        rows: list[dict[str, Any]] = []
+        for (policy, size), estimate in zip(product(self.policies, ks), estimates, strict=True):
+            low, high = estimate.interval or (None, None)
+            interval = {"low": low, "high": high}
+            rows.append({"policy": policy, "k": size, "value": estimate.value, "stderr": estimate.stderr, **interval})
+        return pd.DataFrame(rows)
 
     def coverage(self, allocation: Mapping[str, int], *, level: float = 0.95) -> Estimate:
         """Estimate the share of problems that an allocation solves: 1 − Π_j miss(n_j, c_j, k_j), without bias.
@@ -138,7 +140,8 @@ class OutcomesTable:
         if not sum(_sample_count(policy, count, least=0) for policy, count in allocation.items()):
             raise EnsembleError("the allocation spends no sample: give some policy 1 or more")
         allocation_M = np.array([allocation.get(policy, 0) for policy in self.policies], np.int64)
-        return mean_over_problems(self._covered(allocation_M), _resampling(level), lowest=0)
+        covered_P = estimators.coverage(self._outcomes.num_samples_MP, self._outcomes.num_correct_MP, allocation_M)
+        return mean_over_problems(covered_P, _resampling(level), lowest=0)
 
     def pairs(self, k: int = 1, *, level: float = 0.95) -> pd.DataFrame:
         """Compare every ordered pair of policies at k samples each.
@@ -179,7 +182,7 @@ class OutcomesTable:
         Args:
             budget: What may be spent on one problem.
             currency: `samples`, or `tokens` or `seconds` where the table has such a column.
-            min_policies: Least number of policies in the mixture.
+            min_policies: Minimum number of policies in the mixture.
             is_pilot: Whether to choose beyond the samples that the table holds; nothing is then scored on data.
             level: Level of intervals.
             seed: Seed of the divisions and the intervals.
@@ -194,10 +197,10 @@ class OutcomesTable:
             >>> mixture.best_single
             'coverage@+0.50'
         """
-        options = CrossFitOptions(cross_fits(seed), replace(_resampling(level), seed=seed))
+        options = CrossFitOptions(cross_fits(seed), _resampling(level, seed))
         spent = self._outcomes.budget(budget, currency)
-        found = compare(self._outcomes, spent, options, min_policies=min_policies, is_pilot=is_pilot)
-        return _mixture(self.policies, found)
+        comparison = compare(self._outcomes, spent, options, min_policies=min_policies, is_pilot=is_pilot)
+        return _mixture(self.policies, comparison)
 
     def report(
         self,
@@ -211,7 +214,7 @@ class OutcomesTable:
         """Write the report of a run for this table: `report.html`, figures, `summary.json`, claims and outcomes.
 
         Args:
-            folder: Folder that is made where it is missing.
+            folder: Folder for the report, created if it is missing.
             budget: What each arm may spend on one problem.
             currency: Currency of the budget.
             alphas: α of the policies that have one, for the figures along α.
@@ -239,9 +242,6 @@ class OutcomesTable:
             return write.write_report(analysis, Path(folder), Path(folder).name, {})
         except (FileExistsError, NotADirectoryError):
             raise EnsembleError(f"{folder} cannot be made, since a file has that name: give another folder") from None
-
-    def _covered(self, allocation_M: Ints) -> Floats:
-        return estimators.coverage(self._outcomes.num_samples_MP, self._outcomes.num_correct_MP, allocation_M)
 
 
 def read_outcomes(source: str | Path | pd.DataFrame, *, missing: Missing = "error") -> OutcomesTable:
@@ -287,12 +287,7 @@ def _sample_count(name: str, count: int, least: int = 1) -> int:
     return int(count)
 
 
-def _resampling(level: float) -> Resampling:
+def _resampling(level: float, seed: int = 0) -> Resampling:
     if not 0 < level < 1:
         raise EnsembleError(f"level is {level}: give a number between 0 and 1, such as 0.95")
-    return Resampling(level)
-
-
-def _columns(estimate: Estimate) -> dict[str, float | None]:
-    low, high = estimate.interval or (None, None)
-    return {"value": estimate.value, "stderr": estimate.stderr, "low": low, "high": high}
+    return Resampling(level, seed=seed)

@@ -65,7 +65,7 @@ class Split:
 
 @dataclass(frozen=True)
 class BestSingle:
-    """Spend the whole budget on the policy that covers most alone."""
+    """Spend the whole budget on the policy that covers most on its own."""
 
     budget: Budget
 

@@ -1,7 +1,7 @@
 """The best allocation of a budget: whole numbers of samples per policy that cover most under a posterior.
 
 Where all allocations can be listed, they are. Otherwise the relaxation to real numbers is rounded down, filled greedily
-and improved by exchange, and branch and bound closes what gap it can within a given number of nodes. Either way the
+and improved by exchange, and branch and bound narrows the gap within a given number of nodes. Either way the
 certificate's bound is proven, and the search is deterministic. Axes: `M` policies, `U` policies that can get
 samples, `P` problems, `N` allocations, `K` distinct numbers of samples.
 """
@@ -37,7 +37,7 @@ class Certificate:
     is_optimal: bool
     """Whether the search has proved that nothing is better by more than rounding noise, 1e-9."""
     method: Method
-    """What was done: all allocations listed, the search tree closed, or only exchange, which leaves a gap."""
+    """How it was found: all allocations listed, the search tree closed, or only exchange, which leaves a gap."""
 
     @property
     def gap(self) -> float:
@@ -71,7 +71,7 @@ def best_allocation(
         limit_M: `[M]` maximum number of samples of each policy, None for no limit. The samples drawn are the limit
             where the choice is to be scored without a model.
         min_policies: minimum number of policies that get a sample.
-        max_nodes: maximum number of nodes of branch and bound; 0 where a good choice is enough (in cross-fitting).
+        max_nodes: maximum number of nodes of branch and bound; 0 where a good choice is enough, as in cross-fitting.
 
     Returns:
         The choice. Among allocations that differ by rounding noise, the policy named first gets most.

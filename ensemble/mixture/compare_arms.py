@@ -66,7 +66,7 @@ class Comparison:
     budget: Budget
     choice: Choice
     expected: dict[str, float]
-    """Expected coverage by policy, when it gets the whole budget; it is model-based, and defined for any budget."""
+    """Expected coverage by policy, when it gets the whole budget; it is model-based, and defined for every budget."""
     random: RandomMixture | None
     """The best random routing; None where the budget is not in samples."""
     contributions: dict[str, Contribution]
@@ -131,10 +131,11 @@ def compare(
     if single:
         gains = {name: gain_over(single, other, options.resampling) for name, other in arms.items()}
         arms["best_single"] = single  # last, after the adaptive arms
+    expected_M = -np.expm1(posterior.log_miss(BestSingle(budget).samples_M())) @ posterior.weight_P
     return Comparison(
         budget=budget,
         choice=choice,
-        expected=_expected(outcomes.policies, posterior, BestSingle(budget)),
+        expected=dict(zip(outcomes.policies, expected_M.tolist(), strict=True)),
         random=_random_mixture(outcomes.policies, posterior, budget),
         contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
         arms=arms,
@@ -200,12 +201,11 @@ def _arms(
 
     The naive estimate of the mixture is that of `choice`, whose search was longer than those in folds.
     """
-    chosen = {"mixture": choice.allocation_M}
     arms: dict[str, Arm] = {}
     undefined: dict[str, str] = {}
     for name, rule in rules.items():
         try:
-            arms[name] = arm(outcomes, rule, options, chosen.get(name))
+            arms[name] = arm(outcomes, rule, options, choice.allocation_M if name == "mixture" else None)
         except (UndefinedError, BudgetError) as error:
             undefined[name] = str(error)
         else:
@@ -234,11 +234,6 @@ def _estimates(
         mean_over_problems(naive_P, resampling, lowest),
         {by: student_interval(fit.covered_P, fit.resampled_R, resampling, lowest) for by, fit in honest.items()},
     )
-
-
-def _expected(policies: Sequence[str], posterior: Posterior, single: BestSingle) -> dict[str, float]:
-    coverage_M = -np.expm1(posterior.log_miss(single.samples_M())) @ posterior.weight_P
-    return dict(zip(policies, coverage_M.tolist(), strict=True))
 
 
 def _random_mixture(policies: Sequence[str], posterior: Posterior, budget: Budget) -> RandomMixture | None:

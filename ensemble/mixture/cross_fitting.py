@@ -3,19 +3,23 @@
 The data are divided in two ways. By *problems*: does a choice made on some problems transfer to others? By *samples*:
 is the value of a choice real on this benchmark, or luck of the draws? Every rule gets the same divisions and the same
 resampled problems, so that differences between rules are paired. Axes: `M` policies, `P` problems, `C` allocations
-chosen in any fold, `R` bootstrap resamples of the problems.
+chosen in any fold, `F` folds, `R` bootstrap resamples of the problems.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol, get_args
+from functools import cached_property
+from typing import Literal, NamedTuple, Protocol, Self, get_args
 
 import numpy as np
 
 from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.budget import BudgetError
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, log_miss
+from alphamix.ensemble.statistics.posterior import Posterior
+from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
 
 Division = Literal["problems", "samples"]
 DIVISIONS: tuple[Division, ...] = get_args(Division)
@@ -28,18 +32,36 @@ _DECIMALS = 12
 """Decimals to which merits are rounded, so that floating-point noise does not break ties."""
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """Outcomes that a choice may look at, and the beliefs that follow from them."""
+
+    outcomes: Outcomes
+    prior: SharedDifficulty
+
+    @classmethod
+    def of(cls, outcomes: Outcomes) -> Self:
+        """Fit the prior to the outcomes."""
+        return cls(outcomes, fit(outcomes.num_samples_MP, outcomes.num_correct_MP))
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """Beliefs about the solve rates of these problems."""
+        return Posterior.of(self.outcomes.num_samples_MP, self.outcomes.num_correct_MP, self.prior)
+
+
 class AllocationRule(Protocol):
     """A way to spend a budget that chooses by outcomes alone."""
 
-    def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
-        """Choose an allocation by these outcomes, with at most `limit_M` samples of each policy, `[M]`.
+    def choose(self, evidence: Evidence, limit_M: Ints) -> Ints:
+        """Choose an allocation by this evidence, with at most `limit_M` samples of each policy, `[M]`.
 
         Raises:
             UndefinedError: the choice could not be scored within the limits.
         """
         ...
 
-    def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
+    def merit(self, evidence: Evidence, allocations_CM: Ints) -> Floats:
         """Return the merit of each allocation on each problem, `[C, P]`; the rule maximises its sum over problems."""
         ...
 
@@ -79,6 +101,8 @@ class CrossFitted:
     """`[P]` coverage of each problem, as the mean over divisions."""
     resampled_R: Floats
     """`[R]` mean coverage over resampled problems, with the choice repeated on each resample."""
+    chosen_FM: Ints
+    """`[F, M]` allocation chosen in each fold."""
 
 
 class _Fold(NamedTuple):
@@ -89,37 +113,77 @@ class _Fold(NamedTuple):
     scored_where: Ints
 
 
-def cross_fit(outcomes: Outcomes, rule: AllocationRule, crossfit: CrossFit, resampling: Resampling) -> CrossFitted:
-    """Score a rule's choices on the data that did not make them.
+def cross_fit(
+    outcomes: Outcomes, rules: Mapping[str, AllocationRule], crossfit: CrossFit, resampling: Resampling
+) -> tuple[dict[str, CrossFitted], dict[str, str]]:
+    """Score the choices of several rules on the data that did not make them.
 
     The spread of `covered_P` over problems gives no standard error. Folds share the data that they choose on, so a
     close choice makes all problems err together (in simulations of identical policies, intervals made from that spread
     held 75 to 90 % instead of 95). `resampled_R` therefore repeats the choice as well, among the allocations chosen in
     any fold, so that no new search is needed.
 
+    Returns:
+        The scores by rule, and why there is none by rule: some fold holds fewer samples than the rule must spend, or
+        there is nothing to divide.
+
     Raises:
-        UndefinedError: some fold holds fewer samples than the rule must spend, or there is only one problem to divide.
         OutcomesError: n depends on what was drawn.
     """
     outcomes.check_fixed_size()
-    folds = list(_FOLDS[crossfit.by](outcomes, crossfit))
-    chosen = [rule.choose(fold.chosen_on, fold.scored_on.num_samples_MP.min(axis=1)) for fold in folds]
-    # A rule always breaks ties in favour of the policy named first, and resamples must do the same: `argmax` takes the
-    # first of equal merits, so allocations are sorted with those that give most to the first policies in front.
-    negated_CM, chosen_of_fold = np.unique(-np.array(chosen), axis=0, return_inverse=True)
-    candidates_CM = -negated_CM
-    weight_RP = draw_weights(len(outcomes.problems), resampling)
-    covered_P, resampled_R = np.zeros(len(outcomes.problems)), np.zeros(len(weight_RP))
-    for fold, c in zip(folds, chosen_of_fold.ravel(), strict=True):
-        covered_CP = coverage_of_each(fold.scored_on, candidates_CM)
-        covered_P[fold.scored_where] += covered_CP[c]
-        merit_CP = rule.merit(fold.chosen_on, candidates_CM)
-        chosen_R = np.round(weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
-        covered_RC = weight_RP[:, fold.scored_where] @ covered_CP.T
-        resampled_R += covered_RC[np.arange(len(chosen_R)), chosen_R]
+    chosen: dict[str, list[Ints]] = {name: [] for name in rules}
+    undefined: dict[str, str] = {}
+    priors: list[SharedDifficulty] = []
+    try:
+        for fold in _folds(outcomes, crossfit):
+            evidence = Evidence.of(fold.chosen_on)
+            priors.append(evidence.prior)
+            for name in rules.keys() - undefined.keys():
+                try:
+                    chosen[name].append(rules[name].choose(evidence, fold.scored_on.num_samples_MP.min(axis=1)))
+                except (UndefinedError, BudgetError) as error:
+                    undefined[name] = str(error)
+            if len(undefined) == len(rules):
+                break
+    except UndefinedError as error:
+        return {}, dict.fromkeys(rules, str(error))
+    scores = {name: _Scores(rule, np.array(chosen[name]), outcomes, resampling) for name, rule in rules.items() if name not in undefined}
+    if scores:
+        # The same folds again, since all of them at once would not fit into memory where tables are large.
+        for number, (fold, prior) in enumerate(zip(_folds(outcomes, crossfit), priors, strict=True)):
+            for score in scores.values():
+                score.add(number, fold, Evidence(fold.chosen_on, prior))
     # Each repeat scores a problem once when problems are divided, and once per fold when samples are.
     times = crossfit.repeats * (1 if crossfit.by == "problems" else crossfit.folds)
-    return CrossFitted(covered_P / times, resampled_R / times)
+    return {name: score.averaged(times) for name, score in scores.items()}, undefined
+
+
+class _Scores:
+    """Sums over folds of what the choices of one rule cover."""
+
+    def __init__(self, rule: AllocationRule, chosen_FM: Ints, outcomes: Outcomes, resampling: Resampling) -> None:
+        self._rule = rule
+        self._chosen_FM = chosen_FM
+        # A rule always breaks ties in favour of the policy named first, and resamples must do the same: `argmax` takes
+        # the first of equal merits, so allocations are sorted with those that give most to the first policies in front.
+        negated_CM, candidate_F = np.unique(-chosen_FM, axis=0, return_inverse=True)
+        self._candidates_CM, self._candidate_F = -negated_CM, candidate_F.ravel()
+        self._weight_RP = draw_weights(len(outcomes.problems), resampling)
+        self._covered_P = np.zeros(len(outcomes.problems))
+        self._resampled_R = np.zeros(len(self._weight_RP))
+
+    def add(self, number: int, fold: "_Fold", evidence: Evidence) -> None:
+        """Add a fold, scored with the choice made on the others, and with the choices made on resamples of them."""
+        covered_CP = coverage_of_each(fold.scored_on, self._candidates_CM)
+        self._covered_P[fold.scored_where] += covered_CP[self._candidate_F[number]]
+        merit_CP = self._rule.merit(evidence, self._candidates_CM)
+        chosen_R = np.round(self._weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
+        covered_RC = self._weight_RP[:, fold.scored_where] @ covered_CP.T
+        self._resampled_R += covered_RC[np.arange(len(chosen_R)), chosen_R]
+
+    def averaged(self, times: int) -> CrossFitted:
+        """Return means over repeats."""
+        return CrossFitted(self._covered_P / times, self._resampled_R / times, self._chosen_FM)
 
 
 def coverage_of_each(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
@@ -131,13 +195,21 @@ def coverage_of_each(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
     return -np.expm1(log_miss_CP)
 
 
+def _folds(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
+    return (_by_problems if crossfit.by == "problems" else _by_samples)(outcomes, crossfit)
+
+
 def _by_problems(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
-    folds = min(crossfit.folds, len(outcomes.problems))
+    """Divide the problems, with all problems of a group in the same fold."""
+    group_P = outcomes.group_P
+    num_groups = int(group_P.max()) + 1
+    folds = min(crossfit.folds, num_groups)
     if folds < 2:
-        raise UndefinedError("cross-fitting by problems needs at least 2 problems: add problems, or divide by samples")
+        what = "problems" if outcomes.groups is None else "groups of problems"
+        raise UndefinedError(f"cross-fitting by problems needs at least 2 {what}: add {what}, or divide by samples")
     rng = np.random.default_rng(crossfit.seed)
     for _ in range(crossfit.repeats):
-        fold_P = rng.permutation(len(outcomes.problems)) % folds
+        fold_P = (rng.permutation(num_groups) % folds)[group_P]
         for fold in range(folds):
             chosen, scored = np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
             yield _Fold(outcomes.select(problems=chosen), chosen, outcomes.select(problems=scored), scored)
@@ -151,8 +223,6 @@ def _by_samples(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
             others = _counts(outcomes, outcomes.num_samples_MP - n_MP, outcomes.num_correct_MP - c_MP)
             yield _Fold(others, everywhere, _counts(outcomes, n_MP, c_MP), everywhere)
 
-
-_FOLDS = {"problems": _by_problems, "samples": _by_samples}
 
 
 def _parts(outcomes: Outcomes, folds: int, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:

@@ -7,7 +7,7 @@ draw, the best of a few ways to use the candidate is compared with the best of t
 measured policies, `A` measured and candidate α, `P` problems, `S` draws, `C` columns of a posterior.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,8 +30,8 @@ _CHOOSING_DRAWS, _MIN_COLUMNS, _SCORING_DRAWS = 64, 1000, 400
 of draws that mixtures are scored on."""
 _CHOOSING_SEED, _SCORING_SEED = 0, 1
 _MAX_SD = 1.0
-"""Largest standard deviation of the shared curve at a candidate, in logits. At 1, a rate of 50 % may well be anything
-between 27 % and 73 %."""
+"""Largest standard deviation of the shared curve at a candidate, in logits. At 1, a rate predicted as 50 % may well lie
+anywhere between 27 % and 73 %."""
 _CERTAIN = 1e7
 """Size a + b of a Beta distribution so narrow that it stands for a known rate."""
 
@@ -81,8 +81,8 @@ class Proposal:
     coverage: float
     """Coverage that the model expects of that mixture."""
     verdict: Literal["make", "below", "flat", "noise"]
-    """`make` the first candidate, or not, because its improvement is `below` `min_gain`, rests on curves that may as
-    well be `flat` (`AlphaCurves.is_flat`), or is `noise`, below its own standard error. One standard error is enough
+    """`make` the first candidate, or a reason not to: its improvement is `below` `min_gain`, comes from curves that may
+    as well be `flat` (`AlphaCurves.is_flat`), or is `noise`, below its own standard error. One standard error is enough
     here, since a proposal claims nothing, and a policy is judged by its own samples once it is made."""
 
 
@@ -114,7 +114,7 @@ def propose(curves: AlphaCurves, options: ProposalOptions) -> Proposal:
 
 
 def candidates(curves: AlphaCurves, options: ProposalOptions) -> Floats:
-    """Return round values of α between the limits that are not near measured ones and where the shared curve is known.
+    """Return round values of α within the limits, away from measured ones, where the shared curve is well known.
 
     Whatever the limits, no candidate lies more than half the measured range outside it, where the model only repeats
     its prior.
@@ -178,7 +178,7 @@ def _screen(rate_SAP: Floats, grid_A: Floats, without_M: Ints, budget: int) -> l
     base_SP = _coverage(log_miss_SAP[:, :measured], without_M)
     score_A = np.array(
         [
-            _best_gain((_coverage(log_miss_SAP, way) for way in _ways(without_M, place, budget)), base_SP).mean()
+            _best_gain(log_miss_SAP, _ways(without_M, place, budget), base_SP).mean()
             for place in range(measured, measured + len(grid_A))
         ]
     )
@@ -195,26 +195,24 @@ def _score(
 ) -> list[Candidate]:
     """Score the mixture with each candidate on draws that did not choose it."""
     measured, budget = len(curves.alpha_M), options.budget
-    rate_SAP = curves.draws(np.concatenate([curves.alpha_M, alpha_A]), _SCORING_DRAWS, _SCORING_SEED)
-    log_miss_SAP = _log_miss(rate_SAP)
+    log_miss_SAP = _log_miss(curves.draws(np.concatenate([curves.alpha_M, alpha_A]), _SCORING_DRAWS, _SCORING_SEED))
     base_SP = _coverage(log_miss_SAP, without_M)
-    # The measured policies may be used better as well once more is known, and that gain is not the candidate's.
+    # Once more is known, the measured policies may be used better as well, and that gain is not the candidate's.
     ways = [way for place in range(measured) for way in _ways(without_M, place, budget)]
-    free_SP = base_SP + _best_gain((_coverage(log_miss_SAP, way) for way in ways), base_SP)
+    free_SP = base_SP + _best_gain(log_miss_SAP, ways, base_SP)
     scored: list[Candidate] = []
     for place, (alpha, best_A) in enumerate(zip(alpha_A.tolist(), with_A, strict=True), measured):
         best_at_A = np.insert(best_A, measured, np.zeros(place - measured, np.int64))
         gain_S = (_coverage(log_miss_SAP, best_at_A) - base_SP).mean(axis=1)
-        ways = [best_at_A, *_ways(without_M, place, budget)]
-        improvement_SP = _best_gain((_coverage(log_miss_SAP, way) for way in ways), free_SP)
-        low, high = np.quantile(gain_S, [0.025, 0.975])
+        improvement_SP = _best_gain(log_miss_SAP, [best_at_A, *_ways(without_M, place, budget)], free_SP)
+        low, high = np.quantile(gain_S, [0.025, 0.975]).tolist()
         scored.append(
             Candidate(
                 alpha=alpha,
                 allocation_M=best_A[:measured],
                 share=int(best_A[measured]),
                 gain=float(gain_S.mean()),
-                interval=(float(low), float(high)),
+                interval=(low, high),
                 improvement=float(improvement_SP.mean()),
                 stderr=float(np.sqrt(improvement_SP.var(axis=1).mean() / (improvement_SP.shape[1] - 1))),
                 chance=float((improvement_SP.mean(axis=1) > options.min_gain).mean()),
@@ -230,18 +228,17 @@ def _log_miss(rate_SAP: Floats) -> Floats:
 
 def _coverage(log_miss_SAP: Floats, allocation_A: Ints) -> Floats:
     """Return the coverage of an allocation in each draw, `[S, P]`; policies beyond its end get no samples."""
-    used_A = np.flatnonzero(allocation_A)
     total_SP = np.zeros((log_miss_SAP.shape[0], log_miss_SAP.shape[2]))
-    for a in used_A.tolist():
+    for a in np.flatnonzero(allocation_A).tolist():
         total_SP += allocation_A[a] * log_miss_SAP[:, a]
     return -np.expm1(total_SP)
 
 
-def _best_gain(coverages: Iterable[Floats], base_SP: Floats) -> Floats:
-    """Return the gain over `base_SP` of the use that covers most in each draw, `[S, P]`; 0 where none covers more."""
+def _best_gain(log_miss_SAP: Floats, ways: Sequence[Ints], base_SP: Floats) -> Floats:
+    """Return the gain over `base_SP` of the allocation that covers most in each draw, `[S, P]`, or 0 if none gains."""
     best_SP = np.zeros_like(base_SP)
-    for covered_SP in coverages:
-        gain_SP = covered_SP - base_SP
+    for way_A in ways:
+        gain_SP = _coverage(log_miss_SAP, way_A) - base_SP
         better_S = gain_SP.mean(axis=1) > best_SP.mean(axis=1)
         best_SP[better_S] = gain_SP[better_S]
     return best_SP

@@ -75,9 +75,8 @@ class AlphaCurves:
             )
         n_PM, c_PM = num_samples_MP.T.astype(np.float64), num_correct_MP.T.astype(np.float64)
         at_M1 = _scaled(alpha_M, alpha_M)
-        kernel: Any = ConstantKernel(4.0, (1e-4, 1e3)) + ConstantKernel(1.0, (1e-4, 1e3)) * Matern(
-            1.0, (0.2, 5.0), nu=2.5
-        )
+        bend = ConstantKernel(1.0, (1e-4, 1e3)) * Matern(1.0, (0.2, 5.0), nu=2.5)
+        kernel: Any = ConstantKernel(4.0, (1e-4, 1e3)) + bend
         # Newton's method starts at Haldane's empirical logits, which add half a success and half a failure.
         logit_PM = np.log((c_PM + 0.5) / (n_PM - c_PM + 0.5))
         noise_PM = 1 / (c_PM + 0.5) + 1 / (n_PM - c_PM + 0.5)
@@ -88,17 +87,8 @@ class AlphaCurves:
             kernel, shared_scale, _ = _most_likely(kernel, shared_scale, at_M1, state)
             state = _mode(kernel(at_M1), n_PM, c_PM, state)
         fitted, flat = (_most_likely(kernel, shared_scale, at_M1, state, flat)[2] for flat in (False, True))
-        response_PM = state.response_PM - state.shared_M
-        return cls(
-            alpha_M,
-            kernel,
-            state.shared_M,
-            shared_scale,
-            state.shared_noise_MM,
-            response_PM,
-            state.noise_PM,
-            2 * (flat - fitted),
-        )
+        shared = state.shared_M, shared_scale, state.shared_noise_MM
+        return cls(alpha_M, kernel, *shared, state.response_PM - state.shared_M, state.noise_PM, 2 * (flat - fitted))
 
     @property
     def is_flat(self) -> bool:
@@ -109,10 +99,8 @@ class AlphaCurves:
         """Return the mean `[A]` and covariance `[A, A]` of the shared curve, in logits."""
         level = self.shared_M.mean()
         noise_1MM = self.shared_noise_MM[None] / self.shared_scale
-        mean_PA, covariance_PAA = _regress(
-            self.kernel, self._at(self.alpha_M), self._at(alpha_A), (self.shared_M - level)[None], noise_1MM
-        )
-        return level + mean_PA[0], self.shared_scale * covariance_PAA[0]
+        mean_1A, covariance_1AA = self._regress(alpha_A, (self.shared_M - level)[None], noise_1MM)
+        return level + mean_1A[0], self.shared_scale * covariance_1AA[0]
 
     def logits(self, alpha_A: Floats) -> tuple[Floats, Floats]:
         """Return the mean and variance of each problem's logit, `[A, P]` each, shared curve included."""
@@ -127,33 +115,25 @@ class AlphaCurves:
         mean_A, covariance_AA = self.shared(alpha_A)
         mean_PA, covariance_PAA = self._deviations(alpha_A)
         shared_SA = rng.standard_normal((num_draws, len(mean_A))) @ _root(covariance_AA).T
-        normal_PAS = rng.standard_normal((*mean_PA.shape, num_draws))
-        deviation_PAS = _root(covariance_PAA) @ normal_PAS
+        deviation_PAS = _root(covariance_PAA) @ rng.standard_normal((*mean_PA.shape, num_draws))
         return expit((mean_A + shared_SA)[:, :, None] + mean_PA.T + deviation_PAS.transpose(2, 1, 0))
 
     def _deviations(self, alpha_A: Floats) -> tuple[Floats, Floats]:
-        return _regress(
-            self.kernel, self._at(self.alpha_M), self._at(alpha_A), self.response_PM, _diagonal(self.noise_PM)
-        )
+        return self._regress(alpha_A, self.response_PM, _diagonal(self.noise_PM))
 
-    def _at(self, alpha_A: Floats) -> Floats:
-        return _scaled(np.asarray(alpha_A, np.float64), self.alpha_M)
+    def _regress(self, alpha_A: Floats, response_PM: Floats, noise_PMM: Floats) -> tuple[Floats, Floats]:
+        """Return the mean `[P, A]` and covariance `[P, A, A]` of processes given noisy values (eqs. 2.23 and 2.24)."""
+        at_M1, at_A1 = _scaled(self.alpha_M, self.alpha_M), _scaled(np.asarray(alpha_A, np.float64), self.alpha_M)
+        across_MA = self.kernel(at_M1, at_A1)
+        covariance_PMM = self.kernel(at_M1) + noise_PMM
+        gain_PMA = np.linalg.solve(covariance_PMM, np.broadcast_to(across_MA, (len(noise_PMM), *across_MA.shape)))
+        return (response_PM[:, None] @ gain_PMA)[:, 0], self.kernel(at_A1) - across_MA.T @ gain_PMA
 
 
 def _scaled(alpha_A: Floats, alpha_M: Floats) -> Floats:
     """Scale α so that the measured range becomes [-1, 1], as a column `[A, 1]` for scikit-learn's kernels."""
     low, high = alpha_M.min(), alpha_M.max()
     return ((2 * alpha_A - low - high) / (high - low))[:, None]
-
-
-def _regress(
-    kernel: Any, at_M1: Floats, at_A1: Floats, response_PM: Floats, noise_PMM: Floats
-) -> tuple[Floats, Floats]:
-    """Return the mean `[P, A]` and covariance `[P, A, A]` of the process given noisy values (eqs. 2.23 and 2.24)."""
-    across_MA = kernel(at_M1, at_A1)
-    covariance_PMM = kernel(at_M1) + noise_PMM
-    gain_PMA = np.linalg.solve(covariance_PMM, np.broadcast_to(across_MA, (len(noise_PMM), *across_MA.shape)))
-    return (response_PM[:, None] @ gain_PMA)[:, 0], kernel(at_A1) - across_MA.T @ gain_PMA
 
 
 class _Mode(NamedTuple):
@@ -171,10 +151,8 @@ def _most_likely(
 ) -> tuple[Any, float, float]:
     """Fit the hyperparameters and the scale of m by maximum likelihood, with a weak prior on the length scale.
 
-    With `flat`, curves are constant and only their level is fitted.
-
-    Returns:
-        The kernel, the scale, and the negative log likelihood.
+    With `flat`, curves are constant and only their level is fitted. The result is the kernel, the scale, and the
+    negative log likelihood.
     """
     response_PM = state.response_PM - state.shared_M
     shared_1M = (state.shared_M - state.shared_M.mean())[None]

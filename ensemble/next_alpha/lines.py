@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from alphamix.ensemble.errors import EnsembleError
 
 MIN_ALPHAS = 3
-"""Minimum number of α: through two points, any curve fits."""
+"""Minimum number of α: two points fit any kind of curve."""
 
 _MEMBER = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+\u2212-]?\d+(\.\d+)?)")
 """Name of a member of a sweep, as a file of policies makes it; the minus may be a minus sign or a hyphen."""
 
 
 class AlphaError(EnsembleError):
-    """Policies do not form a line of α, or it allows no prediction. The message gives the cause, then the cure."""
+    """No line of α can be found, or the line allows no prediction. The message gives the cause, then the cure."""
 
 
 def alphas_of(
@@ -24,7 +24,7 @@ def alphas_of(
     Args:
         policies: names in a table of outcomes.
         given: α by policy from the user, which takes precedence and belongs to every sweep.
-        known: α by policy from a file of policies. The α of other policies is read from names like `coverage@+0.50`.
+        known: α by policy from a file of policies. For other policies, it is read from names like `coverage@+0.50`.
         sweep: name of the sweep (`coverage`) whose members are kept, besides the policies in `given`; None for all.
 
     Raises:

@@ -45,6 +45,8 @@ class Outcomes:
     """`[M, P]` mean `tokens` and `seconds` per sample, as far as they are known; NaN in single cells that lack them."""
     stopped_MP: Bools | None = None
     """`[M, P]` whether drawing stopped because of what was drawn, as in adaptive runs; None where every n was fixed."""
+    groups: tuple[str, ...] | None = None
+    """Group of each problem, such as its contest or template; None where problems are independent of each other."""
     left_out: tuple[str, ...] = ()
     """Policies or problems that were left out because some of their cells have no samples."""
 
@@ -52,6 +54,13 @@ class Outcomes:
     def solve_rate_MP(self) -> Floats:
         """Share of accepted samples, `[M, P]`."""
         return self.num_correct_MP / self.num_samples_MP
+
+    @property
+    def group_P(self) -> Ints:
+        """Index of the group of each problem, `[P]`; without groups, each problem is one."""
+        if self.groups is None:
+            return np.arange(len(self.problems))
+        return np.unique(self.groups, return_inverse=True)[1]
 
     def row(self, policy: str) -> int:
         """Return the index of a policy on the axis M."""
@@ -83,6 +92,14 @@ class Outcomes:
             num_failures_MP={name: failed_MP[cells] for name, failed_MP in self.num_failures_MP.items()},
             costs_MP={name: cost_MP[cells] for name, cost_MP in self.costs_MP.items()},
             stopped_MP=None if self.stopped_MP is None else self.stopped_MP[cells],
+            groups=None if self.groups is None else tuple(self.groups[p] for p in columns),
+        )
+
+    def canonical(self) -> "Outcomes":
+        """Return the same outcomes with policies and problems in alphabetical order, on which no result may depend."""
+        return self.select(
+            policies=np.argsort(np.array(self.policies), kind="stable"),
+            problems=np.argsort(np.array(self.problems), kind="stable"),
         )
 
     def mean_cost_M(self, cost: Cost) -> Floats:

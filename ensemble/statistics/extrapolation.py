@@ -1,10 +1,10 @@
 """Forecasts of coverage beyond the samples that were drawn, where models replace the missing unbiased estimator.
 
 There are two models, since each fails in its own way. The *power law*, -log coverage(k) = a·k^b (Brown et al. 2024,
-arXiv 2407.21787), extends the curve of means, and in the end covers everything. The *zero-inflated beta-binomial* fits
+arXiv 2407.21787), extends the curve of means, and tends to full coverage. The *zero-inflated beta-binomial* fits
 the solve rates behind the curve (Schaeffer et al. 2025, arXiv 2502.17578; Kazdan et al. 2025, arXiv 2510.05197): some
 problems are never solved, and the rates of the others follow a Beta distribution. Where the two disagree, the samples
-do not decide. Axes: `K` values of k, `P` problems, `U` distinct pairs of counts.
+do not decide between them. Axes: `K` values of k, `P` problems, `U` distinct pairs of counts.
 """
 
 from collections.abc import Callable
@@ -84,12 +84,12 @@ def forecast(
     fit = _FITTERS[model](num_samples_P, num_correct_P)
     num_problems = len(num_samples_P)
     fitted = fit(np.ones(num_problems, np.int64))
-    rng = np.random.default_rng(seed)
+    share_P = np.full(num_problems, 1 / num_problems)
     values: list[float] = []
-    for times_P in rng.multinomial(num_problems, np.full(num_problems, 1 / num_problems), draws):
+    for times_P in np.random.default_rng(seed).multinomial(num_problems, share_P, draws):
         try:
             values.append(fit(times_P).coverage(k))
-        except ForecastError:  # the draw solved nothing or everything, and so does any forecast from it
+        except ForecastError:  # the draw solved nothing or everything, and so does its forecast
             values.append(float(num_correct_P @ times_P > 0))
     tail = (1 - level) / 2
     low, high = np.quantile(values, [tail, 1 - tail]).tolist()
@@ -116,11 +116,11 @@ def fit_zero_inflated(
 ) -> ZeroInflatedBeta:
     """Fit the share of unsolvable problems and the shapes of the Beta distribution by maximum likelihood.
 
-    There are `count_U` problems, 0 or more, with each distinct pair of counts. The search begins at `start`, by default
-    with half of the problems never solved as unsolvable.
+    There are `count_U` problems, 0 or more, with each distinct pair of counts. The search begins at `start`, which by
+    default takes half of the problems that were never solved to be unsolvable.
     """
     seen_U = count_U > 0
-    n, c, count = (one_U[seen_U].astype(np.float64) for one_U in (num_samples_U, num_correct_U, count_U))
+    n, c, count = (counts_U[seen_U].astype(np.float64) for counts_U in (num_samples_U, num_correct_U, count_U))
     never = c == 0
 
     def loss(parameters: Floats) -> tuple[float, Floats]:

@@ -153,7 +153,7 @@ def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, 
 
     Args:
         values_P: `[P]` one value per problem.
-        draws_B: `[B]` their mean in each draw (`draw_weights`), with everything repeated that depends on chance.
+        draws_B: `[B]` their mean in each draw (`draw_weights`), with everything that depends on chance repeated.
         resampling: settings that the draws were made with.
         lowest: lower end that the interval is clipped to; the upper one is 1.
     """

@@ -1,6 +1,6 @@
 """Unbiased estimators of what k samples solve, from n graded samples of which c were accepted.
 
-These are pure functions on arrays. They read no files, choose nothing and make no intervals. Everything rests on
+These are pure functions on arrays. They read no files, choose nothing and make no intervals. All of them use
 
     miss(n, c, k) = C(n - c, k) / C(n, k),
 

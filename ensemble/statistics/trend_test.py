@@ -12,7 +12,7 @@ from scipy.stats import norm, rankdata
 
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, mean_over_problems
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ def trend(rate_AP: Floats, alpha_A: Floats, resampling: Resampling) -> Trend:
     page_l, z = page_test(rate_AP, rankdata(alpha_A))
     centred_A = alpha_A - alpha_A.mean()
     slope_P = centred_A @ rate_AP / (centred_A @ centred_A)
-    return Trend(
-        page_l, z, float(2 * norm.sf(abs(z))), means_over_problems(slope_P[None], resampling, lowest=-np.inf)[0]
-    )
+    slope = mean_over_problems(slope_P, resampling, lowest=-np.inf)
+    return Trend(page_l, z, float(2 * norm.sf(abs(z))), slope)
 
 
 def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float]:

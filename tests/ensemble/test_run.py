@@ -26,9 +26,9 @@ SUMMARY_KEYS = {
 }
 
 
-def alphamix(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "alphamix", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def alphamix(fork_server):
+    return fork_server.run
 
 
 def slots_and_verdicts(folder: Path) -> tuple[dict[int, tuple[str, int]], dict[int, str]]:
@@ -45,7 +45,7 @@ def stored_requests(folder: Path) -> set[tuple[str, str, int]]:
     return {(slot.policy, f"Multiply by {slot.problem.removeprefix('times-')}.", slot.seed) for slot in slots}
 
 
-def test_a_run_writes_what_the_contract_says(trial, server, tmp_path):
+def test_a_run_writes_what_the_contract_says(alphamix, trial, server, tmp_path):
     done = alphamix("run", trial, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "results" / "trial"
@@ -70,7 +70,7 @@ def test_a_run_writes_what_the_contract_says(trial, server, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_finished_run_asks_for_nothing_more_and_repeats_from_its_own_folder(trial, server, tmp_path):
+def test_a_finished_run_asks_for_nothing_more_and_repeats_from_its_own_folder(alphamix, trial, server, tmp_path):
     assert alphamix("run", trial, cwd=tmp_path).returncode == 0
     asked = len(server.seeds)
     assert alphamix("run", trial, cwd=tmp_path).returncode == 0
@@ -91,7 +91,7 @@ def test_the_registry_is_closed_when_a_run_ends(trial, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_export_and_status_tell_what_there_is(trial, tmp_path):
+def test_export_and_status_tell_what_there_is(alphamix, trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     status = json.loads(alphamix("status", "results/trial", "--json", cwd=tmp_path).stdout)
     assert status["even"].items() >= {"planned": 12, "sampled": 12, "graded": 12, "tokens": 132}.items()
@@ -110,7 +110,7 @@ def test_export_and_status_tell_what_there_is(trial, tmp_path):
     assert (wrong["failure"], wrong["tests_passed"], wrong["first_failed_test"]) == ("correctness", 0, 0)
 
 
-def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(trial, server, tmp_path):
+def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(alphamix, trial, server, tmp_path):
     write_humaneval(tmp_path / "problems.jsonl")
     body = "    return [2 * n for n in numbers]\n"
     whole = f"```python\n{DOUBLE.splitlines()[-1]}\n{body}```"
@@ -133,7 +133,7 @@ def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(tr
 
 
 @pytest.mark.slow
-def test_failures_of_the_engine_stay_owed_and_are_made_good(trial, server, tmp_path):
+def test_failures_of_the_engine_stay_owed_and_are_made_good(alphamix, trial, server, tmp_path):
     good = server.answer
     server.answer = lambda model, prompt, seed: 400 if model == "odd" and "3" in prompt else good(model, prompt, seed)
     first = alphamix("run", trial, cwd=tmp_path)
@@ -147,7 +147,7 @@ def test_failures_of_the_engine_stay_owed_and_are_made_good(trial, server, tmp_p
     assert len(server.seeds) == asked + 4
 
 
-def test_a_policy_that_only_fails_is_set_aside_while_the_others_finish(trial, server, tmp_path):
+def test_a_policy_that_only_fails_is_set_aside_while_the_others_finish(alphamix, trial, server, tmp_path):
     good = server.answer
     server.answer = lambda model, prompt, seed: 400 if model == "even" else good(model, prompt, seed)
     done = alphamix("run", trial, "--set", "budget.samples=80", "--set", "sampling.concurrency=4", cwd=tmp_path)
@@ -159,8 +159,8 @@ def test_a_policy_that_only_fails_is_set_aside_while_the_others_finish(trial, se
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.slow
-def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_path):
-    undisturbed = alphamix("run", trial, "-o", "undisturbed", cwd=tmp_path)
+def test_a_run_that_was_stopped_at_any_moment_goes_on(fork_server, kind, trial, server, tmp_path):
+    undisturbed = fork_server.run("run", trial, "-o", "undisturbed", cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
     good = server.answer
 
@@ -169,13 +169,12 @@ def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_p
         return good(model, prompt, seed)
 
     server.answer = slow
-    command = [sys.executable, "-m", "alphamix", "run", str(trial), "-q", "--set", "sampling.concurrency=1"]
     rng = random.Random(kind)
     stops: list[tuple[int, set[tuple[str, str, int]]]] = []
     """What was asked for, and what was stored, when each process ended."""
     for _ in range(40):
         asked = len(server.seeds)
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = fork_server.start("run", trial, "-q", "--set", "sampling.concurrency=1", cwd=tmp_path)
         moment = rng.randint(3, 8)
         while process.poll() is None and len(server.seeds) < asked + moment:
             time.sleep(0.005)
@@ -193,7 +192,7 @@ def test_a_run_that_was_stopped_at_any_moment_goes_on(kind, trial, server, tmp_p
     assert not any(stored & set(server.seeds[asked:]) for asked, stored in stops)
 
 
-def test_a_second_process_on_one_run_is_told_so(trial, tmp_path):
+def test_a_second_process_on_one_run_is_told_so(alphamix, trial, tmp_path):
     folder = tmp_path / "results" / "trial"
     folder.mkdir(parents=True)
     with Store(folder / STORE_NAME):
@@ -203,7 +202,7 @@ def test_a_second_process_on_one_run_is_told_so(trial, tmp_path):
 
 
 @pytest.mark.slow
-def test_another_experiment_in_the_same_folder_is_refused(trial, tmp_path):
+def test_another_experiment_in_the_same_folder_is_refused(alphamix, trial, tmp_path):
     assert alphamix("run", trial, "-q", cwd=tmp_path).returncode == 0
     other = alphamix("run", trial, "--set", "sampling.temperature=0.5", cwd=tmp_path)
     assert other.returncode == 2
@@ -243,14 +242,14 @@ def test_bad_input_is_one_line_and_nothing_is_written(file, old, new, message, t
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(trial, tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_line(alphamix, trial, tmp_path):
     (tmp_path / "taken").write_text("a file, not a folder")
     done = alphamix("run", trial, "-o", "taken/run", cwd=tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*taken/run.*: free some space or choose another folder, .*\n", done.stderr)
 
 
-def test_dry_run_writes_nothing_and_says_what_it_would_cost(trial, server, tmp_path):
+def test_dry_run_writes_nothing_and_says_what_it_would_cost(alphamix, trial, server, tmp_path):
     plan = json.loads(alphamix("run", trial, "--dry-run", cwd=tmp_path).stdout)
     assert (plan["samples"], plan["budget_per_problem"], plan["policies"]) == (24, 4, ["even", "odd"])
     assert not (tmp_path / "results").exists()

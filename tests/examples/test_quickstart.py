@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -33,12 +31,9 @@ def _cache(tmp_path_factory):
         yield
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "alphamix", *map(str, arguments)]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=300)
+@pytest.fixture(scope="module")
+def run(checkpoint_fork_server):
+    return checkpoint_fork_server.run
 
 
 def samples(folder: Path) -> list[tuple[object, str]]:
@@ -55,7 +50,7 @@ def num_sampled(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
     done = run("run", LADDER / "quickstart.toml", "-o", folder, *SMALL)
     assert done.returncode == 0, done.stderr
@@ -80,22 +75,22 @@ def test_the_whole_family_is_sampled_and_judged(finished):
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_with_the_same_samples(finished, tmp_path):
+def test_a_killed_run_ends_with_the_same_samples(checkpoint_fork_server, finished, tmp_path):
     folder = tmp_path / "killed"
-    arguments = command("run", LADDER / "quickstart.toml", "-o", folder, "-q", *SMALL)
+    arguments = ("run", LADDER / "quickstart.toml", "-o", folder, "-q", *SMALL)
     for stored in (1, 90):
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = checkpoint_fork_server.start(*arguments)
         while process.poll() is None and num_sampled(folder) < stored:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = run("run", LADDER / "quickstart.toml", "-o", folder, *SMALL)
+    done = checkpoint_fork_server.run("run", LADDER / "quickstart.toml", "-o", folder, *SMALL)
     assert done.returncode == 0, done.stderr
     assert samples(folder) == samples(finished)
 
 
 @pytest.mark.slow
-def test_the_run_repeats_from_its_own_folder(finished, tmp_path):
+def test_the_run_repeats_from_its_own_folder(run, finished, tmp_path):
     again = run("run", finished / "experiment.toml", "-o", tmp_path / "again")
     assert again.returncode == 0, again.stderr
     assert samples(tmp_path / "again") == samples(finished)
@@ -110,7 +105,7 @@ def test_the_run_repeats_from_its_own_folder(finished, tmp_path):
         ('"checkpoints/high"', '"odd"', r"tensor 'model.layers.0.mlp.down_proj.weight' is F32 .* in low and F32"),
     ],
 )
-def test_policies_that_do_not_hold_are_named_before_anything_is_written(old, new, message, tmp_path):
+def test_policies_that_do_not_hold_are_named_before_anything_is_written(run, old, new, message, tmp_path):
     transformers = pytest.importorskip("transformers")
     shutil.copytree(LADDER / "checkpoints", tmp_path / "checkpoints")
     shutil.copy(LADDER / "problems.jsonl", tmp_path)

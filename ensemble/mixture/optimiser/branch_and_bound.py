@@ -15,7 +15,7 @@ from alphamix.ensemble.mixture.optimiser.relaxation import Region, Relaxed, rela
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 CLOSED = 1e-9
-"""Largest gap between bound and coverage that counts as none: both carry rounding noise of this order."""
+"""Largest gap between bound and coverage that counts as closed: both carry rounding noise of this order."""
 
 
 def branch_and_bound(
@@ -54,8 +54,8 @@ def rounded_down(region: Region, k_M: Floats) -> Ints:
 def _split(region: Region, k_M: Floats) -> list[Region]:
     """Split a region in two at one policy.
 
-    The policy is the one whose relaxed number is furthest from whole. If all are whole, it is one that must still be
-    added to reach `min_policies`, else the one with most numbers left.
+    This is the policy whose relaxed number is furthest from whole. If all are whole, it is one that must still be added
+    to reach `min_policies`, or else the one with the widest range.
     """
     width_M = region.upper_M - region.lower_M
     if not width_M.any():

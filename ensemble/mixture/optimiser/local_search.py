@@ -14,7 +14,7 @@ from alphamix.ensemble.mixture.optimiser.relaxation import Region
 from alphamix.ensemble.statistics.beta_posterior import Posterior
 
 _IMPROVEMENT = 1e-12
-"""Coverage that an exchange must gain; less would let rounding noise move samples to and fro."""
+"""Coverage that an exchange must gain; with less, rounding noise could move samples back and forth."""
 _NOISE = 1e-13
 """Relative difference below which two chances count as equal."""
 _MAX_EXCHANGES = 1000
@@ -40,8 +40,9 @@ def fill(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
 def exchange(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
     """Exchange samples between policies until nothing improves, then settle ties.
 
-    Where costs differ, one sample makes room for as many as fit, or as many are given up as one sample needs. Settling
-    ties moves samples to the policy named first wherever that changes nothing, so that equal tables give equal answers.
+    Where costs differ, either one sample is given up for as many as then fit, or as many are given up as one sample
+    needs. Settling ties moves samples to the policy named first wherever coverage stays equal, so that equal tables
+    give equal answers.
     """
     for settles_ties in (False, True):
         for _ in range(_MAX_EXCHANGES):
@@ -58,8 +59,7 @@ def _best_exchange(posterior: Posterior, region: Region, k_M: Ints, settles_ties
     Return None if there is no such exchange.
     """
     miss = float(np.exp(posterior.log_miss(k_M).sum(axis=0)) @ posterior.weight_P)
-    best = None
-    least = np.inf
+    best, least = None, np.inf
     for out_MM, in_MM in _moves(region, k_M):
         miss_MM = _exchanged_miss(posterior, k_M, out_MM, in_MM)
         good_MM = miss_MM < miss - _IMPROVEMENT
@@ -102,7 +102,7 @@ def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Bools:
 def _exchanged_miss(posterior: Posterior, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Floats:
     """Return the chance that all samples fail after each exchange, `[M, M]`.
 
-    Entries of exchanges that are not allowed mean nothing.
+    Entries of exchanges that are not allowed are meaningless.
     """
     log_miss_MP = posterior.log_miss(k_M)
     miss_P = np.exp(log_miss_MP.sum(axis=0)) * posterior.weight_P

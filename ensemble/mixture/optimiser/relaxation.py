@@ -25,7 +25,7 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Region:
-    """Allocations to choose from: lower ≤ k ≤ upper, Σ cost_j k_j ≤ total, and at least `min_policies` with k_j > 0."""
+    """All k with lower ≤ k ≤ upper, Σ cost_j k_j ≤ total, and at least `min_policies` policies with k_j > 0."""
 
     lower_M: Ints
     upper_M: Ints
@@ -46,7 +46,7 @@ class Region:
 
     def left(self, k_M: Ints) -> float:
         """Return the budget that an allocation leaves unspent."""
-        # Costs are sums of floats: a rest within 1e-9 of the total is rounding noise, and would keep a full
+        # Costs are sums of floats, so a rest within 1e-9 of the total is rounding noise. Kept, it would stop a full
         # allocation from counting as full.
         left = self.total - float(self.cost_M @ k_M)
         return 0.0 if abs(left) <= 1e-9 * self.total else left
@@ -116,10 +116,10 @@ def _bounded(posterior: Posterior, region: Region, k_M: Floats) -> Relaxed:
     """Prove a bound from the supergradients at k.
 
     Where k_j is whole, any value between the gain of the next sample and that of the last one is a supergradient. The
-    lowest bound has all components as near as possible to λ·cost_j for one λ, so every λ where that choice changes is
-    tried.
+    lowest bound has all components as near as possible to λ·cost_j for one λ, so every λ at which that choice changes
+    is tried.
     """
-    # The solver stays strictly inside its box, so a component that should be whole is off by a little.
+    # The solver stays strictly inside its box, so components that should be whole are slightly off.
     k_M = np.where(np.abs(k_M - np.rint(k_M)) < 1e-6, np.rint(k_M), k_M)
     log_miss_P = interpolated_log_miss(posterior, k_M)
     weight_P = np.exp(log_miss_P) * posterior.weight_P

@@ -1,0 +1,21 @@
+"""Processes that tests of several rooms share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from .forked_commands import CHECKPOINTS, RUNNING, ForkServer, open_fork_server
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Runs the command `alphamix` in processes of their own that need not import anything."""
+    with open_fork_server(tmp_path_factory.mktemp("commands"), *RUNNING) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def checkpoint_fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Does the same with torch and transformers."""
+    with open_fork_server(tmp_path_factory.mktemp("commands"), *CHECKPOINTS) as server:
+        yield server
