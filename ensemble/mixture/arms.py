@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphamix.ensemble.allocation import largest_remainder
-from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.budget import Budget, BudgetError
 from alphamix.ensemble.mixture.best_allocation import best_allocation
 from alphamix.ensemble.mixture.cross_fitting import (
@@ -20,13 +20,16 @@ from alphamix.ensemble.mixture.cross_fitting import (
     CrossFitOptions,
     CrossFitted,
     Division,
+    Evidence,
     coverage_of_each,
     cross_fit,
 )
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.statistics.beta_posterior import Posterior
 from alphamix.ensemble.statistics.intervals import Estimate, draw_weights
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
+
+_TRACE = 1e-9
+"""Weight of the expected coverage where it only breaks ties; unbiased coverages of two policies differ by more."""
 
 
 @dataclass(frozen=True)
@@ -65,38 +68,49 @@ class Split:
 
 @dataclass(frozen=True)
 class BestSingle:
-    """Spend the whole budget on the policy that covers most on its own."""
+    """Spend the whole budget on the policy that covers most alone."""
 
     budget: Budget
+    candidates_M: Bools | None = None
+    """`[M]` policies to choose from; None for all."""
 
-    def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
-        """Compare policies by pass@k at the k that the budget pays for, or by its expectation where n < k.
+    def choose(self, evidence: Evidence, limit_M: Ints) -> Ints:
+        """Choose the policy with the highest merit; policies that the budget pays no sample of are left out.
 
         Raises:
-            UndefinedError: the budget pays for more samples of some policy than can be scored. Leaving that policy out
-                would compare the ensemble with the best of fewer policies, and flatter it.
+            UndefinedError: the budget pays for more samples of some candidate than can be scored. Leaving it out in
+                single folds would compare the ensemble with the best of fewer policies, and flatter it.
         """
-        k_M = self.samples_M()
+        policies = evidence.outcomes.policies
+        k_M = np.where(self._candidates(len(policies)), self.samples_M(), 0)
         if np.any(k_M > limit_M):
             m = int((k_M > limit_M).argmax())
             raise UndefinedError(
-                f"on policy {outcomes.policies[m]!r} alone the budget buys {k_M[m]} samples per problem, but only "
+                f"on policy {policies[m]!r} alone the budget buys {k_M[m]} samples per problem, but only "
                 f"{limit_M[m]} can be scored: draw more, or lower the budget"
             )
-        covered_M = self.merit(outcomes, np.diag(k_M)).sum(axis=1)
+        covered_M = self.merit(evidence, np.diag(k_M)).sum(axis=1)
         # Rounding makes floating-point noise a tie, and -1 excludes policies that the budget pays no sample of.
         best = int(np.where(k_M > 0, np.round(covered_M, 12), -1).argmax())
         return np.where(np.arange(len(k_M)) == best, k_M, 0)
 
-    def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
-        """Return the unbiased coverage, or where n < k leaves it undefined, the expected one under the posterior."""
-        if np.all(allocations_CM.max(axis=0) <= outcomes.num_samples_MP.min(axis=1)):
-            return coverage_of_each(outcomes, allocations_CM)
-        return _expected(outcomes, allocations_CM)
+    def merit(self, evidence: Evidence, allocations_CM: Ints) -> Floats:
+        """Return the unbiased coverage, or where n < k leaves it undefined, the expected one under the posterior.
+
+        A trace of the expected coverage breaks ties. Policies that all solve everything within the budget, for
+        instance, have the same unbiased coverage, and their order in the table says nothing.
+        """
+        expected_CP = _expected(evidence, allocations_CM)
+        if np.all(allocations_CM.max(axis=0) <= evidence.outcomes.num_samples_MP.min(axis=1)):
+            return coverage_of_each(evidence.outcomes, allocations_CM) + _TRACE * expected_CP
+        return expected_CP
 
     def samples_M(self) -> Ints:
         """Return how many samples of each policy alone the budget pays for, `[M]`."""
         return np.floor(self.budget.total / self.budget.cost_M + 1e-9).astype(np.int64)
+
+    def _candidates(self, num_policies: int) -> Bools:
+        return np.ones(num_policies, np.bool_) if self.candidates_M is None else self.candidates_M
 
 
 @dataclass(frozen=True)
@@ -106,18 +120,17 @@ class BestMixture:
     budget: Budget
     min_policies: int = 1
 
-    def choose(self, outcomes: Outcomes, limit_M: Ints) -> Ints:
+    def choose(self, evidence: Evidence, limit_M: Ints) -> Ints:
         """Search without branch and bound, since a fold's choice needs no certificate.
 
         Raises:
-            UndefinedError: all samples together are fewer than the budget.
+            BudgetError: all samples together are fewer than the budget.
         """
-        posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
-        return best_allocation(posterior, self.budget, limit_M, self.min_policies, max_nodes=0).allocation_M
+        return best_allocation(evidence.posterior, self.budget, limit_M, self.min_policies, max_nodes=0).allocation_M
 
-    def merit(self, outcomes: Outcomes, allocations_CM: Ints) -> Floats:
+    def merit(self, evidence: Evidence, allocations_CM: Ints) -> Floats:
         """Return the expected coverage under the posterior."""
-        return _expected(outcomes, allocations_CM)
+        return _expected(evidence, allocations_CM)
 
 
 @dataclass(frozen=True)
@@ -133,49 +146,75 @@ class Arm:
     """`[R]` mean of `naive_P` over resampled problems."""
     honest: dict[Division, CrossFitted]
     """Cross-fitted coverage, for the divisions where it is defined."""
-    undefined: dict[Division, str]
-    """Why the honest estimate is missing, by division."""
+    allocation_M: Ints | None = None
+    """`[M]` the same as whole numbers; None for an adaptive arm."""
     cost: Estimate | None = None
     """What an adaptive arm, which may stop early, spent per problem; None for arms that spend the whole budget."""
 
 
-def arm(
-    outcomes: Outcomes,
-    rule: AllocationRule | Split,
+def score_arms(
+    evidence: Evidence,
+    rules: Mapping[str, AllocationRule | Split],
     options: CrossFitOptions,
-    allocation_M: Ints | None = None,
-) -> Arm:
-    """Choose an allocation by a rule, and score it naively and honestly.
+    chosen: Mapping[str, Ints] | None = None,
+) -> tuple[dict[str, Arm], dict[str, str]]:
+    """Choose an allocation by each rule, and score it naively and honestly.
 
-    If the choice on all outcomes is known, `allocation_M` gives it, `[M]`.
+    Args:
+        evidence: all outcomes.
+        rules: how each arm spends the budget.
+        options: how honest estimates are made.
+        chosen: choices on all outcomes that are already known, `[M]` each.
+
+    Returns:
+        The arms by name, and why an arm is missing or has no honest estimate, by what is missing.
 
     Raises:
-        UndefinedError, BudgetError: a cell has fewer samples than the rule must spend.
         OutcomesError: n depends on what was drawn.
     """
+    outcomes = evidence.outcomes
     outcomes.check_fixed_size()
-    if isinstance(rule, Split):
-        allocation_M = rule.allocation_M(outcomes.policies)
-    elif allocation_M is None:
-        allocation_M = rule.choose(outcomes, outcomes.num_samples_MP.min(axis=1))
-    naive_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocation_M)
-    naive_R = draw_weights(len(naive_P), options.resampling) @ naive_P
-    honest: dict[Division, CrossFitted] = {}
-    undefined: dict[Division, str] = {}
-    for by, crossfit in options.crossfits.items():
+    allocations: dict[str, Ints] = {}
+    undefined: dict[str, str] = {}
+    naive_P: dict[str, Floats] = {}
+    for name, rule in rules.items():
         try:
             if isinstance(rule, Split):
-                # Nothing was chosen by looking at outcomes, so there is no optimism to remove, and dividing the data
-                # would only add noise.
-                honest[by] = CrossFitted(naive_P, naive_R)
+                allocations[name] = rule.allocation_M(outcomes.policies)
+            elif chosen and name in chosen:
+                allocations[name] = chosen[name]
             else:
-                honest[by] = cross_fit(outcomes, rule, crossfit, options.resampling)
+                allocations[name] = rule.choose(evidence, outcomes.num_samples_MP.min(axis=1))
+            naive_P[name] = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, allocations[name])
         except (UndefinedError, BudgetError) as error:
-            undefined[by] = str(error)
-    allocation = {policy: int(k) for policy, k in zip(outcomes.policies, allocation_M, strict=True) if k}
-    return Arm(allocation, naive_P, naive_R, honest, undefined)
+            undefined[name] = str(error)
+    weight_RP = draw_weights(len(outcomes.problems), options.resampling)
+    fixed = {
+        # Nothing was chosen by looking at outcomes, so there is no optimism to remove, and dividing the data would
+        # only add noise.
+        name: CrossFitted(naive_P[name], weight_RP @ naive_P[name], allocations[name][None])
+        for name, rule in rules.items()
+        if isinstance(rule, Split) and name in naive_P
+    }
+    adaptable = {name: rule for name, rule in rules.items() if not isinstance(rule, Split) and name in naive_P}
+    honest: dict[str, dict[Division, CrossFitted]] = {name: {} for name in naive_P}
+    for by, crossfit in options.crossfits.items():
+        fitted, missing = cross_fit(outcomes, adaptable, crossfit, options.resampling)
+        for name, scores in {**fixed, **fitted}.items():
+            honest[name][by] = scores
+        undefined |= {f"{name}, honest by {by}": reason for name, reason in missing.items()}
+    arms = {
+        name: Arm(
+            allocation={policy: int(k) for policy, k in zip(outcomes.policies, allocations[name], strict=True) if k},
+            allocation_M=allocations[name],
+            naive_P=covered_P,
+            naive_R=weight_RP @ covered_P,
+            honest=honest[name],
+        )
+        for name, covered_P in naive_P.items()
+    }
+    return arms, undefined
 
 
-def _expected(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
-    posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP, compress=False)
-    return np.array([-np.expm1(posterior.log_miss(k_M).sum(axis=0)) for k_M in allocations_CM])
+def _expected(evidence: Evidence, allocations_CM: Ints) -> Floats:
+    return np.array([evidence.posterior.covered(k_M) for k_M in allocations_CM])

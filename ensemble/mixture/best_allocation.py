@@ -3,7 +3,7 @@
 Where all allocations can be listed, they are. Otherwise the relaxation to real numbers is rounded down, filled greedily
 and improved by exchange, and branch and bound narrows the gap within a given number of nodes. Either way the
 certificate's bound is proven, and the search is deterministic. Axes: `M` policies, `U` policies that can get
-samples, `P` problems, `N` allocations, `K` distinct numbers of samples.
+samples, `C` columns of the posterior, `N` allocations, `K` distinct numbers of samples.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from alphamix.ensemble.mixture.optimiser.branch_and_bound import CLOSED, branch_
 from alphamix.ensemble.mixture.optimiser.local_search import exchange, fill
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 Method = Literal["enumerated", "branch-and-bound", "exchange"]
 
@@ -132,7 +132,7 @@ def _enumerated(posterior: Posterior, region: Region) -> Choice | None:
 
     The others cannot be better, since coverage never falls as samples are added. Return None if they are too many.
     """
-    most = _ENUMERATED_CELLS // len(posterior.weight_P)
+    most = _ENUMERATED_CELLS // len(posterior.weight_C)
     k_NM = np.zeros((1, 0), np.int64)
     for j, cost in enumerate(region.cost_M):
         left_N = region.total - k_NM @ region.cost_M[:j]
@@ -159,11 +159,11 @@ def _enumerated(posterior: Posterior, region: Region) -> Choice | None:
 def _miss_of_each(posterior: Posterior, k_NM: Ints) -> Floats:
     """Return the chance that all samples of each allocation fail, `[N]`."""
     k_K, index_NM = np.unique(k_NM, return_inverse=True)
-    log_miss_KMP = np.array([posterior.log_miss(k) for k in k_K])
+    log_miss_KMC = np.array([posterior.log_miss(k) for k in k_K])
     miss_N = np.empty(len(k_NM))
     for rows in np.array_split(np.arange(len(k_NM)), len(k_NM) // 500 + 1):
-        log_miss_NP = sum(log_miss_KMP[index_NM[rows, j], j] for j in range(k_NM.shape[1]))
-        miss_N[rows] = np.exp(log_miss_NP) @ posterior.weight_P
+        log_miss_NP = sum(log_miss_KMC[index_NM[rows, j], j] for j in range(k_NM.shape[1]))
+        miss_N[rows] = np.exp(log_miss_NP) @ posterior.weight_C
     return miss_N
 
 

@@ -101,8 +101,8 @@ class CrossFitted:
     """`[P]` coverage of each problem, as the mean over divisions."""
     resampled_R: Floats
     """`[R]` mean coverage over resampled problems, with the choice repeated on each resample."""
-    chosen_FM: Ints
-    """`[F, M]` allocation chosen in each fold."""
+    chosen_FM: Ints | None
+    """`[F, M]` allocation chosen in each fold; None for adaptive arms, which have no one allocation."""
 
 
 class _Fold(NamedTuple):

@@ -3,7 +3,7 @@
 The numbers of samples per policy are then multinomial, and coverage is an average over allocations. So the best
 allocation (`best_allocation`) is never worse, and the difference is what a fixed split is worth. Weights are chosen
 under the same posterior as allocations, since at observed solve rates a lucky policy would get all the weight. Axes:
-`M` policies, `J` policies with a positive weight, `P` problems, `K` numbers of samples, `F` frequencies.
+`M` policies, `J` policies with a positive weight, `C` columns of the posterior, `K` numbers of samples, `F` frequencies.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from scipy.stats import poisson
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 Complexes = NDArray[np.complex128]
 
@@ -49,7 +49,7 @@ def best_routing(posterior: Posterior, num_samples: int) -> Routing:
     B is `num_samples`, at least 1. Coverage is concave in w, so no weights cover more than
     coverage(w) + max_j gradient_j - gradient · w.
     """
-    num_policies = len(posterior.a_MP)
+    num_policies = len(posterior.a_MC)
     lower_M, upper_M = np.zeros(num_policies, np.int64), np.full(num_policies, num_samples)
     simplex = Region(lower_M, upper_M, np.ones(num_policies), float(num_samples))
     solution = minimize(
@@ -62,7 +62,7 @@ def best_routing(posterior: Posterior, num_samples: int) -> Routing:
         options={"ftol": _TOLERANCE},
     )
     weights_M = _weights(solution.x)
-    last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_P
+    last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_C
     miss = float(weights_M @ last_miss_M)
     return Routing(weights_M, 1 - miss, max(0.0, num_samples * (miss - float(last_miss_M.min()))))
 
@@ -86,29 +86,29 @@ def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floa
     drawn_J = np.flatnonzero(weights_M > 0)
     pmf_J1K = np.array([[poisson.pmf(np.arange(num_samples), num_others * w)] for w in weights_M[drawn_J]])
 
-    num_problems = len(posterior.weight_P)
-    last_miss_MP = np.empty((len(weights_M), num_problems))
-    num_chunks = min(num_problems, len(drawn_J) * num_problems * length // _CELLS_AT_ONCE + 1)
-    for rows in np.array_split(np.arange(num_problems), num_chunks):
-        miss_MPK = _miss(posterior.a_MP[:, rows], posterior.b_MP[:, rows], num_samples)
-        drawn_JPF = rfft(miss_MPK[drawn_J, :, :-1] * pmf_J1K, length)
-        with_last_JPF = rfft(miss_MPK[drawn_J, :, 1:] * pmf_J1K, length)
-        all_P = (drawn_JPF.prod(axis=0) @ coefficient_F).real
-        last_miss_MP[:, rows] = miss_MPK[:, :, 1] * all_P
-        for j, others_PF, last_PF in zip(drawn_J, _products_of_others(drawn_JPF), with_last_JPF, strict=True):
-            last_miss_MP[j, rows] = ((others_PF * last_PF) @ coefficient_F).real
-    return np.clip(last_miss_MP / poisson.pmf(num_others, num_others), 0, 1)
+    num_columns = len(posterior.weight_C)
+    last_miss_MC = np.empty((len(weights_M), num_columns))
+    num_chunks = min(num_columns, len(drawn_J) * num_columns * length // _CELLS_AT_ONCE + 1)
+    for rows in np.array_split(np.arange(num_columns), num_chunks):
+        miss_MCK = _miss(posterior.a_MC[:, rows], posterior.b_MC[:, rows], num_samples)
+        drawn_JCF = rfft(miss_MCK[drawn_J, :, :-1] * pmf_J1K, length)
+        with_last_JCF = rfft(miss_MCK[drawn_J, :, 1:] * pmf_J1K, length)
+        all_C = (drawn_JCF.prod(axis=0) @ coefficient_F).real
+        last_miss_MC[:, rows] = miss_MCK[:, :, 1] * all_C
+        for j, others_CF, last_CF in zip(drawn_J, _products_of_others(drawn_JCF), with_last_JCF, strict=True):
+            last_miss_MC[j, rows] = ((others_CF * last_CF) @ coefficient_F).real
+    return np.clip(last_miss_MC / poisson.pmf(num_others, num_others), 0, 1)
 
 
-def _products_of_others(factors_JPF: Complexes) -> Iterator[Complexes]:
+def _products_of_others(factors_JCF: Complexes) -> Iterator[Complexes]:
     """Yield for each factor the product of all others, without dividing, since a factor may be 0."""
-    after = [np.ones_like(factors_JPF[0])]
-    for factor_PF in factors_JPF[:0:-1]:
-        after.append(after[-1] * factor_PF)
-    before_PF = np.ones_like(factors_JPF[0])
-    for factor_PF in factors_JPF:
-        yield before_PF * after.pop()
-        before_PF = before_PF * factor_PF
+    after = [np.ones_like(factors_JCF[0])]
+    for factor_CF in factors_JCF[:0:-1]:
+        after.append(after[-1] * factor_CF)
+    before_CF = np.ones_like(factors_JCF[0])
+    for factor_CF in factors_JCF:
+        yield before_CF * after.pop()
+        before_CF = before_CF * factor_CF
 
 
 def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tuple[float, Floats]:
@@ -117,7 +117,7 @@ def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tupl
     The solver works on the logarithm, whose curvature stays moderate even where nearly everything is solved.
     """
     weights_M = _weights(weights_M)
-    last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_P
+    last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_C
     miss = float(weights_M @ last_miss_M)
     return float(np.log(miss)), num_samples * last_miss_M / miss
 
@@ -128,9 +128,9 @@ def _weights(share_M: Floats) -> Floats:
     return share_M / share_M.sum()
 
 
-def _miss(a_MP: Floats, b_MP: Floats, num_samples: int) -> Floats:
+def _miss(a_MC: Floats, b_MC: Floats, num_samples: int) -> Floats:
     """Return the chance that k samples of a policy all fail for k = 0 … B, `[M, P, K]`."""
     k_K = np.arange(num_samples)
-    miss_MPK = np.ones((*a_MP.shape, num_samples + 1))
-    np.cumprod((b_MP[..., None] + k_K) / ((a_MP + b_MP)[..., None] + k_K), axis=2, out=miss_MPK[:, :, 1:])
-    return miss_MPK
+    miss_MCK = np.ones((*a_MC.shape, num_samples + 1))
+    np.cumprod((b_MC[..., None] + k_K) / ((a_MC + b_MC)[..., None] + k_K), axis=2, out=miss_MCK[:, :, 1:])
+    return miss_MCK

@@ -18,7 +18,7 @@ import numpy as np
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 _MAX_ORDERS = 5040
 """Orders of 7 policies. These have only 127 sets to solve, so all orders are taken; of more policies some are drawn."""
@@ -46,7 +46,7 @@ def contributions(posterior: Posterior, budget: Budget) -> list[Contribution]:
         rows = sorted(members)
         if not rows or budget.total < budget.cost_M[rows].min():
             return 0.0
-        subset = replace(posterior, a_MP=posterior.a_MP[rows], b_MP=posterior.b_MP[rows])
+        subset = replace(posterior, a_MC=posterior.a_MC[rows], b_MC=posterior.b_MC[rows])
         subset_budget = replace(budget, cost_M=budget.cost_M[rows])
         return best_allocation(subset, subset_budget, max_nodes=0).certificate.objective
 

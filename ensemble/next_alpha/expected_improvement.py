@@ -19,7 +19,7 @@ from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
 from alphamix.ensemble.next_alpha.gaussian_process import AlphaCurves
 from alphamix.ensemble.next_alpha.lines import AlphaError
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Shares of the budget that a candidate could take from the best mixture without it."""

@@ -1,8 +1,10 @@
 """Means over problems, with their uncertainty of two kinds. These answer different questions and are never mixed.
 
-*New problems*: what would the mean be on other problems of the same kind? The interval is a bootstrap over problems.
-A problem is drawn together with all its samples, so it covers both which problems were picked and which completions
-were drawn. Samples inside a problem are never resampled, since that would centre on the biased plug-in estimate.
+*New problems*: what would the mean be on other problems of the same kind? The interval treats problems, or groups of
+problems that belong together, as drawn at random, each with all its samples. So it covers both which problems were
+picked and which completions were drawn. Bounded values get a score interval (`score_interval`), everything else a
+bootstrap over problems. Samples inside a problem are never resampled, since that would centre on the biased plug-in
+estimate.
 
 *Fixed benchmark*: what would the mean be on these very problems, with other samples? The interval is normal, from the
 unbiased sampling variance. It is narrower, and says nothing about other problems.
@@ -20,9 +22,10 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.statistics.pass_at_k import coverage, sampling_variance
+from alphamix.ensemble.statistics.score_interval import ScoreTest
 
 Kind = Literal["new problems", "fixed benchmark"]
-Method = Literal["percentile", "bca"]
+Method = Literal["score", "percentile", "bca"]
 
 _DECIMALS = 12
 """Decimals that are kept: smaller differences are floating-point noise, and must not decide a sign."""
@@ -64,8 +67,15 @@ class Resampling:
     level: float = 0.95
     resamples: int = 2000
     seed: int = 0
-    method: Method = "bca"
-    """`bca` is bias-corrected and accelerated (Efron 1987), which is better for skewed values such as rare solves."""
+    method: Method = "score"
+    """`score` holds for few problems and rare events (`score_interval`), where the two bootstraps do not; of these,
+    `bca` is bias-corrected and accelerated (Efron 1987). Values without bounds have no score interval, and get `bca`."""
+    groups: tuple[int, ...] | None = None
+    """Index of the group of each problem, where some belong together; groups are then drawn instead of problems."""
+
+    def num_units(self, num_problems: int) -> int:
+        """Return the number of problems or groups that are drawn."""
+        return num_problems if self.groups is None else len(set(self.groups))
 
 
 def mean_over_problems(values_P: Floats, resampling: Resampling, lowest: float = -1.0) -> Estimate:
@@ -74,13 +84,13 @@ def mean_over_problems(values_P: Floats, resampling: Resampling, lowest: float =
 
 
 def means_over_problems(values_RP: Floats, resampling: Resampling, lowest: float = -1.0) -> list[Estimate]:
-    """Estimate the mean of each row for new problems of the same kind, with all rows on the same resamples.
+    """Estimate the mean of each row for new problems of the same kind.
 
     For the difference of two arms, give the differences per problem, which makes the interval a paired one.
 
     Args:
         values_RP: `[R, P]` one value per problem in each row.
-        resampling: settings of the bootstrap.
+        resampling: how intervals are made.
         lowest: values lie in [lowest, 1]: 0 for shares, -1 for differences of shares, -inf for everything else.
 
     Raises:
@@ -91,15 +101,44 @@ def means_over_problems(values_RP: Floats, resampling: Resampling, lowest: float
         raise ValueError("a mean over no problems is undefined: grade at least one problem")
     values_RP = _without_noise(values_RP)
     mean_R = _without_noise(values_RP.mean(axis=1))
-    if num_problems == 1:
+    if resampling.num_units(num_problems) == 1:
         return [Estimate(value, None, None) for value in mean_R.tolist()]
+    if resampling.method == "score" and np.isfinite(lowest):
+        return [_scored(values_P, resampling, lowest) for values_P in values_RP]
     draws_RB = values_RP @ draw_weights(num_problems, resampling).T
     estimates = from_draws(mean_R, draws_RB, values_RP - mean_R[:, None], resampling)
     for row, estimate in enumerate(estimates):
         if estimate.stderr == 0:
-            bounds = _unseen(estimate.value, num_problems, resampling.level, lowest)
+            # Equal values say nothing to a bootstrap, which would give an interval of no width.
+            bounds = _scored(values_RP[row], resampling, lowest).interval if np.isfinite(lowest) else None
             estimates[row] = replace(estimate, interval=bounds)
     return estimates
+
+
+def _scored(values_P: Floats, resampling: Resampling, lowest: float) -> Estimate:
+    inflation = _grouping(values_P, resampling)
+    freedom = np.inf if resampling.groups is None else resampling.num_units(len(values_P)) - 1.0
+    interval = ScoreTest(values_P, lowest, 1.0, inflation, freedom).interval(resampling.level)
+    stderr = float(_without_noise(values_P.std(ddof=1) * np.sqrt(inflation / len(values_P))))
+    return Estimate(float(_without_noise(values_P.mean())), stderr, _clean(interval))
+
+
+def _grouping(values_P: Floats, resampling: Resampling) -> float:
+    """Return the factor by which groups raise the variance of the mean, 1 where problems are independent.
+
+    It is the cluster-robust variance over the plain one (Miller 2024, arXiv 2411.00640, eq. 4). Equal values say
+    nothing about groups, so each group then counts as one problem.
+    """
+    if resampling.groups is None:
+        return 1.0
+    group_P = np.array(resampling.groups)
+    size_G = np.bincount(group_P)
+    deviation_P = values_P - values_P.mean()
+    squares = float(deviation_P @ deviation_P)
+    if squares <= len(values_P) * 10.0 ** (-2 * _DECIMALS):
+        return float((size_G**2).sum() / len(values_P))
+    sums_G = np.bincount(group_P, deviation_P)
+    return max(1.0, float(sums_G @ sums_G) / squares * len(size_G) / (len(size_G) - 1))
 
 
 def from_draws(value_R: Floats, draws_RB: Floats, influence_RP: Floats, resampling: Resampling) -> list[Estimate]:
@@ -112,11 +151,12 @@ def from_draws(value_R: Floats, draws_RB: Floats, influence_RP: Floats, resampli
             value minus the mean. The standard error and the acceleration follow from it.
         resampling: settings that the draws were made with.
     """
+    influence_RP = _by_unit(influence_RP, resampling)
     value_R, sorted_RB = _without_noise(value_R), np.sort(_without_noise(draws_RB), axis=1)
     stderr_R = _without_noise(influence_RP.std(axis=1, ddof=1) / np.sqrt(influence_RP.shape[1]))
     tail = (1 - resampling.level) / 2
     tails_R2 = np.tile([tail, 1 - tail], (len(value_R), 1))
-    if resampling.method == "bca":
+    if resampling.method != "percentile":
         tails_R2 = _bca(tails_R2, value_R, sorted_RB, influence_RP)
     bounds_R2 = _quantiles(sorted_RB, tails_R2)
     return [
@@ -148,26 +188,42 @@ def coverage_on_fixed_benchmark(
     return Estimate(value, stderr, _around(value, float(ndtri((1 + level) / 2)) * stderr, 0.0), "fixed benchmark")
 
 
+def _by_unit(influence_RP: Floats, resampling: Resampling) -> Floats:
+    """Return the influence of each unit that is drawn, a problem or a group, `[R, P]` or `[R, G]`."""
+    if resampling.groups is None:
+        return influence_RP
+    num_groups = resampling.num_units(influence_RP.shape[1])
+    member_PG = np.eye(num_groups)[np.array(resampling.groups)]
+    return influence_RP @ member_PG * (num_groups / influence_RP.shape[1])
+
+
 def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, lowest: float) -> Estimate:
-    """Estimate a mean whose draws do not centre on it, by Student's t with P - 1 degrees of freedom.
+    """Estimate a mean whose draws do not centre on it, since each repeats a choice that all problems share.
+
+    The interval is a score interval whose variance is raised to that of the draws, by Student's t with one degree of
+    freedom less than there are problems or groups.
 
     Args:
         values_P: `[P]` one value per problem.
         draws_B: `[B]` their mean in each draw (`draw_weights`), with everything that depends on chance repeated.
         resampling: settings that the draws were made with.
-        lowest: lower end that the interval is clipped to; the upper one is 1.
+        lowest: values lie in [lowest, 1].
     """
-    num_problems = len(values_P)
-    value = float(_without_noise(values_P.mean()))
-    if num_problems == 1:
+    values_P = _without_noise(values_P)
+    value, num_units = float(_without_noise(values_P.mean())), resampling.num_units(len(values_P))
+    if num_units == 1:
         return Estimate(value, None, None)
     # A bootstrap of P problems divides their sum of squares by P, not by P - 1, so its spread is scaled up.
-    stderr = float(_without_noise(draws_B.std(ddof=1) * np.sqrt(num_problems / (num_problems - 1))))
-    if stderr == 0:
-        alike = np.ptp(_without_noise(values_P)) == 0
-        return Estimate(value, 0.0, _unseen(value, num_problems, resampling.level, lowest) if alike else None)
-    reach = float(stdtrit(num_problems - 1, (1 + resampling.level) / 2)) * stderr
-    return Estimate(value, stderr, _around(value, reach, lowest))
+    stderr = float(_without_noise(draws_B.std(ddof=1) * np.sqrt(num_units / (num_units - 1))))
+    plain = float(values_P.var() / len(values_P))
+    if plain <= 10.0 ** (-2 * _DECIMALS) < stderr**2:
+        reach = float(stdtrit(num_units - 1, (1 + resampling.level) / 2)) * stderr
+        return Estimate(value, stderr, _around(value, reach, lowest))
+    inflation = _grouping(values_P, resampling)
+    if plain > 10.0 ** (-2 * _DECIMALS):
+        inflation = max(inflation, stderr**2 / plain)
+    test = ScoreTest(values_P, lowest, 1.0, inflation, num_units - 1.0)
+    return Estimate(value, stderr, _clean(test.interval(resampling.level)))
 
 
 @lru_cache(maxsize=1)
@@ -178,36 +234,25 @@ def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
     the same draws many times, the last ones are cached and read-only.
     """
     rng = np.random.default_rng(resampling.seed)
-    weights_BP = np.empty((resampling.resamples, num_problems))
-    step = max(1, _CELLS // num_problems)
+    num_units = resampling.num_units(num_problems)
+    weights_BU = np.empty((resampling.resamples, num_units))
+    step = max(1, _CELLS // num_units)
     for start in range(0, resampling.resamples, step):
         size = min(step, resampling.resamples - start)
-        picked_BP = rng.integers(0, num_problems, (size, num_problems))
-        picked_BP += num_problems * np.arange(size)[:, None]
-        times_BP = np.bincount(picked_BP.ravel(), minlength=picked_BP.size).reshape(size, num_problems)
-        weights_BP[start : start + size] = times_BP / num_problems
+        picked_BU = rng.integers(0, num_units, (size, num_units))
+        picked_BU += num_units * np.arange(size)[:, None]
+        times_BU = np.bincount(picked_BU.ravel(), minlength=picked_BU.size).reshape(size, num_units)
+        weights_BU[start : start + size] = times_BU / num_units
+    weights_BP = weights_BU
+    if resampling.groups is not None:
+        weights_BP = weights_BU[:, np.array(resampling.groups)]
+        weights_BP /= weights_BP.sum(axis=1, keepdims=True)
     weights_BP.flags.writeable = False
     return weights_BP
 
 
 def _without_noise(values: ArrayLike) -> Floats:
     return np.round(np.asarray(values, np.float64), _DECIMALS) + 0.0  # never -0.0
-
-
-def _unseen(value: float, num_problems: int, level: float, lowest: float) -> tuple[float, float] | None:
-    """Bound a mean where all problems have the same value, so that their spread says nothing about its uncertainty.
-
-    If problems with another value had a share above q = 1 - (1 - level)^(1/P), all P problems would miss them with a
-    chance below 1 - level (the "rule of three": at 95 %, q is about 3/P). At worst, such problems have the lowest or
-    the highest value. Return None where values have no lower bound. A difference of 0 keeps an interval of width 0,
-    since two arms that do the same differ by 0 on every problem.
-    """
-    if not np.isfinite(lowest):
-        return None
-    if value == 0 and lowest < 0:
-        return 0.0, 0.0
-    share = 1 - (1 - level) ** (1 / num_problems)
-    return (1 - share) * value + share * lowest, (1 - share) * value + share
 
 
 def _bca(tails_R2: Floats, value_R: Floats, draws_RB: Floats, influence_RP: Floats) -> Floats:
@@ -231,6 +276,11 @@ def _quantiles(sorted_RB: Floats, tails_R2: Floats) -> Floats:
     upper_R2 = np.minimum(lower_R2 + 1, sorted_RB.shape[1] - 1)
     low_R2, high_R2 = (np.take_along_axis(sorted_RB, at_R2, axis=1) for at_R2 in (lower_R2, upper_R2))
     return low_R2 + (position_R2 - lower_R2) * (high_R2 - low_R2)
+
+
+def _clean(interval: tuple[float, float]) -> tuple[float, float]:
+    low, high = _without_noise(interval).tolist()
+    return low, high
 
 
 def _around(value: float, reach: float, lowest: float) -> tuple[float, float]:

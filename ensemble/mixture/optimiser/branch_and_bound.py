@@ -12,7 +12,7 @@ import numpy as np
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.mixture.optimiser.local_search import fill
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, Relaxed, relax
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 CLOSED = 1e-9
 """Largest gap between bound and coverage that counts as closed: both carry rounding noise of this order."""

@@ -3,7 +3,7 @@
 Coverage is monotone and has diminishing returns in every direction (it is DR-submodular). So where all samples cost the
 same, greedy filling from zero reaches at least 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978; for whole
 numbers Soma and Yoshida 2015, arXiv 1503.01218). Exchanging samples between policies gains most of the rest, and
-`branch_and_bound` proves how much is left. Axes: `M` policies, `P` problems; in pairs `[M, M]`, the first policy gives
+`branch_and_bound` proves how much is left. Axes: `M` policies, `C` columns of the posterior; in pairs `[M, M]`, the first policy gives
 up samples and the second gets them.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.mixture.optimiser.relaxation import Region
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 _IMPROVEMENT = 1e-12
 """Coverage that an exchange must gain; with less, rounding noise could move samples back and forth."""
@@ -26,12 +26,12 @@ def fill(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
     Ties go to the policy named first.
     """
     k_M, left = k_M.copy(), region.left(k_M)
-    miss_P = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_P
+    miss_C = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_C
     while (fits_M := (k_M < region.upper_M) & (region.cost_M <= left)).any():
-        next_miss_MP = posterior.next_miss(k_M)
-        rate_M = np.where(fits_M, (miss_P.sum() - next_miss_MP @ miss_P) / region.cost_M, -1.0)
+        next_miss_MC = posterior.next_miss(k_M)
+        rate_M = np.where(fits_M, (miss_C.sum() - next_miss_MC @ miss_C) / region.cost_M, -1.0)
         best = int((rate_M >= rate_M.max() * (1 - _NOISE)).argmax())
-        miss_P *= next_miss_MP[best]
+        miss_C *= next_miss_MC[best]
         k_M[best] += 1
         left = region.left(k_M)
     return k_M
@@ -58,7 +58,7 @@ def _best_exchange(posterior: Posterior, region: Region, k_M: Ints, settles_ties
 
     Return None if there is no such exchange.
     """
-    miss = float(np.exp(posterior.log_miss(k_M).sum(axis=0)) @ posterior.weight_P)
+    miss = float(np.exp(posterior.log_miss(k_M).sum(axis=0)) @ posterior.weight_C)
     best, least = None, np.inf
     for out_MM, in_MM in _moves(region, k_M):
         miss_MM = _exchanged_miss(posterior, k_M, out_MM, in_MM)
@@ -104,16 +104,16 @@ def _exchanged_miss(posterior: Posterior, k_M: Ints, out_MM: Ints, in_MM: Ints) 
 
     Entries of exchanges that are not allowed are meaningless.
     """
-    log_miss_MP = posterior.log_miss(k_M)
-    miss_P = np.exp(log_miss_MP.sum(axis=0)) * posterior.weight_P
-    one_out_MP = miss_P / posterior.next_miss(np.maximum(k_M - 1, 0))
-    one_in_MP = posterior.next_miss(k_M)
-    miss_MM = one_out_MP @ one_in_MP.T
+    log_miss_MC = posterior.log_miss(k_M)
+    miss_C = np.exp(log_miss_MC.sum(axis=0)) * posterior.weight_C
+    one_out_MC = miss_C / posterior.next_miss(np.maximum(k_M - 1, 0))
+    one_in_MC = posterior.next_miss(k_M)
+    miss_MM = one_out_MC @ one_in_MC.T
     for r, in_M in enumerate(in_MM):
         if (in_M > 1).any():
-            miss_MM[r] = np.exp(posterior.log_miss(k_M + np.maximum(in_M, 0)) - log_miss_MP) @ one_out_MP[r]
+            miss_MM[r] = np.exp(posterior.log_miss(k_M + np.maximum(in_M, 0)) - log_miss_MC) @ one_out_MC[r]
     for a, out_M in enumerate(out_MM.T):
         if (out_M > 1).any():
-            fewer_MP = posterior.log_miss(np.maximum(k_M - out_M, 0)) - log_miss_MP
-            miss_MM[:, a] = np.exp(fewer_MP) @ (miss_P * one_in_MP[a])
+            fewer_MC = posterior.log_miss(np.maximum(k_M - out_M, 0)) - log_miss_MC
+            miss_MM[:, a] = np.exp(fewer_MC) @ (miss_C * one_in_MC[a])
     return miss_MM

@@ -8,7 +8,7 @@ depend on how well the solver did: with a supergradient g at any point k*,
     coverage(k) ≤ coverage(k*) + g · (k - k*)    for every k,
 
 and the right side is maximised exactly over the region (a fractional knapsack). A bad k* gives a loose bound, never a
-wrong one. Axes: `M` policies, `P` problems, `N` gradients, `V` variables of the solver.
+wrong one. Axes: `M` policies, `C` columns of the posterior, `N` gradients, `V` variables of the solver.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import numpy as np
 
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.mixture.optimiser.interior_point import minimise
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 _RECENTRINGS = 8
 _TOLERANCE = 1e-9
@@ -87,7 +87,7 @@ def relax(posterior: Posterior, region: Region, centre_M: Ints | None = None) ->
     candidates: list[Relaxed] = []
     if centre_M is None or region.left(np.maximum(centre_M - 1, region.lower_M)) <= 0:
         smooth = _bounded(posterior, region, _smooth_optimum(posterior, region))
-        covered = -np.expm1(interpolated_log_miss(posterior, smooth.k_M)) @ posterior.weight_P
+        covered = -np.expm1(interpolated_log_miss(posterior, smooth.k_M)) @ posterior.weight_C
         if smooth.upper_bound - float(covered) <= _TOLERANCE:
             return smooth
         candidates.append(smooth)
@@ -108,8 +108,8 @@ def relax(posterior: Posterior, region: Region, centre_M: Ints | None = None) ->
 def interpolated_log_miss(posterior: Posterior, k_M: Floats) -> Floats:
     """Return the log chance that all samples fail, interpolated between whole numbers of samples, `[P]`."""
     floor_M = np.floor(k_M)
-    slope_MP = np.log(posterior.next_miss(floor_M))
-    return posterior.log_miss(floor_M).sum(axis=0) + (k_M - floor_M) @ slope_MP
+    slope_MC = np.log(posterior.next_miss(floor_M))
+    return posterior.log_miss(floor_M).sum(axis=0) + (k_M - floor_M) @ slope_MC
 
 
 def _bounded(posterior: Posterior, region: Region, k_M: Floats) -> Relaxed:
@@ -121,15 +121,15 @@ def _bounded(posterior: Posterior, region: Region, k_M: Floats) -> Relaxed:
     """
     # The solver stays strictly inside its box, so components that should be whole are slightly off.
     k_M = np.where(np.abs(k_M - np.rint(k_M)) < 1e-6, np.rint(k_M), k_M)
-    log_miss_P = interpolated_log_miss(posterior, k_M)
-    weight_P = np.exp(log_miss_P) * posterior.weight_P
-    next_M = -np.log(posterior.next_miss(np.floor(k_M))) @ weight_P
-    last_M = -np.log(posterior.next_miss(np.maximum(np.ceil(k_M) - 1, 0))) @ weight_P
+    log_miss_C = interpolated_log_miss(posterior, k_M)
+    weight_C = np.exp(log_miss_C) * posterior.weight_C
+    next_M = -np.log(posterior.next_miss(np.floor(k_M))) @ weight_C
+    last_M = -np.log(posterior.next_miss(np.maximum(np.ceil(k_M) - 1, 0))) @ weight_C
     last_M[k_M == 0] = np.inf
     rate_N = np.concatenate([next_M / region.cost_M, last_M / region.cost_M])
     rate_N = rate_N[np.isfinite(rate_N)]
     gain_MN = np.clip(region.cost_M[:, None] * rate_N, next_M[:, None], last_M[:, None])
-    bound_N = -np.expm1(log_miss_P) @ posterior.weight_P + region.best_value(gain_MN) - k_M @ gain_MN
+    bound_N = -np.expm1(log_miss_C) @ posterior.weight_C + region.best_value(gain_MN) - k_M @ gain_MN
     return Relaxed(k_M, min(1.0, float(bound_N.min())))
 
 
@@ -143,12 +143,12 @@ def _smooth_optimum(posterior: Posterior, region: Region) -> Floats:
     def derivatives(x_M: Floats) -> tuple[Floats, Floats]:
         k_M = region.lower_M.astype(np.float64)
         k_M[free_M] += x_M * span_M[free_M]
-        miss_P = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_P
-        slope_MP = np.log(posterior.next_miss(np.maximum(k_M - 0.5, 0)))[free_M]
-        curvature_MP = np.log(posterior.next_miss(k_M + 0.5))[free_M] - slope_MP
+        miss_C = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_C
+        slope_MC = np.log(posterior.next_miss(np.maximum(k_M - 0.5, 0)))[free_M]
+        curvature_MC = np.log(posterior.next_miss(k_M + 0.5))[free_M] - slope_MC
         span_F = span_M[free_M]
-        gradient_F = slope_MP @ miss_P * span_F
-        hessian_FF = ((slope_MP * miss_P) @ slope_MP.T + np.diag(curvature_MP @ miss_P)) * np.outer(span_F, span_F)
+        gradient_F = slope_MC @ miss_C * span_F
+        hessian_FF = ((slope_MC * miss_C) @ slope_MC.T + np.diag(curvature_MC @ miss_C)) * np.outer(span_F, span_F)
         return gradient_F, hessian_FF
 
     k_M = region.lower_M.astype(np.float64)
@@ -162,18 +162,18 @@ def _optimum_around(posterior: Posterior, region: Region, centre_M: Ints) -> Flo
     Samples added and samples removed are two variables per policy, each in [0, 1], in which log misses are linear. The
     last variable is the unspent budget.
     """
-    base_P = np.exp(posterior.log_miss(centre_M).sum(axis=0)) * posterior.weight_P
+    base_C = np.exp(posterior.log_miss(centre_M).sum(axis=0)) * posterior.weight_C
     more_M, less_M = centre_M < region.upper_M, centre_M > region.lower_M
-    slope_more_MP = np.log(posterior.next_miss(centre_M))[more_M]
-    slope_less_MP = -np.log(posterior.next_miss(np.maximum(centre_M - 1, 0)))[less_M]
+    slope_more_MC = np.log(posterior.next_miss(centre_M))[more_M]
+    slope_less_MC = -np.log(posterior.next_miss(np.maximum(centre_M - 1, 0)))[less_M]
     left = region.left(centre_M)
-    slope_VP = np.concatenate([slope_more_MP, slope_less_MP, np.zeros((1, len(base_P)))])
+    slope_VC = np.concatenate([slope_more_MC, slope_less_MC, np.zeros((1, len(base_C)))])
     unspent = float(region.cost_M.max()) + max(0.0, left)
     cost_V = np.concatenate([region.cost_M[more_M], -region.cost_M[less_M], [unspent]])
 
     def derivatives(x_V: Floats) -> tuple[Floats, Floats]:
-        miss_P = base_P * np.exp(x_V @ slope_VP)
-        return slope_VP @ miss_P, (slope_VP * miss_P) @ slope_VP.T
+        miss_C = base_C * np.exp(x_V @ slope_VC)
+        return slope_VC @ miss_C, (slope_VC * miss_C) @ slope_VC.T
 
     x_V = minimise(derivatives, cost_V, left)
     k_M = centre_M.astype(np.float64)
