@@ -163,13 +163,12 @@ def arm(
     honest: dict[Division, CrossFitted] = {}
     undefined: dict[Division, str] = {}
     for by, crossfit in options.crossfits.items():
+        if isinstance(rule, Split):
+            # A split is not chosen by outcomes, so there is no optimism to remove, and dividing data would add noise.
+            honest[by] = CrossFitted(naive_P, naive_R)
+            continue
         try:
-            if isinstance(rule, Split):
-                # Nothing was chosen by looking at outcomes, so there is no optimism to remove, and dividing the data
-                # would only add noise.
-                honest[by] = CrossFitted(naive_P, naive_R)
-            else:
-                honest[by] = cross_fit(outcomes, rule, crossfit, options.resampling)
+            honest[by] = cross_fit(outcomes, rule, crossfit, options.resampling)
         except (UndefinedError, BudgetError) as error:
             undefined[by] = str(error)
     allocation = {policy: int(k) for policy, k in zip(outcomes.policies, allocation_M, strict=True) if k}
