@@ -81,12 +81,11 @@ def _parse(line: str, where: str) -> Problem:
         raise GradingError(f"{where}: not JSON ({error}): write one JSON object per line") from None
     if not isinstance(content, dict):
         raise GradingError(f"{where}: a {type(content).__name__}, not an object: write one JSON object per line")
-    known = {key: value for key, value in content.items() if key in Problem.model_fields}
-    unknown = {key: value for key, value in content.items() if key not in Problem.model_fields}
-    if unknown and isinstance(known.get("metadata", {}), dict):
-        known["metadata"] = {**known.get("metadata", {}), **unknown}
+    unknown = {key: content.pop(key) for key in list(content) if key not in Problem.model_fields}
+    if unknown and isinstance(content.setdefault("metadata", {}), dict):
+        content["metadata"] |= unknown
     try:
-        return _sort_tests(Problem.model_validate(known))
+        return _sort_tests(Problem.model_validate(content))
     except ValidationError as error:
         raise invalid_line(error, where, "the problem") from None
 

@@ -52,14 +52,14 @@ FAILURE_OF_VERDICT: dict[Verdict, Failure] = {
     Verdict.FE: Failure.FORMAT,
     Verdict.CE: Failure.FORMAT,
 }
-"""The mapping of verdicts to failure classes. The paper does not publish its own, so reports name the one they used."""
+"""The mapping of verdicts to failure classes. The paper does not publish its own, so every report names this one."""
 
 
 def failure_of(verdict: Verdict, finish_reason: str | None) -> Failure | None:
     """Return the failure class of a graded sample; None if it was accepted or the judge failed.
 
-    `exhausted` takes precedence: a completion that was cut off by its token limit and was not accepted failed for lack
-    of tokens, whatever its incomplete program does.
+    `exhausted` takes precedence: if a completion was cut off by its token limit and was not accepted, it failed for
+    lack of tokens, whatever its incomplete program does.
     """
     if verdict in (Verdict.AC, Verdict.IE):
         return None
@@ -79,14 +79,13 @@ class Program:
     language: Language = "python"
 
 
-class Test(BaseModel):
+class Test(BaseModel, frozen=True, extra="forbid"):
     """One input with its expected output: text for programs, JSON values for functions.
 
     If both are None, the judge generates a nonce (see `Problem.epilogue`).
     """
 
     __test__ = False  # not a pytest class
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: Any
     output: Any
@@ -97,27 +96,21 @@ class Test(BaseModel):
         return self.input is None and self.output is None
 
 
-class FloatTolerance(BaseModel):
+class FloatTolerance(BaseModel, frozen=True, extra="forbid"):
     """Absolute and relative tolerance: numbers match within `abs`, or within `rel` times the expected value."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     abs: Annotated[float, Field(ge=0)] = 1e-6
     rel: Annotated[float, Field(ge=0)] = 1e-6
 
 
-class FloatChecker(BaseModel):
+class FloatChecker(BaseModel, frozen=True, extra="forbid"):
     """Checker that compares token by token (or value by value), and numbers with a tolerance."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     floats: FloatTolerance
 
 
-class ProgramChecker(BaseModel):
+class ProgramChecker(BaseModel, frozen=True, extra="forbid"):
     """Checker that runs a program (`checkers.program` describes what it reads)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     program: Program
 

@@ -6,8 +6,7 @@ cross-fitted figures are the same. Axes: `M` policies, `P` problems, `R` replays
 
 import numpy as np
 
-from alphamix.ensemble.adaptive.replay import replay
-from alphamix.ensemble.adaptive.sample_streams import SampleStreams, follow
+from alphamix.ensemble.adaptive.sample_streams import SampleStreams, follow, replay
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState, Strategy
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import Budget

@@ -81,8 +81,8 @@ class SamplingSection(Section):
         )
 
 
-class RunBudgetSection(Section):
-    """Spend limits of the whole run, over all problems and policies; unlimited where left out."""
+class _AmountsSection(Section):
+    """Amounts in each currency."""
 
     samples: Annotated[int, Field(ge=1)] | None = None
     tokens: Annotated[float, Field(gt=0)] | None = None
@@ -91,27 +91,23 @@ class RunBudgetSection(Section):
     """Seconds of engines, as they report for each sample."""
 
     @property
-    def limits(self) -> dict[Currency, float]:
-        """The limits that are set, by currency."""
-        return _amounts(self)
+    def amounts(self) -> dict[Currency, float]:
+        """The amounts that are set, by currency."""
+        amounts: dict[Currency, float | None] = {currency: getattr(self, currency) for currency in CURRENCIES}
+        return {currency: float(amount) for currency, amount in amounts.items() if amount is not None}
 
 
-class BudgetSection(Section):
-    """Budget of every arm on one problem, in one currency."""
+class RunBudgetSection(_AmountsSection):
+    """Spend limits of the whole run, over all problems and policies; unlimited where left out."""
+
+
+class BudgetSection(_AmountsSection):
+    """Budget of every arm on one problem: `amounts` has exactly one currency in a valid experiment."""
 
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
-    tokens: Annotated[float, Field(gt=0)] | None = None
-    """Completion tokens."""
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of engines, as they report for each sample."""
     costs: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """Cost of a sample of each policy in the currency; measured on the pilot when left out."""
     run: RunBudgetSection = RunBudgetSection()
-
-    @property
-    def amounts(self) -> dict[Currency, float]:
-        """The amounts that are set, by currency: exactly one in a valid experiment."""
-        return _amounts(self)
 
     @property
     def currency(self) -> Currency:
@@ -179,12 +175,3 @@ class AnalysisSection(Section):
     def resampling(self) -> Resampling:
         """The parameters of the bootstrap intervals."""
         return Resampling(self.level, self.resamples, self.seed)
-
-
-def _amounts(section: Section) -> dict[Currency, float]:
-    amounts: dict[Currency, float] = {}
-    for currency in CURRENCIES:
-        amount = getattr(section, currency)
-        if amount is not None:
-            amounts[currency] = float(amount)
-    return amounts

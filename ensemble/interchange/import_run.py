@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from alphamix.ensemble.interchange.record_files import InterchangeError, Record, listed, read_records
 from alphamix.ensemble.interchange.record_schema import SampleRecord, VerdictRecord, first_error
-from alphamix.ensemble.store import RUN_SET, Sample, Slot, Store
+from alphamix.ensemble.store import RUN_SET, Slot, Store
 from alphamix.grading.types import Verdict
 
 _Outcome = Literal["added", "present", "left out"]
@@ -67,7 +67,7 @@ def import_verdicts(store: Store, path: Path, verdict_set: str = RUN_SET) -> Imp
     def put(content: Any) -> _Outcome:
         record = VerdictRecord.model_validate(content)
         slot = _slot(store, record)
-        sample: Sample | None = store.sample(slot)
+        sample = store.sample(slot)
         if sample is None:
             raise _MisfitError(f"{slot} has no sample: import that first")
         if record.verdict is Verdict.IE:
@@ -81,7 +81,7 @@ def import_verdicts(store: Store, path: Path, verdict_set: str = RUN_SET) -> Imp
         return "present"
 
     with store.transaction():
-        if verdict_set not in {one.name for one in store.verdict_sets()}:
+        if verdict_set not in {existing.name for existing in store.verdict_sets()}:
             store.add_verdict_set(verdict_set, {"imported": path.name})
         return _import(store, path, put)
 

@@ -170,7 +170,7 @@ def _miss_of_each(posterior: Posterior, k_NM: Ints) -> Floats:
 def _rounded(posterior: Posterior, region: Region, k_M: Floats) -> Ints:
     """Return whole numbers near a real point: rounded down, then filled greedily.
 
-    If this leaves too few policies, one sample each goes to those with most at the real point before anything else.
+    If this gives too few policies a sample, those with most at the real point get one each before the rest is filled.
     """
     whole_M = fill(posterior, region, rounded_down(region, k_M))
     if (whole_M > 0).sum() >= region.min_policies:

@@ -176,17 +176,13 @@ def _screen(rate_SAP: Floats, grid_A: Floats, without_M: Ints, budget: int) -> l
     measured = len(without_M)
     log_miss_SAP = _log_miss(rate_SAP)
     base_SP = _coverage(log_miss_SAP[:, :measured], without_M)
-    score_A = np.array(
-        [
-            _best_gain(log_miss_SAP, _ways(without_M, place, budget), base_SP).mean()
-            for place in range(measured, measured + len(grid_A))
-        ]
-    )
+    ways_A = (_ways(without_M, measured + a, budget) for a in range(len(grid_A)))
+    score_A = np.array([_best_gain(log_miss_SAP, ways, base_SP).mean() for ways in ways_A])
     step = np.diff(grid_A).min() if len(grid_A) > 1 else 1.0
     kept: list[int] = []
-    for place in np.argsort(-score_A, kind="stable").tolist():
-        if len(kept) < _MAX_REFINED and all(abs(grid_A[place] - grid_A[other]) > 1.5 * step for other in kept):
-            kept.append(place)
+    for a in np.argsort(-score_A, kind="stable").tolist():
+        if len(kept) < _MAX_REFINED and all(abs(grid_A[a] - grid_A[other]) > 1.5 * step for other in kept):
+            kept.append(a)
     return kept
 
 

@@ -224,11 +224,8 @@ def _throughput(rates: Rates, resources: Resources) -> Range | None:
     """Return tokens per second of one engine; None if unknown."""
     if resources.tokens_per_s is not None:
         return Range(*(3 * [resources.tokens_per_s]))
-    if not isfinite(rates.tokens_per_s.mean):
-        return None
-    measured = rates.tokens_per_s.predict(_SLICES) if rates.tokens_per_s.count > 1 else None
-    mean = rates.tokens_per_s.mean
-    return (measured or Range(mean, mean, mean)).times(1 / resources.measured_engines)
+    measured = rates.tokens_per_s  # over several slices wherever it is known
+    return measured.predict(_SLICES).times(1 / resources.measured_engines) if isfinite(measured.mean) else None
 
 
 def _summed(parts: Sequence[Cost]) -> Cost:
@@ -249,10 +246,8 @@ def _whole(cost: Cost, resources: Resources) -> Cost:
         cost = replace(cost, disk_bytes=cost.disk_bytes.times(1, _EMPTY_RECORD_BYTES))
     if cost.engine_hours is None or cost.grading_cpu_hours is None:
         return cost
-    sampling, grading = (
-        cost.engine_hours.times(1 / resources.engines),
-        cost.grading_cpu_hours.times(1 / resources.workers),
-    )
+    sampling = cost.engine_hours.times(1 / resources.engines)
+    grading = cost.grading_cpu_hours.times(1 / resources.workers)
     longer = Range(max(sampling.low, grading.low), max(sampling.mean, grading.mean), max(sampling.high, grading.high))
     return replace(cost, wall_hours=longer)
 
@@ -264,19 +259,18 @@ def _cells(store: Store) -> tuple[dict[str, pd.DataFrame], float]:
         raise CostError(f"{store.path.parent} has no samples yet: measure on a run that has some")
     text_bytes = float((cells["text_bytes"] * cells["n"]).sum())
     row_bytes = max(0.0, store.size() - _EMPTY_RECORD_BYTES - text_bytes) / float(cells["n"].sum())
-    return {str(policy): one for policy, one in cells.groupby("policy", sort=False)}, row_bytes
+    return {str(policy): table for policy, table in cells.groupby("policy", sort=False)}, row_bytes
 
 
 def _rates(cells: list[pd.DataFrame], times: pd.DataFrame, row_bytes: float) -> Rates:
     """Return the rates of some policies, from the means of their cells."""
 
     def spread(column: str) -> Spread:
-        by_problem = pd.concat([one.set_index("problem")[column] for one in cells], axis=1, sort=False)
-        values_PM = by_problem.to_numpy(float)
-        return _spread(values_PM)
+        by_problem = pd.concat([table.set_index("problem")[column] for table in cells], axis=1, sort=False)
+        return _spread(by_problem.to_numpy(float))
 
-    samples = int(sum(one["n"].sum() for one in cells))
-    busy_s = _busy_s(times)
+    samples = int(sum(table["n"].sum() for table in cells))
+    samples_per_s, tokens_per_s = _throughputs(times)
     return Rates(
         samples,
         spread("prompt_tokens"),
@@ -285,8 +279,8 @@ def _rates(cells: list[pd.DataFrame], times: pd.DataFrame, row_bytes: float) -> 
         spread("text_bytes"),
         spread("cpu_s"),
         row_bytes,
-        _ratio(len(times), busy_s),
-        _throughput_of(times, busy_s),
+        samples_per_s,
+        tokens_per_s,
     )
 
 
@@ -302,33 +296,30 @@ def _spread(values_PM: Floats) -> Spread:
     )
 
 
-def _throughput_of(times: pd.DataFrame, busy_s: float) -> Spread:
-    """Return tokens per second, overall and over slices of time; each sample's tokens are spread over its request."""
-    if busy_s <= 0:
-        return Spread(nan, nan, 0)
+def _throughputs(times: pd.DataFrame) -> tuple[float, Spread]:
+    """Return samples per second, and tokens per second overall and over equal slices of the busy time.
+
+    Each sample's tokens are spread over its request. The busy time has at least one request under way.
+    """
     ends, seconds, tokens = (times[column].to_numpy(float) for column in ("created", "seconds", "completion_tokens"))
     starts = ends - seconds
+    busy_starts, busy_ends = _busy(starts, ends)
+    busy_s = float((busy_ends - busy_starts).sum())
+    if busy_s <= 0:
+        return _ratio(len(times), busy_s), Spread(nan, nan, 0)
     lengths = np.maximum(seconds, 1e-6)
-    edges = _slices(starts, ends)
+    edges = _slices(busy_starts, busy_ends)
     made = [float((tokens * np.clip((edge - starts) / lengths, 0, 1)).sum()) for edge in edges]
     rates = np.diff(made) / (busy_s / _SLICES)
-    return Spread(float(tokens.sum() / busy_s), _deviation(rates.tolist()), _SLICES)
+    return _ratio(len(times), busy_s), Spread(float(tokens.sum() / busy_s), _deviation(rates.tolist()), _SLICES)
 
 
 def _slices(starts: Floats, ends: Floats) -> list[float]:
-    """Return the times that cut the busy time into equal slices."""
-    starts, ends = _busy(starts, ends)
-    busy = np.concatenate([[0.0], np.cumsum(ends - starts)])
-    wanted = np.linspace(0, busy[-1], _SLICES + 1)
-    place = np.clip(np.searchsorted(busy, wanted, side="right") - 1, 0, len(starts) - 1)
-    return (starts[place] + wanted - busy[place]).tolist()
-
-
-def _busy_s(times: pd.DataFrame) -> float:
-    """Return the seconds in which at least one request was under way."""
-    ends = times["created"].to_numpy(float)
-    starts, ends = _busy(ends - times["seconds"].to_numpy(float), ends)
-    return float((ends - starts).sum())
+    """Return the times that cut disjoint intervals, in order, into slices of equal length."""
+    busy_before = np.concatenate([[0.0], np.cumsum(ends - starts)])
+    wanted = np.linspace(0, busy_before[-1], _SLICES + 1)
+    place = np.clip(np.searchsorted(busy_before, wanted, side="right") - 1, 0, len(starts) - 1)
+    return (starts[place] + wanted - busy_before[place]).tolist()
 
 
 def _busy(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:

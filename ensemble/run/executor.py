@@ -28,7 +28,7 @@ from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.cluster import ClusterJudge
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement
-from alphamix.policies.types import Completion, PolicyError
+from alphamix.policies.types import PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """Failures without a success between them after which a policy is set aside (at least twice its concurrency)."""
@@ -154,12 +154,11 @@ class Executor:
     def _sample(self, policy: str) -> Generator[_Produced]:
         """Ask one policy for what it owes, unless it fails again and again."""
         section = self._section
-        options = section.engine_options
         max_failures = max(_MAX_FAILURES_IN_A_ROW, 2 * section.concurrency)
         failures_in_a_row = 0
         with (
             Store(self._store.path, read_only=True) as store,  # a connection belongs to the thread that opened it
-            closing(self._registry.open(policy, options)) as engine,
+            closing(self._registry.open(policy, section.engine_options)) as engine,
             closing(sample_owed(store, policy, engine, self._problems, section, self._spend_limit)) as groups,
         ):
             for group in groups:
@@ -264,21 +263,13 @@ class Executor:
     def _num_owed(self) -> Counter[str]:
         """Count the slots of each policy that have no sample."""
         progress = self._store.progress()
-        return Counter(
-            {str(policy): int(count) for policy, count in (progress["planned"] - progress["sampled"]).items()}
-        )
+        owed = progress["planned"] - progress["sampled"]
+        return Counter({str(policy): int(count) for policy, count in owed.items()})
 
 
 def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:
     """Return the cost of samples, by policy."""
-    by_policy: defaultdict[str, list[Completion]] = defaultdict(list)
+    costs: defaultdict[str, Spent] = defaultdict(lambda: Spent(0, 0, 0.0))
     for sample in samples:
-        by_policy[sample.slot.policy].append(sample.completion)
-    return {
-        policy: Spent(
-            len(completions),
-            sum(completion.completion_tokens for completion in completions),
-            sum(completion.seconds for completion in completions),
-        )
-        for policy, completions in by_policy.items()
-    }
+        costs[sample.slot.policy] += Spent(1, sample.completion.completion_tokens, sample.completion.seconds)
+    return costs

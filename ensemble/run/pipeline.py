@@ -120,7 +120,7 @@ def num_owed(store: Store) -> int:
 def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, observer: RunObserver) -> Counter[str]:
     """Draw what is owed, stage after stage; return what is still owed, counted by cause."""
     while True:
-        owed = Executor(store, inputs.sampling, inputs.design.budget.run.limits, judge, observer).fill()
+        owed = Executor(store, inputs.sampling, inputs.design.budget.run.amounts, judge, observer).fill()
         if owed or not plan.extend(store, inputs.design):
             return owed
 

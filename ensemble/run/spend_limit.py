@@ -63,8 +63,9 @@ class SpendLimit:
             while (affordable := self._affordable(policy)) < least and self._granted.total():
                 self._changed.wait()
             share = affordable if affordable <= _FEW else max(_FEW, affordable // 2)
-            if not self._costs_are_certain():
-                share = min(share, max(_FEW, _TRUSTED * self._known(policy)))
+            if any(currency != "samples" for currency in self._limits):  # what the samples will cost is uncertain
+                known = int(self._spent.get(policy, {}).get("samples", 0))
+                share = min(share, max(_FEW, _TRUSTED * known))
             granted = (wanted if affordable >= wanted else 0) if whole else min(wanted, share)
             self._granted[policy] += granted
             return granted
@@ -112,17 +113,10 @@ class SpendLimit:
     def _cost(self, policy: str, currency: Currency) -> float:
         """Return the mean cost of a policy's samples; before one is known, that of the most expensive policy."""
         known = self._mean_cost(policy, currency)
-        if known is None:
-            others = [cost for name in self._spent if (cost := self._mean_cost(name, currency)) is not None]
-            return max(others, default=self._at_first[currency])
-        return known
-
-    def _known(self, policy: str) -> int:
-        """Return the number of samples of a policy whose costs are known."""
-        return int(self._spent.get(policy, {}).get("samples", 0))
-
-    def _costs_are_certain(self) -> bool:
-        return all(currency == "samples" for currency in self._limits)
+        if known is not None:
+            return known
+        others = [cost for name in self._spent if (cost := self._mean_cost(name, currency)) is not None]
+        return max(others, default=self._at_first[currency])
 
     def _mean_cost(self, policy: str, currency: Currency) -> float | None:
         if currency == "samples":

@@ -7,15 +7,7 @@ from typing import overload
 from alphamix.ensemble.settings.setting import Sampled
 from alphamix.ensemble.store import Sample, Slot
 from alphamix.grading.types import Problem
-from alphamix.policies.types import (
-    Completion,
-    Engine,
-    EngineFailure,
-    Message,
-    Prompt,
-    Request,
-    SamplingParameters,
-)
+from alphamix.policies.types import Completion, Engine, EngineFailure, Message, Prompt, Request, SamplingParameters
 
 _PROGRAM = "Write a Python program that reads from standard input and writes to standard output. "
 _FUNCTION = "Write the Python function `{name}`. "
@@ -38,10 +30,8 @@ def messages(problem: Problem, template: str | None) -> list[Message]:
 
 
 def _task(problem: Problem) -> str:
-    if (
-        problem.epilogue is not None
-    ):  # the benchmark's own code calls the program, and the statement names what it calls
-        return ""
+    if problem.epilogue is not None:
+        return ""  # the benchmark's own code calls the program, and the statement names what it calls
     if problem.entry_point is None:
         return _PROGRAM
     owner, _, name = problem.entry_point.rpartition(".")

@@ -142,6 +142,7 @@ def _product(n_N: Floats, few_N: Floats, many_N: Floats) -> tuple[Floats, Floats
     step = max(1, 4 * _CELLS // len(n_N))
     for start in range(0, num_factors, step):
         t_T1 = np.arange(start, min(start + step, num_factors), dtype=np.float64)[:, None]
+        # Shorter products are padded with factors of 1, whose divisor must not reach 0.
         left_TN = np.maximum(n_N - t_T1, 1.0)
         accepted_TN = np.where(t_T1 < few_N, many_N, 0.0)
         before_TN = np.empty((len(t_T1) + 1, len(n_N)))

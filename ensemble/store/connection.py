@@ -1,7 +1,7 @@
-"""The file of a run's record: its lock, opening it in folders that may be read-only, and transactions.
+"""The file of a run's record: its lock, and opening it in folders that may be read-only.
 
 One process writes at a time, under a lock that the kernel releases however the process ends; any number may read
-meanwhile. A transaction is on disk whole or not at all; a full disk raises an error and loses nothing already written.
+meanwhile. A full disk raises an error and loses nothing already written.
 """
 
 import fcntl
@@ -9,19 +9,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from alphamix.ensemble.store.rows import StoreError
 from alphamix.ensemble.store.schema import check_format, make_tables
 
 _SECONDS_BETWEEN_TRIES = 0.05
-_REFUSED_BY_THE_DISK = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-}
+_REFUSED_BY_THE_DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 class StoreLostError(OSError):
@@ -38,7 +33,7 @@ def open_for_writing(path: Path, resources: ExitStack) -> sqlite3.Connection:
     resources.enter_context(_sole_writer(path))
     with _errors_named(path):
         db = resources.enter_context(closing(_connect(path, "mode=rwc")))
-        with _refusals_named(path):
+        with refusals_named(path):
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")  # a power cut may undo the last commits; a kill undoes none
             make_tables(db, path)
@@ -69,38 +64,6 @@ def open_for_reading(path: Path, resources: ExitStack) -> sqlite3.Connection:
         return db
 
 
-@contextmanager
-def transaction(db: sqlite3.Connection, path: Path) -> Generator[None]:
-    """Do all writes of a block, or none; inside another such block they are part of it.
-
-    Raises:
-        StoreLostError: the disk refuses.
-    """
-    if db.in_transaction:
-        yield
-        return
-    with _refusals_named(path):
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:  # SQLite itself rolls back on a full disk
-                with suppress(sqlite3.OperationalError):
-                    db.execute("ROLLBACK")
-            raise
-
-
-@contextmanager
-def snapshot(db: sqlite3.Connection) -> Generator[None]:
-    """Read the same state throughout a block, whatever other processes write meanwhile."""
-    db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.execute("COMMIT")
-
-
 def _connect(path: Path, query: str) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?{query}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread="mode=ro" not in query)
@@ -118,7 +81,8 @@ def _errors_named(path: Path) -> Generator[None]:
 
 
 @contextmanager
-def _refusals_named(path: Path) -> Generator[None]:
+def refusals_named(path: Path) -> Generator[None]:
+    """Raise StoreLostError where the disk refuses a write."""
     try:
         yield
     except sqlite3.OperationalError as error:

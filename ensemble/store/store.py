@@ -6,17 +6,19 @@ may come between. A run itself works on its own set of verdicts; counts are made
 """
 
 import json
+import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
 from alphamix.ensemble.store import sql as queries
-from alphamix.ensemble.store.connection import open_for_reading, open_for_writing, snapshot, transaction
+from alphamix.ensemble.store.connection import open_for_reading, open_for_writing, refusals_named
 from alphamix.ensemble.store.rows import (
     JUDGEMENT_COLUMNS,
     Graded,
@@ -69,13 +71,35 @@ class Store:
         """Close the file and release its lock. Safe to call twice."""
         self._resources.close()
 
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Return a context manager in which all reads see one state, whatever another process writes meanwhile."""
-        return snapshot(self._db)
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Read the same state throughout a block, whatever other processes write meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Return a context manager whose writes are all done, or none."""
-        return transaction(self._db, self.path)
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Do all writes of a block, or none; inside another such block they are part of it.
+
+        Raises:
+            StoreLostError: the disk refuses.
+        """
+        if self._db.in_transaction:
+            yield
+            return
+        with refusals_named(self.path):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite itself rolls back on a full disk
+                    with suppress(sqlite3.OperationalError):
+                        self._db.execute("ROLLBACK")
+                raise
 
     # The plan
 
@@ -172,8 +196,7 @@ class Store:
 
     def ungraded_numbers(self, verdict_set: str = RUN_SET) -> list[int]:
         """Return the numbers of slots whose samples have no verdict in a set, grouped by problem."""
-        rows = self._db.execute(queries.UNGRADED_NUMBERS, (self._set(verdict_set),))
-        return [number for (number,) in rows]
+        return [number for (number,) in self._db.execute(queries.UNGRADED_NUMBERS, (self._set(verdict_set),))]
 
     def add_verdicts(self, graded: Sequence[Graded], judge: str, verdict_set: str = RUN_SET) -> None:
         """Store verdicts in a set, all of them or none, with a description of the judge.
@@ -187,7 +210,7 @@ class Store:
             self._db.executemany(
                 f"INSERT INTO verdicts (verdict_set, slot, {JUDGEMENT_COLUMNS}, failure, judge) "
                 f"VALUES ({_places(13)}) ON CONFLICT DO NOTHING",
-                [(number, one.slot.number, *judgement_row(one.judgement), one.failure, judge_number) for one in graded],
+                [(number, row.slot.number, *judgement_row(row.judgement), row.failure, judge_number) for row in graded],
             )
 
     def verdict(self, slot: Slot, verdict_set: str | None = None) -> Judgement | None:
@@ -224,15 +247,15 @@ class Store:
         Raises:
             StoreError: a set of this name depends on something else; the message says what differs.
         """
-        known = {one.name: one.about for one in self.verdict_sets()}
-        if name not in known:
+        about_of_set = {existing.name: existing.about for existing in self.verdict_sets()}
+        if name not in about_of_set:
             with self.transaction():
                 self._db.execute(
                     "INSERT INTO verdict_sets (name, about, created, is_current) VALUES (?, ?, ?, 0)",
                     (name, json.dumps(about), time.time()),
                 )
             return
-        before = known[name]
+        before = about_of_set[name]
         differs = [key for key in {**before, **about} if before.get(key) != about.get(key)]
         if differs:
             changes = ", ".join(f"{key} {before.get(key)!r}, now {about.get(key)!r}" for key in differs)
@@ -308,10 +331,8 @@ class Store:
 
     def size(self) -> int:
         """Return the size of the record in bytes, once all writes are merged into its file."""
-        (pages,), (page_bytes,) = (
-            self._db.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
-        )
-        return pages * page_bytes
+        (size,) = self._db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+        return size
 
     def recent(self, since: float) -> dict[str, Recent]:
         """Return what arrived of each policy that has samples since a time, in seconds since the epoch."""
@@ -336,12 +357,16 @@ class Store:
             last = page[-1][0]
 
     def _add_slots(self, slots: Iterable[Slot]) -> None:
-        known: dict[tuple[str, str], int] = {
+        cells: dict[tuple[str, str], int] = {
             (policy, problem): cell for cell, policy, problem in self._db.execute(queries.CELLS)
         }
-        cells = dict(known)
-        self._db.executemany("INSERT INTO slots VALUES (?, ?, ?, ?)", _slot_rows(slots, cells))
-        new = ((number, *names) for names, number in cells.items() if names not in known)
+        num_known = len(cells)
+        rows = (
+            (slot.number, cells.setdefault((slot.policy, slot.problem), len(cells)), slot.index, slot.seed)
+            for slot in slots
+        )
+        self._db.executemany("INSERT INTO slots VALUES (?, ?, ?, ?)", rows)
+        new = ((cell, *names) for names, cell in islice(cells.items(), num_known, None))
         self._db.executemany("INSERT INTO cells VALUES (?, ?, ?, 0)", new)
         self._cells = {}
 
@@ -362,13 +387,6 @@ class Store:
             if known == name or (name is None and is_current):
                 return number
         raise StoreError(f"{self.path} has no verdicts named {name!r}: give one of {', '.join(numbers)}")
-
-
-def _slot_rows(slots: Iterable[Slot], cells: dict[tuple[str, str], int]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the rows of slots, and number new cells on the way."""
-    for slot in slots:
-        cell = cells.setdefault((slot.policy, slot.problem), len(cells))
-        yield slot.number, cell, slot.index, slot.seed
 
 
 def _places(count: int) -> str:

@@ -30,7 +30,7 @@ def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
         case FloatChecker(floats=tolerance):
             expected_tokens, answer_tokens = expected.split(), answer.split()
             return len(expected_tokens) == len(answer_tokens) and all(
-                _same_token(tolerance, one, other) for one, other in zip(expected_tokens, answer_tokens, strict=True)
+                _same_token(tolerance, *tokens) for tokens in zip(expected_tokens, answer_tokens, strict=True)
             )
 
 
@@ -39,16 +39,16 @@ def accepts_value(checker: PlainChecker, expected: Any, answer: Any) -> bool:
     tolerance = checker.floats if isinstance(checker, FloatChecker) else None
     pending = [(expected, answer)]
     while pending:  # not recursive, because an answer may nest deeper than Python's stack
-        one, other = pending.pop()
-        if isinstance(one, dict) and isinstance(other, dict):
-            if one.keys() != other.keys():
+        expected, answer = pending.pop()
+        if isinstance(expected, dict) and isinstance(answer, dict):
+            if expected.keys() != answer.keys():
                 return False
-            pending.extend((value, other[key]) for key, value in one.items())
-        elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
-            if len(one) != len(other):
+            pending.extend((value, answer[key]) for key, value in expected.items())
+        elif isinstance(expected, list | tuple) and isinstance(answer, list | tuple):
+            if len(expected) != len(answer):
                 return False
-            pending.extend(zip(one, other, strict=True))
-        elif not _same_scalar(tolerance, one, other):
+            pending.extend(zip(expected, answer, strict=True))
+        elif not _same_scalar(tolerance, expected, answer):
             return False
     return True
 
@@ -78,12 +78,12 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
-def _same_scalar(tolerance: FloatTolerance | None, one: Any, other: Any) -> bool:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other or (tolerance is not None and _is_close(tolerance, one, other))
-    return type(one) is type(other) and one == other
+def _same_scalar(tolerance: FloatTolerance | None, expected: Any, answer: Any) -> bool:
+    if isinstance(expected, bool) or isinstance(answer, bool):
+        return expected is answer
+    if isinstance(expected, int | float) and isinstance(answer, int | float):
+        return expected == answer or (tolerance is not None and _is_close(tolerance, expected, answer))
+    return type(expected) is type(answer) and expected == answer
 
 
 def _same_token(tolerance: FloatTolerance, expected: str, answer: str) -> bool:

@@ -1,4 +1,4 @@
-"""Checker programs that a problem brings along. Each runs in a sandbox, apart from the program whose answer it checks.
+"""Checkers that are programs of a problem. Each runs in a sandbox, apart from the program whose answer it checks.
 
 A checker reads three documents from standard input: the input, the expected output, and the answer. Each document is
 its length in bytes on a line by itself, then that many bytes, then a newline. For functions, the documents are JSON.

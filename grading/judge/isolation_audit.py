@@ -1,7 +1,8 @@
 """Audit of process sharing: how often running a program's tests in one process changes its verdict.
 
 A small share of the accepted programs, chosen by their content, is judged again with a fresh process for every test.
-The second judgement changes no verdict, so one rule applies to all programs; it measures how far to trust that rule.
+The second judgement does not change the verdict, so that all programs are judged alike. It measures how often sharing a
+process leads to a wrong verdict.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Number of programs that were judged a second time, and number of verdicts that were not confirmed."""
+    """Number of programs that were judged a second time, and number of those that were not accepted again."""
 
     audited: int = 0
     disagreed: int = 0

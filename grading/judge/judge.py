@@ -12,18 +12,18 @@ import queue
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Self, get_args
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.isolation_audit import Audit, Disagreement, is_chosen
-from alphamix.grading.judge.jobs import ComputeSlot, Job
 from alphamix.grading.judge.prepared_problem import PreparedProblem
 from alphamix.grading.judge.run_tests import Isolation, RunOptions, run_tests
 from alphamix.grading.sandbox import cgroup, controller, zygote_handle
 from alphamix.grading.sandbox.compiler import Compiler
 from alphamix.grading.sandbox.confined.confinement import MAX_THREADS
-from alphamix.grading.sandbox.launch import Tier
+from alphamix.grading.sandbox.launch import STRICT_TIERS, Tier
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
@@ -33,7 +33,40 @@ _MAX_REMEMBERED = 1 << 14
 _MAX_PREPARED = 256
 _MAX_THREADS_PER_WORKER = 8
 """One of them computes while the others wait for programs that idle."""
-_TIERS: dict[str, tuple[Tier, ...]] = {"strict": ("namespaces", "landlock"), "weak": ("weak",)}
+_TIERS: dict[str, tuple[Tier, ...]] = {"strict": STRICT_TIERS, "weak": ("weak",)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One program to be judged. Equal programs that are submitted before it ends share the job."""
+
+    key: bytes
+    """Hash that is equal for programs with the same judgement."""
+    prepared: PreparedProblem
+    program: Program
+    options: RunOptions
+    future: Future[Judgement]
+    submitted_with: list[PreparedProblem]
+    """The problem of each submission. They are equal, but `Judge.forget` applies to each separately."""
+
+
+class _ComputeSlot:
+    """One thread's claim on a semaphore that limits how many programs compute at a time. It is never held twice."""
+
+    def __init__(self, slots: threading.Semaphore) -> None:
+        self._slots = slots
+        self._is_held = False
+
+    def acquire(self) -> None:
+        """Wait until a slot is free, and take it."""
+        self._slots.acquire()
+        self._is_held = True
+
+    def release(self) -> None:
+        """Free the slot, if it is held. A program that resumes computing after it idled does so without a slot."""
+        if self._is_held:
+            self._is_held = False
+            self._slots.release()
 
 
 class Judge:
@@ -73,8 +106,8 @@ class Judge:
         self._compiler = Compiler(self._closing)
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._running: dict[bytes, Job] = {}
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._running: dict[bytes, _Job] = {}
         self._judged: OrderedDict[bytes, Judgement] = OrderedDict()
         self._prepared: OrderedDict[int, PreparedProblem] = OrderedDict()
         self._compute_slots = threading.Semaphore(workers)
@@ -98,7 +131,7 @@ class Judge:
         self.close()
 
     def submit(self, problem: Problem, program: Program | None) -> Future[Judgement]:
-        """Judge the program of a completion; None, for a completion without a program, is FE at once.
+        """Judge the program of a completion. None, for a completion without a program, gets the verdict FE at once.
 
         The future cannot be cancelled, because equal programs share it. It fails with GradingError if the judge is
         closed before the program has been judged.
@@ -115,7 +148,7 @@ class Judge:
     def forget(self, problem: Problem) -> None:
         """Drop the cached tests of a problem that will not be judged again.
 
-        Its pending programs stop at their current test, as IE, unless they were also submitted with an equal problem.
+        Its pending programs stop after their current test and get IE, unless an equal problem also needs them.
         """
         with self._lock:
             if (prepared := self._prepared.pop(id(problem), None)) is not None:
@@ -141,7 +174,7 @@ class Judge:
                 raise GradingError("the judge is closed: make a new one")
             future: Future[Judgement] = Future()
             future.set_running_or_notify_cancel()
-            self._running[key] = Job(key, prepared, program, options, future, [prepared])
+            self._running[key] = _Job(key, prepared, program, options, future, [prepared])
             self._jobs.put(self._running[key])
             return future
 
@@ -205,7 +238,7 @@ class Judge:
 
     def _work(self, tiers: tuple[Tier, ...], boot: Future[Tier]) -> None:
         """Run jobs in sandboxes that this thread starts and closes itself: the kernel kills them when it ends."""
-        slot = ComputeSlot(self._compute_slots)
+        slot = _ComputeSlot(self._compute_slots)
 
         def on_idle() -> None:
             slot.release()
@@ -240,7 +273,7 @@ class Judge:
         if sandboxes is not None:
             sandboxes.close()
 
-    def _take_job(self, slot: ComputeSlot) -> Job | None:
+    def _take_job(self, slot: _ComputeSlot) -> _Job | None:
         """Wait for a compute slot, then for a job. Return None when the judge closes."""
         slot.release()
         slot.acquire()
@@ -256,7 +289,7 @@ class Judge:
             if is_needed and not self._closing.is_set():
                 self._start_thread((self.tier,))
 
-    def _run(self, sandboxes: ThreadSandboxes, job: Job) -> Judgement:
+    def _run(self, sandboxes: ThreadSandboxes, job: _Job) -> Judgement:
         """Judge a program, and judge it a second time if it is chosen for the audit."""
         is_wanted = partial(self._is_wanted, job)
         judgement = run_tests(sandboxes, job.prepared, job.program, job.options, is_wanted)
@@ -270,14 +303,15 @@ class Judge:
                 self._audit = self._audit.with_one_more(disagreement)
         return judgement
 
-    def _is_wanted(self, job: Job) -> bool:
-        """Check whether to continue with a job. If not, drop it, so that an equal submission from now on runs anew."""
+    def _is_wanted(self, job: _Job) -> bool:
+        """Check whether any submitter still needs a job. If not, drop it, so that an equal submission starts anew."""
         with self._lock:
-            if not job.is_wanted and self._running.get(job.key) is job:
+            is_wanted = not all(prepared.is_forgotten for prepared in job.submitted_with)
+            if not is_wanted and self._running.get(job.key) is job:
                 del self._running[job.key]
-            return job.is_wanted
+            return is_wanted
 
-    def _finish(self, job: Job, judgement: Judgement) -> None:
+    def _finish(self, job: _Job, judgement: Judgement) -> None:
         with self._lock:
             if self._running.get(job.key) is job:
                 if self._closing.is_set() and judgement.verdict is Verdict.IE:

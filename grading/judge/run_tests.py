@@ -77,14 +77,9 @@ class _Attempt:
 
     def _start(self) -> Outcome:
         """Start a process, and return the outcome of compilation."""
-        prepared, sandboxes = self._prepared, self._sandboxes
+        sandboxes, problem, limits = self._sandboxes, self._prepared.problem, self._prepared.limits
         self._process, outcome = sandboxes.start(
-            sandboxes.samples,
-            self._program.language,
-            self._source,
-            prepared.problem.entry_point,
-            prepared.limits,
-            prepared.num_tests,
+            sandboxes.samples, self._program.language, self._source, problem.entry_point, limits, len(problem.tests)
         )
         return outcome
 

@@ -1,7 +1,7 @@
 """Judging many texts in many processes, on this machine or a cluster (see `backends`).
 
 Texts are sent in chunks of one problem; each process keeps one Judge per thread, and a few problems. Every text gets a
-judgement: it is IE if the processes that should judge it are killed repeatedly.
+judgement, which is IE if the processes that should judge it were killed repeatedly.
 """
 
 import itertools
@@ -94,8 +94,8 @@ def judge_all(
 ) -> Generator[JudgedChunk]:
     """Judge all submissions, and yield the judgements in the order in which they are finished.
 
-    Submissions are consumed as needed; those to one problem should be adjacent. `num_submissions` only determines the
-    size of chunks. Raises GradingError if programs cannot be judged safely, or if the backend is unavailable.
+    Submissions are consumed as needed; those to one problem should be adjacent. `num_submissions` only serves to choose
+    the size of chunks. Raises GradingError if programs cannot be judged safely, or if the backend is unavailable.
     """
     size = max(1, min(_MAX_CHUNK, num_submissions // (_CHUNKS_PER_WORKER * (backend.workers or cpu_count()))))
     fresh = enumerate(_chunks(problems, submissions, size))

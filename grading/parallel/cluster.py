@@ -1,7 +1,7 @@
 """Judging programs on a cluster one by one, as a run produces them; `batch` judges a complete set.
 
 `ClusterJudge` has the methods `submit` and `describe` of `Judge`. Each process of the backend keeps its own Judge. A
-program whose process was lost is sent again; after the third loss it is IE, so that its verdict stays owed.
+program whose process was lost is sent again; after the third loss it gets IE, so that its verdict stays owed.
 """
 
 import json
@@ -52,7 +52,7 @@ class ClusterJudge:
         self.close()
 
     def submit(self, problem: Problem, program: Program | None) -> "Future[Judgement]":
-        """Judge the program of a completion; None, for a completion without a program, is FE."""
+        """Judge the program of a completion. None, for a completion without a program, gets the verdict FE."""
         answer: Future[Judgement] = Future()
         self._send(problem, program, answer, 1)
         return answer

@@ -16,14 +16,9 @@ _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | 
 _END_OF_THOUGHT = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]", re.MULTILINE)
-_LANGUAGES: dict[str, Language] = {
-    **dict.fromkeys(
-        ("python", "py", "python3", "py3", "python2", "pypy", "pypy3", "pycon", "cpython", "sage"), "python"
-    ),
-    **dict.fromkeys(
-        ("cpp", "c++", "cc", "cxx", "cplusplus", "c++11", "c++14", "c++17", "c++20", "cpp17", "cpp20"), "cpp"
-    ),
-}
+_PYTHON = ("python", "py", "python3", "py3", "python2", "pypy", "pypy3", "pycon", "cpython", "sage")
+_CPP = ("cpp", "c++", "cc", "cxx", "cplusplus", "c++11", "c++14", "c++17", "c++20", "cpp17", "cpp20")
+_LANGUAGES: dict[str, Language] = {**dict.fromkeys(_PYTHON, "python"), **dict.fromkeys(_CPP, "cpp")}
 
 
 class _Block(NamedTuple):

@@ -1,8 +1,8 @@
 """Score of the text of Python programs from 0 to 1, by Ruff's findings. The programs are not run.
 
 The score is computed as Pylint does: 1 − Σ weight / lines, at least 0, where `WEIGHTS` gives the weight of each finding
-and only lines that are not blank count. Comments that silence a rule are ignored, and no configuration is read: both
-would be the cheapest way to a good score.
+and blank lines do not count. Comments that silence a rule are ignored, and no configuration is read: either would be
+the cheapest way to a good score.
 """
 
 import json

@@ -1,11 +1,11 @@
 """Memory limits that the kernel enforces for each sandbox, with cgroup v2, if this process may divide its own cgroup.
 
-The kernel's limit stands behind the measured one. It is high enough never to change a verdict, and takes effect at once
-where the next measurement would come too late. Below the cgroup that is divided:
+The kernel's limit backs up the measured one. It is so high that it never changes a verdict, but it takes effect at
+once, where the next measurement would come too late. Below the cgroup that is divided:
 
 - `alphamix/PID-NUMBER` holds one zygote with its programs. It is removed with the zygote, or by a later judge if PID
   was killed.
-- `alphamix-rest` holds the processes that were in the divided cgroup itself, where the kernel then allows none.
+- `alphamix-rest` holds the processes that were in the divided cgroup itself, which may then hold no processes.
 """
 
 import errno
@@ -21,7 +21,7 @@ from pathlib import Path
 _MOUNT = Path("/sys/fs/cgroup")
 _GROUPS, _REST = "alphamix", "alphamix-rest"
 _HEADROOM_BYTES = 48 << 20
-"""Memory charged to a program beside its own: an answer of 16 MiB, and the kernel's data structures."""
+"""Memory charged to a program in addition to its own: an answer of 16 MiB, and the kernel's data structures."""
 _REMOVAL_WAIT_S = 5.0
 _numbers = itertools.count()
 
@@ -89,9 +89,9 @@ def new_group() -> Group:
 
 
 def count_kills() -> int:
-    """Return how often the kernel has enforced a limit in any sandbox, which is no sign that the host lacks memory."""
+    """Return how often the kernel has enforced a limit in any sandbox. It does so even if the host has free memory."""
     parent = find_parent()
-    return _parse_kills(_read(parent.path / "memory.events")) if parent.path else 0
+    return _parse_kills(read_if_present(parent.path / "memory.events")) if parent.path else 0
 
 
 @cache
@@ -99,10 +99,12 @@ def find_parent() -> CgroupParent:
     """Divide this process's cgroup if that is allowed, prove that a limit can be set, and remove what killed judges
     left behind.
     """
-    own = next((line[3:] for line in _read(Path("/proc/self/cgroup")).splitlines() if line.startswith("0::")), "/")
+    own = next(
+        (line[3:] for line in read_if_present(Path("/proc/self/cgroup")).splitlines() if line.startswith("0::")), "/"
+    )
     base = _MOUNT / own.lstrip("/")
     base = base.parent if base.name == _REST else base
-    if "memory" not in _read(base / "cgroup.controllers").split():
+    if "memory" not in read_if_present(base / "cgroup.controllers").split():
         return _explain_absence(base)
     try:
         _divide(base)
@@ -128,7 +130,7 @@ def _divide(base: Path) -> None:
     try:
         _enable_memory(base)
     except OSError as error:
-        pids = [int(pid) for pid in _read(base / "cgroup.procs").split()]
+        pids = [int(pid) for pid in read_if_present(base / "cgroup.procs").split()]
         if error.errno != errno.EBUSY or not _is_delegated(base) or not all(map(_is_of_our_session, pids)):
             raise
         rest = base / _REST
@@ -140,7 +142,7 @@ def _divide(base: Path) -> None:
 
 
 def _enable_memory(group: Path) -> None:
-    if "memory" not in _read(group / "cgroup.subtree_control").split():
+    if "memory" not in read_if_present(group / "cgroup.subtree_control").split():
         (group / "cgroup.subtree_control").write_text("+memory")
 
 
@@ -187,7 +189,7 @@ def _parse_kills(events: str) -> int:
 
 
 def _remove(group: Path) -> bool:
-    """Try to remove a cgroup, and return whether it is gone. One that still holds processes is not."""
+    """Try to remove a cgroup, and return whether it is gone. The kernel keeps one that still holds processes."""
     try:
         group.rmdir()
     except FileNotFoundError:
@@ -197,7 +199,8 @@ def _remove(group: Path) -> bool:
     return True
 
 
-def _read(path: Path) -> str:
+def read_if_present(path: Path) -> str:
+    """Return the text of a file of the kernel, or an empty string if it cannot be read."""
     with suppress(OSError):
         return path.read_text()
     return ""

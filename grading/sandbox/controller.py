@@ -23,9 +23,9 @@ from alphamix.grading.types import Verdict
 COMPILE_CPU_S = 5.0
 MIN_IDLE_S = 2.0
 _TOUCHED_BY_COPY_KB = 2048
-"""Memory that exceeds what a fork of the zygote touches between its hello and its execution of the program."""
+"""More memory than a fork of the zygote touches after its hello, before it executes the program."""
 _GIVES_WAY_S = 0.1
-"""Idle wall seconds after which another program may run meanwhile."""
+"""Idle wall seconds of a program after which another one may start to run."""
 _ERRORS_BYTES = 1 << 16
 _BAD_ALLOC = b"what():  std::bad_alloc\n"
 """Last output of a C++ program that does not catch the exception."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 Tier = Literal["namespaces", "landlock", "weak"]
+STRICT_TIERS: tuple[Tier, ...] = ("namespaces", "landlock")
+"""Tiers that hold against hostile programs, in the order in which grading prefers them."""
 
 _BOOTSTRAP = """
 import sys, types

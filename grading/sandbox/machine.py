@@ -1,4 +1,4 @@
-"""What this machine offers for judging: sandbox tiers, compiler, cgroups and cores, each tried rather than inferred.
+"""What this machine offers for judging: sandbox tiers, compiler, cgroups and cores. Each one is tried out.
 
 A finding about something that is missing includes the exact fix, as far as the cause can be detected.
 """
@@ -8,16 +8,14 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alphamix.grading.sandbox import cgroup, probes
-from alphamix.grading.sandbox.launch import Tier
+from alphamix.grading.sandbox.launch import STRICT_TIERS, Tier
 from alphamix.grading.sandbox.zygote_handle import TierUnavailableError, Zygote, ZygoteDiedError
 
-STRICT_TIERS: tuple[Tier, ...] = ("namespaces", "landlock")
-"""Tiers that hold against hostile programs, in the order in which grading prefers them."""
 _COMPILER_PACKAGE = {
     "debian": "apt-get install g++",
     "ubuntu": "apt-get install g++",
@@ -82,7 +80,7 @@ def _find_tier(tier: Tier) -> TierFinding:
 
 def _fix_namespaces() -> str:
     for name, (denies, allows) in _USERNS_SYSCTLS.items():
-        if _read(Path("/proc/sys") / name.replace(".", "/")) == denies:
+        if cgroup.read_if_present(Path("/proc/sys") / name.replace(".", "/")).strip() == denies:
             return f"sudo sysctl -w {name}={allows}"
     if _in_container():
         return "start the container with: --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
@@ -90,7 +88,7 @@ def _fix_namespaces() -> str:
 
 
 def _fix_landlock() -> str:
-    modules = _read(Path("/sys/kernel/security/lsm"))
+    modules = cgroup.read_if_present(Path("/sys/kernel/security/lsm")).strip()
     if modules and "landlock" not in modules.split(","):
         return f"boot the kernel with: lsm=landlock,{modules}"
     if _in_container():
@@ -135,9 +133,3 @@ def _find_cores() -> ToolFinding:
 
 def _in_container() -> bool:
     return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
-
-
-def _read(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text(encoding="utf-8").strip()
-    return ""

@@ -1,6 +1,6 @@
 """Proof that a sandbox holds: a program that tries to break out, which is run at the start of every zygote.
 
-Each promise is tried rather than inferred from a kernel version. This is a smoke test of the machine; the hostile
+Each way out is tried, because a kernel version alone proves nothing. This is a smoke test of the machine; the hostile
 corpus under tests/ is the test of the design.
 """
 
@@ -61,7 +61,7 @@ except MemoryError:
 os.write(2, b"x" * (1 << 20))
 print(json.dumps(results))
 """
-"""Prints for each attempt that must fail whether it failed. The imports in the middle prove that late imports work."""
+"""Reports for each attempt that must fail whether it failed. The imports near its end prove that late imports work."""
 
 
 class ProbeError(RuntimeError):

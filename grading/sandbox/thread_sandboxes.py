@@ -32,7 +32,6 @@ class ThreadSandboxes:
         """
         self._compiler = compiler
         self._closing = closing
-        self.tier: Tier
         self.samples, self.tier = _boot(tiers, closing)
         self.samples.on_idle = on_idle
         self._checkers: Zygote | None = None

@@ -12,8 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from alphamix.ensemble.adaptive.adaptive_arm import play_arm
 from alphamix.ensemble.adaptive.halving import SuccessiveHalving
-from alphamix.ensemble.adaptive.replay import play, replay, shuffled
-from alphamix.ensemble.adaptive.sample_streams import SampleStreams
+from alphamix.ensemble.adaptive.sample_streams import SampleStreams, play, replay, shuffled
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState
 from alphamix.ensemble.adaptive.strategies import Optimised, Thompson
 from alphamix.ensemble.allocation import largest_remainder

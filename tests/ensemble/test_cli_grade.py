@@ -426,7 +426,7 @@ def test_the_doctor_names_what_is_open_and_its_fix(
 def test_the_fix_for_namespaces_is_what_denies_them(
     settings: dict[str, str], fix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "_read", lambda path: settings.get(str(path), ""))
+    monkeypatch.setattr(machine.cgroup, "read_if_present", lambda path: settings.get(str(path), ""))
     monkeypatch.setattr(machine, "_in_container", lambda: False)
     assert machine._fix_namespaces() == fix
 

@@ -128,7 +128,7 @@ def test_busy_time_is_covered_time(requests: list[tuple[int, int]]) -> None:
     ends = starts + [length for _, length in requests]
     firsts, lasts = cost._busy(starts, ends)
     assert (lasts - firsts).sum() == len(covered)
-    edges = cost._slices(starts, ends)
+    edges = cost._slices(firsts, lasts)
     assert (edges[0], edges[-1]) == (min(covered), max(covered) + 1)
     passed = [sum(min(1.0, max(0.0, edge - second)) for second in covered) for edge in edges]
     assert np.diff(passed) == pytest.approx(len(covered) / 10)

@@ -72,7 +72,7 @@ class Run:
         with Store(self.path) as store:
             before = len(list(store.samples()))
             owed = Executor(
-                store, self.inputs.sampling, self.inputs.experiment.budget.run.limits, judge, monitor
+                store, self.inputs.sampling, self.inputs.experiment.budget.run.amounts, judge, monitor
             ).fill()
             found = list(store.samples())
             assert len(self.planned) - len(found) == owed.total()

@@ -70,7 +70,7 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
     with RunProgress(console, quiet=quiet or as_json) as progress:
         result = run.run(inputs, folder, progress)
     if result.analysis is None:
-        cure = _cure(result.owed, inputs.design.budget.run.limits)
+        cure = _cure(result.owed, inputs.design.budget.run.amounts)
         print_owed(f"samples or verdicts of {folder}", result.owed, cure)
         sys.exit(3)
     if as_json:

@@ -65,12 +65,7 @@ def played_arms(store: Store, design: Design, arms: Arms, outcomes: Outcomes, re
     draws = _draws(store, arms.members, outcomes.problems)
     return {
         name: play_arm(
-            strategy,
-            outcomes.select(policies=rows),
-            arms.members_budget,
-            draws,
-            _seed(design.seed, name),
-            resampling,
+            strategy, outcomes.select(policies=rows), arms.members_budget, draws, _seed(design.seed, name), resampling
         )
         for name, strategy in arms.adaptive.items()
     }

@@ -24,7 +24,7 @@ def describe(design: Design) -> dict[str, Any]:
         "problems": problems,
         "budget_per_problem": design.budget.amount,
         "currency": design.budget.currency,
-        "budget_of_the_run": design.budget.run.limits,
+        "budget_of_the_run": design.budget.run.amounts,
         "arms": {name: None if arms is None else _allocations(arms, name) for name in design.allocation.arms},
         "samples_per_problem": dict(zip(policies, first_M.tolist(), strict=True)),
         "samples": samples,

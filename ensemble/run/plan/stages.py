@@ -36,7 +36,7 @@ def check(design: Design) -> None:
         _check_pass_at(design, int(fixed_M.max()))
     else:
         samples, least = design.allocation.pilot * len(design.policies) * problems, 0.0
-    for currency, limit in budget.run.limits.items():
+    for currency, limit in budget.run.amounts.items():
         needed = samples if currency == "samples" else least if currency == budget.currency else 0.0
         if limit < needed:
             raise ExperimentError(
@@ -82,12 +82,7 @@ def extend(store: Store, design: Design) -> bool:
 
 def _add(store: Store, design: Design, planned_MP: Ints, end_MP: Ints, fixed: Mapping[str, int]) -> None:
     slots = plan_slots(
-        design.policies,
-        design.problems,
-        end_MP,
-        design.seed,
-        planned=planned_MP,
-        first_number=store.next_number(),
+        design.policies, design.problems, end_MP, design.seed, planned=planned_MP, first_number=store.next_number()
     )
     store.extend(slots, fixed)
 

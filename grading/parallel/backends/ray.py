@@ -20,47 +20,44 @@ _NAME = "alphamix-ray"
 @contextmanager
 def open_backend(workers: int | None, address: str | None) -> Generator[tuple[type[Exception], ...]]:
     """Run on `workers` cores of the cluster at `address` (None: all of them), or of this machine."""
-    num_workers = workers or (joblib.cpu_count() if address is None else -1)
     joblib.register_parallel_backend(_NAME, _Backend)
-    _connect(num_workers, address)
-    try:
-        # Each actor asks for one core, because Ray would put actors that ask for none all on one machine.
-        with joblib.parallel_config(backend=_NAME, n_jobs=num_workers, ray_remote_args={"num_cpus": 1}):
-            yield (RayError,)
-    finally:
-        ray.shutdown()
+    with (
+        _connected(workers, address) as num_workers,
+        # Each actor asks for one core, because Ray would put all actors that ask for none on one machine.
+        joblib.parallel_config(backend=_NAME, n_jobs=num_workers, ray_remote_args={"num_cpus": 1}),
+    ):
+        yield (RayError,)
 
 
 @contextmanager
 def open_pool(workers: int | None, address: str | None) -> Generator[Pool]:
     """Run calls, on one core each, on the cluster at `address` or on a local one with `workers` cores."""
-    _connect(workers or (joblib.cpu_count() if address is None else -1), address)
 
     def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         task: Any = ray.remote(num_cpus=1, max_retries=0)(function)
         return task.remote(*arguments).future()
 
-    try:
+    with _connected(workers, address):
         yield Pool(submit, (RayError,))
-    finally:
-        ray.shutdown()
 
 
-def _connect(num_workers: int, address: str | None) -> None:
+@contextmanager
+def _connected(workers: int | None, address: str | None) -> Generator[int]:
+    """Connect to a cluster or start one, and provide the number of workers, where -1 stands for all cores."""
+    num_workers = workers or (joblib.cpu_count() if address is None else -1)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a temporary cluster must not report usage
-        ray.init(
-            address="local",
-            num_cpus=num_workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        return
+        ray.init(address="local", num_cpus=num_workers, include_dashboard=False, **quiet)
+    else:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise BackendError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from None
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
-        raise BackendError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from None
+        yield num_workers
+    finally:
+        ray.shutdown()
 
 
 class _Backend(RayBackend):

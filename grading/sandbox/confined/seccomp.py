@@ -2,7 +2,7 @@
 
 Any call that is not listed fails with EPERM, so calls that new kernels add are denied as well. A call through another
 ABI (x32, 32-bit) kills the program. The numbers are those of Linux's asm/unistd_64.h and asm-generic/unistd.h. The
-filter is a binary search, because the kernel compiles it anew for every program, so that its length matters.
+filter is a binary search over the call numbers. Its length matters, because the kernel compiles it for every program.
 """
 
 import ctypes
