@@ -1,6 +1,7 @@
 """Budgets per problem, in samples, tokens or seconds."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -29,6 +30,10 @@ class Budget:
     def of_samples(cls, total: int, num_policies: int) -> Self:
         """Return a budget in samples, which cost 1 each."""
         return cls(float(total), np.ones(num_policies))
+
+    def reordered(self, order_M: Sequence[int]) -> Self:
+        """Return the same budget for the policies with these indices."""
+        return replace(self, cost_M=self.cost_M[list(order_M)])
 
     @property
     def amount(self) -> float | int:

@@ -54,7 +54,6 @@ def play_arm(
     return Arm(
         allocation={policy: float(k) for policy, k in zip(outcomes.policies, num_samples_M, strict=True) if k},
         naive_P=solved_P,
-        naive_R=solved_R,
         honest=dict.fromkeys(DIVISIONS, CrossFitted(solved_P, solved_R, None)),
         cost=mean_over_problems(cost_P, resampling, -np.inf),
     )

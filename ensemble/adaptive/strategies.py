@@ -11,7 +11,8 @@ from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState, num_a
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation
-from alphamix.ensemble.statistics.beta_posterior import Posterior, fit_prior
+from alphamix.ensemble.statistics.beta_prior import fit_prior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from scipy.special import betaln
 
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.statistics.beta_posterior import fit_prior
+from alphamix.ensemble.statistics.beta_prior import fit_prior
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights, from_draws, means_over_problems
 from alphamix.ensemble.statistics.pass_at_k import miss
 

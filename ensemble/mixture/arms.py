@@ -7,7 +7,7 @@ an honest one from cross-fitting; the best *single* policy is treated the same w
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -142,14 +142,18 @@ class Arm:
     has the means over problems here."""
     naive_P: Floats
     """`[P]` coverage under that allocation."""
-    naive_R: Floats
-    """`[R]` mean of `naive_P` over resampled problems."""
     honest: dict[Division, CrossFitted]
     """Cross-fitted coverage, for the divisions where it is defined."""
     allocation_M: Ints | None = None
     """`[M]` the same as whole numbers; None for an adaptive arm."""
     cost: Estimate | None = None
     """What an adaptive arm, which may stop early, spent per problem; None for arms that spend the whole budget."""
+
+    def reordered(self, order_P: Sequence[int], weight_RP: Floats) -> "Arm":
+        """Return an adaptive arm with problems in another order, resampled with these weights, `[R, P]`."""
+        covered_P = self.naive_P[order_P]
+        scores = CrossFitted(covered_P, weight_RP @ covered_P, None)
+        return replace(self, naive_P=covered_P, honest=dict.fromkeys(self.honest, scores))
 
 
 def score_arms(
@@ -208,7 +212,6 @@ def score_arms(
             allocation={policy: int(k) for policy, k in zip(outcomes.policies, allocations[name], strict=True) if k},
             allocation_M=allocations[name],
             naive_P=covered_P,
-            naive_R=weight_RP @ covered_P,
             honest=honest[name],
         )
         for name, covered_P in naive_P.items()

@@ -34,8 +34,9 @@ _UNSOLVABLE = 0.05
 """Share of unsolvable problems among the pseudo-counts."""
 _NEVER = 1e-9
 """First shape of the rates at the unsolvable node."""
-_DIFFICULTIES = np.linspace(-4.2, 3.0, 13)
-_CONTRASTS = np.linspace(-2.2, 2.2, 5)
+_DIFFICULTIES = np.linspace(-4.2, 3.0, 9)
+_CONTRASTS = np.array([-1.5, 0.0, 1.5])
+"""Coordinates of the nodes; forecasts and choices on real tables do not change with finer grids."""
 _NOISE = 1e-9
 """Variance of logits below which policies do not differ."""
 _CENTRE_X = np.array([0.0, 1.0, 0.0, 1.0])

@@ -1,0 +1,54 @@
+"""Forecasts of what an allocation solves, where too few samples were drawn to score it without a model.
+
+The value is expected under the posterior. The interval is for the share of *these* problems that is solved when the
+allocation is drawn once: it joins the luck of those draws, what the counts leave open about each problem, and what
+they leave open about the prior, by fits to resampled problems. On public LiveCodeBench outcomes with pilots of 2 to 5
+samples, it held the share found with other samples in 97 % of cases (`benchmarks/honesty.py`). It says nothing about
+problems of another kind. Axes: `M` policies, `P` problems, `B` resamples of the problems.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.mixture.cross_fitting import Evidence
+from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
+from alphamix.ensemble.statistics.posterior import Posterior
+from alphamix.ensemble.statistics.shared_difficulty import fit
+
+_RESAMPLES = 20
+"""Fits of the prior to resampled problems, enough for the spread of a normal interval."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Share of problems that an allocation is expected to solve, according to the model of `shared_difficulty`."""
+
+    value: float
+    interval: tuple[float, float]
+    """Interval for the share solved when the allocation is drawn once on the same problems."""
+
+
+def forecast(evidence: Evidence, allocation_M: Ints, resampling: Resampling) -> Forecast:
+    """Forecast the coverage of an allocation of any size."""
+    covered_P = evidence.posterior.covered(allocation_M)
+    value, num_problems = float(covered_P.mean()), len(covered_P)
+    luck = float((covered_P * (1 - covered_P)).sum()) / num_problems**2
+    prior = float(_refitted_B(evidence, allocation_M, resampling).var(ddof=1))
+    reach = float(ndtri((1 + resampling.level) / 2)) * np.sqrt(luck + prior)
+    return Forecast(value, (max(0.0, value - reach), min(1.0, value + reach)))
+
+
+def _refitted_B(evidence: Evidence, allocation_M: Ints, resampling: Resampling) -> Floats:
+    """Return the forecast on these problems under priors that are fitted to resampled problems, `[B]`."""
+    counts_MP = evidence.outcomes.num_samples_MP, evidence.outcomes.num_correct_MP
+    num_problems = len(evidence.outcomes.problems)
+    times_BP = draw_weights(num_problems, resampling)[:_RESAMPLES]
+    values_B: list[float] = []
+    for weight_P in times_BP:
+        picked = np.repeat(np.arange(num_problems), np.rint(weight_P / weight_P[weight_P > 0].min()).astype(np.int64))
+        prior = fit(*(each_MP[:, picked] for each_MP in counts_MP))
+        values_B.append(Posterior.of(*counts_MP, prior).coverage(allocation_M))
+    return np.array(values_B)
