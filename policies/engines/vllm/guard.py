@@ -1,5 +1,6 @@
-"""Guard that runs a command and ends it, with everything that it started, when the process that holds the guard's standard
-input is gone.
+"""Guard that runs a command, and ends it with everything that it started when the holder of the guard's standard input
+is gone.
+
 It is a separate program: `python guard.py COMMAND …`, with a pipe as standard input. A byte on the pipe, or its end
 (the kernel closes it however its holder dies), stops the command: SIGTERM, then SIGKILL to its whole process group. No
 process of that group is left when this program ends. A parent-death signal alone would not suffice: it is sent when the
