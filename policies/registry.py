@@ -36,7 +36,7 @@ from alphamix.policies.policy_file.recipes import (
     PoliciesFile,
     Recipe,
     Remote,
-    alpha_label,
+    alpha_suffix,
 )
 from alphamix.policies.policy_file.toml import read_policies, write_policies
 from alphamix.policies.policy_file.toml_errors import nearest
@@ -127,7 +127,7 @@ class Registry:
         if sweep not in self.open_sweeps:
             open_now = ", ".join(self.open_sweeps) or "none of this file"
             raise PolicyError(f"no member can be added to the sweep {sweep!r}: add one to {open_now}.")
-        name = f"{sweep}@{alpha_label(alpha)}"
+        name = f"{sweep}@{alpha_suffix(alpha)}"
         self._recipes.setdefault(name, replace(self._line(sweep), alpha=alpha + 0.0))
         return name
 

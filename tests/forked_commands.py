@@ -1,10 +1,11 @@
-"""A process that has imported what `alphamix` needs and forks for each command: a command then starts at once.
+"""A process that has imported what `alphamix` needs and forks for each command, so that commands start at once.
 
 Run as a script, it reads one command a line as JSON: arguments, working folder, environment, and the files for the two
 output streams. It answers with the process id, and with the exit code once the command has ended. The fork runs
 `python -m alphamix` from its first line to the interpreter's own exit.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,18 @@ class RunningCommand:
     def poll(self) -> int | None:
         """Return the exit code, or None while the command runs."""
         if self.returncode is None and self._server.has_answer(0):
-            self.returncode = self._server.read()["code"]
+            self.returncode = int(self._server.read()["code"])
         return self.returncode
 
     def wait(self, timeout: float = 120) -> int:
         """Wait for the end; raise `subprocess.TimeoutExpired` after `timeout` seconds."""
-        if self.returncode is None:
-            if not self._server.has_answer(timeout):
-                os.kill(self._pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired("alphamix", timeout)
-            self.returncode = self._server.read()["code"]
-        return self.returncode
+        if self.returncode is not None:
+            return self.returncode
+        if not self._server.has_answer(timeout):
+            os.kill(self._pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired("alphamix", timeout)
+        code = self.returncode = int(self._server.read()["code"])
+        return code
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -91,6 +93,7 @@ class ForkServer:
         return subprocess.CompletedProcess(["alphamix", *map(str, arguments)], code, stdout, stderr)
 
     def has_answer(self, timeout_s: float) -> bool:
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], timeout_s)[0])
 
     def read(self) -> dict[str, Any]:
@@ -99,7 +102,7 @@ class ForkServer:
 
 
 @contextmanager
-def open_fork_server(folder: Path, *modules: str) -> Iterator[ForkServer]:
+def open_fork_server(folder: Path, *modules: str) -> Generator[ForkServer]:
     """Start a server whose forks have imported these modules; it keeps the last command's output in `folder`."""
     command = [sys.executable, __file__, *modules]
     environment = os.environ | SINGLE_THREADED
@@ -145,6 +148,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path.cwd())
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    gc.freeze()  # else a collection in a fork copies the memory of all that was imported
     _answer(threads=threading.active_count())
     if (wanted := _next_request()) is not None:
         _become(wanted)

@@ -89,7 +89,9 @@ def members_of(experiment: Experiment, registry: Registry) -> tuple[str, ...]:
         PolicyError: a policy is unknown.
     """
     named = experiment.allocation.policies
-    members = registry.names if named is None else [one for name in named for one in registry.select([name]).names]
+    members = (
+        registry.names if named is None else [member for name in named for member in registry.select([name]).names]
+    )
     members = tuple(dict.fromkeys(members))
     budget = experiment.budget.samples
     if budget is not None and budget < len(members) and "equal" in experiment.allocation.arms:

@@ -261,8 +261,10 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def first_error(error: ValidationError) -> str:
-    """Return the first thing that is wrong with a record."""
+def first_error(error: Exception) -> str:
+    """Return the first thing that is wrong with a record, from the error of reading or of validating it."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "model_type":

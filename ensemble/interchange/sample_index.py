@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from alphamix.ensemble.interchange.record_files import InterchangeError, listed, read_json_lines
 from alphamix.ensemble.interchange.record_schema import SampleKey, SampleLine, first_error
 
@@ -58,11 +56,8 @@ def read_index(path: Path, problems: Container[str]) -> SampleIndex:
             if record.error:
                 raise ValueError(record.error)
             line = SampleLine.model_validate(record.content)
-        except ValidationError as error:
-            complaints.append(f"{record.where}: {first_error(error)}")
-            continue
         except ValueError as error:
-            complaints.append(f"{record.where}: {error}")
+            complaints.append(f"{record.where}: {first_error(error)}")
             continue
         first = line_of_key.setdefault(line.key, record.number)
         if first != record.number:

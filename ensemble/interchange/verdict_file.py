@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from pydantic import ValidationError
-
 from alphamix.ensemble.interchange.record_files import InterchangeError
 from alphamix.ensemble.interchange.record_schema import SampleKey, VerdictLine, first_error, verdict_record
 from alphamix.grading.types import Failure, Judgement, Verdict
@@ -74,7 +72,7 @@ class VerdictFile:
             VerdictsLostError: the disk refuses; the file is cut back to whole lines.
         """
         judged = list(judged)
-        content = b"".join(json.dumps(verdict_record(*one), allow_nan=False).encode() + b"\n" for one in judged)
+        content = b"".join(json.dumps(verdict_record(*verdict), allow_nan=False).encode() + b"\n" for verdict in judged)
         try:
             while content:
                 content = content[os.write(self._file, content) :]
@@ -109,10 +107,9 @@ class VerdictFile:
         try:
             verdict = VerdictLine.model_validate(json.loads(line))
         except (ValueError, RecursionError) as error:
-            cause = first_error(error) if isinstance(error, ValidationError) else error
             raise InterchangeError(
-                f"{self.path}, line {number}: not a verdict ({cause}): correct or remove this line, or give another "
-                "file"
+                f"{self.path}, line {number}: not a verdict ({first_error(error)}): correct or remove this line, or "
+                "give another file"
             ) from None
         if verdict.verdict is not Verdict.IE:  # these samples are owed again
             self.marks[verdict.key] = Mark(verdict.verdict, verdict.failure)

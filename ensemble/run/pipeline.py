@@ -103,7 +103,7 @@ def report(
         raise ExperimentError(
             f"{store.path.parent} has not measured yet what samples cost: continue the run with `alphamix resume`"
         )
-    current = next(one.name for one in store.verdict_sets() if one.is_current)
+    current = next(each.name for each in store.verdict_sets() if each.is_current)
     is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # adaptive arms drew because of these verdicts
     played = plan.played_arms(store, design, arms, outcomes, experiment.analysis.resampling) if is_own else {}
     analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)

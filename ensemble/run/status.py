@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from alphamix.ensemble.run.pace import Pace, time_left
-from alphamix.ensemble.store import STORE_NAME, Store, is_at_work
+from alphamix.ensemble.store import STORE_NAME, Recent, Store, is_at_work
 from alphamix.grading.types import Verdict
 
 RECENT_S = 300.0
@@ -82,23 +82,22 @@ def read_status(folder: Path) -> RunStatus:
     policies: dict[str, StatusCounts] = {}
     for name, row in progress.iterrows():
         policy = str(name)
-        activity = recent.get(policy)
+        activity = recent.get(policy, Recent(0, 0, None, None, 0))
         # A policy that began within the span is rated over the time since then.
-        began = None if activity is None else activity.began
-        span = RECENT_S if began is None else min(max(now - began, 1.0), RECENT_S)
+        span = RECENT_S if activity.began is None else min(max(now - activity.began, 1.0), RECENT_S)
         policies[policy] = StatusCounts(
             planned=int(row["planned"]),
             sampled=int(row["sampled"]),
             graded=int(row["graded"]),
             tokens=int(row["tokens"]),
             seconds=float(row["seconds"]),
-            counted=0 if activity is None else activity.counted,
+            counted=activity.counted,
             verdicts=verdicts.get(policy, Counter()),
-            samples_per_second=0.0 if activity is None else activity.samples / span,
-            tokens_per_second=0.0 if activity is None else activity.tokens / span,
-            last_sample=None if activity is None else activity.last_sample,
+            samples_per_second=activity.samples / span,
+            tokens_per_second=activity.tokens / span,
+            last_sample=activity.last_sample,
         )
-    # SQLite writes to the write-ahead log first, so the younger of the two files tells when something was written.
+    # SQLite writes to the write-ahead log first, so the younger of the two files shows when something was last written.
     last_write = max(file.stat().st_mtime for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
     return RunStatus(folder, policies, _sum(list(policies.values())), is_at_work(path), last_write, now, num_sets)
 

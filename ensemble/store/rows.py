@@ -74,7 +74,7 @@ class VerdictSet:
     graded: int
     """Number of verdicts so far."""
     is_current: bool
-    """Whether outcomes are counted from this set where none is named."""
+    """Whether outcomes are counted from this set unless another is named."""
 
 
 class Recent(NamedTuple):
@@ -84,8 +84,8 @@ class Recent(NamedTuple):
     tokens: int
     began: float | None
     """When the first of these samples was asked for; None if there are none."""
-    last_sample: float
-    """When the last sample arrived, even if before the given time."""
+    last_sample: float | None
+    """When the last sample arrived, even if before the given time; None if none ever did."""
     counted: int
     """Number of samples of any time whose tokens are known."""
 

@@ -67,8 +67,7 @@ def make_tables(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(db: sqlite3.Connection) -> int:
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return version
+    return db.execute("PRAGMA user_version").fetchone()[0]
 
 
 def _check_version(version: int, path: Path) -> None:

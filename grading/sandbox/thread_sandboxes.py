@@ -32,6 +32,7 @@ class ThreadSandboxes:
         """
         self._compiler = compiler
         self._closing = closing
+        self.tier: Tier  # declared, because the inferred type would be str
         self.samples, self.tier = _boot(tiers, closing)
         self.samples.on_idle = on_idle
         self._checkers: Zygote | None = None

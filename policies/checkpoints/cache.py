@@ -1,4 +1,4 @@
-"""Cache of what is made once and kept, and digests of files that have not changed since."""
+"""The folder of the cache, and SHA-256 digests that are cached for files that have not changed."""
 
 import hashlib
 import os
@@ -24,8 +24,8 @@ def cache_folder() -> Path:
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal.
 
-    Kept by device, inode, size and times of last change (of content, and of anything, which no program can set back):
-    a file that is the same in all of these is not read again.
+    The digest of a large file is cached under its path, device, inode, size, mtime and ctime, and the file is read
+    again only if one of these has changed. A program can set mtime back, but not ctime.
     """
     identity = _identity(path)
     kept = cache_folder() / "digests" / hashlib.sha256(repr(identity).encode()).hexdigest()

@@ -31,10 +31,10 @@ def locate(checkpoint: Path | str, files: Sequence[str] = CHECKPOINT_FILES) -> P
         if checkpoint.is_dir():
             return checkpoint
         raise PolicyError(f"there is no folder {checkpoint}: correct its path.")
-    hub: Any = importlib.import_module("huggingface_hub")  # slow to load, and folders do without
+    hub: Any = importlib.import_module("huggingface_hub")  # slow to import, and not needed for local folders
     try:
         return Path(hub.snapshot_download(checkpoint, allow_patterns=list(files)))
-    except Exception as error:  # its library lets errors of several HTTP clients through
+    except Exception as error:  # the hub library passes on the errors of several HTTP clients
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise PolicyError(
             f"{checkpoint!r} is no folder, and the hub does not give it ({reason}): "

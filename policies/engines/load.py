@@ -1,7 +1,4 @@
-"""Find the class of an engine by its name, and import it only then.
-
-This module stands above all engines, and knows them by name alone: importing it imports none of them.
-"""
+"""Find the class of an engine by its name, and import it only then. Importing this module imports no engine."""
 
 import importlib
 from typing import Any
@@ -14,14 +11,14 @@ ENGINES = {
     "transformers": ("alphamix.policies.engines.transformers.engine", "TransformersEngine"),
     "vllm": ("alphamix.policies.engines.vllm.members", "PolicyFileFamily"),
 }
-"""Module and class of each engine; for vLLM, whose servers policies share, of the family that opens engines."""
+"""Module and class of each engine. Policies share vLLM servers, so for vLLM it is the family that opens engines."""
 
 
 def load_engine(name: str) -> Any:
     """Import the class of an engine.
 
     Raises:
-        PolicyError: a package that it needs is not installed.
+        PolicyError: a package that the engine needs is not installed.
     """
     module, engine = ENGINES[name]
     try:

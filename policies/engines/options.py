@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Options of an engine, whatever the policy. An engine ignores options that do not apply to it."""
+    """Options that do not depend on the policy. An engine ignores options that do not apply to it."""
 
     batch_size: int = 256
-    """Number of rows of one embedded batch."""
+    """Maximum number of rows in one batch of an embedded model."""
     device: str | None = None
-    """Device of an embedded model; None takes the GPU if there is one."""
+    """Device of an embedded model; None selects the GPU if there is one."""
     concurrency: int = 512
     """Maximum number of samples in flight to one URL; the level below it adapts (`concurrency`)."""
     choices: int = 16
     """Maximum number of samples of one prompt that are requested from a URL in one request (`n`)."""
     first_byte_timeout_s: float = 600.0
     """Timeout in seconds for the first byte from a URL, in each attempt. An answer that is not streamed arrives all at
-    once, so it must be complete by then."""
+    once, so the server must have completed it by then."""
     idle_timeout_s: float = 60.0
     """Timeout in seconds between one byte from a URL and the next."""
     deadline_s: float = 1800.0

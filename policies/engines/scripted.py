@@ -1,4 +1,4 @@
-"""The scripted engine: answers from a function instead of a model. Deterministic, for tests and dry runs."""
+"""The scripted engine: answers from a function instead of a model. It is deterministic, for tests and dry runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,12 +8,7 @@ from alphamix.policies.types import Completion, Delta, EngineFailure, Reply, Req
 class ScriptedEngine:
     """Engine that answers each request with what `answer` returns for it, in the order of the requests."""
 
-    def __init__(
-        self,
-        answer: Callable[[Request], Completion | EngineFailure],
-        *,
-        reproducible: bool = True,
-    ) -> None:
+    def __init__(self, answer: Callable[[Request], Completion | EngineFailure], *, reproducible: bool = True) -> None:
         self.reproducible = reproducible
         self._answer = answer
 

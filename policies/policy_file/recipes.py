@@ -159,8 +159,8 @@ class PoliciesFile:
     engine: EngineChoice = field(default_factory=EngineChoice)
 
 
-def alpha_label(alpha: float) -> str:
-    """Write α with a sign and two decimals, or with as many as it takes to be exact: `+0.25`, `+1.375`."""
+def alpha_suffix(alpha: float) -> str:
+    """Write α for the name of a policy: a sign and two decimals, or more if it needs them: `+0.25`, `+1.375`."""
     for decimals in range(2, 18):
         label = f"{alpha + 0.0:+.{decimals}f}"  # + 0.0 makes -0.0 positive
         if float(label) == alpha:
@@ -170,7 +170,7 @@ def alpha_label(alpha: float) -> str:
 
 def alpha_folder(alpha: float) -> str:
     """Name the folder of a merge among those at other α: `alpha_0.25`, `alpha_-0.50`."""
-    return f"alpha_{alpha_label(alpha).removeprefix('+')}"
+    return f"alpha_{alpha_suffix(alpha).removeprefix('+')}"
 
 
 def combination(base: str | None, weights: Mapping[str, float], place: str) -> Combination:

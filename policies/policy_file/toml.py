@@ -25,7 +25,7 @@ from alphamix.policies.policy_file.recipes import (
     Recipe,
     Remote,
     Trajectory,
-    alpha_label,
+    alpha_suffix,
     combination,
 )
 from alphamix.policies.policy_file.toml_errors import nearest, read_toml, validated
@@ -40,7 +40,7 @@ def read_policies(path: Path) -> PoliciesFile:
     """
     data = read_toml(path, PolicyError)
     table = validated(tables.FileTable, data, path, PolicyError)
-    sweeps = {name: tuple(f"{name}@{alpha_label(a)}" for a in sweep.alphas) for name, sweep in table.sweeps.items()}
+    sweeps = {name: tuple(f"{name}@{alpha_suffix(a)}" for a in sweep.alphas) for name, sweep in table.sweeps.items()}
     known = {*table.policies, *chain.from_iterable(sweeps.values())}
     recipes: dict[str, Recipe] = {}
     for kind in data:  # in the order of the file

@@ -1,11 +1,12 @@
 """Runs that kill themselves: a process that has imported everything forks one for each order that it reads.
 
 An order is a line of JSON: where the run is, and the moment at which it sends itself `kill -9`: at an event of a
-phase, by its number, or some milliseconds later. Events are what Python's audit hook and SQLite's trace tell before it
-is done: so the moment does not hang on how busy the machine is.
+phase, by its number, or some milliseconds later. Events come from Python's audit hook and SQLite's trace, which report
+an action before it is done, so the moment does not depend on how busy the machine is.
 """
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -131,6 +132,8 @@ def main() -> None:
     os.dup2(errors, 2)
     code = run(experiment, folder, cache)
     os.dup2(answers, 1)
+    gc.collect()
+    gc.freeze()  # else a collection in a fork copies the memory of all that was imported
     say({"code": code, "threads": threading.active_count()})
     for line in sys.stdin:
         order = json.loads(line)

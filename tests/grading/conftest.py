@@ -27,10 +27,10 @@ def _descendants(pid: int) -> set[int]:
                 continue
             if state != "Z":
                 parent_of[int(entry.name)] = int(parent)
-    found = {pid}
-    while more := {child for child, parent in parent_of.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
+    family = {pid}
+    while more := {child for child, parent in parent_of.items() if parent in family} - family:
+        family |= more
+    return family - {pid}
 
 
 @pytest.fixture(scope="session")

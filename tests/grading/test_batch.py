@@ -60,9 +60,9 @@ def expected(number: int) -> tuple[str, int]:
 
 def gist(answers: Iterable[Judged]) -> dict[int, tuple[str, int]]:
     listed = list(answers)
-    found = {one.number: (one.judgement.verdict.value, one.judgement.tests_passed) for one in listed}
-    assert len(found) == len(listed)
-    return found
+    verdict_of = {judged.number: (judged.judgement.verdict.value, judged.judgement.tests_passed) for judged in listed}
+    assert len(verdict_of) == len(listed)
+    return verdict_of
 
 
 def flat(answers: Iterable[JudgedChunk]) -> Iterator[Judged]:
@@ -83,7 +83,7 @@ def test_every_backend_gives_the_same_answers(name: str, problems: dict[str, Pro
     submissions = make_submissions(60, "")
     answers = list(flat(judge_all(problems, submissions, 60, JudgeOptions(), BackendOptions(name, workers=2))))
     assert gist(answers) == {number: expected(number) for number in range(60)}
-    assert {one.judge["sandbox"] for one in answers} <= {"namespaces", "landlock"}
+    assert {answer.judge["sandbox"] for answer in answers} <= {"namespaces", "landlock"}
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -132,7 +132,7 @@ def test_a_dask_cluster_is_reached_by_its_address(problems: dict[str, Problem]) 
 
 
 @needs("distributed")
-def test_a_dask_scheduler_that_is_not_there_is_named(problems: dict[str, Problem]) -> None:
+def test_a_missing_dask_scheduler_is_reported(problems: dict[str, Problem]) -> None:
     import dask  # noqa: PLC0415 (optional)
 
     with (
@@ -151,13 +151,13 @@ def test_a_dask_scheduler_that_is_not_there_is_named(problems: dict[str, Problem
 
 
 @needs("ray")
-def test_a_ray_cluster_that_is_not_there_is_named(problems: dict[str, Problem]) -> None:
+def test_a_missing_ray_cluster_is_reported(problems: dict[str, Problem]) -> None:
     with pytest.raises(BackendError, match=r"no Ray cluster at auto .*start one with"):
         list(judge_all(problems, make_submissions(3, ""), 3, JudgeOptions(), BackendOptions("ray", address="auto")))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_nothing_runs_on_when_the_caller_stops(
+def test_workers_stop_when_the_caller_stops(
     workers: int, problems: dict[str, Problem], descendants: Descendants
 ) -> None:
     before = descendants(os.getpid())
@@ -169,7 +169,7 @@ def test_nothing_runs_on_when_the_caller_stops(
     assert not [pid for pid in left if b"resource_tracker" not in read_command(pid)]  # joblib keeps that process
 
 
-def test_all_tests_are_run_where_that_is_asked_for(problems: dict[str, Problem]) -> None:
+def test_all_tests_are_run_on_request(problems: dict[str, Problem]) -> None:
     wrong_in_the_middle = Submission(0, "add-0", "n = int(input())\nprint(n + (n == 1))", True)
     (answer,) = flat(
         judge_all(problems, [wrong_in_the_middle], 1, JudgeOptions(all_tests=True), BackendOptions(workers=1))
@@ -184,9 +184,9 @@ def test_what_the_audit_finds_comes_back(problems: dict[str, Problem], monkeypat
     shares = f"{forgets}n = int(input())\nseen.append(n)\nprint(n if n in (0, 3) or len(seen) > 1 else -1)"
     submissions = [Submission(0, "add-0", shares, True), Submission(1, "add-0", "print(int(input()))", True)]
     answers = list(judge_all(problems, submissions, 2, JudgeOptions(), BackendOptions(workers=1)))
-    assert [one.judgement.verdict for one in flat(answers)] == ["AC", "AC"]
+    assert [judged.judgement.verdict for judged in flat(answers)] == ["AC", "AC"]
     assert [(answer.audit.audited, answer.audit.disagreed) for answer in answers] == [(1, 1), (1, 0)]
-    assert [one.program.source for one in answers[0].audit.examples] == [shares]
+    assert [example.program.source for example in answers[0].audit.examples] == [shares]
 
 
 @contextmanager
@@ -202,11 +202,11 @@ def _losing_results(
             if len(ahead) < 3:
                 continue
             number, chunk = ahead.pop()  # the newest chunk finishes first
-            if any(poison(one) for one in chunk.submissions):
+            if any(poison(submission) for submission in chunk.submissions):
                 raise backends_lost("struck by lightning")
             yield batch._judge_chunk(number, *chunk, options)
         for number, chunk in ahead:
-            if any(poison(one) for one in chunk.submissions):
+            if any(poison(submission) for submission in chunk.submissions):
                 raise backends_lost("struck by lightning")
             yield batch._judge_chunk(number, *chunk, options)
 
@@ -229,14 +229,14 @@ def test_a_chunk_that_kills_its_process_is_owed_and_the_others_are_judged(
         return submission.number == 7
 
     answers = list(flat(judge_all(problems, submissions, 30, JudgeOptions(), BackendOptions(workers=1))))
-    found = gist(answers)
-    assert found.keys() == set(range(30))
-    verdicts = Counter(verdict for verdict, _ in found.values())
-    assert found[7] == ("IE", 0)
+    verdict_of = gist(answers)
+    assert verdict_of.keys() == set(range(30))
+    verdicts = Counter(verdict for verdict, _ in verdict_of.values())
+    assert verdict_of[7] == ("IE", 0)
     assert verdicts["IE"] <= 9  # the chunk of three, and the two that waited beside it
-    lost = next(one for one in answers if one.number == 7)
+    lost = next(answer for answer in answers if answer.number == 7)
     assert "its process was lost 3 times (BrokenProcessPool: struck by lightning)" in lost.judgement.message
-    assert all(found[number] == expected(number) for number in found if found[number][0] != Verdict.IE)
+    assert all(verdict_of[number] == expected(number) for number in verdict_of if verdict_of[number][0] != Verdict.IE)
 
 
 def test_processes_that_are_always_lost_end_the_batch(

@@ -226,7 +226,7 @@ def test_bad_records_are_reported_with_file_and_line(tmp_path: Path, line: str, 
         mbpp.load(path)
 
 
-def test_files_that_hold_nothing_are_reported(tmp_path: Path) -> None:
+def test_empty_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(GradingError, match="has no records"):
         mbpp.load(tmp_path / "empty")
@@ -354,18 +354,18 @@ WHOLE = "def total(numbers: List[int]) -> int:\n    return double(sum(numbers))\
         ("```java\nclass Main {}\n```", "FE"),
     ],
 )
-def test_bodies_and_whole_programs_are_put_behind_the_prompt(judge: Judge, completion: str, verdict: str) -> None:
+def test_bodies_and_whole_programs_follow_the_prompt(judge: Judge, completion: str, verdict: str) -> None:
     problem = humaneval_problem()
     judgement = judge.submit(problem, extract_program(completion, problem.prologue)).result()
     assert judgement.verdict == verdict, judgement
 
 
-def test_rewards_put_bodies_behind_the_prompt_as_well(judge: Judge) -> None:
+def test_rewards_put_bodies_after_the_prompt_too(judge: Judge) -> None:
     reward = as_trl_reward(judge, [humaneval_problem()])
     assert reward(completions=[BODY, "    return 3", "Sorry"], problem_id=["T/0"] * 3) == [1.0, 0.0, 0.0]
 
 
-def test_a_body_is_no_program_where_nothing_is_to_be_gone_on_from() -> None:
+def test_without_a_prologue_a_body_is_not_a_program() -> None:
     assert extract_program(BODY) is None
     assert extract_program(f"```python\n{WHOLE}```") == Program(WHOLE)
 

@@ -205,7 +205,7 @@ def test_a_delegated_cgroup_is_divided(group: Path, uid: int) -> None:
 
 @needs_cgroup
 @needs_root
-def test_a_cgroup_that_nobody_gave_us_is_left_alone(group: Path) -> None:
+def test_a_cgroup_that_is_not_delegated_is_left_alone(group: Path) -> None:
     held, kills, hoarder, good, reason = run_inside(group)
     assert (held, kills, hoarder, good) == ("measured", "0", "MLE", "AC")
     assert reason == f"{group} has processes that may not be moved"
@@ -232,7 +232,7 @@ def test_processes_of_others_are_not_moved(group: Path) -> None:
         ("cpu memory", "No such file or directory", "systemd-run"),
     ],
 )
-def test_the_doctor_says_why_there_is_none(
+def test_the_doctor_says_why_cgroups_are_unavailable(
     controllers: str | None, reason: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the last case the files have the right names, but no limit can be set."""
@@ -244,7 +244,7 @@ def test_the_doctor_says_why_there_is_none(
     monkeypatch.setattr(cgroup, "_MOUNT", tmp_path)
     cgroup.find_parent.cache_clear()
     try:
-        finding = next(one for one in machine.find_tools() if one.name == "cgroup v2 memory")
+        finding = next(tool for tool in machine.find_tools() if tool.name == "cgroup v2 memory")
     finally:
         cgroup.find_parent.cache_clear()
     assert not finding.ok

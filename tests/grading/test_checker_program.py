@@ -115,7 +115,7 @@ def test_a_checker_that_fails_is_a_failure_of_the_problem(
     assert judge.submit(make_problem(("1\n", "1\n")), Program("print(1)")).result().verdict == "AC"  # still works
 
 
-def test_what_leaves_by_itself_counts_by_its_exit_code(judge: Judge, make_problem: MakeProblem) -> None:
+def test_the_exit_code_of_a_checker_decides(judge: Judge, make_problem: MakeProblem) -> None:
     for source, verdict in (("import os\nos._exit(0)", "AC"), ("import os\nos._exit(1)", "WA"), ("exit('no')", "WA")):
         problem = make_problem(("", ""), checker=checker(source))
         assert judge.submit(problem, Program("print(1)")).result().verdict == verdict

@@ -107,7 +107,7 @@ def die(*_: object) -> bytes:
     os._exit(1)
 
 
-def test_what_cannot_be_had_is_said(problem: Problem) -> None:
+def test_unavailable_clusters_are_reported(problem: Problem) -> None:
     with pytest.raises(BackendError, match="choose the backend dask or ray"):
         ClusterJudge(JudgeOptions(), BackendOptions("loky"))
     with pytest.raises(BackendError, match="choose one of loky, dask, ray"):

@@ -40,9 +40,9 @@ CODE = "n = int(input())\nprint(n + 1)\n"
     ],
 )
 def test_finds_the_program(completion: str) -> None:
-    found = extract_program(completion)
-    assert found is not None
-    assert found.source.split() == CODE.split()
+    program = extract_program(completion)
+    assert program is not None
+    assert program.source.split() == CODE.split()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_finds_none(completion: str) -> None:
     assert extract_program(completion) is None
 
 
-def test_a_longer_fence_holds_a_shorter_one() -> None:
+def test_a_longer_fence_may_contain_a_shorter_one() -> None:
     inner = "text = '''\n```\nnot the end\n```\n'''\nprint(text)\n"
     assert extract_program(f"````python\n{inner}````") == Program(inner)
 
@@ -93,10 +93,10 @@ CPP = "#include <iostream>\nint main() { int n; std::cin >> n; std::cout << n + 
     ],
 )
 def test_finds_the_program_in_cpp(completion: str) -> None:
-    found = extract_program(completion)
-    assert found is not None
-    assert found.language == "cpp"
-    assert CPP in found.source
+    program = extract_program(completion)
+    assert program is not None
+    assert program.language == "cpp"
+    assert CPP in program.source
 
 
 def test_python_that_quotes_a_header_is_python() -> None:
@@ -108,11 +108,11 @@ def test_python_that_quotes_a_header_is_python() -> None:
 
 @given(st.text())
 def test_any_text_gives_a_program_or_none(text: str) -> None:
-    found = extract_program(text)
-    assert found is None or found.source.strip()
+    program = extract_program(text)
+    assert program is None or program.source.strip()
 
 
 @given(st.text(alphabet="`~<>/think \npy\n", max_size=60))
 def test_any_mess_of_fences_gives_a_program_or_none(text: str) -> None:
-    found = extract_program(text)
-    assert found is None or found.source.strip()
+    program = extract_program(text)
+    assert program is None or program.source.strip()

@@ -182,7 +182,7 @@ def test_memory_is_what_the_program_added(judge: Judge, make_problem: MakeProble
 ANSWERED_TWO_NUMBERS = re.compile(r"answered '([\d.]+) ([\d.]+)")
 
 
-def test_what_earlier_tests_left_behind_is_not_held_against_a_program(judge: Judge, make_problem: MakeProblem) -> None:
+def test_the_state_that_earlier_tests_left_does_not_harm_a_program(judge: Judge, make_problem: MakeProblem) -> None:
     code = "import sys\nassert not hasattr(sys, 'seen')\nsys.seen = True\nprint(int(input()) + 1)"
     assert judge.submit(make_problem(*ADD_ONE), Program(code)).result().verdict == "AC"
     hoarder = "import sys\nsys.hoard = getattr(sys, 'hoard', b'') + b'1' * (40 << 20)\nprint(int(input()) + 1)"
@@ -197,7 +197,7 @@ print(n + 1 if {} else 0)
 """
 
 
-def test_what_earlier_tests_left_behind_buys_no_acceptance(judge: Judge, make_problem: MakeProblem) -> None:
+def test_the_state_that_earlier_tests_left_does_not_help_a_program(judge: Judge, make_problem: MakeProblem) -> None:
     needs_two_tests_before = COUNTER.format("n < 3 or sys.count > 1")
     judgement = judge.submit(make_problem(*ADD_ONE), Program(needs_two_tests_before)).result()
     assert (judgement.verdict, judgement.tests_passed, judgement.first_failed_test) == ("WA", 3, 3)
@@ -271,7 +271,7 @@ def test_the_audit_chooses_one_in_fifty_by_content() -> None:
         ("def", "CE", 0, (False, False, False, False)),
     ],
 )
-def test_all_tests_are_run_where_asked(
+def test_all_tests_are_run_on_request(
     make_problem: MakeProblem, code: str, verdict: str, passed: int, passed_tests: tuple[bool, ...]
 ) -> None:
     with Judge(all_tests=True) as judge:

@@ -78,7 +78,7 @@ def test_findings_weigh_what_the_table_says(source: str, score: float) -> None:
     assert result == pytest.approx(score)
 
 
-def test_scores_keep_their_places() -> None:
+def test_scores_are_in_the_order_of_the_programs() -> None:
     programs = [Program("print(1)\n"), None, Program("int main() {}\n", "cpp"), Program("(\n"), Program("print(2)\n")]
     assert static_analysis.scores(programs) == [1.0, 0.0, None, 0.0, 1.0]
     assert static_analysis.scores([]) == []
@@ -90,7 +90,7 @@ def test_batches_are_put_together_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     assert static_analysis.scores([Program(source) for source in sources]) == [1.0, 0.0, 0.0, 1.0, 1.0]
 
 
-def test_a_program_that_breaks_ruff_takes_no_other_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_breaks_ruff_does_not_affect_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fragile = tmp_path / "ruff"
     ruff = static_analysis._find_ruff()
     fragile.write_text(f'#!/bin/sh\nfor last; do :; done\ngrep -rq break "$last" && exit 101\nexec "{ruff}" "$@"\n')

@@ -34,26 +34,28 @@ def test_a_failure_leaves_the_other_answers(judge: Judge, make_problem: MakeProb
     assert judgement.answers == (b"0\n", None, None, b"3\n")
 
 
-def test_inputs_find_nothing_of_each_other(judge: Judge, make_problem: MakeProblem) -> None:
+def test_inputs_do_not_affect_each_other(judge: Judge, make_problem: MakeProblem) -> None:
     source = "import math\nmath.seen = getattr(math, 'seen', 0) + 1\nprint(math.seen)"
     judgement = judge.run(make_problem(*NUMBERS), Program(source), ROOM).result()
     assert judgement.answers == (b"1\n",) * 4
 
 
 @pytest.mark.parametrize("program", [None, Program("def f(:")])
-def test_what_is_no_program_has_no_answers(judge: Judge, make_problem: MakeProblem, program: Program | None) -> None:
+def test_without_a_program_there_are_no_answers(
+    judge: Judge, make_problem: MakeProblem, program: Program | None
+) -> None:
     judgement = judge.run(make_problem(*NUMBERS), program, ROOM).result()
     assert judgement.verdict in (Verdict.FE, Verdict.CE)
     assert not any(judgement.answers or ())
 
 
-def test_answers_beyond_the_room_are_failures(judge: Judge, make_problem: MakeProblem) -> None:
+def test_answers_beyond_the_size_limit_are_failures(judge: Judge, make_problem: MakeProblem) -> None:
     judgement = judge.run(make_problem(*NUMBERS), Program("print('x' * 30000)"), ROOM).result()
     assert judgement.verdict is Verdict.OLE
     assert [answer is not None for answer in judgement.answers or ()] == [True, True, False, False]
 
 
-def test_a_run_is_no_verdict(judge: Judge, make_problem: MakeProblem) -> None:
+def test_a_run_does_not_judge(judge: Judge, make_problem: MakeProblem) -> None:
     problem, wrong = make_problem(("1\n", "2\n")), Program("print(1)")
     assert judge.run(problem, wrong, ROOM).result().verdict is Verdict.AC
     assert judge.submit(problem, wrong).result().verdict is Verdict.WA
@@ -78,7 +80,7 @@ def test_programs_of_a_problem_that_is_forgotten_end(make_problem: MakeProblem, 
         assert judge.submit(make_problem(*NUMBERS[:1]), Program("print()")).result().verdict is Verdict.AC
 
 
-def test_a_program_goes_on_as_long_as_one_equal_problem_is_wanted(judge: Judge, make_problem: MakeProblem) -> None:
+def test_a_program_continues_while_an_equal_problem_needs_it(judge: Judge, make_problem: MakeProblem) -> None:
     one, other, slow = make_problem(*MANY[:5]), make_problem(*MANY[:5]), Program(SLOW)
     futures = [judge.submit(problem, slow) for problem in (one, other)]
     judge.forget(one)

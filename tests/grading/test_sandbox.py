@@ -64,7 +64,7 @@ def test_exactly_the_listed_calls_are_allowed(machine: str) -> None:
 
 
 @machines
-def test_no_number_stands_twice(machine: str) -> None:
+def test_no_number_is_listed_twice(machine: str) -> None:
     column = _ARCHITECTURES[machine].column
     listed = [*_ALLOWED.values(), *_COMPILER.values()]
     numbers = [numbers[column] for numbers in listed if numbers[column] is not None]
@@ -116,7 +116,7 @@ def test_arguments_decide(machine: str) -> None:
 
 
 @machines
-def test_a_native_program_may_execute_one_descriptor_and_nothing_else_more(machine: str) -> None:
+def test_a_native_program_may_also_execute_one_descriptor(machine: str) -> None:
     execveat = _ARCHITECTURES[machine].execveat
     assert decide(machine, execveat, EXECUTABLE, role="native") == ALLOW
     assert decide(machine, execveat, 1, role="native") == EPERM

@@ -1,5 +1,6 @@
 """Several samples in one request: what is asked together, and what servers that do it their own way are worth."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -48,7 +49,7 @@ def test_what_is_left_is_asked_in_runs_of_neighbours(done: set[int]) -> None:
     rest = ask.rest(done)
     left = [(part.index + i, request.seed) for part in rest for i, request in enumerate(part.requests)]
     assert left == [(10 + i, i) for i in range(8) if i not in done]
-    assert all((part.attempt, part.deadline) == (1, None) for part in rest)
+    assert all((part.attempt, part.deadline) == (1, math.inf) for part in rest)
     assert all(first.index + len(first.requests) < second.index for first, second in pairwise(rest))
 
 

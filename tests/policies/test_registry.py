@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from alphamix.policies.engines.load import load_engine
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.policy_file.recipes import alpha_label
+from alphamix.policies.policy_file.recipes import alpha_suffix
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import PolicyError, Request, SamplingParameters
 
@@ -93,7 +93,7 @@ def test_a_policy_at_both_ends_has_no_alpha(tmp_path: Path) -> None:
     [(0, "+0.00"), (-0.0, "+0.00"), (-0.5, "-0.50"), (1.375, "+1.375"), (0.1, "+0.10"), (1e-20, "+1e-20")],
 )
 def test_alpha_labels_are_short_and_exact(alpha: float, label: str) -> None:
-    assert alpha_label(alpha) == label
+    assert alpha_suffix(alpha) == label
     assert float(label) == alpha
 
 

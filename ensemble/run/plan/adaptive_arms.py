@@ -1,6 +1,6 @@
 """Adaptive arms of a run: what they need next, and how they are scored at the end.
 
-An arm takes the samples of a cell in order, whichever arm they were first drawn for, so that none is drawn twice.
+An arm takes the samples of a cell in order, whichever arm they were first drawn for, so that no sample is drawn twice.
 Axes: `M` policies, `P` problems, `T` samples of a cell.
 """
 

@@ -19,7 +19,7 @@ from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, rate_limit, unknown_model
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
-from alphamix.policies.policy_file.recipes import alpha_label
+from alphamix.policies.policy_file.recipes import alpha_suffix
 
 _NAME = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+-]?[0-9]{1,3}(\.[0-9]{1,17})?)")
 _STEP = Decimal("0.01")
@@ -94,7 +94,7 @@ class AlphaPolicyCache:
         if match is None:
             raise self._unknown(model)
         alpha = Decimal(match["alpha"])
-        name = f"{match['sweep']}@{alpha_label(float(alpha))}"
+        name = f"{match['sweep']}@{alpha_suffix(float(alpha))}"
         if name in self._listed:
             return name, None
         bounds = self._bounds().get(match["sweep"])

@@ -106,12 +106,12 @@ def readable_directories(more: Sequence[str] = ()) -> list[str]:
     wanted += os.environ.get("LD_LIBRARY_PATH", "").split(":")
     mapped = _read("/proc/self/maps").splitlines()
     wanted += [os.path.dirname(line.split(maxsplit=5)[5]) for line in mapped if ".so" in line and " /" in line]
-    found: list[str] = []
+    directories: list[str] = []
     for directory in sorted({os.path.realpath(path) for path in wanted if path and os.path.isdir(path)}):
-        inside_another = any(directory.startswith(f"{parent}/") for parent in found)
+        inside_another = any(directory.startswith(f"{parent}/") for parent in directories)
         if directory != "/" and not inside_another:
-            found.append(directory)
-    return found
+            directories.append(directory)
+    return directories
 
 
 def enter_namespaces(readable: Sequence[str], scratch_bytes: int = 0) -> None:

@@ -1,10 +1,11 @@
 """Requests for several samples of one prompt (`n`): which are sent together, and what becomes of each choice.
 
-The requests asked together differ in nothing but their seeds, which count up by one. The first seed is sent, and choice
-i answers the request with seed + i: vLLM draws it with that very seed (`ParentRequest`), so that there the texts are
-those of requests asked one by one; other servers draw it as they like, from a seed that no other request has.
+Requests that are sent together differ only in their seeds, which count up by one. The first seed is sent, and choice i
+answers the request with seed + i. vLLM draws choice i with exactly that seed (`ParentRequest`), so its texts are those
+of requests sent one by one. Other servers draw as they like, from a seed that no other request has.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -17,12 +18,12 @@ _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 @dataclass(frozen=True, slots=True)
 class ChoiceGroup:
-    """Requests that are sent as one, each for one sample. `index` is that of the first; the others follow it."""
+    """Requests that are sent as one, each for one sample. `index` is that of the first request; the others follow."""
 
     index: int
     requests: tuple[Request, ...]
     attempt: int = 1
-    deadline: float | None = None
+    deadline: float = math.inf
     """Deadline on the clock of the event loop, set when the group is first sent."""
 
     def part(self, start: int, stop: int | None = None) -> "ChoiceGroup":
@@ -30,19 +31,18 @@ class ChoiceGroup:
         return replace(self, index=self.index + start, requests=self.requests[start:stop])
 
     def rest(self, done: Collection[int]) -> list["ChoiceGroup"]:
-        """Return the groups of neighbours that are left when the requests at the places in `done` are answered."""
+        """Return the groups of neighbours that are left once the requests at the positions in `done` are answered."""
         left = [i for i in range(len(self.requests)) if i not in done]
         starts = [i for i in left if i - 1 not in left]
         ends = [i + 1 for i in left if i + 1 not in left]
-        fresh = replace(self, attempt=1, deadline=None)
+        fresh = replace(self, attempt=1, deadline=math.inf)
         return [fresh.part(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def choice_groups(requests: Sequence[Request], most: int) -> Iterator[ChoiceGroup]:
     """Group neighbours that may be sent together, at most `most` in a group."""
     start, group = 0, list[Request]()
-    for index in range(len(requests)):
-        request = requests[index]
+    for index, request in enumerate(requests):
         if group and (len(group) == most or not _follows(group[-1], request)):
             yield ChoiceGroup(start, tuple(group))
             start, group = index, []
@@ -52,44 +52,34 @@ def choice_groups(requests: Sequence[Request], most: int) -> Iterator[ChoiceGrou
 
 
 def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int, Completion | EngineFailure]:
-    """Return what became of each choice, by its index below `n`: a completion or a failure. Missing choices are left
-    out.
+    """Return a completion or a failure for each choice that arrived, by its index below `n`.
 
-    Servers count the tokens of all choices together. Where one also lists those of each choice, the counts are its own.
-    Else each choice gets the share that its length in characters has, in whole numbers that sum to the server's count:
-    means over a prompt's samples are exact, single counts are not.
+    Servers count the tokens of all choices together. A server may also list the tokens of each choice; its own counts
+    are then used. Otherwise the total is split in proportion to the choices' lengths in characters, into whole numbers
+    that sum to it: means over a prompt's samples are exact, single counts are not.
     """
     if not is_count(answer.prompt_tokens) or not is_count(answer.completion_tokens):
         failure = EngineFailure("malformed", f"{url} reports no usage: serve the model with one that counts tokens.")
         return dict.fromkeys(range(n), failure)
-    came = sorted(index for index in answer.texts if 0 <= index < n)
-    tokens = [answer.token_counts.get(index, 0) for index in came]
+    indices = sorted(index for index in answer.texts if 0 <= index < n)
+    tokens = [answer.token_counts.get(index, 0) for index in indices]
     if sum(tokens) != answer.completion_tokens:
-        tokens = _shares(answer.completion_tokens, [len(answer.texts[index]) for index in came])
-    found: dict[int, Completion | EngineFailure] = {}
-    for index, count in zip(came, tokens, strict=True):
+        tokens = _shares(answer.completion_tokens, [len(answer.texts[index]) for index in indices])
+    by_index: dict[int, Completion | EngineFailure] = {}
+    for index, count in zip(indices, tokens, strict=True):
         stated = answer.finish_reasons.get(index)
         reason = _FINISH_REASONS.get(stated) if isinstance(stated, str) else None
-        found[index] = (
-            Completion(answer.texts[index], reason, answer.prompt_tokens, count, seconds)
-            if reason is not None
-            else EngineFailure(
-                "malformed",
-                f"{url} ended an answer with the finish reason {stated!r}: only 'stop' and 'length' are whole answers.",
-            )
-        )
-    return found
+        if reason is not None:
+            by_index[index] = Completion(answer.texts[index], reason, answer.prompt_tokens, count, seconds)
+        else:
+            ended = f"{url} ended an answer with the finish reason {stated!r}"
+            by_index[index] = EngineFailure("malformed", f"{ended}: only 'stop' and 'length' are whole answers.")
+    return by_index
 
 
-def deadline_of(ask: ChoiceGroup) -> float:
-    """Return the time of the event loop by which a group that was sent must be answered."""
-    assert ask.deadline is not None
-    return ask.deadline
-
-
-def all_alike(found: Sequence[Completion | EngineFailure], request: Request) -> bool:
+def all_alike(choices: Sequence[Completion | EngineFailure], request: Request) -> bool:
     """Return whether several choices look like copies of one sample: equal, although they were drawn at random."""
-    texts = [one.text for one in found if isinstance(one, Completion)]
+    texts = [choice.text for choice in choices if isinstance(choice, Completion)]
     return len(texts) > 1 and len(set(texts)) == 1 and request.parameters.temperature > 0
 
 

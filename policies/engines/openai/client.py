@@ -1,7 +1,6 @@
-"""Client of one OpenAI-compatible URL, which sends each request once: what is sent, what comes back, how long it may
-take.
+"""Client of one OpenAI-compatible URL, which sends each request once, reads the answer, and enforces the time-outs.
 
-The official client does the HTTP, its own retries are off. Nothing is judged and nothing asked again here.
+The official client does the HTTP; its own retries are off. Answers are not judged here, and requests not repeated.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.types import EngineFailure, Request
 
 _CONNECT_TIMEOUT_S = 10.0
-"""Maximum seconds until a connection: a host that drops packets is recognised long before the first byte is due."""
+"""Maximum seconds to connect: a host that drops packets is recognised long before the first byte is due."""
 
 _MAX_ERROR_LENGTH = 400
 """Maximum characters of an error that are passed on, since proxies send whole pages."""
@@ -28,7 +27,7 @@ _MAX_ERROR_LENGTH = 400
 class Client:
     """Client for `model` at `url`. Messages go to `chat/completions`, plain text to `completions`.
 
-    `lists_tokens`: whether the server can list the tokens of each choice, of which the API gives only the sum.
+    `lists_tokens`: whether the server can list the tokens of each choice; the API itself reports only their sum.
     """
 
     def __init__(
@@ -48,8 +47,7 @@ class Client:
         self._options = options
         self._client = openai.AsyncOpenAI(
             base_url=url,
-            # Given even if there is none: else the client would send this machine's OPENAI_API_KEY to any
-            # URL.
+            # A key is always given: otherwise the client would send this machine's OPENAI_API_KEY to any URL.
             api_key=api_key or "none",
             timeout=openai.Timeout(None, connect=_CONNECT_TIMEOUT_S),
             max_retries=0,
@@ -111,7 +109,7 @@ class Client:
             about = next((dict(m) for m in listed["data"] if m.get("id") == self._model), {})
             try:
                 version: Any = await self._client.get(self._root() + "/version", cast_to=object)
-            except ERRORS:  # only vLLM has it
+            except ERRORS:  # only vLLM has this page
                 return about
             return about | {"version": version.get("version")}
 
@@ -144,7 +142,7 @@ class Client:
                     yield part
         except openai.OpenAIError:
             raise
-        except Exception as error:  # of aiohttp, or of the httpx that the client uses
+        except Exception as error:  # from aiohttp, or from the httpx that the client uses
             raise ConnectionError(str(error) or type(error).__name__) from error
 
     def _post(self, request: Request, *, stream: bool, n: int) -> Any:

@@ -1,9 +1,10 @@
 """Concurrency of one server: a level of samples in flight that adapts by itself, up to a maximum.
 
-The level doubles while that raises the throughput, rests where it no longer does, and looks further up now and then.
-A refusal (429, 503, a time-out) cuts it, once for all that was under way by then, as in additive increase and
-multiplicative decrease (Chiu and Jain 1989). Where the server reports the length of its queue, that is used instead:
-the level grows while nothing waits there, and falls by what waits too much. No clock, no HTTP here: times are given.
+The level doubles while that raises the throughput, rests where it no longer does, and tries a higher value from time
+to time. A refusal (429, 503, a time-out) cuts it once for all requests in flight by then, as in additive increase and
+multiplicative decrease (Chiu and Jain 1989). If the server reports the length of its queue, that is used instead: the
+level grows while the queue is empty, and falls by the excess when the queue is too long. This module has no clock and
+no HTTP: callers pass the times.
 """
 
 import math
@@ -16,7 +17,7 @@ _STEP = 1.25
 """Factor by which a resting level is raised for a trial."""
 _ROUNDS_OF_REST = 8
 _WAITING_SHARE = 0.1
-"""Share of the level that may wait at the server: such a queue keeps it busy, and a longer one only waits."""
+"""Share of the level that may wait at the server. A queue of this length keeps it busy; a longer one gains nothing."""
 
 
 class Level:
@@ -40,10 +41,10 @@ class Level:
         self._begin_round()
 
     def finished(self, samples: int, in_flight: int, now: float) -> None:
-        """Count samples that came back while `in_flight` were under way, including themselves."""
+        """Count samples that came back while `in_flight` samples, including these, were in flight."""
         self._finished += samples
         self._full = self._full and in_flight >= 0.9 * self.limit
-        if self._settled_at is None and self._finished >= self.limit:  # those asked for at the level before are back
+        if self._settled_at is None and self._finished >= self.limit:  # those of the level before are back
             self._settled_at, self._finished = now, 0
         elif self._settled_at is not None and self._finished >= self.limit:
             seconds = now - self._settled_at
@@ -60,7 +61,7 @@ class Level:
         self._begin_round()
 
     def queued(self, waiting: int, in_flight: int) -> None:
-        """Adapt to the server's own queue, in which `waiting` requests are accepted but not begun."""
+        """Adapt to the server's own queue, in which `waiting` requests are accepted but not yet started."""
         self._queue_is_known = True
         tolerated = max(1, int(_WAITING_SHARE * self.limit))
         if waiting > tolerated:

@@ -1,7 +1,7 @@
 """Dispatch of requests to the servers of a policy: as places become free, and again where that may help.
 
-What is asked again, and after how long, is decided here and in `failures`, and nowhere else. What one attempt is, and
-what its answer means, is decided by the engine.
+Only this module and `failures` decide what is sent again and after how long. The engine decides what one attempt is,
+and what its answer means.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import TypeAlias, TypeVar
 
-from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, deadline_of
+from alphamix.policies.engines.openai.batched_choices import ChoiceGroup
 from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
 from alphamix.policies.engines.openai.failures import ERRORS, wait_before_retry
 from alphamix.policies.engines.options import EngineOptions
@@ -20,15 +20,16 @@ from alphamix.policies.types import EngineFailure
 
 T = TypeVar("T")
 Attempt: TypeAlias = Callable[[ChoiceGroup, Endpoint, Callable[[T], None]], Awaitable[Sequence[ChoiceGroup]]]
-"""Function that asks one server once, hands over what came, and returns what is left to ask. Raises one of `ERRORS`."""
+"""Function that asks one server once, hands over the results, and returns what is left to ask. Raises one of
+`ERRORS`."""
 
 _MOST_UNTAKEN = 4096
-"""Maximum number of results that are not taken yet; sending then pauses, so that memory does not grow."""
+"""Number of results not yet taken above which sending pauses, so that memory does not grow."""
 _SECONDS_BETWEEN_LOOKS = 0.02
 
 
 class Dispatch:
-    """Dispatcher of groups of requests to servers, used on the event loop of the endpoints."""
+    """Dispatcher that sends groups of requests to servers. It runs on the event loop of the endpoints."""
 
     def __init__(self, endpoints: Endpoints, options: EngineOptions) -> None:
         self._endpoints = endpoints
@@ -41,8 +42,7 @@ class Dispatch:
         failed: Callable[[int, EngineFailure], T],
         results: "SimpleQueue[T | None]",
     ) -> None:
-        """Send everything until each request has its outcome. `failed` makes an outcome of a request's index and a
-        failure."""
+        """Send requests until each has its outcome. `failed` makes an outcome from a request's index and a failure."""
         endpoints, now = self._endpoints, asyncio.get_running_loop().time
         again: deque[ChoiceGroup] = deque()
         running: set[asyncio.Task[None]] = set()
@@ -61,7 +61,7 @@ class Dispatch:
                     again.append(replace(ask, attempt=ask.attempt + 1))
                 else:
                     if ask.attempt > 1:
-                        endpoint.gave_up(deadline_of(ask) - self._options.deadline_s)
+                        endpoint.gave_up(ask.deadline - self._options.deadline_s)
                     give_up(ask, endpoint.client.failure(error))
             finally:
                 endpoints.give_back(endpoint, places)
@@ -84,36 +84,32 @@ class Dispatch:
                     endpoint, places = place
                     if places < len(ask.requests):
                         again.appendleft(ask.part(places))
-                    task = group.create_task(once(self._begun(ask.part(0, places), now()), endpoint, places))
+                    group_sent = replace(
+                        ask.part(0, places), deadline=min(ask.deadline, now() + self._options.deadline_s)
+                    )
+                    task = group.create_task(once(group_sent, endpoint, places))
                     running.add(task)
                     task.add_done_callback(ended)
                 elif endpoints.are_gone:
-                    give_up(ask, self._gone())
+                    client, failure = endpoints.all[0].client, endpoints.all[0].last_failure
+                    assert failure is not None
+                    give_up(ask, client.failure(failure))
                 else:
                     again.appendleft(ask)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(endpoints.seconds_closed(now())):
                             await endpoints.changed.wait()
 
-    def _begun(self, ask: ChoiceGroup, now: float) -> ChoiceGroup:
-        return ask if ask.deadline is not None else replace(ask, deadline=now + self._options.deadline_s)
-
     async def _may_ask_again(self, ask: ChoiceGroup, endpoint: Endpoint, error: Exception) -> bool:
-        """Wait until a request may be repeated, here or at another server. Return False if it may not."""
+        """Wait until a request may be repeated, here or at another server. Return False if it must not be."""
         wait = wait_before_retry(error, ask.attempt)
         if wait is None or ask.attempt > self._options.max_retries:
             return False
         now = asyncio.get_running_loop().time()
         if self._endpoints.other_is_up(endpoint, now):
             endpoint.close_until(now + min(wait, self._options.deadline_s))
-            return now < deadline_of(ask)
-        if now + wait >= deadline_of(ask):
+            return now < ask.deadline
+        if now + wait >= ask.deadline:
             return False
         await asyncio.sleep(wait)
         return True
-
-    def _gone(self) -> EngineFailure:
-        """Explain why no server is asked any more."""
-        endpoint = self._endpoints.all[0]
-        assert endpoint.last_failure is not None
-        return endpoint.client.failure(endpoint.last_failure)

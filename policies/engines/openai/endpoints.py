@@ -1,7 +1,7 @@
 """Servers of one policy: how loaded each is, whether it answers and honours `n`, and which is asked next.
 
-All serve the same model. Each finds its own level of concurrency. One that fails again and again is left out for a
-while, then tried with one request; when none is left and trying was in vain, the policy's requests fail at once.
+All serve the same model. Each finds its own level of concurrency. A server that fails repeatedly is left out for a
+while, then tried with one request. When all servers are left out and trials of them failed, requests fail at once.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from alphamix.policies.engines.openai.failures import ERRORS, classify, overload
 _FAILURES_TO_LEAVE_OUT = 5
 """Failures in a row after which a server is left out for a while."""
 _TRIALS = 5
-"""Trials in vain, each after twice the pause, after which a server counts as gone."""
+"""Failed trials, each after twice the pause, after which a server counts as gone."""
 _GIVEN_UP = 10
-"""Requests given up in a row, with no answer since they were sent, after which a server counts as gone as well."""
+"""Requests given up in a row, with no answer since they were sent, after which a server also counts as gone."""
 _BAD_GROUPS = 3
-"""Requests for several choices in a row that brought one or none, after which choices are requested one by one."""
+"""Requests for several choices in a row that brought at most one, after which choices are requested one by one."""
 _SECONDS_BETWEEN_METRICS = 1.0
 _WAITING = re.compile(r"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
 
@@ -47,21 +47,16 @@ class Endpoint:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether the server failed so often that it is only tried now and then."""
+        """Whether the server failed so often that it is only tried occasionally."""
         return self._failures >= _FAILURES_TO_LEAVE_OUT or self._given_up >= _GIVEN_UP
 
     @property
     def is_gone(self) -> bool:
-        """Whether trials of the server were in vain. It is still tried now and then, but nothing waits for it."""
+        """Whether trials of the server failed. It is still tried occasionally, but no request waits for it."""
         return self._trials >= _TRIALS or self._given_up >= _GIVEN_UP
 
-    @property
-    def load(self) -> float:
-        """Share of the server's level that is in use."""
-        return self.in_flight / self.level.limit
-
     def room(self, wanted: int, now: float) -> int:
-        """Return how many of `wanted` samples the server can be asked for in one request now; 0 if none."""
+        """Return how many of `wanted` samples the server can be asked for now, in one request."""
         if now < self._closed_until:
             return 0
         if self.is_left_out:
@@ -76,11 +71,11 @@ class Endpoint:
             self._closed_until = now + pause(self._trials + 1)
 
     def close_until(self, when: float) -> None:
-        """Ask the server for nothing until then."""
+        """Send the server no requests until `when`."""
         self._closed_until = max(self._closed_until, when)
 
     def seconds_closed(self, now: float) -> float | None:
-        """Return the seconds until the server may be asked; None if time does not stand in the way."""
+        """Return the seconds until the server may be asked; None if it may be asked now."""
         return self._closed_until - now if now < self._closed_until else None
 
     def answered(self, samples: int, now: float) -> None:
@@ -97,9 +92,9 @@ class Endpoint:
         if cause in ("rejected", "malformed"):
             self._is_there(now)
         if cause not in ("connection", "server") and not isinstance(error, openai.APITimeoutError):
-            return  # a late answer may be the request's fault: a connection that was never made is not
+            return  # a late answer may be the request's fault, but a connection that was never made is not
         if self.is_left_out:
-            if sent < self._left_out_since:  # it was under way when others failed
+            if sent < self._left_out_since:  # it was already in flight when others failed
                 return
             self._trials += 1
         else:
@@ -109,7 +104,7 @@ class Endpoint:
             self.close_until(now + pause(self._trials + 1))
 
     def gave_up(self, sent: float) -> None:
-        """Count a request that was repeated in vain since it was first sent."""
+        """Count a request that failed at every attempt since it was first sent."""
         if sent > self._answered_at:
             self._given_up += 1
 
@@ -125,19 +120,19 @@ class Endpoint:
 
     async def watch_queue(self, changed: asyncio.Event) -> None:
         """Read vLLM's metrics repeatedly. A server without metrics is left alone."""
-        known = False
+        has_metrics = False
         while True:
             try:
                 reported = _WAITING.findall(await self.client.metrics())
                 waiting = sum(int(float(value)) for value in reported)
             except ERRORS:
                 reported, waiting = [], 0
-            if not reported and not known:
-                return
             if reported:
-                known = True
+                has_metrics = True
                 self.level.queued(waiting, self.in_flight)
                 changed.set()
+            elif not has_metrics:
+                return
             await asyncio.sleep(_SECONDS_BETWEEN_METRICS)
 
 
@@ -155,15 +150,17 @@ class Endpoints:
         return all(endpoint.is_gone for endpoint in self.all)
 
     def take(self, wanted: int, now: float) -> tuple[Endpoint, int] | None:
-        """Occupy places for at most `wanted` samples of one request at the least loaded server; None if there are none
-        now."""
-        rooms = [(endpoint, endpoint.room(wanted, now)) for endpoint in self.all]
-        free = [(endpoint, room) for endpoint, room in rooms if room]
+        """Occupy places for at most `wanted` samples of one request at the least loaded server.
+
+        Return the server and the number of places; None if no server has room now.
+        """
+        free = [endpoint for endpoint in self.all if endpoint.room(wanted, now)]
         if not free:
             return None
-        endpoint, room = min(free, key=lambda one: (one[0].is_left_out, one[0].load))
-        endpoint.take(room, now)
-        return endpoint, room
+        endpoint = min(free, key=lambda server: (server.is_left_out, server.in_flight / server.level.limit))
+        places = endpoint.room(wanted, now)
+        endpoint.take(places, now)
+        return endpoint, places
 
     def give_back(self, endpoint: Endpoint, places: int) -> None:
         """Release places."""

@@ -1,9 +1,9 @@
 """The engine for any OpenAI-compatible URL, or several of one model: many requests in flight, each with its own seed.
 
-`client` asks once, `endpoints` knows the servers, `dispatch` says what is asked where and when, and what again. Here
-answers become outcomes, and a request for several choices is held to what it promises. Whatever goes wrong becomes an
-`EngineFailure` with a cause, never an answer. `inspect` and `describe` are for `check_policy`: they return what the
-server says as it is, so that a fault of it can be named.
+`client` sends a request once, `endpoints` knows the servers, and `dispatch` decides what is sent where and when, and
+what is repeated. This module turns answers into outcomes, and checks that a request for several choices brings them.
+Whatever goes wrong becomes an `EngineFailure` with a cause, never an answer. `inspect` and `describe` are for
+`check_policy`: they return what the server says unchanged, so that its faults can be named.
 """
 
 import asyncio
@@ -14,13 +14,7 @@ from contextlib import aclosing
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
-from alphamix.policies.engines.openai.batched_choices import (
-    ChoiceGroup,
-    all_alike,
-    choice_groups,
-    deadline_of,
-    outcomes,
-)
+from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, all_alike, choice_groups, outcomes
 from alphamix.policies.engines.openai.client import Client
 from alphamix.policies.engines.openai.dispatch import Attempt, Dispatch
 from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
@@ -36,9 +30,9 @@ _Put: TypeAlias = Callable[[T], None]
 class OpenAIEngine:
     """Engine that samples from `model` at one URL, or at several that serve the same model.
 
-    The requests run on an event loop in a thread of this engine. A generator that is closed early cancels
-    what it still has in flight. A request holds its place among those in flight while it waits to be repeated, so a
-    server that is at its limit is asked less. A stream is not repeated once a piece of it was handed out.
+    The requests run on an event loop in a thread of this engine. A generator that is closed early cancels what it
+    still has in flight. A request keeps its place among those in flight while it waits to be repeated, so a server at
+    its limit gets fewer requests. A stream is not repeated once a piece of it has been handed out.
     """
 
     reproducible = False
@@ -53,18 +47,18 @@ class OpenAIEngine:
         extra_body: Mapping[str, Any] | None = None,
         lists_tokens: bool = False,
     ) -> None:
-        """`extra_body` goes into every request: fields that are no part of the OpenAI API.
+        """Put `extra_body` into every request: fields that are not part of the OpenAI API.
 
-        With `lists_tokens` the server, which is vLLM, is asked for the tokens of each of several choices: so they
-        are counted, not split by length.
+        With `lists_tokens` the server, which must be vLLM, is asked for the tokens of each of several choices, so that
+        they are counted rather than split by length.
         """
         urls = [url] if isinstance(url, str) else list(url)
         self._options = options
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"openai {urls[0]}", daemon=True)
         self._thread.start()
-        clients = [Client(one, model, api_key, extra_body or {}, options, lists_tokens=lists_tokens) for one in urls]
-        self._endpoints = Endpoints([Endpoint(one, options.concurrency, options.choices) for one in clients])
+        clients = [Client(each, model, api_key, extra_body or {}, options, lists_tokens=lists_tokens) for each in urls]
+        self._endpoints = Endpoints([Endpoint(client, options.concurrency, options.choices) for client in clients])
         self._dispatch = Dispatch(self._endpoints, options)
 
     def describe(self) -> dict[str, Any] | EngineFailure:
@@ -80,8 +74,7 @@ class OpenAIEngine:
         return self._begin(ask).result()
 
     def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
-        """Request `n` choices of each request, and yield what the server says, unjudged, with the index of the
-        request."""
+        """Request `n` choices of each request; yield what the server says, unjudged, with the request's index."""
 
         async def attempt(
             ask: ChoiceGroup, endpoint: Endpoint, put: _Put[tuple[int, ServerAnswer | EngineFailure]]
@@ -101,7 +94,7 @@ class OpenAIEngine:
 
         async def attempt(ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Delta]) -> Sequence[ChoiceGroup]:
             (request,), answer, began, begun = ask.requests, ServerAnswer(), self._loop.time(), False
-            pieces = endpoint.client.pieces(answer, request, 1, deadline_of(ask))
+            pieces = endpoint.client.pieces(answer, request, 1, ask.deadline)
             try:
                 async with aclosing(pieces) as coming:
                     async for piece in coming:
@@ -181,58 +174,54 @@ class OpenAIEngine:
         except ERRORS as error:
             if n == 1 or classify(error)[0] not in ("rejected", "malformed"):
                 raise
-            found = await self._first_alone(ask, endpoint)
+            # Either the prompt or `n` may be the cause. If one sample arrives, it was `n`.
+            began = self._loop.time()
+            answer = await self._whole(ask.part(0, 1), endpoint, 1)
+            endpoint.brought_choices(several=False)
+            arrived = self._outcomes(answer, endpoint, 1, began)
         else:
-            found = self._outcomes(answer, endpoint, n, began)
+            arrived = self._outcomes(answer, endpoint, n, began)
             if n > 1:
-                endpoint.brought_choices(several=len(found) > 1)
-                if all_alike(list(found.values()), ask.requests[0]):
-                    found = await self._without_copies(found, ask, endpoint)
-        for index, outcome in found.items():
+                endpoint.brought_choices(several=len(arrived) > 1)
+                if all_alike(list(arrived.values()), ask.requests[0]):
+                    arrived = await self._without_copies(arrived, ask, endpoint)
+        for index, outcome in arrived.items():
             put(Reply(ask.index + index, outcome))
-        return ask.rest(found)
-
-    async def _first_alone(self, ask: ChoiceGroup, endpoint: Endpoint) -> dict[int, Completion | EngineFailure]:
-        """Ask for one sample after a failure that may be due to the prompt or to `n`: if it comes, `n` was the
-        cause."""
-        began = self._loop.time()
-        answer = await self._whole(ask.part(0, 1), endpoint, 1)
-        endpoint.brought_choices(several=False)
-        return self._outcomes(answer, endpoint, 1, began)
+        return ask.rest(arrived)
 
     async def _without_copies(
-        self, found: dict[int, Completion | EngineFailure], ask: ChoiceGroup, endpoint: Endpoint
+        self, arrived: dict[int, Completion | EngineFailure], ask: ChoiceGroup, endpoint: Endpoint
     ) -> dict[int, Completion | EngineFailure]:
-        """Handle equal choices: keep all if the seed of the last, sent alone, gives the same text again; else only the
-        first.
+        """Keep all of several equal choices if the seed of the last, sent alone, gives the same text again; otherwise
+        keep only the first.
 
-        A model that is sure of its answer gives equal texts, and they count. A server that draws once and copies is
-        recognised by an answer that differs when asked alone, and is then asked one by one for good.
+        A model that is sure of its answer gives equal texts, and they count. A server that draws once and copies gives
+        another text when that seed is sent alone. From then on its choices are requested one by one.
         """
-        (first, *_), last = found, max(found)
-        if endpoint.choices > 1:
-            began = self._loop.time()
-            try:
-                answer = await self._whole(ask.part(last, last + 1), endpoint, 1)
-            except ERRORS as error:  # not known: the others are asked again
-                endpoint.failed(error, began, self._loop.time())
-                return {first: found[first]}
-            (alone,) = self._outcomes(answer, endpoint, 1, began).values()
-            if all_alike([found[first], alone], ask.requests[0]):
-                return found
-            endpoint.choices = 1
-            return {first: found[first], last: alone}
-        return {first: found[first]}
+        first, last = next(iter(arrived)), max(arrived)
+        only_first = {first: arrived[first]}
+        if endpoint.choices == 1:
+            return only_first
+        began = self._loop.time()
+        try:
+            answer = await self._whole(ask.part(last, last + 1), endpoint, 1)
+        except ERRORS as error:  # whether they are copies stays unknown, so the others are requested again
+            endpoint.failed(error, began, self._loop.time())
+            return only_first
+        (alone,) = self._outcomes(answer, endpoint, 1, began).values()
+        if all_alike([arrived[first], alone], ask.requests[0]):
+            return arrived
+        endpoint.choices = 1
+        return only_first | {last: alone}
 
     async def _whole(self, ask: ChoiceGroup, endpoint: Endpoint, n: int) -> ServerAnswer:
-        answer = await endpoint.client.whole(ask.requests[0], n, deadline_of(ask))
+        answer = await endpoint.client.whole(ask.requests[0], n, ask.deadline)
         endpoint.answered(n, self._loop.time())
         return answer
 
     def _outcomes(
         self, answer: ServerAnswer, endpoint: Endpoint, n: int, began: float
     ) -> dict[int, Completion | EngineFailure]:
-        found = outcomes(answer, endpoint.client.url, n, self._loop.time() - began)
-        if not found:
-            return {0: EngineFailure("malformed", f"{endpoint.client.url} sent no choice: see the server's log.")}
-        return found
+        url = endpoint.client.url
+        arrived = outcomes(answer, url, n, self._loop.time() - began)
+        return arrived or {0: EngineFailure("malformed", f"{url} sent no choice: see the server's log.")}

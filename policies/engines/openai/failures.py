@@ -1,7 +1,7 @@
-"""Failures at a URL: their cause, their cure, and how long to wait before asking again.
+"""Failures at a URL: their cause, their cure, and how long to wait before the request is repeated.
 
-Asked again is what may pass by itself: rate limits, time-outs, lost connections, errors of the server. A request
-that the server rejects, or an answer that is none, would only come back the same. The client's own retries are off:
+A request is repeated after failures that may pass by themselves: rate limits, time-outs, lost connections and errors of
+the server. A rejected request or a malformed answer would only come back the same. The client's own retries are off:
 they know no deadline, give up at a Retry-After of more than a minute or two, and repeat a 409.
 """
 
@@ -12,16 +12,8 @@ from email.utils import parsedate_to_datetime
 
 import openai
 
-ERRORS = (
-    openai.APIError,
-    TimeoutError,
-    ConnectionError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-)
+_MALFORMED_BODY = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+ERRORS = (openai.APIError, TimeoutError, ConnectionError, *_MALFORMED_BODY)
 """Errors that a request raises, or that reading a body of an unexpected form raises."""
 
 _PASSING = frozenset({"rate_limit", "timeout", "connection", "server"})
@@ -57,23 +49,19 @@ def classify(error: Exception) -> tuple[str, str]:
 
 
 def wait_before_retry(error: Exception, attempt: int) -> float | None:
-    """Return the seconds to wait after the failed attempt number `attempt`, from 1; None if the request must not be
-    repeated.
+    """Return the seconds to wait after failed attempt number `attempt`, from 1; None if it must not be repeated.
 
-    As long as the server's Retry-After says (seconds or an HTTP date), else twice as long after each attempt, with
-    jitter, so that requests which failed together do not come back together.
+    The server's Retry-After (seconds or an HTTP date) sets the wait. Without one, the wait doubles with each attempt,
+    with jitter, so that requests which failed together do not come back together.
     """
     if classify(error)[0] not in _PASSING:
         return None
-    wait_s = _retry_after(error)
-    if wait_s is not None:
-        return wait_s
-    return random.uniform(0.5, 1) * pause(attempt)
+    asked_s = _retry_after(error)
+    return random.uniform(0.5, 1) * pause(attempt) if asked_s is None else asked_s
 
 
 def pause(attempt: int) -> float:
-    """Return the seconds to leave a server alone after a number of failures in a row, from 1: twice as long each
-    time."""
+    """Return the seconds to leave a server alone after `attempt` failures in a row, from 1. They double each time."""
     return min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
 
 
@@ -84,7 +72,7 @@ def overloaded(error: Exception) -> bool:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Return the wait that the header asks for, in seconds from now; None if it is absent or makes no sense."""
+    """Return the wait that the header asks for, in seconds from now; None if it is absent or invalid."""
     header = error.response.headers.get("retry-after") if isinstance(error, openai.APIStatusError) else None
     if header is None:
         return None
@@ -99,7 +87,7 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def _timed_out(error: BaseException | None) -> bool:
-    """Return whether a clock ran out. The aiohttp backend reports a refused connection as a timeout, too."""
+    """Return whether time really ran out. The aiohttp backend reports a refused connection as a timeout, too."""
     while error is not None:
         if isinstance(error, TimeoutError):
             return True

@@ -19,8 +19,8 @@ A function decides otherwise, and may misbehave as real servers do:
 
     python -m alphamix.policies.engines.openai.fake_server --port 8001 --text "print({seed})"
 
-This module needs only the standard library, so that it starts at once. It is not a web server: it reads requests with
-a Content-Length, knows no TLS and sets no limits.
+This module needs only the standard library, so that it starts at once. It is not a full web server: it reads only
+requests with a Content-Length, supports no TLS and sets no limits.
 """
 
 import argparse
@@ -35,7 +35,7 @@ import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Any, Literal, Self, TypeAlias, cast
@@ -45,7 +45,7 @@ EVENTS = "text/event-stream; charset=utf-8"
 _WORDS = ("alpha", "beta", "gamma", "delta", "kappa", "lambda", "sigma", "omega")
 _NUM_WORDS = 12
 _MOST_THREADS = 1024
-"""Plain functions that may block at the same time. Threads start only as they are needed."""
+"""Maximum number of plain functions that may block at the same time. Threads start only as they are needed."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class FakeRequest:
 
 @dataclass(frozen=True)
 class FakeReply:
-    """An HTTP response. A body of several pieces is sent in chunks, each as soon as it is there."""
+    """An HTTP response. A body of several pieces is sent in chunks, each as soon as it is available."""
 
     body: bytes | AsyncIterable[bytes]
     status: int = 200
@@ -107,7 +107,7 @@ class RawReply:
 
     body: bytes | AsyncIterable[bytes] = b""
     end: Literal["close", "reset", "half-close"] = "close"
-    """`half-close` sends no more, but goes on listening."""
+    """`half-close` sends no more, but keeps listening."""
 
 
 AnyReply: TypeAlias = FakeReply | RawReply
@@ -126,9 +126,9 @@ def error(status: int, message: str = "no", **headers: str) -> FakeReply:
 
 
 def events(chunks: Iterable[object], pause_s: float = 0.0, comment: str = "") -> FakeReply:
-    """Return a stream of server-sent events that ends with `[DONE]`, with a pause before each.
+    """Return a stream of server-sent events that ends with `[DONE]`, with a pause before each chunk.
 
-    A comment, such as servers send to keep a connection alive, precedes them.
+    If a comment is given, as servers send to keep a connection alive, it comes first.
     """
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -149,7 +149,7 @@ def completion(
     usage: Mapping[str, Any] | None = None,
     pause_s: float = 0.0,
 ) -> FakeReply:
-    """Return the answer with one choice for each text: whole or streamed, to messages or to plain text, as requested.
+    """Return the answer that the request asks for, whole or streamed, chat or text, with one choice for each text.
 
     Each word counts as a token unless `usage` says otherwise. `pause_s` passes before each event of a stream.
     """
@@ -165,20 +165,16 @@ def completion_body(
 ) -> dict[str, Any]:
     """Return the body of a whole answer, for `json_reply`, perhaps after changes."""
     if usage is None:
-        asked, said = len(request.prompt.split()), sum(len((text or "").split()) for text in texts)
-        usage = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
-    choices = [
-        {
-            "index": index,
-            **({"message": {"role": "assistant", "content": text}} if request.is_chat else {"text": text}),
-            "logprobs": None,
-            "finish_reason": finish_reason,
-        }
-        for index, text in enumerate(texts)
-    ]
+        prompt, answer = len(request.prompt.split()), sum(len((text or "").split()) for text in texts)
+        usage = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+
+    def choice(index: int, text: str | None) -> dict[str, Any]:
+        said = {"message": {"role": "assistant", "content": text}} if request.is_chat else {"text": text}
+        return {"index": index, **said, "logprobs": None, "finish_reason": finish_reason}
+
     kind = "chat.completion" if request.is_chat else "text_completion"
     head = {"id": f"cmpl-{request.number}", "object": kind, "created": 0, "model": request.json.get("model")}
-    return {**head, "choices": choices, "usage": usage}
+    return {**head, "choices": [choice(index, text) for index, text in enumerate(texts)], "usage": usage}
 
 
 def completion_chunks(request: FakeRequest, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -203,7 +199,7 @@ def completion_chunks(request: FakeRequest, body: Mapping[str, Any]) -> Iterator
 
 
 async def invented(request: FakeRequest) -> FakeReply:
-    """Answer with random words that depend on the model, the prompt and the seed; on the seed not at temperature 0."""
+    """Answer with random words that depend on the model, the prompt and, unless the temperature is 0, the seed."""
     asked = request.json
     limit = asked.get("max_completion_tokens") or asked.get("max_tokens") or _NUM_WORDS
     stops: Any = asked.get("stop") or []
@@ -219,7 +215,7 @@ async def invented(request: FakeRequest) -> FakeReply:
 
 
 class FakeServer:
-    """A server in a thread, or, with `listen`, in a running event loop. `respond` may be exchanged at any time.
+    """A server in a thread, or, with `listen`, in a running event loop. `respond` may be replaced at any time.
 
     A server that is started again, by a second `with`, listens on the same port as before.
     """
@@ -228,7 +224,9 @@ class FakeServer:
         self.respond = respond
         self.port = port
         """Port of the server; 0 lets the system choose one at the start."""
-        self.pages: Mapping[str, FakeReply] = {"/health": FakeReply(b""), "/v1/models": _models()}
+        model = {"id": "fake", "object": "model", "created": 0, "owned_by": "alphamix", "max_model_len": 4096}
+        models = json_reply({"object": "list", "data": [model]})
+        self.pages: Mapping[str, FakeReply] = {"/health": FakeReply(b""), "/v1/models": models}
         """What GET returns, by path; 404 for a path that is missing here."""
         self.requests: list[FakeRequest] = []
         """All POST requests so far, unless `keep_requests` is false."""
@@ -237,10 +235,10 @@ class FakeServer:
         self.arrived = threading.Event()
         """Set once a POST request has arrived."""
         self.abandoned = threading.Event()
-        """Set once a client has gone before its answer was complete."""
+        """Set once a client has left before its answer was complete."""
         self._keep_requests = keep_requests
         self._num_requests = 0
-        self._connections = set[_Connection]()
+        self._transports = set[asyncio.Transport]()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, "fake-server")
 
     def _call(self, request: FakeRequest) -> AnyReply | Awaitable[AnyReply]:
@@ -275,22 +273,22 @@ class FakeServer:
         started.set_result(None)
         await self._stop.wait()
         listening.close()
-        for connection in list(self._connections):
-            connection.abort()
+        for transport in list(self._transports):
+            transport.abort()
         await asyncio.sleep(0)  # lets the connections notice, so that their sockets are closed before the loop is
 
     async def listen(self) -> asyncio.Server:
         """Listen in the running event loop, until the server that is returned is closed."""
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self, self._connections), "127.0.0.1", self.port, backlog=4096
-        )
+        loop = asyncio.get_running_loop()
+        connect = partial(_Connection, self, self._transports)
+        server = await loop.create_server(connect, "127.0.0.1", self.port, backlog=4096)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
     async def reply_to(self, method: str, path: str, head: bytes, body: bytes) -> AnyReply:
         """Return the answer to a request. An exception in `respond` becomes an error 500 that quotes it."""
         if method != "POST":
-            try:
+            try:  # not `get`: `pages` may be a defaultdict
                 return self.pages[path]
             except KeyError:
                 return error(404, f"no page {path}")
@@ -312,23 +310,18 @@ class FakeServer:
             self.in_flight -= 1
 
 
-def _models() -> FakeReply:
-    model = {"id": "fake", "object": "model", "created": 0, "owned_by": "alphamix", "max_model_len": 4096}
-    return json_reply({"object": "list", "data": [model]})
-
-
 class _Connection(asyncio.Protocol):
     """One connection: answers its requests in turn, and stops at once when the client leaves."""
 
-    def __init__(self, server: FakeServer, connections: "set[_Connection]") -> None:
+    def __init__(self, server: FakeServer, transports: set[asyncio.Transport]) -> None:
         self._server = server
-        self._connections = connections
+        self._transports = transports
         self._received = bytearray()
         self._answering: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._connections.add(self)
+        self._transports.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -338,12 +331,8 @@ class _Connection(asyncio.Protocol):
         self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
+        self._transports.discard(self._transport)
         self._leave()
-
-    def abort(self) -> None:
-        """Close the connection, whatever is under way."""
-        self._transport.abort()
 
     def _leave(self) -> None:
         if self._answering is not None:

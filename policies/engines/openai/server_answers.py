@@ -1,4 +1,4 @@
-"""Answers of the completions APIs, whole bodies and chunks of streams, parsed into one form.
+"""Answers of the completions APIs, both whole bodies and chunks of streams, parsed into one form.
 
 Only the form is checked here. The engine decides whether an answer is whole, and what to do if it is not.
 """
@@ -28,8 +28,8 @@ def is_count(value: object) -> bool:
 
 
 def event_data(line: bytes) -> bytes:
-    """Return the data of one line of server-sent events; empty for comments, which keep a connection alive, and other
-    fields."""
+    """Return the data of one line of server-sent events; empty for other fields and for comments, which keep a
+    connection alive."""
     return line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
 
 
@@ -37,12 +37,12 @@ def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
     """Add a body, or one chunk of a stream, to an answer; return the text of its first choice.
 
     Args:
-        answer: what came before.
+        answer: what has arrived so far.
         body: parsed JSON.
-        part: where a choice of a chat has its text: `message`, or `delta` in a stream.
+        part: key under which a choice of a chat holds its text: `message`, or `delta` in a stream.
 
     Raises:
-        ValueError, TypeError, AttributeError, LookupError: it has not the form of one.
+        ValueError, TypeError, AttributeError, LookupError: the body does not have the form of an answer.
     """
     if not isinstance(body, dict):
         raise ValueError(f"a body of the type {type(body).__name__}")
@@ -55,15 +55,15 @@ def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
         answer.prompt_tokens, answer.completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
     answer.system_fingerprint = body.get("system_fingerprint") or answer.system_fingerprint
     first = ""
-    for position, choice in enumerate(body["choices"] or ()):  # the last chunk of a stream has usage alone
+    for position, choice in enumerate(body["choices"] or ()):  # the last chunk of a stream has only the usage
         index: Any = choice.get("index", position)
         if not isinstance(index, int):
             raise ValueError(f"a choice of the index {index!r}")
         if part == "message" and index in answer.texts:
             raise ValueError(f"two choices of the index {index}")
-        # A server may say nothing at all and yet finish: an empty answer is then an answer.
+        # A model may finish without any text: an empty answer is an answer.
         piece = (choice["text"] if "text" in choice else (choice.get(part) or {}).get("content")) or ""
-        piece.encode()  # half a character, escaped in JSON, is no text
+        piece.encode()  # raises for half a surrogate pair, which JSON can escape but which is not text
         answer.texts[index] = answer.texts.get(index, "") + piece
         answer.finish_reasons[index] = choice.get("finish_reason") or answer.finish_reasons.get(index)
         listed: Any = choice.get("token_ids")

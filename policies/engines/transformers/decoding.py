@@ -1,8 +1,6 @@
-"""One batch of token sequences on one model, or on two in lock-step: prefill, step, drop finished rows, draw
-the next tokens.
+"""One batch of token sequences on one model, or on two in lock-step: prefill, step, drop rows, draw the next tokens.
 
-Tensors only: it knows no text, no request and no chat. Axes: `B` rows of the batch, `L` positions, `V`
-vocabulary.
+This module handles only tensors: no text, requests or chats. Axes: `B` rows, `L` positions, `V` vocabulary.
 """
 
 import inspect
@@ -27,7 +25,7 @@ _CACHE_ARGUMENTS = ("cache", "past_key_values")
 def cache_argument(model: PreTrainedModel) -> str:
     """Return the name of the argument by which a model takes a key-value cache.
 
-    The name alone does not tell: models with a recurrent state, such as Mamba, take theirs by the same name.
+    The name alone proves nothing: models with a recurrent state, such as Mamba, take their state by the same name.
 
     Raises:
         PolicyError: the model keeps no such cache.
@@ -46,7 +44,7 @@ def cache_argument(model: PreTrainedModel) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ModelPair:
-    """Two models over one vocabulary that are sampled from as one: low + alpha * (high - low), of the logits."""
+    """Two models over one vocabulary, sampled as one with the logits low + alpha * (high - low)."""
 
     low: PreTrainedModel
     high: PreTrainedModel
@@ -64,26 +62,22 @@ class Batch(Protocol):
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop every row that is not named; the others take the order in which they are named."""
+        """Keep only these rows, in this order."""
         ...
 
 
 def start_batch(model: PreTrainedModel | ModelPair, prompts: Sequence[Sequence[int]]) -> Batch:
     """Start a batch by computing the prompts. Of a pair at α = 0 or 1, only the model that counts is run."""
-    if not isinstance(model, ModelPair):
-        return DecodingBatch(model, prompts)
-    if model.alpha == 0:
-        return DecodingBatch(model.low, prompts)
-    if model.alpha == 1:
-        return DecodingBatch(model.high, prompts)
-    return PairBatch(model, prompts)
+    if isinstance(model, ModelPair) and model.alpha in (0, 1):
+        model = model.low if model.alpha == 0 else model.high
+    return PairBatch(model, prompts) if isinstance(model, ModelPair) else DecodingBatch(model, prompts)
 
 
 class DecodingBatch:
     """Left-padded sequences that advance together by one token a step, with their key-value cache.
 
-    Equal prompts are computed once and their cache is copied to each row, so many samples of one problem cost
-    one prefill.
+    Equal prompts are computed once and their cache is copied to each row, so many samples of one problem cost one
+    prefill.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
@@ -119,11 +113,11 @@ class DecodingBatch:
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop every row that is not named; the others take the order in which they are named."""
+        """Keep only these rows, in this order."""
         self.logits_BV = self._take(self.logits_BV, rows)
 
     def _forward(self, tokens_BL: Tensor, positions_BL: Tensor) -> Tensor:
-        # Not every architecture counts positions, and a few old ones always return the logits of all.
+        # Not every architecture takes positions, and a few old ones always return the logits of all positions.
         optional = {"position_ids": positions_BL, "logits_to_keep": 1}
         output = self._model(
             input_ids=tokens_BL,
@@ -159,7 +153,7 @@ class PairBatch:
         self._mix()
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop the same rows from both caches."""
+        """Keep only these rows in both caches, in this order."""
         self._low.keep(rows)
         self._high.keep(rows)
         self._mix()
@@ -170,9 +164,9 @@ class PairBatch:
 
 @torch.inference_mode()
 def mix_logits(low_BV: Tensor, high_BV: Tensor, alpha: float | Tensor) -> Tensor:
-    """Mix scores: low + alpha * (high - low); what is infinite in both stays so.
+    """Mix scores: low + alpha * (high - low). Scores that are the same infinity in both stay so.
 
-    In float32, as the models' own logits are: that rounds far less than their kernels do.
+    The computation is in float32, as the models' own logits are: it rounds far less than their kernels do.
 
     Args:
         low_BV: `[B, V]` float32 scores of one model.
@@ -190,8 +184,8 @@ def draw_tokens(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, unifo
         logits_BV: `[B, V]` float32 scores.
         temperature_B: `[B]` divides the scores; 0 takes the best token.
         top_p_B: `[B]` keeps the fewest most likely tokens that together reach this mass; 1 keeps all.
-        uniform_B: `[B]` float64 in [0, 1), one number from each row's own stream: what a row draws does not
-            depend on its neighbours.
+        uniform_B: `[B]` float64 in [0, 1), one number from each row's own stream, so a row's draw does not depend on
+            its neighbours.
 
     Returns:
         `[B]` token ids, `NO_TOKEN` where a row has no finite maximum.
@@ -211,7 +205,7 @@ def draw_tokens(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, unifo
 
 
 def _nucleus(probability_BV: Tensor, top_p_B: Tensor) -> Tensor:
-    """Set to zero what lies outside the smallest set of most likely tokens whose mass reaches top-p."""
+    """Set the probabilities outside the smallest set of most likely tokens whose mass reaches top-p to zero."""
     sorted_BV, order_BV = probability_BV.sort(dim=-1, descending=True, stable=True)
     mass_before_BV = sorted_BV.cumsum(dim=-1, dtype=torch.float64) - sorted_BV
     # The most likely token always stays, also at top-p 0.

@@ -1,7 +1,5 @@
-"""Tokens to text as they come: whole characters only, and nothing that may turn out to begin a stop string.
-
-Knows no model and no request.
-"""
+"""Incremental detokenisation: tokens become text in whole characters, and possible beginnings of stop strings are held
+back. This module knows no model and no request."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,8 +16,8 @@ class TextStream:
     def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
         self._decode = decode
         self._stop = stop
-        # A decoder may treat the first token of its input in a special way (drop a leading space), so every
-        # piece is decoded with the piece before it, and that one's text is cut off again.
+        # A decoder may treat the first token of its input specially (drop a leading space), so every piece is decoded
+        # together with the piece before it, whose text is then cut off.
         self._tokens: list[int] = []
         self._previous = 0
         self._pending = 0
@@ -30,7 +28,7 @@ class TextStream:
 
     @property
     def text(self) -> str:
-        """Everything that was returned so far."""
+        """The text returned so far."""
         return "".join(self._emitted)
 
     def push(self, token: int) -> str:
@@ -65,14 +63,14 @@ class TextStream:
 
 
 def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
-    """Split text into what is certain and what may begin a stop string. At the first stop string the rest is dropped.
+    """Split text before what may begin a stop string. From the first whole stop string on, the text is dropped.
 
     Returns:
-        The certain text, the text held back, and whether a stop string was met.
+        The certain text, the text held back, and whether there was a stop string.
     """
-    met = [at for at in (text.find(string) for string in stop) if at >= 0]
-    if met:
-        return text[: min(met)], "", True
+    starts = [text.find(string) for string in stop if string in text]
+    if starts:
+        return text[: min(starts)], "", True
     held = max((_overlap(text, string) for string in stop), default=0)
     return text[: len(text) - held], text[len(text) - held :], False
 

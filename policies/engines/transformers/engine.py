@@ -1,8 +1,8 @@
-"""The embedded engine: a causal language model of transformers, or two whose scores are mixed, run in this
-process, many requests in one batch.
+"""The embedded engine: a causal language model of transformers, or two whose scores are mixed, run in this process,
+with many requests in one batch.
 
-For a small model on a CPU or one GPU. A large model is better served by vLLM and asked through `openai`.
-`loading` loads, `decoding` decodes, and `detokenise` makes text; this module joins them to requests and replies.
+It is for a small model on a CPU or one GPU. A large model is better served by vLLM and sampled through `openai`.
+`loading` loads, `decoding` decodes, and `detokenise` makes text; this module connects them to requests and replies.
 """
 
 import math
@@ -33,7 +33,7 @@ from alphamix.policies.merging.compatibility import check_mixable
 from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, PromptError, Reply, Request
 
 _DROP_SHARE = 1 / 8
-"""Share of finished rows at which they are dropped: dropping copies the cache, and keeping them wastes work."""
+"""Share of finished rows at which they are dropped. Dropping rows copies the cache; keeping them wastes work."""
 
 
 @dataclass(slots=True)
@@ -53,10 +53,10 @@ class _Row:
 class TransformersEngine:
     """Engine that samples from a model, or a pair of models, and a tokenizer.
 
-    Each request draws from its own random stream, made from its seed, so neighbours in the batch change
-    nothing but the last bits of floating-point sums. Completion tokens count the end-of-text token. `seconds`
-    run from the start of the batch that held the request. On a CPU, torch is set to one thread: with more,
-    small models get slower, and collapse when the cores are busy.
+    Each request draws from its own random stream, made from its seed, so its neighbours in the batch change only the
+    last bits of floating-point sums. Completion tokens include the end-of-text token. `seconds` count from the start of
+    the request's batch. On a CPU, torch is set to one thread: with more, small models get slower, and very much so when
+    the cores are busy.
     """
 
     reproducible = True
@@ -88,7 +88,7 @@ class TransformersEngine:
         """Load a folder, as `load_checkpoint` does.
 
         Raises:
-            PolicyError: it cannot be loaded, or not run by this engine.
+            PolicyError: the folder cannot be loaded, or this engine cannot run its model.
         """
         device = options.device or _default_device()
         model, tokenizer = load_checkpoint(path, device)
@@ -120,7 +120,7 @@ class TransformersEngine:
                 yield Reply(delta.index, delta.outcome)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
-        """Answer all requests, piece by piece; more than `batch_size` go batch after batch, in order."""
+        """Answer all requests, piece by piece, in batches of at most `batch_size` in order."""
         prompt_tokens: dict[object, list[int]] = {}
         for start in range(0, len(requests), self._batch_size):
             started = time.perf_counter()
@@ -158,7 +158,7 @@ class TransformersEngine:
             raise PromptError(
                 f"the chat template refuses these messages ({first_line(error)}): use the roles it knows."
             ) from error
-        # The template writes its own special tokens.
+        # The template has already written the special tokens.
         return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def _row(self, index: int, request: Request, prompt_tokens: list[int]) -> _Row | EngineFailure:
@@ -199,7 +199,7 @@ class TransformersEngine:
             batch.step(tokens_B.clamp(min=0))
 
     def _advance(self, row: _Row, token: int, started: float) -> Delta:
-        """Add one drawn token to a row, and close the row if that was its last."""
+        """Add one drawn token to a row, and finish the row if that was its last."""
         if token == NO_TOKEN:
             row.finished = True
             message = (
@@ -237,7 +237,7 @@ def _draw(batch: Batch, rows: Sequence[_Row]) -> torch.Tensor:
 
 
 def _uniforms(seed: int) -> Iterator[float]:
-    """Random stream of one request: numbers in [0, 1) from Philox, keyed by its seed."""
+    """Yield the random stream of one request: numbers in [0, 1) from Philox, keyed by its seed."""
     generator = np.random.Generator(np.random.Philox(seed))
     while True:
         yield from generator.random(64).tolist()
@@ -252,14 +252,13 @@ def _hashable(prompt: Prompt) -> object:
 def _decoder_of(tokenizer: PreTrainedTokenizerBase) -> Decode:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        return backend.decode  # five times as quick as the wrapper, and skips special tokens as well
+        return backend.decode  # five times as fast as the wrapper, and skips special tokens as well
     decode: Any = partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return decode
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the token ids that end an answer: those of the generation config, which may be several, else the
-    tokenizer's."""
+    """Return the token ids that end an answer, from the generation config, or from the tokenizer if it names none."""
     configured: Any = model.generation_config.eos_token_id if model.generation_config else None
     if configured is None:
         configured = tokenizer.eos_token_id

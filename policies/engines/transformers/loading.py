@@ -1,5 +1,4 @@
-"""Loading of a checkpoint folder for the embedded engine: its model and its tokenizer, without output of
-transformers."""
+"""Loading of a checkpoint's model and tokenizer for the embedded engine, without the output of transformers."""
 
 import warnings
 from collections.abc import Generator

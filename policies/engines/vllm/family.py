@@ -2,7 +2,7 @@
 
 `servers`: one server for each policy that is open, and one for each pair whose logits are mixed, at every α. `switch`:
 one server whose weights are changed in place. `adapters`: one server of the base, with every policy as a LoRA adapter,
-all in one batch. The HTTP is `OpenAIEngine`'s in all.
+all in one batch. `OpenAIEngine` does the HTTP in all three.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class Member:
 
 
 class VllmEngine:
-    """`OpenAIEngine` on a server that we started. Answers arrive while the context `turn` is held."""
+    """`OpenAIEngine` on a server that we started. The context `turn` is held while answers arrive."""
 
     reproducible = False
 
@@ -112,7 +112,7 @@ class VllmFamily:
     def __init__(
         self, members: Mapping[str, Member], options: VllmOptions, engine_options: EngineOptions | None = None
     ) -> None:
-        self._members = dict(members)
+        self._members: dict[str, Member] = {}
         self._options = options
         self._engine_options = engine_options or EngineOptions()
         self._lock = threading.Lock()
@@ -123,8 +123,8 @@ class VllmFamily:
         self._scratch = ExitStack()
         """Folders of logit pairs."""
         self._engines: list[VllmEngine] = []
-        for name, member in self._members.items():
-            _check(name, member, next(iter(self._members.values())), options.serve)
+        for name, member in members.items():
+            self.add(name, member)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ class VllmFamily:
         Raises:
             PolicyError: it cannot be served in the way of this family.
         """
-        _check(name, member, next(iter(self._members.values())), self._options.serve)
+        _check(name, member, self.base if self._members else member.checkpoint, self._options.serve)
         self._members[name] = member
 
     def open(self, name: str) -> VllmEngine:
@@ -157,7 +157,7 @@ class VllmFamily:
         if member.mixed is not None:
             with self._lock:
                 return self._keep(self._open_pair(member.checkpoint, *member.mixed))
-        if self._options.serve == "servers":  # each starts for itself: several may start at once
+        if self._options.serve == "servers":  # no lock: several servers may start at once
             server = VllmServer(member.checkpoint, name, self._options)
             return self._keep(VllmEngine(server, name, self._engine_options, on_close=server.close))
         with self._lock:
@@ -189,8 +189,8 @@ class VllmFamily:
             self._pairs[low, high] = VllmServer(
                 folder, "pair", self._options, arguments=SERVER_ARGUMENTS, environment=SERVER_ENVIRONMENT
             )
-        body = {"vllm_xargs": {"alpha": alpha}}
-        return VllmEngine(self._pairs[low, high], "pair", self._engine_options, extra_body=body)
+        mixture = {"vllm_xargs": {"alpha": alpha}}
+        return VllmEngine(self._pairs[low, high], "pair", self._engine_options, extra_body=mixture)
 
     def _open_switched(self, name: str, member: Member) -> VllmEngine:
         if not isinstance(self.shared, SwitchedServer):
@@ -201,31 +201,30 @@ class VllmFamily:
     def _open_adapter(self, name: str, member: Member) -> VllmEngine:
         if not isinstance(self.shared, VllmServer):
             arguments = _adapter_arguments([m.adapter for m in self._members.values() if m.adapter is not None])
+            environment = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
             self.shared = VllmServer(
-                member.checkpoint,
-                "base",
-                self._options,
-                arguments=arguments,
-                environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
+                member.checkpoint, "base", self._options, arguments=arguments, environment=environment
             )
-        model = self.shared.model if member.adapter is None else _adapter_name(name, member.adapter)
-        if member.adapter is not None and model not in self._loaded:
+        if member.adapter is None:
+            return VllmEngine(self.shared, self.shared.model, self._engine_options)
+        model = _adapter_name(name, member.adapter)
+        if model not in self._loaded:
             body = {"lora_name": model, "lora_path": str(member.adapter.resolve())}
             self.shared.post("/v1/load_lora_adapter", body)
             self._loaded.add(model)
         return VllmEngine(self.shared, model, self._engine_options)
 
 
-def _check(name: str, member: Member, first: Member, serve: Serve) -> None:
+def _check(name: str, member: Member, base: Path, serve: Serve) -> None:
     if serve != "servers" and member.mixed is not None:
         raise PolicyError(f'policy {name!r} mixes logits: use serve = "servers".')
     if serve != "switch" and member.terms:
         raise PolicyError(f'policy {name!r} is a merge of weights: use serve = "switch", or write it with merge first.')
     if serve != "adapters" and member.adapter is not None:
         raise PolicyError(f'policy {name!r} is an adapter: use serve = "adapters", or fold it into its base first.')
-    if serve != "servers" and member.checkpoint.resolve() != first.checkpoint.resolve():
+    if serve != "servers" and member.checkpoint.resolve() != base.resolve():
         raise PolicyError(
-            f'policy {name!r} is of {member.checkpoint} and another one of {first.checkpoint}: serve = "{serve}" needs '
+            f'policy {name!r} is of {member.checkpoint} and another one of {base}: serve = "{serve}" needs '
             'one base for all, use serve = "servers".'
         )
 
@@ -234,7 +233,7 @@ def _adapter_arguments(folders: Sequence[Path]) -> list[str]:
     """Return the arguments of a server that runs all these adapters in one batch.
 
     Raises:
-        PolicyError: one is not of a kind that vLLM can load.
+        PolicyError: vLLM cannot load one of them.
     """
     highest = 1
     for folder in folders:
@@ -256,7 +255,7 @@ def _adapter_arguments(folders: Sequence[Path]) -> list[str]:
 
 
 def _adapter_name(name: str, folder: Path) -> str:
-    """Return a new name for each content, since vLLM would serve a changed adapter of the same name from its prefix
-    cache."""
+    """Return a name that depends on the adapter's content: under the same name, vLLM would answer for a changed adapter
+    from its prefix cache."""
     content = hashlib.sha256((file_digest(folder / ADAPTER_WEIGHTS) + file_digest(folder / CONFIG)).encode())
     return f"{name}-{content.hexdigest()[:16]}"

@@ -1,10 +1,10 @@
-"""Guard that runs a command and ends it, with everything that it started, when the process at the other end of its
-standard input is gone.
+"""Guard that runs a command, and ends it with everything that it started when the holder of the guard's standard input
+is gone.
 
-A program of its own: `python guard.py COMMAND …`, with a pipe as standard input. A byte there, or its end (the
-kernel closes it however its holder dies), stops the command: SIGTERM, then SIGKILL to its whole process group. No
-process of that group is left when this program ends. A death signal alone would not do: it comes when the *thread*
-that started a process ends, and it does not reach grandchildren.
+It is a separate program: `python guard.py COMMAND …`, with a pipe as standard input. A byte on the pipe, or its end
+(the kernel closes it however its holder dies), stops the command: SIGTERM, then SIGKILL to its whole process group. No
+process of that group is left when this program ends. A parent-death signal alone would not suffice: it is sent when the
+*thread* that started a process ends, and it does not reach grandchildren.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 
 _GRACE_S = 10.0
-"""Seconds that the command has to end by itself."""
+"""Seconds that the command has to end by itself after SIGTERM."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -28,7 +28,7 @@ def main(command: list[str]) -> int:
         command,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        # Should this program itself be killed, at least the command ends; its workers may then be left.
+        # If this program itself is killed, at least the command ends; its workers may then be left.
         preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
     )
     ended = os.pidfd_open(process.pid)
@@ -36,7 +36,7 @@ def main(command: list[str]) -> int:
     if ended not in readable:
         process.terminate()
         select.select([ended], [], [], _GRACE_S)
-    # Not waited for yet, so its number still is the group's.
+    # The command is not reaped yet, so the kernel cannot have given its process id to another group.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     status = process.wait()

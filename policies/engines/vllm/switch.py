@@ -1,8 +1,8 @@
 """One vLLM server whose weights are switched in place, for one policy at a time.
 
-A switch waits until nothing is under way, loads the new weights, empties the prefix cache and goes on. After each,
-a canary is scored: a fixed prompt whose log-probabilities must be those of the first time for equal weights, and
-others for other weights. Which weights a server has, it cannot tell: this module remembers.
+A switch waits until no request is in flight, loads the new weights, empties the prefix cache and resumes. After each
+switch a canary is scored: a fixed prompt whose log-probabilities must be the same again for the same weights, and
+differ for other weights. A server cannot say which weights it has: this module remembers them.
 """
 
 import json
@@ -16,12 +16,12 @@ from alphamix.policies.engines.vllm.server import VllmOptions, VllmServer
 from alphamix.policies.types import PolicyError
 
 Terms = tuple[tuple[Path, float], ...]
-"""Weights that are added to the base: weight·(checkpoint − base) of each; None for the base itself."""
+"""Weights that are added to the base: weight·(checkpoint − base) of each; empty for the base itself."""
 
 _EXTENSION = "alphamix.policies.engines.vllm.plugin.alpha.AlphaExtension"
 _CANARY = "def f(n):\n    return sum(i * i for i in range(n))\n\n1 2 3 5 8 13 21, and so on."
 _TOLERANCE = 1e-3
-"""Maximum deviation of the log-probability of a token from the first time, in nats; on most machines there is none."""
+"""Maximum deviation of a token's log-probability from its first value, in nats; on most machines it is 0."""
 _CURE = 'this model cannot be switched safely, use serve = "servers".'
 
 
@@ -45,7 +45,7 @@ class SwitchedServer:
             model,
             options,
             arguments=["--worker-extension-cls", _EXTENSION],
-            # Opens the paths that switch weights, to every process that reaches 127.0.0.1 of this machine.
+            # This opens the paths that switch weights to every process that can reach 127.0.0.1 of this machine.
             environment={"VLLM_SERVER_DEV_MODE": "1"},
         )
         self._base = base
@@ -63,7 +63,7 @@ class SwitchedServer:
         """Give the server these weights while the context lasts; other threads wait until it has ended.
 
         Raises:
-            PolicyError: the switch failed, or this very thread holds the server already and would wait forever.
+            PolicyError: the switch failed, or this thread already holds the server and would wait forever.
         """
         if self._holder == threading.get_ident():
             raise PolicyError(
@@ -83,7 +83,7 @@ class SwitchedServer:
         """Return the checksum of base + Σ weight·(checkpoint − base), in the model's dtype, without a switch.
 
         Raises:
-            PolicyError: these cannot be merged.
+            PolicyError: the checkpoints cannot be merged.
         """
         return self._call("alphamix_digest", base, terms)
 
@@ -92,7 +92,7 @@ class SwitchedServer:
         self.server.close()
 
     def _switch(self, policy: str, terms: Terms) -> None:
-        self._current = None  # until all has gone well
+        self._current = None  # unknown until the switch has succeeded
         self.server.post("/pause?mode=wait")
         try:
             digest = self._call("alphamix_switch", self._base, terms)
@@ -119,7 +119,7 @@ class SwitchedServer:
     def _score(self) -> tuple[float, ...]:
         body = {"model": self.server.model, "prompt": _CANARY, "echo": True, "max_tokens": 0, "logprobs": 0}
         scored = self.server.post("/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
-        return tuple(scored[1:])  # nothing is before the first
+        return tuple(scored[1:])  # the first token has no predecessor, so no log-probability
 
     def _check(self, policy: str, terms: Terms, canary: _Canary) -> None:
         first = self._canaries.get(terms, canary)

@@ -15,7 +15,7 @@ from openai import OpenAI
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.policy_file.recipes import alpha_label
+from alphamix.policies.policy_file.recipes import alpha_suffix
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Completion, Delta, Engine, Request, SamplingParameters
 
@@ -85,7 +85,7 @@ class Sweeping(FakeRegistry):
         return {"coverage": (-0.5, 0.5, 1.5)}
 
     def at(self, sweep: str, alpha: float) -> str:
-        return f"{sweep}@{alpha_label(alpha)}"
+        return f"{sweep}@{alpha_suffix(alpha)}"
 
     def is_made(self, name: str) -> bool:
         return self.makes

@@ -41,7 +41,7 @@ _DTYPES = {
 class AlphaExtension:
     """Calls that a client makes through `/collective_rpc`, which passes and returns only strings and JSON.
 
-    A call answers `{"digest": checksum}` of the weights, as the model's dtype has them, or `{"error": message}`.
+    A call returns `{"digest": checksum}` of the weights in the model's dtype, or `{"error": message}`.
     """
 
     model_config: Any
@@ -58,8 +58,8 @@ class AlphaExtension:
 
     def _alphamix_load(self, tensors: Tensors) -> None:
         self.reload_weights(weights_iterator=tensors)
-        # On a CPU vLLM multiplies by a packed copy of the output layer, which a reload leaves as it was where the
-        # layer is tied to the embeddings. Packing again does nothing elsewhere.
+        # On a CPU vLLM multiplies by a packed copy of the output layer. A reload does not update that copy if the layer
+        # is tied to the embeddings. Elsewhere, packing again does nothing.
         for layer in self.get_model().modules():
             if isinstance(getattr(layer, "quant_method", None), UnquantizedEmbeddingMethod):
                 layer.quant_method.process_weights_after_loading(layer)
@@ -90,11 +90,12 @@ def _tensors(folders: tuple[str, ...]) -> list[tuple[TensorInfo, ...]]:
 def _merged(base: str, terms: Sequence[tuple[str, float]]) -> Tensors:
     """Yield every tensor of base + Σ weight·(input − base), one at a time, each in memory of its own.
 
-    What cannot be merged is reported before anything is loaded.
+    Raises:
+        PolicyError: the folders cannot be merged. It is raised before any tensor is loaded.
     """
     if terms:
         tensors, weights = _tensors((base, *(folder for folder, _ in terms))), tuple(weight for _, weight in terms)
-    else:  # the arithmetic wants another input: with weight 0, any gives the base back bit for bit
+    else:  # merging needs another input: with weight 0, any input gives the base back bit for bit
         tensors, weights = [(tensor, tensor) for (tensor,) in _tensors((base,))], (0.0,)
     unknown = next((inputs[0] for inputs in tensors if inputs[0].dtype not in _DTYPES), None)
     if unknown is not None:

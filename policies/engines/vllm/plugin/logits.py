@@ -1,10 +1,10 @@
 """Two checkpoints as one model of vLLM, and the processor that mixes their logits: low + alpha * (high - low).
 
-Both run on the same tokens in one step, under one scheduler, with their caches in one paged pool. The scores that
-go to the sampler are low's; the difference travels on the same tensor, as an attribute, so that it can belong to
-no other rows. The processor adds it with the α of each request, before penalties, temperature and top-p; what
-others have excluded stays excluded. Whatever would lose the attribute is refused when the model loads, and where
-it is lost all the same the step fails: never are low's samples passed off as the mixture's.
+Both run on the same tokens in one step, under one scheduler, with their caches in one paged pool. The sampler gets
+low's scores; the difference travels as an attribute of the same tensor, so that it cannot be applied to other rows. The
+processor adds it with the α of each request, before penalties, temperature and top-p; tokens that other processors have
+excluded stay excluded. Settings that would lose the attribute are refused when the model loads. If it is lost anyway,
+the step fails, so samples of low alone never pass for samples of the mixture.
 """
 
 # vLLM is not in the environment that types are checked in.
@@ -45,8 +45,7 @@ class PairForCausalLM(nn.Module):
         ]
 
     def embed_input_ids(self, input_ids: Tensor) -> Tensor:
-        """Refuse input embeddings: with one set of them, two models cannot be run. vLLM only checks that the method
-        exists."""
+        """Refuse input embeddings: two models cannot share them. vLLM only checks that the method exists."""
         raise NotImplementedError("a pair of models takes token ids: send no embeddings.")
 
     def forward(
@@ -70,7 +69,7 @@ class PairForCausalLM(nn.Module):
         at_low, at_high = hidden_states.split(self._hidden_sizes, dim=-1)
         low_BV = self.low.compute_logits(at_low.contiguous()).float()
         high_BV = self.high.compute_logits(at_high.contiguous()).float()
-        # What is infinite in both has no difference.
+        # Where both are the same infinity, the subtraction would give NaN.
         setattr(low_BV, _DIFFERENCE, torch.where(low_BV == high_BV, 0.0, high_BV - low_BV))
         return low_BV
 
@@ -117,7 +116,7 @@ class PairLogits(LogitsProcessor):
         """Mix the logits in place, in float32.
 
         Raises:
-            RuntimeError: something between model and sampler has put other scores in place of the model's.
+            RuntimeError: something between model and sampler has replaced the model's scores.
         """
         difference_BV = getattr(logits, _DIFFERENCE, None)
         if difference_BV is None or len(difference_BV) != len(self._alpha_B1):

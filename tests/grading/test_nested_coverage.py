@@ -35,6 +35,6 @@ def test_is_nested(one: int, other: int, total: int, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize(("level", "total"), [(0.0, 5), (-0.1, 5), (1.01, 5), (float("nan"), 5), (0.5, 0)])
-def test_refuses_what_is_no_coverage(level: float, total: int) -> None:
+def test_invalid_levels_are_refused(level: float, total: int) -> None:
     with pytest.raises(GradingError, match=r"is (nan|-?[\d.]+): "):
         coverage.tests_required(level, total)
