@@ -98,12 +98,6 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures of reports empty, in tests of something else: drawing takes most of a small run's time."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path, **_: Path(path).write_bytes(b""))
-
-
-@pytest.fixture
 def trial(server: Server, tmp_path: Path) -> Path:
     """An experiment of two policies behind URLs on three problems, 4 samples each: 24 slots."""
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in PROBLEMS))

@@ -82,7 +82,6 @@ def test_arms_share_their_draws(trial, server):
     assert result.analysis is not None
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_a_budget_that_grows_draws_the_rest_alone(trial, server):
     go(trial, "budget.samples=2", "analysis.pass_at=[1]")
     before = list(server.seeds)
@@ -95,7 +94,6 @@ def test_a_budget_that_grows_draws_the_rest_alone(trial, server):
     assert read_outcomes(folder / "outcomes.csv").num_samples_MP.min() == 5
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_a_budget_in_tokens_is_sized_by_a_pilot(trial, server):
     server.tokens = lambda model: {"even": 10, "odd": 25}[model]
     watched = Quiet()
@@ -113,7 +111,6 @@ def test_a_budget_in_tokens_is_sized_by_a_pilot(trial, server):
     assert "At 100 tokens per problem, ensemble minus best single policy" in page
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_policies_in_another_order_keep_their_costs(trial, server):
     server.tokens = lambda model: {"even": 10, "odd": 25}[model]
     sets = ("budget.tokens=100", "analysis.pass_at=[1]")
@@ -141,7 +138,6 @@ def test_an_arm_may_have_any_name_in_the_figures(trial):
     assert summary(folder)["arms"]["a$b^{$"]["allocation"] == {"even": 4}
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_known_costs_need_no_pilot(trial, server):
     watched = Quiet()
     go(trial, "budget.seconds=6", "budget.costs={even = 2, odd = 3}", "analysis.pass_at=[1]", monitor=watched)
@@ -173,7 +169,6 @@ def test_adaptive_arms_draw_what_they_ask_for(arm, trial, server):
     assert result.analysis is not None
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_an_adaptive_arm_beside_the_singles_costs_nothing_more(trial, server):
     _, folder = go(
         trial, 'allocation.arms=["singles", "equal", "thompson"]', "budget.samples=6", "analysis.pass_at=[1]"
@@ -184,7 +179,6 @@ def test_an_adaptive_arm_beside_the_singles_costs_nothing_more(trial, server):
     assert arms["thompson"]["naive"] <= 1
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_rounds_that_were_cut_off_plan_the_same_again(trial, server):
     sets = ('allocation.arms=["thompson"]', "budget.samples=12", "analysis.pass_at=[1]", "allocation.batch=1")
     good = server.answer = hard
@@ -201,7 +195,6 @@ def test_rounds_that_were_cut_off_plan_the_same_again(trial, server):
         assert store.draws().equals(cut_off)
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_the_limit_of_a_run_in_samples_is_met_exactly(trial, server):
     sets = ("budget.samples=20", "sampling.concurrency=1")
     result, _ = go(trial, *sets, "budget.run.samples=120")
@@ -209,7 +202,6 @@ def test_the_limit_of_a_run_in_samples_is_met_exactly(trial, server):
     assert len(server.seeds) == 120
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_a_run_stops_when_its_tokens_are_spent_and_goes_on_with_more(trial, server, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     sets = ("budget.samples=40", "sampling.concurrency=4", "sampling.max_tokens=20")

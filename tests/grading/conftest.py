@@ -1,5 +1,6 @@
 """Builders and fixtures that the tests of grading share."""
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,19 @@ def _descendants(pid: int) -> set[int]:
     while more := {child for child, parent in parent_of.items() if parent in family} - family:
         family |= more
     return family - {pid}
+
+
+@pytest.fixture(autouse=True)
+def _one_ray_cluster_at_a_time(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Let tests of Ray wait for each other in all workers: the address "auto" finds clusters of other processes."""
+    if "ray" not in request.node.name:
+        yield
+        return
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

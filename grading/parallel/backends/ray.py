@@ -55,6 +55,10 @@ def _connected(workers: int | None, address: str | None) -> Generator[int]:
         except (ConnectionError, ValueError) as error:
             raise BackendError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from None
     try:
+        if "CPU" not in ray.cluster_resources():
+            raise BackendError(
+                f"the Ray cluster at {address} has no CPUs: add a machine to it with `ray start --address`"
+            )
         yield num_workers
     finally:
         ray.shutdown()
