@@ -19,7 +19,7 @@ from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 _POLICIES, _PROBLEMS, _SAMPLES = 20, 1000, 250
 _BUDGET, _SMALL_BUDGET = 250, 20
@@ -65,7 +65,7 @@ def _counts() -> tuple[Ints, Ints]:
 
 
 def _at_known_rates(posterior: Posterior) -> Row:
-    rates = Rates(posterior.next_miss(0), posterior.weight_P)
+    rates = Rates(posterior.next_miss(0), posterior.weight_C)
     region = Region(np.zeros(_POLICIES, int), np.full(_POLICIES, _BUDGET), np.ones(_POLICIES), float(_BUDGET))
 
     def peer() -> float:
@@ -92,7 +92,7 @@ def _under_posterior(posterior: Posterior) -> Row:
     log_next_KMP = np.log([posterior.next_miss(k) for k in range(_SMALL_BUDGET)])
 
     def peer() -> float:
-        return _solve(log_next_KMP.reshape(-1, len(posterior.weight_P)), posterior.weight_P, _SMALL_BUDGET, most=1)
+        return _solve(log_next_KMP.reshape(-1, len(posterior.weight_C)), posterior.weight_C, _SMALL_BUDGET, most=1)
 
     bound = best_allocation(posterior, budget, max_nodes=0).certificate.upper_bound
     what = f"best mixture under the posterior with its bound, {_SIZE}, budget {_SMALL_BUDGET}"

@@ -90,7 +90,7 @@ def estimate_coverage(
     else:
         figures = iter(_for_new_problems(outcomes, allocations, resampling))
     pass_at_k = {policy: {k: next(figures) for k in ks} for policy in outcomes.policies if ks}
-    forecasts = {} if forecast_k is None else _forecasts(outcomes, forecast_k, resampling.level)
+    forecasts = {} if forecast_k is None else _forecasts(outcomes, forecast_k, resampling)
     return CoverageFigures(next(figures, None), pass_at_k, forecasts)
 
 
@@ -123,10 +123,11 @@ def _on_fixed_benchmark(outcomes: Outcomes, allocation_M: Ints, level: float) ->
     return CoverageFigure(estimate, None if estimate.interval else _NO_VARIANCE)
 
 
-def _forecasts(outcomes: Outcomes, k: int, level: float) -> dict[str, dict[Model, CoverageFigure]]:
+def _forecasts(outcomes: Outcomes, k: int, resampling: Resampling) -> dict[str, dict[Model, CoverageFigure]]:
     def figure(m: int, model: Model) -> CoverageFigure:
+        counts = outcomes.num_samples_MP[m], outcomes.num_correct_MP[m]
         try:
-            return CoverageFigure(forecast(outcomes.num_samples_MP[m], outcomes.num_correct_MP[m], k, model, level))
+            return CoverageFigure(forecast(*counts, k, model, resampling.level, groups=resampling.groups))
         except ForecastError as error:
             return CoverageFigure(None, str(error))
 

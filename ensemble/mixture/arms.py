@@ -24,7 +24,6 @@ from alphamix.ensemble.mixture.cross_fitting import (
     coverage_of_each,
     cross_fit,
 )
-from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Estimate, draw_weights
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
 

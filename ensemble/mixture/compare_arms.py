@@ -13,7 +13,7 @@ import numpy as np
 
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.arrays import Floats
-from alphamix.ensemble.budget import CURRENCIES, Budget, BudgetError, Currency
+from alphamix.ensemble.budget import CURRENCIES, Budget, Currency
 from alphamix.ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, score_arms
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
 from alphamix.ensemble.mixture.cross_fitting import (
@@ -173,7 +173,9 @@ def compare(
         canonical,
         budget.reordered(order_M),
         grouped,
-        None if splits is None else {n: replace(split, budget=split.budget.reordered(order_M)) for n, split in splits.items()},
+        None
+        if splits is None
+        else {n: replace(split, budget=split.budget.reordered(order_M)) for n, split in splits.items()},
         min_policies,
         is_pilot,
         {name: arm.reordered(order_P, weight_RP) for name, arm in (played or {}).items()},
@@ -190,7 +192,7 @@ def _compare(
     is_pilot: bool,
     played: Mapping[str, Arm],
 ) -> Comparison:
-    evidence = Evidence.of(outcomes)
+    evidence = Evidence(outcomes)
     posterior = evidence.posterior
     limit_M = None if is_pilot else outcomes.num_samples_MP.min(axis=1)
     choice = best_allocation(posterior, budget, limit_M, min_policies)
@@ -305,7 +307,7 @@ def _equal_gain(
         split, best = Split.equal(members, budget), BestSingle(budget)
         if not (split.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and best.samples_M().all()):
             return None  # a split without some of its members, or the best of fewer policies, would be another claim
-        arms, _ = score_arms(Evidence.of(outcomes), {"equal": split, "best_single": best}, by_problems)
+        arms, _ = score_arms(Evidence(outcomes), {"equal": split, "best_single": best}, by_problems)
     except OutcomesError:
         return None
     if len(arms) < 2:

@@ -9,7 +9,7 @@ chosen in any fold, `F` folds, `R` bootstrap resamples of the problems.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol, Self, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -37,12 +37,13 @@ class Evidence:
     """Outcomes that a choice may look at, and the beliefs that follow from them."""
 
     outcomes: Outcomes
-    prior: SharedDifficulty
+    known_prior: SharedDifficulty | None = None
+    """A prior that was already fitted to these outcomes; None for one that is fitted when it is needed."""
 
-    @classmethod
-    def of(cls, outcomes: Outcomes) -> Self:
-        """Fit the prior to the outcomes."""
-        return cls(outcomes, fit(outcomes.num_samples_MP, outcomes.num_correct_MP))
+    @cached_property
+    def prior(self) -> SharedDifficulty:
+        """The prior that fits the outcomes."""
+        return self.known_prior or fit(self.outcomes.num_samples_MP, self.outcomes.num_correct_MP)
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -136,23 +137,27 @@ def cross_fit(
     priors: list[SharedDifficulty] = []
     try:
         for fold in _folds(outcomes, crossfit):
-            evidence = Evidence.of(fold.chosen_on)
-            priors.append(evidence.prior)
+            evidence = Evidence(fold.chosen_on)
             for name in rules.keys() - undefined.keys():
                 try:
                     chosen[name].append(rules[name].choose(evidence, fold.scored_on.num_samples_MP.min(axis=1)))
                 except (UndefinedError, BudgetError) as error:
                     undefined[name] = str(error)
             if len(undefined) == len(rules):
-                break
+                return {}, undefined
+            priors.append(evidence.prior)
     except UndefinedError as error:
         return {}, dict.fromkeys(rules, str(error))
-    scores = {name: _Scores(rule, np.array(chosen[name]), outcomes, resampling) for name, rule in rules.items() if name not in undefined}
-    if scores:
-        # The same folds again, since all of them at once would not fit into memory where tables are large.
-        for number, (fold, prior) in enumerate(zip(_folds(outcomes, crossfit), priors, strict=True)):
-            for score in scores.values():
-                score.add(number, fold, Evidence(fold.chosen_on, prior))
+    scores = {
+        name: _Scores(rule, np.array(chosen[name]), outcomes, resampling)
+        for name, rule in rules.items()
+        if name not in undefined
+    }
+    # The same folds again, since all of them at once would not fit into memory where tables are large.
+    for number, (fold, prior) in enumerate(zip(_folds(outcomes, crossfit), priors, strict=True)):
+        evidence = Evidence(fold.chosen_on, prior)
+        for score in scores.values():
+            score.add(number, fold, evidence)
     # Each repeat scores a problem once when problems are divided, and once per fold when samples are.
     times = crossfit.repeats * (1 if crossfit.by == "problems" else crossfit.folds)
     return {name: score.averaged(times) for name, score in scores.items()}, undefined
@@ -222,7 +227,6 @@ def _by_samples(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
         for n_MP, c_MP in _parts(outcomes, crossfit.folds, rng):
             others = _counts(outcomes, outcomes.num_samples_MP - n_MP, outcomes.num_correct_MP - c_MP)
             yield _Fold(others, everywhere, _counts(outcomes, n_MP, c_MP), everywhere)
-
 
 
 def _parts(outcomes: Outcomes, folds: int, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:

@@ -1,4 +1,4 @@
-"""Tables of outcomes as files: `problem,policy,n,c` and, where known, failure classes, costs and `stopped`.
+"""Tables of outcomes as files: `problem,policy,n,c` and, where known, failure classes, costs, `stopped` and `group`.
 
 A file is CSV in UTF-8, or Parquet if its name ends in `.parquet`. Invalid tables are refused here, once for all: a cell
 that was never sampled never counts as zero. Unknown columns are ignored. Names are text, taken literally: 1 and 01 are
@@ -23,6 +23,7 @@ Missing = Literal["error", "drop-problems", "drop-policies"]
 _KEYS = ["problem", "policy"]
 _COUNTS = ["n", "c"]
 _COSTS = ["tokens", "seconds"]
+_GROUP = "group"
 _MAX_NAMES_LENGTH = 60
 """Characters of column names that a message shows."""
 
@@ -50,7 +51,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    text = dict.fromkeys(_KEYS, str)
+    text = dict.fromkeys([*_KEYS, _GROUP], str)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
@@ -73,8 +74,11 @@ def to_frame(outcomes: Outcomes) -> pd.DataFrame:
     if outcomes.stopped_MP is not None:
         matrices["stopped"] = outcomes.stopped_MP.astype(np.int64)
     index = pd.MultiIndex.from_product([outcomes.policies, outcomes.problems], names=["policy", "problem"])
-    table = pd.DataFrame({name: matrix.ravel() for name, matrix in matrices.items()}, index=index)
-    return table.reset_index()[[*_KEYS, *matrices]]
+    table = pd.DataFrame({name: matrix.ravel() for name, matrix in matrices.items()}, index=index).reset_index()
+    if outcomes.groups is None:
+        return table[[*_KEYS, *matrices]]
+    table[_GROUP] = np.tile(outcomes.groups, len(outcomes.policies))
+    return table[[*_KEYS, _GROUP, *matrices]]
 
 
 def write_outcomes(outcomes: Outcomes, path: Path) -> None:
@@ -102,7 +106,8 @@ def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "er
     numbers = {name: _counts(table, name, source) for name in counted}
     numbers |= {name: _costs(table, name, source) for name in costly}
     _check_sums(table, numbers, source)
-    return _without_holes(_fill(table, numbers, costly), source, missing)
+    outcomes = replace(_fill(table, numbers, costly), groups=_groups(table, source))
+    return _without_holes(outcomes, source, missing)
 
 
 def _check_columns(table: pd.DataFrame, source: str) -> None:
@@ -191,6 +196,25 @@ def _fill(table: pd.DataFrame, numbers: dict[str, Floats], costly: list[str]) ->
         costs_MP={name: matrix(name, np.float64, np.nan) for name in costly},
         stopped_MP=counts["stopped"] > 0 if "stopped" in counts else None,
     )
+
+
+def _groups(table: pd.DataFrame, source: str) -> tuple[str, ...] | None:
+    """Return the group of each problem, in the order in which problems first appear; None without such a column."""
+    if _GROUP not in table or table[_GROUP].isna().all():
+        return None
+    lacking = table[_GROUP].isna()
+    if lacking.any():
+        problem = table.loc[lacking, "problem"].iloc[0]
+        raise OutcomesError(f"{source} has no group for problem {problem!r}: fill in the column group, or remove it")
+    named = table[["problem"]].assign(group=table[_GROUP].map(str)).drop_duplicates()
+    split = named["problem"].duplicated()
+    if split.any():
+        problem = named.loc[split, "problem"].iloc[0]
+        first, second = named.loc[named["problem"] == problem, "group"].iloc[:2]
+        raise OutcomesError(
+            f"{source} puts problem {problem!r} into the groups {first!r} and {second!r}: give each problem one group"
+        )
+    return tuple(named["group"])
 
 
 def _without_holes(outcomes: Outcomes, source: str, missing: Missing) -> Outcomes:

@@ -12,7 +12,11 @@ _NAMES_IN_NOTES = 3
 _MAX_PARTS = 2
 """Maximum number of parts of an allocation in a column of a terminal; the page shows all."""
 
-METHOD_LABELS: dict[Method, str] = {"bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
+METHOD_LABELS: dict[Method, str] = {
+    "score": "score interval",
+    "bca": "BCa bootstrap",
+    "percentile": "percentile bootstrap",
+}
 _ARM_LABELS = {
     "mixture": "best mixture",
     "equal": "equal split",

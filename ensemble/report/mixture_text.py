@@ -31,32 +31,70 @@ _NEGLIGIBLE = 5e-5
 
 
 def sentence(comparison: Comparison, by: Division) -> str:
-    """Return advice on what to do, and how certain it is."""
-    allocation = _allocation(comparison)
-    spend = f"Spend {comparison.budget} per problem as {allocation_label(allocation)}"
-    gain = comparison.gains.get("mixture")
+    """Return advice on what to do, and how certain it is. Only a pilot's advice quotes a model, and says so."""
+    spend = f"Spend {comparison.budget} per problem as {allocation_label(_allocation(comparison))}"
+    mixture, gain = comparison.coverage.get("mixture"), comparison.gains.get("mixture")
+    if mixture is None:
+        return _from_pilot(comparison, spend)
+    covered = mixture.honest.get(by)
+    if covered is None:
+        return (
+            f"{spend}: on the outcomes that chose it, it covers {percent(mixture.naive)}, which flatters it. There is "
+            f"no honest figure: {_reason(comparison, f'mixture, honest by {by}')}."
+        )
     honest = gain.honest.get(by) if gain else None
     if honest is None:
+        missing = "best_single" if "best_single" in comparison.undefined else f"best_single, honest by {by}"
         best, expected = _best_expected(comparison)
-        covers = 100 * comparison.choice.certificate.objective
-        reason = "; ".join(dict.fromkeys(comparison.undefined.values())) or f"no estimate by {by} is defined"
         return (
-            f"{spend}: under the posterior it covers {covers:.1f} %, and the best single policy, {shown(best)}, "
-            f"{100 * expected:.1f} %. This rests on the model alone: {reason}."
+            f"{spend}: it covers {percent(covered)}. What that gains over a single policy is unknown, since "
+            f"{_reason(comparison, missing)}. A model expects {100 * expected:.1f} % of {shown(best)} alone."
         )
+    return _from_gain(comparison, by, spend, covered, honest)
+
+
+def _from_gain(comparison: Comparison, by: Division, spend: str, covered: Estimate, gain: Estimate) -> str:
     single = shown(next(iter(comparison.arms["best_single"].allocation)))
-    covers = percent(comparison.coverage["mixture"].honest.get(by))
-    if allocation == comparison.arms["best_single"].allocation:
-        return f"Use {single} alone: it is the best mixture, and covers {covers}."
-    over = f"{points(honest)} over {single}, the best single policy"
-    if honest.sign > 0:
-        return f"{spend}: it covers {covers}, {over}. The gain is more than chance explains."
-    if honest.sign < 0:
+    if _allocation(comparison) == comparison.arms["best_single"].allocation:
+        return f"Use {single} alone: it is the best mixture, and covers {percent(covered)}."
+    over = f"{points(gain)} over {single}, the policy that you would have picked alone"
+    if gain.sign > 0:
+        every = f" {_against_every(comparison)}" if by == "problems" else ""
+        return f"{spend}: it covers {percent(covered)}, {over}. The gain is more than chance explains.{every}"
+    if gain.sign < 0:
         return f"Use {single} alone: the best mixture that these outcomes can choose gains {over}."
     return (
-        f"Use {single} alone: the best mixture ({allocation_label(allocation)}) gains {over}. Chance could "
+        f"Use {single} alone: the best mixture ({allocation_label(_allocation(comparison))}) gains {over}. Chance could "
         "explain that gain; more problems, or more samples of each, would settle it."
     )
+
+
+def _against_every(comparison: Comparison) -> str:
+    """Say whether the mixture beats every single policy, which is more than beating the one that was picked."""
+    strict = comparison.strict.get("mixture")
+    if strict is None:
+        return ""
+    compared = "every single policy" if strict.is_complete else "every single policy with enough samples"
+    nearest = f"over {shown(strict.policy)} it gains {points(strict.gain)}"
+    if strict.gain.sign > 0:
+        return f"It beats {compared}: even {nearest}."
+    return f"Whether it beats {compared} is less certain: {nearest}."
+
+
+def _from_pilot(comparison: Comparison, spend: str) -> str:
+    best, expected = _best_expected(comparison)
+    forecast = comparison.forecast
+    assert forecast is not None
+    low, high = (100 * bound for bound in forecast.interval)
+    return (
+        f"{spend}: the model of shared difficulty expects it to solve {100 * forecast.value:.1f} % [{low:.1f}, "
+        f"{high:.1f}] of these problems, and {100 * expected:.1f} % by {shown(best)} alone. No figure without a model "
+        "exists before as many samples are drawn; then `alphamix mix` without --pilot gives one."
+    )
+
+
+def _reason(comparison: Comparison, what: str) -> str:
+    return comparison.undefined.get(what, f"no estimate of {what} is defined")
 
 
 def mixture_tables(comparison: Comparison, by: Division) -> Group:
@@ -64,13 +102,13 @@ def mixture_tables(comparison: Comparison, by: Division) -> Group:
     arms = [
         Text(f"The same budget: {comparison.budget} per problem, % of problems covered", style="bold"),
         _arms(comparison),
-        Text(f"In brackets {interval_note(comparison.resampling)}; of honest estimates Student's t.", style="dim"),
+        Text(f"In brackets {interval_note(comparison.resampling)}; of honest estimates with Student's t.", style="dim"),
     ]
-    notes = [*_undefined(comparison), _certificate(comparison), *_random(comparison)]
+    notes = [*_undefined(comparison), *_single_notes(comparison), _certificate(comparison), *_random(comparison)]
     return Group(
         *(arms if comparison.coverage else []),
         *(Text(note, style="dim") for note in notes),
-        Text("\nWhat each policy adds, in points of coverage expected under the posterior", style="bold"),
+        Text("\nWhat each policy adds, in points of coverage that the model expects", style="bold"),
         _contributions(comparison),
         Text("\n" + sentence(comparison, by)),
     )
@@ -83,6 +121,19 @@ def _undefined(comparison: Comparison) -> list[str]:
         arm, comma, how = what.partition(",")
         by_cause.setdefault(cause, []).append(f"{arm_label(arm)}{comma}{how}")
     return [f"n/a, {'; '.join(what)}: {cause}." for cause, what in by_cause.items()]
+
+
+def _single_notes(comparison: Comparison) -> list[str]:
+    """Return notes on what the best single policy was chosen from."""
+    notes: list[str] = []
+    if comparison.left_out:
+        thin = ", ".join(f"{shown(name)} ({fewest})" for name, fewest in comparison.left_out.items())
+        notes.append(f"Not compared as single policies, since they have too few samples: {thin}.")
+    if comparison.ties:
+        single = shown(next(iter(comparison.arms["best_single"].allocation)))
+        others = ", ".join(map(shown, comparison.ties))
+        notes.append(f"{single} covers no more than {others}; the posterior prefers it.")
+    return notes
 
 
 def mixture_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
@@ -121,6 +172,10 @@ def mixture_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
             for division in DIVISIONS
         },
         "contributions": {policy: asdict(contribution) for policy, contribution in comparison.contributions.items()},
+        "strict": {name: None if strict is None else asdict(strict) for name, strict in comparison.strict.items()},
+        "forecast": None if comparison.forecast is None else asdict(comparison.forecast),
+        "ties": list(comparison.ties),
+        "left_out_singles": comparison.left_out,
         "undefined": comparison.undefined,
     }
 
@@ -167,10 +222,10 @@ def _best_expected(comparison: Comparison) -> tuple[str, float]:
 
 def _certificate(comparison: Comparison) -> str:
     certificate = comparison.choice.certificate
-    expected = f"Expected under the posterior: {100 * certificate.objective:.2f} %"
+    expected = f"The model of shared difficulty expects {100 * certificate.objective:.2f} % of the mixture"
     if certificate.is_optimal:
-        return f"{expected}, and no allocation is expected to cover more (proved)."
-    return f"{expected}; no allocation is expected to cover more than {100 * certificate.gap:.3f} points more (proved)."
+        return f"{expected}, and proves that it expects more of no other allocation."
+    return f"{expected}, and proves that it expects at most {100 * certificate.gap:.3f} points more of any other."
 
 
 def _random(comparison: Comparison) -> list[str]:

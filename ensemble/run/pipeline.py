@@ -105,7 +105,11 @@ def report(
         )
     current = next(each.name for each in store.verdict_sets() if each.is_current)
     is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # adaptive arms drew because of these verdicts
-    played = plan.played_arms(store, design, arms, outcomes, experiment.analysis.resampling) if is_own else {}
+    played = (
+        plan.played_arms(store, design, arms, outcomes, outcomes.resampling(experiment.analysis.resampling))
+        if is_own
+        else {}
+    )
     analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)
     write_report(analysis, folder, experiment.name, judge, num_owed(store))
     return analysis

@@ -7,7 +7,7 @@ problems are never solved, and the rates of the others follow a Beta distributio
 do not decide between them. Axes: `K` values of k, `P` problems, `U` distinct pairs of counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -71,22 +71,32 @@ class ZeroInflatedBeta:
 
 
 def forecast(
-    num_samples_P: Ints, num_correct_P: Ints, k: int, model: Model, level: float = 0.95, draws: int = 200, seed: int = 0
+    num_samples_P: Ints,
+    num_correct_P: Ints,
+    k: int,
+    model: Model,
+    level: float = 0.95,
+    draws: int = 200,
+    seed: int = 0,
+    groups: Sequence[int] | None = None,
 ) -> Forecast:
     """Forecast the mean pass@k of one policy for k beyond its samples.
 
-    The interval comes from a number of bootstrap draws, each of which takes a fit.
+    The interval comes from a number of bootstrap draws of problems, or of `groups` (the index of each problem's group),
+    each of which takes a fit.
 
     Raises:
         ForecastError: k is no larger than the smallest n, so no model is needed, or none can be fitted.
     """
     _check(num_samples_P, num_correct_P, k)
     fit = _FITTERS[model](num_samples_P, num_correct_P)
-    num_problems = len(num_samples_P)
-    fitted = fit(np.ones(num_problems, np.int64))
-    share_P = np.full(num_problems, 1 / num_problems)
+    group_P = np.arange(len(num_samples_P)) if groups is None else np.array(groups)
+    num_groups = int(group_P.max()) + 1
+    fitted = fit(np.ones(len(group_P), np.int64))
+    share_G = np.full(num_groups, 1 / num_groups)
     values: list[float] = []
-    for times_P in np.random.default_rng(seed).multinomial(num_problems, share_P, draws):
+    for times_G in np.random.default_rng(seed).multinomial(num_groups, share_G, draws):
+        times_P = times_G[group_P]
         try:
             values.append(fit(times_P).coverage(k))
         except ForecastError:  # the draw solved nothing or everything, and so does its forecast

@@ -116,14 +116,14 @@ def means_over_problems(values_RP: Floats, resampling: Resampling, lowest: float
 
 
 def _scored(values_P: Floats, resampling: Resampling, lowest: float) -> Estimate:
-    inflation = _grouping(values_P, resampling)
+    inflation = grouping_inflation(values_P, resampling)
     freedom = np.inf if resampling.groups is None else resampling.num_units(len(values_P)) - 1.0
     interval = ScoreTest(values_P, lowest, 1.0, inflation, freedom).interval(resampling.level)
     stderr = float(_without_noise(values_P.std(ddof=1) * np.sqrt(inflation / len(values_P))))
     return Estimate(float(_without_noise(values_P.mean())), stderr, _clean(interval))
 
 
-def _grouping(values_P: Floats, resampling: Resampling) -> float:
+def grouping_inflation(values_P: Floats, resampling: Resampling) -> float:
     """Return the factor by which groups raise the variance of the mean, 1 where problems are independent.
 
     It is the cluster-robust variance over the plain one (Miller 2024, arXiv 2411.00640, eq. 4). Equal values say
@@ -219,7 +219,7 @@ def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, 
     if plain <= 10.0 ** (-2 * _DECIMALS) < stderr**2:
         reach = float(stdtrit(num_units - 1, (1 + resampling.level) / 2)) * stderr
         return Estimate(value, stderr, _around(value, reach, lowest))
-    inflation = _grouping(values_P, resampling)
+    inflation = grouping_inflation(values_P, resampling)
     if plain > 10.0 ** (-2 * _DECIMALS):
         inflation = max(inflation, stderr**2 / plain)
     test = ScoreTest(values_P, lowest, 1.0, inflation, num_units - 1.0)

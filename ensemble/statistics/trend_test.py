@@ -12,7 +12,7 @@ from scipy.stats import norm, rankdata
 
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.statistics.intervals import Estimate, Resampling, mean_over_problems
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, grouping_inflation, mean_over_problems
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,15 @@ class Trend:
 
 def trend(rate_AP: Floats, alpha_A: Floats, resampling: Resampling) -> Trend:
     """Test rates at two or more different α for a trend, and estimate its slope."""
-    page_l, z = page_test(rate_AP, rankdata(alpha_A))
+    page_l, z, part_P = page_test(rate_AP, rankdata(alpha_A))
+    z /= np.sqrt(grouping_inflation(part_P, resampling))
     centred_A = alpha_A - alpha_A.mean()
     slope_P = centred_A @ rate_AP / (centred_A @ centred_A)
     slope = mean_over_problems(slope_P, resampling, lowest=-np.inf)
     return Trend(page_l, z, float(2 * norm.sf(abs(z))), slope)
 
 
-def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float]:
+def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float, Floats]:
     """Apply Page's test for ordered alternatives, with ties (Page 1963, JASA 58, 216-230).
 
     L = Σ_P Σ_A score_A · R_AP, where R are the mid-ranks within each problem. If all orders of a problem's values are
@@ -72,7 +73,8 @@ def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float]:
         score_A: `[A]` ranks of the treatments, or other scores such as α itself.
 
     Returns:
-        L, and z = (L - mean) / standard deviation, which is 0 where all values are tied.
+        L, z = (L - mean) / standard deviation, which is 0 where all values are tied, and the part of each problem in
+        L - mean, `[P]`.
     """
     # Rates of equal counts must tie, in whatever way they were computed, so floating-point noise is rounded off.
     rank_AP = rankdata(np.round(values_AP, 12), axis=0)
@@ -80,5 +82,6 @@ def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float]:
     score_A = np.asarray(score_A, np.float64)
     centred_A, centred_AP = score_A - score_A.mean(), rank_AP - (num_alphas + 1) / 2
     variance = (centred_A @ centred_A) * (centred_AP**2).sum() / (num_alphas - 1)
-    excess = float((centred_A @ centred_AP).sum())
-    return float((score_A @ rank_AP).sum()), excess / float(np.sqrt(variance)) if variance > 0 else 0.0
+    part_P = centred_A @ centred_AP
+    z = float(part_P.sum() / np.sqrt(variance)) if variance > 0 else 0.0
+    return float((score_A @ rank_AP).sum()), z, part_P

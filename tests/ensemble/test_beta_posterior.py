@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betaln
 
-from alphamix.ensemble.statistics.beta_posterior import Posterior, fit_prior
+from alphamix.ensemble.statistics.beta_prior import fit_prior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 counts = st.lists(st.integers(0, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1)
 
@@ -58,14 +59,14 @@ def test_tables_without_spread_leave_doubt(n, c, low, high):
 def test_problems_with_equal_counts_become_one_column():
     n_MP, c_MP = np.array([[4, 4, 9, 4], [3, 3, 3, 3]]), np.array([[1, 1, 2, 1], [0, 0, 3, 0]])
     posterior = Posterior.of(n_MP, c_MP)
-    assert sorted(posterior.weight_P) == [0.25, 0.75]
-    assert posterior.a_MP.shape == (2, 2)
+    assert sorted(posterior.weight_C) == [0.25, 0.75]
+    assert posterior.a_MC.shape == (2, 2)
 
 
 def test_misses_are_moments_of_the_beliefs():
     posterior = Posterior(np.array([[0.5, 2.0], [3.0, 3.0]]), np.array([[1.0, 7.0], [0.2, 0.2]]), np.array([0.5, 0.5]))
     rng = np.random.default_rng(0)
-    p_SMP = rng.beta(posterior.a_MP, posterior.b_MP, (400_000, 2, 2))
+    p_SMP = rng.beta(posterior.a_MC, posterior.b_MC, (400_000, 2, 2))
     simulated_MP = ((1 - p_SMP) ** np.array([[3], [2]])).mean(axis=0)
     np.testing.assert_allclose(np.exp(posterior.log_miss([3, 2])), simulated_MP, atol=3e-3)
     both = ((1 - p_SMP) ** np.array([[3], [2]])).prod(axis=1).mean()

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.mixture.optimiser import relaxation
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, interpolated_log_miss, relax
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 
 @dataclass
@@ -50,7 +50,7 @@ def most_covered(posterior: Posterior, where: Region) -> float:
     k_NM = k_NM[[where.left(k_M) >= 0 for k_M in k_NM]]
     log_miss_KMP = np.array([posterior.log_miss(k) for k in range(k_NM.max() + 1)])
     log_miss_NP = log_miss_KMP[k_NM, np.arange(k_NM.shape[1])].sum(axis=1)
-    return 1 - float((np.exp(log_miss_NP) @ posterior.weight_P).min())
+    return 1 - float((np.exp(log_miss_NP) @ posterior.weight_C).min())
 
 
 @settings(deadline=None)
@@ -77,14 +77,14 @@ def test_a_solver_that_fails_loosens_the_bound_and_no_more(monkeypatch):
 def test_the_bound_is_reached_by_the_point_that_proves_it(seed):
     posterior = beliefs(seed, 6, 40)
     relaxed = relax(posterior, region([30] * 6, 30.0, [1, 1, 2, 2, 3, 0.7]))
-    reached = 1 - np.exp(interpolated_log_miss(posterior, relaxed.k_M)) @ posterior.weight_P
+    reached = 1 - np.exp(interpolated_log_miss(posterior, relaxed.k_M)) @ posterior.weight_C
     assert relaxed.upper_bound == pytest.approx(reached, abs=1e-9)
 
 
 def test_interpolation_agrees_at_whole_numbers_and_lies_below_between_them():
     posterior = beliefs(3, 3, 9)
     for k_M in ([0.0, 2.0, 5.0], [0.5, 2.0, 4.25]):
-        covered = 1 - np.exp(interpolated_log_miss(posterior, np.array(k_M))) @ posterior.weight_P
+        covered = 1 - np.exp(interpolated_log_miss(posterior, np.array(k_M))) @ posterior.weight_C
         if k_M[0]:
             assert covered < posterior.coverage(k_M)
         else:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation
 from alphamix.ensemble.mixture.random_routing import best_routing, last_miss
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 
 def beliefs(seed: int, num_policies: int = 3, num_problems: int = 7) -> Posterior:
@@ -31,7 +31,7 @@ def by_enumeration(posterior: Posterior, weights_M, num_samples: int) -> float:
 
 
 def value(posterior: Posterior, weights_M, num_samples: int) -> float:
-    return 1 - float(weights_M @ last_miss(posterior, weights_M, num_samples) @ posterior.weight_P)
+    return 1 - float(weights_M @ last_miss(posterior, weights_M, num_samples) @ posterior.weight_C)
 
 
 @settings(deadline=None)

@@ -15,7 +15,7 @@ from alphamix.ensemble.mixture.optimiser.branch_and_bound import branch_and_boun
 from alphamix.ensemble.mixture.optimiser.local_search import exchange, fill
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.outcomes.files import read_outcomes
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 LCB = Path(__file__).parents[4] / "shared/data/lcb_outcomes.csv"
 
@@ -51,7 +51,7 @@ def listed(posterior: Posterior, budget: Budget, limit_M, min_policies: int) -> 
     if not (k_NM := k_NM[fits_N]).size:
         return None
     log_miss_KMP = np.array([posterior.log_miss(k) for k in range(k_NM.max() + 1)])
-    miss_N = np.exp(log_miss_KMP[k_NM, np.arange(k_NM.shape[1])].sum(axis=1)) @ posterior.weight_P
+    miss_N = np.exp(log_miss_KMP[k_NM, np.arange(k_NM.shape[1])].sum(axis=1)) @ posterior.weight_C
     best = int((miss_N <= miss_N.min() + 1e-14).argmax())
     return 1 - miss_N[best], k_NM[best].tolist()
 

@@ -6,7 +6,7 @@ import pytest
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation
 from alphamix.ensemble.mixture.shapley import contributions
-from alphamix.ensemble.statistics.beta_posterior import Posterior
+from alphamix.ensemble.statistics.posterior import Posterior
 
 CERTAIN = 1e7
 
