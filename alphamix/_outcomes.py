@@ -111,9 +111,7 @@ class OutcomesTable:
         ks = [_sample_count("k", size) for size in ([k] if isinstance(k, int) else k)]
         n_MP, c_MP = self._outcomes.num_samples_MP, self._outcomes.num_correct_MP
         pass_MKP = estimators.pass_at_k(n_MP[:, None], c_MP[:, None], np.reshape(ks, (-1, 1)))
-        estimates = means_over_problems(
-            pass_MKP.reshape(-1, len(self.problems)), self._outcomes.resampling(_resampling(level)), lowest=0
-        )
+        estimates = means_over_problems(pass_MKP.reshape(-1, len(self.problems)), self._resampling(level), lowest=0)
         rows: list[dict[str, Any]] = []
         for (policy, size), estimate in zip(product(self.policies, ks), estimates, strict=True):
             low, high = estimate.interval or (None, None)
@@ -143,7 +141,10 @@ class OutcomesTable:
             raise EnsembleError("the allocation spends no sample: give some policy 1 or more")
         allocation_M = np.array([allocation.get(policy, 0) for policy in self.policies], np.int64)
         covered_P = estimators.coverage(self._outcomes.num_samples_MP, self._outcomes.num_correct_MP, allocation_M)
-        return mean_over_problems(covered_P, self._outcomes.resampling(_resampling(level)), lowest=0)
+        return mean_over_problems(covered_P, self._resampling(level), lowest=0)
+
+    def _resampling(self, level: float) -> Resampling:
+        return self._outcomes.resampling(_resampling(level))
 
     def pairs(self, k: int = 1, *, level: float = 0.95) -> pd.DataFrame:
         """Compare every ordered pair of policies at k samples each.
@@ -163,9 +164,7 @@ class OutcomesTable:
         """
         self._outcomes.check_fixed_size()
         rows: list[dict[str, Any]] = []
-        for pair in complementarity.pairs(
-            self._outcomes, _sample_count("k", k), self._outcomes.resampling(_resampling(level))
-        ):
+        for pair in complementarity.pairs(self._outcomes, _sample_count("k", k), self._resampling(level)):
             low, high = pair.gain.interval or (np.nan, np.nan)
             gain = {"gain": pair.gain.value, "gain_low": low, "gain_high": high}
             rows.append({"first": pair.first, "second": pair.second, **gain, "co_failure": pair.co_failure.value})

@@ -173,9 +173,7 @@ def compare(
         canonical,
         budget.reordered(order_M),
         grouped,
-        None
-        if splits is None
-        else {n: replace(split, budget=split.budget.reordered(order_M)) for n, split in splits.items()},
+        splits,
         min_policies,
         is_pilot,
         {name: arm.reordered(order_P, weight_RP) for name, arm in (played or {}).items()},

@@ -3,7 +3,8 @@
 The numbers of samples per policy are then multinomial, and coverage is an average over allocations. So the best
 allocation (`best_allocation`) is never worse, and the difference is what a fixed split is worth. Weights are chosen
 under the same posterior as allocations, since at observed solve rates a lucky policy would get all the weight. Axes:
-`M` policies, `J` policies with a positive weight, `C` columns of the posterior, `K` numbers of samples, `F` frequencies.
+`M` policies, `J` policies with a positive weight, `C` columns of the posterior, `K` numbers of samples, `F`
+frequencies.
 """
 
 from collections.abc import Iterator

@@ -3,8 +3,8 @@
 Coverage is monotone and has diminishing returns in every direction (it is DR-submodular). So where all samples cost the
 same, greedy filling from zero reaches at least 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978; for whole
 numbers Soma and Yoshida 2015, arXiv 1503.01218). Exchanging samples between policies gains most of the rest, and
-`branch_and_bound` proves how much is left. Axes: `M` policies, `C` columns of the posterior; in pairs `[M, M]`, the first policy gives
-up samples and the second gets them.
+`branch_and_bound` proves how much is left. Axes: `M` policies, `C` columns of the posterior; in pairs `[M, M]`, the
+first policy gives up samples and the second gets them.
 """
 
 import numpy as np
