@@ -336,12 +336,12 @@ _PILOT = "the pilot has enough samples to choose a mixture, but too few to score
 
 def gain_over(single: Arm, other: Arm, resampling: Resampling) -> ArmEstimates:
     """Estimate the coverage of another arm minus that of the best single policy, paired per problem."""
-    honest = {
+    honest: dict[Division, Estimate] = {
         by: _difference(ours, theirs, resampling)
         for by, ours in other.honest.items()
         if (theirs := single.honest.get(by)) is not None
     }
-    if other.allocation_M is not None and np.array_equal(other.allocation_M, single.allocation_M):
+    if other.allocation_M is not None and other.allocation == single.allocation:
         return ArmEstimates(_SAME, honest)
     return ArmEstimates(mean_over_problems(other.naive_P - single.naive_P, resampling), honest)
 
@@ -349,8 +349,7 @@ def gain_over(single: Arm, other: Arm, resampling: Resampling) -> ArmEstimates:
 def _difference(ours: CrossFitted, theirs: CrossFitted, resampling: Resampling) -> Estimate:
     """Estimate a difference, which is certain to be 0 only where both always chose the same samples."""
     if ours.chosen_FM is not None and theirs.chosen_FM is not None:
-        pair = np.broadcast_arrays(ours.chosen_FM, theirs.chosen_FM)
-        if np.array_equal(*pair):
+        if np.all(ours.chosen_FM == theirs.chosen_FM):
             return _SAME
     draws_R = ours.resampled_R - theirs.resampled_R
     return student_interval(ours.covered_P - theirs.covered_P, draws_R, resampling, lowest=-1.0)

@@ -69,7 +69,7 @@ class Resampling:
     seed: int = 0
     method: Method = "score"
     """`score` holds for few problems and rare events (`score_interval`), where the two bootstraps do not; of these,
-    `bca` is bias-corrected and accelerated (Efron 1987). Values without bounds have no score interval, and get `bca`."""
+    `bca` is bias-corrected and accelerated (Efron 1987). Values without bounds have no score interval and get `bca`."""
     groups: tuple[int, ...] | None = None
     """Index of the group of each problem, where some belong together; groups are then drawn instead of problems."""
 

@@ -41,7 +41,7 @@ _NOISE = 1e-9
 """Variance of logits below which policies do not differ."""
 _CENTRE_X = np.array([0.0, 1.0, 0.0, 1.0])
 _SPREAD_X = np.array([5.0, 3.0, 2.0, 1.5])
-"""Mean and standard deviation of a weak normal prior of β and log s, which decides only where the table says nothing."""
+"""Mean and standard deviation of a weak normal prior of β and log s, for what the table says nothing about."""
 _LOG_SIZES = (-3.0, 6.0)
 _LONGEST_STEP = 1.0
 """Largest change of a coefficient in one step."""
@@ -64,7 +64,7 @@ class SharedDifficulty:
 
     @property
     def sharing_M(self) -> Floats:
-        """`[M]` share of the variance of each policy's rates that the nodes explain, from 0 (nothing is shared) to 1."""
+        """`[M]` share of the variance of each policy's rates that the nodes explain: 0 where nothing is shared."""
         mean_MG = self.a_MG / (self.a_MG + self.b_MG)
         within_M = (mean_MG * (1 - mean_MG) / (self.a_MG + self.b_MG + 1)) @ self.weight_G
         between_M = mean_MG**2 @ self.weight_G - (mean_MG @ self.weight_G) ** 2
@@ -182,7 +182,7 @@ def _improved(coefficient_X: Floats, x_GX: Floats, counts: _Counts, node_PG: Flo
 
 
 def _derivatives(coefficient_X: Floats, x_GX: Floats, counts: _Counts, node_PG: Floats) -> tuple[Floats, Floats]:
-    """Return the gradient of the log likelihood, and a matrix near its negative Hessian (the term in μ'' is left out)."""
+    """Return the gradient of the log likelihood, and a matrix near its negative Hessian (without the term in μ'')."""
     mean_G, size = expit(x_GX @ coefficient_X[:-1]), float(np.exp(coefficient_X[-1]))
     a_G, b_G, slope_G = size * mean_G, size * (1 - mean_G), size * mean_G * (1 - mean_G)
     first_a_G, second_a_G = _sums(a_G, counts.accepted(node_PG))
