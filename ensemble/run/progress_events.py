@@ -72,5 +72,20 @@ class RunObserver(VerdictObserver, Protocol):
         ...
 
 
-class Unobserved(RunObserver):
-    """Observer of a run without a display: the methods that it inherits do nothing."""
+class Unobserved:
+    """Observer of a run without a display: it does nothing with what it hears."""
+
+    def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
+        """Do nothing."""
+
+    def began(self, policy: str) -> None:
+        """Do nothing."""
+
+    def ended(self, policy: str) -> None:
+        """Do nothing."""
+
+    def sampled(self, policy: str, spent: Spent) -> None:
+        """Do nothing."""
+
+    def graded(self, verdicts: Sequence[Verdict]) -> None:
+        """Do nothing."""

@@ -68,6 +68,7 @@ def test_a_program_that_loses_its_process_again_and_again_is_owed(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dask  # noqa: PLC0415 (optional)
+    import distributed  # noqa: F401, PLC0415 (it adds its defaults, and all keys that are missing now are removed later)
 
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
