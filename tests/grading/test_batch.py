@@ -110,6 +110,7 @@ def test_a_task_that_dask_gives_up_is_tried_again(
 ) -> None:
     """Joblib's own backend would wait forever here."""
     import dask  # noqa: PLC0415 (optional)
+    import distributed  # noqa: F401, PLC0415 (its defaults must be there before any key is set and removed again)
 
     submissions = make_submissions(30, "import time; time.sleep(0.03)")
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
@@ -134,6 +135,7 @@ def test_a_dask_cluster_is_reached_by_its_address(problems: dict[str, Problem]) 
 @needs("distributed")
 def test_a_missing_dask_scheduler_is_reported(problems: dict[str, Problem]) -> None:
     import dask  # noqa: PLC0415 (optional)
+    import distributed  # noqa: F401, PLC0415 (its defaults must be there before any key is set and removed again)
 
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
