@@ -144,7 +144,7 @@ class OutcomesTable:
         return mean_over_problems(covered_P, self._resampling(level), lowest=0)
 
     def _resampling(self, level: float) -> Resampling:
-        return self._outcomes.resampling(_resampling(level))
+        return _resampling(level).with_groups(self._outcomes.groups)
 
     def pairs(self, k: int = 1, *, level: float = 0.95) -> pd.DataFrame:
         """Compare every ordered pair of policies at k samples each.

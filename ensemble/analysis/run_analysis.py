@@ -124,7 +124,7 @@ def analyse(
         BudgetError: the budget pays for no sample.
         OutcomesError: n depends on what was drawn.
     """
-    resampling = outcomes.resampling(section.resampling)
+    resampling = section.resampling.with_groups(outcomes.groups)
     folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
     options = CrossFitOptions(cross_fits(section.seed, section.repeats, folds), resampling)
     try:

@@ -167,7 +167,7 @@ def compare(
         )
     canonical = outcomes.canonical()
     order_M, order_P = outcomes.rows(canonical.policies), [outcomes.problems.index(p) for p in canonical.problems]
-    grouped = replace(options, resampling=canonical.resampling(options.resampling))
+    grouped = replace(options, resampling=options.resampling.with_groups(canonical.groups))
     weight_RP = draw_weights(len(order_P), grouped.resampling)
     comparison = _compare(
         canonical,
@@ -348,9 +348,8 @@ def gain_over(single: Arm, other: Arm, resampling: Resampling) -> ArmEstimates:
 
 def _difference(ours: CrossFitted, theirs: CrossFitted, resampling: Resampling) -> Estimate:
     """Estimate a difference, which is certain to be 0 only where both always chose the same samples."""
-    if ours.chosen_FM is not None and theirs.chosen_FM is not None:
-        if np.all(ours.chosen_FM == theirs.chosen_FM):
-            return _SAME
+    if ours.chosen_FM is not None and theirs.chosen_FM is not None and np.all(ours.chosen_FM == theirs.chosen_FM):
+        return _SAME
     draws_R = ours.resampled_R - theirs.resampled_R
     return student_interval(ours.covered_P - theirs.covered_P, draws_R, resampling, lowest=-1.0)
 

@@ -15,7 +15,6 @@ import numpy as np
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.budget import Budget, BudgetError, Currency
 from alphamix.ensemble.errors import EnsembleError
-from alphamix.ensemble.statistics.intervals import Resampling
 
 FAILURES = ("optimisation", "correctness", "format", "exhausted")
 Cost = Literal["tokens", "seconds"]
@@ -143,10 +142,6 @@ class Outcomes:
                 f"a budget of {total:g} {currency} pays for more than {MAX_SAMPLES:,} samples of {cheapest!r}: lower it"
             )
         return Budget(total, cost_M, currency)
-
-    def resampling(self, settings: Resampling) -> Resampling:
-        """Return settings of intervals that respect the groups of these problems."""
-        return settings if self.groups is None else replace(settings, groups=tuple(self.group_P.tolist()))
 
     def check_fixed_size(self) -> None:
         """Refuse outcomes whose n depends on what was drawn, since no estimator of pass@k is unbiased for them.

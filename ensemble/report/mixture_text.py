@@ -65,8 +65,8 @@ def _from_gain(comparison: Comparison, by: Division, spend: str, covered: Estima
         return f"Use {single} alone: the best mixture that these outcomes can choose gains {over}."
     mixture = allocation_label(_allocation(comparison))
     return (
-        f"Use {single} alone: the best mixture ({mixture}) gains {over}. Chance could explain that gain; more problems, "
-        "or more samples of each, would settle it."
+        f"Use {single} alone: the best mixture ({mixture}) gains {over}. Chance could explain that gain; more "
+        "problems, or more samples of each, would settle it."
     )
 
 

@@ -106,7 +106,7 @@ def report(
     current = next(each.name for each in store.verdict_sets() if each.is_current)
     is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # adaptive arms drew because of these verdicts
     played = (
-        plan.played_arms(store, design, arms, outcomes, outcomes.resampling(experiment.analysis.resampling))
+        plan.played_arms(store, design, arms, outcomes, experiment.analysis.resampling.with_groups(outcomes.groups))
         if is_own
         else {}
     )

@@ -12,9 +12,10 @@ unbiased sampling variance. It is narrower, and says nothing about other problem
 Axes: `B` draws of the bootstrap, `M` policies, `P` problems, `R` rows, each with its own interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -72,6 +73,12 @@ class Resampling:
     `bca` is bias-corrected and accelerated (Efron 1987). Values without bounds have no score interval and get `bca`."""
     groups: tuple[int, ...] | None = None
     """Index of the group of each problem, where some belong together; groups are then drawn instead of problems."""
+
+    def with_groups(self, names: Sequence[str] | None) -> Self:
+        """Return the same settings for problems in these groups, which `Outcomes.groups` names."""
+        if names is None:
+            return self
+        return replace(self, groups=tuple(np.unique(names, return_inverse=True)[1].tolist()))
 
     def num_units(self, num_problems: int) -> int:
         """Return the number of problems or groups that are drawn."""
