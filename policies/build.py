@@ -185,21 +185,14 @@ class CheckpointBuilder:
         elif isinstance(recipe, Merge | Combination):
             inputs = {part: self.folder(below) for part, below in recipe.inputs.items()}
             folders = {recipe.weights: made}
-            for other, sibling in self._siblings(recipe, along):
-                folders.setdefault(sibling.weights, self._made(other))
+            for other in along:
+                sibling = self._recipes[other]
+                if isinstance(sibling, Merge | Combination) and sibling.inputs == recipe.inputs:
+                    folders.setdefault(sibling.weights, self._made(other))
             with _about(name):
                 num_new = sum(not folder.is_dir() for folder in folders.values())
                 check_room(made, num_new * weights.size(next(iter(inputs.values()))))
                 combine(inputs, folders)
-
-    def _siblings(self, recipe: Merge | Combination, along: Sequence[str]) -> list[tuple[str, Merge | Combination]]:
-        """Return the merges of the same policies."""
-        others = [(name, self._recipes[name]) for name in along]
-        return [
-            (name, other)
-            for name, other in others
-            if isinstance(other, Merge | Combination) and other.inputs == recipe.inputs
-        ]
 
     def _made(self, name: str) -> Path:
         return cache_folder() / "merges" / self.fingerprint(name)

@@ -7,6 +7,7 @@ ever held in memory as a whole. It knows nothing of merging.
 import hashlib
 import json
 import math
+import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from alphamix.policies.checkpoints.cache import file_digest
-from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, FORMAT_OF_DTYPE, Bytes, Values, to_float64
+from alphamix.policies.checkpoints.dtypes import (
+    BYTES_PER_VALUE,
+    FORMAT_OF_DTYPE,
+    Bytes,
+    Values,
+    from_float64,
+    to_float64,
+)
 from alphamix.policies.types import PolicyError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -97,6 +105,21 @@ def read_values(tensor: TensorInfo) -> Iterator[Values]:
         yield to_float64(read_bytes(tensor, start, start + size), tensor.dtype)
 
 
+def write_values(tensor: TensorInfo, pieces: Iterable[Values], cure: str) -> None:
+    """Write the values of a tensor of floats over those in its file, each rounded once to the tensor's format.
+
+    Raises:
+        PolicyError: a value leaves the range of the format; `cure` ends the message.
+    """
+    with tensor.file.open("r+b") as file:
+        file.seek(tensor.start)
+        for values in pieces:
+            data = from_float64(values, tensor.dtype)
+            if not np.isfinite(to_float64(data, tensor.dtype)).all():
+                raise PolicyError(f"tensor {tensor.name!r} leaves the range of {tensor.dtype}: {cure}.")
+            file.write(data.data)
+
+
 def num_bytes(dtype: str, shape: Iterable[int]) -> int:
     """Return the number of bytes of a tensor."""
     return math.prod(shape) * _BITS_PER_ITEM[dtype] // 8
@@ -137,6 +160,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def companions(folder: Path) -> list[Path]:
     """Return the config, generation config, tokenizer and chat template of a checkpoint, sorted by name."""
     return sorted({path for pattern in COMPANIONS for path in folder.glob(pattern) if path.is_file()})
+
+
+def copy_companions(source: Path, folder: Path) -> None:
+    """Copy the `companions` of a checkpoint, except those that the folder already has."""
+    for path in companions(source):
+        if not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.cache import file_digest
-from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, from_float64, to_float64
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, to_float64
 from alphamix.policies.checkpoints.safetensors_folder import (
     TensorInfo,
     companions,
@@ -26,6 +26,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     read_header,
     read_json,
     write_json,
+    write_values,
 )
 from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.types import PolicyError
@@ -156,12 +157,8 @@ def write_adapter(
         header += [(name, "F32", shape) for name, (shape, _) in saved.items()]
         values |= {name: get for name, (_, get) in saved.items()}
         for tensor in lay_out(temporary / ADAPTER_WEIGHTS, header):
-            data = from_float64(np.ascontiguousarray(values[tensor.name]()).ravel(), "F32")
-            if not np.isfinite(data.view("<f4")).all():
-                raise PolicyError(f"tensor {tensor.name!r} is not finite in float32: choose an alpha nearer to 0 or 1.")
-            with (temporary / ADAPTER_WEIGHTS).open("r+b") as file:
-                file.seek(tensor.start)
-                file.write(data.data)
+            data = np.ascontiguousarray(values[tensor.name]()).ravel()
+            write_values(tensor, [data], "choose an alpha nearer to 0 or 1")
         own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
         own |= {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, "bias": "none", "inference_mode": True}
         own |= {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None}

@@ -6,7 +6,6 @@ module plans the files and writes them.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from alphamix.policies.checkpoints.dtypes import check_dtype
 from alphamix.policies.checkpoints.safetensors_folder import (
     WEIGHTS,
     TensorInfo,
-    companions,
+    copy_companions,
     fingerprint,
     lay_out,
     num_bytes,
@@ -166,9 +165,8 @@ def _files(
 
 def _write_companions(inputs: Mapping[str, Path], folders: Sequence[Path], dtype: str | None) -> None:
     for folder in folders:
-        for path in (path for source in inputs.values() for path in companions(source)):
-            if not (folder / path.name).exists():
-                shutil.copyfile(path, folder / path.name)
+        for source in inputs.values():
+            copy_companions(source, folder)
         if dtype is not None:
             config = read_json(folder / "config.json")
             config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype

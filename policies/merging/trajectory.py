@@ -11,7 +11,6 @@ takes 10⁻⁴ and a sample; here every selected weight counts. `mean` weighs we
 weighs them by how far they moved. Two checkpoints always lie on a line, so they have no R² at all.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,20 +18,20 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alphamix.atomic import whole_folder
-from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Bytes, from_float64, to_float64
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Values
 from alphamix.policies.checkpoints.safetensors_folder import (
     INDEX,
     TensorInfo,
-    companions,
+    copy_companions,
     fingerprint,
     lay_out,
     read_bytes,
     read_values,
     write_index,
     write_json,
+    write_values,
 )
 from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.merging.compatibility import check_mergeable
@@ -41,8 +40,6 @@ from alphamix.policies.types import PolicyError
 
 STRAIGHT = 0.7
 """R² from which the paper calls a weight linear."""
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +100,15 @@ def extrapolate(
                 tensor = of_file[written.name]
                 is_copied = not norms and "norm" in written.name.lower()
                 weights_T = np.eye(len(tensor))[-1] if is_copied else _weights(tensor, steps_T, step, method)
-                _write(tensor, weights_T, written)
+                if written.dtype in BYTES_PER_VALUE:
+                    pieces = (weights_T @ values_TN for values_TN in _chunks(tensor))
+                    write_values(written, pieces, "choose a nearer step")
+                else:
+                    _copy(tensor, written)
             file_of_tensor |= dict.fromkeys(of_file, file.name)
         if (last / INDEX).is_file():
             write_index(temporary, file_of_tensor, sum(tensor[-1].num_bytes for tensor in tensors))
-        for path in companions(last):
-            shutil.copyfile(path, temporary / path.name)
+        copy_companions(last, temporary)
         prints = {str(s): fingerprint(checkpoints[int(s)]) for s in steps_T}
         record = {"method": method, "step": step, "norms": "extrapolated" if norms else "copied", "inputs": prints}
         write_json(temporary / "trajectory.json", record)
@@ -177,16 +177,10 @@ def _weights(tensor: tuple[TensorInfo, ...], steps_T: Values, step: float, metho
     return weights_T
 
 
-def _write(tensor: tuple[TensorInfo, ...], weights_T: Values, written: TensorInfo) -> None:
+def _copy(tensor: tuple[TensorInfo, ...], written: TensorInfo) -> None:
+    data = read_bytes(tensor[-1])
+    if not all(np.array_equal(read_bytes(other), data) for other in tensor):
+        raise PolicyError(f"tensor {written.name!r} is {written} and differs: only floats can be extrapolated.")
     with written.file.open("r+b") as file:
         file.seek(written.start)
-        if written.dtype not in BYTES_PER_VALUE:
-            if not all(np.array_equal(read_bytes(t), read_bytes(tensor[-1])) for t in tensor):
-                raise PolicyError(f"tensor {written.name!r} is {written} and differs: only floats can be extrapolated.")
-            file.write(read_bytes(tensor[-1]).data)
-            return
-        for values_TN in _chunks(tensor):
-            data: Bytes = from_float64(weights_T @ values_TN, written.dtype)
-            if not np.isfinite(to_float64(data, written.dtype)).all():
-                raise PolicyError(f"tensor {written.name!r} leaves the range of {written.dtype}: choose a nearer step.")
-            file.write(data.data)
+        file.write(data.data)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from alphamix.policies.types import PolicyError
 
@@ -29,13 +29,9 @@ adapters."""
 class Checkpoint:
     """Weights in a folder, or on the hub."""
 
+    inputs: ClassVar[dict[str, str]] = {}
     source: Path | str
     """An absolute folder, or a hub id."""
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Policies that the recipe depends on: none."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +116,12 @@ class Logits(LineRecipe):
 class Remote:
     """Model behind an OpenAI-compatible URL."""
 
+    inputs: ClassVar[dict[str, str]] = {}
     url: str | tuple[str, ...]
     """One URL, or several that serve the same model and share the work."""
     model: str
     api_key_env: str | None
     """Name of the environment variable that holds the key."""
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Policies that the recipe depends on: none."""
-        return {}
 
 
 Recipe = Checkpoint | Merge | Combination | Trajectory | AdapterRecipe | Logits | Remote
