@@ -18,9 +18,6 @@ from alphamix.policies.checkpoints.target_folder import check_room
 from alphamix.policies.lora import fold_into_base as fold
 from alphamix.policies.lora import merge_adapters as adapter_merge
 from alphamix.policies.lora import peft_folder as adapters
-from alphamix.policies.lora.fold_into_base import changes_of, fold_adapter
-from alphamix.policies.lora.merge_adapters import check_combinable, combine_adapters
-from alphamix.policies.lora.peft_folder import read_adapter
 from alphamix.policies.merging import provenance
 from alphamix.policies.merging.affine_form import adapter_base, adapter_shares
 from alphamix.policies.merging.compatibility import check_mergeable, check_mixable
@@ -69,7 +66,7 @@ class CheckpointBuilder:
             PolicyError: it holds whole tensors as well.
         """
         for leaf in adapter_shares(self._recipes, name):
-            saved = read_adapter(self.adapter(leaf)).saved
+            saved = adapters.read_adapter(self.adapter(leaf)).saved
             if saved:
                 raise PolicyError(
                     f"policy {leaf!r} has whole tensors in its adapter (modules_to_save), first {next(iter(saved))!r}: "
@@ -120,7 +117,7 @@ class CheckpointBuilder:
                         folders.setdefault(_floats(of_other), self._made_adapter(other))
             inputs = {leaf: self.adapter(leaf) for leaf in shares}
             with _about(name):
-                combine_adapters(inputs, folders)
+                adapter_merge.combine_adapters(inputs, folders)
         return made
 
     def _check(self, name: str, checked: dict[object, Path]) -> Path:
@@ -156,13 +153,13 @@ class CheckpointBuilder:
         elif isinstance(recipe, AdapterRecipe):
             folder = self.adapter(name)
             with _about(name):
-                changes_of(base, read_adapter(folder))
+                fold.changes_of(base, adapters.read_adapter(folder))
         elif adapter_base(self._recipes, name) is not None:
             shares = adapter_shares(self._recipes, name)
             folders = {leaf: self.adapter(leaf) for leaf in shares}
             with _about(name):
-                adapters_below = {leaf: read_adapter(folder) for leaf, folder in folders.items()}
-                check_combinable(adapters_below, _floats(shares))
+                terms = {leaf: adapters.read_adapter(folder) for leaf, folder in folders.items()}
+                adapter_merge.check_combinable(terms, _floats(shares))
         else:
             with _about(name):
                 check_mergeable(ends)
@@ -176,7 +173,7 @@ class CheckpointBuilder:
             folder, adapter = self.folder(base), self.adapter(name, along)
             with _about(name):
                 check_room(made, weights.size(folder))
-                fold_adapter(folder, adapter, made)
+                fold.fold_adapter(folder, adapter, made)
         elif isinstance(recipe, Trajectory):
             run = {step: self._entry(name, entry) for step, entry in recipe.checkpoints.items()}
             with _about(name):

@@ -128,7 +128,9 @@ class Registry:
             open_now = ", ".join(self.open_sweeps) or "none of this file"
             raise PolicyError(f"no member can be added to the sweep {sweep!r}: add one to {open_now}.")
         name = f"{sweep}@{alpha_suffix(alpha)}"
-        self._recipes.setdefault(name, replace(self._line(sweep), alpha=alpha + 0.0))
+        line = self._recipes[self._file.sweeps[sweep][0]]
+        assert isinstance(line, Merge | Logits)
+        self._recipes.setdefault(name, replace(line, alpha=alpha + 0.0))
         return name
 
     def needs_server(self, name: str) -> bool:
@@ -250,20 +252,15 @@ class Registry:
             raise PolicyError(f"unknown policy {name!r} for {self._file.source}: {known}")
         return self._recipes[name]
 
-    def _line(self, sweep: str) -> Merge | Logits:
-        line = self._recipes[self._file.sweeps[sweep][0]]
-        assert isinstance(line, Merge | Logits)
-        return line
-
     def _check_serving(self) -> None:
         """Check that all listed policies belong to one family, where one server is to run them."""
         serve = self.engine.serve
         try:
             check_serving(serve, self._recipes, self.names)
             if serve == "switch":
-                inputs = list(inputs_of_switch(self._recipes, self.names))
-                for name, source in inputs[1:]:
-                    check_mergeable({f"of {inputs[0][0]!r}": locate(inputs[0][1]), f"of {name!r}": locate(source)})
+                inputs = list(inputs_of_switch(self._recipes, self.names).items())
+                for source, user in inputs[1:]:
+                    check_mergeable({f"of {inputs[0][1]!r}": locate(inputs[0][0]), f"of {user!r}": locate(source)})
             elif serve == "adapters":
                 for name in self.names:
                     if adapter_base(self._recipes, name) is not None:

@@ -23,11 +23,10 @@ from alphamix.policies.lora.peft_folder import (
     read_matrix,
     write_adapter,
 )
+from alphamix.policies.policy_file.recipes import LARGEST_EXCESS
 from alphamix.policies.types import PolicyError
 
 FORMULA = "sum of share * scale * B @ A, factors side by side"
-_LARGEST_EXCESS = 1e-9
-"""Tolerance for a sum that is meant to be 1."""
 
 
 def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None:
@@ -85,7 +84,7 @@ def check_combinable(ends: Mapping[str, Adapter], shares: Sequence[float]) -> No
     for other_label, other in others:
         _check_one_base(label, first, other_label, other)
     whole = [name for name in first.saved if BASE_LAYER not in name]
-    if whole and abs(math.fsum(shares) - 1) > _LARGEST_EXCESS:
+    if whole and abs(math.fsum(shares) - 1) > LARGEST_EXCESS:
         raise PolicyError(
             f"{first.folder} ({label}) has the whole tensor {whole[0]!r}, and shares that sum to {math.fsum(shares):g} "
             "take the rest from the base's: merge the full checkpoints, or train it without modules_to_save."

@@ -5,7 +5,8 @@ they start from, in exact fractions. A policy that is made of these in one step 
 disk it was rounded at every merge on the way.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -91,12 +92,12 @@ def adapter_shares(recipes: Mapping[str, Recipe], name: str) -> dict[str, Fracti
     if isinstance(recipe, AdapterRecipe):
         return {name: Fraction(1)}
     base = adapter_base(recipes, name)
-    total: dict[str, Fraction] = {}
+    total: defaultdict[str, Fraction] = defaultdict(Fraction)
     for below, weight in _terms(recipe) or []:
         if isinstance(below, str) and below != base:
             for leaf, share in adapter_shares(recipes, below).items():
-                total[leaf] = total.get(leaf, Fraction(0)) + weight * share
-    return total
+                total[leaf] += weight * share
+    return dict(total)
 
 
 def coefficients(recipes: Mapping[str, Recipe], name: str) -> dict[Source, Fraction] | None:
@@ -107,13 +108,13 @@ def coefficients(recipes: Mapping[str, Recipe], name: str) -> dict[Source, Fract
     terms = None if adapter_base(recipes, name) is not None else _terms(recipe)
     if terms is None:
         return None
-    total: dict[Source, Fraction] = {}
+    total: defaultdict[Source, Fraction] = defaultdict(Fraction)
     for entry, weight in terms:
         below = {entry.source: Fraction(1)} if isinstance(entry, Checkpoint) else coefficients(recipes, entry)
         if below is None:
             return None
         for source, coefficient in below.items():
-            total[source] = total.get(source, Fraction(0)) + weight * coefficient
+            total[source] += weight * coefficient
     return {source: coefficient for source, coefficient in total.items() if coefficient}
 
 
@@ -138,14 +139,13 @@ def check_serving(serve: str, recipes: Mapping[str, Recipe], names: Sequence[str
                 raise _refusal(name, f"it is neither {bases[0]!r} nor an adapter on it", serve)
 
 
-def inputs_of_switch(recipes: Mapping[str, Recipe], names: Sequence[str]) -> Iterator[tuple[str, Source]]:
-    """Yield the checkpoints that weights are switched between, each once, with the first policy that needs it."""
-    seen: set[Source] = set()
+def inputs_of_switch(recipes: Mapping[str, Recipe], names: Sequence[str]) -> dict[Source, str]:
+    """Return the checkpoints that weights are switched between, each with the first policy that needs it."""
+    users: dict[Source, str] = {}
     for name in names:
         for source in coefficients(recipes, name) or {}:
-            if source not in seen:
-                seen.add(source)
-                yield name, source
+            users.setdefault(source, name)
+    return users
 
 
 def _terms(recipe: Recipe) -> list[tuple[str | Checkpoint, Fraction]] | None:

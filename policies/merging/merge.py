@@ -31,7 +31,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
 from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.merging.affine import Output, Sums, merge_piece, pieces
 from alphamix.policies.merging.compatibility import check_mergeable
-from alphamix.policies.merging.provenance import Made, write_records
+from alphamix.policies.merging.provenance import write_records
 
 _MOST_THREADS = 8
 
@@ -86,11 +86,8 @@ def combine(
         prints = {label: threads.submit(fingerprint, folder) for label, folder in inputs.items()}
         sums = _write_weights(threads, _sharded(tensors, dtype, shard_size), targets, dtype, advance)
         _write_companions(inputs, list(targets.values()), dtype)
-        made = Made(
-            inputs, {label: future.result() for label, future in prints.items()}, [t[0] for t in tensors], dtype
-        )
-        for a, (weights, folder) in enumerate(targets.items()):
-            write_records(made, folder, weights, float(sums.rounding_A[a]), sums.squared_length)
+        fingerprints = {label: future.result() for label, future in prints.items()}
+        write_records(targets, inputs, fingerprints, [tensor[0] for tensor in tensors], dtype, sums)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from alphamix.policies.types import PolicyError
 
-_LARGEST_EXCESS = 1e-9
+LARGEST_EXCESS = 1e-9
 """Tolerance for a sum that is meant to be 1: decimals such as 0.1 + 0.2 + 0.7 miss it slightly."""
 
 
@@ -173,7 +173,7 @@ def combination(base: str | None, weights: Mapping[str, float], place: str) -> C
     """
     if base is None:
         total = math.fsum(weights.values())
-        if abs(total - 1) > _LARGEST_EXCESS:
+        if abs(total - 1) > LARGEST_EXCESS:
             raise PolicyError(
                 f"{place} has weights that sum to {total:g}: "
                 "make it 1, or give a base for base + Σ weight·(input − base)."
