@@ -17,7 +17,7 @@ from scipy.sparse.linalg import svds
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE
 from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, fingerprint, read_bytes, read_json, read_values
 from alphamix.policies.checkpoints.target_folder import has_files
-from alphamix.policies.lora.peft_folder import PREFIX, RECORD, Factors, Matrix, read_matrix, write_adapter
+from alphamix.policies.lora.peft_folder import PREFIX, RECORD, LazyTensors, Matrix, read_matrix, write_adapter
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.types import PolicyError
 
@@ -82,12 +82,9 @@ def extract_adapter(
     rank = min(rank, max(min(pair[0].shape) for pair in covered))
     turned = config.get("model_type") in _STORED_AS_IN_OUT
     report = {pair[0].name: Kept(pair[0].name, energies[pair], 0.0, "lost") for pair in pairs}
-    modules: dict[str, tuple[tuple[str, str], tuple[int, int], Factors]] = {}
-    for pair in covered:
-        name = pair[0].name.removesuffix(".weight")
-        width_out, width_in = reversed(pair[0].shape) if turned else pair[0].shape
-        stored = (f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight")
-        modules[name] = (stored, (width_in, width_out), _factors(pair, rank, turned, report[pair[0].name]))
+    modules = {
+        pair[0].name.removesuffix(".weight"): _factors(pair, rank, turned, report[pair[0].name]) for pair in covered
+    }
     saved: dict[str, tuple[tuple[int, ...], Callable[[], Matrix]]] = {}
     for pair in (pair for pair in pairs if pair not in covered):
         entry = report[pair[0].name]
@@ -121,8 +118,10 @@ def _with_tied_head(name: str, config: dict[str, Any]) -> list[str]:
     return [name, "lm_head.weight"] if tied else [name]
 
 
-def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
+def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> LazyTensors:
     """Decompose when A is asked for, keep B until it is asked for, and record the energy kept."""
+    name = PREFIX + pair[0].name.removesuffix(".weight")
+    width_out, width_in = reversed(pair[0].shape) if turned else pair[0].shape
     b_of_module: list[Matrix] = []
 
     def a() -> Matrix:
@@ -138,7 +137,10 @@ def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
         entry.kept, entry.how = 1 - float(np.vdot(rest, rest)) / entry.energy, "factors"
         return a
 
-    return a, lambda: b_of_module.pop()
+    return {
+        f"{name}.lora_A.weight": ((rank, width_in), a),
+        f"{name}.lora_B.weight": ((width_out, rank), b_of_module.pop),
+    }
 
 
 def truncated(change: Matrix, rank: int) -> tuple[Matrix, Matrix]:

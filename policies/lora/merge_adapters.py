@@ -17,7 +17,7 @@ from alphamix.policies.lora.peft_folder import (
     ADAPTER_WEIGHTS,
     BASE_LAYER,
     Adapter,
-    Factors,
+    LazyTensors,
     Matrix,
     read_adapter,
     read_matrix,
@@ -118,9 +118,7 @@ def _check_one_base(label: str, first: Adapter, other_label: str, other: Adapter
             raise PolicyError(f"{pair}: their copies of the base's {name!r} differ; merge adapters of one base.")
 
 
-def _side_by_side(
-    ends: Sequence[Adapter], ranks: list[int], name: str, shares: Sequence[float]
-) -> tuple[tuple[str, str], tuple[int, int], Factors]:
+def _side_by_side(ends: Sequence[Adapter], ranks: list[int], name: str, shares: Sequence[float]) -> LazyTensors:
     present = [end.modules.get(name) for end in ends]
     known = next(module for module in present if module is not None)
     width_in, width_out = known.a.shape[1], known.b.shape[0]
@@ -139,7 +137,7 @@ def _side_by_side(
                 part[:, : module.rank] = share * module.scale * read_matrix(module.b)
         return np.concatenate(parts, axis=1)
 
-    return (known.a.name, known.b.name), (width_in, width_out), (a, b)
+    return {known.a.name: ((sum(ranks), width_in), a), known.b.name: ((width_out, sum(ranks)), b)}
 
 
 def _interpolated(name: str, tensors: Sequence[TensorInfo], shares: Sequence[float]) -> Callable[[], Matrix]:

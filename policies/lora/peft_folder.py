@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ BASE_LAYER = ".base_layer."
 """Part of the name of a copy of the base's own tensor: PEFT saves one of an embedding that has factors."""
 
 Matrix = NDArray[np.float64]
-Factors = tuple[Callable[[], Matrix], Callable[[], Matrix]]
-"""Function that returns A, `[rank, in]`, and B, `[out, rank]`, of one module."""
+LazyTensors = Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]]
+"""Tensors to be written: the shape of each by its stored name, and a function that returns its values."""
 
 _NAMES_OF_BASE = ("base_model_name_or_path", "revision")
 _REFUSED = (
@@ -129,8 +130,8 @@ def write_adapter(
     folder: Path,
     config: Mapping[str, Any],
     rank: int,
-    modules: Mapping[str, tuple[tuple[str, str], tuple[int, int], Factors]],
-    saved: Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]],
+    modules: Mapping[str, LazyTensors],
+    saved: LazyTensors,
     record: Callable[[], Mapping[str, Any]],
 ) -> None:
     """Write an adapter of scale 1 as PEFT does, whole or not at all. A folder that has files is left as it is.
@@ -139,9 +140,9 @@ def write_adapter(
         folder: Where it goes.
         config: What else stands in its config, such as the base.
         rank: Rank of every module.
-        modules: Stored names of A and B, (in, out), and how to get the factors, by module.
-        saved: Shapes and values of whole tensors, by their stored names.
-        record: Gives what is written to `adapter.json`, when all else is.
+        modules: The factors A, `[rank, in]`, and B, `[out, rank]`, by module. A is computed first.
+        saved: Whole tensors.
+        record: Returns the content of `adapter.json`; called after all tensors are written.
 
     Raises:
         PolicyError: a value leaves the range of float32.
@@ -149,16 +150,11 @@ def write_adapter(
     if has_files(folder):
         return
     with whole_folder(folder) as temporary:
-        header: list[tuple[str, str, tuple[int, ...]]] = []
-        values: dict[str, Callable[[], Matrix]] = {}
-        for (a, b), (width_in, width_out), (get_a, get_b) in modules.values():
-            header += [(a, "F32", (rank, width_in)), (b, "F32", (width_out, rank))]
-            values |= {a: get_a, b: get_b}
-        header += [(name, "F32", shape) for name, (shape, _) in saved.items()]
-        values |= {name: get for name, (_, get) in saved.items()}
+        tensors = dict(chain.from_iterable(part.items() for part in (*modules.values(), saved)))
+        header = [(name, "F32", shape) for name, (shape, _) in tensors.items()]
         for tensor in lay_out(temporary / ADAPTER_WEIGHTS, header):
-            data = np.ascontiguousarray(values[tensor.name]()).ravel()
-            write_values(tensor, [data], "choose an alpha nearer to 0 or 1")
+            _, values = tensors[tensor.name]
+            write_values(tensor, [np.ascontiguousarray(values()).ravel()], "choose an alpha nearer to 0 or 1")
         own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
         own |= {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, "bias": "none", "inference_mode": True}
         own |= {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None}
