@@ -50,17 +50,12 @@ def extract_adapter(
     """Write the best rank-`rank` adapter from `base` towards `tuned` as a PEFT folder; one that has files stays.
 
     Each matrix of a linear module is decomposed in float64 (Eckart and Young, 1936: no other factors of the rank come
-    nearer), both factors take the square roots of the singular values and are rounded once, to float32. Rank is
-    the same for all modules, as vLLM wants it: at most the largest full rank, and zeros fill up smaller matrices.
+    nearer); both factors take the square roots of the singular values and are rounded once, to float32. The rank is
+    the same for all modules, as vLLM requires: at most the largest full rank, and smaller matrices are padded with
+    zeros. Modules are those that the regular expression `target` matches somewhere, or every linear one.
 
-    Args:
-        base: The checkpoint that the adapter is for.
-        tuned: The checkpoint that base and adapter come near to.
-        folder: Where the adapter goes.
-        rank: Of every module.
-        target: Regular expression that names of modules must contain; None takes every linear one.
-        save_rest: Keep what factors do not cover (norms, embeddings with their tied head) whole, as PEFT's
-            `modules_to_save`. PEFT loads that, vLLM does not. Biases of modules with factors are lost even so.
+    With `save_rest`, what factors do not cover (norms, embeddings with their tied head) is kept whole, as PEFT's
+    `modules_to_save`. PEFT loads that, vLLM does not. Biases of modules with factors are lost even so.
 
     Returns:
         One entry for every tensor that differs, in the order of the checkpoint.
@@ -146,8 +141,8 @@ def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> LazyTensors:
 def truncated(change: Matrix, rank: int) -> tuple[Matrix, Matrix]:
     """Return A, `[rank, in]`, and B, `[out, rank]`, whose product B·A is nearest to `change`, `[out, in]`.
 
-    Below an eighth of the full rank by Lanczos bidiagonalisation (PROPACK), which is as accurate and much
-    quicker. Zeros fill up what the matrix lacks in rank.
+    Below an eighth of the full rank, Lanczos bidiagonalisation (PROPACK) is as accurate and much quicker. A matrix of
+    lower rank is padded with zeros.
     """
     full = min(change.shape)
     if rank < _SHARE_FOR_LANCZOS * full:

@@ -89,16 +89,16 @@ def changes_of(base: Path, adapter: Adapter) -> list[Change]:
     for module, factors in adapter.modules.items():
         turned = bool(adapter.config.get("fan_in_fan_out")) or "embedding_" in factors.a.name
         shape = (factors.a.shape[1], factors.b.shape[0]) if turned else (factors.b.shape[0], factors.a.shape[1])
-        changes.append(Change(_found(place, tensors, f"{module}.weight", shape), factors, turned))
+        changes.append(Change(_matching(place, tensors, f"{module}.weight", shape), factors, turned))
     for name, tensor in saved.items():
         if BASE_LAYER in name:
-            _check_copy(place, _found(place, tensors, name.replace(BASE_LAYER, "."), tensor.shape), tensor)
+            _check_copy(place, _matching(place, tensors, name.replace(BASE_LAYER, "."), tensor.shape), tensor)
         elif name not in heads:
-            changes.append(Change(_found(place, tensors, name, tensor.shape), tensor, turned=False))
+            changes.append(Change(_matching(place, tensors, name, tensor.shape), tensor, turned=False))
     return changes
 
 
-def _found(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tuple[int, ...]) -> TensorInfo:
+def _matching(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tuple[int, ...]) -> TensorInfo:
     tensor = tensors.get(name)
     if tensor is None or tensor.shape != shape or tensor.dtype not in BYTES_PER_VALUE:
         there = "is not in the base" if tensor is None else f"is {tensor} in the base"

@@ -41,13 +41,9 @@ def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None
 def combine_adapters(inputs: Mapping[str, Path], folders: Mapping[tuple[float, ...], Path]) -> None:
     """Write `Σ share·ΔW` as one adapter into `folders[shares]`; a folder that has files is left as it is.
 
-    Its rank is the sum of the largest ranks of the inputs, the same for all modules (zeros fill up what a module
-    lacks), its scale is 1: scales and shares are folded into B in float64 and rounded once, to float32. A module that
-    only some adapters have keeps their shares. Tensors of `modules_to_save` are interpolated as whole weights.
-
-    Args:
-        inputs: The adapters by what they are called.
-        folders: Where each merge goes, by the shares of the inputs.
+    Its rank is the sum of the largest ranks of the inputs, the same for all modules (a module of lower rank is padded
+    with zeros). Its scale is 1: scales and shares are folded into B in float64 and rounded once, to float32. A module
+    that only some adapters have keeps their shares. Tensors of `modules_to_save` are interpolated as whole weights.
 
     Raises:
         PolicyError: an adapter is not plain LoRA, or they are not of one base.

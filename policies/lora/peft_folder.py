@@ -136,13 +136,9 @@ def write_adapter(
 ) -> None:
     """Write an adapter of scale 1 as PEFT does, whole or not at all. A folder that has files is left as it is.
 
-    Args:
-        folder: Where it goes.
-        config: What else stands in its config, such as the base.
-        rank: Rank of every module.
-        modules: The factors A, `[rank, in]`, and B, `[out, rank]`, by module. A is computed first.
-        saved: Whole tensors.
-        record: Returns the content of `adapter.json`; called after all tensors are written.
+    Every module has two factors: A, `[rank, in]`, which is computed first, and B, `[out, rank]`. `saved` are whole
+    tensors, `config` adds keys such as the base. `record` is called for the content of `adapter.json` once all tensors
+    are written.
 
     Raises:
         PolicyError: a value leaves the range of float32.

@@ -35,16 +35,13 @@ _BYTES_COMPARED_AT_ONCE = 1 << 22
 
 
 def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> list[tuple[TensorInfo, ...]]:
-    """Check that checkpoints have the same tensors, architecture and vocabulary.
+    """Check that checkpoints, the base first, have the same tensors, architecture and vocabulary.
 
-    A copy of a tied weight that only some of them store (an output layer equal to the embeddings) is left out.
-
-    Args:
-        inputs: The checkpoints by what they are called, the base first.
-        any_float: Whether tensors may be in different float formats.
+    With `any_float`, the float formats of a tensor may differ.
 
     Returns:
-        The tensors, each as it is in every input, in the order of the first one's files.
+        The tensors, each as it is in every input, in the order of the base's files. A copy of a tied weight that only
+        some inputs store (an output layer equal to the embeddings) is left out.
 
     Raises:
         PolicyError: names the first tensor, config key or token that differs, with both values.

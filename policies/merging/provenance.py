@@ -50,7 +50,7 @@ def _mergekit(inputs: Mapping[str, Path], weights: Sequence[float], dtype: str) 
 
 
 def _model(folder: Path) -> str:
-    """Return how mergekit names a checkpoint: a hub id with its revision if it came from there, else a folder."""
+    """Return the name of a checkpoint for mergekit: a hub id and its revision if it came from there, else a folder."""
     snapshot = re.search(r"/models--([^/]+)/snapshots/([0-9a-f]+)$", str(folder))
     if snapshot is None:
         path: dict[str, str] = {"path": str(folder.resolve())}
@@ -61,9 +61,6 @@ def _model(folder: Path) -> str:
 
 def _main_dtype(tensors: Sequence[TensorInfo]) -> str:
     """Return the float dtype of most bytes."""
-    sizes = dict.fromkeys(BYTES_PER_VALUE, 0)
-    for tensor in tensors:
-        if tensor.dtype in sizes:
-            sizes[tensor.dtype] += tensor.num_bytes
+    sizes = {dtype: sum(t.num_bytes for t in tensors if t.dtype == dtype) for dtype in BYTES_PER_VALUE}
     largest = max(sizes, key=lambda dtype: sizes[dtype])
     return next((dtype for dtype, format_ in FORMAT_OF_DTYPE.items() if format_ == largest), "float64")

@@ -73,14 +73,8 @@ def extrapolate(
     """Write the weights that the trajectory leads to at `step` as a checkpoint, whole or not at all.
 
     Arithmetic is float64, rounded once to the dtype of the last checkpoint. Files, config and tokenizer are the last
-    one's; `trajectory.json` records how it was made.
-
-    Args:
-        checkpoints: By step, two or more.
-        step: Any number of steps.
-        folder: Where it goes. One that has files is left as it is.
-        method: A line per weight, or the rank-1 direction per tensor.
-        norms: Whether normalisation layers are extrapolated; else they are the last checkpoint's.
+    one's, and so are normalisation layers unless `norms` is true. `trajectory.json` records how the weights were made.
+    A folder that has files is left as it is.
 
     Raises:
         PolicyError: the checkpoints do not match, or a value leaves the range of its dtype.
@@ -92,7 +86,6 @@ def extrapolate(
         return
     last = checkpoints[int(steps_T[-1])]
     with whole_folder(folder) as temporary:
-        file_of_tensor: dict[str, str] = {}
         for file, group in groupby(tensors, key=lambda tensor: tensor[-1].file):
             of_file = {tensor[-1].name: tensor for tensor in group}
             header = [(name, tensor[-1].dtype, tensor[-1].shape) for name, tensor in of_file.items()]
@@ -105,9 +98,9 @@ def extrapolate(
                     write_values(written, pieces, "choose a nearer step")
                 else:
                     _copy(tensor, written)
-            file_of_tensor |= dict.fromkeys(of_file, file.name)
         if (last / INDEX).is_file():
-            write_index(temporary, file_of_tensor, sum(tensor[-1].num_bytes for tensor in tensors))
+            files = {tensor[-1].name: tensor[-1].file.name for tensor in tensors}
+            write_index(temporary, files, sum(tensor[-1].num_bytes for tensor in tensors))
         copy_companions(last, temporary)
         prints = {str(s): fingerprint(checkpoints[int(s)]) for s in steps_T}
         record = {"method": method, "step": step, "norms": "extrapolated" if norms else "copied", "inputs": prints}
