@@ -1,7 +1,7 @@
 """Building policies from recipes: fingerprints, checks that write nothing, and folders of weights made on demand.
 
-What is made is kept by content in `$ALPHAMIX_CACHE` or `~/.cache/alphamix`: checkpoints under `merges`, merged adapters
-under `adapters`. It appears whole or not at all, and is made once.
+Folders are named by their fingerprint in `$ALPHAMIX_CACHE` or `~/.cache/alphamix`: checkpoints under `merges`, merged
+adapters under `adapters`. Each is made once, and appears whole or not at all.
 """
 
 import hashlib
@@ -124,8 +124,8 @@ class CheckpointBuilder:
         """Check one policy, unless another policy with the same ends has been checked.
 
         Returns:
-            A checkpoint with its tensors, config and tokenizer. What is made has those of its base, so that merges
-            of merges can be checked before any is made.
+            A checkpoint with its tensors, config and tokenizer. A merge has those of its base, so that merges of
+            merges can be checked before any is made.
         """
         recipe = self._recipes[name]
         is_line = isinstance(recipe, Merge | Combination | Logits) and adapter_base(self._recipes, name) is None

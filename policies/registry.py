@@ -167,7 +167,7 @@ class Registry:
     def materialise(self, name: str) -> Path:
         """Return the folder of a policy's checkpoint, made or fetched if need be. An adapter is folded into its base.
 
-        All listed merges of the same policies are made along, in one pass over their weights.
+        All listed merges of the same policies are made as well, in the same pass over their weights.
 
         Raises:
             PolicyError: the checkpoint is unavailable or cannot be made, or the policy has no weights of its own here.
@@ -193,8 +193,8 @@ class Registry:
     def family(self) -> dict[str, PolicyForm]:
         """Return what each listed policy with weights is made of, by name: an `AffineForm` wherever possible.
 
-        Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `WholeForm` or of a
-        `LogitPair` is made. Merges that are `AffineForm` are not.
+        All folders that they name exist afterwards: checkpoints are fetched, adapters are merged, and the checkpoint of
+        a `WholeForm` and those of a `LogitPair` are made. A merge that is an `AffineForm` is not.
 
         Raises:
             PolicyError: as for `materialise`.

@@ -75,10 +75,12 @@ def describe(folder: Path) -> dict[str, TensorInfo]:
     Tied weights appear as often as they are stored, which is once in what transformers writes.
 
     Raises:
-        PolicyError: this is no folder with a config and whole safetensors files.
+        PolicyError: the folder has no config, or its safetensors files are missing or damaged.
     """
     if not (folder / "config.json").is_file():
-        raise PolicyError(f"{folder} is no checkpoint, it has no config.json: give a folder of save_pretrained.")
+        raise PolicyError(
+            f"{folder} is not a checkpoint, it has no config.json: give a folder that save_pretrained wrote."
+        )
     tensors: dict[str, TensorInfo] = {}
     for file in _weight_files(folder):
         for tensor in read_header(file):
@@ -148,7 +150,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise PolicyError(f"{path} cannot be read as JSON ({error}): copy the checkpoint again.") from error
     if not isinstance(content, dict):
-        raise PolicyError(f"{path} holds no JSON object: copy the checkpoint again.")
+        raise PolicyError(f"{path} does not hold a JSON object: copy the checkpoint again.")
     return content
 
 

@@ -1,7 +1,7 @@
 """The low-rank part of what training changed: the difference of two checkpoints as a LoRA adapter, by SVD.
 
-What the adapter does not hold is never dropped in silence: every changed tensor is named with its energy, the
-squared Frobenius norm of its change, and with how much of that is kept.
+Nothing is dropped silently: every changed tensor is reported with its energy, the squared Frobenius norm of its change,
+and with the share of it that the adapter keeps.
 """
 
 import re
@@ -33,7 +33,7 @@ Pair = tuple[TensorInfo, TensorInfo]
 
 @dataclass(slots=True)
 class Kept:
-    """What became of one changed tensor."""
+    """Part of the change of one tensor that an adapter keeps."""
 
     tensor: str
     energy: float

@@ -40,7 +40,7 @@ _VALUES_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of one tensor of the base."""
+    """Change of one tensor of the base."""
 
     tensor: TensorInfo
     source: Module | TensorInfo

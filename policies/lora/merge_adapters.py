@@ -92,7 +92,7 @@ def _check_one_base(label: str, first: Adapter, other_label: str, other: Adapter
     for key in ("base_model_name_or_path", "fan_in_fan_out"):
         values = first.config.get(key) or None, other.config.get(key) or None
         if values[0] != values[1]:
-            cure = "merge adapters of one base (if it has only two names, correct one)"
+            cure = "merge adapters of one base (if it is one base under two names, correct one)"
             values_text = f"{values[0]!r} in {label} and {values[1]!r} in {other_label}"
             raise PolicyError(f"{pair}: {key} is {values_text}; {cure}.")
     for name in sorted(first.modules.keys() & other.modules.keys()):

@@ -88,7 +88,7 @@ def read_adapter(folder: Path) -> Adapter:
     """Read the config and the header of a LoRA adapter that PEFT wrote.
 
     Raises:
-        PolicyError: this is no such folder, or an adapter of another kind than plain LoRA (DoRA, say).
+        PolicyError: the folder is not an adapter, or not one of plain LoRA (but DoRA, say).
     """
     config = _read_config(folder)
     if config.get("peft_type") != "LORA":
@@ -164,7 +164,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
             raise PolicyError(
-                f"{folder} is no adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
+                f"{folder} is not an adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
             )
     return read_json(folder / CONFIG)
 

@@ -95,7 +95,7 @@ def merge_piece(piece: Piece) -> Sums:
     """Write a piece of every merge to its file.
 
     Raises:
-        PolicyError: a value leaves the range of the output's dtype, or what is no float differs.
+        PolicyError: a value leaves the range of the output's dtype, or tensors that are not of floats differ.
     """
     tensors = piece.inputs.tensors
     sums = Sums(0.0, np.zeros(len(piece.outputs)))
@@ -151,7 +151,7 @@ def _room(name: str, size: int) -> Bytes:
 
 
 def _unchanged_input(weights: Sequence[float]) -> int | None:
-    """Return the index of the input that a merge with these weights returns unchanged; None if there is none."""
+    """Return the index of the input that a merge with these weights returns unchanged, or None."""
     positions = [index for index, weight in enumerate(weights, 1) if weight != 0]
     if not positions:
         return 0

@@ -70,9 +70,9 @@ PolicyForm = AffineForm | AdaptedForm | WholeForm | LogitPair
 
 
 def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
-    """Return the policy on which a policy is one adapter, or None if it is none.
+    """Return the policy that a policy is one adapter on, or None if it is not an adapter.
 
-    It is for an adapter, and for a merge of such on the same base and of that base itself: `adapter_shares`.
+    A merge of adapters on the same base, and of that base itself, is one adapter too: see `adapter_shares`.
     """
     recipe = recipes[name]
     if isinstance(recipe, AdapterRecipe):
@@ -87,7 +87,7 @@ def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
 
 
 def adapter_shares(recipes: Mapping[str, Recipe], name: str) -> dict[str, Fraction]:
-    """Return the shares of the adapters that such a policy is made of, by name. The base takes what they lack to 1."""
+    """Return the shares of the adapters that such a policy is made of, by name. The base has the rest of 1."""
     recipe = recipes[name]
     if isinstance(recipe, AdapterRecipe):
         return {name: Fraction(1)}
@@ -101,7 +101,7 @@ def adapter_shares(recipes: Mapping[str, Recipe], name: str) -> dict[str, Fracti
 
 
 def coefficients(recipes: Mapping[str, Recipe], name: str) -> dict[Source, Fraction] | None:
-    """Return the coefficients of a policy over checkpoints, as in `AffineForm`; None if it is no such combination."""
+    """Return the coefficients of a policy over checkpoints, as in `AffineForm`, or None if it has no such form."""
     recipe = recipes[name]
     if isinstance(recipe, Checkpoint):
         return {recipe.source: Fraction(1)}

@@ -59,18 +59,17 @@ def combine(
     """Write base + Σ weight·(input − base) into `folders[weights]`, as checkpoints that transformers and vLLM load.
 
     Arithmetic is float64 and is rounded once, on writing; weights that choose one input give it bit for bit. Each
-    folder appears whole or not at all. Config, tokenizer and chat template are those of the base; files that
-    only others have are added. What is no float must be equal and is copied. `merge.json` records formula, weights,
-    the inputs' fingerprints, and for two inputs the α that is left after rounding; `mergekit_config.yml` is the
-    same merge for mergekit.
+    folder appears whole or not at all. Config, tokenizer and chat template are those of the base; files that only
+    others have are added. Tensors that are not of floats must be equal and are copied. `merge.json` records formula,
+    weights, the inputs' fingerprints, and for two inputs the α that is left after rounding; `mergekit_config.yml` is
+    the same merge for mergekit.
 
     Args:
-        inputs: The checkpoints by what they are called, two or more, the base first.
-        folders: Where each merge goes, by the weights of the inputs after the base. One that has files is left
-            as it is.
-        dtype: `float32`, `float16` or `bfloat16` for all float tensors; None keeps each of the base's.
-        shard_size: The most bytes of tensors in a file, unless one tensor has more; None keeps the base's files.
-        advance: Called now and then with the number of bytes of each input that were merged since.
+        inputs: Two or more checkpoints by their labels, the base first.
+        folders: Folder of each merge, by the weights of the inputs after the base. One that has files is left as it is.
+        dtype: `float32`, `float16` or `bfloat16` for all float tensors; None keeps that of each tensor of the base.
+        shard_size: Maximum bytes of tensors in a file, unless one tensor has more; None keeps the base's files.
+        advance: Called now and then with the number of bytes of each input that have been merged since.
 
     Raises:
         PolicyError: the checkpoints do not match, or a value leaves the range of the output's dtype.

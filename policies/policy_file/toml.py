@@ -117,10 +117,7 @@ def _add(recipes: dict[str, Recipe], name: str, recipe: Recipe, path: Path) -> N
 
 
 def _check_names(
-    path: Path,
-    recipes: dict[str, Recipe],
-    sweeps: dict[str, tuple[str, ...]],
-    mixtures: dict[str, dict[str, float]],
+    path: Path, recipes: dict[str, Recipe], sweeps: dict[str, tuple[str, ...]], mixtures: dict[str, dict[str, float]]
 ) -> None:
     if not recipes:
         raise PolicyError(f"{path} defines no policy: add a table such as [policies.NAME] with a checkpoint.")

@@ -23,7 +23,7 @@ def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        error: there is no such file, or it is not TOML (a name that is given twice counts as that).
+        error: there is no such file, or it is not TOML, as when a name is given twice.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
