@@ -88,7 +88,7 @@ def read_adapter(folder: Path) -> Adapter:
     """Read the config and the header of a LoRA adapter that PEFT wrote.
 
     Raises:
-        PolicyError: the folder is not an adapter, or not one of plain LoRA (but DoRA, say).
+        PolicyError: the folder is not an adapter, or the adapter is not plain LoRA (DoRA, for example).
     """
     config = _read_config(folder)
     if config.get("peft_type") != "LORA":
