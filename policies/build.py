@@ -1,7 +1,7 @@
 """Building policies from recipes: fingerprints, checks that write nothing, and folders of weights made on demand.
 
-What is made is kept by content in `$ALPHAMIX_CACHE` or `~/.cache/alphamix`: checkpoints under `merges`, merged adapters
-under `adapters`. It appears whole or not at all, and is made once.
+Folders are named by their fingerprint in `$ALPHAMIX_CACHE` or `~/.cache/alphamix`: checkpoints under `merges`, merged
+adapters under `adapters`. Each is made once, and appears whole or not at all.
 """
 
 import hashlib
@@ -18,9 +18,6 @@ from alphamix.policies.checkpoints.target_folder import check_room
 from alphamix.policies.lora import fold_into_base as fold
 from alphamix.policies.lora import merge_adapters as adapter_merge
 from alphamix.policies.lora import peft_folder as adapters
-from alphamix.policies.lora.fold_into_base import changes_of, fold_adapter
-from alphamix.policies.lora.merge_adapters import check_combinable, combine_adapters
-from alphamix.policies.lora.peft_folder import read_adapter
 from alphamix.policies.merging import provenance
 from alphamix.policies.merging.affine_form import adapter_base, adapter_shares
 from alphamix.policies.merging.compatibility import check_mergeable, check_mixable
@@ -69,7 +66,7 @@ class CheckpointBuilder:
             PolicyError: it holds whole tensors as well.
         """
         for leaf in adapter_shares(self._recipes, name):
-            saved = read_adapter(self.adapter(leaf)).saved
+            saved = adapters.read_adapter(self.adapter(leaf)).saved
             if saved:
                 raise PolicyError(
                     f"policy {leaf!r} has whole tensors in its adapter (modules_to_save), first {next(iter(saved))!r}: "
@@ -120,15 +117,15 @@ class CheckpointBuilder:
                         folders.setdefault(_floats(of_other), self._made_adapter(other))
             inputs = {leaf: self.adapter(leaf) for leaf in shares}
             with _about(name):
-                combine_adapters(inputs, folders)
+                adapter_merge.combine_adapters(inputs, folders)
         return made
 
     def _check(self, name: str, checked: dict[object, Path]) -> Path:
         """Check one policy, unless another policy with the same ends has been checked.
 
         Returns:
-            A checkpoint with its tensors, config and tokenizer. What is made has those of its base, so that merges
-            of merges can be checked before any is made.
+            A checkpoint with its tensors, config and tokenizer. A merge has those of its base, so that merges of
+            merges can be checked before any is made.
         """
         recipe = self._recipes[name]
         is_line = isinstance(recipe, Merge | Combination | Logits) and adapter_base(self._recipes, name) is None
@@ -156,13 +153,13 @@ class CheckpointBuilder:
         elif isinstance(recipe, AdapterRecipe):
             folder = self.adapter(name)
             with _about(name):
-                changes_of(base, read_adapter(folder))
+                fold.changes_of(base, adapters.read_adapter(folder))
         elif adapter_base(self._recipes, name) is not None:
             shares = adapter_shares(self._recipes, name)
             folders = {leaf: self.adapter(leaf) for leaf in shares}
             with _about(name):
-                adapters_below = {leaf: read_adapter(folder) for leaf, folder in folders.items()}
-                check_combinable(adapters_below, _floats(shares))
+                terms = {leaf: adapters.read_adapter(folder) for leaf, folder in folders.items()}
+                adapter_merge.check_combinable(terms, _floats(shares))
         else:
             with _about(name):
                 check_mergeable(ends)
@@ -176,7 +173,7 @@ class CheckpointBuilder:
             folder, adapter = self.folder(base), self.adapter(name, along)
             with _about(name):
                 check_room(made, weights.size(folder))
-                fold_adapter(folder, adapter, made)
+                fold.fold_adapter(folder, adapter, made)
         elif isinstance(recipe, Trajectory):
             run = {step: self._entry(name, entry) for step, entry in recipe.checkpoints.items()}
             with _about(name):
@@ -185,21 +182,14 @@ class CheckpointBuilder:
         elif isinstance(recipe, Merge | Combination):
             inputs = {part: self.folder(below) for part, below in recipe.inputs.items()}
             folders = {recipe.weights: made}
-            for other, sibling in self._siblings(recipe, along):
-                folders.setdefault(sibling.weights, self._made(other))
+            for other in along:
+                sibling = self._recipes[other]
+                if isinstance(sibling, Merge | Combination) and sibling.inputs == recipe.inputs:
+                    folders.setdefault(sibling.weights, self._made(other))
             with _about(name):
                 num_new = sum(not folder.is_dir() for folder in folders.values())
                 check_room(made, num_new * weights.size(next(iter(inputs.values()))))
                 combine(inputs, folders)
-
-    def _siblings(self, recipe: Merge | Combination, along: Sequence[str]) -> list[tuple[str, Merge | Combination]]:
-        """Return the merges of the same policies."""
-        others = [(name, self._recipes[name]) for name in along]
-        return [
-            (name, other)
-            for name, other in others
-            if isinstance(other, Merge | Combination) and other.inputs == recipe.inputs
-        ]
 
     def _made(self, name: str) -> Path:
         return cache_folder() / "merges" / self.fingerprint(name)

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from alphamix.policies.build import CheckpointBuilder
@@ -64,9 +63,7 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @classmethod
@@ -128,7 +125,9 @@ class Registry:
             open_now = ", ".join(self.open_sweeps) or "none of this file"
             raise PolicyError(f"no member can be added to the sweep {sweep!r}: add one to {open_now}.")
         name = f"{sweep}@{alpha_suffix(alpha)}"
-        self._recipes.setdefault(name, replace(self._line(sweep), alpha=alpha + 0.0))
+        line = self._recipes[self._file.sweeps[sweep][0]]
+        assert isinstance(line, Merge | Logits)
+        self._recipes.setdefault(name, replace(line, alpha=alpha + 0.0))
         return name
 
     def needs_server(self, name: str) -> bool:
@@ -168,7 +167,7 @@ class Registry:
     def materialise(self, name: str) -> Path:
         """Return the folder of a policy's checkpoint, made or fetched if need be. An adapter is folded into its base.
 
-        All listed merges of the same policies are made along, in one pass over their weights.
+        All listed merges of the same policies are made as well, in the same pass over their weights.
 
         Raises:
             PolicyError: the checkpoint is unavailable or cannot be made, or the policy has no weights of its own here.
@@ -194,8 +193,8 @@ class Registry:
     def family(self) -> dict[str, PolicyForm]:
         """Return what each listed policy with weights is made of, by name: an `AffineForm` wherever possible.
 
-        Folders are there afterwards: checkpoints are fetched, adapters merged, and what is `WholeForm` or of a
-        `LogitPair` is made. Merges that are `AffineForm` are not.
+        All folders that they name exist afterwards: checkpoints are fetched, adapters are merged, and the checkpoint of
+        a `WholeForm` and those of a `LogitPair` are made. A merge that is an `AffineForm` is not.
 
         Raises:
             PolicyError: as for `materialise`.
@@ -250,20 +249,15 @@ class Registry:
             raise PolicyError(f"unknown policy {name!r} for {self._file.source}: {known}")
         return self._recipes[name]
 
-    def _line(self, sweep: str) -> Merge | Logits:
-        line = self._recipes[self._file.sweeps[sweep][0]]
-        assert isinstance(line, Merge | Logits)
-        return line
-
     def _check_serving(self) -> None:
         """Check that all listed policies belong to one family, where one server is to run them."""
         serve = self.engine.serve
         try:
             check_serving(serve, self._recipes, self.names)
             if serve == "switch":
-                inputs = list(inputs_of_switch(self._recipes, self.names))
-                for name, source in inputs[1:]:
-                    check_mergeable({f"of {inputs[0][0]!r}": locate(inputs[0][1]), f"of {name!r}": locate(source)})
+                inputs = list(inputs_of_switch(self._recipes, self.names).items())
+                for source, user in inputs[1:]:
+                    check_mergeable({f"of {inputs[0][1]!r}": locate(inputs[0][0]), f"of {user!r}": locate(source)})
             elif serve == "adapters":
                 for name in self.names:
                     if adapter_base(self._recipes, name) is not None:

@@ -35,7 +35,9 @@ def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if is_large and identity == _identity(path) and time.time_ns() - max(identity[-2:]) > _SETTLED_NS:
-        _keep(kept, digest)
+        with suppress(OSError):  # a cache that cannot be written costs time only
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_text(kept, digest)
     return digest
 
 
@@ -43,9 +45,3 @@ def _identity(path: Path) -> tuple[str, int, int, int, int, int]:
     status = path.stat()
     times = status.st_mtime_ns, status.st_ctime_ns
     return (str(path.resolve()), status.st_dev, status.st_ino, status.st_size, *times)
-
-
-def _keep(kept: Path, digest: str) -> None:
-    with suppress(OSError):  # a cache that cannot be written costs time only
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, digest)

@@ -37,6 +37,6 @@ def locate(checkpoint: Path | str, files: Sequence[str] = CHECKPOINT_FILES) -> P
     except Exception as error:  # the hub library passes on the errors of several HTTP clients
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise PolicyError(
-            f"{checkpoint!r} is no folder, and the hub does not give it ({reason}): "
-            "correct the path or the id, or see to network access and HF_TOKEN."
+            f"{checkpoint!r} is not a folder, and the hub does not give it ({reason}): "
+            "correct the path or the id, or check network access and HF_TOKEN."
         ) from error

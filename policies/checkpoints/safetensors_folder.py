@@ -7,6 +7,7 @@ ever held in memory as a whole. It knows nothing of merging.
 import hashlib
 import json
 import math
+import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from alphamix.policies.checkpoints.cache import file_digest
-from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, FORMAT_OF_DTYPE, Bytes, Values, to_float64
+from alphamix.policies.checkpoints.dtypes import (
+    BYTES_PER_VALUE,
+    FORMAT_OF_DTYPE,
+    Bytes,
+    Values,
+    from_float64,
+    to_float64,
+)
 from alphamix.policies.types import PolicyError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -67,10 +75,12 @@ def describe(folder: Path) -> dict[str, TensorInfo]:
     Tied weights appear as often as they are stored, which is once in what transformers writes.
 
     Raises:
-        PolicyError: this is no folder with a config and whole safetensors files.
+        PolicyError: the folder has no config, or its safetensors files are missing or damaged.
     """
     if not (folder / "config.json").is_file():
-        raise PolicyError(f"{folder} is no checkpoint, it has no config.json: give a folder of save_pretrained.")
+        raise PolicyError(
+            f"{folder} is not a checkpoint, it has no config.json: give a folder that save_pretrained wrote."
+        )
     tensors: dict[str, TensorInfo] = {}
     for file in _weight_files(folder):
         for tensor in read_header(file):
@@ -95,6 +105,21 @@ def read_values(tensor: TensorInfo) -> Iterator[Values]:
     size = _VALUES_AT_ONCE * BYTES_PER_VALUE[tensor.dtype]
     for start in range(0, tensor.num_bytes, size):
         yield to_float64(read_bytes(tensor, start, start + size), tensor.dtype)
+
+
+def write_values(tensor: TensorInfo, pieces: Iterable[Values], cure: str) -> None:
+    """Write the values of a tensor of floats over those in its file, each rounded once to the tensor's format.
+
+    Raises:
+        PolicyError: a value leaves the range of the format; `cure` ends the message.
+    """
+    with tensor.file.open("r+b") as file:
+        file.seek(tensor.start)
+        for values in pieces:
+            data = from_float64(values, tensor.dtype)
+            if not np.isfinite(to_float64(data, tensor.dtype)).all():
+                raise PolicyError(f"tensor {tensor.name!r} leaves the range of {tensor.dtype}: {cure}.")
+            file.write(data.data)
 
 
 def num_bytes(dtype: str, shape: Iterable[int]) -> int:
@@ -125,7 +150,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise PolicyError(f"{path} cannot be read as JSON ({error}): copy the checkpoint again.") from error
     if not isinstance(content, dict):
-        raise PolicyError(f"{path} holds no JSON object: copy the checkpoint again.")
+        raise PolicyError(f"{path} does not hold a JSON object: copy the checkpoint again.")
     return content
 
 
@@ -137,6 +162,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def companions(folder: Path) -> list[Path]:
     """Return the config, generation config, tokenizer and chat template of a checkpoint, sorted by name."""
     return sorted({path for pattern in COMPANIONS for path in folder.glob(pattern) if path.is_file()})
+
+
+def copy_companions(source: Path, folder: Path) -> None:
+    """Copy the `companions` of a checkpoint, except those that the folder already has."""
+    for path in companions(source):
+        if not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -63,27 +63,28 @@ def check_policy(registry: Registry, name: str, question: CheckQuestion, options
     """Open a policy, ask it, and judge what it says: one finding for each of `CHECKS`, in that order."""
     try:
         with closing(registry.open(name, options)) as engine:
-            found = check_engine(engine, question)
+            of_engine = check_engine(engine, question)
         if registry.is_remote(name):
-            return found
-        of_weights = {"fingerprint": _fingerprint(registry, name)}
+            return of_engine
+        value = registry.fingerprint(name)
+        of_weights = {"fingerprint": Finding("fingerprint", "ok", f"sha256 {value}", value)}
         if not isinstance(engine, Inspected):
             of_weights["context"] = _context(registry, name)
-        return [of_weights.get(finding.check, finding) for finding in found]
+        return [of_weights.get(finding.check, finding) for finding in of_engine]
     except PolicyError as error:
         return findings.unreachable(str(error))
 
 
 def check_engine(engine: Engine, question: CheckQuestion) -> list[Finding]:
-    """Ask an engine, and judge what it says: one finding for each of `CHECKS`, in that order.
+    """Ask an engine, and judge its answers: one finding for each of `CHECKS`, in that order.
 
-    Of context and fingerprint it finds what servers tell; for weights see `check_policy`.
+    Context and fingerprint are those that a server reports; `check_policy` knows those of weights.
     """
-    found = {finding.check: finding for finding in _found(engine, question)}
-    return [found.get(check) or Finding(check, "unknown", "cannot be determined") for check in CHECKS]
+    finding_of = {finding.check: finding for finding in _findings(engine, question)}
+    return [finding_of.get(check) or Finding(check, "unknown", "cannot be determined") for check in CHECKS]
 
 
-def _found(engine: Engine, question: CheckQuestion) -> Iterator[Finding]:
+def _findings(engine: Engine, question: CheckQuestion) -> Iterator[Finding]:
     refusal = _refusal_of_messages(engine, question)
     if refusal is not None and refusal.cause not in ("rejected", "malformed"):
         yield from findings.unreachable(refusal.message)
@@ -169,8 +170,3 @@ def _context(registry: Registry, name: str) -> Finding:
     if not is_count(length):
         return Finding("context", "unknown", "the config has no max_position_embeddings")
     return Finding("context", "ok", f"{length} tokens", length)
-
-
-def _fingerprint(registry: Registry, name: str) -> Finding:
-    value = registry.fingerprint(name)
-    return Finding("fingerprint", "ok", f"sha256 {value}", value)

@@ -1,7 +1,7 @@
 """The low-rank part of what training changed: the difference of two checkpoints as a LoRA adapter, by SVD.
 
-What the adapter does not hold is never dropped in silence: every changed tensor is named with its energy, the
-squared Frobenius norm of its change, and with how much of that is kept.
+Nothing is dropped silently: every changed tensor is reported with its energy, the squared Frobenius norm of its change,
+and with the share of it that the adapter keeps.
 """
 
 import re
@@ -17,7 +17,7 @@ from scipy.sparse.linalg import svds
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE
 from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, fingerprint, read_bytes, read_json, read_values
 from alphamix.policies.checkpoints.target_folder import has_files
-from alphamix.policies.lora.peft_folder import PREFIX, RECORD, Factors, Matrix, read_matrix, write_adapter
+from alphamix.policies.lora.peft_folder import PREFIX, RECORD, LazyTensors, Matrix, read_matrix, write_adapter
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.types import PolicyError
 
@@ -33,7 +33,7 @@ Pair = tuple[TensorInfo, TensorInfo]
 
 @dataclass(slots=True)
 class Kept:
-    """What became of one changed tensor."""
+    """Part of the change of one tensor that an adapter keeps."""
 
     tensor: str
     energy: float
@@ -50,17 +50,12 @@ def extract_adapter(
     """Write the best rank-`rank` adapter from `base` towards `tuned` as a PEFT folder; one that has files stays.
 
     Each matrix of a linear module is decomposed in float64 (Eckart and Young, 1936: no other factors of the rank come
-    nearer), both factors take the square roots of the singular values and are rounded once, to float32. Rank is
-    the same for all modules, as vLLM wants it: at most the largest full rank, and zeros fill up smaller matrices.
+    nearer); both factors take the square roots of the singular values and are rounded once, to float32. The rank is
+    the same for all modules, as vLLM requires: at most the largest full rank, and smaller matrices are padded with
+    zeros. Modules are those that the regular expression `target` matches somewhere, or every linear one.
 
-    Args:
-        base: The checkpoint that the adapter is for.
-        tuned: The checkpoint that base and adapter come near to.
-        folder: Where the adapter goes.
-        rank: Of every module.
-        target: Regular expression that names of modules must contain; None takes every linear one.
-        save_rest: Keep what factors do not cover (norms, embeddings with their tied head) whole, as PEFT's
-            `modules_to_save`. PEFT loads that, vLLM does not. Biases of modules with factors are lost even so.
+    With `save_rest`, what factors do not cover (norms, embeddings with their tied head) is kept whole, as PEFT's
+    `modules_to_save`. PEFT loads that, vLLM does not. Biases of modules with factors are lost even so.
 
     Returns:
         One entry for every tensor that differs, in the order of the checkpoint.
@@ -82,12 +77,9 @@ def extract_adapter(
     rank = min(rank, max(min(pair[0].shape) for pair in covered))
     turned = config.get("model_type") in _STORED_AS_IN_OUT
     report = {pair[0].name: Kept(pair[0].name, energies[pair], 0.0, "lost") for pair in pairs}
-    modules: dict[str, tuple[tuple[str, str], tuple[int, int], Factors]] = {}
-    for pair in covered:
-        name = pair[0].name.removesuffix(".weight")
-        width_out, width_in = reversed(pair[0].shape) if turned else pair[0].shape
-        stored = (f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight")
-        modules[name] = (stored, (width_in, width_out), _factors(pair, rank, turned, report[pair[0].name]))
+    modules = {
+        pair[0].name.removesuffix(".weight"): _factors(pair, rank, turned, report[pair[0].name]) for pair in covered
+    }
     saved: dict[str, tuple[tuple[int, ...], Callable[[], Matrix]]] = {}
     for pair in (pair for pair in pairs if pair not in covered):
         entry = report[pair[0].name]
@@ -121,8 +113,10 @@ def _with_tied_head(name: str, config: dict[str, Any]) -> list[str]:
     return [name, "lm_head.weight"] if tied else [name]
 
 
-def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
+def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> LazyTensors:
     """Decompose when A is asked for, keep B until it is asked for, and record the energy kept."""
+    name = PREFIX + pair[0].name.removesuffix(".weight")
+    width_out, width_in = reversed(pair[0].shape) if turned else pair[0].shape
     b_of_module: list[Matrix] = []
 
     def a() -> Matrix:
@@ -138,14 +132,17 @@ def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> Factors:
         entry.kept, entry.how = 1 - float(np.vdot(rest, rest)) / entry.energy, "factors"
         return a
 
-    return a, lambda: b_of_module.pop()
+    return {
+        f"{name}.lora_A.weight": ((rank, width_in), a),
+        f"{name}.lora_B.weight": ((width_out, rank), b_of_module.pop),
+    }
 
 
 def truncated(change: Matrix, rank: int) -> tuple[Matrix, Matrix]:
     """Return A, `[rank, in]`, and B, `[out, rank]`, whose product B·A is nearest to `change`, `[out, in]`.
 
-    Below an eighth of the full rank by Lanczos bidiagonalisation (PROPACK), which is as accurate and much
-    quicker. Zeros fill up what the matrix lacks in rank.
+    Below an eighth of the full rank, Lanczos bidiagonalisation (PROPACK) is as accurate and much quicker. A matrix of
+    lower rank is padded with zeros.
     """
     full = min(change.shape)
     if rank < _SHARE_FOR_LANCZOS * full:

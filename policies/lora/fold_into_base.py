@@ -8,27 +8,28 @@ layer are tied, an adapter that changes one of the two is refused: a checkpoint 
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from alphamix.atomic import whole_folder
-from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Bytes, from_float64, to_float64
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Values, to_float64
 from alphamix.policies.checkpoints.safetensors_folder import (
     INDEX,
     TensorInfo,
-    companions,
+    copy_companions,
     describe,
     fingerprint,
     read_bytes,
     read_json,
     read_values,
     write_json,
+    write_values,
 )
 from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.lora import peft_folder as adapters
-from alphamix.policies.lora.peft_folder import BASE_LAYER, PREFIX, Adapter, Matrix, Module, read_adapter, read_matrix
+from alphamix.policies.lora.peft_folder import BASE_LAYER, PREFIX, Adapter, Module, read_adapter, read_matrix
 from alphamix.policies.types import PolicyError
 
 FORMULA = "W + scale * B @ A, in float64, rounded once"
@@ -39,7 +40,7 @@ _VALUES_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of one tensor of the base."""
+    """Change of one tensor of the base."""
 
     tensor: TensorInfo
     source: Module | TensorInfo
@@ -62,15 +63,14 @@ def fold_adapter(base: Path, adapter: Path, folder: Path) -> None:
     if has_files(folder):
         return
     with whole_folder(folder) as temporary:
-        files = {tensor.file for tensor in describe(base).values()}
-        index = {path for path in (base / INDEX,) if path.is_file()}
-        for path in (*files, *index, *companions(base)):
-            shutil.copyfile(path, temporary / path.name)
-        for path in companions(adapter):
-            if not (temporary / path.name).exists():
+        for path in {tensor.file for tensor in describe(base).values()} | {base / INDEX}:
+            if path.is_file():
                 shutil.copyfile(path, temporary / path.name)
+        copy_companions(base, temporary)
+        copy_companions(adapter, temporary)
         for change in changes:
-            _write(change, temporary / change.tensor.file.name)
+            written = replace(change.tensor, file=temporary / change.tensor.file.name)
+            write_values(written, _new_values(change), "scale the adapter down")
         inputs = {"base": fingerprint(base), "adapter": adapters.fingerprint(adapter)}
         write_json(temporary / "fold.json", {"formula": FORMULA, "inputs": inputs})
 
@@ -89,16 +89,16 @@ def changes_of(base: Path, adapter: Adapter) -> list[Change]:
     for module, factors in adapter.modules.items():
         turned = bool(adapter.config.get("fan_in_fan_out")) or "embedding_" in factors.a.name
         shape = (factors.a.shape[1], factors.b.shape[0]) if turned else (factors.b.shape[0], factors.a.shape[1])
-        changes.append(Change(_found(place, tensors, f"{module}.weight", shape), factors, turned))
+        changes.append(Change(_matching(place, tensors, f"{module}.weight", shape), factors, turned))
     for name, tensor in saved.items():
         if BASE_LAYER in name:
-            _check_copy(place, _found(place, tensors, name.replace(BASE_LAYER, "."), tensor.shape), tensor)
+            _check_copy(place, _matching(place, tensors, name.replace(BASE_LAYER, "."), tensor.shape), tensor)
         elif name not in heads:
-            changes.append(Change(_found(place, tensors, name, tensor.shape), tensor, turned=False))
+            changes.append(Change(_matching(place, tensors, name, tensor.shape), tensor, turned=False))
     return changes
 
 
-def _found(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tuple[int, ...]) -> TensorInfo:
+def _matching(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tuple[int, ...]) -> TensorInfo:
     tensor = tensors.get(name)
     if tensor is None or tensor.shape != shape or tensor.dtype not in BYTES_PER_VALUE:
         there = "is not in the base" if tensor is None else f"is {tensor} in the base"
@@ -137,33 +137,17 @@ def _check_tied(
     return heads
 
 
-def _write(change: Change, file: Path) -> None:
-    tensor = change.tensor
-    with file.open("r+b") as written:
-        written.seek(tensor.start)
-        for data in _new_bytes(change):
-            if not np.isfinite(to_float64(data, tensor.dtype)).all():
-                raise PolicyError(f"tensor {tensor.name!r} leaves the range of {tensor.dtype}: scale the adapter down.")
-            written.write(data.data)
-
-
-def _new_bytes(change: Change) -> Iterator[Bytes]:
-    """Yield the new bytes of the tensor, some rows at a time."""
+def _new_values(change: Change) -> Iterator[Values]:
+    """Yield the new values of the tensor, some rows at a time."""
     tensor, source = change.tensor, change.source
     if isinstance(source, TensorInfo):
-        yield from (from_float64(values, tensor.dtype) for values in read_values(source))
+        yield from read_values(source)
         return
-    left, right = _sides(source, turned=change.turned)
+    a, b = read_matrix(source.a), read_matrix(source.b)
+    left, right = (a.T, b.T) if change.turned else (b, a)
     height, width = tensor.shape
     rows = max(1, _VALUES_AT_ONCE // width)
     row_size = width * BYTES_PER_VALUE[tensor.dtype]
     for start in range(0, height, rows):
         values = to_float64(read_bytes(tensor, start * row_size, (start + rows) * row_size), tensor.dtype)
-        values += (source.scale * (left[start : start + rows] @ right)).ravel()
-        yield from_float64(values, tensor.dtype)
-
-
-def _sides(module: Module, *, turned: bool) -> tuple[Matrix, Matrix]:
-    """Return the factors whose product has the shape of the tensor."""
-    a, b = read_matrix(module.a), read_matrix(module.b)
-    return (a.T, b.T) if turned else (b, a)
+        yield values + (source.scale * (left[start : start + rows] @ right)).ravel()

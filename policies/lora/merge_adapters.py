@@ -17,17 +17,16 @@ from alphamix.policies.lora.peft_folder import (
     ADAPTER_WEIGHTS,
     BASE_LAYER,
     Adapter,
-    Factors,
+    LazyTensors,
     Matrix,
     read_adapter,
     read_matrix,
     write_adapter,
 )
+from alphamix.policies.policy_file.recipes import LARGEST_EXCESS
 from alphamix.policies.types import PolicyError
 
 FORMULA = "sum of share * scale * B @ A, factors side by side"
-_LARGEST_EXCESS = 1e-9
-"""Tolerance for a sum that is meant to be 1."""
 
 
 def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None:
@@ -42,13 +41,9 @@ def merge_adapters(low: Path, high: Path, folders: Mapping[float, Path]) -> None
 def combine_adapters(inputs: Mapping[str, Path], folders: Mapping[tuple[float, ...], Path]) -> None:
     """Write `Σ share·ΔW` as one adapter into `folders[shares]`; a folder that has files is left as it is.
 
-    Its rank is the sum of the largest ranks of the inputs, the same for all modules (zeros fill up what a module
-    lacks), its scale is 1: scales and shares are folded into B in float64 and rounded once, to float32. A module that
-    only some adapters have keeps their shares. Tensors of `modules_to_save` are interpolated as whole weights.
-
-    Args:
-        inputs: The adapters by what they are called.
-        folders: Where each merge goes, by the shares of the inputs.
+    Its rank is the sum of the largest ranks of the inputs, the same for all modules (a module of lower rank is padded
+    with zeros). Its scale is 1: scales and shares are folded into B in float64 and rounded once, to float32. A module
+    that only some adapters have keeps their shares. Tensors of `modules_to_save` are interpolated as whole weights.
 
     Raises:
         PolicyError: an adapter is not plain LoRA, or they are not of one base.
@@ -85,7 +80,7 @@ def check_combinable(ends: Mapping[str, Adapter], shares: Sequence[float]) -> No
     for other_label, other in others:
         _check_one_base(label, first, other_label, other)
     whole = [name for name in first.saved if BASE_LAYER not in name]
-    if whole and abs(math.fsum(shares) - 1) > _LARGEST_EXCESS:
+    if whole and abs(math.fsum(shares) - 1) > LARGEST_EXCESS:
         raise PolicyError(
             f"{first.folder} ({label}) has the whole tensor {whole[0]!r}, and shares that sum to {math.fsum(shares):g} "
             "take the rest from the base's: merge the full checkpoints, or train it without modules_to_save."
@@ -97,7 +92,7 @@ def _check_one_base(label: str, first: Adapter, other_label: str, other: Adapter
     for key in ("base_model_name_or_path", "fan_in_fan_out"):
         values = first.config.get(key) or None, other.config.get(key) or None
         if values[0] != values[1]:
-            cure = "merge adapters of one base (if it has only two names, correct one)"
+            cure = "merge adapters of one base (if it is one base under two names, correct one)"
             values_text = f"{values[0]!r} in {label} and {values[1]!r} in {other_label}"
             raise PolicyError(f"{pair}: {key} is {values_text}; {cure}.")
     for name in sorted(first.modules.keys() & other.modules.keys()):
@@ -119,9 +114,7 @@ def _check_one_base(label: str, first: Adapter, other_label: str, other: Adapter
             raise PolicyError(f"{pair}: their copies of the base's {name!r} differ; merge adapters of one base.")
 
 
-def _side_by_side(
-    ends: Sequence[Adapter], ranks: list[int], name: str, shares: Sequence[float]
-) -> tuple[tuple[str, str], tuple[int, int], Factors]:
+def _side_by_side(ends: Sequence[Adapter], ranks: list[int], name: str, shares: Sequence[float]) -> LazyTensors:
     present = [end.modules.get(name) for end in ends]
     known = next(module for module in present if module is not None)
     width_in, width_out = known.a.shape[1], known.b.shape[0]
@@ -140,7 +133,7 @@ def _side_by_side(
                 part[:, : module.rank] = share * module.scale * read_matrix(module.b)
         return np.concatenate(parts, axis=1)
 
-    return (known.a.name, known.b.name), (width_in, width_out), (a, b)
+    return {known.a.name: ((sum(ranks), width_in), a), known.b.name: ((width_out, sum(ranks)), b)}
 
 
 def _interpolated(name: str, tensors: Sequence[TensorInfo], shares: Sequence[float]) -> Callable[[], Matrix]:

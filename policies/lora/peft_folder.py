@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from alphamix.atomic import whole_folder
 from alphamix.policies.checkpoints.cache import file_digest
-from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, from_float64, to_float64
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, to_float64
 from alphamix.policies.checkpoints.safetensors_folder import (
     TensorInfo,
     companions,
@@ -26,6 +27,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     read_header,
     read_json,
     write_json,
+    write_values,
 )
 from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.types import PolicyError
@@ -37,8 +39,8 @@ BASE_LAYER = ".base_layer."
 """Part of the name of a copy of the base's own tensor: PEFT saves one of an embedding that has factors."""
 
 Matrix = NDArray[np.float64]
-Factors = tuple[Callable[[], Matrix], Callable[[], Matrix]]
-"""Function that returns A, `[rank, in]`, and B, `[out, rank]`, of one module."""
+LazyTensors = Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]]
+"""Tensors to be written: the shape of each by its stored name, and a function that returns its values."""
 
 _NAMES_OF_BASE = ("base_model_name_or_path", "revision")
 _REFUSED = (
@@ -86,7 +88,7 @@ def read_adapter(folder: Path) -> Adapter:
     """Read the config and the header of a LoRA adapter that PEFT wrote.
 
     Raises:
-        PolicyError: this is no such folder, or an adapter of another kind than plain LoRA (DoRA, say).
+        PolicyError: the folder is not an adapter, or the adapter is not plain LoRA (DoRA, for example).
     """
     config = _read_config(folder)
     if config.get("peft_type") != "LORA":
@@ -128,19 +130,15 @@ def write_adapter(
     folder: Path,
     config: Mapping[str, Any],
     rank: int,
-    modules: Mapping[str, tuple[tuple[str, str], tuple[int, int], Factors]],
-    saved: Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]],
+    modules: Mapping[str, LazyTensors],
+    saved: LazyTensors,
     record: Callable[[], Mapping[str, Any]],
 ) -> None:
     """Write an adapter of scale 1 as PEFT does, whole or not at all. A folder that has files is left as it is.
 
-    Args:
-        folder: Where it goes.
-        config: What else stands in its config, such as the base.
-        rank: Rank of every module.
-        modules: Stored names of A and B, (in, out), and how to get the factors, by module.
-        saved: Shapes and values of whole tensors, by their stored names.
-        record: Gives what is written to `adapter.json`, when all else is.
+    Every module has two factors: A, `[rank, in]`, which is computed first, and B, `[out, rank]`. `saved` are whole
+    tensors, `config` adds keys such as the base. `record` is called for the content of `adapter.json` once all tensors
+    are written.
 
     Raises:
         PolicyError: a value leaves the range of float32.
@@ -148,20 +146,11 @@ def write_adapter(
     if has_files(folder):
         return
     with whole_folder(folder) as temporary:
-        header: list[tuple[str, str, tuple[int, ...]]] = []
-        values: dict[str, Callable[[], Matrix]] = {}
-        for (a, b), (width_in, width_out), (get_a, get_b) in modules.values():
-            header += [(a, "F32", (rank, width_in)), (b, "F32", (width_out, rank))]
-            values |= {a: get_a, b: get_b}
-        header += [(name, "F32", shape) for name, (shape, _) in saved.items()]
-        values |= {name: get for name, (_, get) in saved.items()}
+        tensors = dict(chain.from_iterable(part.items() for part in (*modules.values(), saved)))
+        header = [(name, "F32", shape) for name, (shape, _) in tensors.items()]
         for tensor in lay_out(temporary / ADAPTER_WEIGHTS, header):
-            data = from_float64(np.ascontiguousarray(values[tensor.name]()).ravel(), "F32")
-            if not np.isfinite(data.view("<f4")).all():
-                raise PolicyError(f"tensor {tensor.name!r} is not finite in float32: choose an alpha nearer to 0 or 1.")
-            with (temporary / ADAPTER_WEIGHTS).open("r+b") as file:
-                file.seek(tensor.start)
-                file.write(data.data)
+            _, values = tensors[tensor.name]
+            write_values(tensor, [np.ascontiguousarray(values()).ravel()], "choose an alpha nearer to 0 or 1")
         own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
         own |= {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, "bias": "none", "inference_mode": True}
         own |= {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None}
@@ -175,7 +164,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
             raise PolicyError(
-                f"{folder} is no adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
+                f"{folder} is not an adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
             )
     return read_json(folder / CONFIG)
 

@@ -95,7 +95,7 @@ def merge_piece(piece: Piece) -> Sums:
     """Write a piece of every merge to its file.
 
     Raises:
-        PolicyError: a value leaves the range of the output's dtype, or what is no float differs.
+        PolicyError: a value leaves the range of the output's dtype, or tensors that are not of floats differ.
     """
     tensors = piece.inputs.tensors
     sums = Sums(0.0, np.zeros(len(piece.outputs)))
@@ -105,7 +105,7 @@ def merge_piece(piece: Piece) -> Sums:
     inputs = piece.read()
     values = [stored(data, tensor.dtype) for data, tensor in zip(inputs, tensors, strict=True)]
     for a, output in enumerate(piece.outputs):
-        same = _input_that_it_is(output.weights)
+        same = _unchanged_input(output.weights)
         if same is not None and tensors[same].dtype == output.tensor.dtype:
             _write(output, piece.start, inputs[same])
             continue
@@ -150,8 +150,8 @@ def _room(name: str, size: int) -> Bytes:
     return kept[name][:size]
 
 
-def _input_that_it_is(weights: Sequence[float]) -> int | None:
-    """Return the index of the input that a merge with these weights returns unchanged; None if there is none."""
+def _unchanged_input(weights: Sequence[float]) -> int | None:
+    """Return the index of the input that a merge with these weights returns unchanged, or None."""
     positions = [index for index, weight in enumerate(weights, 1) if weight != 0]
     if not positions:
         return 0
@@ -159,7 +159,7 @@ def _input_that_it_is(weights: Sequence[float]) -> int | None:
 
 
 def _check_range(data: Bytes, output: Output, source: Values | None = None) -> None:
-    """Refuse what is not finite; where it was only converted, what is not and was in `source`."""
+    """Refuse values that are not finite, except those that were not finite in `source` either."""
     lost_N = ~np.isfinite(to_float64(data, output.tensor.dtype))
     if source is not None:
         lost_N &= np.isfinite(source)

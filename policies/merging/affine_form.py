@@ -5,7 +5,8 @@ they start from, in exact fractions. A policy that is made of these in one step 
 disk it was rounded at every merge on the way.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -69,9 +70,9 @@ PolicyForm = AffineForm | AdaptedForm | WholeForm | LogitPair
 
 
 def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
-    """Return the policy on which a policy is one adapter, or None if it is none.
+    """Return the policy that a policy is one adapter on, or None if it is not an adapter.
 
-    It is for an adapter, and for a merge of such on the same base and of that base itself: `adapter_shares`.
+    A merge of adapters on the same base, and of that base itself, is one adapter too: see `adapter_shares`.
     """
     recipe = recipes[name]
     if isinstance(recipe, AdapterRecipe):
@@ -86,34 +87,34 @@ def adapter_base(recipes: Mapping[str, Recipe], name: str) -> str | None:
 
 
 def adapter_shares(recipes: Mapping[str, Recipe], name: str) -> dict[str, Fraction]:
-    """Return the shares of the adapters that such a policy is made of, by name. The base takes what they lack to 1."""
+    """Return the shares of the adapters that such a policy is made of, by name. The base has the rest of 1."""
     recipe = recipes[name]
     if isinstance(recipe, AdapterRecipe):
         return {name: Fraction(1)}
     base = adapter_base(recipes, name)
-    total: dict[str, Fraction] = {}
+    total: defaultdict[str, Fraction] = defaultdict(Fraction)
     for below, weight in _terms(recipe) or []:
         if isinstance(below, str) and below != base:
             for leaf, share in adapter_shares(recipes, below).items():
-                total[leaf] = total.get(leaf, Fraction(0)) + weight * share
-    return total
+                total[leaf] += weight * share
+    return dict(total)
 
 
 def coefficients(recipes: Mapping[str, Recipe], name: str) -> dict[Source, Fraction] | None:
-    """Return the coefficients of a policy over checkpoints, as in `AffineForm`; None if it is no such combination."""
+    """Return the coefficients of a policy over checkpoints, as in `AffineForm`, or None if it has no such form."""
     recipe = recipes[name]
     if isinstance(recipe, Checkpoint):
         return {recipe.source: Fraction(1)}
     terms = None if adapter_base(recipes, name) is not None else _terms(recipe)
     if terms is None:
         return None
-    total: dict[Source, Fraction] = {}
+    total: defaultdict[Source, Fraction] = defaultdict(Fraction)
     for entry, weight in terms:
         below = {entry.source: Fraction(1)} if isinstance(entry, Checkpoint) else coefficients(recipes, entry)
         if below is None:
             return None
         for source, coefficient in below.items():
-            total[source] = total.get(source, Fraction(0)) + weight * coefficient
+            total[source] += weight * coefficient
     return {source: coefficient for source, coefficient in total.items() if coefficient}
 
 
@@ -138,14 +139,13 @@ def check_serving(serve: str, recipes: Mapping[str, Recipe], names: Sequence[str
                 raise _refusal(name, f"it is neither {bases[0]!r} nor an adapter on it", serve)
 
 
-def inputs_of_switch(recipes: Mapping[str, Recipe], names: Sequence[str]) -> Iterator[tuple[str, Source]]:
-    """Yield the checkpoints that weights are switched between, each once, with the first policy that needs it."""
-    seen: set[Source] = set()
+def inputs_of_switch(recipes: Mapping[str, Recipe], names: Sequence[str]) -> dict[Source, str]:
+    """Return the checkpoints that weights are switched between, each with the first policy that needs it."""
+    users: dict[Source, str] = {}
     for name in names:
         for source in coefficients(recipes, name) or {}:
-            if source not in seen:
-                seen.add(source)
-                yield name, source
+            users.setdefault(source, name)
+    return users
 
 
 def _terms(recipe: Recipe) -> list[tuple[str | Checkpoint, Fraction]] | None:

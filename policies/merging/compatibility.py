@@ -35,16 +35,13 @@ _BYTES_COMPARED_AT_ONCE = 1 << 22
 
 
 def check_mergeable(inputs: Mapping[str, Path], *, any_float: bool = False) -> list[tuple[TensorInfo, ...]]:
-    """Check that checkpoints have the same tensors, architecture and vocabulary.
+    """Check that checkpoints, the base first, have the same tensors, architecture and vocabulary.
 
-    A copy of a tied weight that only some of them store (an output layer equal to the embeddings) is left out.
-
-    Args:
-        inputs: The checkpoints by what they are called, the base first.
-        any_float: Whether tensors may be in different float formats.
+    With `any_float`, the float formats of a tensor may differ.
 
     Returns:
-        The tensors, each as it is in every input, in the order of the first one's files.
+        The tensors, each as it is in every input, in the order of the base's files. A copy of a tied weight that only
+        some inputs store (an output layer equal to the embeddings) is left out.
 
     Raises:
         PolicyError: names the first tensor, config key or token that differs, with both values.
@@ -72,12 +69,16 @@ def check_mixable(low: Path, high: Path) -> None:
     Raises:
         PolicyError: names the size or the first token that differs, with both values.
     """
-    difference = _size_difference(low, high) or _token_difference("low", _tokens(low), "high", _tokens(high))
-    if difference is not None:
+    try:
+        sizes = [_vocab_size(read_json(folder / "config.json")) for folder in (low, high)]
+        if sizes[0] != sizes[1]:
+            raise _DifferenceError(f"vocab_size is {sizes[0]} in low and {sizes[1]} in high")
+        _check_vocabularies("low", _tokens(low), "high", _tokens(high))
+    except _DifferenceError as difference:
         raise PolicyError(
             f"the logits of {low} (low) and {high} (high) cannot be mixed: {difference}; "
             "mix only checkpoints that share one vocabulary."
-        )
+        ) from None
 
 
 class _DifferenceError(Exception):
@@ -123,23 +124,11 @@ def _check_configs(base: str, config: dict[str, Any], label: str, other: dict[st
 
 
 def _check_vocabularies(base: str, tokens: dict[int, Any], label: str, others: dict[int, Any]) -> None:
-    difference = _token_difference(base, tokens, label, others) if tokens and others else None
-    if difference is not None:
-        raise _DifferenceError(difference)
-
-
-def _token_difference(base: str, tokens: dict[int, Any], label: str, others: dict[int, Any]) -> str | None:
-    """Describe the first token that differs between two vocabularies, which are called `base` and `label`."""
+    """Check that two vocabularies are equal, unless one of them is unknown."""
     different = [token for token in tokens.keys() | others.keys() if tokens.get(token) != others.get(token)]
-    if not different:
-        return None
-    first = min(different)
-    return f"token {first} is {tokens.get(first)!r} in {base} and {others.get(first)!r} in {label}"
-
-
-def _size_difference(low: Path, high: Path) -> str | None:
-    sizes = [_vocab_size(read_json(folder / "config.json")) for folder in (low, high)]
-    return None if sizes[0] == sizes[1] else f"vocab_size is {sizes[0]} in low and {sizes[1]} in high"
+    if tokens and others and different:
+        first = min(different)
+        raise _DifferenceError(f"token {first} is {tokens.get(first)!r} in {base} and {others.get(first)!r} in {label}")
 
 
 def _vocab_size(config: dict[str, Any]) -> Any:

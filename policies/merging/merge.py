@@ -6,7 +6,6 @@ module plans the files and writes them.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from alphamix.policies.checkpoints.dtypes import check_dtype
 from alphamix.policies.checkpoints.safetensors_folder import (
     WEIGHTS,
     TensorInfo,
-    companions,
+    copy_companions,
     fingerprint,
     lay_out,
     num_bytes,
@@ -32,7 +31,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
 from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.merging.affine import Output, Sums, merge_piece, pieces
 from alphamix.policies.merging.compatibility import check_mergeable
-from alphamix.policies.merging.provenance import Made, write_records
+from alphamix.policies.merging.provenance import write_records
 
 _MOST_THREADS = 8
 
@@ -60,18 +59,17 @@ def combine(
     """Write base + Σ weight·(input − base) into `folders[weights]`, as checkpoints that transformers and vLLM load.
 
     Arithmetic is float64 and is rounded once, on writing; weights that choose one input give it bit for bit. Each
-    folder appears whole or not at all. Config, tokenizer and chat template are those of the base; files that
-    only others have are added. What is no float must be equal and is copied. `merge.json` records formula, weights,
-    the inputs' fingerprints, and for two inputs the α that is left after rounding; `mergekit_config.yml` is the
-    same merge for mergekit.
+    folder appears whole or not at all. Config, tokenizer and chat template are those of the base; files that only
+    others have are added. Tensors that are not of floats must be equal and are copied. `merge.json` records formula,
+    weights, the inputs' fingerprints, and for two inputs the α that is left after rounding; `mergekit_config.yml` is
+    the same merge for mergekit.
 
     Args:
-        inputs: The checkpoints by what they are called, two or more, the base first.
-        folders: Where each merge goes, by the weights of the inputs after the base. One that has files is left
-            as it is.
-        dtype: `float32`, `float16` or `bfloat16` for all float tensors; None keeps each of the base's.
-        shard_size: The most bytes of tensors in a file, unless one tensor has more; None keeps the base's files.
-        advance: Called now and then with the number of bytes of each input that were merged since.
+        inputs: Two or more checkpoints by their labels, the base first.
+        folders: Folder of each merge, by the weights of the inputs after the base. One that has files is left as it is.
+        dtype: `float32`, `float16` or `bfloat16` for all float tensors; None keeps that of each tensor of the base.
+        shard_size: Maximum bytes of tensors in a file, unless one tensor has more; None keeps the base's files.
+        advance: Called now and then with the number of bytes of each input that have been merged since.
 
     Raises:
         PolicyError: the checkpoints do not match, or a value leaves the range of the output's dtype.
@@ -87,11 +85,8 @@ def combine(
         prints = {label: threads.submit(fingerprint, folder) for label, folder in inputs.items()}
         sums = _write_weights(threads, _sharded(tensors, dtype, shard_size), targets, dtype, advance)
         _write_companions(inputs, list(targets.values()), dtype)
-        made = Made(
-            inputs, {label: future.result() for label, future in prints.items()}, [t[0] for t in tensors], dtype
-        )
-        for a, (weights, folder) in enumerate(targets.items()):
-            write_records(made, folder, weights, float(sums.rounding_A[a]), sums.squared_length)
+        fingerprints = {label: future.result() for label, future in prints.items()}
+        write_records(targets, inputs, fingerprints, [tensor[0] for tensor in tensors], dtype, sums)
 
 
 @contextmanager
@@ -166,9 +161,8 @@ def _files(
 
 def _write_companions(inputs: Mapping[str, Path], folders: Sequence[Path], dtype: str | None) -> None:
     for folder in folders:
-        for path in (path for source in inputs.values() for path in companions(source)):
-            if not (folder / path.name).exists():
-                shutil.copyfile(path, folder / path.name)
+        for source in inputs.values():
+            copy_companions(source, folder)
         if dtype is not None:
             config = read_json(folder / "config.json")
             config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype

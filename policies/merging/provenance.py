@@ -3,64 +3,54 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, FORMAT_OF_DTYPE
 from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, write_json
+from alphamix.policies.merging.affine import Sums
 
 FORMULA = "low + alpha * (high - low), in float64, rounded once"
 FORMULA_OF_MANY = "base + sum of weight * (input - base), in float64, rounded once"
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What the merges of one pass have in common."""
-
-    inputs: Mapping[str, Path]
-    fingerprints: Mapping[str, str]
-    tensors: Sequence[TensorInfo]
-    """Tensors of the base."""
-    dtype: str | None
-
-
-def write_records(made: Made, folder: Path, weights: Sequence[float], rounding: float, squared_length: float) -> None:
-    """Write both files.
-
-    Args:
-        made: What was merged.
-        folder: The merge.
-        weights: Of each input after the base.
-        rounding: (rounded − exact)·(input − base), for two inputs.
-        squared_length: |input − base|², for two inputs.
-    """
-    record: dict[str, Any] = {}
-    if len(weights) == 1:
-        effective = weights[0] + rounding / squared_length if 0 < squared_length < float("inf") else None
-        record |= {"formula": FORMULA, "alpha": weights[0], "alpha_effective": effective}
-    else:
-        base, *others = made.inputs
-        record |= {"formula": FORMULA_OF_MANY, "base": base, "weights": dict(zip(others, weights, strict=True))}
-    copied = [tensor.name for tensor in made.tensors if tensor.dtype not in BYTES_PER_VALUE]
-    record |= {"dtype": made.dtype or "as the inputs", "inputs": dict(made.fingerprints), "copied": copied}
-    write_json(folder / "merge.json", record)
-    (folder / "mergekit_config.yml").write_text(_mergekit(made, weights))
+def write_records(
+    folders: Mapping[tuple[float, ...], Path],
+    inputs: Mapping[str, Path],
+    fingerprints: Mapping[str, str],
+    tensors: Sequence[TensorInfo],
+    dtype: str | None,
+    sums: Sums,
+) -> None:
+    """Write both files of every merge of one pass. `tensors` are those of the base."""
+    copied = [tensor.name for tensor in tensors if tensor.dtype not in BYTES_PER_VALUE]
+    shared = {"dtype": dtype or "as the inputs", "inputs": dict(fingerprints), "copied": copied}
+    base, *others = inputs
+    length = sums.squared_length
+    for (weights, folder), rounding in zip(folders.items(), sums.rounding_A.tolist(), strict=True):
+        record: dict[str, Any]
+        if len(weights) == 1:
+            effective = weights[0] + rounding / length if 0 < length < float("inf") else None
+            record = {"formula": FORMULA, "alpha": weights[0], "alpha_effective": effective}
+        else:
+            record = {"formula": FORMULA_OF_MANY, "base": base, "weights": dict(zip(others, weights, strict=True))}
+        write_json(folder / "merge.json", record | shared)
+        (folder / "mergekit_config.yml").write_text(_mergekit(inputs, weights, dtype or _main_dtype(tensors)))
 
 
-def _mergekit(made: Made, weights: Sequence[float]) -> str:
-    """YAML for mergekit ≥ 0.1. It rounds twice where it narrows, through float32, because torch does."""
-    base, *others = map(_model, made.inputs.values())
+def _mergekit(inputs: Mapping[str, Path], weights: Sequence[float], dtype: str) -> str:
+    """Return YAML for mergekit ≥ 0.1, which rounds twice where it narrows, through float32, because torch does."""
+    base, *others = map(_model, inputs.values())
     models = "".join(
         f"  - model: {model}\n    parameters:\n      weight: {weight!r}\n"
         for model, weight in zip(others, weights, strict=True)
     )
     head = f"merge_method: task_arithmetic\nbase_model: {base}\nmodels:\n{models}"
-    return head + f"dtype: float64\nout_dtype: {made.dtype or _main_dtype(made.tensors)}\n"
+    return head + f"dtype: float64\nout_dtype: {dtype}\n"
 
 
 def _model(folder: Path) -> str:
-    """Return how mergekit names a checkpoint: a hub id with its revision if it came from there, else a folder."""
+    """Return the name of a checkpoint for mergekit: a hub id and its revision if it came from there, else a folder."""
     snapshot = re.search(r"/models--([^/]+)/snapshots/([0-9a-f]+)$", str(folder))
     if snapshot is None:
         path: dict[str, str] = {"path": str(folder.resolve())}
@@ -71,9 +61,6 @@ def _model(folder: Path) -> str:
 
 def _main_dtype(tensors: Sequence[TensorInfo]) -> str:
     """Return the float dtype of most bytes."""
-    sizes = dict.fromkeys(BYTES_PER_VALUE, 0)
-    for tensor in tensors:
-        if tensor.dtype in sizes:
-            sizes[tensor.dtype] += tensor.num_bytes
+    sizes = {dtype: sum(t.num_bytes for t in tensors if t.dtype == dtype) for dtype in BYTES_PER_VALUE}
     largest = max(sizes, key=lambda dtype: sizes[dtype])
     return next((dtype for dtype, format_ in FORMAT_OF_DTYPE.items() if format_ == largest), "float64")

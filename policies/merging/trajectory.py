@@ -11,7 +11,6 @@ takes 10⁻⁴ and a sample; here every selected weight counts. `mean` weighs we
 weighs them by how far they moved. Two checkpoints always lie on a line, so they have no R² at all.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,20 +18,20 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alphamix.atomic import whole_folder
-from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Bytes, from_float64, to_float64
+from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Values
 from alphamix.policies.checkpoints.safetensors_folder import (
     INDEX,
     TensorInfo,
-    companions,
+    copy_companions,
     fingerprint,
     lay_out,
     read_bytes,
     read_values,
     write_index,
     write_json,
+    write_values,
 )
 from alphamix.policies.checkpoints.target_folder import has_files
 from alphamix.policies.merging.compatibility import check_mergeable
@@ -41,8 +40,6 @@ from alphamix.policies.types import PolicyError
 
 STRAIGHT = 0.7
 """R² from which the paper calls a weight linear."""
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +73,8 @@ def extrapolate(
     """Write the weights that the trajectory leads to at `step` as a checkpoint, whole or not at all.
 
     Arithmetic is float64, rounded once to the dtype of the last checkpoint. Files, config and tokenizer are the last
-    one's; `trajectory.json` records how it was made.
-
-    Args:
-        checkpoints: By step, two or more.
-        step: Any number of steps.
-        folder: Where it goes. One that has files is left as it is.
-        method: A line per weight, or the rank-1 direction per tensor.
-        norms: Whether normalisation layers are extrapolated; else they are the last checkpoint's.
+    one's, and so are normalisation layers unless `norms` is true. `trajectory.json` records how the weights were made.
+    A folder that has files is left as it is.
 
     Raises:
         PolicyError: the checkpoints do not match, or a value leaves the range of its dtype.
@@ -95,7 +86,6 @@ def extrapolate(
         return
     last = checkpoints[int(steps_T[-1])]
     with whole_folder(folder) as temporary:
-        file_of_tensor: dict[str, str] = {}
         for file, group in groupby(tensors, key=lambda tensor: tensor[-1].file):
             of_file = {tensor[-1].name: tensor for tensor in group}
             header = [(name, tensor[-1].dtype, tensor[-1].shape) for name, tensor in of_file.items()]
@@ -103,12 +93,15 @@ def extrapolate(
                 tensor = of_file[written.name]
                 is_copied = not norms and "norm" in written.name.lower()
                 weights_T = np.eye(len(tensor))[-1] if is_copied else _weights(tensor, steps_T, step, method)
-                _write(tensor, weights_T, written)
-            file_of_tensor |= dict.fromkeys(of_file, file.name)
+                if written.dtype in BYTES_PER_VALUE:
+                    pieces = (weights_T @ values_TN for values_TN in _chunks(tensor))
+                    write_values(written, pieces, "choose a nearer step")
+                else:
+                    _copy(tensor, written)
         if (last / INDEX).is_file():
-            write_index(temporary, file_of_tensor, sum(tensor[-1].num_bytes for tensor in tensors))
-        for path in companions(last):
-            shutil.copyfile(path, temporary / path.name)
+            files = {tensor[-1].name: tensor[-1].file.name for tensor in tensors}
+            write_index(temporary, files, sum(tensor[-1].num_bytes for tensor in tensors))
+        copy_companions(last, temporary)
         prints = {str(s): fingerprint(checkpoints[int(s)]) for s in steps_T}
         record = {"method": method, "step": step, "norms": "extrapolated" if norms else "copied", "inputs": prints}
         write_json(temporary / "trajectory.json", record)
@@ -177,16 +170,10 @@ def _weights(tensor: tuple[TensorInfo, ...], steps_T: Values, step: float, metho
     return weights_T
 
 
-def _write(tensor: tuple[TensorInfo, ...], weights_T: Values, written: TensorInfo) -> None:
+def _copy(tensor: tuple[TensorInfo, ...], written: TensorInfo) -> None:
+    data = read_bytes(tensor[-1])
+    if not all(np.array_equal(read_bytes(other), data) for other in tensor):
+        raise PolicyError(f"tensor {written.name!r} is {written} and differs: only floats can be extrapolated.")
     with written.file.open("r+b") as file:
         file.seek(written.start)
-        if written.dtype not in BYTES_PER_VALUE:
-            if not all(np.array_equal(read_bytes(t), read_bytes(tensor[-1])) for t in tensor):
-                raise PolicyError(f"tensor {written.name!r} is {written} and differs: only floats can be extrapolated.")
-            file.write(read_bytes(tensor[-1]).data)
-            return
-        for values_TN in _chunks(tensor):
-            data: Bytes = from_float64(weights_T @ values_TN, written.dtype)
-            if not np.isfinite(to_float64(data, written.dtype)).all():
-                raise PolicyError(f"tensor {written.name!r} leaves the range of {written.dtype}: choose a nearer step.")
-            file.write(data.data)
+        file.write(data.data)

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from alphamix.policies.types import PolicyError
 
-_LARGEST_EXCESS = 1e-9
+LARGEST_EXCESS = 1e-9
 """Tolerance for a sum that is meant to be 1: decimals such as 0.1 + 0.2 + 0.7 miss it slightly."""
 
 
@@ -29,13 +29,9 @@ adapters."""
 class Checkpoint:
     """Weights in a folder, or on the hub."""
 
+    inputs: ClassVar[dict[str, str]] = {}
     source: Path | str
     """An absolute folder, or a hub id."""
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Policies that the recipe depends on: none."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +116,12 @@ class Logits(LineRecipe):
 class Remote:
     """Model behind an OpenAI-compatible URL."""
 
+    inputs: ClassVar[dict[str, str]] = {}
     url: str | tuple[str, ...]
     """One URL, or several that serve the same model and share the work."""
     model: str
     api_key_env: str | None
     """Name of the environment variable that holds the key."""
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Policies that the recipe depends on: none."""
-        return {}
 
 
 Recipe = Checkpoint | Merge | Combination | Trajectory | AdapterRecipe | Logits | Remote
@@ -181,7 +173,7 @@ def combination(base: str | None, weights: Mapping[str, float], place: str) -> C
     """
     if base is None:
         total = math.fsum(weights.values())
-        if abs(total - 1) > _LARGEST_EXCESS:
+        if abs(total - 1) > LARGEST_EXCESS:
             raise PolicyError(
                 f"{place} has weights that sum to {total:g}: "
                 "make it 1, or give a base for base + Σ weight·(input − base)."

@@ -46,7 +46,7 @@ def _steps(checkpoints: object) -> object:
     if isinstance(checkpoints, dict):
         for key in checkpoints:
             if not re.fullmatch(r"0|[1-9][0-9]*", str(key)):
-                raise ValueError(f"the step {key!r} is no whole number; write steps such as 200")
+                raise ValueError(f"the step {key!r} is not a whole number; write steps such as 200")
         if len(checkpoints) < 2:
             raise ValueError("a trajectory needs a direction; give the checkpoints of two steps or more")
     return checkpoints
@@ -68,7 +68,7 @@ def _urls(given: str | list[str]) -> str | list[str]:
         raise ValueError("a list of URLs names each once; write at least one")
     for url in urls:
         if not re.match(r"https?://", url):
-            raise ValueError(f"{url!r} is no URL of a server; write http://… or https://…")
+            raise ValueError(f"{url!r} is not the URL of a server; write http://… or https://…")
     return given
 
 

@@ -117,10 +117,7 @@ def _add(recipes: dict[str, Recipe], name: str, recipe: Recipe, path: Path) -> N
 
 
 def _check_names(
-    path: Path,
-    recipes: dict[str, Recipe],
-    sweeps: dict[str, tuple[str, ...]],
-    mixtures: dict[str, dict[str, float]],
+    path: Path, recipes: dict[str, Recipe], sweeps: dict[str, tuple[str, ...]], mixtures: dict[str, dict[str, float]]
 ) -> None:
     if not recipes:
         raise PolicyError(f"{path} defines no policy: add a table such as [policies.NAME] with a checkpoint.")
@@ -141,19 +138,16 @@ def _check_names(
 
 def _check_inputs(path: Path, recipes: dict[str, Recipe]) -> None:
     """Check that policies are made only from policies with weights, and that no policy is made from itself."""
+    reasons: dict[type, str] = {Remote: "whose weights are behind a URL", Logits: "which mixes logits"}
     for name, recipe in recipes.items():
         for part, below in recipe.inputs.items():
-            place = f"policy {name!r} of {path}"
+            place = f"policy {name!r} of {path} is made from"
             if below not in recipes:
                 known = nearest(below, list(recipes))
-                raise PolicyError(f"{place} is made from the unknown policy {below!r} ({part}): {known}")
-            if isinstance(recipes[below], Remote | Logits):
-                reason = (
-                    "whose weights are behind a URL" if isinstance(recipes[below], Remote) else "which mixes logits"
-                )
-                raise PolicyError(
-                    f"{place} is made from {below!r} ({part}), {reason}: name a policy with weights here."
-                )
+                raise PolicyError(f"{place} the unknown policy {below!r} ({part}): {known}")
+            reason = reasons.get(type(recipes[below]))
+            if reason is not None:
+                raise PolicyError(f"{place} {below!r} ({part}), {reason}: name a policy with weights here.")
     try:
         TopologicalSorter({name: recipe.inputs.values() for name, recipe in recipes.items()}).prepare()
     except CycleError as error:

@@ -6,7 +6,7 @@ Used for policies and for experiments; knows the keys of neither.
 import difflib
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin
 
@@ -23,7 +23,7 @@ def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        error: there is no such file, or it is not TOML (a name that is given twice counts as that).
+        error: there is no such file, or it is not TOML, as when a name is given twice.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -85,33 +85,25 @@ def _known_keys(model: type[BaseModel], location: Location) -> list[str]:
     here: list[Any] = [model]
     for step in location:
         here = [inner for annotation in here for inner in _inside(annotation, step)]
-    tables = [table for annotation in here for table in _members(annotation) if _is_model(table)]
-    return [key for table in tables for key in table.model_fields]
+    return [key for table in here if _is_model(table) for key in table.model_fields]
 
 
-def _inside(annotation: Any, step: int | str) -> list[Any]:
-    """Return the annotations one step down: behind a field, a key, an index, or pydantic's label of a union's
-    member."""
-    if _is_model(annotation):
-        field = annotation.model_fields.get(step)
-        return [] if field is None else [field.annotation]
-    members = _members(annotation)
-    if len(members) > 1:
-        labelled = [member for member in members if getattr(member, "__name__", None) == step]
-        return labelled or [inner for member in members for inner in _inside(member, step)]
-    arguments = get_args(members[0])
-    if isinstance(get_origin(members[0]), type) and issubclass(get_origin(members[0]), Mapping):
-        return [arguments[1]]
-    return list(arguments[:1])
+def _inside(annotation: Any, step: int | str) -> Iterable[Any]:
+    """Return the types one step down: behind a field, a key, an index, or pydantic's label of a union's member."""
+    if not _is_model(annotation):
+        return _members(get_args(annotation))
+    if step == annotation.__name__:  # the label
+        return [annotation]
+    return _members(field.annotation for key, field in annotation.model_fields.items() if key == step)
 
 
-def _members(annotation: Any) -> list[Any]:
-    """Return the members of a union or the type behind `Annotated`; any other type stands for itself."""
-    if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [inner for member in get_args(annotation) for inner in _members(member)]
-    return [annotation]
+def _members(annotations: Iterable[Any]) -> Iterator[Any]:
+    """Yield the types, with the members of a union, or the type behind `Annotated`, in place of it."""
+    for annotation in annotations:
+        if get_origin(annotation) in (Annotated, Union, types.UnionType):
+            yield from _members(get_args(annotation))
+        else:
+            yield annotation
 
 
 def _is_model(annotation: Any) -> bool:

@@ -259,8 +259,11 @@ def test_a_folded_adapter_is_opened_and_sampled(file: Path) -> None:
         ('[policies.a]\nadapter = "x"', "adapter and base go together"),
         ('[policies.a]\nadapter = "x"\nbase = "b"', "is made from the unknown policy 'b' (base): known are 'low'"),
         ('[policies.a]\ntrajectory = { checkpoints = { 0 = "x" }, step = 1 }', "a trajectory needs a direction"),
-        ('[policies.a]\ntrajectory = { checkpoints = { 0 = "x", y = "x" }, step = 1 }', "the step 'y' is no whole"),
-        ('[policies.a]\ntrajectory = { checkpoints = { 0 = "x", 01 = "x" }, step = 1 }', "the step '01' is no whole"),
+        ('[policies.a]\ntrajectory = { checkpoints = { 0 = "x", y = "x" }, step = 1 }', "the step 'y' is not a whole"),
+        (
+            '[policies.a]\ntrajectory = { checkpoints = { 0 = "x", 01 = "x" }, step = 1 }',
+            "the step '01' is not a whole",
+        ),
         (
             '[policies.a]\ntrajectory = { checkpoints = { 0 = "x", 1 = "x" } }',
             "key 'step' is missing in [policies.a.tra",

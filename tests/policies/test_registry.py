@@ -233,8 +233,8 @@ def test_a_hub_that_does_not_answer_is_told(tmp_path: Path) -> None:
         check=False,
     )
     last_line = ended.stderr.splitlines()[-1]
-    assert "policy 'a': 'nobody/nothing' is no folder, and the hub does not give it" in last_line
-    assert last_line.endswith("correct the path or the id, or see to network access and HF_TOKEN.")
+    assert "policy 'a': 'nobody/nothing' is not a folder, and the hub does not give it" in last_line
+    assert last_line.endswith("correct the path or the id, or check network access and HF_TOKEN.")
 
 
 def test_merges_of_one_pair_are_made_together_and_once(family: Path, cache: Path) -> None:
