@@ -331,6 +331,8 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
 _SAME = Estimate(0.0, 0.0, (0.0, 0.0))
 """Difference of two arms that are the same samples."""
 _TIE = 1e-12
+_COLUMNS = 1000
+"""Columns of the posterior that random routing and a fixed split are compared on."""
 _PILOT = "the pilot has enough samples to choose a mixture, but too few to score it"
 
 
@@ -371,6 +373,7 @@ def _estimates(
 def _random_mixture(policies: Sequence[str], posterior: Posterior, budget: Budget) -> RandomMixture | None:
     if budget.currency != "samples":
         return None
+    posterior = posterior.thinned(_COLUMNS)
     routing = best_routing(posterior, int(budget.total))
     weights = {policy: weight for policy, weight in zip(policies, routing.weights_M.tolist(), strict=True) if weight}
     return RandomMixture(weights, routing.coverage, best_allocation(posterior, budget).certificate.objective)

@@ -7,7 +7,7 @@ nodes, and the belief has a column for each node where its counts may have come 
 `C` columns, `U` distinct pairs of shapes, `G` nodes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -52,9 +52,18 @@ class Posterior:
 
         E[(1 - p)^k] is the chance that k samples all fail, and its logarithm is convex in k.
         """
-        a_MU, b_MU, unique_MC = self._distinct
+        a_MU, b_MU, unique_MC, log_beta_MU = self._distinct
         k_M1 = np.asarray(k_M, np.float64).reshape(-1, 1)
-        return np.take_along_axis(betaln(a_MU, b_MU + k_M1) - betaln(a_MU, b_MU), unique_MC, axis=1)
+        return np.take_along_axis(betaln(a_MU, b_MU + k_M1) - log_beta_MU, unique_MC, axis=1)
+
+    def _log_miss_of_all(self, k_M: ArrayLike) -> Floats:
+        """Return the log of the chance that all samples of an allocation fail, `[C]`."""
+        k_M = np.broadcast_to(np.asarray(k_M, np.float64), len(self.a_MC))
+        a_MU, b_MU, unique_MC, log_beta_MU = self._distinct
+        total_C = np.zeros(len(self.weight_C))
+        for m in np.flatnonzero(k_M):
+            total_C += (betaln(a_MU[m], b_MU[m] + k_M[m]) - log_beta_MU[m])[unique_MC[m]]
+        return total_C
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
         """Return the chance that one more sample fails after k have failed, (b + k) / (a + b + k), `[M, C]`."""
@@ -66,19 +75,33 @@ class Posterior:
 
         It is concave in k, which may be real; the relaxation of the optimiser rests on this.
         """
-        return float(-np.expm1(self.log_miss(k_M).sum(axis=0)) @ self.weight_C)
+        return float(-np.expm1(self._log_miss_of_all(k_M)) @ self.weight_C)
 
     def covered(self, k_M: ArrayLike) -> Floats:
         """Return the expected coverage of each problem, `[P]`; its mean is `coverage` where problems weigh the same."""
-        covered_C = -np.expm1(self.log_miss(k_M).sum(axis=0))
+        covered_C = -np.expm1(self._log_miss_of_all(k_M))
         if self.problem_C is None:
             return covered_C
         weight_P = np.bincount(self.problem_C, self.weight_C)
         return np.bincount(self.problem_C, self.weight_C * covered_C) / weight_P
 
+    def thinned(self, num_columns: int) -> Self:
+        """Return at most this many columns that stand for all, drawn evenly along the weights, with equal weights."""
+        if len(self.weight_C) <= num_columns:
+            return self
+        at = (np.arange(num_columns) + 0.5) / num_columns
+        column_C = np.searchsorted(self.weight_C.cumsum(), at * self.weight_C.sum())
+        return replace(
+            self,
+            a_MC=self.a_MC[:, column_C],
+            b_MC=self.b_MC[:, column_C],
+            weight_C=np.full(num_columns, 1 / num_columns),
+            problem_C=None,
+        )
+
     @cached_property
-    def _distinct(self) -> tuple[Floats, Floats, Ints]:
-        """Distinct beliefs of each policy, `[M, U]` per shape, and the index of the one each column has, `[M, C]`.
+    def _distinct(self) -> tuple[Floats, Floats, Ints, Floats]:
+        """Distinct beliefs of each policy: both shapes, `[M, U]`, the index of each column's, `[M, C]`, and log B(a, b).
 
         Counts repeat from problem to problem, and evaluating special functions only once for each saves most of the
         work.
@@ -88,4 +111,5 @@ class Posterior:
         shapes_MU = np.ones((len(rows), max(len(shapes_U) for shapes_U, _ in rows)), np.complex128) * (1 + 1j)
         for row_U, (shapes_U, _) in zip(shapes_MU, rows, strict=True):
             row_U[: len(shapes_U)] = shapes_U
-        return shapes_MU.real.copy(), shapes_MU.imag.copy(), np.array([unique_C for _, unique_C in rows])
+        a_MU, b_MU = shapes_MU.real.copy(), shapes_MU.imag.copy()
+        return a_MU, b_MU, np.array([unique_C for _, unique_C in rows]), betaln(a_MU, b_MU)

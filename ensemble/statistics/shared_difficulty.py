@@ -25,8 +25,8 @@ from scipy.stats import norm
 
 from alphamix.ensemble.arrays import Floats, Ints
 
-_ROUNDS = 8
-_MOST_PROBLEMS = 400
+_ROUNDS = 6
+_MOST_PROBLEMS = 300
 """Problems that the prior is fitted to. It has few numbers, and its fit would take most of the time on large tables."""
 _PSEUDO_PROBLEMS = 10.0
 """Weight, in problems, of the normal distribution over nodes."""

@@ -16,7 +16,7 @@ from alphamix.ensemble.statistics.trend_test import TrendLine, page_test, trend
 
 def test_without_ties_it_is_what_scipy_computes():
     values_AP = np.random.default_rng(0).normal(size=(5, 40)) + 0.1 * np.arange(5)[:, None]
-    page_l, z = page_test(values_AP, np.arange(1, 6))
+    page_l, z, _ = page_test(values_AP, np.arange(1, 6))
     expected = page_trend_test(values_AP.T, method="asymptotic")
     assert page_l == expected.statistic
     assert norm.sf(z) == pytest.approx(expected.pvalue, rel=1e-9)
@@ -31,7 +31,8 @@ def test_mean_and_variance_are_those_over_all_orders_within_problems(values_AP, 
         page_test(np.stack([values_AP[list(first), 0], values_AP[list(second), 1]], axis=1), score_A)[0]
         for first, second in product(permutations(range(3)), repeat=2)
     ]
-    page_l, z = page_test(values_AP, score_A)
+    page_l, z, part_P = page_test(values_AP, score_A)
+    assert part_P.sum() == pytest.approx(page_l - np.mean(orders), abs=1e-9)
     spread = np.std(orders)
     assert z == pytest.approx((page_l - np.mean(orders)) / spread if spread > 1e-9 else 0.0, abs=1e-9)
 
@@ -42,7 +43,7 @@ def test_rates_without_a_trend_are_seldom_taken_for_one():
     rejected = 0
     for _ in range(1000):
         rate_P = rng.beta(0.4, 0.6, 30)
-        _, z = page_test(rng.binomial(8, rate_P, (5, 30)) / 8, np.arange(5.0))
+        _, z, _ = page_test(rng.binomial(8, rate_P, (5, 30)) / 8, np.arange(5.0))
         rejected += 2 * norm.sf(abs(z)) < 0.05
     assert 30 <= rejected <= 70
 

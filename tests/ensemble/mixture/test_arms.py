@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import alphamix.ensemble.mixture.arms as arms
-import alphamix.ensemble.mixture.cross_fitting as crossfits
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.budget import Budget
-from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split
+from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, score_arms
 from alphamix.ensemble.mixture.compare_arms import (
     ArmEstimates,
     compare,
@@ -19,7 +17,7 @@ from alphamix.ensemble.mixture.compare_arms import (
     gain_over,
     matched_budget,
 )
-from alphamix.ensemble.mixture.cross_fitting import CrossFit, CrossFitOptions
+from alphamix.ensemble.mixture.cross_fitting import CrossFit, CrossFitOptions, Evidence, cross_fit
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems, student_interval
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError
@@ -41,12 +39,14 @@ def outcomes_of(c_MP, n=4, costs=None, stopped=None) -> Outcomes:
     )
 
 
-def arm(outcomes, rule, crossfits):
-    return arms.arm(outcomes, rule, CrossFitOptions(crossfits, Resampling(resamples=100)))
+def arm(outcomes, rule, crossfits, resampling=Resampling(resamples=100)):
+    scored, _ = score_arms(Evidence(outcomes), {"arm": rule}, CrossFitOptions(crossfits, resampling))
+    return scored["arm"]
 
 
 def honest_P(outcomes, rule, crossfit):
-    return crossfits.cross_fit(outcomes, rule, crossfit, Resampling(resamples=100)).covered_P
+    scores, _ = cross_fit(outcomes, {"rule": rule}, crossfit, Resampling(resamples=100))
+    return scores["rule"].covered_P
 
 
 def samples(total, num_policies=2):
@@ -63,12 +63,12 @@ class Recorder:
 
     shown: list
 
-    def choose(self, outcomes, limit_M):
-        self.shown.append((outcomes, limit_M))
-        return np.array([1] + [0] * (len(outcomes.policies) - 1))
+    def choose(self, evidence, limit_M):
+        self.shown.append((evidence.outcomes, limit_M))
+        return np.array([1] + [0] * (len(evidence.outcomes.policies) - 1))
 
-    def merit(self, outcomes, allocations_CM):
-        return np.zeros((len(allocations_CM), len(outcomes.problems)))
+    def merit(self, evidence, allocations_CM):
+        return np.zeros((len(allocations_CM), len(evidence.outcomes.problems)))
 
 
 def test_opposite_policies_complement_each_other():
@@ -86,7 +86,7 @@ def test_a_split_in_tokens_spends_what_its_shares_cost():
     dear_first = Budget(100.0, np.array([30.0, 10.0]), "tokens")  # 3 and 2 samples would cost 110
     assert Split.equal(("m0", "m1"), dear_first).allocation_M(("m0", "m1")).tolist() == [2, 2]
     with pytest.raises(UndefinedError, match="on policy 'm0' alone the budget buys 10 samples per problem, but only 4"):
-        BestSingle(budget).choose(OPPOSITES, np.array([4, 4]))
+        BestSingle(budget).choose(Evidence(OPPOSITES), np.array([4, 4]))
 
 
 @settings(deadline=None)
@@ -108,7 +108,7 @@ def test_a_split_never_overspends_and_leaves_no_larger_split_that_could_be_paid_
 
 def test_a_best_single_policy_is_one_that_the_budget_pays_for_also_where_nothing_is_solved():
     budget = Budget(10.0, np.array([30.0, 10.0]), "tokens")
-    assert BestSingle(budget).choose(outcomes_of([[0, 0], [0, 0]]), np.array([4, 4])).tolist() == [0, 1]
+    assert BestSingle(budget).choose(Evidence(outcomes_of([[0, 0], [0, 0]])), np.array([4, 4])).tolist() == [0, 1]
 
 
 def test_by_problems_no_problem_is_scored_by_its_own_choice():
@@ -178,10 +178,14 @@ def test_undefined_figures_are_missing_with_a_reason_never_zero():
 
 
 def test_one_problem_cannot_be_cross_fitted_by_problems():
-    with pytest.raises(UndefinedError, match="needs at least 2 problems"):
-        honest_P(outcomes_of([[1]]), BestSingle(samples(1, 1)), BY_PROBLEMS)
-    with pytest.raises(UndefinedError, match="needs 9 samples everywhere, but one cell has 4"):
-        honest_P(OPPOSITES, BestSingle(samples(1)), CrossFit("samples", 9, 1, 0))
+    for outcomes, crossfit, reason in (
+        (outcomes_of([[1]]), BY_PROBLEMS, "needs at least 2 problems"),
+        (OPPOSITES, CrossFit("samples", 9, 1, 0), "needs 9 samples everywhere, but one cell has 4"),
+    ):
+        rules = {"rule": BestSingle(samples(1, len(outcomes.policies)))}
+        scores, undefined = cross_fit(outcomes, rules, crossfit, Resampling(resamples=100))
+        assert scores == {}
+        assert reason in undefined["rule"]
 
 
 def test_outcomes_that_stopped_early_are_refused():
@@ -222,7 +226,7 @@ def gain_of_equal_split(outcomes) -> ArmEstimates:
     by = {"problems": CrossFit("problems", 3, 10, 0), "samples": CrossFit("samples", 2, 10, 0)}
     resampling, budget = Resampling(resamples=400), samples(10, 5)
     rules = (BestSingle(budget), Split.equal(outcomes.policies, budget))
-    return gain_over(*(arms.arm(outcomes, rule, CrossFitOptions(by, resampling)) for rule in rules), resampling)
+    return gain_over(*(arm(outcomes, rule, by, resampling) for rule in rules), resampling)
 
 
 def test_of_five_identical_policies_the_naive_gain_is_told_from_nothing_and_the_honest_one_is_not():
@@ -278,7 +282,7 @@ def test_honest_intervals_of_few_problems_are_as_wide_as_those_of_means():
     outcomes = outcomes_of([[1, 7, 3, 9]], n=10)
     resampling = Resampling(resamples=20_000)
     by = {"problems": BY_PROBLEMS}
-    one = arms.arm(outcomes, Split({"m0": 1.0}, samples(1, 1)), CrossFitOptions(by, resampling))
+    one = arm(outcomes, Split({"m0": 1.0}, samples(1, 1)), by, resampling)
     mean = mean_over_problems(one.naive_P, resampling)
     honest = student_interval(
         one.honest["problems"].covered_P, one.honest["problems"].resampled_R, resampling, lowest=0
@@ -289,7 +293,7 @@ def test_honest_intervals_of_few_problems_are_as_wide_as_those_of_means():
 
 def test_the_mixture_that_is_scored_is_the_one_that_is_proposed(monkeypatch):
     """Also where the longer search finds a better one than that of a fold."""
-    monkeypatch.setattr(BestMixture, "choose", lambda self, outcomes, limit_M: np.array([4, 0]))
+    monkeypatch.setattr(BestMixture, "choose", lambda self, evidence, limit_M: np.array([4, 0]))
     options = CrossFitOptions({"problems": BY_PROBLEMS}, Resampling(resamples=100))
     comparison = compare(OPPOSITES, samples(4), options)
     assert comparison.arms["mixture"].allocation == {"m0": 2, "m1": 2}
@@ -299,12 +303,13 @@ def test_the_mixture_that_is_scored_is_the_one_that_is_proposed(monkeypatch):
 def test_over_many_tables_of_identical_policies_the_best_mixture_gains_nothing():
     """Its choices are many, and each resample chooses among them; the truth is 0 whatever is chosen."""
     budget, by = samples(10, 5), {"problems": CrossFit("problems", 3, 2, 0)}
-    options = CrossFitOptions(by, Resampling(resamples=200))
+    resampling = Resampling(resamples=200)
     gains = []
     for seed in range(24):
         outcomes = five_identical_policies(seed)
-        single, best = (arms.arm(outcomes, rule(budget), options) for rule in (BestSingle, BestMixture))
-        gains.append(gain_over(single, best, options.resampling).honest["problems"])
+        rules = {"single": BestSingle(budget), "mixture": BestMixture(budget)}
+        scored, _ = score_arms(Evidence(outcomes), rules, CrossFitOptions(by, resampling))
+        gains.append(gain_over(scored["single"], scored["mixture"], resampling).honest["problems"])
     assert sum(gain.sign != 0 for gain in gains) <= 3
     honest = np.array([gain.value for gain in gains])
     assert abs(honest.mean()) < 3 * honest.std() / np.sqrt(len(honest))

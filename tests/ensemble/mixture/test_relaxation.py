@@ -23,7 +23,7 @@ class Rates:
     rate_MP: Floats
 
     @property
-    def weight_P(self) -> Floats:
+    def weight_C(self) -> Floats:
         return np.full(self.rate_MP.shape[1], 1 / self.rate_MP.shape[1])
 
     def log_miss(self, k_M: ArrayLike) -> Floats:
