@@ -21,6 +21,7 @@ COMMANDS = {
     "grade": "Judge a file of samples and write a file of verdicts.",
     "mix": "Choose the best α-mixture from outcomes, and estimate honestly what it gains.",
     "coverage": "Estimate coverage of an allocation, and pass@k, from outcomes.",
+    "diagnose": "Say at which budgets an ensemble gains, and why.",
     "next-alpha": "Propose the α to make next, or advise against another one.",
     "cost": "Estimate the GPU hours, disk space and grading time of a plan.",
     "policies": "List, check and make policies.",

@@ -57,6 +57,8 @@ class SharedDifficulty:
     """`[M, G]` second shape."""
     weight_G: Floats
     """`[G]` share of problems at each node; sums to 1."""
+    contrast_M: Floats
+    """`[M]` change of each policy's log odds per unit of contrast."""
 
     def nodes_of(self, num_samples_MP: Ints, num_correct_MP: Ints) -> Floats:
         """Return the chance that each problem lies at each node given its counts, `[P, G]`."""
@@ -124,7 +126,7 @@ def _prior(coefficient_MX: Floats, x_GX: Floats, weight_G: Floats) -> SharedDiff
     never_M1 = np.full((len(size_M1), 1), _NEVER)
     a_MG = np.concatenate([size_M1 * mean_MG, never_M1], axis=1)
     b_MG = np.concatenate([size_M1 * (1 - mean_MG), np.ones_like(never_M1)], axis=1)
-    return SharedDifficulty(a_MG, b_MG, weight_G)
+    return SharedDifficulty(a_MG, b_MG, weight_G, coefficient_MX[:, 2].copy())
 
 
 def _responsibilities(prior: SharedDifficulty, n_MP: Ints, c_MP: Ints) -> Floats:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from alphamix.ensemble.analysis.complementarity import (
     cross_fitted_wins,
@@ -18,7 +18,7 @@ from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, miss
 
-QUICK = Resampling(resamples=2)
+QUICK = Resampling(resamples=2, method="percentile")
 LCB = Path(__file__).parents[2].parent / "shared/data/lcb_outcomes.csv"
 
 
@@ -39,12 +39,14 @@ OPPOSITES = outcomes_of([[4, 4, 0, 0], [0, 0, 4, 4]])
 
 
 def test_shares_that_are_0_everywhere_are_bounded_from_above_only():
+    """Wilson's interval of 0 of 3."""
     pair = pairs(outcomes_of([[4, 4, 4], [4, 4, 4]]), 1, QUICK)[0]
-    bound = 1 - 0.05 ** (1 / 3)
+    reach = norm.ppf(0.975) ** 2
+    bound = reach / (3 + reach)
     for share in (pair.second_saves, pair.first_saves, pair.co_failure, pair.disagreement):
         assert share.value == 0
         assert share.interval == (0.0, pytest.approx(bound))
-    assert pair.gain.interval == (0.0, 0.0)
+    assert pair.gain.interval == pytest.approx((-bound, bound))  # two policies that agreed so far
 
 
 def test_opposite_policies_complement_each_other():

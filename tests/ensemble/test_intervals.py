@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import betaln
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm
+from scipy.stats import t as student
 
 from alphamix.ensemble.statistics import intervals
 from alphamix.ensemble.statistics.intervals import (
@@ -108,35 +109,43 @@ def test_intervals_lie_among_the_values(values_RP, method):
         assert estimate.value - 1e-11 <= high <= 1
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    ("value", "lowest", "bounds"),
-    [
-        # With a chance of 0.05 all of 5 problems are not among a share of 1 - 0.05^(1/5) = 0.4507 that is otherwise.
-        (1.0, 0, (0.5493, 1.0)),
-        (0.0, 0, (0.0, 0.4507)),
-        (0.25, 0, (0.1373, 0.5880)),
-        (0.25, -1, (-0.3134, 0.5880)),
-        (0.0, -1, (0.0, 0.0)),  # two arms that do the same
-        (3.0, -np.inf, None),
-    ],
-)
-def test_equal_values_are_no_certainty(method, value, lowest, bounds):
+@pytest.mark.parametrize("method", [*METHODS, "score"])
+@pytest.mark.parametrize(("value", "lowest"), [(1.0, 0), (0.0, 0), (0.25, 0), (0.25, -1), (0.0, -1)])
+def test_equal_values_are_no_certainty(method, value, lowest):
+    """A mean m is compatible with n equal values v where n (m - v)^2 <= z^2 (m - v) (bound - m)."""
+
+    def bounds(reach):
+        return tuple((5 * value + reach**2 * bound) / (5 + reach**2) for bound in (lowest, 1))
+
     estimate = mean_over_problems(np.full(5, value), Resampling(method=method), lowest)
     assert (estimate.value, estimate.stderr) == (value, 0)
-    assert estimate.interval == (None if bounds is None else pytest.approx(bounds, abs=1e-4))
-    if bounds is not None:
-        honest = student_interval(np.full(5, value), np.full(50, value), Resampling(), lowest)
-        assert honest.interval == estimate.interval
+    assert estimate.interval == pytest.approx(bounds(norm.ppf(0.975)), abs=1e-6)
+    honest = student_interval(np.full(5, value), np.full(50, value), Resampling(), lowest)
+    assert honest.interval == pytest.approx(bounds(student.ppf(0.975, 4)), abs=1e-6)
 
 
-def test_draws_that_are_all_alike_bound_nothing_where_problems_differ():
-    assert student_interval(np.array([0.0, 1.0]), np.full(50, 0.9), Resampling(), 0).interval is None
+@pytest.mark.parametrize("method", [*METHODS, "score"])
+def test_equal_values_without_bounds_say_nothing(method):
+    estimate = mean_over_problems(np.full(5, 3.0), Resampling(method=method), -np.inf)
+    assert (estimate.value, estimate.stderr, estimate.interval) == (3, 0, None)
 
 
+def test_draws_that_are_all_alike_make_no_interval_narrower():
+    """Wilson's interval of one of two, with the quantile of Student's t at one degree of freedom."""
+    t = student.ppf(0.975, 1)
+    reach = t / (2 + t**2) * np.sqrt(2 * 0.25 + t**2 / 4)
+    found = student_interval(np.array([0.0, 1.0]), np.full(50, 0.9), Resampling(), 0).interval
+    assert found == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "score"])
 @pytest.mark.parametrize(("values", "sign"), [([0.1, 0.2, 0.3], 1), ([-0.1, -0.2, -0.3], -1), ([-0.5, 0.5, 0.1], 0)])
-def test_the_sign_is_that_of_the_whole_interval(values, sign):
-    assert mean_over_problems(np.array(values), Resampling()).sign == sign
+def test_the_sign_is_that_of_the_whole_interval(method, values, sign):
+    assert mean_over_problems(np.repeat(values, 20), Resampling(method=method)).sign == sign
+
+
+def test_three_problems_are_too_few_for_a_sign():
+    assert mean_over_problems(np.array([0.1, 0.2, 0.3]), Resampling()).sign == 0
 
 
 def test_rounding_errors_decide_no_sign():

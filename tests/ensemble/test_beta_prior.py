@@ -1,6 +1,4 @@
-"""Beliefs: against sums over the counts, against simulation, and where a table says nothing."""
-
-from math import log
+"""The prior of one policy: against its neighbours, against simulation, and where a table says nothing."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.special import betaln
 
 from alphamix.ensemble.statistics.beta_prior import fit_prior
-from alphamix.ensemble.statistics.posterior import Posterior
 
 counts = st.lists(st.integers(0, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1)
 
@@ -54,29 +51,3 @@ def test_tables_without_spread_leave_doubt(n, c, low, high):
     assert low < a / (a + b) < high
     many_a, many_b = fit_prior(np.full(6, n), np.full(6, c), np.full(6, 10_000))
     assert n == 0 or abs(many_a / (many_a + many_b) - c / n) < 1e-4
-
-
-def test_problems_with_equal_counts_become_one_column():
-    n_MP, c_MP = np.array([[4, 4, 9, 4], [3, 3, 3, 3]]), np.array([[1, 1, 2, 1], [0, 0, 3, 0]])
-    posterior = Posterior.of(n_MP, c_MP)
-    assert sorted(posterior.weight_C) == [0.25, 0.75]
-    assert posterior.a_MC.shape == (2, 2)
-
-
-def test_misses_are_moments_of_the_beliefs():
-    posterior = Posterior(np.array([[0.5, 2.0], [3.0, 3.0]]), np.array([[1.0, 7.0], [0.2, 0.2]]), np.array([0.5, 0.5]))
-    rng = np.random.default_rng(0)
-    p_SMP = rng.beta(posterior.a_MC, posterior.b_MC, (400_000, 2, 2))
-    simulated_MP = ((1 - p_SMP) ** np.array([[3], [2]])).mean(axis=0)
-    np.testing.assert_allclose(np.exp(posterior.log_miss([3, 2])), simulated_MP, atol=3e-3)
-    both = ((1 - p_SMP) ** np.array([[3], [2]])).prod(axis=1).mean()
-    assert posterior.coverage([3, 2]) == pytest.approx(1 - both, abs=3e-3)
-
-
-@settings(deadline=None)
-@given(st.floats(0.01, 300), st.floats(0.01, 300), st.integers(0, 40))
-def test_log_miss_is_the_sum_of_next_misses_and_convex(a, b, k):
-    posterior = Posterior(np.array([[a]]), np.array([[b]]), np.ones(1))
-    steps = [log(posterior.next_miss(t)[0, 0]) for t in range(k + 1)]
-    assert posterior.log_miss(k)[0, 0] == pytest.approx(sum(steps[:k]), rel=1e-9, abs=1e-12)
-    assert steps == sorted(steps)

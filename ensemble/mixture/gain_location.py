@@ -1,0 +1,190 @@
+"""Where an ensemble's gain lives: the gain that a mixture can have over the best single policy, at each budget.
+
+A mixture gains where some problems are solved by one kind of policy, others by another kind, and no single policy
+solves both kinds soon enough for the budget. At a small budget nobody solves them, and at a large one everybody does,
+so the gain is a bump over budgets, which lies further right for harder problems. The prior of `shared_difficulty`
+knows all of this: how hard problems are, how much policies differ along the contrast, and how many problems nobody
+solves. So the gain follows for budgets and mixtures that were never drawn.
+
+These gains are a model's. They are for new problems of the same kind, and their intervals come from fits to resampled
+problems. Beside them stands a check: the prior that is fitted to one half of the problems chooses a mixture and a
+single policy, and the other half says without a model what the mixture gains. Axes: `M` policies, `P` problems, `K`
+budgets, `B` resamples of the problems.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import ndtri
+
+from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.budget import Budget
+from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.single_thread_blas import one_thread
+from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights, mean_over_problems
+from alphamix.ensemble.statistics.pass_at_k import coverage
+from alphamix.ensemble.statistics.posterior import Posterior
+from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
+
+Place = Literal["no contrast", "before the bump", "on the bump", "past the bump"]
+
+_BUDGETS = tuple(2**power for power in range(11))
+_RESAMPLES = 20
+"""Fits to resampled problems, enough for the spread of a normal interval."""
+_REPEATS = 4
+"""Divisions of the problems into halves."""
+_LEAST_GAIN = 0.01
+"""Gain that the peak must surely have; less is not worth more than one policy, whatever the budget."""
+_NEAR_PEAK = 0.8
+"""Share of the peak's gain that a budget on the bump has."""
+
+
+@dataclass(frozen=True)
+class GainAtBudget:
+    """What the best mixture gains over the best single policy at one budget."""
+
+    samples: int
+    """Budget: samples per problem."""
+    gain: float
+    """Gain that the model expects on new problems, in coverage."""
+    interval: tuple[float, float]
+    allocation: Mapping[str, int]
+    """Best mixture according to the model."""
+    best_single: str
+    """Best single policy according to the model."""
+    held_out: Estimate | None
+    """Gain on problems that were left out of fitting and choosing, without a model; None where too few samples or
+    problems were drawn."""
+
+
+@dataclass(frozen=True)
+class GainLocation:
+    """The gain along the budget, and where a given budget stands."""
+
+    points: tuple[GainAtBudget, ...]
+    """By budget, in ascending order."""
+    samples: int
+    """The budget that was asked about."""
+    place: Place
+    sharing: Mapping[str, float]
+    """By policy, the share of the variance of its solve rates that difficulty and contrast explain."""
+    contrast: Mapping[str, float]
+    """By policy, the change of its log odds per unit of contrast, minus the mean of all; signs mean nothing by
+    themselves, but policies of opposite sign are good at different problems."""
+
+    @property
+    def peak(self) -> GainAtBudget:
+        """The budget with the largest gain."""
+        return max(self.points, key=lambda point: point.gain)
+
+    @property
+    def here(self) -> GainAtBudget:
+        """The budget that was asked about."""
+        return next(point for point in self.points if point.samples == self.samples)
+
+
+@one_thread()
+def locate_gain(outcomes: Outcomes, samples: int, resampling: Resampling) -> GainLocation:
+    """Say where the gain lies along the budget, and where a budget of `samples` per problem stands.
+
+    Raises:
+        OutcomesError: there is only one policy, or no policy has more than one sample of a problem.
+    """
+    if len(outcomes.policies) < 2:
+        raise OutcomesError("a gain needs two policies or more, but the table has one: add the outcomes of another")
+    if outcomes.num_samples_MP.max() < 2:
+        raise OutcomesError(
+            "one sample of each policy does not tell luck from ability: draw 2 or more samples of each to see where an "
+            "ensemble would gain"
+        )
+    table = outcomes.canonical()
+    resampling = resampling.with_groups(table.groups)
+    budgets = sorted({*_BUDGETS, samples})
+    prior = fit(table.num_samples_MP, table.num_correct_MP)
+    choices = [_choose(prior, k) for k in budgets]
+    spread_K = np.std(_resampled_gains(table, budgets, resampling), axis=0, ddof=1)
+    reach_K = float(ndtri((1 + resampling.level) / 2)) * spread_K
+    held_out = _held_out(table, budgets, resampling)
+    points = tuple(
+        GainAtBudget(
+            samples=k,
+            gain=choice.gain,
+            interval=(max(0.0, choice.gain - reach), choice.gain + reach),
+            allocation={name: int(n) for name, n in zip(table.policies, choice.allocation_M, strict=True) if n},
+            best_single=table.policies[choice.single],
+            held_out=estimate,
+        )
+        for k, choice, reach, estimate in zip(budgets, choices, reach_K.tolist(), held_out, strict=True)
+    )
+    place = _place(points, samples)
+    sharing = dict(zip(table.policies, prior.sharing_M.tolist(), strict=True))
+    contrast = dict(zip(table.policies, (prior.contrast_M - prior.contrast_M.mean()).tolist(), strict=True))
+    shown = outcomes.policies
+    return GainLocation(
+        points, samples, place, {name: sharing[name] for name in shown}, {name: contrast[name] for name in shown}
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    allocation_M: Ints
+    single: int
+    """Index of the best single policy."""
+    gain: float
+
+
+def _choose(prior: SharedDifficulty, samples: int) -> _Choice:
+    """Choose for a new problem, of which only the prior is known."""
+    beliefs = Posterior(prior.a_MG, prior.b_MG, prior.weight_G)
+    num_policies = len(prior.a_MG)
+    best = best_allocation(beliefs, Budget.of_samples(samples, num_policies), max_nodes=0)
+    alone_M = -np.expm1(beliefs.log_miss(samples)) @ prior.weight_G
+    gain = max(0.0, best.certificate.objective - float(alone_M.max()))
+    return _Choice(best.allocation_M, int(alone_M.argmax()), gain)
+
+
+def _resampled_gains(table: Outcomes, budgets: list[int], resampling: Resampling) -> Floats:
+    """Return the gains under priors that are fitted to resampled problems, `[B, K]`."""
+    gains: list[list[float]] = []
+    for weight_P in draw_weights(len(table.problems), resampling)[:_RESAMPLES]:
+        times_P = np.rint(weight_P / weight_P[weight_P > 0].min()).astype(np.int64)
+        picked = np.repeat(np.arange(len(times_P)), times_P)
+        prior = fit(table.num_samples_MP[:, picked], table.num_correct_MP[:, picked])
+        gains.append([_choose(prior, k).gain for k in budgets])
+    return np.array(gains)
+
+
+def _held_out(table: Outcomes, budgets: list[int], resampling: Resampling) -> list[Estimate | None]:
+    """Return the gain at each budget on problems that had no part in the choice."""
+    group_P = table.group_P
+    num_groups, fewest = int(group_P.max()) + 1, int(table.num_samples_MP.min())
+    scored = [k for k in budgets if k <= fewest]
+    if num_groups < 4 or not scored:
+        return [None] * len(budgets)
+    rng = np.random.default_rng(resampling.seed)
+    gain_KP = np.zeros((len(scored), len(group_P)))
+    for _ in range(_REPEATS):
+        half_P = (rng.permutation(num_groups) % 2)[group_P]
+        for half in (0, 1):
+            fitted, left_out = np.flatnonzero(half_P != half), np.flatnonzero(half_P == half)
+            prior = fit(table.num_samples_MP[:, fitted], table.num_correct_MP[:, fitted])
+            counts = table.num_samples_MP[:, left_out], table.num_correct_MP[:, left_out]
+            for row, k in enumerate(scored):
+                choice = _choose(prior, k)
+                single_M = np.where(np.arange(len(table.policies)) == choice.single, k, 0)
+                gain_KP[row, left_out] += coverage(*counts, choice.allocation_M) - coverage(*counts, single_M)
+    estimates = [mean_over_problems(gain_P / _REPEATS, resampling) for gain_P in gain_KP]
+    return [*estimates, *[None] * (len(budgets) - len(scored))]
+
+
+def _place(points: tuple[GainAtBudget, ...], samples: int) -> Place:
+    peak = max(points, key=lambda point: point.gain)
+    here = next(point for point in points if point.samples == samples)
+    if peak.interval[0] < _LEAST_GAIN:
+        return "no contrast"
+    if here.gain >= _NEAR_PEAK * peak.gain:
+        return "on the bump"
+    return "before the bump" if here.samples < peak.samples else "past the bump"
