@@ -141,12 +141,15 @@ def test_by_samples_what_chooses_and_what_scores_are_the_whole_and_share_no_draw
 
 def test_by_samples_the_honest_figure_of_a_fixed_choice_is_unbiased():
     """The mean over all divisions of a half's pass@k is the whole's pass@k."""
-    outcomes = outcomes_of([[3, 6, 1]], n=10)
-    covered_P = honest_P(outcomes, BestSingle(samples(3, 1)), CrossFit("samples", 2, 4000, 0))
-    np.testing.assert_allclose(covered_P, arm(outcomes, BestSingle(samples(3, 1)), {}).naive_P, atol=0.01)
+    outcomes = outcomes_of([[3, 6, 1] * 100], n=10)  # each problem a hundred times: as many divisions, and fewer fits
+    covered_P = honest_P(outcomes, BestSingle(samples(3, 1)), CrossFit("samples", 2, 40, 0))
+    naive_P = arm(outcomes, BestSingle(samples(3, 1)), {}).naive_P
+    np.testing.assert_allclose(covered_P.reshape(100, 3).mean(axis=0), naive_P[:3], atol=0.01)
 
 
-@pytest.mark.parametrize("crossfit", [BY_PROBLEMS, BY_SAMPLES], ids=["problems", "samples"])
+@pytest.mark.parametrize(
+    "crossfit", [CrossFit("problems", 3, 1, seed=0), CrossFit("samples", 2, 1, seed=0)], ids=["problems", "samples"]
+)
 def test_the_winners_curse_shows_in_the_naive_figure_only(crossfit):
     """Five identical policies: the best of them looks better than it is, unless it is scored elsewhere."""
     rng = np.random.default_rng(1)
@@ -232,7 +235,8 @@ def gain_of_equal_split(outcomes) -> ArmEstimates:
 def test_of_five_identical_policies_the_naive_gain_is_told_from_nothing_and_the_honest_one_is_not():
     """The best single policy was picked for its luck here: by the naive figure, splitting would do harm."""
     gain = gain_of_equal_split(five_identical_policies(6))
-    assert gain.naive.sign == -1
+    assert gain.naive.value < 0
+    assert gain.naive.value + 2 * gain.naive.stderr < 0
     for by in ("problems", "samples"):
         assert gain.honest[by].sign == 0
         assert gain.optimism(by) < 0
@@ -278,17 +282,17 @@ def test_honest_figures_of_one_problem_have_no_interval_and_no_share_is_above_1(
 
 
 def test_honest_intervals_of_few_problems_are_as_wide_as_those_of_means():
-    """Nothing is chosen, so the honest figure is a mean over problems, with a standard error of its own."""
+    """Nothing is chosen, so the honest figure is a mean over problems, and Student's t alone makes it wider."""
     outcomes = outcomes_of([[1, 7, 3, 9]], n=10)
     resampling = Resampling(resamples=20_000)
     by = {"problems": BY_PROBLEMS}
     one = arm(outcomes, Split({"m0": 1.0}, samples(1, 1)), by, resampling)
-    mean = mean_over_problems(one.naive_P, resampling)
+    mean = mean_over_problems(one.naive_P, resampling, lowest=0)
     honest = student_interval(
         one.honest["problems"].covered_P, one.honest["problems"].resampled_R, resampling, lowest=0
     )
     assert honest.stderr == pytest.approx(mean.stderr, rel=0.03)
-    assert honest.interval[0] < mean.interval[0]
+    assert honest.interval[0] < mean.interval[0] < mean.value < mean.interval[1] < honest.interval[1]
 
 
 def test_the_mixture_that_is_scored_is_the_one_that_is_proposed(monkeypatch):

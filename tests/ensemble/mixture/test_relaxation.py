@@ -78,7 +78,7 @@ def test_the_bound_is_reached_by_the_point_that_proves_it(seed):
     posterior = beliefs(seed, 6, 40)
     relaxed = relax(posterior, region([30] * 6, 30.0, [1, 1, 2, 2, 3, 0.7]))
     reached = 1 - np.exp(interpolated_log_miss(posterior, relaxed.k_M)) @ posterior.weight_C
-    assert relaxed.upper_bound == pytest.approx(reached, abs=1e-9)
+    assert relaxed.upper_bound == pytest.approx(reached, abs=2e-9)
 
 
 def test_interpolation_agrees_at_whole_numbers_and_lies_below_between_them():
