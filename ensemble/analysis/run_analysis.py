@@ -23,7 +23,8 @@ from alphamix.ensemble.experiment.schema import AnalysisSection
 from alphamix.ensemble.mixture.arms import Arm, BestSingle, Split
 from alphamix.ensemble.mixture.compare_arms import Comparison, compare, equal_gains
 from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, cross_fits
-from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.mixture.gain_location import FEW_BUDGETS, GainLocation, locate_gain
+from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
 from alphamix.ensemble.statistics.trend_test import Trend
@@ -76,6 +77,8 @@ class Analysis:
     """Problems that only one policy solved, by policy."""
     solved_by_extrapolation: list[UniqueSolve]
     """Problems that only policies outside 0 ≤ α ≤ 1 solved."""
+    gain_location: GainLocation | None
+    """Where the gain lies along the budget; None where the outcomes cannot tell."""
     claims: list[Claim]
     forgeable: Forgeable
 
@@ -152,9 +155,24 @@ def analyse(
         pairs=pairs(outcomes, pair_samples, resampling) if pair_samples else [],
         solved_by_one=solved_by_one(outcomes),
         solved_by_extrapolation=solved_by_extrapolation(outcomes, alphas),
+        gain_location=_gain_location(outcomes, splits, budget, resampling),
         claims=examine(outcomes, alphas, gains, resampling),
         forgeable=_count_forgeable(outcomes, forgeable),
     )
+
+
+def _gain_location(
+    outcomes: Outcomes, splits: Mapping[str, Split], budget: Budget, resampling: Resampling
+) -> GainLocation | None:
+    """Locate the gain, with a budget in another currency as the samples that the first split gets for it."""
+    samples = int(budget.total)
+    if budget.currency != "samples":
+        split = next(iter(splits.values()), Split.equal(outcomes.policies, budget))
+        samples = max(1, int(split.allocation_M(outcomes.policies).sum()))
+    try:
+        return locate_gain(outcomes, samples, resampling, FEW_BUDGETS)
+    except OutcomesError:
+        return None
 
 
 def _count_forgeable(outcomes: Outcomes, forgeable: Collection[str]) -> Forgeable:

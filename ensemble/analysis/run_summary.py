@@ -45,6 +45,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -
                 policy: [solve.problem for solve in solves] for policy, solves in analysis.solved_by_one.items()
             },
         },
+        "gain_location": analysis.gain_location,
         "claims": analysis.claims,
         "forgeable": analysis.forgeable,
         "owed": owed,

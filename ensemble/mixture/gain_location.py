@@ -12,7 +12,7 @@ single policy, and the other half says without a model what the mixture gains. A
 budgets, `B` resamples of the problems.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +31,8 @@ from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
 
 Place = Literal["no contrast", "before the bump", "on the bump", "past the bump"]
 
-_BUDGETS = tuple(2**power for power in range(11))
+BUDGETS = tuple(2**power for power in range(11))
+FEW_BUDGETS = BUDGETS[::2]
 _RESAMPLES = 20
 """Fits to resampled problems, enough for the spread of a normal interval."""
 _REPEATS = 4
@@ -87,8 +88,12 @@ class GainLocation:
 
 
 @one_thread()
-def locate_gain(outcomes: Outcomes, samples: int, resampling: Resampling) -> GainLocation:
+def locate_gain(
+    outcomes: Outcomes, samples: int, resampling: Resampling, budgets: Sequence[int] = BUDGETS
+) -> GainLocation:
     """Say where the gain lies along the budget, and where a budget of `samples` per problem stands.
+
+    It is computed at `budgets`, and at that of `samples`.
 
     Raises:
         OutcomesError: there is only one policy, or no policy has more than one sample of a problem.
@@ -102,7 +107,7 @@ def locate_gain(outcomes: Outcomes, samples: int, resampling: Resampling) -> Gai
         )
     table = outcomes.canonical()
     resampling = resampling.with_groups(table.groups)
-    budgets = sorted({*_BUDGETS, samples})
+    budgets = sorted({*budgets, samples})
     prior = fit(table.num_samples_MP, table.num_correct_MP)
     choices = [_choose(prior, k) for k in budgets]
     spread_K = np.std(_resampled_gains(table, budgets, resampling), axis=0, ddof=1)
@@ -165,7 +170,7 @@ def _held_out(table: Outcomes, budgets: list[int], resampling: Resampling) -> li
     if num_groups < 4 or not scored:
         return [None] * len(budgets)
     rng = np.random.default_rng(resampling.seed)
-    gain_KP = np.zeros((len(scored), len(group_P)))
+    gain_KP, differs_K = np.zeros((len(scored), len(group_P))), np.zeros(len(scored), np.bool_)
     for _ in range(_REPEATS):
         half_P = (rng.permutation(num_groups) % 2)[group_P]
         for half in (0, 1):
@@ -175,8 +180,12 @@ def _held_out(table: Outcomes, budgets: list[int], resampling: Resampling) -> li
             for row, k in enumerate(scored):
                 choice = _choose(prior, k)
                 single_M = np.where(np.arange(len(table.policies)) == choice.single, k, 0)
+                differs_K[row] |= np.any(choice.allocation_M != single_M)
                 gain_KP[row, left_out] += coverage(*counts, choice.allocation_M) - coverage(*counts, single_M)
-    estimates = [mean_over_problems(gain_P / _REPEATS, resampling) for gain_P in gain_KP]
+    estimates = [
+        mean_over_problems(gain_P / _REPEATS, resampling) if differs else Estimate(0.0, 0.0, (0.0, 0.0))
+        for gain_P, differs in zip(gain_KP, differs_K, strict=True)
+    ]
     return [*estimates, *[None] * (len(budgets) - len(scored))]
 
 

@@ -14,23 +14,23 @@ from alphamix.ensemble.report.formatting import allocation_label, plain_table, p
 def gain_sentence(location: GainLocation) -> str:
     """Say where a budget stands, and what to try."""
     here, peak = location.here, location.peak
-    most = f"{_gain(peak)} at {peak.samples} samples per problem"
+    most = f"{expected_gain(peak)} at {peak.samples} samples per problem"
     if location.place == "no contrast":
         return (
             f"There is no contrast to exploit: whatever the budget, the model expects no more than {most}. Use "
             f"{shown(here.best_single)} alone, or add a policy that solves other problems."
         )
-    arm = f"Try {allocation_label(here.allocation, is_short=True)} against {shown(here.best_single)} alone"
+    arm = f"Try {allocation_label(here.allocation)} against {shown(here.best_single)} alone"
     if location.place == "on the bump":
-        return f"{here.samples} samples per problem are on the bump: the model expects a gain of {_gain(here)}. {arm}."
+        return f"{here.samples} samples per problem are on the bump: the model expects a gain of {expected_gain(here)}. {arm}."
     if location.place == "past the bump":
         return (
             f"{here.samples} samples per problem are past the bump: single policies catch up. The model expects a gain "
-            f"of {_gain(here)}, and {most}. Spend less, or take harder problems. {arm}."
+            f"of {expected_gain(here)}, and {most}. Spend less, or take harder problems. {arm}."
         )
     return (
         f"{here.samples} samples per problem are before the bump: too few for the harder problems. The model expects a "
-        f"gain of {_gain(here)}, and {most}. Spend more, or take easier problems. {arm}."
+        f"gain of {expected_gain(here)}, and {most}. Spend more, or take easier problems. {arm}."
     )
 
 
@@ -72,7 +72,7 @@ def _gains(location: GainLocation) -> Table:
     rows = [
         [
             str(point.samples),
-            _gain(point).replace(" points", ""),
+            expected_gain(point).replace(" points", ""),
             points(point.held_out).replace(" points", ""),
             allocation_label(point.allocation, is_short=True),
             marks.get(point.samples, ""),
@@ -90,6 +90,7 @@ def _policies(location: GainLocation) -> Table:
     return plain_table(["policy", "contrast", "shared"], rows)
 
 
-def _gain(point: GainAtBudget) -> str:
+def expected_gain(point: GainAtBudget) -> str:
+    """Format the gain that the model expects, with its interval."""
     low, high = (100 * bound for bound in point.interval)
     return f"{100 * point.gain:+z.1f} points [{low:.1f}, {high:.1f}]".replace("-", "−")

@@ -12,7 +12,7 @@ from alphamix.ensemble.analysis.paper_claims import claims_json
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.analysis.run_summary import summary
 from alphamix.ensemble.outcomes.files import write_outcomes
-from alphamix.ensemble.report import figures, formatting, mixture_text, run_text
+from alphamix.ensemble.report import figures, formatting, gain_text, mixture_text, run_text
 from alphamix.grading.types import FAILURE_MAPPING_NAME
 
 _CAPTIONS = {
@@ -70,6 +70,8 @@ def _page(analysis: Analysis, run: str, images: Sequence[Path], judge: Mapping[s
         spends=run_text.spends,
         conclusion=run_text.conclusion(analysis),
         advice=mixture_text.sentence(analysis.comparison, "problems"),
+        gain_advice=gain_text.gain_sentence(analysis.gain_location) if analysis.gain_location else None,
+        expected_gain=gain_text.expected_gain,
         front=run_text.front_note(analysis.front),
         moderate=run_text.moderate_note(analysis.moderate),
         claims=run_text.claim_rows(analysis.claims),

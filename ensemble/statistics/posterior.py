@@ -101,7 +101,7 @@ class Posterior:
 
     @cached_property
     def _distinct(self) -> tuple[Floats, Floats, Ints, Floats]:
-        """Distinct beliefs of each policy: both shapes, `[M, U]`, the index of each column's, `[M, C]`, and log B(a, b).
+        """Both shapes of the distinct beliefs, `[M, U]`, the index of that of each column, `[M, C]`, and log B(a, b).
 
         Counts repeat from problem to problem, and evaluating special functions only once for each saves most of the
         work.

@@ -51,7 +51,7 @@ def test_json_holds_what_the_contract_names(capsys, table):
     assert sum(said["random_routing"]["weights"].values()) == pytest.approx(1)
     assert said["random_routing"]["coverage"] <= said["random_routing"]["fixed_coverage"]
     assert said["crossfit"] == {"by": "problems", "folds": 3, "repeats": 2}
-    assert said["intervals"] == {"level": 0.95, "naive": "bca", "honest": "student"}
+    assert said["intervals"] == {"level": 0.95, "naive": "score", "honest": "student"}
     assert set(said["crossfits"]) == {"problems", "samples"}
     shares = [one["shapley"] for one in said["contributions"].values()]
     assert sum(shares) == pytest.approx(said["certificate"]["objective"], abs=0.01)

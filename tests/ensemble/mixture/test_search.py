@@ -15,6 +15,7 @@ from alphamix.ensemble.mixture.optimiser.branch_and_bound import branch_and_boun
 from alphamix.ensemble.mixture.optimiser.local_search import exchange, fill
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.outcomes.files import read_outcomes
+from alphamix.ensemble.statistics.pass_at_k import coverage
 from alphamix.ensemble.statistics.posterior import Posterior
 
 LCB = Path(__file__).parents[4] / "shared/data/lcb_outcomes.csv"
@@ -238,13 +239,28 @@ def test_what_cannot_be_met_is_said_with_its_cure(budget, limit_M, min_policies,
         best_allocation(beliefs(0, 2, 5), budget, limit_M, min_policies)
 
 
+def pairs_of(num_policies: int) -> list[tuple[int, int]]:
+    return [(a, r) for a in range(num_policies) for r in range(num_policies) if a != r]
+
+
 @pytest.mark.skipif(not LCB.exists(), reason="no shared data")
 @pytest.mark.parametrize("limit", [None, 10])
 def test_real_outcomes_are_solved_to_proven_optimality(limit):
     outcomes = read_outcomes(LCB, "drop-problems")
     posterior = Posterior.of(outcomes.num_samples_MP, outcomes.num_correct_MP)
     limit_M = None if limit is None else np.full(16, limit)
-    for total, covers in ((10, 0.59281), (20, 0.63676), (50, 0.70037 if limit is None else 0.70019)):
+    rng = np.random.default_rng(0)
+    for total in (10, 20, 50):
         choice = best_allocation(posterior, Budget.of_samples(total, 16), limit_M)
         assert choice.certificate.is_optimal
-        assert choice.certificate.objective == pytest.approx(covers, abs=1e-4)
+        assert choice.certificate.objective == pytest.approx(posterior.coverage(choice.allocation_M), abs=1e-12)
+        # No exchange of one sample, and no split drawn at random, is better.
+        others = [choice.allocation_M + np.eye(16, dtype=int)[a] - np.eye(16, dtype=int)[r] for a, r in pairs_of(16)]
+        others += list(rng.multinomial(total, rng.dirichlet(np.full(16, 0.3), 50)))
+        fitting = [k_M for k_M in others if k_M.min() >= 0 and (limit is None or k_M.max() <= limit)]
+        assert max(map(posterior.coverage, fitting)) <= choice.certificate.objective + 2e-9
+        # What the model expects is what the samples show, where they suffice to tell.
+        n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+        if np.all(choice.allocation_M <= n_MP.min(axis=1)):
+            shown = coverage(n_MP, c_MP, choice.allocation_M).mean()
+            assert choice.certificate.objective == pytest.approx(shown, abs=0.02)
