@@ -22,7 +22,8 @@ def gain_sentence(location: GainLocation) -> str:
         )
     arm = f"Try {allocation_label(here.allocation)} against {shown(here.best_single)} alone"
     if location.place == "on the bump":
-        return f"{here.samples} samples per problem are on the bump: the model expects a gain of {expected_gain(here)}. {arm}."
+        budget = f"{here.samples} samples per problem are on the bump"
+        return f"{budget}: the model expects a gain of {expected_gain(here)}. {arm}."
     if location.place == "past the bump":
         return (
             f"{here.samples} samples per problem are past the bump: single policies catch up. The model expects a gain "
