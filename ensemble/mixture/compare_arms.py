@@ -24,7 +24,7 @@ from alphamix.ensemble.mixture.cross_fitting import (
     Evidence,
     coverage_of_each,
 )
-from alphamix.ensemble.mixture.forecast import Forecast, forecast
+from alphamix.ensemble.mixture.pilot_forecast import PilotForecast, forecast_pilot
 from alphamix.ensemble.mixture.random_routing import best_routing
 from alphamix.ensemble.mixture.shapley import Contribution, contributions
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
@@ -90,7 +90,7 @@ class Comparison:
 
     budget: Budget
     choice: Choice
-    forecast: Forecast | None
+    forecast: PilotForecast | None
     """What a pilot's model expects of the mixture; None where the mixture can be scored without a model."""
     expected: dict[str, float]
     """Expected coverage by policy, when it gets the whole budget; it is model-based, and defined for every budget."""
@@ -215,7 +215,7 @@ def _compare(
     return Comparison(
         budget=budget,
         choice=choice,
-        forecast=forecast(evidence, choice.allocation_M, options.resampling) if is_pilot else None,
+        forecast=forecast_pilot(evidence, choice.allocation_M, options.resampling) if is_pilot else None,
         expected=dict(zip(outcomes.policies, expected_M.tolist(), strict=True)),
         random=_random_mixture(outcomes.policies, posterior, budget),
         contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),

@@ -23,7 +23,7 @@ _RESAMPLES = 20
 
 
 @dataclass(frozen=True)
-class Forecast:
+class PilotForecast:
     """Share of problems that an allocation is expected to solve, according to the model of `shared_difficulty`."""
 
     value: float
@@ -31,14 +31,14 @@ class Forecast:
     """Interval for the share solved when the allocation is drawn once on the same problems."""
 
 
-def forecast(evidence: Evidence, allocation_M: Ints, resampling: Resampling) -> Forecast:
+def forecast_pilot(evidence: Evidence, allocation_M: Ints, resampling: Resampling) -> PilotForecast:
     """Forecast the coverage of an allocation of any size."""
     covered_P = evidence.posterior.covered(allocation_M)
     value, num_problems = float(covered_P.mean()), len(covered_P)
     luck = float((covered_P * (1 - covered_P)).sum()) / num_problems**2
     prior = float(_refitted_B(evidence, allocation_M, resampling).var(ddof=1))
     reach = float(ndtri((1 + resampling.level) / 2)) * np.sqrt(luck + prior)
-    return Forecast(value, (max(0.0, value - reach), min(1.0, value + reach)))
+    return PilotForecast(value, (max(0.0, value - reach), min(1.0, value + reach)))
 
 
 def _refitted_B(evidence: Evidence, allocation_M: Ints, resampling: Resampling) -> Floats:
