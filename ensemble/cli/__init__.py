@@ -22,6 +22,7 @@ COMMANDS = {
     "mix": "Choose the best α-mixture from outcomes, and estimate honestly what it gains.",
     "coverage": "Estimate coverage of an allocation, and pass@k, from outcomes.",
     "diagnose": "Say at which budgets an ensemble gains, and why.",
+    "power": "Say how large a gain a comparison could see, and what to buy next.",
     "next-alpha": "Propose the α to make next, or advise against another one.",
     "cost": "Estimate the GPU hours, disk space and grading time of a plan.",
     "policies": "List, check and make policies.",

@@ -109,7 +109,7 @@ def locate_gain(
     resampling = resampling.with_groups(table.groups)
     budgets = sorted({*budgets, samples})
     prior = fit(table.num_samples_MP, table.num_correct_MP)
-    choices = [_choose(prior, k) for k in budgets]
+    choices = [choose_for_new_problems(prior, k) for k in budgets]
     spread_K = np.std(_resampled_gains(table, budgets, resampling), axis=0, ddof=1)
     reach_K = float(ndtri((1 + resampling.level) / 2)) * spread_K
     held_out = _held_out(table, budgets, resampling)
@@ -134,21 +134,24 @@ def locate_gain(
 
 
 @dataclass(frozen=True)
-class _Choice:
+class NewProblemChoice:
+    """Best mixture and best single policy for a problem of which only the prior is known."""
+
     allocation_M: Ints
     single: int
     """Index of the best single policy."""
     gain: float
+    """What the mixture covers more, as the model expects."""
 
 
-def _choose(prior: SharedDifficulty, samples: int) -> _Choice:
-    """Choose for a new problem, of which only the prior is known."""
+def choose_for_new_problems(prior: SharedDifficulty, samples: int) -> NewProblemChoice:
+    """Choose how to spend `samples` on a new problem."""
     beliefs = Posterior(prior.a_MG, prior.b_MG, prior.weight_G)
     num_policies = len(prior.a_MG)
     best = best_allocation(beliefs, Budget.of_samples(samples, num_policies), max_nodes=0)
     alone_M = -np.expm1(beliefs.log_miss(samples)) @ prior.weight_G
     gain = max(0.0, best.certificate.objective - float(alone_M.max()))
-    return _Choice(best.allocation_M, int(alone_M.argmax()), gain)
+    return NewProblemChoice(best.allocation_M, int(alone_M.argmax()), gain)
 
 
 def _resampled_gains(table: Outcomes, budgets: list[int], resampling: Resampling) -> Floats:
@@ -158,7 +161,7 @@ def _resampled_gains(table: Outcomes, budgets: list[int], resampling: Resampling
         times_P = np.rint(weight_P / weight_P[weight_P > 0].min()).astype(np.int64)
         picked = np.repeat(np.arange(len(times_P)), times_P)
         prior = fit(table.num_samples_MP[:, picked], table.num_correct_MP[:, picked])
-        gains.append([_choose(prior, k).gain for k in budgets])
+        gains.append([choose_for_new_problems(prior, k).gain for k in budgets])
     return np.array(gains)
 
 
@@ -178,7 +181,7 @@ def _held_out(table: Outcomes, budgets: list[int], resampling: Resampling) -> li
             prior = fit(table.num_samples_MP[:, fitted], table.num_correct_MP[:, fitted])
             counts = table.num_samples_MP[:, left_out], table.num_correct_MP[:, left_out]
             for row, k in enumerate(scored):
-                choice = _choose(prior, k)
+                choice = choose_for_new_problems(prior, k)
                 single_M = np.where(np.arange(len(table.policies)) == choice.single, k, 0)
                 differs_K[row] |= np.any(choice.allocation_M != single_M)
                 gain_KP[row, left_out] += coverage(*counts, choice.allocation_M) - coverage(*counts, single_M)

@@ -24,6 +24,8 @@ _MAX_ORDERS = 5040
 """Orders of 7 policies. These have only 127 sets to solve, so all orders are taken; of more policies some are drawn."""
 _DRAWN_ORDERS = 20
 """Orders that are drawn; each is taken forwards and backwards, since what one overstates the other understates."""
+_MARGINAL_COLUMNS = 3000
+"""Columns of the posterior that marginal contributions are computed on."""
 _COLUMNS = 500
 """Columns of the posterior that the Shapley values are computed on: hundreds of sets are solved for them."""
 
@@ -45,6 +47,7 @@ def contributions(posterior: Posterior, budget: Budget) -> list[Contribution]:
     """
     num_policies = len(budget.cost_M)
     everyone = frozenset(range(num_policies))
+    posterior = posterior.thinned(_MARGINAL_COLUMNS)
     whole = _value(posterior, budget, everyone)
     marginal_M = [whole - _value(posterior, budget, everyone - {m}) for m in range(num_policies)]
     shapley_M, stderr_M = _shapley(posterior.thinned(_COLUMNS), budget)
