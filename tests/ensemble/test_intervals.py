@@ -19,6 +19,7 @@ from alphamix.ensemble.statistics.intervals import (
     coverage_on_fixed_benchmark,
     draw_weights,
     from_draws,
+    grouping_inflation,
     mean_over_problems,
     means_over_problems,
     student_interval,
@@ -157,6 +158,40 @@ def test_rounding_errors_decide_no_sign():
 def test_one_problem_has_no_interval():
     estimate = mean_over_problems(np.array([0.5]), Resampling())
     assert (estimate.value, estimate.stderr, estimate.interval) == (0.5, None, None)
+
+
+def test_groups_are_drawn_instead_of_problems():
+    """25 groups of 20 equal problems tell as much as 25 problems; the variance of groups is estimated, hence t."""
+    values_P = np.random.default_rng(8).binomial(8, 0.3, 25) / 8
+    groups = np.repeat(np.arange(25), 20)
+    for method in ("score", "bca"):
+        once = mean_over_problems(values_P, Resampling(method=method), lowest=0)
+        grouped = Resampling(method=method).with_groups([f"g{g:02}" for g in groups])
+        copied = mean_over_problems(np.repeat(values_P, 20), grouped, lowest=0)
+        assert copied.value == pytest.approx(once.value)
+        assert copied.stderr == pytest.approx(once.stderr, rel=0.002)  # 499/500, as problems are counted
+        assert copied.interval == pytest.approx(once.interval, abs=0.012)
+    cluster = np.repeat(values_P - values_P.mean(), 20).reshape(25, 20).sum(axis=1)
+    plain = 20 * ((values_P - values_P.mean()) ** 2).sum()
+    grouped = Resampling().with_groups(groups.astype(str))
+    assert grouping_inflation(np.repeat(values_P, 20), grouped) == pytest.approx(cluster @ cluster / plain * 25 / 24)
+
+
+def test_groups_that_tell_nothing_make_no_interval_narrower():
+    values_P = np.random.default_rng(9).permutation(np.repeat([0.0, 1.0], 30))
+    balanced = np.argsort(np.argsort(values_P, kind="stable")) % 30  # each group has one solved and one failed problem
+    assert grouping_inflation(values_P, Resampling().with_groups(balanced.astype(str))) == 1.0
+    one = mean_over_problems(values_P, Resampling().with_groups(["all"] * 60))
+    assert (one.value, one.stderr, one.interval) == (0.5, None, None)
+    assert grouping_inflation(np.zeros(60), Resampling().with_groups(balanced.astype(str))) == 2.0
+
+
+def test_a_draw_takes_whole_groups():
+    groups = ["a", "b", "a", "c", "c", "c"]
+    weights_BP = draw_weights(6, Resampling(resamples=50).with_groups(groups))
+    np.testing.assert_allclose(weights_BP.sum(axis=1), 1)
+    for members in ([0, 2], [3, 4, 5]):
+        assert np.all(np.ptp(weights_BP[:, members], axis=1) == 0)
 
 
 def test_no_problems_are_refused():

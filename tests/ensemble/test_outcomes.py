@@ -70,6 +70,36 @@ def test_missing_cells_are_left_out_only_where_that_was_asked():
         outcomes_from_table(diagonal, "the table", "drop-policies")
 
 
+def test_problems_may_come_in_groups():
+    """Names of groups are text like all others, and follow their problems."""
+    grouped = table(*[(p, a, 4, 1, g) for a in "ab" for p, g in (("p", 1), ("q", 2), ("r", 1))], more=["group"])
+    outcomes = outcomes_from_table(grouped, "the table")
+    assert outcomes.groups == ("1", "2", "1")
+    assert outcomes.group_P.tolist() == [0, 1, 0]
+    assert outcomes.select(problems=np.array([2, 1])).groups == ("1", "2")
+    assert outcomes.canonical().groups == ("1", "2", "1")
+    assert outcomes_from_table(table(("p", "a", 4, 1)), "the table").group_P.tolist() == [0]
+    assert outcomes_from_table(table(("p", "a", 4, 1, None), more=["group"]), "the table").groups is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (["x", "y"], "puts problem 'p' into the groups 'x' and 'y': give each problem one group"),
+        (["x", None], "no group for problem 'p': fill in the column group, or remove it"),
+    ],
+)
+def test_a_group_column_that_splits_or_misses_a_problem_is_refused(groups, message):
+    rows = [("p", policy, 4, 1, group) for policy, group in zip("ab", groups, strict=True)]
+    with pytest.raises(OutcomesError, match=message):
+        outcomes_from_table(table(*rows, more=["group"]), "the table")
+
+
+def test_what_is_left_out_leaves_with_its_group():
+    rows = [("p", "a", 4, 1, "x"), ("q", "a", 4, 1, "y"), ("q", "b", 4, 1, "y")]
+    assert outcomes_from_table(table(*rows, more=["group"]), "the table", "drop-problems").groups == ("y",)
+
+
 @pytest.mark.parametrize("name", ["o.csv", "o.parquet"])
 def test_outcomes_survive_a_file(tmp_path, name):
     outcomes = Outcomes(
@@ -80,9 +110,11 @@ def test_outcomes_survive_a_file(tmp_path, name):
         num_failures_MP={"format": np.array([[3, 0, 1], [1, 0, 0]])},
         costs_MP={"tokens": np.array([[1.5, np.nan, 3.0], [4.0, 5.0, 6.0]])},
         stopped_MP=np.array([[True, False, False], [False, False, True]]),
+        groups=("nan", "01", "nan"),
     )
     write_outcomes(outcomes, tmp_path / name)
     again = read_outcomes(tmp_path / name)
+    assert again.groups == outcomes.groups
     assert (again.policies, again.problems) == (outcomes.policies, outcomes.problems)
     np.testing.assert_array_equal(again.num_samples_MP, outcomes.num_samples_MP)
     np.testing.assert_array_equal(again.num_correct_MP, outcomes.num_correct_MP)

@@ -59,6 +59,17 @@ def test_the_slope_is_that_of_least_squares():
     assert found.page_l == page_test(rate_AP, rankdata(alpha_A))[0]
 
 
+def test_copies_in_groups_are_no_more_evidence():
+    rng = np.random.default_rng(3)
+    rate_AP = rng.uniform(size=(4, 12)) + 0.3 * np.arange(4)[:, None]
+    once = trend(rate_AP, np.arange(4.0), Resampling())
+    groups = [f"g{p:02}" for p in np.repeat(np.arange(12), 30)]
+    copied = trend(np.repeat(rate_AP, 30, axis=1), np.arange(4.0), Resampling().with_groups(groups))
+    assert copied.slope.value == pytest.approx(once.slope.value)
+    assert copied.slope.stderr == pytest.approx(once.slope.stderr)
+    assert 0.7 < copied.z / once.z < 2  # without groups, √30 = 5.5
+
+
 def test_equal_rates_show_no_trend():
     found = trend(np.full((3, 4), 0.1) * 3, np.array([0.0, 0.5, 1.0]), Resampling(resamples=100))
     assert (found.z, found.p_value, found.slope.sign) == (0.0, 1.0, 0)
