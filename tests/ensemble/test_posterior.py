@@ -13,7 +13,12 @@ from alphamix.ensemble.statistics.posterior import Posterior
 from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty
 
 # Two policies and two nodes: at the first both are likely to solve, at the second neither is.
-PRIOR = SharedDifficulty(np.array([[4.0, 0.5], [3.0, 0.4]]), np.array([[1.0, 5.0], [2.0, 9.0]]), np.array([0.3, 0.7]), np.zeros(2))
+PRIOR = SharedDifficulty(
+    a_MG=np.array([[4.0, 0.5], [3.0, 0.4]]),
+    b_MG=np.array([[1.0, 5.0], [2.0, 9.0]]),
+    weight_G=np.array([0.3, 0.7]),
+    contrast_M=np.zeros(2),
+)
 N_MP, C_MP = np.array([[4, 3, 0], [2, 5, 0]]), np.array([[1, 3, 0], [0, 4, 0]])
 K_M = np.array([3, 2])
 
@@ -40,9 +45,7 @@ def covered_by_hand() -> np.ndarray:
         missed_G = [
             np.prod(
                 [
-                    betabinom.pmf(
-                        0, K_M[m], PRIOR.a_MG[m, g] + C_MP[m, p], PRIOR.b_MG[m, g] + N_MP[m, p] - C_MP[m, p]
-                    )
+                    betabinom.pmf(0, K_M[m], PRIOR.a_MG[m, g] + C_MP[m, p], PRIOR.b_MG[m, g] + N_MP[m, p] - C_MP[m, p])
                     for m in range(2)
                 ]
             )

@@ -24,6 +24,7 @@ from alphamix.ensemble.statistics.pass_at_k import UndefinedError
 
 BY_PROBLEMS = CrossFit("problems", folds=10, repeats=2, seed=0)
 BY_SAMPLES = CrossFit("samples", folds=2, repeats=2, seed=0)
+FEW_RESAMPLES = Resampling(resamples=100)
 
 
 def outcomes_of(c_MP, n=4, costs=None, stopped=None) -> Outcomes:
@@ -39,7 +40,7 @@ def outcomes_of(c_MP, n=4, costs=None, stopped=None) -> Outcomes:
     )
 
 
-def arm(outcomes, rule, crossfits, resampling=Resampling(resamples=100)):
+def arm(outcomes, rule, crossfits, resampling=FEW_RESAMPLES):
     scored, _ = score_arms(Evidence(outcomes), {"arm": rule}, CrossFitOptions(crossfits, resampling))
     return scored["arm"]
 

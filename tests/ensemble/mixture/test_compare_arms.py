@@ -1,5 +1,6 @@
-"""What `compare` says where an outsider showed that it flattered: a model's word, ties, thin policies, strict verdicts."""
+"""What `compare` says where it once flattered: a model's word, ties, thin policies, verdicts, copies of problems."""
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -84,11 +85,11 @@ def test_no_sentence_contradicts_the_table():
     for by in ("problems", "samples"):
         honest = found.coverage["mixture"].honest[by]
         single = found.coverage["best_single"].honest[by]
+        gain = found.gains["mixture"].honest[by]
+        told = {f"{100 * honest.value:.1f} %", f"{100 * single.value:.1f} %"}
         said = sentence(found, by)
-        assert any(f"{100 * one.value:.1f} %" in said for one in (honest, single)) or "gains" in said
-        assert f"{100 * found.choice.certificate.objective:.1f} %" not in said or found.choice.certificate.objective == (
-            pytest.approx(honest.value, abs=5e-4)
-        )
+        assert set(re.findall(r"(?<![\d.])\d+\.\d %", said)) <= told
+        assert f"{100 * abs(gain.value):.1f} points" in said or gain.value == 0
 
 
 def thinned(outcomes: Outcomes, n: int, rng: np.random.Generator) -> tuple[Outcomes, Outcomes]:
@@ -138,7 +139,7 @@ def test_pilots_of_real_outcomes_forecast_what_other_samples_solve(monkeypatch):
 def test_over_many_pilots_forecasts_are_right_and_their_intervals_hold(n):
     error_ST, held = errors_of_forecasts([n], 12, Resampling(resamples=50))
     assert np.abs(error_ST.mean(axis=1)).max() < 0.03
-    assert 0.90 <= held
+    assert held >= 0.90
 
 
 # A2: few samples.
