@@ -1,92 +1,364 @@
-"""How often honest intervals are wrong, for five identical policies, among which no split gains over another.
+"""How often the intervals and verdicts of docs/statistics.md are right: simulations, and pilots from real outcomes.
 
-Prints the tables in `docs/statistics.md`: `python benchmarks/honesty.py` (about three minutes). In the first, each row
-is one way to cross-fit the gain of an equal split over the best single policy, on the same simulated tables; in the
-second, one kind of policies, for the gain of the best mixture.
+Writes `docs/benchmarks_honesty.md`: `python benchmarks/honesty.py [SCALE]` (a few minutes of CPU; SCALE multiplies the
+number of repetitions). The tables on pilots need `../shared/data/lcb_outcomes.csv` and are left out where it is absent.
+Axes: `M` policies, `P` problems, `T` simulated tables.
 """
 
-from collections.abc import Callable
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from measure import write_page
+from scipy.special import betaln, expit
 
-from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
-from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, arm
-from alphamix.ensemble.mixture.compare_arms import ArmEstimates, gain_over
-from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, cross_fits
+from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, score_arms
+from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.compare_arms import gain_over, strict_gain
+from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, Evidence, cross_fits
+from alphamix.ensemble.mixture.pilot_forecast import forecast_pilot
+from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.ensemble.statistics.beta_prior import fit_prior
+from alphamix.ensemble.statistics.intervals import Estimate, Method, Resampling, means_over_problems
+from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
+from alphamix.ensemble.statistics.posterior import Posterior
 
-_TABLES, _POLICIES, _PROBLEMS, _SAMPLES, _BUDGET = 200, 5, 60, 50, 10
-_RESAMPLING = Resampling(resamples=400)
-Rates = Callable[[np.random.Generator], Floats]
+_PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_honesty.md"
+_LIVECODEBENCH = Path(__file__).parents[2] / "shared" / "data" / "lcb_outcomes.csv"
+_HEAD = """# Benchmarks of honesty
+
+Made by `python benchmarks/honesty.py` on {day}: {cores} cores, {machine}, Python {python}. [The numbers](statistics.md)
+explains what is measured here. All intervals are at 95 %. A share of T tables has a standard error of at most √(¼ / T),
+and near 95 % of √(0.0475 / T).
+"""
+_SIZES = (20, 40, 80, 150)
+_RESAMPLING = Resampling(resamples=1000)
 
 
 def main() -> None:
-    """Print the table."""
-    print(f"{_TABLES} tables of {_PROBLEMS} problems, {_SAMPLES} samples each, budget {_BUDGET}, rates Beta(0.2, 1):\n")
-    print("| gain | intervals at 95 % that miss 0 | spread from table to table, points |")
-    print("|---|---|---|")
-    tables = [_table(_identical, seed) for seed in range(_TABLES)]
-    naive = [_gain(table, "problems", 2, 1).naive for table in tables]
-    print(f"| naive | {_missed([one.sign for one in naive])} | {_spread([one.value for one in naive])} |")
-    ways: list[tuple[Division, int]] = [("problems", 2), ("problems", 3), ("problems", 5), ("problems", 10)]
-    for by, folds in [*ways, ("samples", 2)]:
-        honest = [_gain(table, by, folds, 10).honest[by] for table in tables]
-        figures = f"{_missed([one.sign for one in honest])} | {_spread([one.value for one in honest])}"
-        print(f"| by {by}, {folds} folds, 10 times | {figures} |")
-    print("\n| best mixture of policies that are | gain by problems, points | intervals above it | below it |")
-    print("|---|---|---|---|")
-    for rates in (_identical, _poorer, _apart):
-        print(f"| {_row(rates)} |")
+    """Print and write the page."""
+    scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+    sections = (_means, _groups, _pilots, _sharing, _identical_policies, _folds)
+    write_page(_PAGE, _HEAD, (line for section in sections for line in section(scale)))
 
 
-def _row(rates: Rates) -> str:
-    """Return one row. The mean honest gain over tables stands for the truth, which depends on what is chosen."""
-    tables = [_table(rates, seed) for seed in range(_TABLES)]
-    honest = [_gain(table, "problems", 3, 10, best=True).honest["problems"] for table in tables]
-    bounds = np.array([one.interval for one in honest])
-    truth = np.mean([one.value for one in honest])
-    above, below = 100 * np.mean(bounds > truth + 1e-12, axis=0)[0], 100 * np.mean(bounds < truth - 1e-12, axis=0)[1]
-    return f"{rates.__doc__} | {100 * truth:+.2f} | {above:.1f} % | {below:.1f} %"
+def _text(prose: str) -> str:
+    return f"{textwrap.fill(prose, 120)}\n"
 
 
-def _identical(rng: np.random.Generator) -> Floats:
-    """identical"""
-    return np.tile(rng.beta(0.2, 1.0, _PROBLEMS), (_POLICIES, 1))
+def _times(number: int, scale: float) -> int:
+    return max(1, round(number * scale))
 
 
-def _poorer(rng: np.random.Generator) -> Floats:
-    """alike, one the best by 5 to 10 %"""
-    return rng.beta(0.3, 1.0, _PROBLEMS) * np.array([[1.0], [0.95], [0.95], [0.9], [0.9]])
+class _Kind(NamedTuple):
+    """A kind of values, of which the mean over problems is estimated."""
+
+    name: str
+    truth: float
+    lowest: float
+    draw: Callable[[np.random.Generator, tuple[int, int]], Floats]
 
 
-def _apart(rng: np.random.Generator) -> Floats:
-    """three of one kind and two of another, which solves other problems as well"""
-    return rng.beta(0.2, 1.0, (2, _PROBLEMS))[[0, 0, 0, 1, 1]]
+def _means(scale: float) -> Iterator[str]:
+    tables = _times(400, scale)
+    yield "\n## Intervals of means, for new problems\n"
+    yield _text(
+        f"Share of {tables:,} simulated tables whose interval holds the true mean: score interval, and BCa "
+        f"bootstrap with {_RESAMPLING.resamples:,} draws in brackets."
+    )
+    yield f"| values | true mean | {' | '.join(f'{size} problems' for size in _SIZES)} |"
+    yield f"|---|---|{'---|' * len(_SIZES)}"
+    for kind in _kinds():
+        held = [f"{_held(kind, size, tables, 'score')} ({_held(kind, size, tables, 'bca')})" for size in _SIZES]
+        yield f"| {kind.name} | {100 * kind.truth:.1f} % | {' | '.join(held)} |"
 
 
-def _table(rates: Rates, seed: int) -> Outcomes:
+def _held(kind: _Kind, size: int, tables: int, method: Method) -> str:
+    values_TP = kind.draw(np.random.default_rng(size), (tables, size))
+    return _share(means_over_problems(values_TP, replace(_RESAMPLING, method=method), kind.lowest), kind.truth)
+
+
+def _share(estimates: list[Estimate], truth: float) -> str:
+    bounds = [estimate.interval or (-1.0, 1.0) for estimate in estimates]
+    return f"{100 * np.mean([low - 1e-12 <= truth <= high + 1e-12 for low, high in bounds]):.1f} %"
+
+
+def _kinds() -> Iterator[_Kind]:
+    yield _Kind("1 sample of each of two policies, which disagree on 6 % of problems", 0.02, -1.0, _disagreements)
+    yield _Kind("rare successes: 10 samples, rates Beta(0.1, 3)", 0.1 / 3.1, 0.0, _rare)
+    high = 1 - float(np.exp(betaln(2, 6) - betaln(2, 1)))
+    yield _Kind("high rates: pass@5 of 10 samples, rates Beta(2, 1)", high, 0.0, _high)
+    rates = _pair(np.random.default_rng(0), (1, 2_000_000))
+    truth = float(np.mean((1 - rates[0]) ** 5 - (1 - rates[1]) ** 5))
+    yield _Kind("difference of two related policies in pass@5 of 10 samples", truth, -1.0, _differences)
+
+
+def _disagreements(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    return rng.choice([-1.0, 0.0, 1.0], shape, p=[0.02, 0.94, 0.04])
+
+
+def _rare(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    return rng.binomial(10, rng.beta(0.1, 3.0, shape)) / 10
+
+
+def _high(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    return pass_at_k(np.full(shape, 10), rng.binomial(10, rng.beta(2.0, 1.0, shape)), 5)
+
+
+def _pair(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    difficulty = rng.normal(-2.0, 2.0, shape)
+    return expit(difficulty + rng.normal(0.0, 0.7, shape)), expit(difficulty + rng.normal(0.3, 0.7, shape))
+
+
+def _differences(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    first, second = (pass_at_k(np.full(shape, 10), rng.binomial(10, rates), 5) for rates in _pair(rng, shape))
+    return second - first
+
+
+def _groups(scale: float) -> Iterator[str]:
+    tables, each = _times(400, scale), 8
+    yield "\n## Problems that belong together\n"
+    yield _text(
+        f"Groups of {each} problems whose solve rates are those of the group, 10 samples of each problem, rates "
+        f"Beta(0.5, 1): share of {tables:,} simulated tables whose score interval holds the true mean of pass@1."
+    )
+    yield "| groups | without the column `group` | with it |"
+    yield "|---|---|---|"
+    for groups in (10, 20, 40):
+        rng = np.random.default_rng(groups)
+        rates = np.repeat(rng.beta(0.5, 1.0, (tables, groups)), each, axis=1)
+        values_TP = rng.binomial(10, rates) / 10
+        grouped = _RESAMPLING.with_groups([str(group) for group in np.repeat(np.arange(groups), each)])
+        shares = [_share(means_over_problems(values_TP, how, 0.0), 1 / 3) for how in (_RESAMPLING, grouped)]
+        yield f"| {groups} | {shares[0]} | {shares[1]} |"
+
+
+def _pilots(scale: float) -> Iterator[str]:
+    yield "\n## Pilots from real outcomes\n"
+    if not _LIVECODEBENCH.exists():
+        yield "Left out, since the outcomes of LiveCodeBench are not here."
+        return
+    whole = read_outcomes(_LIVECODEBENCH, "drop-problems")
+    pilots = _times(3, scale)
+    yield _text(
+        f"{len(whole.policies)} models on {len(whole.problems)} LiveCodeBench problems with 10 samples each. Of "
+        f"each cell, 2, 3 or 5 samples drawn at random are the pilot, {pilots} times; the others, never seen, are "
+        "the truth. Forecasts are of eight fixed splits: 2 and 5 samples of every model, 4 of each of four random "
+        "models (twice), 5 of each of two (twice), and 5 of one (twice). The error is that against the unbiased "
+        "coverage by the other samples; inside means that the interval holds the share that one draw of the split "
+        "from them solved."
+    )
+    yield "| pilot | mean error, points | largest | inside |"
+    yield "|---|---|---|---|"
+    gains: dict[int, list[list[float]]] = {}
+    for size in (2, 3, 5):
+        rng = np.random.default_rng(size)
+        errors: list[float] = []
+        inside: list[bool] = []
+        for _ in range(pilots):
+            pilot, rest = _divided(whole, size, rng)
+            evidence = Evidence(pilot)
+            for split_M in _splits(len(whole.policies), rng):
+                expected = forecast_pilot(evidence, split_M, Resampling())
+                real = coverage(rest.num_samples_MP, rest.num_correct_MP, split_M).mean()
+                errors.append(100 * abs(expected.value - real))
+                low, high = expected.interval
+                inside.append(bool(low <= _drawn_once(rest, split_M, rng) <= high))
+            gains.setdefault(size, []).append(_real_gains(whole, rest, evidence))
+        yield f"| {size} | {np.mean(errors):.1f} | {np.max(errors):.1f} | {100 * np.mean(inside):.0f} % |"
+    yield ""
+    yield _text(
+        "The mixture that the pilot chooses, against the single model that is best on the very outcomes that score "
+        "both, which favours the single model; means over pilots, in points. Beliefs that know one model at a time "
+        "are those of a Beta prior for each model."
+    )
+    yield "| pilot | budget 5, by the other samples | the same, one model at a time | budget 10, by all samples |"
+    yield "|---|---|---|---|"
+    for size, each in gains.items():
+        figures = " | ".join(f"{gain:+.1f}" for gain in np.mean(each, axis=0))
+        yield f"| {size} | {figures} |".replace("-", "−")
+
+
+def _divided(whole: Outcomes, size: int, rng: np.random.Generator) -> tuple[Outcomes, Outcomes]:
+    n_MP, c_MP = whole.num_samples_MP, whole.num_correct_MP
+    picked_MP = rng.hypergeometric(c_MP, n_MP - c_MP, size)
+    return _outcomes(size, picked_MP), _outcomes(n_MP - size, c_MP - picked_MP)
+
+
+def _splits(num_policies: int, rng: np.random.Generator) -> Iterator[Ints]:
+    for members, each in ((num_policies, 2), (num_policies, 5), (4, 4), (4, 4), (2, 5), (2, 5), (1, 5), (1, 5)):
+        split_M = np.zeros(num_policies, np.int64)
+        split_M[rng.choice(num_policies, members, replace=False)] = each
+        yield split_M
+
+
+def _drawn_once(rest: Outcomes, split_M: Ints, rng: np.random.Generator) -> float:
+    n_MP, c_MP = rest.num_samples_MP, rest.num_correct_MP
+    accepted_MP = rng.hypergeometric(c_MP, n_MP - c_MP, np.broadcast_to(split_M[:, None], c_MP.shape))
+    return float(accepted_MP.any(axis=0).mean())
+
+
+def _real_gains(whole: Outcomes, rest: Outcomes, evidence: Evidence) -> list[float]:
+    one_by_one = _one_by_one(evidence.outcomes)
+    return [
+        100 * _gain_on(rest, evidence.posterior, 5),
+        100 * _gain_on(rest, one_by_one, 5),
+        100 * _gain_on(whole, evidence.posterior, 10),
+    ]
+
+
+def _gain_on(scored: Outcomes, posterior: Posterior, samples: int) -> float:
+    budget, n_MP, c_MP = Budget.of_samples(samples, len(scored.policies)), scored.num_samples_MP, scored.num_correct_MP
+    chosen_M = best_allocation(posterior, budget, n_MP.min(axis=1), max_nodes=0).allocation_M
+    return float(coverage(n_MP, c_MP, chosen_M).mean() - pass_at_k(n_MP, c_MP, samples).mean(axis=1).max())
+
+
+def _one_by_one(outcomes: Outcomes) -> Posterior:
+    """Return beliefs that know only one policy at a time."""
+    n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
+    ones_P = np.ones(n_MP.shape[1], np.int64)
+    priors_M2 = np.array([fit_prior(n_P, c_P, ones_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)])
+    a_MP, b_MP = priors_M2[:, :1] + c_MP, priors_M2[:, 1:] + n_MP - c_MP
+    return Posterior(a_MP, b_MP, ones_P / len(ones_P))
+
+
+def _sharing(scale: float) -> Iterator[str]:
+    worlds, problems, policies, size, budget = _times(15, scale), 150, 9, 4, 36
+    yield "\n## Much and little sharing\n"
+    yield _text(
+        f"{worlds} simulated worlds each of {problems} problems and {policies} policies, whose log odds have a "
+        "standard deviation of 2.5 over problems; the sharing is the part of their variance that all policies have "
+        f"in common. A pilot of {size} samples chooses a mixture of {budget}. Figures are means over worlds, of "
+        "what the known rates say; inside means that the interval holds what one draw of the mixture solved. The "
+        "error is a mean size. Beside it stands the mixture that beliefs about one policy at a time choose."
+    )
+    yield "| sharing | best single | mixture | its forecast | error, points | inside | one at a time | its forecast |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for sharing in (0.0, 0.3, 0.6, 0.9, 1.0):
+        rng = np.random.default_rng(int(10 * sharing))
+        rows = [_world(rng, sharing, problems, policies, size, budget) for _ in range(worlds)]
+        single, ours, promise, error, inside, theirs, their_promise = 100 * np.mean(rows, axis=0)
+        figures = f"{single:.1f} % | {ours:.1f} % | {promise:.1f} % | {error:.1f} | {inside:.0f} %"
+        yield f"| {100 * sharing:.0f} % | {figures} | {theirs:.1f} % | {their_promise:.1f} % |"
+
+
+def _world(
+    rng: np.random.Generator, sharing: float, problems: int, policies: int, size: int, samples: int
+) -> list[float]:
+    shared_P, own_MP = rng.normal(0, 2.5, problems), rng.normal(0, 2.5, (policies, problems))
+    level_M1 = rng.normal(-2.0, 0.4 * (1 - sharing), (policies, 1))
+    rate_MP = expit(level_M1 + np.sqrt(sharing) * shared_P + np.sqrt(1 - sharing) * own_MP)
+    evidence = Evidence(_outcomes(size, rng.binomial(size, rate_MP)))
+    budget = Budget.of_samples(samples, policies)
+
+    def solved_P(chosen_M: Ints) -> Floats:
+        return 1 - np.prod((1 - rate_MP) ** chosen_M[:, None], axis=0)
+
+    single = max(float(solved_P(alone_M).mean()) for alone_M in samples * np.eye(policies, dtype=np.int64))
+    ours_M = best_allocation(evidence.posterior, budget, max_nodes=0).allocation_M
+    expected = forecast_pilot(evidence, ours_M, Resampling())
+    ours_P = solved_P(ours_M)
+    low, high = expected.interval
+    inside = low <= np.mean(rng.random(problems) < ours_P) <= high
+    one_by_one = _one_by_one(evidence.outcomes)
+    theirs_M = best_allocation(one_by_one, budget, max_nodes=0).allocation_M
+    error = abs(expected.value - float(ours_P.mean()))
+    theirs = [float(solved_P(theirs_M).mean()), one_by_one.coverage(theirs_M)]
+    return [single, float(ours_P.mean()), expected.value, error, float(inside), *theirs]
+
+
+def _identical_policies(scale: float) -> Iterator[str]:
+    worlds, problems, samples, budget = _times(60, scale), 60, 20, 10
+    yield "\n## Policies that are the same\n"
+    yield _text(
+        f"{worlds} simulated worlds each of {problems} problems, {samples} samples, budget {budget}, rates "
+        "Beta(0.2, 1), the same for all policies of a kind. With one kind no split gains over any single policy; "
+        "with two kinds, whose rates are independent, there is a gain to find. Share of worlds in which the honest "
+        "gain by problems over the policy that was picked lies above 0 with its whole interval, and in which the "
+        "strict verdict says that every single policy is beaten. Widths are medians over worlds."
+    )
+    yield "| policies | arm | gain, points | half of the interval | 2 stderr | gain > 0 | beats every single policy |"
+    yield "|---|---|---|---|---|---|---|"
+    for policies, kinds in ((2, 1), (9, 1), (20, 1), (9, 2)):
+        tables = (_same(seed, policies, problems, samples, kinds) for seed in range(worlds))
+        found = [_verdicts(table, budget) for table in tables]
+        for arm in ("equal", "mixture"):
+            gains = [gain for each in found for name, gain, _ in each if name == arm]
+            strict = [beats for each in found for name, _, beats in each if name == arm]
+            half = [(gain.interval[1] - gain.interval[0]) / 2 for gain in gains if gain.interval]
+            error = [gain.stderr or 0.0 for gain in gains]
+            figures = f"{100 * np.mean([gain.value for gain in gains]):+.2f} | {100 * np.median(half):.1f}"
+            figures += f" | {200 * np.median(error):.1f}"
+            above = 100 * np.mean([gain.sign > 0 for gain in gains])
+            what = f"{policies}" if kinds == 1 else f"{policies} of {kinds} kinds"
+            yield f"| {what} | {arm} | {figures} | {above:.1f} % | {100 * np.mean(strict):.1f} % |".replace("-", "−")
+
+
+def _verdicts(outcomes: Outcomes, total: int) -> list[tuple[str, Estimate, bool]]:
+    budget = Budget.of_samples(total, len(outcomes.policies))
+    options = CrossFitOptions(cross_fits(0, 5, {"problems": 3}), replace(_RESAMPLING, resamples=400))
+    rules = {"equal": Split.equal(outcomes.policies, budget), "mixture": BestMixture(budget)}
+    arms, _ = score_arms(Evidence(outcomes), {**rules, "best_single": BestSingle(budget)}, options)
+    verdicts: list[tuple[str, Estimate, bool]] = []
+    for name in rules:
+        gain = gain_over(arms["best_single"], arms[name], options.resampling).honest["problems"]
+        strict = strict_gain(outcomes, budget, arms[name], options.resampling)
+        verdicts.append((name, gain, strict is not None and strict.gain.sign > 0))
+    return verdicts
+
+
+def _folds(scale: float) -> Iterator[str]:
+    tables, policies, problems, samples, total = _times(40, scale), 5, 60, 50, 10
+    yield "\n## Few folds, many repeats\n"
+    yield _text(
+        f"Gain of an equal split over the best of {policies} identical policies, which is 0: {tables} simulated "
+        f"tables of {problems} problems, {samples} samples, budget {total}, rates Beta(0.2, 1)."
+    )
+    yield "| gain | mean, points | spread from table to table, points | intervals that miss 0 |"
+    yield "|---|---|---|---|"
+    worlds = [_same(seed, policies, problems, samples) for seed in range(tables)]
+    ways: list[tuple[Division, int]] = [("problems", 2), ("problems", 3), ("problems", 10), ("samples", 2)]
+    for by, folds in ways:
+        gains = [_gain(world, by, folds, total) for world in worlds]
+        if folds == 2 and by == "problems":
+            yield f"| naive | {_summary([naive for naive, _ in gains])} |"
+        yield f"| by {by}, {folds} folds, 10 times | {_summary([honest for _, honest in gains])} |"
+
+
+def _gain(outcomes: Outcomes, by: Division, folds: int, total: int) -> tuple[Estimate, Estimate]:
+    budget = Budget.of_samples(total, len(outcomes.policies))
+    options = CrossFitOptions(cross_fits(0, 10, {by: folds}), replace(_RESAMPLING, resamples=400))
+    rules = {"equal": Split.equal(outcomes.policies, budget), "best_single": BestSingle(budget)}
+    arms, _ = score_arms(Evidence(outcomes), rules, options)
+    gain = gain_over(arms["best_single"], arms["equal"], options.resampling)
+    return gain.naive, gain.honest[by]
+
+
+def _summary(gains: list[Estimate]) -> str:
+    values = 100 * np.array([gain.value for gain in gains])
+    missed = 100 * np.mean([gain.sign != 0 for gain in gains])
+    return f"{values.mean():+.2f} | {values.std():.2f} | {missed:.1f} %".replace("-", "−")
+
+
+def _same(seed: int, policies: int, problems: int, samples: int, kinds: int = 1) -> Outcomes:
+    """Return outcomes of policies of a few kinds; those of one kind have the same rates."""
     rng = np.random.default_rng(seed)
-    num_correct_MP = rng.binomial(_SAMPLES, rates(rng))
-    names = tuple(f"p{p}" for p in range(_PROBLEMS)), tuple(f"m{m}" for m in range(_POLICIES))
-    return Outcomes(*names, np.full(num_correct_MP.shape, _SAMPLES), num_correct_MP, {}, {})
+    rate_MP = rng.beta(0.2, 1.0, (kinds, problems))[np.arange(policies) % kinds]
+    return _outcomes(samples, rng.binomial(samples, rate_MP))
 
 
-def _gain(outcomes: Outcomes, by: Division, folds: int, repeats: int, *, best: bool = False) -> ArmEstimates:
-    budget = Budget.of_samples(_BUDGET, _POLICIES)
-    options = CrossFitOptions(cross_fits(0, repeats, {by: folds}), _RESAMPLING)
-    rules = BestSingle(budget), BestMixture(budget) if best else Split.equal(outcomes.policies, budget)
-    single, ours = (arm(outcomes, rule, options) for rule in rules)
-    return gain_over(single, ours, _RESAMPLING)
-
-
-def _missed(signs: list[int]) -> str:
-    return f"{100 * np.mean(np.array(signs) != 0):.1f} %"
-
-
-def _spread(values: list[float]) -> str:
-    return f"{100 * np.std(values):.2f}"
+def _outcomes(n: int | Ints, c_MP: Ints) -> Outcomes:
+    problems, policies = (
+        tuple(f"{kind}{i}" for i in range(size)) for kind, size in zip("pm", c_MP.shape[::-1], strict=True)
+    )
+    return Outcomes(problems, policies, np.broadcast_to(np.asarray(n, np.int64), c_MP.shape).copy(), c_MP, {}, {})
 
 
 if __name__ == "__main__":
