@@ -39,6 +39,8 @@ _REPEATS = 4
 """Divisions of the problems into halves."""
 _LEAST_GAIN = 0.01
 """Gain that the peak must surely have; less is not worth more than one policy, whatever the budget."""
+_DECIMALS = 12
+"""Decimals of a gain that are kept: the rest is rounding noise."""
 _NEAR_PEAK = 0.8
 """Share of the peak's gain that a budget on the bump has."""
 
@@ -150,7 +152,7 @@ def choose_for_new_problems(prior: SharedDifficulty, samples: int) -> NewProblem
     num_policies = len(prior.a_MG)
     best = best_allocation(beliefs, Budget.of_samples(samples, num_policies), max_nodes=0)
     alone_M = -np.expm1(beliefs.log_miss(samples)) @ prior.weight_G
-    gain = max(0.0, best.certificate.objective - float(alone_M.max()))
+    gain = max(0.0, round(best.certificate.objective - float(alone_M.max()), _DECIMALS))
     return NewProblemChoice(best.allocation_M, int(alone_M.argmax()), gain)
 
 
