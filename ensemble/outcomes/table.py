@@ -29,6 +29,10 @@ class OutcomesError(EnsembleError):
     """A table of outcomes is invalid or insufficient. The message gives the cause, then the cure."""
 
 
+_MIN_BITS = 20.0
+"""Information in the counts of one problem below which two problems may well agree by chance."""
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """Counts of one experiment, for every policy on every problem."""
@@ -61,6 +65,22 @@ class Outcomes:
         if self.groups is None:
             return np.arange(len(self.problems))
         return np.unique(self.groups, return_inverse=True)[1]
+
+    @property
+    def num_lookalikes(self) -> int:
+        """Number of problems that have the counts of another one, of another group, for every policy.
+
+        Problems that nobody or everybody solved do not count, nor does anything in tables so small that counts agree
+        by chance.
+        """
+        n_MP, c_MP = self.num_samples_MP, self.num_correct_MP
+        if np.log2(n_MP.mean() + 1) * len(self.policies) < _MIN_BITS:
+            return 0
+        telling_P = (c_MP.sum(axis=0) > 0) & (c_MP.sum(axis=0) < n_MP.sum(axis=0))
+        cells_KP, group_P = np.concatenate([n_MP, c_MP])[:, telling_P], self.group_P[telling_P]
+        _, kind_P = np.unique(cells_KP, axis=1, return_inverse=True)
+        groups_of_kind = np.bincount(np.unique([kind_P.ravel(), group_P], axis=1)[0].astype(np.int64))
+        return int((groups_of_kind[kind_P.ravel()] > 1).sum()) if len(groups_of_kind) else 0
 
     def row(self, policy: str) -> int:
         """Return the index of a policy on the axis M."""

@@ -96,6 +96,14 @@ def shown(name: str) -> str:
     return name if name.isprintable() and name == name.strip() else repr(name)
 
 
+def lookalikes_note(number: int, num_problems: int) -> str:
+    """Return a note on problems that look like copies of each other."""
+    return (
+        f"{number} of {num_problems} problems have exactly the counts of another one for every policy. If they are "
+        "copies or variants, name what belongs together in a column `group`: intervals treat problems as independent."
+    )
+
+
 def left_out_note(names: Sequence[str]) -> str:
     """Return a note on the policies or problems that were left out of a table."""
     more = len(names) - _NAMES_IN_NOTES

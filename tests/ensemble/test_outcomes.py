@@ -224,3 +224,14 @@ def test_the_hole_in_a_real_table_is_found():
         read_outcomes(LIVECODEBENCH)
     whole = read_outcomes(LIVECODEBENCH, "drop-problems")
     assert (len(whole.policies), len(whole.problems), whole.left_out) == (16, 348, ("1883_B",))
+
+
+def test_problems_that_look_like_copies_are_counted_unless_a_group_joins_them() -> None:
+    rng = np.random.default_rng(0)
+    correct = {(p, policy): int(rng.binomial(8, rng.random())) for p in range(5) for policy in "abcdefgh"}
+    rows = [(f"p{p}-{copy}", policy, 8, c) for (p, policy), c in correct.items() for copy in range(3)]
+    table = pd.DataFrame(rows, columns=["problem", "policy", "n", "c"])
+    assert outcomes_from_table(table, "copies").num_lookalikes == 15
+    table["group"] = table["problem"].str.partition("-")[0]
+    assert outcomes_from_table(table, "copies").num_lookalikes == 0
+    assert outcomes_from_table(table[table["policy"] == "a"], "one policy").num_lookalikes == 0  # by chance

@@ -6,12 +6,16 @@ from rich.console import Console
 
 from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.report.formatting import left_out_note
+from alphamix.ensemble.report.formatting import left_out_note, lookalikes_note
 
 
 def print_result(content: dict[str, Any], outcomes: Outcomes) -> None:
     """Print a result as JSON, with the number of problems behind it and the names that were left out."""
-    about = {"problems": len(outcomes.problems), "left_out": outcomes.left_out}
+    about = {
+        "problems": len(outcomes.problems),
+        "left_out": outcomes.left_out,
+        "lookalikes": outcomes.num_lookalikes,
+    }
     print_json({**content, **about}, ensure_ascii=False)
 
 
@@ -24,4 +28,6 @@ def print_heading(heading: str, outcomes: Outcomes) -> Console:
     console.print(heading)
     if outcomes.left_out:
         console.print(left_out_note(outcomes.left_out))
+    if outcomes.num_lookalikes:
+        console.print(lookalikes_note(outcomes.num_lookalikes, len(outcomes.problems)))
     return console
