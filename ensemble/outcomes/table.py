@@ -29,6 +29,8 @@ class OutcomesError(EnsembleError):
     """A table of outcomes is invalid or insufficient. The message gives the cause, then the cure."""
 
 
+_LEAST_SHARE = 0.1
+"""Share of all problems that must look like copies: a few agree by chance, such as those that one policy solves."""
 _MIN_BITS = 20.0
 """Information in the counts of one problem below which two problems may well agree by chance."""
 
@@ -70,8 +72,7 @@ class Outcomes:
     def num_lookalikes(self) -> int:
         """Number of problems that have the counts of another one, of another group, for every policy.
 
-        Problems that nobody or everybody solved do not count, nor does anything in tables so small that counts agree
-        by chance.
+        Problems that nobody or everybody solved do not count. The number is 0 where it is small enough for chance.
         """
         n_MP, c_MP = self.num_samples_MP, self.num_correct_MP
         if np.log2(n_MP.mean() + 1) * len(self.policies) < _MIN_BITS:
@@ -80,7 +81,8 @@ class Outcomes:
         cells_KP, group_P = np.concatenate([n_MP, c_MP])[:, telling_P], self.group_P[telling_P]
         _, kind_P = np.unique(cells_KP, axis=1, return_inverse=True)
         groups_of_kind = np.bincount(np.unique([kind_P.ravel(), group_P], axis=1)[0].astype(np.int64))
-        return int((groups_of_kind[kind_P.ravel()] > 1).sum()) if len(groups_of_kind) else 0
+        number = int((groups_of_kind[kind_P.ravel()] > 1).sum())
+        return number if number >= _LEAST_SHARE * len(self.problems) else 0
 
     def row(self, policy: str) -> int:
         """Return the index of a policy on the axis M."""
