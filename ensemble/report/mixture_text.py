@@ -30,8 +30,11 @@ _NEGLIGIBLE = 5e-5
 """Difference of coverage that rounds to 0.00 points."""
 
 
-def sentence(comparison: Comparison, by: Division) -> str:
-    """Return advice on what to do, and how certain it is. Only a pilot's advice quotes a model, and says so."""
+def sentence(comparison: Comparison, by: Division, *, is_strict: bool = False) -> str:
+    """Return advice on what to do, and how certain it is. Only a pilot's advice quotes a model, and says so.
+
+    With `is_strict`, the mixture is advised only if it beats every single policy, not just the one that was picked.
+    """
     spend = f"Spend {comparison.budget} per problem as {allocation_label(_allocation(comparison))}"
     mixture, gain = comparison.coverage.get("mixture"), comparison.gains.get("mixture")
     if mixture is None:
@@ -50,11 +53,14 @@ def sentence(comparison: Comparison, by: Division) -> str:
             f"{spend}: it covers {percent(covered)}. What that gains over a single policy is unknown, since "
             f"{_reason(comparison, missing)}. A model expects {100 * expected:.1f} % of {shown(best)} alone."
         )
+    strict = comparison.strict.get("mixture")
+    if is_strict and honest.sign > 0 and (strict is None or strict.gain.sign <= 0):
+        return f"Use {shown(_single(comparison))} alone. {_against_every(comparison)}"
     return _from_gain(comparison, by, spend, covered, honest)
 
 
 def _from_gain(comparison: Comparison, by: Division, spend: str, covered: Estimate, gain: Estimate) -> str:
-    single = shown(next(iter(comparison.arms["best_single"].allocation)))
+    single = shown(_single(comparison))
     if _allocation(comparison) == comparison.arms["best_single"].allocation:
         return f"Use {single} alone: it is the best mixture, and covers {percent(covered)}."
     over = f"{points(gain)} over {single}, the policy that you would have picked alone"
@@ -74,12 +80,16 @@ def _against_every(comparison: Comparison) -> str:
     """Say whether the mixture beats every single policy, which is more than beating the one that was picked."""
     strict = comparison.strict.get("mixture")
     if strict is None:
-        return ""
+        return "No single policy has enough samples to be compared with the mixture."
     compared = "every single policy" if strict.is_complete else "every single policy with enough samples"
     nearest = f"over {shown(strict.policy)} it gains {points(strict.gain)}"
     if strict.gain.sign > 0:
         return f"It beats {compared}: even {nearest}."
     return f"Whether it beats {compared} is less certain: {nearest}."
+
+
+def _single(comparison: Comparison) -> str:
+    return next(iter(comparison.arms["best_single"].allocation))
 
 
 def _from_pilot(comparison: Comparison, spend: str) -> str:
@@ -98,7 +108,7 @@ def _reason(comparison: Comparison, what: str) -> str:
     return comparison.undefined.get(what, f"no estimate of {what} is defined")
 
 
-def mixture_tables(comparison: Comparison, by: Division) -> Group:
+def mixture_tables(comparison: Comparison, by: Division, *, is_strict: bool = False) -> Group:
     """Return everything that is printed in a terminal."""
     arms = [
         Text(f"The same budget: {comparison.budget} per problem, % of problems covered", style="bold"),
@@ -111,7 +121,7 @@ def mixture_tables(comparison: Comparison, by: Division) -> Group:
         *(Text(note, style="dim") for note in notes),
         Text("\nWhat each policy adds, in points of coverage that the model expects", style="bold"),
         _contributions(comparison),
-        Text("\n" + sentence(comparison, by)),
+        Text("\n" + sentence(comparison, by, is_strict=is_strict)),
     )
 
 

@@ -50,6 +50,9 @@ from alphamix.ensemble.statistics.intervals import Resampling
     show_default=", ".join(f"{number} by {by}" for by, number in DEFAULT_FOLDS.items()),
     help="Folds of that division.",
 )
+@click.option(
+    "--strict", is_flag=True, help="Advise the mixture only if it beats every single policy, not just the best one."
+)
 @click.option("--repeats", type=COUNT, default=DEFAULT_REPEATS, help="Random divisions to average.")
 @level_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the divisions and the intervals.")
@@ -64,6 +67,7 @@ def command(
     pilot: bool,
     by: Division,
     folds: int | None,
+    strict: bool,
     repeats: int,
     level: float,
     seed: int,
@@ -89,4 +93,4 @@ def command(
         print_result({**mixture_json(comparison, crossfits[by]), "level": level}, table)
         return
     heading = f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals."
-    print_heading(heading, table).print(mixture_tables(comparison, by))
+    print_heading(heading, table).print(mixture_tables(comparison, by, is_strict=strict))
