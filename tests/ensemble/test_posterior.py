@@ -83,7 +83,7 @@ def test_every_problem_weighs_the_same_whatever_its_columns():
     assert posterior.covered([2, 1, 0]).mean() == pytest.approx(posterior.coverage([2, 1, 0]))
 
 
-@pytest.mark.parametrize("num_problems", [150, 200, 250, 713])
+@pytest.mark.parametrize("num_problems", [150, 200, 250, 500, 713, 1000])
 def test_fewer_columns_say_nearly_the_same(num_problems):
     """Also where the columns that are kept fall at the same place of every problem."""
     rng = np.random.default_rng(1)
@@ -93,7 +93,7 @@ def test_fewer_columns_say_nearly_the_same(num_problems):
     assert len(thinned.weight_C) == 500 < len(posterior.weight_C)
     assert thinned.weight_C.sum() == pytest.approx(1)
     for k_M in ([4, 0, 0], [1, 2, 3], [20, 20, 20]):
-        assert thinned.coverage(k_M) == pytest.approx(posterior.coverage(k_M), abs=0.01)
+        assert thinned.coverage(k_M) == pytest.approx(posterior.coverage(k_M), abs=0.02)
     assert posterior.thinned(10**6) is posterior
 
 

@@ -188,7 +188,7 @@ def test_graded_values_are_held(num_problems, kind):
     rng = np.random.default_rng(0)
     many_P = rng.beta(*{"pass@5 near 0.94": (2.0, 1.0), "rare pass@1": (0.1, 3.0)}.get(kind, (0.2, 1.0)), 2_000_000)
     held = 0
-    for _ in range(1000):
+    for _ in range(400):
         rate_P = rng.choice(many_P, num_problems)
         if kind == "pass@5 near 0.94":
             values_P, lowest, truth = pass_at_k(10, rng.binomial(10, rate_P), 5), 0.0, (1 - (1 - many_P) ** 5).mean()
@@ -199,4 +199,4 @@ def test_graded_values_are_held(num_problems, kind):
             values_P, lowest, truth = both_2P[0] - both_2P[1], -1.0, 0.0
         low, high = ScoreTest(values_P, lowest).interval(0.95)
         held += low <= truth <= high
-    assert held >= 910
+    assert held >= 364

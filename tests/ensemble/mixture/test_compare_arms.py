@@ -137,7 +137,7 @@ def test_pilots_of_real_outcomes_forecast_what_other_samples_solve(monkeypatch):
 @pytest.mark.skipif(not LCB.exists(), reason="no shared data")
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_over_many_pilots_forecasts_are_right_and_their_intervals_hold(n):
-    error_ST, held = errors_of_forecasts([n], 12, Resampling(resamples=50))
+    error_ST, held = errors_of_forecasts([n], 8, Resampling(resamples=50))
     assert np.abs(error_ST.mean(axis=1)).max() < 0.03
     assert held >= 0.90
 
