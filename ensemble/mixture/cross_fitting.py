@@ -195,8 +195,12 @@ def coverage_of_each(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
     """Return the unbiased coverage of each problem under each allocation, `[C, P]`."""
     log_miss_CP = np.zeros((len(allocations_CM), len(outcomes.problems)))
     for n_P, c_P, k_C in zip(outcomes.num_samples_MP, outcomes.num_correct_MP, allocations_CM.T, strict=True):
+        if not k_C.any():
+            continue
+        # Counts repeat from problem to problem, and the products behind `log_miss` take most of the time.
+        (n_U, c_U), unique_P = np.unique([n_P, c_P], axis=1, return_inverse=True)
         for k in np.unique(k_C[k_C > 0]).tolist():
-            log_miss_CP[k_C == k] += log_miss(n_P, c_P, k)
+            log_miss_CP[k_C == k] += log_miss(n_U, c_U, k)[unique_P.ravel()]
     return -np.expm1(log_miss_CP)
 
 
