@@ -119,6 +119,27 @@ def test_json_is_valid_and_names_what_was_left_out(capsys, table):
     )
 
 
+def test_a_group_column_widens_what_copies_narrow_and_may_split_no_problem(capsys, table):
+    """Each problem five times, as from one template."""
+    plain = pd.read_csv(table)
+    copies = [plain.assign(problem=plain["problem"] + f"/{copy}", group=plain["problem"]) for copy in range(5)]
+    copied = pd.concat(copies, ignore_index=True)
+
+    def width() -> float:
+        low, high = mix_json(capsys, table, "--budget", "6")["gain"]["interval"]
+        return high - low
+
+    once = width()
+    copied.to_csv(table, index=False)
+    grouped = width()
+    copied.drop(columns="group").to_csv(table, index=False)
+    assert width() < 0.7 * once < grouped < 1.5 * once
+    copied.assign(group=copied["policy"]).to_csv(table, index=False)
+    with pytest.raises(SystemExit, match="2"):
+        mix(capsys, table, "--budget", "6")
+    assert "into the groups 'first' and 'second': give each problem one group" in capsys.readouterr().err
+
+
 def test_at_least_so_many_policies(capsys, table):
     assert len(mix_json(capsys, table, "--budget", "6", "--min-policies", "3")["allocation"]) == 3
 
