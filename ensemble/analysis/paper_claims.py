@@ -103,7 +103,7 @@ def examine(
                 f"ensemble.{currency}",
                 f"The ensemble covers more than the best single policy at matched {currency}.",
                 f"Cross-fitted coverage below that of the best single policy for the same {currency}.",
-                _gain(gains.get(currency), currency, len(outcomes.problems)),
+                _gain(gains.get(currency), currency, resampling.num_units(len(outcomes.problems))),
             )
         )
     return _decide(claims, 1 - resampling.level)
@@ -211,7 +211,8 @@ class _AlphaClaims:
         margins_VP = np.concatenate([rising_AP[1:-1] - rising_AP[0], rising_AP[-1] - rising_AP[1:-1]])
         against = [(inner, end) for end in (0, 1) for inner in alpha_A[1:-1].tolist()]
         estimates = means_over_problems(margins_VP, self._resampling)
-        p_values = [_p_value(estimate, len(self._outcomes.problems)) for estimate in estimates]
+        num_units = self._resampling.num_units(len(self._outcomes.problems))
+        p_values = [_p_value(estimate, num_units) for estimate in estimates]
         worst = min(range(len(against)), key=lambda v: np.sign(estimates[v].value) * (1 - p_values[v]))
         inner, end = against[worst]
         statistic = (
@@ -225,7 +226,7 @@ class _AlphaClaims:
 
     def _parts(self, differences: Mapping[str, Floats]) -> list[ClaimPart]:
         estimates = means_over_problems(np.stack(list(differences.values())), self._resampling)
-        num_problems = len(self._outcomes.problems)
+        num_problems = self._resampling.num_units(len(self._outcomes.problems))
         return [
             ClaimPart(statistic, estimate, _p_value(estimate, num_problems))
             for statistic, estimate in zip(differences, estimates, strict=True)
@@ -271,7 +272,7 @@ def _decide(claims: Sequence[Claim], alpha: float) -> list[Claim]:
 
 
 def _p_value(estimate: Estimate, num_problems: int) -> float:
-    """Return a two-sided p-value by Student's t, with one degree of freedom less than there are problems.
+    """Return a two-sided p-value by Student's t, with one degree of freedom less than there are problems or groups.
 
     Where all problems have the same value, t is infinite however few they are. The sign test replaces it, which asks
     only how likely all problems are to fall on one side.

@@ -17,7 +17,7 @@ def gain_sentence(location: GainLocation) -> str:
     most = f"{expected_gain(peak)} at {peak.samples} samples per problem"
     if location.place == "no contrast":
         return (
-            f"There is no contrast to exploit: whatever the budget, the model expects no more than {most}. Use "
+            f"There is hardly a gain to exploit: whatever the budget, the model expects no more than {most}. Use "
             f"{shown(here.best_single)} alone, or add a policy that solves other problems."
         )
     arm = f"Try {allocation_label(here.allocation)} against {shown(here.best_single)} alone"

@@ -53,8 +53,7 @@ def sentence(comparison: Comparison, by: Division, *, is_strict: bool = False) -
             f"{spend}: it covers {percent(covered)}. What that gains over a single policy is unknown, since "
             f"{_reason(comparison, missing)}. A model expects {100 * expected:.1f} % of {shown(best)} alone."
         )
-    strict = comparison.strict.get("mixture")
-    if is_strict and honest.sign > 0 and (strict is None or strict.gain.sign <= 0):
+    if is_strict and honest.sign > 0 and not _beats_every(comparison):
         return f"Use {shown(_single(comparison))} alone. {_against_every(comparison)}"
     return _from_gain(comparison, by, spend, covered, honest)
 
@@ -64,7 +63,7 @@ def _from_gain(comparison: Comparison, by: Division, spend: str, covered: Estima
     if _allocation(comparison) == comparison.arms["best_single"].allocation:
         return f"Use {single} alone: it is the best mixture, and covers {percent(covered)}."
     over = f"{points(gain)} over {single}, the policy that you would have picked alone"
-    if gain.sign > 0:
+    if gain.sign > 0 or (by == "problems" and _beats_every(comparison)):
         every = f" {_against_every(comparison)}" if by == "problems" else ""
         return f"{spend}: it covers {percent(covered)}, {over}. The gain is more than chance explains.{every}"
     if gain.sign < 0:
@@ -74,6 +73,11 @@ def _from_gain(comparison: Comparison, by: Division, spend: str, covered: Estima
         f"Use {single} alone: the best mixture ({mixture}) gains {over}. Chance could explain that gain; more "
         "problems, or more samples of each, would settle it."
     )
+
+
+def _beats_every(comparison: Comparison) -> bool:
+    strict = comparison.strict.get("mixture")
+    return strict is not None and strict.is_complete and strict.gain.sign > 0
 
 
 def _against_every(comparison: Comparison) -> str:

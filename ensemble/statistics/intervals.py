@@ -125,7 +125,7 @@ def means_over_problems(values_RP: Floats, resampling: Resampling, lowest: float
 def _scored(values_P: Floats, resampling: Resampling, lowest: float) -> Estimate:
     inflation = grouping_inflation(values_P, resampling)
     freedom = np.inf if resampling.groups is None else resampling.num_units(len(values_P)) - 1.0
-    interval = ScoreTest(values_P, lowest, 1.0, inflation, freedom).interval(resampling.level)
+    interval = ScoreTest(values_P, *_bounds(values_P, lowest), inflation, 0.0, freedom).interval(resampling.level)
     stderr = float(_without_noise(values_P.std(ddof=1) * np.sqrt(inflation / len(values_P))))
     return Estimate(float(_without_noise(values_P.mean())), stderr, _clean(interval))
 
@@ -207,8 +207,8 @@ def _by_unit(influence_RP: Floats, resampling: Resampling) -> Floats:
 def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, lowest: float) -> Estimate:
     """Estimate a mean whose draws do not centre on it, since each repeats a choice that all problems share.
 
-    The interval is a score interval whose variance is raised to that of the draws, by Student's t with one degree of
-    freedom less than there are problems or groups.
+    The interval is a score interval to which the variance that the draws have beyond independent values is added, by
+    Student's t with one degree of freedom less than there are problems or groups.
 
     Args:
         values_P: `[P]` one value per problem.
@@ -227,10 +227,20 @@ def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, 
         reach = float(stdtrit(num_units - 1, (1 + resampling.level) / 2)) * stderr
         return Estimate(value, stderr, _around(value, reach, lowest))
     inflation = grouping_inflation(values_P, resampling)
-    if plain > 10.0 ** (-2 * _DECIMALS):
-        inflation = max(inflation, stderr**2 / plain)
-    test = ScoreTest(values_P, lowest, 1.0, inflation, num_units - 1.0)
+    shared = max(0.0, stderr**2 - inflation * plain)
+    test = ScoreTest(values_P, *_bounds(values_P, lowest), inflation, shared, num_units - 1.0)
     return Estimate(value, stderr, _clean(test.interval(resampling.level)))
+
+
+def _bounds(values_P: Floats, lowest: float) -> tuple[float, float]:
+    """Return the bounds that a score interval lets unseen values have.
+
+    Shares may be anything from 0 to 1. Differences may be as large as the largest that was seen, in both directions, or
+    anything where none was seen: if every unseen problem might differ by a whole solve, no small gain that all problems
+    share could ever be told from 0.
+    """
+    largest = float(np.abs(values_P).max())
+    return (lowest, 1.0) if lowest >= 0 or largest == 0 else (-largest, largest)
 
 
 @lru_cache(maxsize=1)

@@ -32,15 +32,17 @@ class ScoreTest:
         values_P: `[P]` one value per problem, in [lowest, highest].
         lowest: least possible value.
         highest: greatest possible value.
-        inflation: factor by which the variance of the mean exceeds that of independent values: above 1 where problems
-            come in groups, or where the values depend on a choice that they share.
-        freedom: degrees of freedom of an estimated inflation; infinite where it is known.
+        inflation: factor by which the variance of the mean exceeds that of independent values, above 1 where problems
+            come in groups.
+        shared: variance of the mean beyond that, from a choice that all values share.
+        freedom: degrees of freedom of an estimated variance; infinite for the normal distribution.
     """
 
     values_P: Floats
     lowest: float = -1.0
     highest: float = 1.0
     inflation: float = 1.0
+    shared: float = 0.0
     freedom: float = np.inf
 
     def interval(self, level: float) -> tuple[float, float]:
@@ -60,8 +62,7 @@ class ScoreTest:
         distance = abs(self._mean - mean)
         if distance < _NOISE:
             return 1.0
-        error = np.sqrt(self.inflation * self._variance(mean) / self._size)
-        return float(2 * stdtr(self.freedom, -distance / error))
+        return float(2 * stdtr(self.freedom, -distance / np.sqrt(self._error_squared(mean))))
 
     @cached_property
     def _distinct(self) -> tuple[Floats, Floats]:
@@ -85,10 +86,13 @@ class ScoreTest:
             return bound
 
         def excess(mean: float) -> float:
-            return self._size * (self._mean - mean) ** 2 - reach * self.inflation * self._variance(mean)
+            return (self._mean - mean) ** 2 - reach * self._error_squared(mean)
 
         near, far = (self._mean + share * (bound - self._mean) for share in (_EDGE, 1 - _EDGE))
         return bound if excess(far) <= 0 else float(brentq(excess, near, far))
+
+    def _error_squared(self, mean: float) -> float:
+        return self.inflation * self._variance(mean) / self._size + self.shared
 
     def _variance(self, mean: float) -> float:
         """Return the variance of the likeliest distribution with this mean.

@@ -17,7 +17,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_the_quickstart_is_said_to_have_no_contrast(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "diagnose", "--outcomes", TABLE, "--budget", "16")
-    assert "There is no contrast to exploit: whatever the budget, the model expects no more than" in text
+    assert "There is hardly a gain to exploit: whatever the budget, the model expects no more than" in text
     assert "coverage@-0.50" in text
 
 

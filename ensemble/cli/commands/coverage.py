@@ -49,7 +49,7 @@ class QuestionError(EnsembleError):
 )
 @level_option
 @click.option(
-    "--method", type=click.Choice(get_args(Method)), default="bca", help="Method of the intervals for new problems."
+    "--method", type=click.Choice(get_args(Method)), default="score", help="Method of the intervals for new problems."
 )
 @missing_option
 @json_option

@@ -80,6 +80,8 @@ def command(
     choice could be. Beside it stands its gain over the best single policy: the naive gain on the outcomes that it was
     chosen on, and the honest gain on other problems and on other samples.
     """
+    if strict and by != "problems":
+        raise click.UsageError(f"--strict compares on new problems: leave out --by {by}")
     table = read_outcomes(outcomes_file, missing)
     if names:
         table = table.select(policies=table.rows(list(dict.fromkeys(names))))
