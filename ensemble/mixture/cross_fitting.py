@@ -134,18 +134,21 @@ def cross_fit(
     outcomes.check_fixed_size()
     chosen: dict[str, list[Ints]] = {name: [] for name in rules}
     undefined: dict[str, str] = {}
-    priors: list[SharedDifficulty] = []
+    priors: list[SharedDifficulty | None] = []
+    # Every choice must be scored on all folds, since resamples choose among those of any fold.
+    parts = crossfit.folds if crossfit.by == "samples" else 1
+    limit_M = outcomes.num_samples_MP.min(axis=1) // parts
     try:
         for fold in _folds(outcomes, crossfit):
             evidence = Evidence(fold.chosen_on)
             for name in rules.keys() - undefined.keys():
                 try:
-                    chosen[name].append(rules[name].choose(evidence, fold.scored_on.num_samples_MP.min(axis=1)))
+                    chosen[name].append(rules[name].choose(evidence, limit_M))
                 except (UndefinedError, BudgetError) as error:
                     undefined[name] = str(error)
             if len(undefined) == len(rules):
                 return {}, undefined
-            priors.append(evidence.prior)
+            priors.append(vars(evidence).get("prior"))  # None where no rule needed it
     except UndefinedError as error:
         return {}, dict.fromkeys(rules, str(error))
     scores = {

@@ -27,7 +27,7 @@ _DRAWN_PROBLEMS = 20_000
 
 
 @dataclass(frozen=True)
-class Design:
+class ComparisonDesign:
     """A comparison that could be run, and what it could see."""
 
     problems: int
@@ -51,7 +51,7 @@ class PowerAnalysis:
     """Gain that is to be seen: the one given, or the one that the model expects."""
     power: float
     """Power that `smallest_gain` and `problems_needed` are for."""
-    designs: tuple[Design, ...]
+    designs: tuple[ComparisonDesign, ...]
     problems_needed: dict[int, int | None]
     """By samples of each policy, the number of problems at which the expected gain is seen; None where it is 0."""
 
@@ -96,7 +96,7 @@ def analyse_power(
     expected = choice.gain if gain is None else gain
     above, reach = float(ndtri((1 + level) / 2)), float(ndtri((1 + level) / 2) + ndtri(power))
     single_M = np.where(np.arange(len(table.policies)) == choice.single, budget, 0)
-    designs: list[Design] = []
+    designs: list[ComparisonDesign] = []
     needed: dict[int, int | None] = {}
     for num_samples in samples:
         spread = float(_differences_R(prior, choice.allocation_M, single_M, num_samples, seed).std(ddof=1))
@@ -104,7 +104,7 @@ def analyse_power(
         for num_problems in problems:
             stderr = spread / np.sqrt(num_problems)
             seen = float(ndtr(expected / stderr - above)) if stderr > 0 else float(expected > 0)
-            designs.append(Design(num_problems, num_samples, stderr, reach * stderr, seen))
+            designs.append(ComparisonDesign(num_problems, num_samples, stderr, reach * stderr, seen))
     return PowerAnalysis(budget, expected, power, tuple(designs), needed)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from alphamix.ensemble.mixture.power import Design, PowerAnalysis
+from alphamix.ensemble.mixture.power import ComparisonDesign, PowerAnalysis
 from alphamix.ensemble.report.formatting import plain_table
 
 
@@ -21,7 +21,7 @@ def power_sentence(analysis: PowerAnalysis) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _next(analysis: PowerAnalysis, first: Design) -> str:
+def _next(analysis: PowerAnalysis, first: ComparisonDesign) -> str:
     more_problems = [d for d in analysis.designs if d.samples == first.samples and d.problems > first.problems]
     more_samples = [d for d in analysis.designs if d.problems == first.problems and d.samples > first.samples]
     steps = [

@@ -30,6 +30,8 @@ Method = Literal["score", "percentile", "bca"]
 
 _DECIMALS = 12
 """Decimals that are kept: smaller differences are floating-point noise, and must not decide a sign."""
+_LEAST_BOUND = 0.25
+"""Difference on one problem that is possible even if none so large was seen."""
 _CELLS = 2**22
 """Number of picks of problems held in memory at a time."""
 
@@ -235,12 +237,14 @@ def student_interval(values_P: Floats, draws_B: Floats, resampling: Resampling, 
 def _bounds(values_P: Floats, lowest: float) -> tuple[float, float]:
     """Return the bounds that a score interval lets unseen values have.
 
-    Shares may be anything from 0 to 1. Differences may be as large as the largest that was seen, in both directions, or
-    anything where none was seen: if every unseen problem might differ by a whole solve, no small gain that all problems
-    share could ever be told from 0.
+    Shares may be anything from 0 to 1, and so may differences where all are equal, which says nothing. Other
+    differences may be as large as the largest that was seen, in both directions, and at least a quarter of a solve: if
+    every unseen problem might differ by a whole solve, no small gain that all problems share could be told from 0.
     """
-    largest = float(np.abs(values_P).max())
-    return (lowest, 1.0) if lowest >= 0 or largest == 0 else (-largest, largest)
+    if lowest >= 0 or np.ptp(values_P) == 0:
+        return lowest, 1.0
+    largest = max(_LEAST_BOUND, float(np.abs(values_P).max()))
+    return -largest, largest
 
 
 @lru_cache(maxsize=1)

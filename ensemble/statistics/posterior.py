@@ -21,6 +21,8 @@ from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
 _NEGLIGIBLE = 1e-3
 """Chance of a node, relative to the likeliest of its problem, below which it gets no column."""
 
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -63,7 +65,7 @@ class Posterior:
         total_C = np.zeros(len(self.weight_C))
         for m in np.flatnonzero(k_M):
             total_C += (betaln(a_MU[m], b_MU[m] + k_M[m]) - log_beta_MU[m])[unique_MC[m]]
-        return total_C
+        return np.minimum(total_C, 0.0)  # rounding noise of large shapes
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
         """Return the chance that one more sample fails after k have failed, (b + k) / (a + b + k), `[M, C]`."""
@@ -86,10 +88,13 @@ class Posterior:
         return np.bincount(self.problem_C, self.weight_C * covered_C) / weight_P
 
     def thinned(self, num_columns: int) -> Self:
-        """Return at most this many columns that stand for all, drawn evenly along the weights, with equal weights."""
+        """Return at most this many columns that stand for all, spread over the weights, with equal weights."""
         if len(self.weight_C) <= num_columns:
             return self
-        at = (np.arange(num_columns) + 0.5) / num_columns
+        # The place inside each step varies, as multiples of the golden ratio do: columns of a problem follow each other
+        # in the order of difficulty, so even steps would fall on the same difficulty in problem after problem.
+        step_C = np.arange(num_columns)
+        at = (step_C + step_C * _GOLDEN_RATIO % 1) / num_columns
         column_C = np.searchsorted(self.weight_C.cumsum(), at * self.weight_C.sum())
         return replace(
             self,
