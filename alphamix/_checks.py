@@ -1,9 +1,10 @@
-"""Checks of the arguments of public functions: each returns the value in its plain type, or raises one line."""
+"""Checks of what public functions are given: each returns the value in its plain type, or raises one line."""
 
 import errno
+import importlib
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from alphamix.errors import AlphamixError
 from alphamix.wording import nearest, shown
 
+_MOST_OF_PATH = 200
+"""Characters of a path that an error shows."""
 _CURES = {
     errno.EACCES: "give a folder that you may write to",
     errno.EPERM: "give a folder that you may write to",
@@ -87,11 +90,30 @@ def known_name(name: str, value: Any, known: Sequence[str]) -> str:
     return value
 
 
-def path(name: str, value: Any) -> Path:
+def mapping(name: str, value: Any) -> dict[Any, Any]:
+    """Return a mapping as a dictionary."""
+    if not isinstance(value, Mapping):
+        raise AlphamixError(f"{name} is {shown(value)}: give a dictionary of names and numbers")
+    return dict(value)
+
+
+def path(name: str, value: Any, wanted: str = "the path of a file or a folder") -> Path:
     """Return a path that was given as text or as a `Path`."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise AlphamixError(f"{name} is {shown(value)}: give the path of a file or a folder")
+        raise AlphamixError(f"{name} is {shown(value)}: give {wanted}")
     return Path(value)
+
+
+def module(name: str, what: str, extra: str) -> Any:
+    """Import a module of this package that needs an extra.
+
+    Raises:
+        AlphamixError: a package of the extra is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise AlphamixError(f"{what} needs the package {error.name}: pip install 'alphamix[{extra}]'") from error
 
 
 def folder(where: Path) -> Path:
@@ -105,22 +127,25 @@ def folder(where: Path) -> Path:
     except (FileExistsError, NotADirectoryError):
         raise AlphamixError(f"{where} cannot be made, since a file has that name: give another folder") from None
     except OSError as error:
-        raise _not_writable(where, "made", error) from error
+        raise unwritable(where, error) from error
     try:
         with tempfile.TemporaryFile(dir=where):
             return where
     except OSError as error:
-        raise _not_writable(where, "written to", error) from error
+        raise unwritable(where, error) from error
 
 
-def _not_writable(where: Path, what: str, error: OSError) -> AlphamixError:
+def unwritable(where: Path, error: OSError) -> AlphamixError:
+    """Return the error for a folder that the system refuses to make or to write to, with the cure for its cause."""
+    name = str(where)
+    name = name if len(name) <= _MOST_OF_PATH else f"{name[:_MOST_OF_PATH]}…"
     cure = _CURES.get(error.errno or 0, "give another folder")
-    return AlphamixError(f"{shown(str(where))[1:-1]} cannot be {what} ({error.strerror}): {cure}")
+    return AlphamixError(f"{name} cannot be written ({error.strerror}): {cure}")
 
 
 def _is_number(value: Any) -> bool:
     """Return whether a value is one number. Truth values are none, though Python counts with them."""
-    return isinstance(value, Real) and type(value) is not bool
+    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def _is_whole(value: Any) -> bool:
