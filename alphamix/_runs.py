@@ -19,6 +19,7 @@ from alphamix.ensemble.run.spend_limit import spent_limits
 from alphamix.ensemble.run.status import num_owed
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.errors import AlphamixError
+from alphamix.wording import shown
 
 _MAX_CAUSES = 3
 """Causes that one error shows."""
@@ -168,4 +169,9 @@ def _frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 
 
 def _open(folder: Path) -> Store:
-    return Store(folder / STORE_NAME, read_only=True, create=False)
+    try:
+        return Store(folder / STORE_NAME, read_only=True, create=False)
+    except OSError as error:  # the name is too long, or the folder may not be read
+        raise AlphamixError(
+            f"folder {shown(str(folder))} cannot be read ({error.strerror}): give that of a run"
+        ) from error

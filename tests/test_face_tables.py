@@ -104,6 +104,10 @@ WRONG: list[tuple[Ask, str]] = [
         "^the frame has 2 columns named 'n': keep one",
     ),
     (lambda _, path: alphamix.Run(path), "holds no run: give the folder of one"),
+    (
+        lambda _, path: alphamix.open_run(path / ("n" * 300)),
+        r"cannot be read \(File name too long\): give that of a run$",
+    ),
     (lambda _, __: alphamix.open_run(5), "^folder is 5: give the path of the folder of a run$"),
     (lambda _, __: alphamix.run_experiment(5), "^experiment is 5: give the path of an experiment file$"),
     (lambda _, __: small_run(5), "^output_dir is 5: give the path"),
