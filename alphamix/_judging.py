@@ -1,16 +1,20 @@
 """Judging without a run: programs of completions against the tests of a problem."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
+from alphamix import _checks as checks
+from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement, Problem
+from alphamix.policies.types import Completion
+from alphamix.wording import shown
 
 
 def judge(
     problem: Problem,
-    completions: Iterable[str],
+    completions: Iterable[str | Completion],
     *,
     are_programs: bool = False,
     all_tests: bool = False,
@@ -21,7 +25,7 @@ def judge(
 
     Args:
         problem: Problem with tests in nested order.
-        completions: Texts with a program in them, as models write them.
+        completions: Texts with a program in them, as models write them, or what `Policy.sample` returns.
         are_programs: Whether the texts are the programs themselves.
         all_tests: Whether to run every test, not only those up to the first failure.
         sandbox: `weak` runs programs without confinement: only for programs that you trust.
@@ -32,7 +36,8 @@ def judge(
         about the program.
 
     Raises:
-        GradingError: programs cannot be judged safely on this machine; `alphamix doctor` says what is missing.
+        AlphamixError: a value does not hold, or programs cannot be judged safely on this machine; `alphamix doctor`
+            says what is missing.
 
     Example:
         >>> tests = [{"input": "1", "output": "2"}, {"input": "2", "output": "4"}]
@@ -41,6 +46,27 @@ def judge(
         >>> right.verdict, wrong.verdict, wrong.tests_passed
         (<Verdict.AC: 'AC'>, <Verdict.WA: 'WA'>, 1)
     """
-    with Judge(workers=workers, sandbox=sandbox, all_tests=all_tests) as opened:
-        programs = [program_of(text, problem.prologue, is_code=are_programs) for text in completions]
+    _check_problem(problem)
+    texts = _texts(completions)
+    num_workers = checks.whole_number("workers", workers, 1, thing="number of workers")
+    checks.one_of("sandbox", sandbox, ("strict", "weak"))
+    with Judge(workers=num_workers, sandbox=sandbox, all_tests=all_tests) as opened:
+        programs = [program_of(text, problem.prologue, is_code=are_programs) for text in texts]
         return [future.result() for future in [opened.submit(problem, program) for program in programs]]
+
+
+def _check_problem(problem: Any) -> None:
+    if not isinstance(problem, Problem):
+        raise GradingError(
+            f"problem is {shown(problem)}: give an alphamix.Problem, such as alphamix.Problem(**fields) or one of "
+            "alphamix.load_problems"
+        )
+
+
+def _texts(completions: Any) -> list[str]:
+    """Return the texts of completions."""
+    if isinstance(completions, str | bytes | Completion) or not isinstance(completions, Iterable):
+        raise GradingError(f"completions is {shown(completions)}: give a list of programs, even for one: [program]")
+    given: list[Any] = list(completions)
+    texts = [each.text if isinstance(each, Completion) else each for each in given]
+    return checks.texts("completions", texts)

@@ -1,18 +1,18 @@
 """A table of outcomes that can be asked for pass@k, coverage, pairs, the best mixture, and a report."""
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
+from alphamix import _checks as checks
 from alphamix.ensemble.analysis import complementarity
 from alphamix.ensemble.analysis.run_analysis import analyse
-from alphamix.ensemble.budget import Currency
+from alphamix.ensemble.budget import CURRENCIES, Budget, Currency
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment.schema import AnalysisSection
 from alphamix.ensemble.mixture.arms import Split
@@ -20,10 +20,11 @@ from alphamix.ensemble.mixture.compare_arms import Comparison, compare
 from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, cross_fits
 from alphamix.ensemble.outcomes import files
 from alphamix.ensemble.outcomes.files import Missing
-from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.outcomes.table import MAX_SAMPLES, Outcomes
 from alphamix.ensemble.report.mixture_text import sentence
 from alphamix.ensemble.statistics import pass_at_k as estimators
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, mean_over_problems, means_over_problems
+from alphamix.ensemble.store import STORE_NAME
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class OutcomesTable:
             ['policy', 'k', 'value', 'stderr', 'low', 'high']
         """
         self._outcomes.check_fixed_size()
-        ks = [_sample_count("k", size) for size in ([k] if isinstance(k, int) else k)]
+        ks = _sample_counts("k", k)
         n_MP, c_MP = self._outcomes.num_samples_MP, self._outcomes.num_correct_MP
         pass_MKP = estimators.pass_at_k(n_MP[:, None], c_MP[:, None], np.reshape(ks, (-1, 1)))
         estimates = means_over_problems(pass_MKP.reshape(-1, len(self.problems)), self._resampling(level), lowest=0)
@@ -136,10 +137,11 @@ class OutcomesTable:
             0.798
         """
         self._outcomes.check_fixed_size()
-        self._outcomes.rows(list(allocation))
-        if not sum(_sample_count(policy, count, least=0) for policy, count in allocation.items()):
+        counts = _allocation(allocation)
+        self._outcomes.rows(list(counts))
+        if not sum(counts.values()):
             raise EnsembleError("the allocation spends no sample: give some policy 1 or more")
-        allocation_M = np.array([allocation.get(policy, 0) for policy in self.policies], np.int64)
+        allocation_M = np.array([counts.get(policy, 0) for policy in self.policies], np.int64)
         covered_P = estimators.coverage(self._outcomes.num_samples_MP, self._outcomes.num_correct_MP, allocation_M)
         return mean_over_problems(covered_P, self._resampling(level), lowest=0)
 
@@ -200,9 +202,11 @@ class OutcomesTable:
             >>> mixture.best_single
             'coverage@+0.50'
         """
-        options = CrossFitOptions(cross_fits(seed), _resampling(level, seed))
-        spent = self._outcomes.budget(budget, currency)
-        comparison = compare(self._outcomes, spent, options, min_policies=min_policies, is_pilot=is_pilot)
+        resampling = _resampling(level, seed)
+        options = CrossFitOptions(cross_fits(resampling.seed), resampling)
+        least = checks.whole_number("min_policies", min_policies, 1, thing="number of policies")
+        spent = self._budget(budget, currency)
+        comparison = compare(self._outcomes, spent, options, min_policies=least, is_pilot=is_pilot)
         return _mixture(self.policies, comparison)
 
     def report(
@@ -217,14 +221,20 @@ class OutcomesTable:
         """Write the report of a run for this table: `report.html`, figures, `summary.json`, claims and outcomes.
 
         Args:
-            folder: Folder for the report, created if it is missing.
-            budget: What each arm may spend on one problem.
+            folder: Folder for the report, created if it is missing. The folder of a run is refused, since it has a
+                report of its own.
+            budget: What each arm may spend on one problem. Where the table holds too few samples for it, the mixture
+                is chosen and judged by the posterior alone, as with `is_pilot`.
             currency: Currency of the budget.
             alphas: α of the policies that have one, for the figures along α.
             level: Level of intervals.
 
         Returns:
             The path of the page. Needs the extra `report`.
+
+        Raises:
+            BudgetError: no mixture meets the budget.
+            AlphamixError: a value does not hold, or the folder cannot be written or is that of a run.
 
         Example:
             >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
@@ -233,18 +243,27 @@ class OutcomesTable:
             'report.html'
         """
         section = AnalysisSection(level=_resampling(level).level)
-        spent = self._outcomes.budget(budget, currency)
+        spent = self._budget(budget, currency)
         splits = {"equal": Split.equal(self.policies, spent)}
-        known = {policy: (alphas or {}).get(policy) for policy in self.policies}
+        known = self._alphas({} if alphas is None else alphas)
+        write = checks.module("alphamix.ensemble.report.write", "a report", "report")
+        target = _report_folder(checks.path("folder", folder))
         analysis = analyse(self._outcomes, known, splits, spent, {}, section, ())
         try:
-            write = importlib.import_module("alphamix.ensemble.report.write")
-        except ModuleNotFoundError as error:
-            raise EnsembleError(f"a report needs the package {error.name}: pip install 'alphamix[report]'") from error
-        try:
-            return write.write_report(analysis, Path(folder), Path(folder).name, {})
-        except (FileExistsError, NotADirectoryError):
-            raise EnsembleError(f"{folder} cannot be made, since a file has that name: give another folder") from None
+            return write.write_report(analysis, target, target.name, {})
+        except OSError as error:
+            raise checks.unwritable(target, error) from error
+
+    def _budget(self, total: float, currency: Currency) -> Budget:
+        checks.one_of("currency", currency, CURRENCIES)
+        return self._outcomes.budget(checks.finite("budget", total), currency)
+
+    def _alphas(self, alphas: Mapping[str, float]) -> dict[str, float | None]:
+        """Return the α of each policy, None where it has none."""
+        named = checks.mapping("alphas", alphas)
+        self._outcomes.rows(list(named))
+        known = {policy: checks.finite(f"alphas[{policy!r}]", alpha) for policy, alpha in named.items()}
+        return {policy: known.get(policy) for policy in self.policies}
 
 
 def read_outcomes(source: str | Path | pd.DataFrame, *, missing: Missing = "error") -> OutcomesTable:
@@ -264,9 +283,11 @@ def read_outcomes(source: str | Path | pd.DataFrame, *, missing: Missing = "erro
         >>> outcomes
         <OutcomesTable: 9 policies × 40 problems>
     """
+    checks.one_of("missing", missing, get_args(Missing))
     if isinstance(source, pd.DataFrame):
         return OutcomesTable(files.outcomes_from_table(source, "the frame", missing))
-    return OutcomesTable(files.read_outcomes(Path(source), missing))
+    path = checks.path("source", source, "the path of a CSV or Parquet file, or a pandas frame")
+    return OutcomesTable(files.read_outcomes(path, missing))
 
 
 def _mixture(policies: Sequence[str], comparison: Comparison) -> Mixture:
@@ -284,13 +305,31 @@ def _mixture(policies: Sequence[str], comparison: Comparison) -> Mixture:
     )
 
 
-def _sample_count(name: str, count: int, least: int = 1) -> int:
-    if count != int(count) or count < least:
-        raise EnsembleError(f"{name} is {count}: give a whole number of samples, {least} or more")
-    return int(count)
+def _sample_count(name: str, count: Any, least: int = 1) -> int:
+    return checks.whole_number(name, count, least, MAX_SAMPLES, "number of samples")
+
+
+def _sample_counts(name: str, given: Any) -> list[int]:
+    """Return one number of samples or more, which were given as a number or as several."""
+    value = given.tolist() if isinstance(given, np.ndarray) else given
+    counts: list[Any] = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    if not counts:
+        raise EnsembleError(f"{name} is {value}: give one whole number of samples or more")
+    return [_sample_count(name, count) for count in counts]
+
+
+def _allocation(given: Any) -> dict[str, int]:
+    """Return the samples per problem of each policy, which were given as a mapping or a pandas series."""
+    allocation = checks.mapping("allocation", given.to_dict() if isinstance(given, pd.Series) else given)
+    return {policy: _sample_count(str(policy), count, least=0) for policy, count in allocation.items()}
+
+
+def _report_folder(folder: Path) -> Path:
+    if (checks.folder(folder) / STORE_NAME).exists():
+        raise EnsembleError(f"{folder} is the folder of a run: give another folder")
+    return folder
 
 
 def _resampling(level: float, seed: int = 0) -> Resampling:
-    if not 0 < level < 1:
-        raise EnsembleError(f"level is {level}: give a number between 0 and 1, such as 0.95")
-    return Resampling(level, seed=seed)
+    level = checks.between("level", level, 0, 1, "0.95")
+    return Resampling(level, seed=checks.whole_number("seed", seed, 0))

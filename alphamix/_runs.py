@@ -1,24 +1,37 @@
 """Runs: start one from a file or from keyword arguments, and open its folder as pandas frames."""
 
+import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from alphamix import _checks as checks
 from alphamix._outcomes import OutcomesTable
 from alphamix.ensemble.experiment.config import load_with
 from alphamix.ensemble.experiment.resolved import read_inputs
 from alphamix.ensemble.interchange import count_outcomes
 from alphamix.ensemble.interchange.export_run import sample_records, verdict_records
-from alphamix.ensemble.run import pipeline
+from alphamix.ensemble.interchange.record_schema import SAMPLE_COLUMNS, VERDICT_COLUMNS
 from alphamix.ensemble.run.progress_events import Unobserved
+from alphamix.ensemble.run.spend_limit import spent_limits
+from alphamix.ensemble.run.status import num_owed
 from alphamix.ensemble.store import STORE_NAME, Store
+from alphamix.errors import AlphamixError
+from alphamix.wording import shown
+
+_MAX_CAUSES = 3
+"""Causes that one error shows."""
+_SELDOM = {"usage", "code", "forgeable", "passed_tests"}
+"""Columns of files that frames have only where a sample or a verdict has such a value."""
 
 
 class Run:
     """The folder of a run. Reading it changes nothing, and works while the run goes on.
 
-    Frames hold everything at once: of a run with millions of samples, use `alphamix export --format parquet`.
+    `Run(folder)` does the same as `open_run(folder)`. Frames hold everything at once: of a run with millions of
+    samples, use `alphamix export --format parquet`.
 
     Example:
         >>> run = alphamix.open_run("results/tiny")
@@ -28,9 +41,11 @@ class Run:
         True
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = checks.path("folder", folder, "the path of the folder of a run")
         """Folder of the run."""
+        with _open(self.folder):  # refuses a folder without a run
+            pass
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -38,7 +53,8 @@ class Run:
     def samples(self) -> pd.DataFrame:
         """Return one row per sample, with the columns of `samples.jsonl`; tokens have columns of their own."""
         with _open(self.folder) as store, store.snapshot():
-            return pd.DataFrame([{**record.pop("usage", {}), **record} for record in sample_records(store)])
+            records = [{**record.pop("usage", {}), **record} for record in sample_records(store)]
+        return _frame(records, [*SAMPLE_COLUMNS["usage"], *SAMPLE_COLUMNS])
 
     def verdicts(self, verdict_set: str | None = None) -> pd.DataFrame:
         """Return one row per verdict, with the columns of `verdicts.jsonl`.
@@ -50,7 +66,8 @@ class Run:
             StoreError: there is no such set.
         """
         with _open(self.folder) as store, store.snapshot():
-            return pd.DataFrame(list(verdict_records(store, verdict_set)))
+            records = list(verdict_records(store, verdict_set))
+        return _frame(records, list(VERDICT_COLUMNS))
 
     def outcomes(self, *, level: float = 1.0, verdict_set: str | None = None) -> OutcomesTable:
         """Count outcomes; the table can be asked for pass@k and more, and `.frame` is it as a pandas frame.
@@ -69,7 +86,7 @@ class Run:
     def owed(self) -> int:
         """Number of planned samples that are missing or have no verdict."""
         with _open(self.folder) as store:
-            return pipeline.num_owed(store)
+            return num_owed(store)
 
 
 def open_run(folder: str | Path) -> Run:
@@ -82,8 +99,7 @@ def open_run(folder: str | Path) -> Run:
         >>> alphamix.open_run("results/tiny").outcomes().policies
         ('low', 'high')
     """
-    with _open(Path(folder)):  # refuses a folder without a run
-        return Run(Path(folder))
+    return Run(folder)
 
 
 def run_experiment(
@@ -97,11 +113,12 @@ def run_experiment(
         **sections: Sections and keys as in the file, which they override: `name="trial"`, `budget={"samples": 16}`.
 
     Returns:
-        The run; its `owed` is above 0 where an engine or the judge failed, and the same call asks again.
+        The run. Needs the extra `report`. Where some samples are owed, because an engine or the judge failed or a limit
+        is spent, a warning says how many and why, and `owed` is above 0; the same call asks for them again.
 
     Raises:
-        AlphamixError: the experiment does not hold together, a policy cannot be opened, or the folder holds another
-            run.
+        AlphamixError: the experiment does not hold together, the folder cannot be written or holds another run, or no
+            policy could be finished; what was sampled is kept then, and the same call goes on.
 
     Example:
         >>> run = alphamix.run_experiment(
@@ -114,11 +131,47 @@ def run_experiment(
         >>> run.folder.as_posix(), run.owed
         ('results/tiny', 0)
     """
-    settings = load_with(None if experiment is None else Path(experiment), sections)
-    folder = Path("results") / settings.name if output_dir is None else Path(output_dir)
-    pipeline.run(read_inputs(settings), folder, Unobserved())
+    pipeline = checks.module("alphamix.ensemble.run.pipeline", "a run", "report")
+    file = None if experiment is None else checks.path("experiment", experiment, "the path of an experiment file")
+    settings = load_with(file, sections)
+    folder = Path("results") / settings.name if output_dir is None else checks.path("output_dir", output_dir)
+    owed: Counter[str] = pipeline.run(read_inputs(settings), folder, Unobserved()).owed
+    if owed:
+        _tell(folder, owed, spent_limits(owed, settings.budget.run.amounts))
     return Run(folder)
 
 
+def _tell(folder: Path, owed: Counter[str], spent: list[str]) -> None:
+    """Warn of what a run still owes, counted by cause.
+
+    Raises:
+        AlphamixError: no policy has all its verdicts, although no limit of the run is spent.
+    """
+    causes = "; ".join(f"{count:,} × {' '.join(cause.split())}" for cause, count in owed.most_common(_MAX_CAUSES))
+    more = f"; and {len(owed) - _MAX_CAUSES} more causes" if len(owed) > _MAX_CAUSES else ""
+    cure = f"give a higher {spent[0]}" if spent else "mend the cause"
+    message = (
+        f"{owed.total():,} samples or verdicts of {folder} are still owed ({causes}{more}): {cure}, then the same call "
+        "goes on with what is stored"
+    )
+    with _open(folder) as store:
+        progress = store.progress()
+    if not spent and not (progress["graded"] == progress["planned"]).any():
+        raise AlphamixError(message)
+    warnings.warn(message, stacklevel=3)
+
+
+def _frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """Return records as a frame, which has its columns even where there is no record yet."""
+    if records:
+        return pd.DataFrame(records)
+    return pd.DataFrame(columns=[name for name in columns if name not in _SELDOM])
+
+
 def _open(folder: Path) -> Store:
-    return Store(folder / STORE_NAME, read_only=True, create=False)
+    try:
+        return Store(folder / STORE_NAME, read_only=True, create=False)
+    except OSError as error:  # the name is too long, or the folder may not be read
+        raise AlphamixError(
+            f"folder {shown(str(folder))} cannot be read ({error.strerror}): give that of a run"
+        ) from error

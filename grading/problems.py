@@ -1,12 +1,14 @@
 """Reading problems from JSON lines, and fingerprinting a set of problems by its content.
 
-`docs/grading.md` specifies the format. Only `id`, `statement` and `tests` are required; unknown keys are kept under
-`metadata`. Tests are sorted here from small inputs to large, unless a problem says `"test_order": "given"`.
+`docs/grading.md` specifies the format. Only `id`, `statement` and `tests` are required. Unknown keys are kept under
+`metadata`; one that is nearly the name of a key is refused. Tests are sorted here from small inputs to large, unless a
+problem says `"test_order": "given"`.
 """
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from pydantic import ValidationError
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.types import Problem, Test
+
+_MISSPELT = 0.85
+"""Likeness from which an unknown key is taken for a known one: `time_limit` is `time_limit_s`, `uid` is not `id`."""
 
 
 def load_problems(path: str | Path) -> list[Problem]:
@@ -82,12 +87,22 @@ def _parse(line: str, where: str) -> Problem:
     if not isinstance(content, dict):
         raise GradingError(f"{where}: a {type(content).__name__}, not an object: write one JSON object per line")
     unknown = {key: content.pop(key) for key in list(content) if key not in Problem.model_fields}
+    _refuse_misspelt(unknown, [key for key in Problem.model_fields if key not in content], where)
     if unknown and isinstance(content.setdefault("metadata", {}), dict):
         content["metadata"] |= unknown
     try:
-        return _sort_tests(Problem.model_validate(content))
-    except ValidationError as error:
-        raise invalid_line(error, where, "the problem") from None
+        return _sort_tests(Problem(**content))
+    except GradingError as error:
+        raise GradingError(f"{where}: {error}") from None
+
+
+def _refuse_misspelt(unknown: Iterable[str], absent: Sequence[str], where: str) -> None:
+    """Refuse an unknown key that is nearly one that the problem lacks, since it would change nothing there."""
+    for key in unknown:
+        for meant in difflib.get_close_matches(key, absent, n=1, cutoff=_MISSPELT):
+            raise GradingError(
+                f"{where}: unknown key {key!r}: did you mean {meant!r}? If not, put it into the problem's metadata"
+            )
 
 
 def _sort_tests(problem: Problem) -> Problem:

@@ -1,10 +1,14 @@
 """Data types of grading: problems, programs, verdicts, failure classes and judgements."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from alphamix.grading.errors import GradingError
+from alphamix.wording import nearest, requirement, shown
 
 
 class Verdict(StrEnum):
@@ -122,6 +126,9 @@ Checker = PlainChecker | ProgramChecker
 class Problem(BaseModel):
     """A task: a statement, and tests that run in the given order.
 
+    Raises:
+        GradingError: a value does not hold, in one line about the first such value.
+
     Example:
         >>> problem = alphamix.Problem(id="one", statement="Print 1.", tests=[{"input": "", "output": "1"}])
         >>> problem.time_limit_s
@@ -158,6 +165,34 @@ class Problem(BaseModel):
     difficulty: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str,  # noqa: A002
+            statement: str,
+            tests: Sequence[Test | Mapping[str, Any]],
+            entry_point: str | None = None,
+            prologue: str | None = None,
+            epilogue: str | None = None,
+            time_limit_s: float = 2.0,
+            memory_limit_mb: float = 256,
+            checker: Checker | Mapping[str, Any] = "tokens",
+            public_tests: int = 0,
+            test_order: Literal["size", "given"] = "size",
+            difficulty: str | None = None,
+            metadata: Mapping[str, Any] = ...,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as invalid:
+                raise GradingError(_first_fault(invalid)) from None
+
     @model_validator(mode="after")
     def _tests_fit_entry_point(self) -> Self:
         for index, test in enumerate(self.tests):
@@ -173,6 +208,30 @@ class Problem(BaseModel):
     def is_forgeable(self) -> bool:
         """Whether a program that knows the protocol could pass without solving the task, by echoing a nonce."""
         return self.entry_point is None and any(test.is_nonce for test in self.tests)
+
+
+_SHOULD = {
+    "checker": 'be "tokens", "exact", "lines", {"floats": {"abs": 1e-6, "rel": 1e-6}} or {"program": {"source": "…"}}',
+    "entry_point": "name a function, such as solve or Solution.solve",
+}
+"""What the value of a key should do, where pydantic names patterns and each member of a union."""
+
+
+def _first_fault(invalid: ValidationError) -> str:
+    """Return what is wrong with a problem, and what to do, in one line."""
+    fault = invalid.errors(include_url=False)[0]
+    location = [str(part) for part in fault["loc"]]
+    if location and location[0] in _SHOULD:
+        return f"{location[0]} is {shown(fault['input'])}: it should {_SHOULD[location[0]]}"
+    key = ".".join(location) or "the problem"
+    if fault["type"] == "missing":
+        return f"{key} is missing: add it"
+    if fault["type"] == "extra_forbidden":
+        known = Problem.model_fields if len(location) == 1 else Test.model_fields
+        return f"unknown key {key!r}: {nearest(location[-1], list(known)).rstrip('.')}"
+    if fault["type"] == "value_error":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return f"{key} is {shown(fault['input'])}: it should {requirement(fault)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,11 @@ class Registry:
         return is_whole and not isinstance(self._recipe(name), Checkpoint | Logits | Remote)
 
     @property
+    def source(self) -> Path:
+        """Path of the policies file."""
+        return self._file.source
+
+    @property
     def engine(self) -> EngineChoice:
         """Engine of the policies that have weights here."""
         return self._file.engine
@@ -245,6 +250,9 @@ class Registry:
 
     def _recipe(self, name: str) -> Recipe:
         if name not in self._recipes:
+            if name in self._file.sweeps:
+                member = self._file.sweeps[name][0]
+                raise PolicyError(f"{name!r} of {self._file.source} is a sweep: name a member, such as {member}.")
             known = nearest(name, [*self._recipes, *self._file.sweeps])
             raise PolicyError(f"unknown policy {name!r} for {self._file.source}: {known}")
         return self._recipes[name]

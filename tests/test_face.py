@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -132,14 +134,42 @@ WRONG: list[tuple[Callable[[alphamix.OutcomesTable, Path], object], str]] = [
     (lambda table, _: table.pairs(17), "at least 34 samples"),
     (lambda table, _: table.best_mixture(0), "buys no sample"),
     (lambda table, _: table.best_mixture(2.5), "not a whole number"),
-    (lambda table, _: table.best_mixture(float("nan")), "not a finite number"),
+    (lambda table, _: table.best_mixture(float("nan")), "budget is nan: give a finite number"),
     (lambda table, path: table.report(path / "file", 8), "since a file has that name"),
     (lambda _, path: alphamix.open_run(path / "none"), "holds no run"),
     (lambda _, __: alphamix.run_experiment(name="x", problem={}), "did you mean 'problems'"),
     (lambda _, __: alphamix.run_experiment(QUICKSTART, budgett={}), "did you mean 'budget'"),
     (lambda _, path: alphamix.open_policy(path / "none.toml", "low"), "there is no file"),
-    (lambda _, path: alphamix.merge(LOW, HIGH, [float("nan")], path), "one finite number or more"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, [float("nan")], path), "alphas\\[0\\] is nan: give a finite number"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, [], path), "one finite number or more"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, 0.5, path), "alphas is 0.5: give a list"),  # type: ignore[arg-type]
+    (lambda _, path: alphamix.merge(LOW, HIGH, [0.5], path / "file"), "is a file: give another folder"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, [0.5], "/proc/none"), "cannot be made .* give another folder"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, [1e300], path), "choose alpha nearer to 0 or 1"),
+    (lambda _, path: alphamix.merge(LOW, HIGH, [0.5], path / ("n" * 300)), "File name too long"),
     (lambda _, path: alphamix.merge(LOW, HIGH, [0.5], path, dtype="int8"), "dtype is 'int8': give one of"),
+]
+
+POLICIES = ROOT / "examples" / "ladder" / "policies.toml"
+TESTS = [{"input": "1", "output": "1"}]
+
+
+def ask_judge(completions: Any, problem: Any = None, **options: Any) -> list[alphamix.Judgement]:
+    return alphamix.judge(problem or alphamix.Problem(id="one", statement="", tests=TESTS), completions, **options)
+
+
+WRONG += [
+    (lambda _, __: alphamix.open_policy(POLICIES, "low", batch_size=0), "batch_size is 0: give a whole number"),
+    (lambda _, __: alphamix.open_policy(POLICIES, "low", device="nonsense"), "cannot use the device 'nonsense'"),
+    (lambda _, __: alphamix.open_policy(POLICIES, 3), "name is 3: give text"),  # type: ignore[arg-type]
+    (lambda _, __: alphamix.open_policy(POLICIES, "coverage"), "is a sweep: name a member, such as coverage@-0.50"),
+    (lambda _, __: ask_judge("print(1)"), "give a list of programs"),
+    (lambda _, __: ask_judge([None]), "completions\\[0\\] is None: give text"),
+    (lambda _, __: ask_judge(["print(1)"], workers=1.5), "workers is 1.5: give a whole number"),
+    (lambda _, __: ask_judge(["print(1)"], problem={"id": "one"}), "give an alphamix.Problem"),
+    (lambda _, __: alphamix.Problem(id="one", statement="", tests=[]), "tests is \\[\\]: it should have at least 1"),
+    (lambda _, __: alphamix.Problem(id="", statement="", tests=TESTS), "id is '': it should have"),
+    (lambda _, __: alphamix.Problem(id="one"), "statement is missing: add it"),  # type: ignore[call-arg]
 ]
 
 
@@ -160,3 +190,62 @@ def test_a_table_of_counts_alone_has_a_report(tmp_path: Path) -> None:
     page = alphamix.read_outcomes(frame).report(tmp_path / "report", budget=2)
     assert "does not say how programs were judged" in page.read_text(encoding="utf-8")
     assert json.loads((page.parent / "summary.json").read_text())["policies"]["x"]["tokens"] is None
+
+
+@pytest.fixture(scope="module")
+def low() -> Iterator[alphamix.Policy]:
+    with alphamix.open_policy(POLICIES, "low") as policy:
+        yield policy
+
+
+USER = {"role": "user", "content": "Given n, print n."}
+WRONG_REQUESTS: list[tuple[object, dict[str, object], str]] = [
+    ([], {}, "the prompt has no messages"),
+    (None, {}, "the prompt is None: give text, or messages"),
+    (USER, {}, "the prompt is {'role': 'user'"),
+    (["x"], {}, "message 0 of the prompt is 'x', without a role"),
+    ([USER, {"role": "user"}], {}, "message 1 of the prompt is {'role': 'user'}, without"),
+    ([{**USER, "content": 5}], {}, "the content of message 0 of the prompt is 5"),
+    ([{**USER, "role": "boss"}], {}, "is 'boss': give 'system', 'user' or 'assistant'"),
+    ("\ud800", {}, "half of a character"),
+    ("x", {"n": "2"}, "^n is '2': give a whole number"),
+    ("x", {"n": 0}, "^n is 0: give a whole number of completions, 1 or more$"),
+    ("x", {"seed": None}, "^seed is None"),
+    ("x", {"stop": None}, "^stop is None: give a list of texts"),
+    ("x", {"stop": [""]}, "stop has an empty text"),
+    ("x", {"stop": ""}, "stop has an empty text"),
+    ("x", {"max_tokens": 1.5}, "^max_tokens is 1.5"),
+    ("x", {"temperature": float("inf")}, "^temperature is inf"),
+    ("x", {"top_p": 0}, "^top_p is 0: give a number above 0, and at most 1"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "options", "message"), WRONG_REQUESTS)
+def test_a_wrong_request_is_one_error_about_what_is_wrong(
+    low: alphamix.Policy, prompt: Any, options: Any, message: str
+) -> None:
+    with pytest.raises(alphamix.AlphamixError, match=message) as caught:
+        low.sample(prompt, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_stop_text_is_not_taken_letter_by_letter(low: alphamix.Policy) -> None:
+    alone = low.sample([USER], max_tokens=32, stop="print")  # type: ignore[list-item]
+    listed = low.sample([USER], max_tokens=32, stop=["print"])  # type: ignore[list-item]
+    assert alone[0].text == listed[0].text
+    assert "p" in alone[0].text
+
+
+def test_a_policy_says_what_it_is(low: alphamix.Policy) -> None:
+    assert repr(low) == f"Policy('low' of {str(POLICIES)!r})"
+
+
+def test_what_a_policy_answers_can_be_judged() -> None:
+    answer = alphamix.Completion("print(input())", "stop", prompt_tokens=1, completion_tokens=1, seconds=0.1)
+    assert [judgement.verdict.value for judgement in ask_judge([answer, "print(2)"])] == ["AC", "WA"]
+
+
+@pytest.mark.parametrize("alphas", [iter([0.5]), np.array([0.5]), (0.5,)], ids=["iterator", "array", "tuple"])
+def test_a_merge_takes_any_numbers(alphas: Any, tmp_path: Path) -> None:
+    (folder,) = alphamix.merge(LOW, HIGH, alphas, tmp_path).values()
+    assert (folder / "config.json").is_file()

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from alphamix import _checks as checks
 from alphamix.ensemble.interchange.count_outcomes import count_outcomes
-from alphamix.ensemble.interchange.record_files import InterchangeError, write_records
+from alphamix.ensemble.interchange.record_files import write_records
 from alphamix.ensemble.interchange.record_schema import (
     SAMPLE_COLUMNS,
     VERDICT_COLUMNS,
@@ -34,12 +35,10 @@ def export(
 
     Raises:
         StoreError, OutcomesError, GradingError: as `count_outcomes`.
-        InterchangeError: the folder cannot be made, or Parquet cannot be written.
+        AlphamixError: the folder cannot be made or written.
+        InterchangeError: Parquet cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InterchangeError(f"{folder} cannot be made, since a file has that name: give another folder") from None
+    checks.folder(folder)
     table = "parquet" if form == "parquet" else "csv"
     samples, verdicts = (folder / f"{name}.{form}" for name in ("samples", "verdicts"))
     outcomes = folder / f"outcomes.{table}"

@@ -120,6 +120,9 @@ def _check_columns(table: pd.DataFrame, source: str) -> None:
             f"{source} lacks the columns {', '.join(lacking)} and has {known}: name the columns problem,policy,n,c (in "
             "CSV in the first line, separated by commas)"
         )
+    double = next((name for name in (*_KEYS, *_COUNTS, *FAILURES, *_COSTS, "stopped") if columns.count(name) > 1), None)
+    if double is not None:
+        raise OutcomesError(f"{source} has {columns.count(double)} columns named {double!r}: keep one of them")
 
 
 def _with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -138,6 +141,10 @@ def _with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
 def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
     if table[column].dtype.kind in "mM":  # pandas would convert these to nanoseconds
         raise OutcomesError(f"{source} has dates or durations in the column {column}: give numbers")
+    if (
+        table[column].map(lambda value: isinstance(value, complex)).any()
+    ):  # numpy's too: pandas would take the real part
+        raise OutcomesError(f"{source} has complex numbers in the column {column}: give real numbers")
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
     is_text = np.isnan(numbers) & table[column].notna().to_numpy()
     _refuse(is_text, table, column, source, ", which is not a number: correct it")
@@ -225,8 +232,9 @@ def _without_holes(outcomes: Outcomes, source: str, missing: Missing) -> Outcome
     first = f"policy {outcomes.policies[m]!r} on problem {outcomes.problems[p]!r}"
     if missing == "error":
         raise OutcomesError(
-            f"{source} has no samples of {first} ({int(hole_MP.sum())} cells missing): draw them, or use --missing "
-            "drop-problems or --missing drop-policies to leave out what lacks samples"
+            f"{source} has no samples of {first} ({int(hole_MP.sum())} cells missing): draw them, or leave out what "
+            "lacks samples by `--missing drop-problems` or `--missing drop-policies`, in Python by "
+            "missing='drop-problems' or missing='drop-policies'"
         )
     by_policy = missing == "drop-policies"
     has_hole = hole_MP.any(axis=1 if by_policy else 0)

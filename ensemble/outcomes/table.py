@@ -96,7 +96,7 @@ class Outcomes:
         """
         for policy in policies:
             if policy not in self.policies:
-                near = get_close_matches(policy, self.policies, n=1, cutoff=0)
+                near = get_close_matches(str(policy), self.policies, n=1, cutoff=0)
                 raise OutcomesError(f"unknown policy {policy!r} in the outcomes: did you mean {near[0]!r}?")
         return [self.row(policy) for policy in policies]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from alphamix import _checks as checks
 from alphamix.atomic import write_json, write_text
 from alphamix.ensemble.analysis.paper_claims import claims_json
 from alphamix.ensemble.analysis.run_analysis import Analysis
@@ -38,7 +39,7 @@ def write_report(analysis: Analysis, folder: Path, name: str, judge: Mapping[str
         judge: How the verdicts were made; empty if this is unknown, as for a table from another source.
         owed: Number of planned samples that are missing or not judged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    checks.folder(folder)
     write_outcomes(analysis.outcomes, folder / "outcomes.csv")
     write_json(folder / "summary.json", summary(analysis, name, judge, owed))
     write_json(folder / "claims.json", claims_json(analysis.claims, analysis.resampling.level))

@@ -82,7 +82,7 @@ def check_unchanged(store: Store, inputs: SamplingInputs, now: Mapping[str, str]
     more = f"; and {len(changes) - _MAX_NAMED} more" if len(changes) > _MAX_NAMED else ""
     raise ExperimentError(
         f"{store.path.parent} holds a run of another experiment ({named}{more}): restore what has changed, give "
-        "another --output-dir, or remove that folder to start over"
+        "another --output-dir (in Python: output_dir), or remove that folder to start over"
     )
 
 

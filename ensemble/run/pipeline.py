@@ -14,6 +14,7 @@ from typing import Any
 
 import tomli_w
 
+from alphamix import _checks as checks
 from alphamix.atomic import write_json, write_text
 from alphamix.ensemble.analysis.run_analysis import Analysis, analyse
 from alphamix.ensemble.experiment.config import ExperimentError
@@ -25,6 +26,7 @@ from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.executor import Executor
 from alphamix.ensemble.run.fingerprints import check_unchanged, identity, problem_hashes
 from alphamix.ensemble.run.progress_events import RunObserver
+from alphamix.ensemble.run.status import num_owed
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
@@ -44,6 +46,7 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
     """Sample and grade what is owed, then analyse and report. The registry is closed at the end.
 
     Raises:
+        AlphamixError: the folder cannot be written.
         ExperimentError: the folder holds a run of another experiment.
         StoreError: another process is working on it.
         PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged safely here.
@@ -51,7 +54,7 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
     plan.check(inputs.design)
     registry = inputs.sampling.registry
     with registry, _judge(inputs.experiment.grading) as judge:
-        folder.mkdir(parents=True, exist_ok=True)
+        checks.folder(folder)
         with Store(folder / STORE_NAME) as store:
             now = identity(inputs.sampling)
             if store.about():
@@ -113,12 +116,6 @@ def report(
     analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)
     write_report(analysis, folder, experiment.name, judge, num_owed(store))
     return analysis
-
-
-def num_owed(store: Store) -> int:
-    """Count the planned slots that have no verdict of the run's own, with or without a sample."""
-    progress = store.progress()
-    return int((progress["planned"] - progress["graded"]).sum())
 
 
 def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, observer: RunObserver) -> Counter[str]:

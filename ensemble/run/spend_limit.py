@@ -153,3 +153,9 @@ def limit_of_run(store: Store, inputs: SamplingInputs, limits: Mapping[Currency,
         str(policy): {currency: float(costs[currency]) for currency in CURRENCIES} for policy, costs in done.iterrows()
     }
     return SpendLimit(limits, spent, at_first)
+
+
+def spent_limits(owed: Counter[str], limits: Mapping[Currency, float]) -> list[str]:
+    """Return the keys of the limits for which samples were not asked for. Asking again would change nothing."""
+    keys = [f"budget.run.{currency}" for currency in limits]
+    return [key for key in keys if any(f"{key} = " in cause for cause in owed)]

@@ -73,6 +73,12 @@ class RunStatus:
         return time_left([Pace(policy.owed, policy.samples_per_second) for policy in active], alone)
 
 
+def num_owed(store: Store) -> int:
+    """Count the planned slots that have no verdict of the run's own, with or without a sample."""
+    progress = store.progress()
+    return int((progress["planned"] - progress["graded"]).sum())
+
+
 def read_status(folder: Path) -> RunStatus:
     """Read the present status of the run in a folder. Raises StoreError."""
     path, now = folder / STORE_NAME, time.time()

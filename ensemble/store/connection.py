@@ -119,7 +119,10 @@ def _sole_writer(path: Path) -> Generator[None]:
         raise StoreLostError(f"{path.parent} cannot be written ({error.strerror})") from error
     try:
         if not _locked(file):
-            raise StoreError(f"another process is working on {path.parent}: wait for it, or give another --output-dir")
+            raise StoreError(
+                f"another process is working on {path.parent}: wait for it, or give another --output-dir (in Python: "
+                "output_dir)"
+            )
         yield
     finally:
         os.close(file)

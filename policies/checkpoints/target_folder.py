@@ -1,9 +1,11 @@
 """Checks of the folder that a checkpoint is to be written to, made before anything is written."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from alphamix.policies.types import PolicyError
+from alphamix.wording import shown
 
 
 def has_files(folder: Path) -> bool:
@@ -12,13 +14,28 @@ def has_files(folder: Path) -> bool:
 
 
 def refuse_taken(folder: Path) -> None:
-    """Refuse to write to a folder that is taken.
+    """Refuse to write to a folder that is taken, or cannot be made.
 
     Raises:
-        PolicyError: the folder is taken.
+        PolicyError: the folder is taken, a part of its path is a file, or nothing can be written there.
     """
-    if has_files(folder):
-        raise PolicyError(f"{folder} already exists: give another folder, or remove this one.")
+    try:
+        if has_files(folder):
+            raise PolicyError(f"{folder} already exists: give another folder, or remove this one.")
+        _check_writable(folder)
+    except OSError as error:
+        raise PolicyError(f"{shown(str(folder))} cannot be made ({error.strerror}): give another folder.") from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Make and remove a folder where `folder` is to be: only this shows that the place can be written."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise PolicyError(f"{folder} cannot be made, since {place} is a file: give another folder.")
+    with tempfile.TemporaryDirectory(prefix=".", dir=place):
+        pass
 
 
 def check_room(folder: Path, num_bytes: int) -> None:

@@ -151,9 +151,15 @@ class PoliciesFile:
     engine: EngineChoice = field(default_factory=EngineChoice)
 
 
+_MOST_WRITTEN_OUT = 1e16
+
+
 def alpha_suffix(alpha: float) -> str:
-    """Write α for the name of a policy: a sign and two decimals, or more if it needs them: `+0.25`, `+1.375`."""
-    for decimals in range(2, 18):
+    """Write α for the name of a policy: a sign and two decimals, or more if it needs them: `+0.25`, `+1.375`.
+
+    A number that would take too many digits is written with an exponent, as `+1e+300`.
+    """
+    for decimals in range(2, 18) if abs(alpha) < _MOST_WRITTEN_OUT else ():
         label = f"{alpha + 0.0:+.{decimals}f}"  # + 0.0 makes -0.0 positive
         if float(label) == alpha:
             return label

@@ -3,7 +3,6 @@
 Used for policies and for experiments; knows the keys of neither.
 """
 
-import difflib
 import tomllib
 import types
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+from alphamix.wording import nearest, requirement, shown
 
 Table = TypeVar("Table", bound=BaseModel)
 Location: TypeAlias = Sequence[int | str]
@@ -50,14 +51,6 @@ def validated(model: type[Table], data: object, source: str | Path, error: type[
         raise error(_sentence(model, faults[0], source)) from None
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return the end of an error about an unknown name: the nearest known name, or else all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known are {', '.join(map(repr, known))}." if known else "none are known here."
-
-
 def _sentence(model: type[BaseModel], fault: Any, source: str | Path) -> str:
     location: tuple[int | str, ...] = fault["loc"]
     table = f"[{_dotted(location[:-1])}] of {source}" if location[:-1] else str(source)
@@ -66,14 +59,11 @@ def _sentence(model: type[BaseModel], fault: Any, source: str | Path) -> str:
         return f"unknown key {key!r} in {table}: {nearest(key, _known_keys(model, location[:-1]))}"
     if fault["type"] == "missing":
         return f"key {key!r} is missing in {table}: add it."
-    message = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
     place = f"{_dotted(location)} of {source}" if location else str(source)
     if fault["type"] == "value_error":
+        message = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
         return f"{place}: {message}."
-    requirement = message.removeprefix("Input should be ").removeprefix("Input should ")
-    value = repr(fault["input"])
-    value = value if len(value) <= 60 else value[:57] + "..."
-    return f"{place} is {value}: it should be {requirement}."
+    return f"{place} is {shown(fault['input'])}: it should {requirement(fault)}."
 
 
 def _dotted(location: Location) -> str:

@@ -52,7 +52,7 @@ def test_samples_default_to_the_budget(path):
     [
         ("budget.sample=3", r"unknown key 'sample' in \[budget\] .* did you mean 'samples'"),
         ("sampling.samples=3", r"budget.samples = 4, but sampling.samples = 3 .* lower the budget"),
-        ("budget.samples=many", "budget.samples .* integer"),
+        ("budget.samples=many", "budget.samples .* whole number"),
         ("sampling.temperature=-1", "sampling.temperature .* greater than or equal to 0"),
         ("sampling.prompt=hello", "does not contain the problem"),
         ("budget", "is not of the form KEY=VALUE"),

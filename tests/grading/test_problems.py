@@ -31,6 +31,11 @@ def test_keeps_unknown_keys_as_metadata(tmp_path: Path) -> None:
     assert problem.metadata == {"year": 2024, "source": "a contest"}
 
 
+def test_a_key_is_misspelt_only_if_the_problem_lacks_what_it_resembles(tmp_path: Path) -> None:
+    (problem,) = load_problems(write(tmp_path / "p.jsonl", {**ADD, "test": "as published", "uid": 7}))
+    assert problem.metadata == {"test": "as published", "uid": 7}
+
+
 def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp_path: Path) -> None:
     texts = [{"input": given, "output": ""} for given in ("long public", "ccc", "a", "bb", "d")]
     calls = [{"input": given, "output": 0} for given in ([[1, 2, 3]], [[1]], [[]])]
@@ -49,11 +54,11 @@ def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp
     [
         ("{", "not JSON"),
         ("[1]\n", "a list, not an object"),
-        ({"id": "x", "statement": ""}, "tests: Field required"),
-        ({**ADD, "id": ""}, "id: "),
-        ({**ADD, "tests": []}, "tests: "),
-        ({**ADD, "time_limit_s": 0}, "time_limit_s: "),
-        ({**ADD, "checker": "fuzzy"}, "checker"),
+        ({"id": "x", "statement": ""}, "tests is missing: add it"),
+        ({**ADD, "id": ""}, "id is '': it should have at least 1 character"),
+        ({**ADD, "tests": []}, "tests is []: it should have at least 1 item"),
+        ({**ADD, "time_limit_s": 0}, "time_limit_s is 0: it should be greater than 0"),
+        ({**ADD, "checker": "fuzzy"}, "checker is 'fuzzy': it should be \"tokens\""),
         ({**ADD, "entry_point": "a.b.c"}, "entry_point"),
         ({**ADD, "metadata": 3, "source": "x"}, "metadata"),
         ({**ADD, "tests": [{"input": [1], "output": 2}]}, "needs text as input and output"),
@@ -62,6 +67,8 @@ def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp
         ({**ADD, "epilogue": "", "tests": [{"input": None, "output": ""}]}, "needs text as input and output"),
         ({**CALL, "epilogue": "", "tests": [{"input": None, "output": None}]}, "must be a list of arguments"),
         ({**ADD, "tests": [{"input": "", "output": "", "hidden": True}]}, "tests.0.hidden"),
+        ({**ADD, "time_limit": 5}, "unknown key 'time_limit': did you mean 'time_limit_s'?"),
+        ({**ADD, "memory_limt_mb": 5}, "did you mean 'memory_limit_mb'?"),
         ({**ADD}, "line 1 has the same id 'add'"),
     ],
 )

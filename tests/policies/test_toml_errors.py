@@ -30,6 +30,11 @@ class Experiment(BaseModel):
     arms: dict[str, Arm] = Field(default_factory=dict)
     rounds: list[Arm] | None = None
     split: str | Arm = "equal"
+    name: Annotated[str, Field(pattern="^[a-z]+$")] = "x"
+    names: Annotated[list[str], Field(min_length=1)] | None = None
+    pair: Annotated[tuple[int, ...], Field(min_length=2)] = (1, 2)
+    text: Annotated[str, Field(min_length=1)] = "x"
+    file: Path | None = None
 
 
 @pytest.mark.parametrize(
@@ -40,7 +45,11 @@ class Experiment(BaseModel):
             "unknown key 'temprature' in [sampling] of x.toml: did you mean 'temperature'?",
         ),
         ({"smapling": {}}, "unknown key 'smapling' in x.toml: did you mean 'sampling'?"),
-        ({"zzz": 1}, "unknown key 'zzz' in x.toml: known are 'sampling', 'arms', 'rounds', 'split'."),
+        (
+            {"zzz": 1},
+            "unknown key 'zzz' in x.toml: known are 'sampling', 'arms', 'rounds', 'split', 'name', 'names', 'pair', "
+            "'text', 'file'.",
+        ),
         # A key of a table may have the name of a field.
         (
             {"arms": {"weight": {"wieght": 1.0}}},
@@ -56,7 +65,16 @@ class Experiment(BaseModel):
             {"sampling": {"temperature": -1}},
             "sampling.temperature of x.toml is -1: it should be greater than or equal to 0.",
         ),
-        ({"arms": 3}, "arms of x.toml is 3: it should be a valid dictionary."),
+        ({"sampling": 3}, "sampling of x.toml is 3: it should be a table of keys and values."),
+        ({"rounds": 3}, "rounds of x.toml is 3: it should be a list."),
+        ({"name": "a b"}, "name of x.toml is 'a b': it should match the pattern ^[a-z]+$."),
+        ({"names": []}, "names of x.toml is []: it should have at least 1 item."),
+        ({"pair": [1]}, "pair of x.toml is [1]: it should have at least 2 items."),
+        ({"text": ""}, "text of x.toml is '': it should have at least 1 character."),
+        ({"file": 3}, "file of x.toml is 3: it should be the path of a file or a folder."),
+        ({"sampling": {"max_tokens": 1.5}}, "sampling.max_tokens of x.toml is 1.5: it should be a whole number."),
+        ({"sampling": {"temperature": "hot"}}, "sampling.temperature of x.toml is 'hot': it should be a number."),
+        ({"arms": 3}, "arms of x.toml is 3: it should be a table of keys and values."),
     ],
 )
 def test_a_fault_is_told_in_one_line(data: dict[str, object], message: str) -> None:

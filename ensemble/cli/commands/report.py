@@ -14,6 +14,7 @@ from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import read_inputs
 from alphamix.ensemble.report.run_text import run_tables
 from alphamix.ensemble.run import pipeline as run
+from alphamix.ensemble.run.status import num_owed
 from alphamix.ensemble.store import STORE_NAME, Store
 
 
@@ -45,7 +46,7 @@ def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdi
         if verdict_set is not None:
             judge = json.loads(next(iter(store.judges(verdict_set)), json.dumps(judge)))
         analysis = run.report(store, inputs, target, judge, verdict_set, 1.0 if level is None else level)
-        owed = run.num_owed(store)
+        owed = num_owed(store)
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(run_tables(analysis))
     console.print(f"\nReport: {target / 'report.html'}", soft_wrap=True)

@@ -21,6 +21,7 @@ from alphamix.ensemble.report.run_text import conclusion, run_tables
 from alphamix.ensemble.run import pipeline as run
 from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.cost_estimate import Cost, Resources, estimate_run, pooled, rates_of
+from alphamix.ensemble.run.spend_limit import spent_limits
 from alphamix.ensemble.store import STORE_NAME, Store
 
 
@@ -104,8 +105,6 @@ def _cost(inputs: Inputs, samples_per_problem: Mapping[str, int], measured: Path
 
 def _cure(owed: Counter[str], limits: Mapping[Currency, float]) -> str:
     """Return how to continue. Asking again would change nothing once a limit of the run is spent."""
-    keys = [f"budget.run.{currency}" for currency in limits]
-    spent = [key for key in keys if any(f"{key} = " in cause for cause in owed)]
-    if spent:
+    if spent := spent_limits(owed, limits):
         return f"`alphamix run` with a higher {spent[0]}, for example by --set, continues the run"
     return "the same command asks for them again"

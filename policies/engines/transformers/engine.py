@@ -70,7 +70,7 @@ class TransformersEngine:
         device: str | None = None,
     ) -> None:
         models = [model.low, model.high] if isinstance(model, ModelPair) else [model]
-        device = device or _default_device()
+        device = _checked_device(device)
         if device == "cpu":
             torch.set_num_threads(1)
         for each in models:
@@ -90,7 +90,7 @@ class TransformersEngine:
         Raises:
             PolicyError: the folder cannot be loaded, or this engine cannot run its model.
         """
-        device = options.device or _default_device()
+        device = _checked_device(options.device)
         model, tokenizer = load_checkpoint(path, device)
         return cls(model, tokenizer, batch_size=options.batch_size, device=device)
 
@@ -107,7 +107,7 @@ class TransformersEngine:
         check_mixable(low, high)
         if not math.isfinite(alpha):
             raise PolicyError(f"alpha is {alpha}: give a finite number.")
-        device = options.device or _default_device()
+        device = _checked_device(options.device)
         low_model, tokenizer = load_checkpoint(low, device)
         high_model, _ = load_checkpoint(high, device)
         pair = ModelPair(low_model, high_model, alpha)
@@ -271,5 +271,19 @@ def _context_length(model: PreTrainedModel) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _checked_device(device: str | None) -> str:
+    """Return the device, or the GPU if there is one for None.
+
+    Raises:
+        PolicyError: torch does not know the device, or cannot use it on this machine.
+    """
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise PolicyError(
+            f"torch cannot use the device {device!r} here ({first_line(error)}): "
+            "give cpu, or leave the device out, which takes the GPU if there is one."
+        ) from error
+    return device
