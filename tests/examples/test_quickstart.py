@@ -99,7 +99,7 @@ def test_the_run_repeats_from_its_own_folder(run, finished, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("alphas = [-0.5,", 'alphas = ["much",', r"alphas.0 .* 'much': it should be a valid number"),
+        ("alphas = [-0.5,", 'alphas = ["much",', r"alphas.0 .* 'much': it should be a number"),
         ("alphas = [-0.5,", "alphas = [nan,", r"alphas.0 .* nan: it should be a finite number"),
         ('high = "high" }', 'high = "hihg" }', r"unknown policy 'hihg' .*did you mean 'high'"),
         ('"checkpoints/high"', '"odd"', r"tensor 'model.layers.0.mlp.down_proj.weight' is F32 .* in low and F32"),
