@@ -3,7 +3,7 @@
 The value is expected under the posterior. The interval is for the share of *these* problems that is solved when the
 allocation is drawn once: it joins the luck of those draws, what the counts leave open about each problem, and what
 they leave open about the prior, by fits to resampled problems. On public LiveCodeBench outcomes with pilots of 2 to 5
-samples, it held the share found with other samples in 97 % of cases (`benchmarks/honesty.py`). It says nothing about
+samples, it held the share found with other samples in 96 % of cases (`benchmarks/honesty.py`). It says nothing about
 problems of another kind. Axes: `M` policies, `P` problems, `B` resamples of the problems.
 """
 
