@@ -51,7 +51,7 @@ def read_lines(path: str | Path, contents: str) -> list[tuple[int, str]]:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, TypeError) as error:  # ValueError: not UTF-8, or no path; TypeError: no path either
         raise GradingError(f"{path}: cannot be read ({error}): give a UTF-8 file of JSON lines") from None
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:

@@ -168,6 +168,7 @@ WRONG += [
     (lambda _, __: ask_judge(["print(1)"], workers=1.5), "workers is 1.5: give a whole number"),
     (lambda _, __: ask_judge(["print(1)"], problem={"id": "one"}), "give an alphamix.Problem"),
     (lambda _, __: alphamix.Problem(id="one", statement="", tests=[]), "tests is \\[\\]: it should have at least 1"),
+    (lambda _, __: alphamix.load_problems(None), "None: cannot be read"),  # type: ignore[arg-type]
     (lambda _, __: alphamix.Problem(id="", statement="", tests=TESTS), "id is '': it should have"),
     (lambda _, __: alphamix.Problem(id="one"), "statement is missing: add it"),  # type: ignore[call-arg]
 ]

@@ -85,3 +85,18 @@ def test_what_is_there_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixt
     assert ended.value.code == 2
     assert "already exists: give another folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"), [("file/x", "is a file: give another folder"), ("n" * 300, "File name too long")]
+)
+def test_a_folder_that_cannot_be_made_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, message: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["policies", "merge", "--low", LOW, "--high", HIGH, "--alpha", "1", "--out", str(tmp_path / out)])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1

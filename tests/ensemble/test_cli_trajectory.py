@@ -13,7 +13,7 @@ RUN = [f"{step}={LADDER / name}" for step, name in ((0, "init"), (100, "low"), (
 
 def test_a_run_is_reported_drawn_and_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     followed = ["--step", "300", "--out", str(tmp_path / "later"), "--norms", "copy", "--method", "rank-1"]
-    main(["policies", "trajectory", *RUN, "--json", "--output", str(tmp_path / "r2.png"), *followed])
+    main(["policies", "trajectory", *RUN, "--json", "--plot", str(tmp_path / "r2.png"), *followed])
     report = json.loads(capsys.readouterr().out)
     assert 0 < report["overall"]["mean"] < 1
     assert "model.norm.weight" in report["tensors"]

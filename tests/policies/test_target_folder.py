@@ -72,6 +72,7 @@ def test_left_overs_of_the_killed_go_and_those_of_the_living_stay(tmp_path: Path
 def test_a_taken_folder_is_refused_and_an_empty_one_is_not(tmp_path: Path) -> None:
     refuse_taken(tmp_path)
     refuse_taken(tmp_path / "nowhere")
+    refuse_taken(tmp_path / "not" / "yet")
     (tmp_path / "file").write_text("")
     assert has_files(tmp_path)
     for taken in (tmp_path, tmp_path / "file"):

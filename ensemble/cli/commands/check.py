@@ -28,7 +28,7 @@ _DEFAULT = CheckQuestion()
 
 @click.command("check", context_settings={"show_default": True})
 @click.argument("file", type=PATH)
-@click.option("--policy", "names", multiple=True, metavar="NAME", help="Check only this policy; may be repeated.")
+@click.option("--policy", "names", multiple=True, metavar="NAME", help="Check only this policy. May be repeated.")
 @click.option("--prompt", default=_DEFAULT.prompt, metavar="TEXT", help="Prompt to send.")
 @click.option("--plain", is_flag=True, help="Send the prompt as plain text to continue, not as a chat message.")
 @click.option("--samples", type=click.IntRange(min=2), default=_DEFAULT.samples, help="Number of samples per policy.")

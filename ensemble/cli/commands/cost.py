@@ -21,18 +21,21 @@ _AS_MEASURED = "as in the run"
 
 @click.command("cost", context_settings={"show_default": True})
 @click.option("--like", "folder", required=True, type=PATH, help="Folder of the run to measure.")
-@click.option("--problems", type=COUNT, show_default=_AS_MEASURED, help="Number of problems in the plan.")
-@click.option("--policies", type=COUNT, show_default=_AS_MEASURED, help="Number of policies in the plan.")
+@click.option("--problems", type=COUNT, show_default=_AS_MEASURED, help="Problems in the plan.")
+@click.option("--policies", type=COUNT, show_default=_AS_MEASURED, help="Policies in the plan.")
 @click.option("--samples", type=COUNT, show_default=_AS_MEASURED, help="Samples per problem and policy.")
 @click.option("--tokens", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per sample.")
 @click.option(
-    "--bytes-per-token", type=_POSITIVE, show_default=_AS_MEASURED, help="Compressed bytes of text per token."
+    "--bytes-per-token",
+    type=_POSITIVE,
+    show_default=_AS_MEASURED,
+    help="Bytes on disk per completion token, after compression.",
 )
 @click.option(
-    "--tokens-per-second", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per second per GPU."
+    "--tokens-per-second", type=_POSITIVE, show_default=_AS_MEASURED, help="Completion tokens per second of one GPU."
 )
-@click.option("--like-gpus", type=COUNT, default=1, help="GPUs (or engines) that the run used.")
-@click.option("--gpus", type=COUNT, default=1, help="GPUs (or engines) to sample with.")
+@click.option("--like-gpus", type=COUNT, default=1, help="GPUs that the measured run used, or its number of engines.")
+@click.option("--gpus", type=COUNT, default=1, help="GPUs, or engines, to sample with.")
 @click.option("--grading-workers", type=COUNT, default=1, help="Cores to grade with.")
 @json_option
 def command(

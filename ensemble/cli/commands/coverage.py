@@ -31,9 +31,14 @@ class QuestionError(EnsembleError):
 
 @click.command("coverage", context_settings={"show_default": True})
 @outcomes_option
-@click.option("--allocation", metavar="POLICY=K,…", help="Samples per problem of each policy, as low=100,high=150.")
 @click.option(
-    "--pass-at", metavar="K,…", help="Estimate pass@k of every policy, for each K; for K = 1 if nothing else is asked."
+    "--allocation", metavar="POLICY=K,…", help="Samples per problem of each policy, for example low=100,high=150."
+)
+@click.option(
+    "--pass-at",
+    metavar="K,…",
+    help="Estimate pass@K of every policy for each K, for example 1,8.",
+    show_default="1, if no other estimate is asked for",
 )
 @click.option(
     "--forecast",

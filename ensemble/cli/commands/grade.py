@@ -25,7 +25,7 @@ from alphamix.grading.types import Failure, Verdict
 @click.option("--samples", required=True, type=FILE, help="Samples, as JSON lines.")
 @click.option("--output", "-o", required=True, type=FILE, help="File of verdicts (JSON lines) to append to.")
 @judging_options
-@sandbox_option("strict", "Isolation of programs; weak is for trusted programs only [strict].")
+@sandbox_option("strict", "Isolation of programs; weak is for trusted programs only.")
 @click.option("--skip-bad", is_flag=True, help="Leave out malformed lines of samples, and print which.")
 @json_option
 @quiet_option

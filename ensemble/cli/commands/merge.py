@@ -34,19 +34,23 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
 
 
 @click.command("merge")
-@click.option("--low", help="Checkpoint at α = 0: a folder or a hub id.")
-@click.option("--high", help="Checkpoint at α = 1: a folder or a hub id.")
-@click.option("--alpha", "alphas", type=float, multiple=True, help="Merge low + α·(high − low); may be repeated.")
+@click.option("--low", metavar="CHECKPOINT", help="Checkpoint at α = 0: a folder or a hub id.")
+@click.option("--high", metavar="CHECKPOINT", help="Checkpoint at α = 1: a folder or a hub id.")
+@click.option(
+    "--alpha", "alphas", type=float, multiple=True, help="Merge low + α·(high − low) at this α. May be repeated."
+)
 @click.option(
     "--weight",
     "weights",
     multiple=True,
     metavar="CHECKPOINT=W",
-    help="Merge a weighted sum instead: one of its terms; may be repeated.",
+    help="Instead of a line, merge a weighted sum: one checkpoint of it and its weight. May be repeated.",
 )
-@click.option("--base", help="Merge base + Σ W·(checkpoint − base). Without it, the weights must sum to 1.")
 @click.option(
-    "--out", required=True, type=PATH, help="Folder to write to. Several α get a subfolder each, as sweep/alpha_-0.50."
+    "--base", metavar="CHECKPOINT", help="Merge base + Σ W·(checkpoint − base). Without it, the weights must sum to 1."
+)
+@click.option(
+    "--out", required=True, type=PATH, help="Folder to write to. Several α get a subfolder each, such as alpha_-0.50."
 )
 @click.option(
     "--dtype",

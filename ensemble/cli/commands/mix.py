@@ -32,7 +32,7 @@ from alphamix.ensemble.statistics.intervals import Resampling
     multiple=True,
     metavar="NAME",
     show_default="all",
-    help="Choose among these policies only; may be repeated.",
+    help="Choose among these policies only. May be repeated.",
 )
 @click.option("--min-policies", type=COUNT, default=1, help="Minimum number of policies in the mixture.")
 @click.option(
@@ -42,18 +42,18 @@ from alphamix.ensemble.statistics.intervals import Resampling
     "--by",
     type=click.Choice(DIVISIONS),
     default="problems",
-    help="Division behind the honest gain in the summary: hold out problems, or samples.",
+    help="What the honest gain in the summary is measured on: problems, or samples, that took no part in the choice.",
 )
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
     show_default=", ".join(f"{number} by {by}" for by, number in DEFAULT_FOLDS.items()),
-    help="Folds of that division.",
+    help="Number of parts that the problems, or samples, are divided into; each is held out in turn.",
 )
 @click.option(
     "--strict", is_flag=True, help="Advise the mixture only if it beats every single policy, not just the best one."
 )
-@click.option("--repeats", type=COUNT, default=DEFAULT_REPEATS, help="Random divisions to average.")
+@click.option("--repeats", type=COUNT, default=DEFAULT_REPEATS, help="Number of random divisions to average over.")
 @level_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the divisions and the intervals.")
 @missing_option

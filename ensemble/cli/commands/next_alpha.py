@@ -28,8 +28,8 @@ chance to pay: probability that the improvement exceeds --min-gain."""
 @outcomes_option
 @click.option("--budget", required=True, type=click.IntRange(1, MAX_SAMPLES), help="Samples per problem.")
 @click.option("--policies", "file", type=PATH, help="File of policies to read their α from.")
-@click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="Set the α of a policy; may be repeated.")
-@click.option("--sweep", help="Use only the policies of this sweep.")
+@click.option("--alpha", "given", multiple=True, metavar="NAME=VALUE", help="Set the α of a policy. May be repeated.")
+@click.option("--sweep", metavar="NAME", help="Use only the policies of this sweep.")
 @click.option("--from", "low", type=Finite(), help="Lowest α to consider.")
 @click.option("--to", "high", type=Finite(), help="Highest α to consider.")
 @click.option(

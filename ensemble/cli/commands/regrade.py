@@ -27,13 +27,21 @@ _SCALE = Finite(0, min_open=True)
 @click.command("regrade", context_settings={"show_default": True})
 @click.argument("folder", type=PATH)
 @click.option(
-    "--verdict-set", metavar="NAME", help="Name of the new verdicts [made from the judge's version and the options]."
+    "--verdict-set",
+    metavar="NAME",
+    show_default="made from the judge's version and the options",
+    help="Name of the new set of verdicts.",
 )
 @click.option("--time-limit-scale", type=_SCALE, default=1.0, help="Factor on each problem's time limit.")
 @click.option("--memory-limit-scale", type=_SCALE, default=1.0, help="Factor on each problem's memory limit.")
-@click.option("--checker", help='For all problems: tokens, exact, lines, or JSON such as {"floats": {"rel": 1e-4}}.')
+@click.option(
+    "--checker",
+    metavar="CHECKER",
+    show_default="that of each problem",
+    help='Checker of all problems: tokens, exact, lines, or JSON such as {"floats": {"rel": 1e-4}}.',
+)
 @click.option("--problems", "problems_file", type=PATH, help="The same problems with other tests.")
-@sandbox_option(None, "Isolation of programs [as in the run].")
+@sandbox_option(None, "Isolation of programs.", shown="as in the run")
 @judging_options
 @click.option("--keep-current", is_flag=True, help="Keep counting outcomes from the verdicts that are current now.")
 @click.option("--use", metavar="NAME", help="Grade nothing; count outcomes from this set of verdicts from now on.")

@@ -27,14 +27,15 @@ from alphamix.ensemble.store import STORE_NAME, Store
 
 @click.command("run")
 @click.argument("experiment_file", metavar="EXPERIMENT", type=PATH)
-@click.option("--output-dir", "-o", type=PATH, help="Folder of the run [results/NAME].")
+@click.option("--output-dir", "-o", type=PATH, show_default="results/NAME", help="Folder of the run.")
 @set_option
 @sandbox_option(None, "Short for --set grading.sandbox=VALUE.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print what would be sampled; write nothing.")
 @click.option(
     "--like",
     type=PATH,
-    help="With --dry-run: estimate the cost from the run in this folder [the run itself, once it has begun].",
+    show_default="the run itself, once it has begun",
+    help="With --dry-run: estimate the cost from the run in this folder.",
 )
 @json_option
 @quiet_option

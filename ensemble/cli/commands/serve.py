@@ -26,14 +26,14 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     multiple=True,
     type=PATH,
     metavar="PATH",
-    help="Mixture to serve: the output of `alphamix mix --json`, or the folder of a finished run; may be repeated.",
+    help="Mixture to serve: the output of `alphamix mix --json`, or the folder of a finished run. May be repeated.",
 )
 @click.option(
     "--api-key-env",
     "key_variables",
     multiple=True,
     metavar="NAME",
-    help="Environment variable with an API key that clients must send; may be repeated.",
+    help="Environment variable with an API key that clients must send. May be repeated.",
 )
 @click.option(
     "--max-choices", default=RequestLimits().choices, type=COUNT, help="Maximum number of choices per request."

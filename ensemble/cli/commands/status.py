@@ -23,7 +23,11 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 @click.command("status")
 @click.argument("folder", type=PATH)
 @json_option
-@click.option("--verdict-sets", is_flag=True, help="List the sets of verdicts that `alphamix regrade` made instead.")
+@click.option(
+    "--verdict-sets",
+    is_flag=True,
+    help="Instead of the progress, list the sets of verdicts, such as those of `alphamix regrade`.",
+)
 @click.option("--watch", is_flag=True, help="Refresh every 2 seconds until the run ends or you press Ctrl-C.")
 def command(folder: Path, as_json: bool, verdict_sets: bool, watch: bool) -> None:
     """Show the progress of the run in FOLDER.
@@ -71,7 +75,7 @@ def _print_verdict_sets(folder: Path, as_json: bool) -> None:
         }
         print_json(content)
         return
-    table = Table("verdicts", "graded", "current", "with")
+    table = Table("set of verdicts", "graded", "current", "options")
     for each in sets:
         table.add_row(each.name, f"{each.graded:,}", "yes" if each.is_current else "", _options(each.about))
     Console().print(table)

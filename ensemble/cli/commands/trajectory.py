@@ -23,18 +23,21 @@ from alphamix.policies.types import PolicyError
 @click.argument("checkpoints", nargs=-1, required=True, metavar="STEP=CHECKPOINT…")
 @click.option("--min-range", type=float, default=0.0, help="Select weights whose range over the steps exceeds this.")
 @json_option
-@click.option("--output", type=PATH, help="Draw the R² of each tensor into this file.")
+@click.option("--plot", metavar="FILE", type=PATH, help="Draw the R² of each tensor into this file.")
 @click.option("--step", type=float, help="Extrapolate to this step; goes with --out.")
-@click.option("--out", type=PATH, help="Folder to write the extrapolated checkpoint to.")
+@click.option("--out", metavar="FOLDER", type=PATH, help="Folder to write the extrapolated checkpoint to.")
 @click.option("--method", type=click.Choice(["lines", "rank-1"]), default="lines", help="Method of extrapolation.")
 @click.option(
-    "--norms", type=click.Choice(["extrapolate", "copy"]), default="extrapolate", help="What to do with norms."
+    "--norms",
+    type=click.Choice(["extrapolate", "copy"]),
+    default="extrapolate",
+    help="Whether to extrapolate the weights of norms, or to copy them from the last checkpoint.",
 )
 def command(
     checkpoints: tuple[str, ...],
     min_range: float,
     as_json: bool,
-    output: Path | None,
+    plot: Path | None,
     step: float | None,
     out: Path | None,
     method: Method,
@@ -52,8 +55,8 @@ def command(
         refuse_taken(out)
         check_room(out, size(run[max(run)]))
     rows = linearity(run, min_range=min_range)
-    if output is not None:
-        _draw(rows, output)
+    if plot is not None:
+        _draw(rows, plot)
     if step is not None and out is not None:
         extrapolate(run, step, out, method=method, norms=norms == "extrapolate")
     if as_json:
@@ -87,7 +90,7 @@ def _draw(rows: Mapping[str, Linearity], path: Path) -> None:
     try:
         figure_class: Any = importlib.import_module("matplotlib.figure").Figure
     except ModuleNotFoundError as error:
-        raise PolicyError(f"--output needs the package {error.name}: pip install 'alphamix[report]'") from error
+        raise PolicyError(f"--plot needs the package {error.name}: pip install 'alphamix[report]'") from error
     drawn = {name: row.mean for name, row in rows.items() if name and row.mean is not None}
     overall = rows[""].mean
     if overall is None:

@@ -20,7 +20,10 @@ set_option = click.option(
     help="Set a key of the experiment, such as budget.samples=50. May be repeated.",
 )
 verdict_set_option = click.option(
-    "--verdict-set", metavar="NAME", help="Set of verdicts (see `alphamix regrade`) [the current one]."
+    "--verdict-set",
+    metavar="NAME",
+    show_default="the current one",
+    help="Set of verdicts, as `alphamix status --verdict-sets` lists them.",
 )
 
 

@@ -12,7 +12,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--all-tests", is_flag=True, help="Run every test, not only those up to the first failure."),
-    click.option("--workers", type=COUNT, help="Number of processes [one per core of the backend]."),
+    click.option("--workers", type=COUNT, show_default="one per core", help="Number of processes."),
     click.option(
         "--backend",
         type=click.Choice(list(EXTRA_OF_BACKEND)),
@@ -20,7 +20,9 @@ _OPTIONS = (
         show_default=True,
         help="Where the processes run.",
     ),
-    click.option("--address", help="Address of a Dask scheduler or a Ray cluster [a local one]."),
+    click.option(
+        "--address", metavar="ADDRESS", show_default="a local one", help="Address of a Dask scheduler or a Ray cluster."
+    ),
 )
 
 
@@ -31,6 +33,7 @@ def judging_options(command: _Command) -> _Command:
     return command
 
 
-def sandbox_option(default: str | None, help_text: str) -> Callable[[_Command], _Command]:
-    """Return the option `--sandbox` with the command's own default."""
-    return click.option("--sandbox", type=click.Choice(["strict", "weak"]), default=default, help=help_text)
+def sandbox_option(default: str | None, help_text: str, *, shown: str | bool = True) -> Callable[[_Command], _Command]:
+    """Return the option `--sandbox` with the command's own default, and what the help says of it."""
+    choice = click.Choice(["strict", "weak"])
+    return click.option("--sandbox", type=choice, default=default, show_default=shown, help=help_text)
