@@ -20,8 +20,8 @@ from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, score_arms
 from alphamix.ensemble.mixture.best_allocation import best_allocation
-from alphamix.ensemble.mixture.compare_arms import gain_over, strict_gain
 from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, Evidence, cross_fits
+from alphamix.ensemble.mixture.gains import gain_over, score_single_policies, strict_gain
 from alphamix.ensemble.mixture.pilot_forecast import forecast_pilot
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -306,10 +306,11 @@ def _verdicts(outcomes: Outcomes, total: int) -> list[tuple[str, Estimate, bool]
     options = CrossFitOptions(cross_fits(0, 5, {"problems": 3}), replace(_RESAMPLING, resamples=400))
     rules = {"equal": Split.equal(outcomes.policies, budget), "mixture": BestMixture(budget)}
     arms, _ = score_arms(Evidence(outcomes), {**rules, "best_single": BestSingle(budget)}, options)
+    singles = score_single_policies(outcomes, budget, options.resampling)
     verdicts: list[tuple[str, Estimate, bool]] = []
     for name in rules:
         gain = gain_over(arms["best_single"], arms[name], options.resampling).honest["problems"]
-        strict = strict_gain(outcomes, budget, arms[name], options.resampling)
+        strict = strict_gain(singles, arms[name], options.resampling)
         verdicts.append((name, gain, strict is not None and strict.gain.sign > 0))
     return verdicts
 

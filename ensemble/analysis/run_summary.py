@@ -6,7 +6,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from alphamix.ensemble.analysis.run_analysis import Analysis
-from alphamix.ensemble.mixture.compare_arms import Comparison, naive_and_honest
+from alphamix.ensemble.mixture.compare_arms import Comparison
+from alphamix.ensemble.mixture.gains import naive_and_honest
 
 
 def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -> dict[str, Any]:

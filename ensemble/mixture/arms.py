@@ -146,8 +146,6 @@ class Arm:
     """`[P]` coverage under that allocation."""
     honest: dict[Division, CrossFitted]
     """Cross-fitted coverage, for the divisions where it is defined."""
-    allocation_M: Ints | None = None
-    """`[M]` the same as whole numbers; None for an adaptive arm."""
     cost: Estimate | None = None
     """What an adaptive arm, which may stop early, spent per problem; None for arms that spend the whole budget."""
 
@@ -212,7 +210,6 @@ def score_arms(
     arms = {
         name: Arm(
             allocation={policy: int(k) for policy, k in zip(outcomes.policies, allocations[name], strict=True) if k},
-            allocation_M=allocations[name],
             naive_P=covered_P,
             honest=honest[name],
         )

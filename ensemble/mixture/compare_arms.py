@@ -1,66 +1,39 @@
 """All arms of one budget side by side: the best mixture, fixed splits and the best single policy, naive and honest.
 
-It joins `best_allocation` (the choice and its certificate), `arms` (its coverage), `random_routing` (the best random
-mixture) and `shapley` (what each policy adds). The command line and the report only show what is computed here. Axes:
-`M` policies, `P` problems, `R` bootstrap resamples.
+It joins `best_allocation` (the choice and its certificate), `arms` (its coverage), `gains` (what it covers beyond
+single policies), `random_routing` (the best random mixture) and `shapley` (what each policy adds). The command line and
+the report only show what is computed here. Axes: `M` policies, `P` problems, `R` bootstrap resamples.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from alphamix.ensemble.allocation import largest_remainder
-from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.budget import CURRENCIES, Budget, Currency
 from alphamix.ensemble.mixture.arms import Arm, BestMixture, BestSingle, Split, score_arms
 from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
-from alphamix.ensemble.mixture.cross_fitting import (
-    AllocationRule,
-    CrossFitOptions,
-    CrossFitted,
-    Division,
-    Evidence,
-    coverage_of_each,
+from alphamix.ensemble.mixture.cross_fitting import AllocationRule, CrossFitOptions, Evidence
+from alphamix.ensemble.mixture.gains import (
+    ArmEstimates,
+    StrictGain,
+    arm_estimates,
+    gain_over,
+    score_single_policies,
+    strict_gain,
 )
 from alphamix.ensemble.mixture.pilot_forecast import PilotForecast, forecast_pilot
 from alphamix.ensemble.mixture.random_routing import best_routing
 from alphamix.ensemble.mixture.shapley import Contribution, contributions
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
-from alphamix.ensemble.statistics.intervals import (
-    Estimate,
-    Resampling,
-    draw_weights,
-    mean_over_problems,
-    student_interval,
-)
-from alphamix.ensemble.statistics.pass_at_k import coverage
+from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights
 from alphamix.ensemble.statistics.posterior import Posterior
 
-
-@dataclass(frozen=True)
-class ArmEstimates:
-    """A naive estimate, scored on the data that made the choice, and honest ones from cross-fitting."""
-
-    naive: Estimate
-    honest: dict[Division, Estimate]
-    """Honest estimates, for the divisions where they are defined."""
-
-    def optimism(self, by: Division) -> float | None:
-        """Return the naive minus the honest estimate, or None where the latter is undefined."""
-        return self.naive.value - self.honest[by].value if by in self.honest else None
-
-
-def naive_and_honest(estimates: ArmEstimates | None, by: Division) -> dict[str, Any]:
-    """Return the naive estimate, and the honest one by a division with its interval, as JSON; null where undefined."""
-    honest = estimates.honest.get(by) if estimates else None
-    return {
-        "naive": estimates.naive.value if estimates else None,
-        "honest": honest.value if honest else None,
-        "interval": honest.interval if honest else None,
-    }
+_COLUMNS = 1000
+"""Columns of the posterior that random routing and a fixed split are compared on."""
+_PILOT = "the pilot has enough samples to choose a mixture, but too few to score it"
 
 
 @dataclass(frozen=True)
@@ -71,17 +44,6 @@ class RandomMixture:
     coverage: float
     fixed_coverage: float
     """Coverage of the best allocation, which fixes the split."""
-
-
-@dataclass(frozen=True)
-class StrictGain:
-    """Gain of an arm over the single policy that it is least certain to beat."""
-
-    policy: str
-    gain: Estimate
-    """Gain over this policy. Its lower end is above 0 only if the arm beats every single policy that was compared."""
-    is_complete: bool
-    """Whether every policy was compared; those with too few samples cannot be."""
 
 
 @dataclass(frozen=True)
@@ -194,11 +156,11 @@ def _compare(
     posterior = evidence.posterior
     limit_M = None if is_pilot else outcomes.num_samples_MP.min(axis=1)
     choice = best_allocation(posterior, budget, limit_M, min_policies)
-    single_rule, left_out = _single_rule(outcomes, budget)
+    singles = score_single_policies(outcomes, budget, options.resampling)
     rules: dict[str, AllocationRule | Split] = {
         "mixture": BestMixture(budget, min_policies),
         **({"equal": Split.equal(outcomes.policies, budget)} if splits is None else splits),
-        "best_single": single_rule,
+        "best_single": singles.rule(budget),
     }
     if is_pilot:
         del rules["mixture"]
@@ -221,67 +183,16 @@ def _compare(
         contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
         arms=arms,
         coverage={
-            name: _estimates(scored.naive_P, scored.honest, options.resampling, lowest=0.0)
+            name: arm_estimates(scored.naive_P, scored.honest, options.resampling, lowest=0.0)
             for name, scored in arms.items()
         },
         gains=gains,
-        strict={name: strict_gain(outcomes, budget, arms[name], options.resampling) for name in gains},
-        ties=_ties(outcomes, single, single_rule),
-        left_out=left_out,
+        strict={name: strict_gain(singles, arms[name], options.resampling) for name in gains},
+        ties=singles.ties(single) if single else (),
+        left_out=singles.left_out,
         undefined=undefined,
         resampling=options.resampling,
     )
-
-
-def _single_rule(outcomes: Outcomes, budget: Budget) -> tuple[BestSingle, dict[str, int]]:
-    """Return the rule for the best single policy, and the policies that it cannot score, with their fewest samples.
-
-    One policy with few samples must not silence the comparison with all others. Where no policy has enough samples, the
-    rule keeps all of them and says so when it is asked.
-    """
-    fewest_M, needed_M = outcomes.num_samples_MP.min(axis=1), BestSingle(budget).samples_M()
-    enough_M = fewest_M >= needed_M
-    if enough_M.all() or not enough_M.any():
-        return BestSingle(budget), {}
-    thin = {outcomes.policies[m]: int(fewest_M[m]) for m in np.flatnonzero(~enough_M)}
-    return BestSingle(budget, enough_M), thin
-
-
-def _ties(outcomes: Outcomes, single: Arm | None, rule: BestSingle) -> tuple[str, ...]:
-    """Return the other policies whose unbiased coverage on these problems is that of the best single policy."""
-    if single is None or single.allocation_M is None:
-        return ()
-    k_M = np.where(outcomes.num_samples_MP.min(axis=1) >= rule.samples_M(), rule.samples_M(), 0)
-    covered_M = coverage_of_each(outcomes, np.diag(k_M)).mean(axis=1)
-    tied_M = (np.abs(covered_M - single.naive_P.mean()) < _TIE) & (k_M > 0) & (single.allocation_M == 0)
-    return tuple(outcomes.policies[m] for m in np.flatnonzero(tied_M))
-
-
-def strict_gain(outcomes: Outcomes, budget: Budget, other: Arm, resampling: Resampling) -> StrictGain | None:
-    """Compare an arm with every single policy that can be scored, without choosing any of them.
-
-    The arm beats every policy if it beats each of them at the same level: an intersection-union test (Berger 1982),
-    which needs no correction for the number of policies. None where nothing can be compared.
-    """
-    honest = other.honest.get("problems")
-    needed_M = BestSingle(budget).samples_M()
-    enough_M = (outcomes.num_samples_MP.min(axis=1) >= needed_M) & (needed_M > 0)
-    if honest is None or not enough_M.any():
-        return None
-    weight_RP = draw_weights(len(outcomes.problems), resampling)
-    closest: StrictGain | None = None
-    for m in np.flatnonzero(enough_M):
-        single_M = np.where(np.arange(len(needed_M)) == m, needed_M, 0)
-        covered_P = coverage(outcomes.num_samples_MP, outcomes.num_correct_MP, single_M)
-        single = CrossFitted(covered_P, weight_RP @ covered_P, single_M[None])
-        gain = _difference(honest, single, resampling)
-        if closest is None or _low(gain) < _low(closest.gain):
-            closest = StrictGain(outcomes.policies[m], gain, bool(enough_M.all()))
-    return closest
-
-
-def _low(gain: Estimate) -> float:
-    return -1.0 if gain.interval is None else gain.interval[0]
 
 
 def equal_gains(
@@ -326,48 +237,6 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
     needed = sum(k * cost_M[outcomes.row(policy)] for policy, k in split.items())
     affordable = float((cost_M * outcomes.num_samples_MP.min(axis=1)).min())
     return Budget(min(float(needed), affordable), cost_M, currency)
-
-
-_SAME = Estimate(0.0, 0.0, (0.0, 0.0))
-"""Difference of two arms that are the same samples."""
-_TIE = 1e-12
-_COLUMNS = 1000
-"""Columns of the posterior that random routing and a fixed split are compared on."""
-_PILOT = "the pilot has enough samples to choose a mixture, but too few to score it"
-
-
-def gain_over(single: Arm, other: Arm, resampling: Resampling) -> ArmEstimates:
-    """Estimate the coverage of another arm minus that of the best single policy, paired per problem."""
-    honest: dict[Division, Estimate] = {
-        by: _difference(ours, theirs, resampling)
-        for by, ours in other.honest.items()
-        if (theirs := single.honest.get(by)) is not None
-    }
-    if other.allocation_M is not None and other.allocation == single.allocation:
-        return ArmEstimates(_SAME, honest)
-    return ArmEstimates(mean_over_problems(other.naive_P - single.naive_P, resampling), honest)
-
-
-def _difference(ours: CrossFitted, theirs: CrossFitted, resampling: Resampling) -> Estimate:
-    """Estimate a difference, which is certain to be 0 only where both always chose the same samples."""
-    if ours.chosen_FM is not None and theirs.chosen_FM is not None and np.all(ours.chosen_FM == theirs.chosen_FM):
-        return _SAME
-    draws_R = ours.resampled_R - theirs.resampled_R
-    return student_interval(ours.covered_P - theirs.covered_P, draws_R, resampling, lowest=-1.0)
-
-
-def _estimates(
-    naive_P: Floats, honest: Mapping[Division, CrossFitted], resampling: Resampling, lowest: float
-) -> ArmEstimates:
-    """Make intervals for naive and honest values per problem.
-
-    Honest intervals are not percentiles of the bootstrap: in a resample of identical policies, the one that was
-    luckiest in the data is truly the best, so resampled gains do not centre on the estimate.
-    """
-    return ArmEstimates(
-        mean_over_problems(naive_P, resampling, lowest),
-        {by: student_interval(fit.covered_P, fit.resampled_R, resampling, lowest) for by, fit in honest.items()},
-    )
 
 
 def _random_mixture(policies: Sequence[str], posterior: Posterior, budget: Budget) -> RandomMixture | None:

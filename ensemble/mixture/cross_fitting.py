@@ -28,6 +28,7 @@ DIVISIONS: tuple[Division, ...] = get_args(Division)
 # the honest estimate varies twice as much between tables as with three folds (simulated in docs/statistics.md).
 DEFAULT_FOLDS: dict[Division, int] = {"problems": 3, "samples": 2}
 DEFAULT_REPEATS = 10
+_RESAMPLED_PRIORS = 20
 _DECIMALS = 12
 """Decimals to which merits are rounded, so that floating-point noise does not break ties."""
 
@@ -49,6 +50,13 @@ class Evidence:
     def posterior(self) -> Posterior:
         """Beliefs about the solve rates of these problems."""
         return Posterior.of(self.outcomes.num_samples_MP, self.outcomes.num_correct_MP, self.prior)
+
+    def resampled_priors(self, resampling: Resampling) -> Iterator[SharedDifficulty]:
+        """Yield priors that fit resampled problems. There are enough for the spread of a normal interval."""
+        for weight_P in draw_weights(len(self.outcomes.problems), resampling)[:_RESAMPLED_PRIORS]:
+            times_P = np.rint(weight_P / weight_P[weight_P > 0].min()).astype(np.int64)
+            picked = np.repeat(np.arange(len(times_P)), times_P)
+            yield fit(self.outcomes.num_samples_MP[:, picked], self.outcomes.num_correct_MP[:, picked])
 
 
 class AllocationRule(Protocol):
@@ -134,7 +142,7 @@ def cross_fit(
     outcomes.check_fixed_size()
     chosen: dict[str, list[Ints]] = {name: [] for name in rules}
     undefined: dict[str, str] = {}
-    priors: list[SharedDifficulty | None] = []
+    priors: list[SharedDifficulty] = []
     # Every choice must be scored on all folds, since resamples choose among those of any fold.
     parts = crossfit.folds if crossfit.by == "samples" else 1
     limit_M = outcomes.num_samples_MP.min(axis=1) // parts
@@ -148,7 +156,7 @@ def cross_fit(
                     undefined[name] = str(error)
             if len(undefined) == len(rules):
                 return {}, undefined
-            priors.append(vars(evidence).get("prior"))  # None where no rule needed it
+            priors.append(evidence.prior)
     except UndefinedError as error:
         return {}, dict.fromkeys(rules, str(error))
     scores = {

@@ -19,12 +19,18 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
-from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.cross_fitting import Evidence
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
-from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights, mean_over_problems
+from alphamix.ensemble.statistics.intervals import (
+    NO_DIFFERENCE,
+    Estimate,
+    Resampling,
+    mean_over_problems,
+)
 from alphamix.ensemble.statistics.pass_at_k import coverage
 from alphamix.ensemble.statistics.posterior import Posterior
 from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
@@ -33,8 +39,6 @@ Place = Literal["no contrast", "before the bump", "on the bump", "past the bump"
 
 BUDGETS = tuple(2**power for power in range(11))
 FEW_BUDGETS = BUDGETS[::2]
-_RESAMPLES = 20
-"""Fits to resampled problems, enough for the spread of a normal interval."""
 _REPEATS = 4
 """Divisions of the problems into halves."""
 _LEAST_GAIN = 0.01
@@ -110,9 +114,12 @@ def locate_gain(
     table = outcomes.canonical()
     resampling = resampling.with_groups(table.groups)
     budgets = sorted({*budgets, samples})
-    prior = fit(table.num_samples_MP, table.num_correct_MP)
-    choices = [choose_for_new_problems(prior, k) for k in budgets]
-    spread_K = np.std(_resampled_gains(table, budgets, resampling), axis=0, ddof=1)
+    evidence = Evidence(table)
+    choices = [choose_for_new_problems(evidence.prior, k) for k in budgets]
+    gain_BK = [
+        [choose_for_new_problems(prior, k).gain for k in budgets] for prior in evidence.resampled_priors(resampling)
+    ]
+    spread_K = np.std(gain_BK, axis=0, ddof=1)
     reach_K = float(ndtri((1 + resampling.level) / 2)) * spread_K
     held_out = _held_out(table, budgets, resampling)
     points = tuple(
@@ -121,14 +128,15 @@ def locate_gain(
             gain=choice.gain,
             interval=(max(0.0, choice.gain - reach), choice.gain + reach),
             allocation={name: int(n) for name, n in zip(table.policies, choice.allocation_M, strict=True) if n},
-            best_single=table.policies[choice.single],
+            best_single=table.policies[int(choice.single_M.argmax())],
             held_out=estimate,
         )
         for k, choice, reach, estimate in zip(budgets, choices, reach_K.tolist(), held_out, strict=True)
     )
     place = _place(points, samples)
-    sharing = dict(zip(table.policies, prior.sharing_M.tolist(), strict=True))
-    contrast = dict(zip(table.policies, (prior.contrast_M - prior.contrast_M.mean()).tolist(), strict=True))
+    sharing = dict(zip(table.policies, evidence.prior.sharing_M.tolist(), strict=True))
+    contrast_M = evidence.prior.contrast_M - evidence.prior.contrast_M.mean()
+    contrast = dict(zip(table.policies, contrast_M.tolist(), strict=True))
     shown = outcomes.policies
     return GainLocation(
         points, samples, place, {name: sharing[name] for name in shown}, {name: contrast[name] for name in shown}
@@ -140,8 +148,8 @@ class NewProblemChoice:
     """Best mixture and best single policy for a problem of which only the prior is known."""
 
     allocation_M: Ints
-    single: int
-    """Index of the best single policy."""
+    single_M: Ints
+    """`[M]` all samples to the best single policy."""
     gain: float
     """What the mixture covers more, as the model expects."""
 
@@ -153,18 +161,8 @@ def choose_for_new_problems(prior: SharedDifficulty, samples: int) -> NewProblem
     best = best_allocation(beliefs, Budget.of_samples(samples, num_policies), max_nodes=0)
     alone_M = -np.expm1(beliefs.log_miss(samples)) @ prior.weight_G
     gain = max(0.0, round(best.certificate.objective - float(alone_M.max()), _DECIMALS))
-    return NewProblemChoice(best.allocation_M, int(alone_M.argmax()), gain)
-
-
-def _resampled_gains(table: Outcomes, budgets: list[int], resampling: Resampling) -> Floats:
-    """Return the gains under priors that are fitted to resampled problems, `[B, K]`."""
-    gains: list[list[float]] = []
-    for weight_P in draw_weights(len(table.problems), resampling)[:_RESAMPLES]:
-        times_P = np.rint(weight_P / weight_P[weight_P > 0].min()).astype(np.int64)
-        picked = np.repeat(np.arange(len(times_P)), times_P)
-        prior = fit(table.num_samples_MP[:, picked], table.num_correct_MP[:, picked])
-        gains.append([choose_for_new_problems(prior, k).gain for k in budgets])
-    return np.array(gains)
+    single_M = np.where(np.arange(num_policies) == alone_M.argmax(), samples, 0)
+    return NewProblemChoice(best.allocation_M, single_M, gain)
 
 
 def _held_out(table: Outcomes, budgets: list[int], resampling: Resampling) -> list[Estimate | None]:
@@ -184,11 +182,10 @@ def _held_out(table: Outcomes, budgets: list[int], resampling: Resampling) -> li
             counts = table.num_samples_MP[:, left_out], table.num_correct_MP[:, left_out]
             for row, k in enumerate(scored):
                 choice = choose_for_new_problems(prior, k)
-                single_M = np.where(np.arange(len(table.policies)) == choice.single, k, 0)
-                differs_K[row] |= np.any(choice.allocation_M != single_M)
-                gain_KP[row, left_out] += coverage(*counts, choice.allocation_M) - coverage(*counts, single_M)
+                differs_K[row] |= np.any(choice.allocation_M != choice.single_M)
+                gain_KP[row, left_out] += coverage(*counts, choice.allocation_M) - coverage(*counts, choice.single_M)
     estimates = [
-        mean_over_problems(gain_P / _REPEATS, resampling) if differs else Estimate(0.0, 0.0, (0.0, 0.0))
+        mean_over_problems(gain_P / _REPEATS, resampling) if differs else NO_DIFFERENCE
         for gain_P, differs in zip(gain_KP, differs_K, strict=True)
     ]
     return [*estimates, *[None] * (len(budgets) - len(scored))]

@@ -4,7 +4,7 @@ The value is expected under the posterior. The interval is for the share of *the
 allocation is drawn once: it joins the luck of those draws, what the counts leave open about each problem, and what
 they leave open about the prior, by fits to resampled problems. On public LiveCodeBench outcomes with pilots of 2 to 5
 samples, it held the share found with other samples in 96 % of cases (`benchmarks/honesty.py`). It says nothing about
-problems of another kind. Axes: `M` policies, `P` problems, `B` resamples of the problems.
+problems of another kind. Axes: `M` policies, `P` problems.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.mixture.cross_fitting import Evidence
-from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
+from alphamix.ensemble.statistics.intervals import Resampling
 from alphamix.ensemble.statistics.posterior import Posterior
-from alphamix.ensemble.statistics.shared_difficulty import fit
-
-_RESAMPLES = 20
-"""Fits of the prior to resampled problems, enough for the spread of a normal interval."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +32,8 @@ def forecast_pilot(evidence: Evidence, allocation_M: Ints, resampling: Resamplin
     covered_P = evidence.posterior.covered(allocation_M)
     value, num_problems = float(covered_P.mean()), len(covered_P)
     luck = float((covered_P * (1 - covered_P)).sum()) / num_problems**2
-    prior = float(_refitted_B(evidence, allocation_M, resampling).var(ddof=1))
+    counts_MP = evidence.outcomes.num_samples_MP, evidence.outcomes.num_correct_MP
+    refitted = [Posterior.of(*counts_MP, prior) for prior in evidence.resampled_priors(resampling)]
+    prior = float(np.var([posterior.coverage(allocation_M) for posterior in refitted], ddof=1))
     reach = float(ndtri((1 + resampling.level) / 2)) * np.sqrt(luck + prior)
     return PilotForecast(value, (max(0.0, value - reach), min(1.0, value + reach)))
-
-
-def _refitted_B(evidence: Evidence, allocation_M: Ints, resampling: Resampling) -> Floats:
-    """Return the forecast on these problems under priors that are fitted to resampled problems, `[B]`."""
-    counts_MP = evidence.outcomes.num_samples_MP, evidence.outcomes.num_correct_MP
-    num_problems = len(evidence.outcomes.problems)
-    times_BP = draw_weights(num_problems, resampling)[:_RESAMPLES]
-    values_B: list[float] = []
-    for weight_P in times_BP:
-        picked = np.repeat(np.arange(num_problems), np.rint(weight_P / weight_P[weight_P > 0].min()).astype(np.int64))
-        prior = fit(*(each_MP[:, picked] for each_MP in counts_MP))
-        values_B.append(Posterior.of(*counts_MP, prior).coverage(allocation_M))
-    return np.array(values_B)

@@ -95,11 +95,10 @@ def analyse_power(
     choice = choose_for_new_problems(prior, budget)
     expected = choice.gain if gain is None else gain
     above, reach = float(ndtri((1 + level) / 2)), float(ndtri((1 + level) / 2) + ndtri(power))
-    single_M = np.where(np.arange(len(table.policies)) == choice.single, budget, 0)
     designs: list[ComparisonDesign] = []
     needed: dict[int, int | None] = {}
     for num_samples in samples:
-        spread = float(_differences_R(prior, choice.allocation_M, single_M, num_samples, seed).std(ddof=1))
+        spread = float(_differences_R(prior, choice.allocation_M, choice.single_M, num_samples, seed).std(ddof=1))
         needed[num_samples] = int(np.ceil((reach * spread / expected) ** 2)) if expected > 0 else None
         for num_problems in problems:
             stderr = spread / np.sqrt(num_problems)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from alphamix.atomic import whole_file
 from alphamix.ensemble.analysis.run_analysis import Analysis
-from alphamix.ensemble.mixture.compare_arms import ArmEstimates
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
+from alphamix.ensemble.mixture.gains import ArmEstimates
 from alphamix.ensemble.report.formatting import alpha_label, arm_label
 from alphamix.ensemble.statistics.intervals import Estimate
 

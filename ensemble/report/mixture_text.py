@@ -10,8 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from alphamix.ensemble.mixture.compare_arms import ArmEstimates, Comparison, naive_and_honest
+from alphamix.ensemble.mixture.compare_arms import Comparison
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS, CrossFit, Division
+from alphamix.ensemble.mixture.gains import ArmEstimates, naive_and_honest
 from alphamix.ensemble.report.formatting import (
     allocation_label,
     arm_label,

@@ -63,6 +63,10 @@ class Estimate:
         return (low > 0) - (high < 0)
 
 
+NO_DIFFERENCE = Estimate(0.0, 0.0, (0.0, 0.0))
+"""Difference of two arms that are the same samples."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resampling:
     """Settings of the bootstrap over problems, which makes intervals for new problems."""

@@ -29,13 +29,19 @@ def refuse_taken(folder: Path) -> None:
 
 def _check_writable(folder: Path) -> None:
     """Make and remove a folder where `folder` is to be: only this shows that the place can be written."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    place = _nearest_existing(folder)
     if not place.is_dir():
         raise PolicyError(f"{folder} cannot be made, since {place} is a file: give another folder.")
     with tempfile.TemporaryDirectory(prefix=".", dir=place):
         pass
+
+
+def _nearest_existing(folder: Path) -> Path:
+    """Return the folder itself, or the nearest part of its path that exists."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return place
 
 
 def check_room(folder: Path, num_bytes: int) -> None:
@@ -44,9 +50,7 @@ def check_room(folder: Path, num_bytes: int) -> None:
     Raises:
         PolicyError: names what is needed and what is free, in bytes.
     """
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    place = _nearest_existing(folder)
     free = shutil.disk_usage(place).free
     if num_bytes > free:
         raise PolicyError(

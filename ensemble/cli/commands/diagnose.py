@@ -6,7 +6,7 @@ import click
 
 from alphamix.ensemble.cli.options import COUNT, json_option
 from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
-from alphamix.ensemble.cli.terminal.answers import print_heading, print_result
+from alphamix.ensemble.cli.terminal.answers import print_result, print_size
 from alphamix.ensemble.mixture.gain_location import locate_gain
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.report.gain_text import gain_json, gain_tables
@@ -32,5 +32,4 @@ def command(outcomes_file: Path, budget: int | None, level: float, seed: int, mi
     if as_json:
         print_result({**gain_json(location), "level": level}, table)
         return
-    heading = f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals."
-    print_heading(heading, table).print(gain_tables(location))
+    print_size(table, level).print(gain_tables(location))

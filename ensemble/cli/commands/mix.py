@@ -7,7 +7,7 @@ import click
 from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.cli.options import COUNT, Finite, json_option
 from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
-from alphamix.ensemble.cli.terminal.answers import print_heading, print_result
+from alphamix.ensemble.cli.terminal.answers import print_result, print_size
 from alphamix.ensemble.mixture.compare_arms import compare
 from alphamix.ensemble.mixture.cross_fitting import (
     DEFAULT_FOLDS,
@@ -94,5 +94,4 @@ def command(
     if as_json:
         print_result({**mixture_json(comparison, crossfits[by]), "level": level}, table)
         return
-    heading = f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals."
-    print_heading(heading, table).print(mixture_tables(comparison, by, is_strict=strict))
+    print_size(table, level).print(mixture_tables(comparison, by, is_strict=strict))

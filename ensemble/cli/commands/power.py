@@ -6,7 +6,7 @@ import click
 
 from alphamix.ensemble.cli.options import COUNT, Finite, json_option
 from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
-from alphamix.ensemble.cli.terminal.answers import print_heading, print_result
+from alphamix.ensemble.cli.terminal.answers import print_result, print_size
 from alphamix.ensemble.mixture.power import analyse_power
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.report.power_text import power_json, power_tables
@@ -73,5 +73,4 @@ def command(
     if as_json:
         print_result({**power_json(analysis), "level": level}, table)
         return
-    heading = f"{len(table.problems)} problems, {len(table.policies)} policies; {100 * level:g} % intervals."
-    print_heading(heading, table).print(power_tables(analysis))
+    print_size(table, level).print(power_tables(analysis))

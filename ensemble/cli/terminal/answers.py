@@ -19,6 +19,12 @@ def print_result(content: dict[str, Any], outcomes: Outcomes) -> None:
     print_json({**content, **about}, ensure_ascii=False)
 
 
+def print_size(outcomes: Outcomes, level: float) -> Console:
+    """Print the size of a table and the level of intervals as the heading; return the console for the rest."""
+    size = f"{len(outcomes.problems)} problems, {len(outcomes.policies)} policies"
+    return print_heading(f"{size}; {100 * level:g} % intervals.", outcomes)
+
+
 def print_heading(heading: str, outcomes: Outcomes) -> Console:
     """Print the heading of a result and what was left out; return the console for the rest.
 

@@ -10,14 +10,9 @@ from hypothesis import strategies as st
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, score_arms
-from alphamix.ensemble.mixture.compare_arms import (
-    ArmEstimates,
-    compare,
-    equal_gains,
-    gain_over,
-    matched_budget,
-)
+from alphamix.ensemble.mixture.compare_arms import compare, equal_gains, matched_budget
 from alphamix.ensemble.mixture.cross_fitting import CrossFit, CrossFitOptions, Evidence, cross_fit
+from alphamix.ensemble.mixture.gains import ArmEstimates, gain_over
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems, student_interval
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, Split, score_arms
-from alphamix.ensemble.mixture.compare_arms import Comparison, compare, strict_gain
+from alphamix.ensemble.mixture.compare_arms import Comparison, compare
 from alphamix.ensemble.mixture.cross_fitting import CrossFit, CrossFitOptions, Evidence
+from alphamix.ensemble.mixture.gains import score_single_policies, strict_gain
 from alphamix.ensemble.mixture.pilot_forecast import forecast_pilot
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
@@ -127,7 +128,7 @@ def errors_of_forecasts(pilots, thinnings: int, resampling: Resampling) -> tuple
 
 @pytest.mark.skipif(not LCB.exists(), reason="no shared data")
 def test_pilots_of_real_outcomes_forecast_what_other_samples_solve(monkeypatch):
-    monkeypatch.setattr("alphamix.ensemble.mixture.pilot_forecast._RESAMPLES", 2)
+    monkeypatch.setattr("alphamix.ensemble.mixture.cross_fitting._RESAMPLED_PRIORS", 2)
     error_S, _ = errors_of_forecasts([3], 1, Resampling(resamples=20))
     assert np.abs(error_S).max() < 0.045
     assert abs(error_S.mean()) < 0.03
@@ -269,7 +270,8 @@ def test_the_strict_gain_is_the_least_certain_one():
     outcomes = outcomes_of(rng.binomial(20, rate_MP), 20)
     budget = Budget.of_samples(4, 3)
     arms, _ = score_arms(Evidence(outcomes), {"equal": Split.equal(("m0", "m1"), budget)}, BY_PROBLEMS)
-    found = strict_gain(outcomes, budget, arms["equal"], BY_PROBLEMS.resampling)
+    singles = score_single_policies(outcomes, budget, BY_PROBLEMS.resampling)
+    found = strict_gain(singles, arms["equal"], BY_PROBLEMS.resampling)
     assert found is not None
     assert found.is_complete
 
@@ -292,8 +294,9 @@ def test_of_identical_policies_hardly_any_mixture_beats_every_single_one(num_pol
         budget = Budget.of_samples(10, num_policies)
         rules = {"mixture": BestMixture(budget), "equal": Split.equal(outcomes.policies, budget)}
         arms, _ = score_arms(Evidence(outcomes), rules, BY_PROBLEMS)
+        singles = score_single_policies(outcomes, budget, BY_PROBLEMS.resampling)
         for name, arm in arms.items():
-            found = strict_gain(outcomes, budget, arm, BY_PROBLEMS.resampling)
+            found = strict_gain(singles, arm, BY_PROBLEMS.resampling)
             wrong[name] += found is not None and found.gain.sign > 0
     assert max(wrong.values()) <= 0.025 * worlds + 3 * np.sqrt(0.025 * 0.975 * worlds)
 

@@ -25,14 +25,13 @@ def test_power_and_standard_error_are_those_of_simulated_tables() -> None:
     pilot = world(400, 16, seed=0)
     design = analyse_power(pilot, 8, problems=[100], samples=[8]).designs[0]
     choice = choose_for_new_problems(fit(pilot.num_samples_MP, pilot.num_correct_MP), 8)
-    single_M = np.where(np.arange(3) == choice.single, 8, 0)
     gains = []
     seen = 0
     for seed in range(1, 201):
         table = world(100, 8, seed)
         counts = table.num_samples_MP, table.num_correct_MP
         estimate = mean_over_problems(
-            coverage(*counts, choice.allocation_M) - coverage(*counts, single_M), Resampling()
+            coverage(*counts, choice.allocation_M) - coverage(*counts, choice.single_M), Resampling()
         )
         gains.append(estimate.value)
         seen += estimate.sign > 0
