@@ -129,6 +129,8 @@ def compare(
         )
     canonical = outcomes.canonical()
     order_M, order_P = outcomes.rows(canonical.policies), [outcomes.problems.index(p) for p in canonical.problems]
+    if splits is not None:
+        splits = {name: replace(split, budget=split.budget.reordered(order_M)) for name, split in splits.items()}
     grouped = replace(options, resampling=options.resampling.with_groups(canonical.groups))
     weight_RP = draw_weights(len(order_P), grouped.resampling)
     comparison = _compare(

@@ -1,6 +1,6 @@
 """Arms and cross-fitting: what choices are worth where they did not look."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -313,3 +313,16 @@ def test_over_many_tables_of_identical_policies_the_best_mixture_gains_nothing()
     assert sum(gain.sign != 0 for gain in gains) <= 3
     honest = np.array([gain.value for gain in gains])
     assert abs(honest.mean()) < 3 * honest.std() / np.sqrt(len(honest))
+
+
+def test_a_split_in_tokens_is_scored_with_its_own_costs_in_every_order_of_policies():
+    """Policies stand in the table in another order than the alphabet's, and cost differently."""
+    names, cost_M = ("cheap", "dear", "apt"), np.array([10.0, 40.0, 20.0])
+    outcomes = replace(outcomes_of([[3, 1, 0, 2], [8, 7, 6, 8], [4, 0, 2, 5]], n=8), policies=names)
+    budget = Budget(140.0, cost_M, "tokens")
+    splits = {"equal": Split.equal(names, budget), "two": Split({"dear": 2.0, "apt": 1.0}, budget)}
+    options = CrossFitOptions({}, Resampling(resamples=20))
+    arms = compare(outcomes, budget, options, splits).arms
+    for name, split in splits.items():
+        own = dict(zip(names, split.allocation_M(names).tolist(), strict=True))
+        assert arms[name].allocation == {policy: k for policy, k in own.items() if k}
