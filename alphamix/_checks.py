@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alphamix.errors import AlphamixError
-from alphamix.wording import nearest, shown
+from alphamix.wording import shown
 
 _MOST_OF_PATH = 200
 """Characters of a path that an error shows."""
@@ -80,13 +80,6 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         known = " or ".join(filter(None, [", ".join(map(repr, choices[:-1])), repr(choices[-1])]))
         raise AlphamixError(f"{name} is {shown(value)}: give {known}")
-    return value
-
-
-def known_name(name: str, value: Any, known: Sequence[str]) -> str:
-    """Return a text that is one of the names of something, for which the error names the nearest."""
-    if not isinstance(value, str) or value not in known:
-        raise AlphamixError(f"{name} {shown(value)} is unknown: {nearest(str(value), known)}")
     return value
 
 

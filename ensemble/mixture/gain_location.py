@@ -1,10 +1,10 @@
 """Where an ensemble's gain lives: the gain that a mixture can have over the best single policy, at each budget.
 
 A mixture gains where some problems are solved by one kind of policy, others by another kind, and no single policy
-solves both kinds soon enough for the budget. At a small budget nobody solves them, and at a large one everybody does,
-so the gain is a bump over budgets, which lies further right for harder problems. The prior of `shared_difficulty`
-knows all of this: how hard problems are, how much policies differ along the contrast, and how many problems nobody
-solves. So the gain follows for budgets and mixtures that were never drawn.
+solves both kinds soon enough for the budget. With a small budget no policy solves them, and with a large one every
+policy does, so the gain is a bump over budgets, which lies further right for harder problems. The prior of
+`shared_difficulty` knows all of this: how hard problems are, how much policies differ along the contrast, and how many
+problems no policy solves. So the gain follows for budgets and mixtures that were never drawn.
 
 These gains are a model's. They are for new problems of the same kind, and their intervals come from fits to resampled
 problems. Beside them stands a check: the prior that is fitted to one half of the problems chooses a mixture and a

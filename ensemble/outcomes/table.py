@@ -72,7 +72,8 @@ class Outcomes:
     def num_lookalikes(self) -> int:
         """Number of problems that have the counts of another one, of another group, for every policy.
 
-        Problems that nobody or everybody solved do not count. The number is 0 where it is small enough for chance.
+        Problems on which no sample or every sample was accepted do not count. The number is 0 where chance may explain
+        it.
         """
         n_MP, c_MP = self.num_samples_MP, self.num_correct_MP
         if np.log2(n_MP.mean() + 1) * len(self.policies) < _MIN_BITS:
