@@ -23,9 +23,9 @@ from alphamix.ensemble.statistics.intervals import Resampling
 def command(outcomes_file: Path, budget: int | None, level: float, seed: int, missing: Missing, as_json: bool) -> None:
     """Say at which budgets an ensemble gains over the best single policy, and where a budget stands.
 
-    A mixture gains where policies solve different problems and no single one solves both kinds soon enough: with a small
-    budget no policy solves them, and with a large one every policy does. A model predicts that bump, also beyond the
-    samples of the table, and problems that were held out check it as far as there are samples.
+    A mixture gains where policies solve different problems and no single one solves both kinds soon enough: with a
+    small budget no policy solves them, and with a large one every policy does. A model predicts that bump, also beyond
+    the samples of the table, and problems that were held out check it as far as there are samples.
     """
     table = read_outcomes(outcomes_file, missing)
     location = locate_gain(table, budget or int(table.num_samples_MP.min()), Resampling(level=level, seed=seed))
