@@ -14,7 +14,7 @@ import numpy as np
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.budget import Budget, BudgetError
-from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.best_allocation import good_allocation
 from alphamix.ensemble.mixture.cross_fitting import (
     AllocationRule,
     CrossFitOptions,
@@ -101,7 +101,7 @@ class BestSingle:
         A trace of the expected coverage breaks ties. Policies that all solve everything within the budget, for
         instance, have the same unbiased coverage, and their order in the table says nothing.
         """
-        expected_CP = _expected(evidence, allocations_CM)
+        expected_CP = evidence.posterior.covered(allocations_CM)
         if np.all(allocations_CM.max(axis=0) <= evidence.outcomes.num_samples_MP.min(axis=1)):
             return coverage_of_each(evidence.outcomes, allocations_CM) + _TRACE * expected_CP
         return expected_CP
@@ -122,17 +122,17 @@ class BestMixture:
     min_policies: int = 1
 
     def choose(self, evidence: Evidence, limit_M: Ints) -> Ints:
-        """Search without branch and bound and on fewer columns, since a fold's choice needs no certificate.
+        """Search without proof and on fewer columns, since a fold's choice needs no certificate.
 
         Raises:
             BudgetError: all samples together are fewer than the budget.
         """
         posterior = evidence.posterior.thinned(_COLUMNS)
-        return best_allocation(posterior, self.budget, limit_M, self.min_policies, max_nodes=0).allocation_M
+        return good_allocation(posterior, self.budget, limit_M, self.min_policies)[0]
 
     def merit(self, evidence: Evidence, allocations_CM: Ints) -> Floats:
         """Return the expected coverage under the posterior."""
-        return _expected(evidence, allocations_CM)
+        return evidence.posterior.covered(allocations_CM)
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,3 @@ def score_arms(
         for name, covered_P in naive_P.items()
     }
     return arms, undefined
-
-
-def _expected(evidence: Evidence, allocations_CM: Ints) -> Floats:
-    return np.array([evidence.posterior.covered(k_M) for k_M in allocations_CM])

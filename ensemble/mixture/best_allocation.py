@@ -15,7 +15,7 @@ from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget, BudgetError, Currency
 from alphamix.ensemble.mixture.optimiser.branch_and_bound import CLOSED, branch_and_bound, rounded_down
 from alphamix.ensemble.mixture.optimiser.local_search import exchange, fill
-from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
+from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax, smooth_optimum
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.statistics.posterior import Posterior
 
@@ -24,6 +24,10 @@ Method = Literal["enumerated", "branch-and-bound", "exchange"]
 _ENUMERATED_CELLS = 4_000_000
 """Largest number of allocations times problems for which listing all allocations is faster than the search."""
 _MAX_NODES = 200
+_NODE_CELLS = 10_000_000
+"""Largest number of nodes times policies times columns. On large tables the first bound is within 0.0001 points."""
+_ROUGH = 1e-6
+"""Complementarity at which a relaxed optimum is near enough to be rounded."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def best_allocation(
     limit_M: Ints | None = None,
     min_policies: int = 1,
     *,
-    max_nodes: int = _MAX_NODES,
+    max_nodes: int | None = None,
 ) -> Choice:
     """Choose the whole numbers k_j that maximise expected coverage within a budget.
 
@@ -71,7 +75,7 @@ def best_allocation(
         limit_M: `[M]` maximum number of samples of each policy, None for no limit. The samples drawn are the limit
             where the choice is to be scored without a model.
         min_policies: minimum number of policies that get a sample.
-        max_nodes: maximum number of nodes of branch and bound; 0 where a good choice is enough, as in cross-fitting.
+        max_nodes: maximum number of nodes of branch and bound; None for 200, or fewer on large tables.
 
     Returns:
         The choice. Among allocations that differ by rounding noise, the policy named first gets most.
@@ -84,10 +88,29 @@ def best_allocation(
         return listed
     relaxed = relax(posterior, region)
     k_M = exchange(posterior, region, _rounded(posterior, region, relaxed.k_M))
+    if max_nodes is None:
+        max_nodes = min(_MAX_NODES, _NODE_CELLS // posterior.a_MC.size)
     k_M, upper_bound = branch_and_bound(posterior, region, relaxed, k_M, max_nodes)
     objective = posterior.coverage(k_M)
     closed = upper_bound - objective <= CLOSED
     return Choice(k_M, Certificate(objective, upper_bound, closed, "branch-and-bound" if closed else "exchange"))
+
+
+@one_thread()
+def good_allocation(
+    posterior: Posterior, budget: Budget, limit_M: Ints | None = None, min_policies: int = 1
+) -> tuple[Ints, float]:
+    """Choose as `best_allocation` does, several times faster and without proof. Return the choice and its coverage.
+
+    Cross-fits and Shapley values make hundreds of choices. On real tables these lose less than 0.01 points.
+    """
+    region = _region(budget, limit_M, min_policies)
+    if region.left(region.upper_M) >= 0:
+        k_M = region.upper_M
+    else:
+        smooth_M = smooth_optimum(posterior, region, _ROUGH)
+        k_M = exchange(posterior, region, _rounded(posterior, region, smooth_M))
+    return k_M, posterior.coverage(k_M)
 
 
 def _region(budget: Budget, limit_M: Ints | None, min_policies: int) -> Region:

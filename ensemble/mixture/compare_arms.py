@@ -31,7 +31,7 @@ from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights
 from alphamix.ensemble.statistics.posterior import Posterior
 
-_COLUMNS = 1000
+_COLUMNS = 300
 """Columns of the posterior that random routing and a fixed split are compared on."""
 _PILOT = "the pilot has enough samples to choose a mixture, but too few to score it"
 

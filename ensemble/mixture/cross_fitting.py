@@ -17,7 +17,7 @@ from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import BudgetError
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
-from alphamix.ensemble.statistics.pass_at_k import UndefinedError, log_miss
+from alphamix.ensemble.statistics.pass_at_k import UndefinedError, miss_of_each
 from alphamix.ensemble.statistics.posterior import Posterior
 from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
 
@@ -192,6 +192,9 @@ class _Scores:
         """Add a fold, scored with the choice made on the others, and with the choices made on resamples of them."""
         covered_CP = coverage_of_each(fold.scored_on, self._candidates_CM)
         self._covered_P[fold.scored_where] += covered_CP[self._candidate_F[number]]
+        if len(covered_CP) == 1:
+            self._resampled_R += self._weight_RP[:, fold.scored_where] @ covered_CP[0]
+            return
         merit_CP = self._rule.merit(evidence, self._candidates_CM)
         chosen_R = np.round(self._weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
         covered_RC = self._weight_RP[:, fold.scored_where] @ covered_CP.T
@@ -203,16 +206,16 @@ class _Scores:
 
 
 def coverage_of_each(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
-    """Return the unbiased coverage of each problem under each allocation, `[C, P]`."""
-    log_miss_CP = np.zeros((len(allocations_CM), len(outcomes.problems)))
+    """Return the unbiased coverage of each problem under each allocation, `[C, P]`, to absolute rounding noise."""
+    miss_CP = np.ones((len(allocations_CM), len(outcomes.problems)))
     for n_P, c_P, k_C in zip(outcomes.num_samples_MP, outcomes.num_correct_MP, allocations_CM.T, strict=True):
         if not k_C.any():
             continue
-        # Counts repeat from problem to problem, and the products behind `log_miss` take most of the time.
+        # Counts repeat from problem to problem, and numbers of samples from allocation to allocation.
         (n_U, c_U), unique_P = np.unique([n_P, c_P], axis=1, return_inverse=True)
-        for k in np.unique(k_C[k_C > 0]).tolist():
-            log_miss_CP[k_C == k] += log_miss(n_U, c_U, k)[unique_P.ravel()]
-    return -np.expm1(log_miss_CP)
+        k_K, unique_C = np.unique(k_C, return_inverse=True)
+        miss_CP *= miss_of_each(n_U, c_U, k_K)[unique_C][:, unique_P.ravel()]
+    return 1 - miss_CP
 
 
 def _folds(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:

@@ -21,7 +21,7 @@ from scipy.special import ndtri
 
 from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.budget import Budget
-from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.best_allocation import good_allocation
 from alphamix.ensemble.mixture.cross_fitting import Evidence
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
@@ -158,11 +158,11 @@ def choose_for_new_problems(prior: SharedDifficulty, samples: int) -> NewProblem
     """Choose how to spend `samples` on a new problem."""
     beliefs = Posterior(prior.a_MG, prior.b_MG, prior.weight_G)
     num_policies = len(prior.a_MG)
-    best = best_allocation(beliefs, Budget.of_samples(samples, num_policies), max_nodes=0)
+    allocation_M, covered = good_allocation(beliefs, Budget.of_samples(samples, num_policies))
     alone_M = -np.expm1(beliefs.log_miss(samples)) @ prior.weight_G
-    gain = max(0.0, round(best.certificate.objective - float(alone_M.max()), _DECIMALS))
+    gain = max(0.0, round(covered - float(alone_M.max()), _DECIMALS))
     single_M = np.where(np.arange(num_policies) == alone_M.argmax(), samples, 0)
-    return NewProblemChoice(best.allocation_M, single_M, gain)
+    return NewProblemChoice(allocation_M, single_M, gain)
 
 
 def _held_out(table: Outcomes, budgets: list[int], resampling: Resampling) -> list[Estimate | None]:

@@ -29,7 +29,7 @@ class PilotForecast:
 
 def forecast_pilot(evidence: Evidence, allocation_M: Ints, resampling: Resampling) -> PilotForecast:
     """Forecast the coverage of an allocation of any size."""
-    covered_P = evidence.posterior.covered(allocation_M)
+    covered_P = evidence.posterior.covered(allocation_M[None])[0]
     value, num_problems = float(covered_P.mean()), len(covered_P)
     luck = float((covered_P * (1 - covered_P)).sum()) / num_problems**2
     counts_MP = evidence.outcomes.num_samples_MP, evidence.outcomes.num_correct_MP

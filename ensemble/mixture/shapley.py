@@ -1,33 +1,47 @@
 """What each policy adds to the ensemble at a fixed budget.
 
-The value of a set of policies is the expected coverage of its best allocation, under the posterior and with no limit on
+The value of a set of policies is the expected coverage of a good allocation, under the posterior and with no limit on
 samples, so that every set has a value. Two numbers follow. The *marginal contribution* of a policy is what is lost
 without it, when its samples are spent as well as possible on the others. Its *Shapley value* is the marginal
 contribution averaged over all orders in which policies can join. Each of two identical policies has a marginal
-contribution of 0, and a Shapley value of half of what the two add. Axes: `M` policies, `O` orders.
+contribution of 0, and a Shapley value of half of what the two add.
+
+In a random order, the policies before j are a random set without it. So its Shapley value is also the mean over sizes s
+of
+
+    (mean value of the sets of size s + 1 with j) - (mean value of the sets of size s without j),
+
+in which the value of one set serves all policies (Kolpaczki et al. 2024, arXiv 2302.00736). Values vary most between
+small sets, and of those there are few, so all are solved. Of each larger size, those sets are solved that are
+neighbours on a circle of policies in random order: every policy is then in equally many, and the Shapley values sum to
+the value of all policies together, whatever was drawn. Axes: `M` policies, `N` sets of one size, `S` sizes, `D` draws
+of the circle.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from itertools import permutations
-from math import factorial
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 
 import numpy as np
 
-from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.budget import Budget
-from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.best_allocation import good_allocation
 from alphamix.ensemble.statistics.posterior import Posterior
 
-_MAX_ORDERS = 5040
-"""Orders of 7 policies. These have only 127 sets to solve, so all orders are taken; of more policies some are drawn."""
-_DRAWN_ORDERS = 20
-"""Orders that are drawn; each is taken forwards and backwards, since what one overstates the other understates."""
+_ALL_SETS = 70
+"""Largest number of sets of one size that are all solved; with it, 8 policies have exact Shapley values."""
+_DRAWS = 2
+_SIZE_STEP = 1.25
+"""Ratio of neighbouring sizes that are solved. Between them, means change so slowly that they are interpolated."""
 _MARGINAL_COLUMNS = 3000
 """Columns of the posterior that marginal contributions are computed on."""
 _COLUMNS = 500
 """Columns of the posterior that the Shapley values are computed on: hundreds of sets are solved for them."""
+
+Value = Callable[[Bools], float]
+"""Function that returns the value of a set of policies, given as `[M]` whether each is a member."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ class Contribution:
     marginal: float
     shapley: float
     shapley_stderr: float
-    """Standard error from drawing orders at random; 0 where all orders were taken."""
+    """Standard error from drawing sets, pooled over policies; 0 where all sets were solved."""
 
 
 def contributions(posterior: Posterior, budget: Budget) -> list[Contribution]:
@@ -45,43 +59,81 @@ def contributions(posterior: Posterior, budget: Budget) -> list[Contribution]:
 
     Shapley values sum to the value of all policies together.
     """
-    num_policies = len(budget.cost_M)
-    everyone = frozenset(range(num_policies))
-    posterior = posterior.thinned(_MARGINAL_COLUMNS)
-    whole = _value(posterior, budget, everyone)
-    marginal_M = [whole - _value(posterior, budget, everyone - {m}) for m in range(num_policies)]
-    shapley_M, stderr_M = _shapley(posterior.thinned(_COLUMNS), budget)
-    # Without branch and bound, a larger set can come out worse by a trace, which is no loss.
+    value = _value_under(posterior.thinned(_MARGINAL_COLUMNS), budget)
+    everyone_M = np.ones(len(budget.cost_M), np.bool_)
+    whole = value(everyone_M)
+    marginal_M = [whole - value(everyone_M & ~left_out_M) for left_out_M in np.eye(len(everyone_M), dtype=np.bool_)]
+    shapley_M, stderr = shapley_values(_value_under(posterior.thinned(_COLUMNS), budget), len(everyone_M))
+    # The search proves nothing, so a larger set can come out worse by a trace, which is no loss.
     return [
         Contribution(max(0.0, marginal), shapley, stderr)
-        for marginal, shapley, stderr in zip(marginal_M, shapley_M.tolist(), stderr_M.tolist(), strict=True)
+        for marginal, shapley in zip(marginal_M, shapley_M.tolist(), strict=True)
     ]
 
 
-def _value(posterior: Posterior, budget: Budget, members: frozenset[int]) -> float:
-    """Return the expected coverage of the best allocation over some policies."""
-    rows = sorted(members)
-    if not rows or budget.total < budget.cost_M[rows].min():
-        return 0.0
-    subset = replace(posterior, a_MC=posterior.a_MC[rows], b_MC=posterior.b_MC[rows])
-    return best_allocation(subset, budget.reordered(rows), max_nodes=0).certificate.objective
+def _value_under(posterior: Posterior, budget: Budget) -> Value:
+    most_M = np.floor(budget.total / budget.cost_M * (1 + 1e-12)).astype(np.int64)
+
+    def value(member_M: Bools) -> float:
+        """Return the expected coverage of a good allocation over some policies."""
+        limit_M = np.where(member_M, most_M, 0)
+        return good_allocation(posterior, budget, limit_M)[1] if limit_M.any() else 0.0
+
+    return value
 
 
-def _shapley(posterior: Posterior, budget: Budget) -> tuple[Floats, Floats]:
-    """Return Shapley values and their standard errors, `[M]` each."""
-    num_policies = len(budget.cost_M)
-    value = cache(partial(_value, posterior, budget))
-    if factorial(num_policies) <= _MAX_ORDERS:
-        added_OM = np.array([_added(order, value) for order in permutations(range(num_policies))])
-        return added_OM.mean(axis=0), np.zeros(num_policies)
+def shapley_values(value: Value, num_policies: int) -> tuple[Floats, float]:
+    """Return Shapley values, `[M]`, and their standard error; a set without members must have the value 0."""
+    sizes = _sizes(num_policies)
     rng = np.random.default_rng(0)
-    orders = [tuple(rng.permutation(num_policies).tolist()) for _ in range(_DRAWN_ORDERS)]
-    added_OM = np.array([(_added(order, value) + _added(order[::-1], value)) / 2 for order in orders])
-    return added_OM.mean(axis=0), added_OM.std(axis=0, ddof=1) / np.sqrt(len(orders))
+    with_SDM = np.zeros((len(sizes), _DRAWS, num_policies))
+    without_SDM = np.zeros_like(with_SDM)
+    for size, with_DM, without_DM in zip(sizes, with_SDM, without_SDM, strict=True):
+        is_exact = comb(num_policies, size) <= _ALL_SETS
+        for draw in range(1 if is_exact else _DRAWS):
+            member_NM = _all_sets(num_policies, size) if is_exact else _on_a_circle(rng.permutation(num_policies), size)
+            value_N = np.array([value(member_M) for member_M in member_NM])
+            rows = slice(None) if is_exact else draw
+            with_DM[rows] = _mean_of(value_N, member_NM)
+            without_DM[rows] = _mean_of(value_N, ~member_NM)
+    joined_S = np.arange(1, num_policies + 1)
+    added_DM = np.array(
+        [
+            [
+                np.mean(np.interp(joined_S, sizes, with_S) - np.interp(joined_S - 1, sizes, without_S))
+                for with_S, without_S in zip(with_SM.T, without_SM.T, strict=True)
+            ]
+            for with_SM, without_SM in zip(with_SDM.swapaxes(0, 1), without_SDM.swapaxes(0, 1), strict=True)
+        ]
+    )
+    # Two draws alone give a poor standard error for one policy, but policies are alike in this.
+    return added_DM.mean(axis=0), float(np.sqrt(added_DM.var(axis=0, ddof=1).mean() / _DRAWS))
 
 
-def _added(order: tuple[int, ...], value: Callable[[frozenset[int]], float]) -> Floats:
-    """Return what each policy adds when it joins those before it, `[M]`."""
-    added_M = np.empty(len(order))
-    added_M[list(order)] = np.diff([value(frozenset(order[:size])) for size in range(len(order) + 1)])
-    return added_M
+def _sizes(num_policies: int) -> list[int]:
+    """Return the sizes of sets that are solved: all small ones, then steps, and the largest two."""
+    sizes = [0, max(0, num_policies - 1), num_policies]
+    size = 1
+    while size < num_policies:
+        sizes.append(size)
+        size = max(size + 1, int(size * _SIZE_STEP))
+    return sorted(set(sizes))
+
+
+def _all_sets(num_policies: int, size: int) -> Bools:
+    """Return the members of all sets of one size, `[N, M]`."""
+    member_NM = np.zeros((comb(num_policies, size), num_policies), np.bool_)
+    for member_M, rows in zip(member_NM, combinations(range(num_policies), size), strict=True):
+        member_M[list(rows)] = True
+    return member_NM
+
+
+def _on_a_circle(order_M: Ints, size: int) -> Bools:
+    """Return the members of the sets of neighbours on a circle of policies in this order, `[N, M]`."""
+    place_M = np.argsort(order_M)
+    return (place_M - np.arange(len(order_M))[:, None]) % len(order_M) < size
+
+
+def _mean_of(value_N: Floats, member_NM: Bools) -> Floats:
+    """Return the mean value of the sets that each policy is in, `[M]`; 0 where there is none."""
+    return value_N @ member_NM / np.maximum(member_NM.sum(axis=0), 1)

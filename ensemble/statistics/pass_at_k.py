@@ -74,6 +74,18 @@ def pass_at_ks(num_samples: ArrayLike, num_correct: ArrayLike, ks: Sequence[int]
     return pass_KN.reshape(len(ks), *n.shape)
 
 
+def miss_of_each(n_N: Floats, c_N: Floats, k_K: Ints) -> Floats:
+    """Return `miss` of each cell for each number of samples, none above any n, `[K, N]`, with absolute errors of 1e-13.
+
+    One product per cell serves all k. It is the fastest way where many k are asked for, and `miss` the most precise.
+    """
+    t_T1 = np.arange(int(k_K.max(initial=0)), dtype=np.float64)[:, None]
+    missed_TN = np.ones((len(t_T1) + 1, len(n_N)))
+    np.divide(np.maximum(n_N - c_N - t_T1, 0.0), n_N - t_T1, out=missed_TN[1:])
+    np.multiply.accumulate(missed_TN, axis=0, out=missed_TN)
+    return missed_TN[k_K]
+
+
 def coverage(num_samples_MP: Ints, num_correct_MP: Ints, allocation_M: ArrayLike) -> Floats:
     """Return the chance that an allocation solves each problem, `[P]`: 1 - Π_j miss(n_j, c_j, k_j).
 

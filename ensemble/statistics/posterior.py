@@ -4,7 +4,8 @@ A cell with c = 0 of n = 10 does not mean that the policy never solves the probl
 all samples on the policies that were lucky so far. So choices rest on beliefs; reports never do (`pass_at_k`). What one
 policy solved says something about others, and `shared_difficulty` says how much: a problem lies at one of several
 nodes, and the belief has a column for each node where its counts may have come from. Axes: `M` policies, `P` problems,
-`C` columns, `U` distinct pairs of shapes, `G` nodes.
+`C` columns, `U` distinct pairs of shapes, `G` nodes, `N` allocations, `K` numbers of
+samples.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln
 
-from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
 
 _NEGLIGIBLE = 1e-3
@@ -35,7 +36,7 @@ class Posterior:
     weight_C: Floats
     """`[C]` share of all problems that each column stands for; sums to 1."""
     problem_C: Ints | None = None
-    """`[C]` index of the problem of each column; None where each column is a problem."""
+    """`[C]` index of the problem of each column, in ascending order; None where each column is a problem."""
 
     @classmethod
     def of(cls, num_samples_MP: Ints, num_correct_MP: Ints, prior: SharedDifficulty | None = None) -> Self:
@@ -58,7 +59,7 @@ class Posterior:
         k_M1 = np.asarray(k_M, np.float64).reshape(-1, 1)
         return np.take_along_axis(betaln(a_MU, b_MU + k_M1) - log_beta_MU, unique_MC, axis=1)
 
-    def _log_miss_of_all(self, k_M: ArrayLike) -> Floats:
+    def log_miss_of_all(self, k_M: ArrayLike) -> Floats:
         """Return the log of the chance that all samples of an allocation fail, `[C]`."""
         k_M = np.broadcast_to(np.asarray(k_M, np.float64), len(self.a_MC))
         a_MU, b_MU, unique_MC, log_beta_MU = self._distinct
@@ -77,15 +78,31 @@ class Posterior:
 
         It is concave in k, which may be real; the relaxation of the optimiser rests on this.
         """
-        return float(-np.expm1(self._log_miss_of_all(k_M)) @ self.weight_C)
+        return float(-np.expm1(self.log_miss_of_all(k_M)) @ self.weight_C)
 
-    def covered(self, k_M: ArrayLike) -> Floats:
-        """Return the expected coverage of each problem, `[P]`; its mean is `coverage` where problems weigh the same."""
-        covered_C = -np.expm1(self._log_miss_of_all(k_M))
+    def covered(self, allocations_NM: Ints) -> Floats:
+        """Return the expected coverage of each problem under each allocation, `[N, P]`.
+
+        Its mean over problems is `coverage` where problems weigh the same.
+        """
+        log_miss_NC = np.zeros((len(allocations_NM), len(self.weight_C)))
+        a_MU, b_MU, unique_MC, log_beta_MU = self._distinct
+        for m, k_N in enumerate(allocations_NM.T):
+            # Allocations that are compared differ little, so that few numbers of samples occur.
+            k_K, unique_N = np.unique(k_N, return_inverse=True)
+            log_miss_KU = betaln(a_MU[m], b_MU[m] + k_K[:, None]) - log_beta_MU[m]
+            used_N = np.flatnonzero(k_N)
+            log_miss_NC[used_N] += log_miss_KU[unique_N[used_N]][:, unique_MC[m]]
+        covered_NC = -np.expm1(np.minimum(log_miss_NC, 0.0))
         if self.problem_C is None:
-            return covered_C
-        weight_P = np.bincount(self.problem_C, self.weight_C)
-        return np.bincount(self.problem_C, self.weight_C * covered_C) / weight_P
+            return covered_NC
+        first_P = np.searchsorted(self.problem_C, np.arange(int(self.problem_C[-1]) + 1))
+        weight_P = np.add.reduceat(self.weight_C, first_P)
+        return np.add.reduceat(self.weight_C * covered_NC, first_P, axis=1) / weight_P
+
+    def of_policies(self, member_M: Bools) -> Self:
+        """Return the beliefs about some of the policies."""
+        return replace(self, a_MC=self.a_MC[member_M], b_MC=self.b_MC[member_M])
 
     def thinned(self, num_columns: int) -> Self:
         """Return at most this many columns that stand for all, spread over the weights, with equal weights."""

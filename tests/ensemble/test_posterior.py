@@ -59,7 +59,7 @@ def test_beliefs_are_those_of_bayes_theorem(monkeypatch):
     monkeypatch.setattr(posteriors, "_NEGLIGIBLE", 0.0)
     np.testing.assert_allclose(PRIOR.nodes_of(N_MP, C_MP), nodes_by_hand(), atol=1e-12)
     posterior = Posterior.of(N_MP, C_MP, PRIOR)
-    np.testing.assert_allclose(posterior.covered(K_M), covered_by_hand(), atol=1e-12)
+    np.testing.assert_allclose(posterior.covered(np.array([K_M]))[0], covered_by_hand(), atol=1e-12)
     assert posterior.coverage(K_M) == pytest.approx(covered_by_hand().mean(), abs=1e-12)
 
 
@@ -71,7 +71,7 @@ def test_a_cell_without_samples_says_nothing():
 
 def test_what_one_policy_fails_makes_another_less_likely_to_solve():
     n_MP, c_MP = np.array([[10, 10], [0, 0]]), np.array([[0, 8], [0, 0]])
-    hard, easy = Posterior.of(n_MP, c_MP, PRIOR).covered([0, 1])
+    hard, easy = Posterior.of(n_MP, c_MP, PRIOR).covered(np.array([[0, 1]]))[0]
     assert hard < 0.1 < 0.5 < easy
 
 
@@ -80,7 +80,7 @@ def test_every_problem_weighs_the_same_whatever_its_columns():
     n_MP = rng.integers(0, 9, (3, 30))
     posterior = Posterior.of(n_MP, rng.binomial(n_MP, rng.beta(0.3, 1.0, 30)))
     np.testing.assert_allclose(np.bincount(posterior.problem_C, posterior.weight_C), 1 / 30)
-    assert posterior.covered([2, 1, 0]).mean() == pytest.approx(posterior.coverage([2, 1, 0]))
+    assert posterior.covered(np.array([[2, 1, 0]])).mean() == pytest.approx(posterior.coverage([2, 1, 0]))
 
 
 @pytest.mark.parametrize("num_problems", [150, 200, 250, 500, 713, 1000])

@@ -63,7 +63,7 @@ def test_tables_without_spread_give_beliefs_that_are_chances(n, c):
     n_MP = np.full((3, 5), n)
     posterior = Posterior.of(n_MP, np.full((3, 5), c))
     for k in (0, 1, 1000):
-        covered_P = posterior.covered([k] * 3)
+        covered_P = posterior.covered(np.full((1, 3), k))[0]
         assert np.all((covered_P >= -1e-8) & (covered_P <= 1 + 1e-8))
         assert np.ptp(covered_P) < 1e-12
     assert n == 0 or abs(posterior.coverage([1, 0, 0]) - c / n) < 0.25

@@ -18,14 +18,18 @@ Derivatives = Callable[[Floats], tuple[Floats, Floats]]
 """Function that returns the gradient `[V]` and the Hessian `[V, V]` at a point."""
 
 _MAX_STEPS = 60
-_COMPLEMENTARITY = 1e-13
+FULL_PRECISION = 1e-13
 """Mean product of bounds and multipliers at which to stop: smaller ones are lost in rounding noise."""
 _TO_BOUNDARY = 0.99
 """Part of the way to the nearest bound that a step may go, so that iterates stay strictly inside."""
 
 
-def minimise(derivatives: Derivatives, price_V: Floats, total: float) -> Floats:
+def minimise(
+    derivatives: Derivatives, price_V: Floats, total: float, complementarity: float = FULL_PRECISION
+) -> Floats:
     """Minimise a convex function over 0 ≤ x ≤ 1 with price · x = total, and return the last iterate, `[V]`.
+
+    The search stops where the mean product of bounds and multipliers is below `complementarity`.
 
     Prices must not all be 0, and some x strictly inside the box must meet the equation; so does the result.
     """
@@ -35,7 +39,7 @@ def minimise(derivatives: Derivatives, price_V: Floats, total: float) -> Floats:
     at = _start(price_V, total)
     scale = 0.0
     for _ in range(_MAX_STEPS):
-        if at.complementarity < _COMPLEMENTARITY:
+        if at.complementarity < complementarity:
             break
         gradient_V, hessian_VV = derivatives(at.x_V)
         scale = scale or float(np.abs(gradient_V).max()) or 1.0

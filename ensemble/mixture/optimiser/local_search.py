@@ -26,7 +26,7 @@ def fill(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
     Ties go to the policy named first.
     """
     k_M, left = k_M.copy(), region.left(k_M)
-    miss_C = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_C
+    miss_C = np.exp(posterior.log_miss_of_all(k_M)) * posterior.weight_C
     while (fits_M := (k_M < region.upper_M) & (region.cost_M <= left)).any():
         next_miss_MC = posterior.next_miss(k_M)
         rate_M = np.where(fits_M, (miss_C.sum() - next_miss_MC @ miss_C) / region.cost_M, -1.0)
@@ -58,7 +58,7 @@ def _best_exchange(posterior: Posterior, region: Region, k_M: Ints, settles_ties
 
     Return None if there is no such exchange.
     """
-    miss = float(np.exp(posterior.log_miss(k_M).sum(axis=0)) @ posterior.weight_C)
+    miss = float(np.exp(posterior.log_miss_of_all(k_M)) @ posterior.weight_C)
     best, least = None, np.inf
     for out_MM, in_MM in _moves(region, k_M):
         miss_MM = _exchanged_miss(posterior, k_M, out_MM, in_MM)

@@ -8,7 +8,8 @@ depend on how well the solver did: with a supergradient g at any point k*,
     coverage(k) ≤ coverage(k*) + g · (k - k*)    for every k,
 
 and the right side is maximised exactly over the region (a fractional knapsack). A bad k* gives a loose bound, never a
-wrong one. Axes: `M` policies, `C` columns of the posterior, `N` gradients, `V` variables of the solver.
+wrong one. Axes: `M` policies, `F` policies with room for more samples, `C` columns of the posterior, `N` gradients, `V`
+variables of the solver.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphamix.ensemble.arrays import Floats, Ints
-from alphamix.ensemble.mixture.optimiser.interior_point import minimise
+from alphamix.ensemble.mixture.optimiser.interior_point import FULL_PRECISION, minimise
 from alphamix.ensemble.statistics.posterior import Posterior
 
 _RECENTRINGS = 8
@@ -86,7 +87,7 @@ def relax(posterior: Posterior, region: Region, centre_M: Ints | None = None) ->
         return _bounded(posterior, region, region.lower_M.astype(np.float64))
     candidates: list[Relaxed] = []
     if centre_M is None or region.left(np.maximum(centre_M - 1, region.lower_M)) <= 0:
-        smooth = _bounded(posterior, region, _smooth_optimum(posterior, region))
+        smooth = _bounded(posterior, region, smooth_optimum(posterior, region))
         covered = -np.expm1(interpolated_log_miss(posterior, smooth.k_M)) @ posterior.weight_C
         if smooth.upper_bound - float(covered) <= _TOLERANCE:
             return smooth
@@ -109,7 +110,7 @@ def interpolated_log_miss(posterior: Posterior, k_M: Floats) -> Floats:
     """Return the log chance that all samples fail, interpolated between whole numbers of samples, `[P]`."""
     floor_M = np.floor(k_M)
     slope_MC = np.log(posterior.next_miss(floor_M))
-    return posterior.log_miss(floor_M).sum(axis=0) + (k_M - floor_M) @ slope_MC
+    return posterior.log_miss_of_all(floor_M) + (k_M - floor_M) @ slope_MC
 
 
 def _bounded(posterior: Posterior, region: Region, k_M: Floats) -> Relaxed:
@@ -133,26 +134,30 @@ def _bounded(posterior: Posterior, region: Region, k_M: Floats) -> Relaxed:
     return Relaxed(k_M, min(1.0, float(bound_N.min())))
 
 
-def _smooth_optimum(posterior: Posterior, region: Region) -> Floats:
-    """Return a point near the relaxed optimum, from log misses at real k and slopes over one sample."""
+def smooth_optimum(posterior: Posterior, region: Region, complementarity: float = FULL_PRECISION) -> Floats:
+    """Return a point near the relaxed optimum, from log misses at real k and slopes over one sample.
+
+    The budget must be neither spent at the lower limits nor enough for the upper ones.
+    """
     left = region.left(region.lower_M)
     # The box is twice what the budget allows, so that even one policy alone meets the budget strictly inside it.
     span_M = np.minimum(region.upper_M - region.lower_M, 2 * left / region.cost_M)
     free_M = span_M > 0
+    free = posterior.of_policies(free_M)
 
     def derivatives(x_M: Floats) -> tuple[Floats, Floats]:
         k_M = region.lower_M.astype(np.float64)
         k_M[free_M] += x_M * span_M[free_M]
-        miss_C = np.exp(posterior.log_miss(k_M).sum(axis=0)) * posterior.weight_C
-        slope_MC = np.log(posterior.next_miss(np.maximum(k_M - 0.5, 0)))[free_M]
-        curvature_MC = np.log(posterior.next_miss(k_M + 0.5))[free_M] - slope_MC
+        miss_C = np.exp(posterior.log_miss_of_all(k_M)) * posterior.weight_C
+        slope_FC = np.log(free.next_miss(np.maximum(k_M[free_M] - 0.5, 0)))
+        curvature_FC = np.log(free.next_miss(k_M[free_M] + 0.5)) - slope_FC
         span_F = span_M[free_M]
-        gradient_F = slope_MC @ miss_C * span_F
-        hessian_FF = ((slope_MC * miss_C) @ slope_MC.T + np.diag(curvature_MC @ miss_C)) * np.outer(span_F, span_F)
+        gradient_F = slope_FC @ miss_C * span_F
+        hessian_FF = ((slope_FC * miss_C) @ slope_FC.T + np.diag(curvature_FC @ miss_C)) * np.outer(span_F, span_F)
         return gradient_F, hessian_FF
 
     k_M = region.lower_M.astype(np.float64)
-    k_M[free_M] += span_M[free_M] * minimise(derivatives, (region.cost_M * span_M)[free_M], left)
+    k_M[free_M] += span_M[free_M] * minimise(derivatives, (region.cost_M * span_M)[free_M], left, complementarity)
     return k_M
 
 
@@ -162,7 +167,7 @@ def _optimum_around(posterior: Posterior, region: Region, centre_M: Ints) -> Flo
     Samples added and samples removed are two variables per policy, each in [0, 1], in which log misses are linear. The
     last variable is the unspent budget.
     """
-    base_C = np.exp(posterior.log_miss(centre_M).sum(axis=0)) * posterior.weight_C
+    base_C = np.exp(posterior.log_miss_of_all(centre_M)) * posterior.weight_C
     more_M, less_M = centre_M < region.upper_M, centre_M > region.lower_M
     slope_more_MC = np.log(posterior.next_miss(centre_M))[more_M]
     slope_less_MC = -np.log(posterior.next_miss(np.maximum(centre_M - 1, 0)))[less_M]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.arrays import Bools, Floats
 from alphamix.ensemble.mixture.optimiser import relaxation
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, interpolated_log_miss, relax
 from alphamix.ensemble.statistics.posterior import Posterior
@@ -28,6 +28,12 @@ class Rates:
 
     def log_miss(self, k_M: ArrayLike) -> Floats:
         return np.asarray(k_M, np.float64).reshape(-1, 1) * np.log1p(-self.rate_MP)
+
+    def log_miss_of_all(self, k_M: ArrayLike) -> Floats:
+        return self.log_miss(k_M).sum(axis=0)
+
+    def of_policies(self, member_M: Bools) -> "Rates":
+        return Rates(self.rate_MP[member_M])
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
         return 1 - self.rate_MP
@@ -69,7 +75,7 @@ def test_no_allocation_exceeds_the_bound_wherever_it_is_taken(seed, num_policies
 def test_a_solver_that_fails_loosens_the_bound_and_no_more(monkeypatch):
     posterior, where = beliefs(1, 3, 9), region([6, 6, 6], 6.0)
     tight = relax(posterior, where).upper_bound
-    monkeypatch.setattr(relaxation, "minimise", lambda model, price_V, total: np.full(len(price_V), 0.9))
+    monkeypatch.setattr(relaxation, "minimise", lambda model, price_V, *_: np.full(len(price_V), 0.9))
     assert relax(posterior, where).upper_bound > tight >= most_covered(posterior, where) - 1e-12
 
 
