@@ -11,6 +11,7 @@ import pandas as pd
 
 from alphamix import _checks as checks
 from alphamix.ensemble.analysis import complementarity
+from alphamix.ensemble.analysis.ranking import rank_policies
 from alphamix.ensemble.analysis.run_analysis import analyse
 from alphamix.ensemble.budget import CURRENCIES, Budget, Currency
 from alphamix.ensemble.errors import EnsembleError
@@ -115,9 +116,34 @@ class OutcomesTable:
         estimates = means_over_problems(pass_MKP.reshape(-1, len(self.problems)), self._resampling(level), lowest=0)
         rows: list[dict[str, Any]] = []
         for (policy, size), estimate in zip(product(self.policies, ks), estimates, strict=True):
-            low, high = estimate.interval or (None, None)
-            interval = {"low": low, "high": high}
-            rows.append({"policy": policy, "k": size, "value": estimate.value, "stderr": estimate.stderr, **interval})
+            figures = {"value": estimate.value, "stderr": estimate.stderr, **_bounds("", estimate.interval)}
+            rows.append({"policy": policy, "k": size, **figures})
+        return pd.DataFrame(rows)
+
+    def rank(self, *, level: float = 0.95) -> pd.DataFrame:
+        """Rank policies by their mean solve rate on these problems, the best first.
+
+        Returns:
+            One row per policy: `rank` (shared by policies that are tied), `policy`, `pass_at_1`, `mean` with `low` and
+            `high` (posterior of the mean solve rate on these very problems), `chance_first` (to be the best on them),
+            `is_candidate` (whether it belongs to the fewest policies of which one is the best with the chance `level`),
+            and `difference` to the first with `difference_low` and `difference_high` (on new problems, paired).
+
+        Raises:
+            OutcomesError: n depends on what was drawn.
+
+        Example:
+            >>> outcomes = alphamix.read_outcomes("results/quickstart/outcomes.csv")
+            >>> outcomes.rank()[["rank", "policy"]].head(2).values.tolist()
+            [[1, 'coverage@+1.25'], [2, 'high']]
+        """
+        ranking = rank_policies(self._outcomes, _resampling(level))
+        rows: list[dict[str, Any]] = []
+        for ranked in ranking.policies:
+            belief = {"mean": ranked.mean, **_bounds("", ranked.interval), "chance_first": ranked.chance_first}
+            difference = {"difference": ranked.difference.value, **_bounds("difference_", ranked.difference.interval)}
+            place = {"rank": ranked.rank, "policy": ranked.policy, "pass_at_1": ranked.pass_at_1}
+            rows.append({**place, **belief, "is_candidate": ranked.policy in ranking.best, **difference})
         return pd.DataFrame(rows)
 
     def coverage(self, allocation: Mapping[str, int], *, level: float = 0.95) -> Estimate:
@@ -328,6 +354,12 @@ def _report_folder(folder: Path) -> Path:
     if (checks.folder(folder) / STORE_NAME).exists():
         raise EnsembleError(f"{folder} is the folder of a run: give another folder")
     return folder
+
+
+def _bounds(start: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
+    """Return the columns of an interval, named `low` and `high` after a given start."""
+    low, high = interval or (None, None)
+    return {f"{start}low": low, f"{start}high": high}
 
 
 def _resampling(level: float, seed: int = 0) -> Resampling:

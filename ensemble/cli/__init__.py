@@ -21,6 +21,7 @@ COMMANDS = {
     "grade": "Judge a file of samples and write a file of verdicts.",
     "mix": "Choose the best α-mixture from outcomes, and estimate honestly what it gains.",
     "coverage": "Estimate coverage of an allocation, and pass@k, from outcomes.",
+    "rank": "Rank policies by their solve rate, and say which cannot be told from the best.",
     "diagnose": "Say at which budgets an ensemble gains, and why.",
     "power": "Say how large a gain a comparison could see, and what to buy next.",
     "next-alpha": "Propose the α to make next, or advise against another one.",

@@ -96,6 +96,12 @@ def shown(name: str) -> str:
     return name if name.isprintable() and name == name.strip() else repr(name)
 
 
+def names_in_words(names: Sequence[str]) -> str:
+    """List names as a sentence does: `low`, `low and high`, `low, middle and high`."""
+    *most, last = map(shown, names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def lookalikes_note(number: int, num_problems: int) -> str:
     """Return a note on problems that look like copies of each other."""
     return (
