@@ -20,7 +20,7 @@ _CURE = "correct the reference, or this test"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProblemFinding:
     """What is known of one problem."""
 
     status: Status
@@ -33,7 +33,7 @@ class Finding:
         return f"{name}{self.status}{self.message and f': {self.message}'}"
 
 
-def verify(problems: Iterable[Problem | GradingError], judge: Judge) -> Iterator[Finding]:
+def verify(problems: Iterable[Problem | GradingError], judge: Judge) -> Iterator[ProblemFinding]:
     """Judge the reference of every problem, and yield a finding for each, in their order.
 
     An error among the problems, as `problems.each_problem` yields them, is a broken problem.
@@ -46,25 +46,25 @@ def verify(problems: Iterable[Problem | GradingError], judge: Judge) -> Iterator
         submitted.append((problem, future))
     for problem, future in submitted:
         if isinstance(problem, GradingError):
-            yield Finding("broken", None, str(problem))
+            yield ProblemFinding("broken", None, str(problem))
         elif future is None:
-            yield Finding("no reference", problem.id, "")
+            yield ProblemFinding("no reference", problem.id, "")
         else:
             yield _finding(problem, future.result())
 
 
-def _finding(problem: Problem, judgement: Judgement) -> Finding:
+def _finding(problem: Problem, judgement: Judgement) -> ProblemFinding:
     if judgement.verdict is Verdict.AC:
-        return Finding("fine", problem.id, "")
+        return ProblemFinding("fine", problem.id, "")
     if judgement.verdict is Verdict.IE:
-        return Finding("broken", problem.id, judgement.message)
+        return ProblemFinding("broken", problem.id, judgement.message)
     cause = f"{judgement.verdict}{judgement.message and f', {judgement.message}'}"
     index = judgement.first_failed_test
     if index is None:
-        return Finding("reference fails", problem.id, f"{cause}: correct the reference")
+        return ProblemFinding("reference fails", problem.id, f"{cause}: correct the reference")
     test = problem.tests[index]
     place = (
         f"test {index}" if test.is_nonce else f"test {index}, input {shown(test.input)}, expects {shown(test.output)}"
     )
     cure = _CURE_OF_LIMIT.get(judgement.verdict, _CURE)
-    return Finding("reference fails", problem.id, f"{place}: {cause}: {cure}")
+    return ProblemFinding("reference fails", problem.id, f"{place}: {cause}: {cure}")
