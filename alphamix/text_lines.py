@@ -39,7 +39,7 @@ def open_plain(path: Path) -> Generator[BinaryIO]:
 
 
 def _unpack(packed: BinaryIO, unpacked: BinaryIO, *, is_zstd: bool) -> None:
-    module: Any = _zstd() if is_zstd else gzip
+    module: Any = zstd_module() if is_zstd else gzip
     damage = module.ZstdError if is_zstd else zlib.error
     try:
         with module.open(packed, "rb") as file:
@@ -50,5 +50,6 @@ def _unpack(packed: BinaryIO, unpacked: BinaryIO, *, is_zstd: bool) -> None:
     unpacked.seek(0)
 
 
-def _zstd() -> Any:
+def zstd_module() -> Any:
+    """Return the module for Zstandard, which Python has from 3.14 on. It is imported when it is first needed."""
     return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")

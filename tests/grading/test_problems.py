@@ -1,6 +1,5 @@
 import gzip
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,9 @@ import pytest
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import fingerprint, load_problems
 from alphamix.grading.types import FloatChecker, Problem, Test
+from alphamix.text_lines import zstd_module
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+zstd = zstd_module()
 
 ADD = {"id": "add", "statement": "Add one.", "tests": [{"input": "1\n", "output": "2\n"}]}
 CALL = {**ADD, "id": "call", "tests": [{"input": [1], "output": 2}], "entry_point": "Solution.add"}

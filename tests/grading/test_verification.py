@@ -74,6 +74,14 @@ def test_published_files_are_recognised(judge: Judge, tmp_path: Path) -> None:
     assert findings_of(judge, write(tmp_path / "h.jsonl", human | {"test": test})) == ["T/0: fine"]
 
 
+def test_converted_files_are_files_of_problems(judge: Judge, tmp_path: Path) -> None:
+    mbpp = {"task_id": 1, "text": "Add.", "test_list": ["assert add(10**5000) == 10**5000 + 1"], "code": RIGHT}
+    long = {"task_id": 2, "text": "Add.", "test_list": [f"assert add({10**5000}) == {10**5000 + 1}"], "code": RIGHT}
+    converted = tmp_path / "p.jsonl"
+    main(["problems", "convert", str(write(tmp_path / "m.jsonl", mbpp, long)), "--output", str(converted)])
+    assert findings_of(judge, converted) == ["mbpp/1: fine", "mbpp/2: fine"]
+
+
 def test_the_command_tells_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(
         tmp_path / "p.jsonl", ADD | {"reference": RIGHT}, ADD | {"id": "b", "reference": "def add(n): return 0"}
