@@ -29,7 +29,7 @@ def answer_of(completion: str, is_code: Callable[[str], bool]) -> str:
     what came before it.
     """
     text = completion.replace("\r\n", "\n")
-    markers = list(_MARKER.finditer(text))
+    markers = list(_MARKER.finditer(text)) if any(sign in text for sign in "<[◁") else []
     if not markers:
         return text
     code = _lines_of_code(text, is_code)

@@ -55,6 +55,8 @@ def extract_program(completion: str, prologue: str | None = None, names: Collect
     is_code = partial(_is_code, may_be_body=prologue is not None)
     answer = answer_of(completion, is_code)
     blocks = [block for block in fenced_blocks(answer, is_code) if block.code.strip()]
+    if len(blocks) == 1 and _is_plain(blocks[0]):
+        return _complete(Program(blocks[0].code), prologue)
     candidates = [
         _candidate(position, block, is_code)
         for position, block in enumerate(blocks)
@@ -65,7 +67,8 @@ def extract_program(completion: str, prologue: str | None = None, names: Collect
         bare = _bare_program("\n".join(answer.split("\n")[:first_fence]), names, is_code)
         if bare is not None or not candidates:
             return _complete(bare, prologue)
-    best = max(candidates, key=partial(_rank, names=names)) if len(candidates) > 1 else candidates[0]
+    possible = [candidate for candidate in candidates if candidate.is_program] or candidates
+    best = max(possible, key=partial(_rank, names=names)) if len(possible) > 1 else possible[0]
     earlier = [candidate for candidate in candidates if candidate.position < best.position and candidate.is_program]
     return _complete(_with_helpers(best.program, earlier, prologue or ""), prologue)
 
@@ -81,12 +84,19 @@ def _candidate(position: int, block: Block, is_code: Callable[[str], bool]) -> _
     return _Candidate(block, position, Program(source, "cpp" if is_cpp else "python"), is_cpp or is_python)
 
 
+def _is_plain(block: Block) -> bool:
+    """Check for a block that needs no repair, as far as can be told without parsing, which costs a millisecond."""
+    code = block.code
+    has_margin = not code.lstrip("\n")[:1].isspace()
+    return block.language == "python" and block.is_closed and has_margin and ">>>" not in code and "&" not in code
+
+
 def _rank(candidate: _Candidate, names: Collection[str]) -> tuple[bool | int, ...]:
     """Return what decides between two candidates: the one with the greater rank is the better answer."""
-    block, position, program, is_program = candidate
+    block, position, program, _ = candidate
     found = identifiers(program.source) if program.language == "python" else _WRITING
     is_complete = _solves(program, found, names)
-    return is_program, is_complete, bool(found & _WRITING), block.language != "", block.is_closed, position
+    return is_complete, bool(found & _WRITING), block.language != "", block.is_closed, position
 
 
 def _repaired(block: Block, is_code: Callable[[str], bool]) -> tuple[str, bool]:

@@ -65,11 +65,12 @@ def fenced_blocks(text: str, is_code: Callable[[str], bool], *, is_inside: bool 
 
     A bare fence under text for which `is_code` holds closes it: the prompt has opened that block.
     """
-    text = _PYTHON_TAG.sub(lambda tag: "```" if tag[1] else "```python", text)
+    if "PYTHON]" in text:
+        text = _PYTHON_TAG.sub(lambda tag: "```" if tag[1] else "```python", text)
     lines, blocks, index = text.split("\n"), list[Block](), 0
     while index < len(lines):
         opening = _opening(lines[index])
-        if one_line := _ONE_LINE.fullmatch(lines[index]):
+        if opening is None and "```" in lines[index] and (one_line := _ONE_LINE.fullmatch(lines[index])):
             blocks.append(_block_on_one_line(one_line["content"], index))
         elif opening is not None and not blocks and not opening.language and is_code("\n".join(lines[:index])):
             blocks.append(Block("", _joined(lines[:index]), True, range(index)))
@@ -107,7 +108,7 @@ def _closing_line(lines: list[str], start: int, opening: _Opening) -> int:
     first = None
     num_strings = 0
     for index in range(start, len(lines)):
-        closing = _CLOSING.fullmatch(lines[index])
+        closing = _CLOSING.fullmatch(lines[index]) if opening.mark in lines[index] else None
         if closing is None or not closing["mark"].startswith(opening.mark):
             continue
         first = index if first is None else first
@@ -123,7 +124,7 @@ def _closing_line(lines: list[str], start: int, opening: _Opening) -> int:
 def _glued_line(body: list[str], opening: _Opening) -> int | None:
     """Return the line that ends with the closing fence, as in `print(n)` and a fence right after it."""
     for index, line in enumerate(body):
-        if line.rstrip().endswith(opening.mark) and line.count(opening.mark) == 1:
+        if opening.mark in line and line.rstrip().endswith(opening.mark) and line.count(opening.mark) == 1:
             shortened = "\n".join([*body[:index], line.rstrip().removesuffix(opening.mark)])
             is_comment = line.lstrip().startswith(("#", "//"))
             if not is_comment and not _ends_in_string(shortened) and not _parses("\n".join(body)):
@@ -133,7 +134,7 @@ def _glued_line(body: list[str], opening: _Opening) -> int | None:
 
 def _opening(line: str) -> _Opening | None:
     """Return the opening fence of a line, also behind text if it names a language or the text ends with a colon."""
-    fence = _OPENING.fullmatch(line)
+    fence = _OPENING.fullmatch(line) if "```" in line or "~~~" in line else None
     if fence is None:
         return None
     before, info = fence["before"], fence["info"]
@@ -182,8 +183,9 @@ def _joined(lines: list[str]) -> str:
 
 def _ends_in_string(code: str) -> bool:
     """Check whether Python code ends inside a string of several lines."""
-    if '"""' not in code and "'''" not in code:
-        return False
+    double, single = code.count('"""'), code.count("'''")
+    if double % 2 == 0 and single % 2 == 0 and not (double and single):
+        return False  # which saves nearly every program with docstrings from being parsed
     error = _syntax_error(code)
     return error is not None and "unterminated triple-quoted" in error
 

@@ -5,6 +5,7 @@ import builtins
 import symtable
 import warnings
 from functools import lru_cache
+from types import CodeType
 
 from alphamix.grading.programs.prologue import parse
 from alphamix.grading.types import Problem
@@ -72,14 +73,18 @@ def missing_names(source: str) -> set[str]:
 
 
 def identifiers(source: str) -> set[str]:
-    """Return all names, attributes and imported names in a program; empty if it is not valid Python."""
+    """Return the global names, attributes and imports that a program uses; empty if it is not valid Python."""
     found: set[str] = set()
-    for node in ast.walk(parse(source) or ast.Module([], [])):
-        match node:
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
-                found.add(name)
-            case _:
-                pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pending = [compile(source, "main.py", "exec", dont_inherit=True)]
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return found
+    while pending:
+        code = pending.pop()
+        found.update(code.co_names)
+        pending.extend(constant for constant in code.co_consts if isinstance(constant, CodeType))
     return found
 
 
