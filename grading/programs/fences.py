@@ -18,6 +18,10 @@ _CLOSING = re.compile(r"[ \t>]*(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)")
 _QUOTE = re.compile(r"[ \t]*>[ ]?")
 _FILE_NAME = re.compile(r"\.(py|cpp|cc|cxx)\b[^.]*$")
 _NAME = re.compile(r"(?:lang(?:uage)?[-:=])?([a-z]+(?:\+\+)?)")
+_CODE_ON_FENCE = re.compile(
+    r"(?:(?:python|py)[\d.]*[ \t]+)?(?P<code>(?:async def|def|class|import) \w.*|from [\w.]+ import .*|@\w.*)"
+)
+"""The first line of a program, which stands where the language should stand alone."""
 _PYTHON_TAG = re.compile(r"^[ \t]*\[(/?)PYTHON\][ \t]*$", re.MULTILINE)
 """Code Llama was trained to answer between these tags."""
 
@@ -57,7 +61,13 @@ class _Opening(NamedTuple):
     @property
     def language(self) -> str:
         label = _label(self.info)
-        return _LANGUAGES.get(label, label)
+        return "python" if self.code else _LANGUAGES.get(label, label)
+
+    @property
+    def code(self) -> list[str]:
+        """The code that stands on the line of the fence, which is none but by mistake."""
+        code = _CODE_ON_FENCE.fullmatch(self.info)
+        return [code["code"]] if code else []
 
 
 def fenced_blocks(text: str, is_code: Callable[[str], bool], *, is_inside: bool = False) -> list[Block]:
@@ -87,14 +97,14 @@ def fenced_blocks(text: str, is_code: Callable[[str], bool], *, is_inside: bool 
 def _read_block(lines: list[str], start: int, opening: _Opening) -> tuple[Block, int]:
     """Return the block whose code begins at line `start`, and the line at which to go on."""
     end = _closing_line(lines, start, opening)
-    body = [_unindented(line, opening.indent) for line in lines[start:end]]
+    body = opening.code + [_unindented(line, opening.indent) for line in lines[start:end]]
     if end == len(lines) and body and not body[-1]:
         body.pop()  # what follows the last line end is no line
     glued = _glued_line(body, opening)
     if glued is not None:
         body = [*body[:glued], body[glued].rstrip().removesuffix(opening.mark)]
-        block = Block(opening.language, _joined(body), True, range(start, start + glued + 1))
-        return block, start + glued + 1
+        after = start + glued + 1 - len(opening.code)
+        return Block(opening.language, _joined(body), True, range(start, after)), after
     block = Block(opening.language, _joined(body), end < len(lines), range(start, end))
     reopens = end < len(lines) and _is_language(_CLOSING.fullmatch(lines[end]))
     return block, end if reopens else end + 1
