@@ -3,13 +3,14 @@
 import ast
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 
-def fault_in(source: str, packages: Collection[str]) -> str | None:
+def fault_in(source: str, *, has_packages: bool) -> str | None:
     """Return why Python code cannot work, and what to do, or None.
 
-    It must compile, and import only the standard library and `packages`; imports in a `try` may fail.
+    It must compile, and import only the standard library unless the problem names packages. Imports in a `try` may
+    fail.
     """
     try:
         with warnings.catch_warnings():
@@ -19,11 +20,10 @@ def fault_in(source: str, packages: Collection[str]) -> str | None:
         return f"does not compile (line {error.lineno}: {error.msg}): correct it"
     except (ValueError, MemoryError, RecursionError) as error:
         return f"does not compile ({error}): correct it"
-    known = {*sys.stdlib_module_names, *(package.lower() for package in packages)}
-    for name in _imported(module):
-        if name.lower() not in known:
-            return f"imports {name}, which is not in the standard library: add {name!r} to the problem's packages"
-    return None
+    foreign = next((name for name in _imported(module) if name not in sys.stdlib_module_names), None)
+    if foreign is None or has_packages:
+        return None
+    return f"imports {foreign}, which is not in the standard library: name its package in the problem's packages"
 
 
 def _imported(module: ast.Module) -> Iterator[str]:

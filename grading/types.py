@@ -216,12 +216,12 @@ class Problem(BaseModel):
 
     @model_validator(mode="after")
     def _own_code_can_work(self) -> Self:
-        packages = getattr(self, "packages", self.metadata.get("packages", ()))
+        has_packages = bool(getattr(self, "packages", self.metadata.get("packages")))
         code = {"epilogue": self.epilogue}
         if isinstance(self.checker, ProgramChecker) and self.checker.program.language == "python":
             code["checker"] = self.checker.program.source
         for key, source in code.items():
-            if source is not None and (fault := fault_in(source, packages if key == "epilogue" else ())):
+            if source is not None and (fault := fault_in(source, has_packages=has_packages and key == "epilogue")):
                 raise ValueError(f"the {key} of {self.id!r} {fault}")
         return self
 
