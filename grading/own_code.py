@@ -16,6 +16,7 @@ def fault_in(source: str, *, has_packages: bool) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = ast.parse(source)
+            compile(module, "main.py", "exec", dont_inherit=True)  # refuses `return` outside functions, for example
     except SyntaxError as error:
         return f"does not compile (line {error.lineno}: {error.msg}): correct it"
     except (ValueError, MemoryError, RecursionError) as error:
