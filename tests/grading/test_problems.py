@@ -76,6 +76,8 @@ def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp
         ({**ADD, "memory_limt_mb": 5}, "did you mean 'memory_limit_mb'?"),
         ({**ADD}, "line 1 has the same id 'add'"),
         ({**ADD, "epilogue": "x = (\n"}, "the epilogue of 'add' does not compile (line 1: '(' was never closed)"),
+        ({**ADD, "epilogue": "return 1"}, "the epilogue of 'add' does not compile (line 1: 'return' outside function)"),
+        ({**ADD, "epilogue": "a\0b"}, "the epilogue of 'add' does not compile ("),
         (
             {**ADD, "epilogue": "import numpy as np"},
             "imports numpy, which is not in the standard library: name its package",
