@@ -51,7 +51,7 @@ def judge(
     num_workers = checks.whole_number("workers", workers, 1, thing="number of workers")
     checks.one_of("sandbox", sandbox, ("strict", "weak"))
     with Judge(workers=num_workers, sandbox=sandbox, all_tests=all_tests) as opened:
-        programs = [program_of(text, problem.prologue, is_code=are_programs) for text in texts]
+        programs = [program_of(text, problem, is_code=are_programs) for text in texts]
         return [future.result() for future in [opened.submit(problem, program) for program in programs]]
 
 

@@ -8,14 +8,15 @@ problem says `"test_order": "given"`.
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from alphamix.grading.errors import GradingError
-from alphamix.grading.types import Problem, Test
+from alphamix.grading.types import MAX_DIGITS, Problem, Test
+from alphamix.text_lines import open_plain
 
 _MISSPELT = 0.85
 """Likeness from which an unknown key is taken for a known one: `time_limit` is `time_limit_s`, `uid` is not `id`."""
@@ -31,15 +32,35 @@ def load_problems(path: str | Path) -> list[Problem]:
         >>> len(alphamix.load_problems("examples/ladder/problems.jsonl"))
         40
     """
-    problems: list[Problem] = []
+    return all_problems(each_problem(path, parse_problem))
+
+
+def each_problem(path: str | Path, parse: Callable[[str, str], Problem]) -> Iterator[Problem | GradingError]:
+    """Yield what `parse` makes of each line and its place in words, or why it is no problem; no two share an id.
+
+    Raises GradingError if the file cannot be read, or is empty.
+    """
     line_of_id: dict[str, int] = {}
     for number, line in read_lines(path, "problems"):
         where = f"{path}, line {number}"
-        problem = _parse(line, where)
-        if problem.id in line_of_id:
-            first = line_of_id[problem.id]
-            raise GradingError(f"{where}: line {first} has the same id {problem.id!r}: rename or remove one of them")
-        line_of_id[problem.id] = number
+        try:
+            problem = parse(line, where)
+        except GradingError as error:
+            yield error
+            continue
+        first = line_of_id.setdefault(problem.id, number)
+        if first == number:
+            yield problem
+        else:
+            yield GradingError(f"{where}: line {first} has the same id {problem.id!r}: rename or remove one of them")
+
+
+def all_problems(parsed: Iterable[Problem | GradingError]) -> list[Problem]:
+    """Return the problems of `each_problem`. Raises the first error among them."""
+    problems: list[Problem] = []
+    for problem in parsed:
+        if isinstance(problem, GradingError):
+            raise problem
         problems.append(problem)
     return problems
 
@@ -50,9 +71,11 @@ def read_lines(path: str | Path, contents: str) -> list[tuple[int, str]]:
     Raises GradingError if the file cannot be read, or is empty; `contents` says what it should hold.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        with open_plain(Path(path)) as file:
+            lines = file.read().decode().split("\n")
     except (OSError, ValueError, TypeError) as error:  # ValueError: not UTF-8, or no path; TypeError: no path either
-        raise GradingError(f"{path}: cannot be read ({error}): give a UTF-8 file of JSON lines") from None
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise GradingError(f"{path}: cannot be read ({cause}): give a UTF-8 file of JSON lines") from None
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:
         raise GradingError(f"{path}: has no {contents}: give a file with one JSON object per line")
@@ -70,7 +93,7 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     """Return the SHA-256 of the problems' content, in their order; how the file was formatted does not matter."""
     digest = hashlib.sha256()
     for problem in problems:
-        content = problem.model_dump(mode="json")
+        content = problem.model_dump(mode="json", exclude={"reference"})  # which no verdict depends on
         del content["test_order"]  # the order of `tests` already reflects it
         for key in ("prologue", "epilogue"):
             if content[key] is None:  # these keys were added later; older runs keep their fingerprints
@@ -79,10 +102,15 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     return digest.hexdigest()
 
 
-def _parse(line: str, where: str) -> Problem:
+def parse_problem(line: str, where: str) -> Problem:
+    """Return the problem of one line. Raises GradingError, which begins with `where`."""
     try:
         content: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
+        if "digits" in str(error):
+            raise GradingError(
+                f"{where}: a number has more than {MAX_DIGITS:,} digits: shorten it, or make it a text"
+            ) from None
         raise GradingError(f"{where}: not JSON ({error}): write one JSON object per line") from None
     if not isinstance(content, dict):
         raise GradingError(f"{where}: a {type(content).__name__}, not an object: write one JSON object per line")

@@ -1,5 +1,6 @@
 """Data types of grading: problems, programs, verdicts, failure classes and judgements."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alphamix.grading.errors import GradingError
+from alphamix.grading.own_code import fault_in
 from alphamix.wording import nearest, requirement, shown
+
+MAX_DIGITS = 100_000
+"""Digits of the longest whole number in a problem. Python reads 4,300 by default: the time grows quadratically."""
+if 0 < sys.get_int_max_str_digits() < MAX_DIGITS:
+    sys.set_int_max_str_digits(MAX_DIGITS)  # wherever problems are handled, because JSON fails at longer numbers
 
 
 class Verdict(StrEnum):
@@ -162,6 +169,8 @@ class Problem(BaseModel):
     """Number of tests, from the first on, that the statement shows."""
     test_order: Literal["size", "given"] = "size"
     """Order in which a file's tests run: after the public ones from small inputs to large, or as given."""
+    reference: str | None = None
+    """Code that solves the problem, for `alphamix problems verify`. It never reaches a model or a program."""
     difficulty: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -181,6 +190,7 @@ class Problem(BaseModel):
             checker: Checker | Mapping[str, Any] = "tokens",
             public_tests: int = 0,
             test_order: Literal["size", "given"] = "size",
+            reference: str | None = None,
             difficulty: str | None = None,
             metadata: Mapping[str, Any] = ...,
         ) -> None: ...
@@ -202,6 +212,17 @@ class Problem(BaseModel):
                 raise ValueError(f"tests[{index}] needs text as input and output, because there is no entry_point")
             if self.entry_point is not None and not isinstance(test.input, list | tuple):
                 raise ValueError(f"tests[{index}].input must be a list of arguments, because there is an entry_point")
+        return self
+
+    @model_validator(mode="after")
+    def _own_code_can_work(self) -> Self:
+        has_packages = bool(getattr(self, "packages", self.metadata.get("packages")))
+        code = {"epilogue": self.epilogue}
+        if isinstance(self.checker, ProgramChecker) and self.checker.program.language == "python":
+            code["checker"] = self.checker.program.source
+        for key, source in code.items():
+            if source is not None and (fault := fault_in(source, has_packages=has_packages and key == "epilogue")):
+                raise ValueError(f"the {key} of {self.id!r} {fault}")
         return self
 
     @property

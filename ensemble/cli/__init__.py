@@ -26,6 +26,7 @@ COMMANDS = {
     "power": "Say how large a gain a comparison could see, and what to buy next.",
     "next-alpha": "Propose the α to make next, or advise against another one.",
     "cost": "Estimate the GPU hours, disk space and grading time of a plan.",
+    "problems": "Convert and check problems, and judge their reference solutions.",
     "policies": "List, check and make policies.",
     "serve": "Serve policies and mixtures behind an OpenAI-compatible endpoint.",
     "doctor": "Check what this machine can do, and print a fix for what it cannot.",

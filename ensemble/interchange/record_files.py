@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from alphamix.atomic import whole_file
 from alphamix.ensemble.errors import EnsembleError
+from alphamix.text_lines import open_plain
 
 Columns = Mapping[str, Any]
 """Type of each column as pyarrow names it; a mapping is a struct, a list of one a list."""
@@ -35,7 +36,7 @@ class Record(NamedTuple):
     error: str = ""
     """Why there is no content; empty if there is."""
     offset: int = 0
-    """Where the line begins, in bytes (JSON lines only)."""
+    """Where the line begins in the decompressed file, in bytes (JSON lines only)."""
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -60,9 +61,9 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]], columns: Col
 
 def read_json_lines(path: Path) -> Iterator[Record]:
     """Yield the records of a file of JSON lines; blank lines are skipped. Raises InterchangeError if unreadable."""
-    offset = 0
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
+            offset = file.tell()
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     where, content, error = f"{path}, line {number}", None, ""

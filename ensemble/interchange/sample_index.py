@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from alphamix.ensemble.interchange.record_files import InterchangeError, listed, read_json_lines
 from alphamix.ensemble.interchange.record_schema import SampleKey, SampleLine, first_error
+from alphamix.text_lines import open_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class SampleEntry:
     key: SampleKey
     finish_reason: str | None
     offset: int
-    """Where its line begins, in bytes."""
+    """Where its line begins in the decompressed file, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def read_index(path: Path, problems: Container[str]) -> SampleIndex:
 
 def read_texts(path: Path, entries: Iterable[SampleEntry]) -> Iterator[SampleText]:
     """Read the texts of samples, in the given order."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         for entry in entries:
             file.seek(entry.offset)
             line = SampleLine.model_validate(json.loads(file.readline()))

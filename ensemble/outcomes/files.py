@@ -1,8 +1,8 @@
 """Tables of outcomes as files: `problem,policy,n,c` and, where known, failure classes, costs, `stopped` and `group`.
 
-A file is CSV in UTF-8, or Parquet if its name ends in `.parquet`. Invalid tables are refused here, once for all: a cell
-that was never sampled never counts as zero. Unknown columns are ignored. Names are text, taken literally: 1 and 01 are
-two problems, and so are two names that differ by a space.
+A file is CSV in UTF-8, which may be compressed, or Parquet if its name ends in `.parquet`. Invalid tables are refused
+here, once for all: a cell that was never sampled never counts as zero. Unknown columns are ignored. Names are text,
+taken literally: 1 and 01 are two problems, and so are two names that differ by a space.
 """
 
 import warnings
@@ -16,6 +16,7 @@ import pandas as pd
 from alphamix.atomic import whole_file
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.outcomes.table import FAILURES, MAX_SAMPLES, Outcomes, OutcomesError
+from alphamix.text_lines import open_plain
 
 Missing = Literal["error", "drop-problems", "drop-policies"]
 """What to do about cells without samples: refuse them, or leave out every problem, or every policy, that has one."""
@@ -56,7 +57,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             # Without `index_col=False`, rows with more cells than the first line would be shifted by some columns.
-            return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""], index_col=False)
+            with open_plain(path) as file:
+                return pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""], index_col=False)
         except pd.errors.ParserWarning:
             raise OutcomesError(
                 f"{path} has rows with more cells than the first line has names: quote names that contain commas"

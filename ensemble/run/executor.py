@@ -243,7 +243,7 @@ class Executor:
 
     def _submit(self, sample: Sample) -> None:
         problem = self._problems[sample.slot.problem]
-        program = program_of(sample.completion.text, problem.prologue, is_code=sample.is_code)
+        program = program_of(sample.completion.text, problem, is_code=sample.is_code)
         future = self._judge.submit(problem, program)
         self._at_judge.add(sample.slot.number)
         future.add_done_callback(lambda done: self._events.put(_Judged(sample, done)))

@@ -2,19 +2,24 @@
 
 Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374; MIT license. Reads the published
 `HumanEval.jsonl`, and any file of the same form (`task_id`, `prompt`, `entry_point`, and a `test` that defines
-`check(candidate)`). The prompt serves unchanged as statement and as prologue. The examples in the docstrings are not
-among the tests, so no test is public.
+`check(candidate)`), such as HumanEval+ of EvalPlus, whose tests are lists of inputs and results (`evalplus`). The
+prompt serves unchanged as statement and as prologue. The examples in the docstrings are not among the tests, so no test
+is public.
 """
 
 import ast
+import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from alphamix.grading.benchmarks import assertions, read_problems
+from alphamix.grading.benchmarks import assertions, evalplus, parser
+from alphamix.grading.problems import all_problems, each_problem
 from alphamix.grading.types import Problem
 
 _CANDIDATE = "candidate"
+_CHECK = "check"
 
 
 class HumanEvalRecord(BaseModel):
@@ -24,39 +29,91 @@ class HumanEvalRecord(BaseModel):
     prompt: str
     entry_point: str
     test: str
+    canonical_solution: str | None = None
 
 
 def load(path: str | Path) -> list[Problem]:
     """Return all problems, under the ids of the file. Raises GradingError, which names the file and the line."""
-    return read_problems(path, HumanEvalRecord, convert)
+    return all_problems(each_problem(path, parse))
 
 
 def convert(record: HumanEvalRecord) -> Problem:
     """Convert one record. Raises SyntaxError if the tests are not valid Python or do not define `check(candidate)`."""
     module = ast.parse(record.test)
-    checks = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
+    checks = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == _CHECK]
     if len(checks) != 1:
         raise SyntaxError("the tests do not define check(candidate)")
-    statements = [node for node in checks[0].body if not _is_inert(node)]
-    if all(isinstance(node, ast.Assert) for node in statements):
-        others = [node for node in module.body if node is not checks[0] and not _is_inert(node)]
-        fields = assertions.convert(
-            [ast.unparse(node) for node in statements],
-            record.entry_point,
-            alias=_CANDIDATE,
-            set_up="\n".join(ast.unparse(node) for node in others),
+    code = [node for node in module.body if not _is_inert(node)]
+    code = _without_unused_imports(evalplus.without_numpy(code))
+    fields = _tests(record, checks[0], code)
+    packages = _packages(fields.epilogue or "")
+    return Problem(
+        id=record.task_id,
+        statement=record.prompt,
+        prologue=record.prompt,
+        reference=None if record.canonical_solution is None else record.prompt + record.canonical_solution,
+        **fields._asdict(),
+        **packages,
+    )
+
+
+def _tests(record: HumanEvalRecord, check: ast.FunctionDef, code: list[ast.stmt]) -> assertions.Tests:
+    statements = [node for node in check.body if not _is_inert(node)]
+    others = [node for node in code if node is not check]
+    if (tests := evalplus.convert(statements, record.entry_point, _CANDIDATE)) is not None:
+        return tests
+    if all(isinstance(node, ast.Assert) for node in statements) and not _uses(others, _CHECK):
+        return assertions.convert(
+            [ast.unparse(node) for node in statements], record.entry_point, alias=_CANDIDATE, set_up=_source(others)
         )
-    else:
-        fields = assertions.nonce(f"{record.test}\ncheck({record.entry_point})")
-    return Problem(id=record.task_id, statement=record.prompt, prologue=record.prompt, **fields._asdict())
+    return assertions.nonce(f"{_source(code)}\n{_CHECK}({record.entry_point})")
 
 
 def _is_inert(node: ast.stmt) -> bool:
-    """Check whether a statement has no effect: a constant, a name, `pass`, or the METADATA that every record has."""
+    """Check whether a statement has no effect of its own: a constant, a name, `pass`, the METADATA that every record
+    has, or a call of `check`, which the judge makes itself.
+    """
     match node:
         case ast.Pass() | ast.Expr(value=ast.Constant() | ast.Name()):
             return True
+        case ast.Expr(value=ast.Call(func=ast.Name(id="check"))):
+            return True
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__")), body=body, orelse=[]):
+            return all(map(_is_inert, body))
         case ast.Assign(targets=[ast.Name(id="METADATA")]):
             return True
         case _:
             return False
+
+
+def _without_unused_imports(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """Drop what nothing uses, so that no problem needs a package in vain."""
+    return [
+        node
+        for node in statements
+        if not isinstance(node, ast.Import)
+        or any(_uses(statements, alias.asname or alias.name.partition(".")[0]) for alias in node.names)
+    ]
+
+
+def _uses(statements: list[ast.stmt], name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for tree in statements for node in ast.walk(tree))
+
+
+def _packages(code: str) -> dict[str, Any]:
+    """Return the problem's key for the packages that its own code imports, if any."""
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in imports if isinstance(node, ast.ImportFrom) and node.module}
+    packages = sorted({module.partition(".")[0] for module in modules} - sys.stdlib_module_names)
+    if not packages:
+        return {}
+    return {"packages": packages} if "packages" in Problem.model_fields else {"metadata": {"packages": packages}}
+
+
+def _source(statements: list[ast.stmt]) -> str:
+    return "\n".join(ast.unparse(node) for node in statements)
+
+
+parse = parser(HumanEvalRecord, convert)
+"""Return the problem of one line of the file; see `problems.each_problem`."""

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from alphamix.grading.benchmarks import assertions, read_problems
+from alphamix.grading.benchmarks import assertions, parser
+from alphamix.grading.problems import all_problems, each_problem
 from alphamix.grading.types import Problem
 
 HOW_TO_ANSWER = "Write the Python function in one ```python code block."
@@ -23,18 +24,19 @@ class MbppRecord(BaseModel):
     text: str
     test_list: Annotated[list[str], Field(min_length=1)]
     test_setup_code: str = ""
+    code: str | None = None
 
 
 def load(path: str | Path) -> list[Problem]:
     """Return all problems, with ids `mbpp/1`, `mbpp/2`, …. Raises GradingError, which names the file and the line."""
-    return read_problems(path, MbppRecord, convert)
+    return all_problems(each_problem(path, parse))
 
 
 def convert(record: MbppRecord) -> Problem:
     """Convert one record. Raises SyntaxError if an assertion is not valid Python."""
     function = assertions.function_under_test(record.test_list[0])
     fields = assertions.convert(record.test_list, function, set_up=record.test_setup_code.replace("\r\n", "\n"))
-    problem = Problem(id=f"mbpp/{record.task_id}", statement="", **fields._asdict())
+    problem = Problem(id=f"mbpp/{record.task_id}", statement="", reference=record.code, **fields._asdict())
     example, num_shown = _example(record, function, problem)
     statement = f"{record.text.strip()}\n\nThe function is called `{function}`. {example}\n\n{HOW_TO_ANSWER}"
     return problem.model_copy(update={"statement": statement, "public_tests": num_shown})
@@ -50,3 +52,7 @@ def _example(record: MbppRecord, function: str, problem: Problem) -> tuple[str, 
             return f"For example, `{first.input[0]}` returns `{first.output!r}`.", 1
         case "nonce":
             return f"For example, `{min(record.test_list, key=len).strip()}` holds.", 0
+
+
+parse = parser(MbppRecord, convert)
+"""Return the problem of one line of the file; see `problems.each_problem`."""

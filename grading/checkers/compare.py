@@ -6,12 +6,24 @@ Checkers that are programs themselves are run by `checkers.program`.
 
 import json
 import math
+import re
 from typing import Any
 
 from alphamix.grading.types import FloatChecker, FloatTolerance, PlainChecker
 
 _MAX_NUMBER_LENGTH = 400
 """Longest token that is read as a number, longer than any float written out; longer tokens must match exactly."""
+
+
+_MAX_DIGITS = 4300
+"""Digits that an answer's whole number may have to be read as one; longer numbers are compared as text."""
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1))
+
+
+class LongNumber(str):
+    """The digits of a whole number that would take too long to read."""
+
+    __slots__ = ()
 
 
 def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
@@ -59,8 +71,9 @@ class ValueUnreadableError(ValueError):
 
 def parse_value(text: bytes) -> Any:
     """Parse a function's answer as JSON with unique keys. Raises ValueUnreadableError, also if it nests too deeply."""
+    read_integer = _integer if _LONG_NUMBER.search(text) else None
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_int=read_integer)
     except RecursionError:
         raise ValueUnreadableError("the result nests too deeply") from None
     except ValueError as error:
@@ -74,6 +87,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
+def _integer(digits: str) -> int | LongNumber:
+    return int(digits) if len(digits) <= _MAX_DIGITS else LongNumber(digits)
+
+
 def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
 
@@ -81,9 +98,17 @@ def _lines(text: str) -> list[str]:
 def _same_scalar(tolerance: FloatTolerance | None, expected: Any, answer: Any) -> bool:
     if isinstance(expected, bool) or isinstance(answer, bool):
         return expected is answer
+    if isinstance(answer, LongNumber):
+        return isinstance(expected, int) and _has_digits(expected, answer)
     if isinstance(expected, int | float) and isinstance(answer, int | float):
         return expected == answer or (tolerance is not None and _is_close(tolerance, expected, answer))
     return type(expected) is type(answer) and expected == answer
+
+
+def _has_digits(number: int, digits: LongNumber) -> bool:
+    """Check whether a number is written with these digits; only one of about the same length is written out."""
+    num_digits = number.bit_length() * math.log10(2)
+    return abs(num_digits - len(digits)) <= 2 and str(number) == digits
 
 
 def _same_token(tolerance: FloatTolerance, expected: str, answer: str) -> bool:

@@ -177,7 +177,7 @@ def _judge_chunk(
     judge, unpickled = own_judge(options), unpickle_problem(problem)
     before = judge.audit
     futures = [
-        judge.submit(unpickled, program_of(submission.text, unpickled.prologue, is_code=submission.is_code))
+        judge.submit(unpickled, program_of(submission.text, unpickled, is_code=submission.is_code))
         for submission in submissions
     ]
     about = judge.describe()

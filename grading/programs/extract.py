@@ -1,93 +1,76 @@
 """Extracting the program from a completion, without running anything.
 
-Reasoning in <think> tags is dropped. The program is then the last closed code block marked as Python or C++, else the
-last closed block without a language that is a program, else a block that was never closed, else the last closed block
-without a language, else the whole text if that is a program by itself. A block without a language is C++ if it includes
-a header, else Python. If the problem has a prologue, the whole text may also be the body of a function.
+The answer (`answer`) is cut into fenced blocks (`fences`); without any, the whole text may be a program (`bare`). Of
+several blocks, `extract_program` takes the one that solves the task: a program that is valid, defines what the tests
+call or reads and writes, and needs nothing else; of several such, the last. What it lacks is taken from earlier blocks.
 """
 
+import html
 import re
+import textwrap
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import NamedTuple
 
+from alphamix.grading.programs.answer import answer_of
+from alphamix.grading.programs.bare import bare_cpp, bare_python, without_text_below
+from alphamix.grading.programs.fences import Block, fenced_blocks
+from alphamix.grading.programs.names import defined_names, identifiers, is_module, missing_names, tested_names
 from alphamix.grading.programs.prologue import complete, does_something, is_body, parse
-from alphamix.grading.types import Language, Program
+from alphamix.grading.types import Language, Problem, Program
 
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_END_OF_THOUGHT = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]", re.MULTILINE)
-_PYTHON = ("python", "py", "python3", "py3", "python2", "pypy", "pypy3", "pycon", "cpython", "sage")
-_CPP = ("cpp", "c++", "cc", "cxx", "cplusplus", "c++11", "c++14", "c++17", "c++20", "cpp17", "cpp20")
-_LANGUAGES: dict[str, Language] = {**dict.fromkeys(_PYTHON, "python"), **dict.fromkeys(_CPP, "cpp")}
+_INCLUDE_ENTITY = re.compile(r"#[ \t]*include[ \t]*&lt;")
+_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
+_PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)")
+_READING = frozenset(["input", "stdin", "open", "fileinput", "read", "__stdin__"])
+_WRITING = frozenset(["print", "stdout", "write", "writelines", "__stdout__"])
+_READING_CPP = re.compile(r"\b(?:cin|scanf|getline|getchar|gets|fread|read)\b")
 
 
-class _Block(NamedTuple):
-    mark: str
-    """Language that the fence names, in lower case, or an empty string."""
-    code: str
-    is_closed: bool
+class _Candidate(NamedTuple):
+    """A block that may hold the program of the answer."""
+
+    block: Block
+    position: int
+    program: Program
+    is_program: bool
 
 
-def extract_program(completion: str, prologue: str | None = None) -> Program | None:
-    """Return the program in `completion`, or None if there is none. A `prologue` is joined with a Python program."""
-    text = _END_OF_THOUGHT.sub("", _THOUGHT.sub("", completion))
-    blocks = [block for block in _fenced_blocks(text) if block.code.strip()]
-    program = _choose(blocks) if blocks else _bare_program(text, may_be_body=prologue is not None)
-    if program is None or prologue is None or program.language != "python":
-        return program
-    return Program(complete(prologue, program.source))
+def program_of(text: str, problem: Problem, *, is_code: bool) -> Program | None:
+    """Return `text` as a program if it is code, else the program in the completion `text`, or None."""
+    if is_code:
+        return Program(text, guess_language(text))
+    return extract_program(text, problem.prologue, tested_names(problem))
 
 
-def _bare_program(text: str, *, may_be_body: bool) -> Program | None:
-    is_program = _is_program(text) or (may_be_body and is_body(text))
-    return Program(text.strip("\n") + "\n", guess_language(text)) if is_program else None
+def extract_program(completion: str, prologue: str | None = None, names: Collection[str] = ()) -> Program | None:
+    """Return the program in `completion`, or None if there is none.
 
-
-def _choose(blocks: list[_Block]) -> Program | None:
-    closed = [block for block in blocks if block.is_closed]
-    unclosed = [block for block in blocks if not block.is_closed]
-    candidates = [block for block in closed if block.mark in _LANGUAGES]
-    candidates = candidates or [block for block in closed if not block.mark and _is_program(block.code)]
-    candidates = candidates or [block for block in unclosed if block.mark in _LANGUAGES or not block.mark]
-    candidates = candidates or [block for block in closed if not block.mark]
-    if not candidates:
-        return None
-    mark, code, _ = candidates[-1]
-    return Program(code, _LANGUAGES.get(mark) or guess_language(code))
-
-
-def _fenced_blocks(text: str) -> list[_Block]:
-    """Return the fenced blocks of Markdown; a fence is closed by one of the same kind, as long or longer."""
-    blocks: list[_Block] = []
-    opening: re.Match[str] | None = None
-    lines: list[str] = []
-    for line in text.splitlines():
-        fence = _FENCE.match(line)
-        if opening is None:
-            opening, lines = fence, []
-        elif fence and fence["mark"].startswith(opening["mark"]) and not fence["info"].strip():
-            blocks.append(_Block(_mark(opening["info"]), _unindent(lines, opening["indent"]), True))
-            opening = None
-        else:
-            lines.append(line)
-    if opening is not None:
-        blocks.append(_Block(_mark(opening["info"]), _unindent(lines, opening["indent"]), False))
-    return blocks
-
-
-def _mark(info: str) -> str:
-    words = info.strip("{}. \t").split()
-    return words[0].strip("{}.,:").lower() if words else ""
-
-
-def _unindent(lines: list[str], indent: str) -> str:
-    """Remove the indent of the fence, which a list item, for example, gives to every line."""
-    return "".join(line.removeprefix(indent) + "\n" for line in lines)
-
-
-def program_of(text: str, prologue: str | None, *, is_code: bool) -> Program | None:
-    """Return `text` as a program if it is code, else the program in the completion `text`."""
-    return Program(text, guess_language(text)) if is_code else extract_program(text, prologue)
+    Args:
+        completion: What the model wrote.
+        prologue: Code that the model was asked to continue; it is joined with a Python program.
+        names: Names by which the tests call the program, if they do.
+    """
+    is_code = partial(_is_code, may_be_body=prologue is not None)
+    answer = answer_of(completion, is_code)
+    blocks = [block for block in fenced_blocks(answer, is_code) if block.code.strip()]
+    if len(blocks) == 1 and _is_plain(blocks[0]):
+        return _complete(Program(blocks[0].code), prologue)
+    candidates = [
+        _candidate(position, block, is_code)
+        for position, block in enumerate(blocks)
+        if block.language in ("python", "cpp", "")
+    ]
+    if not any(candidate.is_program for candidate in candidates):
+        first_fence = min((block.lines.start - 1 for block in blocks), default=None)
+        bare = _bare_program("\n".join(answer.split("\n")[:first_fence]), names, is_code)
+        if bare is not None or not candidates:
+            return _complete(bare, prologue)
+    possible = [candidate for candidate in candidates if candidate.is_program] or candidates
+    best = max(possible, key=partial(_rank, names=names)) if len(possible) > 1 else possible[0]
+    earlier = [candidate for candidate in candidates if candidate.position < best.position and candidate.is_program]
+    return _complete(_with_helpers(best.program, earlier, prologue or ""), prologue)
 
 
 def guess_language(code: str) -> Language:
@@ -95,9 +78,105 @@ def guess_language(code: str) -> Language:
     return "cpp" if _INCLUDE.search(code) else "python"
 
 
-def _is_program(text: str) -> bool:
-    """Check whether `text` is C++, or Python that parses and has an effect: a single word parses as Python, too."""
-    if guess_language(text) == "cpp":
-        return text.lstrip().startswith(("#", "/"))  # prose that quotes a header starts otherwise
+def _candidate(position: int, block: Block, is_code: Callable[[str], bool]) -> _Candidate:
+    source, is_python = _repaired(block, is_code)
+    is_cpp = block.language == "cpp" or (not block.language and guess_language(source) == "cpp")
+    return _Candidate(block, position, Program(source, "cpp" if is_cpp else "python"), is_cpp or is_python)
+
+
+def _is_plain(block: Block) -> bool:
+    """Check for a block that needs no repair, as far as can be told without parsing, which costs a millisecond."""
+    code = block.code
+    has_margin = not code.lstrip("\n")[:1].isspace()
+    return block.language == "python" and block.is_closed and has_margin and ">>>" not in code and "&" not in code
+
+
+def _rank(candidate: _Candidate, names: Collection[str]) -> tuple[bool | int, ...]:
+    """Return what decides between two candidates: the one with the greater rank is the better answer."""
+    block, position, program, _ = candidate
+    found = identifiers(program.source) if program.language == "python" else _WRITING
+    is_complete = _solves(program, found, names)
+    return is_complete, bool(found & _WRITING), block.language != "", block.is_closed, position
+
+
+def _repaired(block: Block, is_code: Callable[[str], bool]) -> tuple[str, bool]:
+    """Return the code of a block as it was meant, and whether it is valid Python.
+
+    Common indent, prompts, HTML entities and prose below are removed, but only if the code becomes valid by that.
+    """
+    code = block.code
+    if block.language == "cpp":
+        return (html.unescape(code) if _INCLUDE_ENTITY.search(code) else code), False
+    if is_code(code):
+        return code, True
+    repairs: list[Callable[[str], str | None]] = [textwrap.dedent]
+    if _ENTITY.search(code):
+        repairs.append(html.unescape)
+    if ">>>" in code:
+        repairs.append(_without_prompts)
+    if not block.is_closed:
+        repairs.append(partial(without_text_below, is_code=is_code))
+    repaired = [text for repair in repairs if (text := repair(code)) is not None]
+    return next(((text, True) for text in repaired if is_code(text)), (code, False))
+
+
+def _without_prompts(code: str) -> str:
+    """Return the lines behind the prompts of an interactive session."""
+    lines = [line for line in code.split("\n") if _PROMPT.match(line)]
+    return "".join(_PROMPT.sub("", line) + "\n" for line in lines)
+
+
+def _bare_program(text: str, names: Collection[str], is_code: Callable[[str], bool]) -> Program | None:
+    if _INCLUDE.search(text) and not is_code(text):
+        cpp = bare_cpp(text)
+        return Program(cpp, "cpp") if cpp is not None else None
+    if is_code(text):
+        return Program(text.strip("\n") + "\n")
+    source = bare_python(text, lambda part: is_code(part) and (_is_body(part) or _is_whole_answer(part, names)))
+    return Program(source) if source is not None else None
+
+
+def _is_whole_answer(source: str, names: Collection[str]) -> bool:
+    """Check that a program cut out of prose does what the task asks: prose may happen to be Python."""
+    return bool(names and defined_names(source) & set(names)) or bool(identifiers(source) & _WRITING)
+
+
+def _solves(program: Program, found: Collection[str], names: Collection[str]) -> bool:
+    """Check whether a program defines what the tests call; without names, whether it reads, writes and is complete."""
+    source = program.source
+    if program.language == "cpp":
+        return not names and _READING_CPP.search(source) is not None
+    if names:
+        return _is_body(source) or not defined_names(source).isdisjoint(names)
+    return not _READING.isdisjoint(found) and not _WRITING.isdisjoint(found) and not missing_names(source)
+
+
+def _with_helpers(program: Program, earlier: list[_Candidate], prologue: str) -> Program:
+    """Put earlier blocks above a program that uses what they define, such as imports or a helper function."""
+    if program.language != "python" or not earlier:
+        return program
+    source = program.source
+    missing = missing_names(source) - defined_names(f"{prologue}\n    pass\n")
+    for candidate in reversed(earlier):
+        helper = candidate.program.source
+        if candidate.program.language == "python" and missing & defined_names(helper):
+            source = f"{helper.rstrip()}\n\n\n{source}"
+            missing = missing_names(source)
+    return Program(source)
+
+
+def _complete(program: Program | None, prologue: str | None) -> Program | None:
+    if program is None or prologue is None or program.language != "python":
+        return program
+    return Program(complete(prologue, program.source))
+
+
+def _is_body(source: str) -> bool:
+    """Check for the body of a function: it is no module, or returns outside functions."""
+    return is_body(source) and not is_module(source)
+
+
+def _is_code(text: str, *, may_be_body: bool) -> bool:
+    """Check for Python that parses and has an effect: a single word parses as Python, too."""
     module = parse(text)
-    return module is not None and does_something(module.body)
+    return (module is not None and does_something(module.body)) or (may_be_body and is_body(text))

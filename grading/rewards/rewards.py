@@ -11,7 +11,7 @@ from typing import Any
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.nested_coverage import clears, tests_required
-from alphamix.grading.programs.extract import extract_program
+from alphamix.grading.programs.extract import program_of
 from alphamix.grading.rewards import static_analysis as analysis
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
@@ -78,7 +78,7 @@ def as_trl_reward(judge: Judge, problems: Iterable[Problem], reward: Reward = ac
             raise GradingError("the training data has no column 'problem_id': add it, so that rewards can be judged")
         chosen = [_find(problem_of_id, name) for name in problem_id]
         programs = [
-            extract_program(_text(completion), problem.prologue)
+            program_of(_text(completion), problem, is_code=False)
             for problem, completion in zip(chosen, completions, strict=True)
         ]
         futures = [judge.submit(problem, program) for problem, program in zip(chosen, programs, strict=True)]

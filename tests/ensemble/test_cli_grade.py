@@ -1,5 +1,6 @@
 """`alphamix grade` and `alphamix doctor` as their users meet them: files, exit codes, and what a kill leaves."""
 
+import gzip
 import json
 import resource
 import signal
@@ -22,10 +23,12 @@ from alphamix.grading.errors import GradingError
 from alphamix.grading.parallel.batch import Judged, JudgedChunk
 from alphamix.grading.sandbox import machine
 from alphamix.grading.types import Judgement, Verdict
+from alphamix.text_lines import zstd_module
 
 from .conftest import DOUBLE, write_humaneval
 
 Run = Callable[..., int]
+zstd = zstd_module()
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 PROBLEMS = [
@@ -105,6 +108,16 @@ def test_samples_become_verdicts(run: Run, folder: Path, capsys: pytest.CaptureF
     table = [[cell.strip() for cell in row[1:-1]] for row in rows]
     assert ["low", "3", "1", "1", "1", "0", "0", "1", "0", "1"] in table
     assert ["high", "3", "1", "1", "0", "1", "0", "1", "1", "0"] in table
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress])
+def test_compressed_samples_become_the_same_verdicts(run: Run, folder: Path, pack: Callable[[bytes], bytes]) -> None:
+    for name in ("P.jsonl", "S.jsonl"):
+        (folder / name).write_bytes(pack(b"\xef\xbb\xbf" + (folder / name).read_bytes()))
+    assert run() == 0
+    verdicts = read_verdicts(folder / "V.jsonl")
+    assert verdicts["triple", "high", 0]["verdict"] == verdicts["double", "low", 0]["verdict"] == "AC"
+    assert verdicts["triple", "low", 0]["tests_passed"] == 2
 
 
 def test_json_counts(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Files into a run: each line into its planned slot, whole files or nothing, and back out as they came."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,9 @@ from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Graded, Sample, Slot, Store, StoreError
 from alphamix.grading.types import Failure, Judgement, Verdict
 from alphamix.policies.types import Completion
+from alphamix.text_lines import zstd_module
+
+zstd = zstd_module()
 
 ABOUT = {"problems": "hash", "sampling.setting": '"reasoning"', "policies.low": "weights of low", "policies.high": "h"}
 SLOTS = [
@@ -82,6 +86,16 @@ def test_half_a_surrogate_pair_is_kept_in_json_lines_and_refused_for_parquet(sto
     with pytest.raises(InterchangeError, match="export with --format jsonl"):
         export(store, tmp_path / "out", form="parquet")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"samples.jsonl", "verdicts.jsonl", "outcomes.csv"}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_compressed_lines_are_read(store, tmp_path, pack):
+    text = "\ufeff" + "".join(json.dumps({**LINE, "index": index, "code": "1"}) + "\n" for index in range(3))
+    (tmp_path / "s.jsonl").write_bytes(pack(text.encode()))
+    assert import_samples(store, tmp_path / "s.jsonl") == Imported(3, 0, 0)
+    (tmp_path / "s.jsonl").write_bytes(pack(text.encode())[:-9])
+    with pytest.raises(InterchangeError, match=r"s\.jsonl cannot be read \(its .* content is damaged: "):
+        import_samples(store, tmp_path / "s.jsonl")
 
 
 def test_a_table_of_another_program_needs_only_the_first_keys(store, tmp_path):

@@ -1,5 +1,6 @@
 """Tables of outcomes: what they keep through a file, and what is refused."""
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from alphamix.ensemble.outcomes.files import outcomes_from_table, read_outcomes, write_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
+from alphamix.text_lines import zstd_module
+
+zstd = zstd_module()
 
 LIVECODEBENCH = Path(__file__).parents[2].parent / "shared/data/lcb_outcomes.csv"
 
@@ -160,6 +164,15 @@ def test_a_file_of_another_form_is_refused_in_one_line(tmp_path, data, message):
     with pytest.raises(OutcomesError, match=message) as refused:
         read_outcomes(tmp_path / "o.csv")
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_compressed_csv_is_read(tmp_path, pack):
+    (tmp_path / "o.csv").write_bytes(pack(b"\xef\xbb\xbfproblem,policy,n,c\np,a,4,1\nq,a,4,2\n"))
+    assert read_outcomes(tmp_path / "o.csv").num_correct_MP.tolist() == [[1, 2]]
+    (tmp_path / "o.csv").write_bytes(pack(bytes(1000))[:-4])
+    with pytest.raises(OutcomesError, match=r"o\.csv cannot be read \(its .* content is damaged: "):
+        read_outcomes(tmp_path / "o.csv")
 
 
 @pytest.mark.parametrize("change", [("\n", "\r\n"), ("problem", "\ufeffproblem"), ("\n", ",\n")])

@@ -228,7 +228,7 @@ def test_bad_records_are_reported_with_file_and_line(tmp_path: Path, line: str, 
 
 def test_empty_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    with pytest.raises(GradingError, match="has no records"):
+    with pytest.raises(GradingError, match="has no problems"):
         mbpp.load(tmp_path / "empty")
     with pytest.raises(GradingError, match="cannot be read"):
         humaneval.load(tmp_path / "absent")
@@ -295,6 +295,7 @@ def test_a_record_of_humaneval_becomes_a_problem(tmp_path: Path) -> None:
         "tests": ({"input": [[]], "output": 0}, {"input": [[1, 2, 3]], "output": 12}),
         "entry_point": "total",
         "prologue": PROMPT,
+        "reference": PROMPT + BODY,
     }
 
 
@@ -302,7 +303,14 @@ def test_a_record_of_humaneval_becomes_a_problem(tmp_path: Path) -> None:
     ("test", "form"),
     [
         ("def check(candidate):\n    assert candidate((1,)) == 2", "expression"),
-        ("import math\ndef check(candidate):\n    assert candidate([1]) == 2", "expression"),
+        ("import math\ndef check(candidate):\n    assert candidate([1]) == 2", "call"),
+        ("LIST = [1]\ndef check(candidate):\n    assert candidate(LIST) == 2", "expression"),
+        ("import numpy as np\ndef check(candidate):\n    assert candidate([1]) == 2", "call"),
+        ("def check(candidate):\n    assert candidate([1]) == 2\n\ncheck(total)", "call"),
+        ("def check(candidate):\n    assert candidate([1]) == 2\nif __name__ == '__main__':\n    check(total)", "call"),
+        ("def check(f):\n    assert f([1]) == 2\ndef test():\n    check(total)\n\ntest()", "nonce"),
+        ("def one():\n    return [1]\ndef check(candidate):\n    assert candidate(one()) == 2", "expression"),
+        ("def twice(n):\n    return 2 * n\ndef check(candidate):\n    assert candidate([4]) == twice(4)", "nonce"),
         ("def check(candidate):\n    for n in range(9):\n        assert candidate([n]) == 2 * n", "nonce"),
         ("def check(candidate):\n    assert candidate([1]) < 3", "nonce"),
     ],
@@ -313,6 +321,56 @@ def test_every_form_of_humaneval_is_judged(judge: Judge, test: str, form: str) -
     right, wrong = (extract_program(body, problem.prologue) for body in (BODY, "    return 3"))
     assert judge.submit(problem, right).result().verdict == "AC"
     assert judge.submit(problem, wrong).result().verdict in ("WA", "RE")
+
+
+EVALPLUS = """import numpy as np
+
+def is_floats(x) -> bool:
+    return isinstance(x, float) or isinstance(x, np.ndarray)
+
+def assertion(out, exp, atol):
+    exact_match = out == exp
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    assert exact_match or np.allclose(out, exp, rtol=1e-07, atol=atol)
+
+def check(candidate):
+    inputs = INPUTS
+    results = RESULTS
+    for i, (inp, exp) in enumerate(zip(inputs, results)):
+        assertion(candidate(*inp), exp, ATOL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "results", "atol", "form", "tolerance"),
+    [
+        ("[[[1, 2]], [[]]]", "[6, 0]", "0", "call", None),
+        ("[[[1, 2.5]], [[]]]", "[7.0000001, 0]", "0", "call", 1e-6),
+        ("[[[1, 2]], [[5]]]", "[6, 10]", "0.1", "call", 0.1),
+        ("[[(1, 2)], [()]]", "[6, 0]", "0", "expression", None),
+        ("[[[1e999]]]", "[float('inf')]", "0", "nonce", None),
+        ("[[[1, 2.5]], [[1]]]", "[float(7.0000001), 2]", "0", "nonce", None),
+    ],
+)
+def test_evalplus_is_judged_without_numpy(
+    judge: Judge, inputs: str, results: str, atol: str, form: str, tolerance: float | None
+) -> None:
+    test = EVALPLUS.replace("INPUTS", inputs).replace("RESULTS", results).replace("ATOL", atol)
+    problem = humaneval_problem(test)
+    floats = FloatTolerance(abs=tolerance, rel=1e-7) if tolerance else None
+    assert assertions.form_of(problem) == form
+    assert problem.checker == (FloatChecker(floats=floats) if floats else "tokens")
+    assert "numpy" not in (problem.epilogue or "")
+    right, wrong = (extract_program(body, problem.prologue) for body in (BODY, "    return 77"))
+    assert judge.submit(problem, right).result().verdict == "AC"
+    assert judge.submit(problem, wrong).result().verdict in ("WA", "RE")
+
+
+def test_packages_that_the_tests_need_are_named() -> None:
+    problem = humaneval_problem("import numpy as np\ndef check(candidate):\n    assert np.isclose(candidate([1]), 2)")
+    named = problem.model_dump().get("packages") or problem.metadata["packages"]
+    assert list(named) == ["numpy"]
 
 
 def test_a_record_without_check_is_reported() -> None:

@@ -99,7 +99,7 @@ def test_results_of_functions_are_json(judge: Judge, make_problem: MakeProblem) 
         ("import sys\nsys.exit(2)", "exit code 2"),
         ("raise ValueError('what is this?')", "ValueError: what is this?"),
         ("import os\nos.abort()", "ended by Aborted"),
-        ("def", "SyntaxError"),
+        ("exec('def')", "SyntaxError"),
         ("x = bytearray(1 << 40)", "MemoryError"),
     ],
 )

@@ -100,7 +100,7 @@ def test_deep_values_are_compared_without_recursion() -> None:
         one, other = one[0], other[0] if other else []
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b'{"a": 1, "a": 2}', b"[" * 100_000, b"1" * 5000, b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{", b'{"a": 1, "a": 2}', b"[" * 100_000, b"\xff"])
 def test_unreadable_results_are_value_errors(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse_value(text)

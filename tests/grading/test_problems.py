@@ -1,4 +1,6 @@
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,9 @@ import pytest
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import fingerprint, load_problems
 from alphamix.grading.types import FloatChecker, Problem, Test
+from alphamix.text_lines import zstd_module
+
+zstd = zstd_module()
 
 ADD = {"id": "add", "statement": "Add one.", "tests": [{"input": "1\n", "output": "2\n"}]}
 CALL = {**ADD, "id": "call", "tests": [{"input": [1], "output": 2}], "entry_point": "Solution.add"}
@@ -70,6 +75,21 @@ def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp
         ({**ADD, "time_limit": 5}, "unknown key 'time_limit': did you mean 'time_limit_s'?"),
         ({**ADD, "memory_limt_mb": 5}, "did you mean 'memory_limit_mb'?"),
         ({**ADD}, "line 1 has the same id 'add'"),
+        ({**ADD, "epilogue": "x = (\n"}, "the epilogue of 'add' does not compile (line 1: '(' was never closed)"),
+        ({**ADD, "epilogue": "return 1"}, "the epilogue of 'add' does not compile (line 1: 'return' outside function)"),
+        ({**ADD, "epilogue": "a\0b"}, "the epilogue of 'add' does not compile ("),
+        (
+            {**ADD, "epilogue": "import numpy as np"},
+            "imports numpy, which is not in the standard library: name its package",
+        ),
+        ({**ADD, "epilogue": "def check():\n    from scipy.stats import norm"}, "of 'add' imports scipy"),
+        ({**ADD, "checker": {"program": {"source": "exit(0"}}}, "the checker of 'add' does not compile"),
+        (
+            '{"id": "n", "statement": "", "entry_point": "f", "tests": [{"input": ['
+            + "1" * 100_001
+            + '], "output": 1}]}',
+            "a number has more than 100,000 digits",
+        ),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: Any, cause: str) -> None:
@@ -98,6 +118,41 @@ def test_fingerprint_follows_content_not_layout(tmp_path: Path) -> None:
     assert fingerprint(plain) == fingerprint(spelt_out)
     assert fingerprint(plain) != fingerprint(harder)
     assert fingerprint([*plain, *harder]) != fingerprint([*harder, *plain])
+
+
+def test_imports_that_may_fail_are_no_fault(tmp_path: Path) -> None:
+    epilogue = "try:\n    import numpy\nexcept ImportError:\n    pass\nimport math"
+    (problem,) = load_problems(write(tmp_path / "p.jsonl", {**ADD, "epilogue": epilogue}))
+    assert problem.epilogue == epilogue
+
+
+def test_a_reference_changes_no_fingerprint(tmp_path: Path) -> None:
+    (plain,) = load_problems(write(tmp_path / "a.jsonl", ADD))
+    (solved,) = load_problems(write(tmp_path / "b.jsonl", {**ADD, "reference": "print(int(input()) + 1)"}))
+    assert fingerprint([plain]) == fingerprint([solved])
+    assert solved.reference is not None
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz", "p.jsonl.zst"])  # names do not matter
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_compressed_files_are_read(tmp_path: Path, name: str, pack: Callable[[bytes], bytes], mark: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(pack(mark + json.dumps(ADD).encode() + b"\n" + json.dumps(CALL).encode()))
+    assert [problem.id for problem in load_problems(path)] == ["add", "call"]
+
+
+@pytest.mark.parametrize(("pack", "kind"), [(gzip.compress, "gzip"), (zstd.compress, "Zstandard")])
+def test_damaged_files_are_named(tmp_path: Path, pack: Callable[[bytes], bytes], kind: str) -> None:
+    packed = pack(json.dumps({**ADD, "statement": repr(list(range(1000)))}).encode())
+    for damaged in (packed[:-10], packed[:4], packed[:20] + bytes(40) + packed[60:]):
+        path = tmp_path / "p.jsonl"
+        path.write_bytes(damaged)
+        with pytest.raises(
+            GradingError, match=rf"p\.jsonl: cannot be read \(its {kind} content is damaged: "
+        ) as caught:
+            load_problems(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_fingerprint_tells_infinity_from_null() -> None:

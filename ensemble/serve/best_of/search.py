@@ -29,7 +29,7 @@ from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_us
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.ensemble.serve.routing.split import group_draws
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
-from alphamix.grading.programs.extract import extract_program
+from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement, PlainChecker, Problem, Program, Verdict
 
 FIRST_WAVE = 4
@@ -193,7 +193,7 @@ class BestOfSearch:
                 group.create_task(self._judge(self.draws[place]))
 
     async def _judge(self, draw: Draw) -> None:
-        draw.program = await asyncio.to_thread(extract_program, _text(draw.choice))
+        draw.program = await asyncio.to_thread(program_of, _text(draw.choice), self._best_of.problem, is_code=False)
         is_vote = self._best_of.select != "tests"
         draw.judgement = await self._judged_once(draw.program, is_run=is_vote)
         passing = [other for other in self.draws.values() if other.judgement and other.judgement.verdict is Verdict.AC]

@@ -136,6 +136,7 @@ def _reset_interpreter(channels: Channels) -> None:
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.argv = ["main.py"]
     sys.setrecursionlimit(RECURSION_LIMIT)
+    sys.set_int_max_str_digits(0)  # the limit on CPU time bounds what long numbers may cost
 
 
 def _fresh_module(name: str) -> ModuleType:
