@@ -1,5 +1,6 @@
 """Data types of grading: problems, programs, verdicts, failure classes and judgements."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -145,6 +146,10 @@ class Problem(BaseModel):
     """Function that is called with the arguments, as `name` or `Solution.name`. If None, the program reads standard
     input and writes standard output.
     """
+    preamble: str | None = None
+    """Python source that stands before every Python program, such as imports and helper classes."""
+    packages: tuple[str, ...] = ()
+    """Installed distributions that Python programs may import, such as `numpy`, with those that they depend on."""
     prologue: str | None = None
     """Start of a Python program, up to the head of a function, that the statement shows and an answer may continue;
     `programs.prologue` puts the two together.
@@ -174,6 +179,8 @@ class Problem(BaseModel):
             statement: str,
             tests: Sequence[Test | Mapping[str, Any]],
             entry_point: str | None = None,
+            preamble: str | None = None,
+            packages: Sequence[str] = (),
             prologue: str | None = None,
             epilogue: str | None = None,
             time_limit_s: float = 2.0,
@@ -202,6 +209,16 @@ class Problem(BaseModel):
                 raise ValueError(f"tests[{index}] needs text as input and output, because there is no entry_point")
             if self.entry_point is not None and not isinstance(test.input, list | tuple):
                 raise ValueError(f"tests[{index}].input must be a list of arguments, because there is an entry_point")
+        return self
+
+    @model_validator(mode="after")
+    def _preamble_compiles(self) -> Self:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(self.preamble or "", "preamble", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise ValueError(f"the preamble of {self.id!r} does not compile ({error}): correct it") from None
         return self
 
     @property

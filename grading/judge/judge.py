@@ -27,7 +27,7 @@ from alphamix.grading.sandbox.launch import STRICT_TIERS, Tier
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
-JUDGE_VERSION = "3"
+JUDGE_VERSION = "4"
 """Version of the judging rules, incremented whenever a program may get a different verdict than before."""
 _MAX_REMEMBERED = 1 << 14
 _MAX_PREPARED = 256
