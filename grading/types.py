@@ -1,5 +1,6 @@
 """Data types of grading: problems, programs, verdicts, failure classes and judgements."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -251,6 +252,9 @@ def _first_fault(invalid: ValidationError) -> str:
     return f"{key} is {shown(fault['input'])}: it should {requirement(fault)}"
 
 
+_MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([A-Za-z_]\w{0,63})[.']", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Result of running one program against the tests of one problem.
@@ -277,6 +281,12 @@ class Judgement:
     """[T] Whether each test passed, if the judge runs all tests; None if it stops at the first failure."""
     answers: tuple[bytes | None, ...] | None = None
     """[T] The program's answer to each input, None where it failed. Only `Judge.run` fills this."""
+
+    @property
+    def missing_module(self) -> str | None:
+        """The module for want of which the program failed, as far as its message tells."""
+        found = _MISSING_MODULE.match(self.message) if self.verdict is Verdict.RE else None
+        return found[1] if found else None
 
     @classmethod
     def without_tests(cls, verdict: Verdict, num_tests: int, message: str = "", *, forgeable: bool = False) -> Self:

@@ -16,6 +16,7 @@ from typing import Any
 from alphamix.grading.sandbox import cgroup
 from alphamix.grading.sandbox.launch import Tier, start_inside
 from alphamix.grading.sandbox.meters import count_oom_kills
+from alphamix.grading.sandbox.packages import NO_PACKAGES, Packages
 
 OUTPUT_BYTES = 16 << 20
 """Limit on what a program may write for one test."""
@@ -45,7 +46,8 @@ class Ended:
 class Zygote:
     """One sandbox: a confined interpreter that runs one program at a time."""
 
-    def __init__(self, tier: Tier, closing: threading.Event | None = None) -> None:
+    def __init__(self, tier: Tier, closing: threading.Event | None = None, packages: Packages | None = None) -> None:
+        """Start a sandbox whose programs may import `packages`. Raises TierUnavailableError."""
         self.closing = closing or threading.Event()
         self.on_idle: Callable[[], None] = lambda: None
         self._oom_kills = count_oom_kills()
@@ -59,7 +61,7 @@ class Zygote:
         entrance = self._group.open_entrance()
         read_only_inputs = os.open(f"/proc/self/fd/{self.inputs}", os.O_RDONLY | os.O_CLOEXEC)
         theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers, entrance]
-        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES)
+        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES, (packages or NO_PACKAGES).to_json())
         theirs_control.close()
         theirs_channel.close()
         os.close(read_only_inputs)

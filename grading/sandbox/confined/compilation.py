@@ -64,7 +64,7 @@ def main(tier: str, *words: str) -> None:
 def _confine(tier: str, prefix: str, scratch: str) -> str:
     """Confine this process, and return the directory to which it may write."""
     sys.path[:] = [os.path.realpath(path) for path in sys.path]
-    readable = confinement.readable_directories([prefix])
+    readable = confinement.readable_paths([prefix])
     if tier == "namespaces":
         scratch = confinement.SCRATCH
         confinement.enter_namespaces(readable, _SCRATCH_BYTES)

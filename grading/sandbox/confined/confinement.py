@@ -11,7 +11,7 @@ Every function raises OSError if the kernel refuses a step. `pathlib` is avoided
 memory that it takes.
 """
 
-# ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
+# ruff: noqa: PTH102, PTH103, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
 
 import contextlib
 import ctypes
@@ -99,19 +99,19 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def readable_directories(more: Sequence[str] = ()) -> list[str]:
-    """Return `more`, and the directories that late imports need: the standard library and shared objects."""
+def readable_paths(more: Sequence[str] = ()) -> list[str]:
+    """Return `more`, and the directories that late imports need: the standard library, shared objects, time zones."""
     wanted = [f"{sys.base_prefix}/lib", f"{sys.base_prefix}/lib64", *sys.path, *more]
-    wanted += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"]
+    wanted += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo"]
     wanted += os.environ.get("LD_LIBRARY_PATH", "").split(":")
     mapped = _read("/proc/self/maps").splitlines()
     wanted += [os.path.dirname(line.split(maxsplit=5)[5]) for line in mapped if ".so" in line and " /" in line]
-    directories: list[str] = []
-    for directory in sorted({os.path.realpath(path) for path in wanted if path and os.path.isdir(path)}):
-        inside_another = any(directory.startswith(f"{parent}/") for parent in directories)
-        if directory != "/" and not inside_another:
-            directories.append(directory)
-    return directories
+    paths: list[str] = []
+    for path in sorted({os.path.realpath(path) for path in wanted if path and os.path.exists(path)}):
+        inside_another = any(path.startswith(f"{parent}/") for parent in paths)
+        if path != "/" and not inside_another:
+            paths.append(path)
+    return paths
 
 
 def enter_namespaces(readable: Sequence[str], scratch_bytes: int = 0) -> None:
@@ -174,12 +174,12 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
     root = "/tmp"
     # Open the sources first: mounting the new root may hide them or make their parents inaccessible.
-    sources = {path: os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in readable}
+    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in readable}
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
     os.umask(0o022)
     for path, source in sources.items():
-        os.makedirs(root + path, exist_ok=True)
+        _make_mount_point(root + path, is_directory=stat.S_ISDIR(os.fstat(source).st_mode))
         _mount(f"/proc/self/fd/{source}", root + path, None, _MS_BIND | _MS_REC)
         os.close(source)
     for link in ("/bin", "/lib", "/lib64"):
@@ -198,6 +198,12 @@ def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
     _check(_LIBC.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_LIBC.umount2(b".", _MNT_DETACH), "umount2(old root)")
     os.chdir("/")
+
+
+def _make_mount_point(path: str, *, is_directory: bool) -> None:
+    os.makedirs(path if is_directory else os.path.dirname(path), exist_ok=True)
+    if not is_directory:
+        os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC))
 
 
 def drop_privileges(*, become_nobody: bool) -> None:
@@ -219,10 +225,10 @@ def drop_privileges(*, become_nobody: bool) -> None:
     _prctl(_PR_SET_DUMPABLE, 0, "prctl(PR_SET_DUMPABLE)")
 
 
-def reachable_by_nobody(directories: Sequence[str]) -> bool:
-    """Check whether any user can enter all of `directories`, which a home folder of mode 0700, say, prevents."""
-    for directory in directories:
-        step = directory
+def reachable_by_nobody(paths: Sequence[str]) -> bool:
+    """Check whether any user can reach all of `paths`, which a home folder of mode 0700, say, prevents."""
+    for path in paths:
+        step = path if os.path.isdir(path) else os.path.dirname(path)
         while os.stat(step).st_mode & stat.S_IXOTH and step != "/":
             step = os.path.dirname(step)
         if step != "/":
@@ -249,11 +255,13 @@ def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch
     if scratch is not None:
         rights_of[scratch] = all_rights & ~_LANDLOCK_MAKE_DEVICES
     for path, rights in rights_of.items():
-        directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        if not os.path.isdir(path):
+            rights &= ~_LANDLOCK_READ_DIR  # which the kernel refuses for a file
         # struct landlock_path_beneath_attr is packed
-        rule = rights.to_bytes(8, sys.byteorder) + directory.to_bytes(4, sys.byteorder)
+        rule = rights.to_bytes(8, sys.byteorder) + opened.to_bytes(4, sys.byteorder)
         _check(_LIBC.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0), f"landlock {path}")
-        os.close(directory)
+        os.close(opened)
     _check(_LIBC.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
 

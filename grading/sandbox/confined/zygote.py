@@ -29,9 +29,10 @@ every forked child (0.15 and 0.3 ms), and `dataclasses`, which imports `inspect`
 _FIRST_TO_KILL = b"1000"
 
 
-def main(tier: str, *numbers: str) -> None:
+def main(tier: str, *words: str) -> None:
     """Confine this process, report `ready` or the error, and serve orders until the controller closes the socket."""
-    parent, *inherited, output_bytes = map(int, numbers)
+    parent, *inherited, output_bytes = map(int, words[:-1])
+    names, location_of_name, package_files = json.loads(words[-1])
     confinement.die_with_parent()
     if os.getppid() != parent:
         return
@@ -46,8 +47,10 @@ def main(tier: str, *numbers: str) -> None:
         program_filter, native_filter = (None, None) if tier == "weak" else (Filter(), Filter("native"))
         for name in PRELOADED:
             importlib.import_module(name)
+        if names:  # imported only here, because this module takes memory itself
+            importlib.import_module("alphamix.grading.sandbox.confined.packages").provide(names, location_of_name)
         address_space = confinement.own_address_space()
-        oom_score = _confine(tier, output_bytes)
+        oom_score = _confine(tier, output_bytes, package_files)
         program.rehearse(channels)
     except Exception as error:
         os.write(control, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
@@ -101,11 +104,11 @@ def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
             return status, usage
 
 
-def _confine(tier: str, output_bytes: int) -> int:
+def _confine(tier: str, output_bytes: int, package_files: list[str]) -> int:
     """Confine this process, and return a descriptor of its oom_score_adj, which ranks it for out-of-memory kills."""
     proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
     sys.path[:] = [os.path.realpath(path) for path in sys.path]
-    readable = confinement.readable_directories()
+    readable = confinement.readable_paths(package_files)
     if tier == "namespaces":
         confinement.enter_namespaces(readable)  # returns in a new process, whose score is opened next
     oom_score = os.open("self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=proc)
