@@ -55,6 +55,7 @@ class Zygote:
         self.channel, theirs_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.inputs = os.memfd_create("input")
+        os.fchmod(self.inputs, 0o444)  # where programs see /proc, they could otherwise open it for writing
         self.answers = os.memfd_create("answer")
         self.program_pidfd = -1
         self._group = cgroup.new_group()
@@ -67,13 +68,28 @@ class Zygote:
         os.close(read_only_inputs)
         os.close(entrance)
         try:
-            ready = self._receive_report(ANSWER_WAIT_S)
+            ready = self._receive_ready()
         except ZygoteDiedError as error:
             self.close()
             raise TierUnavailableError(f"the sandbox did not start ({error})") from None
         if "error" in ready:
             self.close()
             raise TierUnavailableError(ready["error"])
+
+    def _receive_ready(self) -> dict[str, Any]:
+        """Return the zygote's first report. If programs see the input and the answer as files, use these files."""
+        self.control.settimeout(ANSWER_WAIT_S)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 2, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise ZygoteDiedError(f"the zygote did not answer: {error}") from None
+        if not message:
+            raise ZygoteDiedError("the zygote ended")
+        if descriptors:
+            for given, own in zip(descriptors, (self.inputs, self.answers), strict=True):
+                os.dup2(given, own, inheritable=False)
+                os.close(given)
+        return json.loads(message)
 
     def start_program(self, order: dict[str, Any], memory_bytes: int, descriptors: Sequence[int] = ()) -> None:
         """Fork a process for an executable, or without descriptors for the source in the input file. Raises
