@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from alphamix.ensemble.cli import main
+from alphamix.ensemble.run.regrade import Changes, name_of_set
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge import judge as judge_module
 from alphamix.grading.judge.judge import Judge, check_packages
+from alphamix.grading.parallel.batch import JudgeOptions
 from alphamix.grading.sandbox import packages as packages_module
 from alphamix.grading.sandbox.packages import find_packages
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
@@ -203,3 +205,11 @@ def test_single_modules_and_names_of_dependencies_are_found(tmp_path: Path, monk
     assert found is not None
     assert found.names == ("one_thing",)
     assert found.location_of_name == {name: str(tmp_path / f"{name}.py") for name in ("one_thing", "two_things")}
+
+
+def test_packages_are_part_of_what_a_regrading_depends_on(make_problem: MakeProblem) -> None:
+    problems = [make_problem(("", ""))]
+    plain = Changes().describe(problems, JudgeOptions())
+    numeric = Changes().describe(problems, JudgeOptions(packages=("numpy", "scipy")))
+    assert name_of_set(numeric, "strict") == name_of_set(plain, "strict") + ",packages=numpy+scipy"
+    assert plain["packages"] is None
