@@ -72,7 +72,7 @@ def failure_of(verdict: Verdict, finish_reason: str | None) -> Failure | None:
     return Failure.EXHAUSTED if finish_reason == "length" else FAILURE_OF_VERDICT[verdict]
 
 
-Language = Literal["python", "cpp"]
+Language = Literal["python", "cpp", "rust"]
 
 
 @dataclass(frozen=True, slots=True)

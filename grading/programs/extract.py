@@ -1,9 +1,10 @@
 """Extracting the program from a completion, without running anything.
 
-Reasoning in <think> tags is dropped. The program is then the last closed code block marked as Python or C++, else the
-last closed block without a language that is a program, else a block that was never closed, else the last closed block
-without a language, else the whole text if that is a program by itself. A block without a language is C++ if it includes
-a header, else Python. If the problem has a prologue, the whole text may also be the body of a function.
+Reasoning in <think> tags is dropped. The program is then the last closed code block marked as Python, C++ or Rust, else
+the last closed block without a language that is a program, else a block that was never closed, else the last closed
+block without a language, else the whole text if that is a program by itself. A block without a language is C++ if it
+includes a header, Rust if it has `fn main()`, else Python. If the problem has a prologue, the whole text may also be
+the body of a function.
 """
 
 import re
@@ -16,9 +17,15 @@ _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | 
 _END_OF_THOUGHT = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]", re.MULTILINE)
+_RUST_MAIN = re.compile(r"^[ \t]*(?:pub )?fn main\(\)[^\n]*\{", re.MULTILINE)
 _PYTHON = ("python", "py", "python3", "py3", "python2", "pypy", "pypy3", "pycon", "cpython", "sage")
 _CPP = ("cpp", "c++", "cc", "cxx", "cplusplus", "c++11", "c++14", "c++17", "c++20", "cpp17", "cpp20")
-_LANGUAGES: dict[str, Language] = {**dict.fromkeys(_PYTHON, "python"), **dict.fromkeys(_CPP, "cpp")}
+_RUST = ("rust", "rs")
+_LANGUAGES: dict[str, Language] = {
+    **dict.fromkeys(_PYTHON, "python"),
+    **dict.fromkeys(_CPP, "cpp"),
+    **dict.fromkeys(_RUST, "rust"),
+}
 
 
 class _Block(NamedTuple):
@@ -91,13 +98,15 @@ def program_of(text: str, prologue: str | None, *, is_code: bool) -> Program | N
 
 
 def guess_language(code: str) -> Language:
-    """Return C++ for code that includes a header, else Python."""
-    return "cpp" if _INCLUDE.search(code) else "python"
+    """Return C++ for code that includes a header, Rust for code that has its `main`, else Python."""
+    if _INCLUDE.search(code):
+        return "cpp"
+    return "rust" if _RUST_MAIN.search(code) else "python"
 
 
 def _is_program(text: str) -> bool:
     """Check whether `text` is C++, or Python that parses and has an effect: a single word parses as Python, too."""
-    if guess_language(text) == "cpp":
-        return text.lstrip().startswith(("#", "/"))  # prose that quotes a header starts otherwise
+    if guess_language(text) != "python":  # prose that quotes a header, or `main`, starts otherwise
+        return text.lstrip().startswith(("#", "/", "use ", "fn "))
     module = parse(text)
     return module is not None and does_something(module.body)

@@ -11,6 +11,7 @@ from alphamix.grading.errors import GradingError
 from alphamix.grading.sandbox import probes
 from alphamix.grading.sandbox.compiler import CompileFailure, Compiler
 from alphamix.grading.sandbox.controller import NativeProcess, Outcome, Process, ProcessLimits, PythonProcess
+from alphamix.grading.sandbox.languages import LANGUAGES
 from alphamix.grading.sandbox.launch import Tier
 from alphamix.grading.sandbox.packages import Packages
 from alphamix.grading.sandbox.zygote_handle import TierUnavailableError, Zygote, ZygoteDiedError
@@ -81,10 +82,10 @@ class ThreadSandboxes:
         if language == "python":
             process = PythonProcess(zygote, source, entry_point, limits, num_tests)
             return process, process.compile()
-        executable = self._compiler.compile(source, self.tier)
+        executable = self._compiler.compile(language, source, self.tier)
         if isinstance(executable, CompileFailure):
             return None, Outcome(Verdict.CE, message=executable.message)
-        return NativeProcess(zygote, executable.descriptor, limits), Outcome(None)
+        return NativeProcess(zygote, executable.descriptor, limits, LANGUAGES[language].out_of_memory), Outcome(None)
 
     def close(self) -> None:
         """End all sandboxes."""
