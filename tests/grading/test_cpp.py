@@ -166,7 +166,7 @@ LARGE = "#include <bits/stdc++.h>\nint main() {}"
 def test_a_compiler_that_takes_too_much_is_ce(
     make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, source: str
 ) -> None:
-    monkeypatch.setattr(compiler, "_PROOF", "int main() {}")
+    monkeypatch.setitem(languages.LANGUAGES, "cpp", replace(languages.LANGUAGES["cpp"], proof="int main() {}"))
     monkeypatch.setattr(compilation, limit, value)
     with Judge() as judge:
         judgement = verdict(judge, make_problem(*ADD_ONE), source)
@@ -189,7 +189,7 @@ def test_equal_sources_are_compiled_once(make_problem: MakeProblem, monkeypatch:
 
 
 def test_without_a_compiler_no_program_is_wrong(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with Judge() as judge:
         judgement = verdict(judge, make_problem(*ADD_ONE), RIGHT)
         assert judgement.verdict == "IE"
@@ -201,7 +201,7 @@ def test_without_a_compiler_no_program_is_wrong(make_problem: MakeProblem, monke
 def test_a_compiler_that_does_not_work_makes_no_program_wrong(
     make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
     with Judge() as judge:
         judgement = verdict(judge, make_problem(*ADD_ONE), RIGHT)
     assert judgement.verdict == "IE"
