@@ -95,8 +95,8 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     for problem in problems:
         content = problem.model_dump(mode="json", exclude={"reference"})  # which no verdict depends on
         del content["test_order"]  # the order of `tests` already reflects it
-        for key in ("prologue", "epilogue"):
-            if content[key] is None:  # these keys were added later; older runs keep their fingerprints
+        for key in ("preamble", "packages", "prologue", "epilogue"):
+            if content[key] in (None, []):  # these keys were added later; older runs keep their fingerprints
                 del content[key]
         digest.update(json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Data types of grading: problems, programs, verdicts, failure classes and judgements."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def failure_of(verdict: Verdict, finish_reason: str | None) -> Failure | None:
     return Failure.EXHAUSTED if finish_reason == "length" else FAILURE_OF_VERDICT[verdict]
 
 
-Language = Literal["python", "cpp"]
+Language = Literal["python", "cpp", "rust"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,10 @@ class Problem(BaseModel):
     """Function that is called with the arguments, as `name` or `Solution.name`. If None, the program reads standard
     input and writes standard output.
     """
+    preamble: str | None = None
+    """Python source that stands before every Python program, such as imports and helper classes."""
+    packages: tuple[str, ...] = ()
+    """Installed distributions that Python programs may import, such as `numpy`, with those that they depend on."""
     prologue: str | None = None
     """Start of a Python program, up to the head of a function, that the statement shows and an answer may continue;
     `programs.prologue` puts the two together.
@@ -183,6 +188,8 @@ class Problem(BaseModel):
             statement: str,
             tests: Sequence[Test | Mapping[str, Any]],
             entry_point: str | None = None,
+            preamble: str | None = None,
+            packages: Sequence[str] = (),
             prologue: str | None = None,
             epilogue: str | None = None,
             time_limit_s: float = 2.0,
@@ -216,12 +223,12 @@ class Problem(BaseModel):
 
     @model_validator(mode="after")
     def _own_code_can_work(self) -> Self:
-        has_packages = bool(getattr(self, "packages", self.metadata.get("packages")))
-        code = {"epilogue": self.epilogue}
+        has_packages = bool(self.packages)
+        code = {"preamble": self.preamble, "epilogue": self.epilogue}
         if isinstance(self.checker, ProgramChecker) and self.checker.program.language == "python":
             code["checker"] = self.checker.program.source
         for key, source in code.items():
-            if source is not None and (fault := fault_in(source, has_packages=has_packages and key == "epilogue")):
+            if source is not None and (fault := fault_in(source, has_packages=has_packages and key != "checker")):
                 raise ValueError(f"the {key} of {self.id!r} {fault}")
         return self
 
@@ -255,6 +262,9 @@ def _first_fault(invalid: ValidationError) -> str:
     return f"{key} is {shown(fault['input'])}: it should {requirement(fault)}"
 
 
+_MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([A-Za-z_]\w{0,63})[.']", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Result of running one program against the tests of one problem.
@@ -281,6 +291,12 @@ class Judgement:
     """[T] Whether each test passed, if the judge runs all tests; None if it stops at the first failure."""
     answers: tuple[bytes | None, ...] | None = None
     """[T] The program's answer to each input, None where it failed. Only `Judge.run` fills this."""
+
+    @property
+    def missing_module(self) -> str | None:
+        """The module for want of which the program failed, as far as its message tells."""
+        found = _MISSING_MODULE.match(self.message) if self.verdict is Verdict.RE else None
+        return found[1] if found else None
 
     @classmethod
     def without_tests(cls, verdict: Verdict, num_tests: int, message: str = "", *, forgeable: bool = False) -> Self:

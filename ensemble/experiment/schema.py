@@ -149,6 +149,8 @@ class GradingSection(Section):
     workers: Annotated[int, Field(ge=1)] | None = None
     """Number of programs judged at once; one fewer than there are cores when left out."""
     sandbox: Literal["strict", "weak"] = "strict"
+    packages: list[str] = []
+    """Installed packages that programs may import, beside those of each problem."""
     backend: Literal["here", "dask", "ray"] = "here"
     """`here` is this machine; with a cluster, `workers` is the size of one started locally."""
     address: str | None = None

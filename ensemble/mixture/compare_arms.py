@@ -206,6 +206,8 @@ def equal_gains(
     less where some policy alone could not be scored at that. A gain is None where costs are unknown, an estimate is
     undefined, or the budget pays for no sample of some policy.
     """
+    outcomes = outcomes.canonical()  # so that no gain depends on the order of rows
+    options = replace(options, resampling=options.resampling.with_groups(outcomes.groups))
     return {currency: _equal_gain(outcomes, samples, options, members, currency) for currency in CURRENCIES}
 
 

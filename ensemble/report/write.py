@@ -29,7 +29,14 @@ _CAPTIONS = {
 }
 
 
-def write_report(analysis: Analysis, folder: Path, name: str, judge: Mapping[str, Any], owed: int = 0) -> Path:
+def write_report(
+    analysis: Analysis,
+    folder: Path,
+    name: str,
+    judge: Mapping[str, Any],
+    owed: int = 0,
+    missing_modules: Mapping[str, int] | None = None,
+) -> Path:
     """Write all files of a report into a folder, each whole or not at all, and return the path of the page.
 
     Args:
@@ -38,10 +45,13 @@ def write_report(analysis: Analysis, folder: Path, name: str, judge: Mapping[str
         name: Name of the run, or of the table.
         judge: How the verdicts were made; empty if this is unknown, as for a table from another source.
         owed: Number of planned samples that are missing or not judged.
+        missing_modules: Number of programs that failed for want of a module, by its name.
     """
     checks.folder(folder)
     write_outcomes(analysis.outcomes, folder / "outcomes.csv")
-    write_json(folder / "summary.json", summary(analysis, name, judge, owed))
+    write_json(
+        folder / "summary.json", summary(analysis, name, judge, owed) | {"missing_modules": dict(missing_modules or {})}
+    )
     write_json(folder / "claims.json", claims_json(analysis.claims, analysis.resampling.level))
     paths = figures.save_all(analysis, folder / "figures")
     page = folder / "report.html"

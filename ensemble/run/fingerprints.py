@@ -33,8 +33,8 @@ _SAMPLES_DO_NOT_DEPEND_ON = {
 """Keys of `sampling` that may change when a run is resumed."""
 
 
-def identity(inputs: SamplingInputs) -> dict[str, str]:
-    """Return everything that samples and verdicts depend on, by name."""
+def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, str]:
+    """Return everything that samples and verdicts depend on, by name; `packages` are those of `grading`."""
     sampling = inputs.section.model_dump(mode="json", exclude=_SAMPLES_DO_NOT_DEPEND_ON)
     registry = inputs.registry
     engine = registry.engine.name
@@ -42,6 +42,7 @@ def identity(inputs: SamplingInputs) -> dict[str, str]:
         "problems": fingerprint(inputs.problems),
         # Runs of early versions do not name their engine: it was always this one.
         **({"engine": engine} if engine != "transformers" else {}),
+        **({"grading.packages": json.dumps(sorted(packages))} if packages else {}),
         **{f"sampling.{key}": json.dumps(value) for key, value in sampling.items()},
         **{f"policies.{name}": registry.fingerprint(name) for name in registry.names},
     }

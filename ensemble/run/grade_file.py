@@ -83,6 +83,7 @@ def _summary(index: SampleIndex, marks: Mapping[SampleKey, Mark], keeper: Verdic
         "owed": len(index.entries) - graded,
         "owed_because": dict(keeper.owed),
         "skipped": len(index.complaints),
+        "missing_modules": dict(keeper.missing_modules.most_common()),
         "audit": {"audited": keeper.audit.audited, "disagreed": keeper.audit.disagreed},
         "policies": policies,
     }

@@ -66,6 +66,8 @@ class VerdictKeeper(Generic[Key]):
         self._observer = observer
         self.owed: Counter[str] = Counter()
         """Samples that the judge failed on, by reason."""
+        self.missing_modules: Counter[str] = Counter()
+        """Programs that failed for want of a module, by its name."""
         self.audit = Audit()
         """Result of the isolation audit so far, where chunks report one."""
 
@@ -82,6 +84,8 @@ class VerdictKeeper(Generic[Key]):
                 self.owed[judgement.message] += 1
                 failed.append(key)
             else:
+                if judgement.missing_module is not None:
+                    self.missing_modules[judgement.missing_module] += 1
                 kept.append((key, judgement, failure_of(judgement.verdict, finish_reason), judge))
         if kept:
             self._sink.append(kept)

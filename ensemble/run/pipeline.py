@@ -6,8 +6,8 @@ This module joins the others and computes nothing itself. Called again on the sa
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from alphamix.ensemble.run.fingerprints import check_unchanged, identity, proble
 from alphamix.ensemble.run.progress_events import RunObserver
 from alphamix.ensemble.run.status import num_owed
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
-from alphamix.grading.judge.judge import Judge
+from alphamix.grading.judge.judge import Judge, check_packages
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
 from alphamix.grading.parallel.cluster import ClusterJudge
+from alphamix.grading.types import Problem
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Result:
     analysis: Analysis | None
     owed: Counter[str]
     """Samples and verdicts that are owed, by cause."""
+    missing_modules: Counter[str] = field(default_factory=Counter[str])
+    """Programs that failed for want of a module, by its name."""
 
 
 def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
@@ -53,10 +56,10 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
     """
     plan.check(inputs.design)
     registry = inputs.sampling.registry
-    with registry, _judge(inputs.experiment.grading) as judge:
+    with registry, _judge(inputs.experiment.grading, inputs.sampling.problems) as judge:
         checks.folder(folder)
         with Store(folder / STORE_NAME) as store:
-            now = identity(inputs.sampling)
+            now = identity(inputs.sampling, inputs.experiment.grading.packages)
             if store.about():
                 check_unchanged(store, inputs.sampling, now)
             else:
@@ -66,15 +69,17 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
             write_json(folder / "manifest.json", _manifest(now, judge.describe()))
             owed = _fill(store, inputs, judge, observer)
             analysis = None if owed else report(store, inputs, folder, judge.describe())
-            return Result(analysis, owed)
+            return Result(analysis, owed, store.missing_modules())
 
 
-def _judge(grading: GradingSection) -> Judge | ClusterJudge:
+def _judge(grading: GradingSection, problems: Sequence[Problem]) -> Judge | ClusterJudge:
     if grading.backend != "here":
         return ClusterJudge(
-            JudgeOptions(grading.sandbox), BackendOptions(grading.backend, grading.workers, grading.address)
+            JudgeOptions(grading.sandbox, packages=tuple(grading.packages)),
+            BackendOptions(grading.backend, grading.workers, grading.address),
         )
-    return Judge(workers=grading.num_workers, sandbox=grading.sandbox)
+    check_packages(problems, grading.packages)
+    return Judge(workers=grading.num_workers, sandbox=grading.sandbox, packages=grading.packages)
 
 
 def report(
@@ -114,7 +119,8 @@ def report(
         else {}
     )
     analysis = analyse(outcomes, alphas, arms.splits, arms.budget, played, experiment.analysis, forgeable)
-    write_report(analysis, folder, experiment.name, judge, num_owed(store))
+    missing_modules = store.missing_modules(verdict_set)
+    write_report(analysis, folder, experiment.name, judge, num_owed(store), missing_modules)
     return analysis
 
 

@@ -43,6 +43,7 @@ class Changes:
             "judge": JUDGE_VERSION,
             "problems": fingerprint(problems),
             **asdict(options),
+            "packages": "+".join(options.packages) or None,
             "time_limit_scale": self.time_limit_scale,
             "memory_limit_scale": self.memory_limit_scale,
             "checker": self.checker_text,
@@ -104,6 +105,7 @@ def name_of_set(about: Mapping[str, Any], usual_sandbox: str) -> str:
         "time_limit_scale": 1,
         "memory_limit_scale": 1,
         "checker": None,
+        "packages": None,
     }
     unusual = [f"{key}={about[key]}" for key, value in usual.items() if about[key] != value]
     return ",".join([f"judge-{about['judge']}", *unusual])

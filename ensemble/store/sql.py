@@ -45,6 +45,10 @@ GRADED = (
     f"SELECT {_SLOT}, failure, description, {JUDGEMENT_COLUMNS} "
     "FROM verdicts CROSS JOIN slots USING (slot) CROSS JOIN judges USING (judge) WHERE verdict_set = ? ORDER BY slot"
 )
+IMPORT_FAILURES = (
+    f"SELECT {JUDGEMENT_COLUMNS} FROM verdicts WHERE verdict_set = ? AND verdict = '{Verdict.RE}' "
+    "AND message LIKE 'ModuleNotFoundError%'"
+)
 JUDGES = (
     "SELECT description FROM (SELECT judge, COUNT(*) AS verdicts FROM verdicts WHERE verdict_set = ? GROUP BY judge) "
     "JOIN judges USING (judge) ORDER BY verdicts DESC, judge"

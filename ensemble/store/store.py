@@ -345,6 +345,11 @@ class Store:
             counts[policy][Verdict(verdict)] = count
         return dict(counts)
 
+    def missing_modules(self, verdict_set: str | None = None) -> Counter[str]:
+        """Count the programs of a set that failed for want of a module, by its name."""
+        rows = self._db.execute(queries.IMPORT_FAILURES, (self._set(verdict_set),))
+        return Counter(module for row in rows if (module := judgement_of(row).missing_module) is not None)
+
     # How rows become records
 
     def _slots(self, query: str, policy: str) -> Iterator[Slot]:

@@ -10,7 +10,6 @@ is public.
 import ast
 import sys
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -46,14 +45,13 @@ def convert(record: HumanEvalRecord) -> Problem:
     code = [node for node in module.body if not _is_inert(node)]
     code = _without_unused_imports(evalplus.without_numpy(code))
     fields = _tests(record, checks[0], code)
-    packages = _packages(fields.epilogue or "")
     return Problem(
         id=record.task_id,
         statement=record.prompt,
         prologue=record.prompt,
         reference=None if record.canonical_solution is None else record.prompt + record.canonical_solution,
         **fields._asdict(),
-        **packages,
+        packages=_packages(fields.epilogue or ""),
     )
 
 
@@ -100,15 +98,12 @@ def _uses(statements: list[ast.stmt], name: str) -> bool:
     return any(isinstance(node, ast.Name) and node.id == name for tree in statements for node in ast.walk(tree))
 
 
-def _packages(code: str) -> dict[str, Any]:
-    """Return the problem's key for the packages that its own code imports, if any."""
+def _packages(code: str) -> tuple[str, ...]:
+    """Return the packages that a problem's own code imports."""
     imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in imports if isinstance(node, ast.ImportFrom) and node.module}
-    packages = sorted({module.partition(".")[0] for module in modules} - sys.stdlib_module_names)
-    if not packages:
-        return {}
-    return {"packages": packages} if "packages" in Problem.model_fields else {"metadata": {"packages": packages}}
+    return tuple(sorted({module.partition(".")[0] for module in modules} - sys.stdlib_module_names))
 
 
 def _source(statements: list[ast.stmt]) -> str:

@@ -11,8 +11,9 @@ import platform
 import queue
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Self, get_args
 
@@ -24,10 +25,11 @@ from alphamix.grading.sandbox import cgroup, controller, zygote_handle
 from alphamix.grading.sandbox.compiler import Compiler
 from alphamix.grading.sandbox.confined.confinement import MAX_THREADS
 from alphamix.grading.sandbox.launch import STRICT_TIERS, Tier
+from alphamix.grading.sandbox.packages import find_packages, versions
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
-JUDGE_VERSION = "3"
+JUDGE_VERSION = "4"
 """Version of the judging rules, incremented whenever a program may get a different verdict than before."""
 _MAX_REMEMBERED = 1 << 14
 _MAX_PREPARED = 256
@@ -81,6 +83,7 @@ class Judge:
         isolate: What gets its own process: a program (its last test, and any failure after its first test, still get a
             fresh one), or every test of a program, which is slower.
         all_tests: Whether to continue after the first failure, which fills `Judgement.passed_tests`.
+        packages: Installed distributions that Python programs may import, beside those of each problem.
 
     Raises:
         GradingError: An argument is invalid, or strict confinement cannot be proven on this machine.
@@ -93,6 +96,7 @@ class Judge:
         sandbox: Literal["strict", "weak"] = "strict",
         isolate: Isolation = "program",
         all_tests: bool = False,
+        packages: Sequence[str] = (),
     ) -> None:
         if workers < 1:
             raise GradingError(f"workers is {workers}: give at least 1")
@@ -100,7 +104,8 @@ class Judge:
             raise GradingError(f"sandbox is {sandbox!r}: choose strict or weak")
         if isolate not in get_args(Isolation):
             raise GradingError(f"isolate is {isolate!r}: choose program or test")
-        self._options = RunOptions(isolate, all_tests)
+        self._options = RunOptions(isolate, all_tests, packages=tuple(packages))
+        self._versions = versions(self._options.packages)
         self._audit = Audit()
         self._closing = threading.Event()
         self._compiler = Compiler(self._closing)
@@ -143,7 +148,9 @@ class Judge:
 
         AC means that no test failed. A test fails with OLE if its answer exceeds what is left of `keeps_bytes`.
         """
-        return self._submit(problem, program, RunOptions("test", all_tests=True, keeps_bytes=keeps_bytes))
+        return self._submit(
+            problem, program, replace(self._options, isolate="test", all_tests=True, keeps_bytes=keeps_bytes)
+        )
 
     def forget(self, problem: Problem) -> None:
         """Drop the cached tests of a problem that will not be judged again.
@@ -195,6 +202,7 @@ class Judge:
                 "min_idle_s": controller.MIN_IDLE_S,
                 "compile_cpu_s": controller.COMPILE_CPU_S,
                 "threads": MAX_THREADS,
+                **({"packages": self._versions} if self._versions else {}),
             },
         }
 
@@ -296,7 +304,7 @@ class Judge:
         is_audited = job.options.isolate == "program" and job.options.keeps_bytes is None
         shares_process = is_audited and job.prepared.num_tests > 2 and job.program.language == "python"
         if judgement.verdict is Verdict.AC and shares_process and is_chosen(job.key):
-            isolated = run_tests(sandboxes, job.prepared, job.program, RunOptions(isolate="test"), is_wanted)
+            isolated = run_tests(sandboxes, job.prepared, job.program, replace(job.options, isolate="test"), is_wanted)
             is_confirmed = isolated.verdict is Verdict.AC
             disagreement = None if is_confirmed else Disagreement(job.prepared.problem.id, job.program, isolated)
             with self._lock:
@@ -324,6 +332,16 @@ class Judge:
                     self._judged.popitem(last=False)
             self._num_free += 1
         job.future.set_result(judgement)
+
+
+def check_packages(problems: Iterable[Problem], packages: Sequence[str]) -> None:
+    """Check that `packages` and those of problems are installed. Raises GradingError, which names the problem."""
+    find_packages(packages)
+    for problem in problems:
+        try:
+            find_packages(problem.packages)
+        except GradingError as error:
+            raise GradingError(f"problem {problem.id!r}: {error}") from None
 
 
 def _done(judgement: Judgement) -> Future[Judgement]:

@@ -11,6 +11,7 @@ from typing import Any
 from alphamix.grading.checkers import program as checker_program
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.problems import fingerprint
+from alphamix.grading.programs.preamble import with_preamble
 from alphamix.grading.sandbox.controller import Outcome, ProcessLimits
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, ProgramChecker, Verdict
@@ -36,9 +37,14 @@ class PreparedProblem:
         self._is_forgeable = self.problem.is_forgeable
 
     def source(self, program: Program) -> bytes:
-        """Return the source to compile: the program, followed by the problem's epilogue."""
-        epilogue = f"\n{self.problem.epilogue}" if self.problem.epilogue is not None else ""
-        return (program.source + epilogue).encode(errors="surrogatepass")
+        """Return the source to compile: the problem's preamble, the program, the problem's epilogue."""
+        preamble, epilogue = self.problem.preamble, self.problem.epilogue
+        source = program.source
+        if preamble is not None and program.language == "python":
+            source = with_preamble(preamble, source)
+        if epilogue is not None:
+            source += f"\n{epilogue}"
+        return source.encode(errors="surrogatepass")
 
     def input(self, index: int) -> bytes:
         """Return the input of test `index`; a fresh nonce where the judge generates it."""

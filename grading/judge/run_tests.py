@@ -13,6 +13,7 @@ from typing import Literal
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.prepared_problem import PreparedProblem
 from alphamix.grading.sandbox.controller import Outcome, Process
+from alphamix.grading.sandbox.packages import find_packages
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Program, Verdict
 
@@ -29,6 +30,8 @@ class RunOptions:
     """Whether to continue after the first failure."""
     keeps_bytes: int | None = None
     """If set, answers are kept rather than compared, up to this size over all tests."""
+    packages: tuple[str, ...] = ()
+    """Distributions that programs may import, beside those of their problem."""
 
 
 class _Attempt:
@@ -42,6 +45,9 @@ class _Attempt:
         self._program = program
         self._source = prepared.source(program)
         self._options = options
+        packages = find_packages((*options.packages, *prepared.problem.packages))
+        is_wanted = packages is not None and program.language == "python" and packages.are_named_in(self._source)
+        self._packages = packages if is_wanted else None
         self._process: Process | None = None
 
     def run(self, index: int) -> Outcome:
@@ -78,8 +84,9 @@ class _Attempt:
     def _start(self) -> Outcome:
         """Start a process, and return the outcome of compilation."""
         sandboxes, problem, limits = self._sandboxes, self._prepared.problem, self._prepared.limits
+        zygote = sandboxes.samples_with(self._packages)
         self._process, outcome = sandboxes.start(
-            sandboxes.samples, self._program.language, self._source, problem.entry_point, limits, len(problem.tests)
+            zygote, self._program.language, self._source, problem.entry_point, limits, len(problem.tests)
         )
         return outcome
 

@@ -68,6 +68,8 @@ class JudgeOptions:
     sandbox: Literal["strict", "weak"] = "strict"
     all_tests: bool = False
     """Whether to continue after the first failed test."""
+    packages: tuple[str, ...] = ()
+    """Installed distributions that programs may import, beside those of each problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ def own_judge(options: JudgeOptions) -> Judge:
     key = threading.get_ident(), options
     if key not in _judges:
         try:
-            _judges[key] = Judge(sandbox=options.sandbox, all_tests=options.all_tests)
+            _judges[key] = Judge(sandbox=options.sandbox, all_tests=options.all_tests, packages=options.packages)
         except GradingError as error:
             raise GradingError(f"on {socket.gethostname()}: {error}") from None
     return _judges[key]

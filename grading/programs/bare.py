@@ -18,8 +18,8 @@ _COMMANDS = ("print", "exec")
 _MAX_TRIES = 20
 _MAX_PARSED = 1 << 18
 """Characters that are parsed at most, about, in the search for a program."""
-_CPP_START = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]", re.MULTILINE)
-_CPP_END = re.compile(r"\}[ \t]*;?[ \t]*$", re.MULTILINE)
+_COMPILED_START = re.compile(r"^[ \t]*(?:#[ \t]*include[ \t]*[<\"]|(?:use|fn) \w)", re.MULTILINE)
+_COMPILED_END = re.compile(r"\}[ \t]*;?[ \t]*$", re.MULTILINE)
 
 
 def bare_python(text: str, is_code: Callable[[str], bool]) -> str | None:
@@ -56,9 +56,9 @@ def without_text_below(text: str, is_code: Callable[[str], bool]) -> str | None:
     return None
 
 
-def bare_cpp(text: str) -> str | None:
-    """Return the C++ program in a text without fences, from its first header to its last brace, or None."""
-    start, ends = _CPP_START.search(text), list(_CPP_END.finditer(text))
+def bare_compiled(text: str) -> str | None:
+    """Return the C++ or Rust program in a text without fences, from its first header to its last brace, or None."""
+    start, ends = _COMPILED_START.search(text), list(_COMPILED_END.finditer(text))
     if start is None or not ends or "main" not in text[start.start() : ends[-1].end()]:
         return None
     return text[start.start() : ends[-1].end()].rstrip() + "\n"

@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from alphamix.grading.programs.answer import answer_of
-from alphamix.grading.programs.bare import bare_cpp, bare_python, without_text_below
+from alphamix.grading.programs.bare import bare_compiled, bare_python, without_text_below
 from alphamix.grading.programs.fences import Block, fenced_blocks
 from alphamix.grading.programs.names import defined_names, identifiers, is_module, missing_names, tested_names
 from alphamix.grading.programs.prologue import complete, does_something, is_body, parse
@@ -25,7 +25,9 @@ _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)")
 _READING = frozenset(["input", "stdin", "open", "fileinput", "read", "__stdin__"])
 _WRITING = frozenset(["print", "stdout", "write", "writelines", "__stdout__"])
-_READING_CPP = re.compile(r"\b(?:cin|scanf|getline|getchar|gets|fread|read)\b")
+_LANGUAGES: dict[str, Language] = {"python": "python", "cpp": "cpp", "rust": "rust"}
+_RUST_MAIN = re.compile(r"^[ \t]*(?:pub )?fn main\(\)[^\n]*\{", re.MULTILINE)
+_READING_COMPILED = re.compile(r"\b(?:cin|scanf|getline|getchar|gets|fread|read|stdin|read_line)\b")
 
 
 class _Candidate(NamedTuple):
@@ -60,7 +62,7 @@ def extract_program(completion: str, prologue: str | None = None, names: Collect
     candidates = [
         _candidate(position, block, is_code)
         for position, block in enumerate(blocks)
-        if block.language in ("python", "cpp", "")
+        if block.language in ("python", "cpp", "rust", "")
     ]
     if not any(candidate.is_program for candidate in candidates):
         first_fence = min((block.lines.start - 1 for block in blocks), default=None)
@@ -74,14 +76,16 @@ def extract_program(completion: str, prologue: str | None = None, names: Collect
 
 
 def guess_language(code: str) -> Language:
-    """Return C++ for code that includes a header, else Python."""
-    return "cpp" if _INCLUDE.search(code) else "python"
+    """Return C++ for code that includes a header, Rust for code that has its `main`, else Python."""
+    if _INCLUDE.search(code):
+        return "cpp"
+    return "rust" if _RUST_MAIN.search(code) else "python"
 
 
 def _candidate(position: int, block: Block, is_code: Callable[[str], bool]) -> _Candidate:
     source, is_python = _repaired(block, is_code)
-    is_cpp = block.language == "cpp" or (not block.language and guess_language(source) == "cpp")
-    return _Candidate(block, position, Program(source, "cpp" if is_cpp else "python"), is_cpp or is_python)
+    language = _LANGUAGES.get(block.language) or guess_language(source)
+    return _Candidate(block, position, Program(source, language), language != "python" or is_python)
 
 
 def _is_plain(block: Block) -> bool:
@@ -105,7 +109,7 @@ def _repaired(block: Block, is_code: Callable[[str], bool]) -> tuple[str, bool]:
     Common indent, prompts, HTML entities and prose below are removed, but only if the code becomes valid by that.
     """
     code = block.code
-    if block.language == "cpp":
+    if block.language in ("cpp", "rust"):
         return (html.unescape(code) if _INCLUDE_ENTITY.search(code) else code), False
     if is_code(code):
         return code, True
@@ -127,9 +131,9 @@ def _without_prompts(code: str) -> str:
 
 
 def _bare_program(text: str, names: Collection[str], is_code: Callable[[str], bool]) -> Program | None:
-    if _INCLUDE.search(text) and not is_code(text):
-        cpp = bare_cpp(text)
-        return Program(cpp, "cpp") if cpp is not None else None
+    if (language := guess_language(text)) != "python" and not is_code(text):
+        source = bare_compiled(text)
+        return Program(source, language) if source is not None else None
     if is_code(text):
         return Program(text.strip("\n") + "\n")
     source = bare_python(text, lambda part: is_code(part) and (_is_body(part) or _is_whole_answer(part, names)))
@@ -144,8 +148,8 @@ def _is_whole_answer(source: str, names: Collection[str]) -> bool:
 def _solves(program: Program, found: Collection[str], names: Collection[str]) -> bool:
     """Check whether a program defines what the tests call; without names, whether it reads, writes and is complete."""
     source = program.source
-    if program.language == "cpp":
-        return not names and _READING_CPP.search(source) is not None
+    if program.language != "python":
+        return not names and _READING_COMPILED.search(source) is not None
     if names:
         return _is_body(source) or not defined_names(source).isdisjoint(names)
     return not _READING.isdisjoint(found) and not _WRITING.isdisjoint(found) and not missing_names(source)

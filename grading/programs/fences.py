@@ -16,7 +16,7 @@ _OPENING = re.compile(r"(?P<before>[^`~]*)(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^
 _ONE_LINE = re.compile(r"[ \t]*(?P<mark>`{3,})(?P<content>[^`]+)(?P=mark)[ \t]*")
 _CLOSING = re.compile(r"[ \t>]*(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)")
 _QUOTE = re.compile(r"[ \t]*>[ ]?")
-_FILE_NAME = re.compile(r"\.(py|cpp|cc|cxx)\b[^.]*$")
+_FILE_NAME = re.compile(r"\.(py|cpp|cc|cxx|rs)\b[^.]*$")
 _NAME = re.compile(r"(?:lang(?:uage)?[-:=])?([a-z]+(?:\+\+)?)")
 _CODE_ON_FENCE = re.compile(
     r"(?:(?:python|py)[\d.]*[ \t]+)?(?P<code>(?:async def|def|class|import) \w.*|from [\w.]+ import .*|@\w.*)"
@@ -32,6 +32,7 @@ _MARKDOWN = ("markdown", "md")
 _LANGUAGES = {
     **dict.fromkeys(map(str, _PYTHON), "python"),
     **dict.fromkeys(map(str, _CPP), "cpp"),
+    **dict.fromkeys(("rust", "rs"), "rust"),
     **dict.fromkeys(map(str, _PLAIN), ""),
 }
 _OTHERS = re.compile(
@@ -46,7 +47,7 @@ class Block(NamedTuple):
     """One fenced block."""
 
     language: str
-    """`python`, `cpp`, another language as the fence names it, or an empty string where it names none."""
+    """`python`, `cpp`, `rust`, another language as the fence names it, or an empty string where it names none."""
     code: str
     is_closed: bool
     lines: range

@@ -1,11 +1,11 @@
-"""The C++ compiler, from the trusted side: find it, run it confined, and cache its executables.
+"""Compilers, from the trusted side: find one, run it confined, and cache its executables (`languages` lists them).
 
 Executables are cached by their source, so that a program is compiled once however often it runs. A correct program is
 compiled first, so that a broken compiler is never mistaken for a program that does not compile.
 """
 
+import json
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.sandbox.confined import compilation
+from alphamix.grading.sandbox.languages import LANGUAGES, CompiledLanguage
 from alphamix.grading.sandbox.launch import Tier, start_inside
 from alphamix.grading.sandbox.meters import count_oom_kills
+from alphamix.grading.types import Language
 
 WALL_S = 600.0
 """Wall-clock limit, far above what any load causes; the effective limit is on the compiler's CPU seconds."""
 MESSAGE_BYTES = 1 << 16
 _POLL_S = 0.05
 _MAX_CACHED = 32
-_PROOF = "#include <bits/stdc++.h>\nint main() { std::cout << std::vector<int>(1).size(); }\n"
-_CURE = "install it with its static library (Debian: apt install g++)"
 
 
 class Executable:
@@ -50,40 +50,44 @@ class Compiler:
     """Compiles programs for all threads of a judge, and caches the results."""
 
     def __init__(self, closing: threading.Event) -> None:
-        self.path = shutil.which("g++")
         self._closing = closing
         self._lock = threading.Lock()
         self._proof_lock = threading.Lock()
-        self._is_proven = False
-        self._cache: OrderedDict[bytes, Executable | CompileFailure] = OrderedDict()
+        self._proven: set[Language] = set()
+        self._cache: OrderedDict[tuple[Language, bytes], Executable | CompileFailure] = OrderedDict()
 
-    def compile(self, source: bytes, tier: Tier) -> Executable | CompileFailure:
+    def compile(self, language: Language, source: bytes, tier: Tier) -> Executable | CompileFailure:
         """Compile in a sandbox of this tier. Raises GradingError if there is no working compiler."""
-        if self.path is None:
-            raise GradingError(f"a C++ program cannot be judged, because this machine has no g++: {_CURE}")
+        about = LANGUAGES[language]
+        path = about.find()
+        if path is None:
+            raise GradingError(
+                f"a {about.name} program cannot be judged, because this machine has no {about.compiler}: {about.cure}"
+            )
         with self._proof_lock:
-            if not self._is_proven:
-                proof = self._run(self.path, _PROOF.encode(), tier)
+            if language not in self._proven:
+                proof = self._run(about, path, about.proof.encode(), tier)
                 if isinstance(proof, CompileFailure):
-                    raise GradingError(f"{self.path} does not compile a correct program ({proof.message}): {_CURE}")
-                self._is_proven = True
+                    raise GradingError(f"{path} does not compile a correct program ({proof.message}): {about.cure}")
+                self._proven.add(language)
+        key = (language, source)
         with self._lock:
-            if source in self._cache:
-                self._cache.move_to_end(source)
-                return self._cache[source]
-        result = self._run(self.path, source, tier)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        result = self._run(about, path, source, tier)
         with self._lock:
-            self._cache[source] = result
+            self._cache[key] = result
             if len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
         return result
 
-    def _run(self, path: str, source: bytes, tier: Tier) -> Executable | CompileFailure:
+    def _run(self, about: CompiledLanguage, path: str, source: bytes, tier: Tier) -> Executable | CompileFailure:
         oom_kills = count_oom_kills()
         source_fd, executable_fd, messages_fd = (os.memfd_create(name) for name in ("source", "executable", "messages"))
         try:
             os.write(source_fd, source)
-            exit_code = self._run_confined(path, tier, [source_fd, executable_fd, messages_fd])
+            exit_code = self._run_confined(about, path, tier, [source_fd, executable_fd, messages_fd])
             message = os.pread(messages_fd, MESSAGE_BYTES, 0).decode(errors="replace")
             if exit_code == 0:
                 return Executable(os.dup(executable_fd))
@@ -96,12 +100,13 @@ class Compiler:
             raise GradingError("the host ran out of memory while a program was compiled: use fewer workers")
         return CompileFailure(_first_error(message))
 
-    def _run_confined(self, path: str, tier: Tier, descriptors: list[int]) -> int:
+    def _run_confined(self, about: CompiledLanguage, path: str, tier: Tier, descriptors: list[int]) -> int:
         resolved = Path(path).resolve()
         prefix = resolved.parent.parent
         with tempfile.TemporaryDirectory(prefix="alphamix-", ignore_cleanup_errors=True) as scratch:
             limits = (compilation.CPU_S, compilation.ADDRESS_SPACE)
-            process = start_inside("compilation", tier, descriptors, *limits, resolved, prefix, scratch)
+            command = json.dumps([str(resolved), *about.options, about.source, "-o", "main"])
+            process = start_inside("compilation", tier, descriptors, *limits, about.source, command, prefix, scratch)
             try:
                 return self._wait(process)
             finally:

@@ -27,8 +27,6 @@ _TOUCHED_BY_COPY_KB = 2048
 _GIVES_WAY_S = 0.1
 """Idle wall seconds of a program after which another one may start to run."""
 _ERRORS_BYTES = 1 << 16
-_BAD_ALLOC = b"what():  std::bad_alloc\n"
-"""Last output of a C++ program that does not catch the exception."""
 _POLL_S = 0.02
 """Wall seconds between two measurements of CPU time, memory and idleness."""
 
@@ -241,15 +239,16 @@ class PythonProcess(Process):
 class NativeProcess(Process):
     """Process of a compiled program, from a descriptor of its executable: call `run_test` once, then `end`."""
 
-    def __init__(self, zygote: Zygote, executable: int, limits: ProcessLimits) -> None:
+    def __init__(self, zygote: Zygote, executable: int, limits: ProcessLimits, out_of_memory: bytes) -> None:
+        self._out_of_memory = out_of_memory
         self._errors = _new_errors_file()
         weakref.finalize(self, os.close, self._errors)
         super().__init__(zygote, limits, {"cpu_s": int(limits.cpu_s) + 2}, executable, self._errors)
 
     def _says_bad_alloc(self, end: Ended) -> bool:
         """Check whether an allocation failure ended the program. Its own message suffices: it fails either way."""
-        said = os.pread(self._errors, _ERRORS_BYTES, 0).rstrip(b"\0")
-        return end.exit_code == -signal.SIGABRT and said.endswith(_BAD_ALLOC)
+        said = os.pread(self._errors, _ERRORS_BYTES, 0).rstrip(b"\0\n")
+        return end.exit_code == -signal.SIGABRT and said.endswith(self._out_of_memory)
 
     def _above_baseline(self, rss_kb: int) -> int:
         """Return the peak, or 0 if it is no more than a fork of the zygote has before it executes the program."""

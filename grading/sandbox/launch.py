@@ -52,7 +52,9 @@ def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            # Bind all symbols at the start, because otherwise every fork would bind the same ones on first use.
-            env={"LD_BIND_NOW": "1"} | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+            # Bind all symbols at the start, because otherwise every fork would bind the same ones on first use. Threads
+            # of numerical packages would make their users slower, and a process that has any cannot be confined.
+            env={"LD_BIND_NOW": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
             start_new_session=True,  # Ctrl-C must reach only the judge, which ends its children itself
         )

@@ -5,7 +5,6 @@ A finding about something that is missing includes the exact fix, as far as the 
 
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alphamix.grading.sandbox import cgroup, probes
+from alphamix.grading.sandbox.languages import LANGUAGES, CompiledLanguage
 from alphamix.grading.sandbox.launch import STRICT_TIERS, Tier
 from alphamix.grading.sandbox.zygote_handle import TierUnavailableError, Zygote, ZygoteDiedError
 
@@ -64,7 +64,7 @@ def find_tiers() -> list[TierFinding]:
 
 def find_tools() -> list[ToolFinding]:
     """Look for the tools and resources beside the sandbox that grading can use; Python can be graded without them."""
-    return [_find_compiler(), _find_cgroup_memory(), _find_cores()]
+    return [*map(_find_compiler, LANGUAGES.values()), _find_cgroup_memory(), _find_cores()]
 
 
 def _find_tier(tier: Tier) -> TierFinding:
@@ -96,18 +96,18 @@ def _fix_landlock() -> str:
     return "use Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK, on x86-64 or aarch64"
 
 
-def _find_compiler() -> ToolFinding:
-    path = shutil.which("g++")
+def _find_compiler(language: CompiledLanguage) -> ToolFinding:
+    path, cure = language.find(), _install_gpp() if language.compiler == "g++" else language.cure
     if path is None:
-        return ToolFinding("g++", False, "C++ programs cannot be judged", _install_compiler())
+        return ToolFinding(language.compiler, False, f"{language.name} programs cannot be judged", cure)
     try:
         said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        return ToolFinding("g++", False, f"{path} does not run ({error})", _install_compiler())
-    return ToolFinding("g++", True, said.partition("\n")[0])
+        return ToolFinding(language.compiler, False, f"{path} does not run ({error})", cure)
+    return ToolFinding(language.compiler, True, said.partition("\n")[0])
 
 
-def _install_compiler() -> str:
+def _install_gpp() -> str:
     try:
         release = platform.freedesktop_os_release()
     except OSError:

@@ -16,6 +16,7 @@ from typing import Any
 from alphamix.grading.sandbox import cgroup
 from alphamix.grading.sandbox.launch import Tier, start_inside
 from alphamix.grading.sandbox.meters import count_oom_kills
+from alphamix.grading.sandbox.packages import NO_PACKAGES, Packages
 
 OUTPUT_BYTES = 16 << 20
 """Limit on what a program may write for one test."""
@@ -45,7 +46,8 @@ class Ended:
 class Zygote:
     """One sandbox: a confined interpreter that runs one program at a time."""
 
-    def __init__(self, tier: Tier, closing: threading.Event | None = None) -> None:
+    def __init__(self, tier: Tier, closing: threading.Event | None = None, packages: Packages | None = None) -> None:
+        """Start a sandbox whose programs may import `packages`. Raises TierUnavailableError."""
         self.closing = closing or threading.Event()
         self.on_idle: Callable[[], None] = lambda: None
         self._oom_kills = count_oom_kills()
@@ -53,25 +55,41 @@ class Zygote:
         self.channel, theirs_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.inputs = os.memfd_create("input")
+        os.fchmod(self.inputs, 0o444)  # where programs see /proc, they could otherwise open it for writing
         self.answers = os.memfd_create("answer")
         self.program_pidfd = -1
         self._group = cgroup.new_group()
         entrance = self._group.open_entrance()
         read_only_inputs = os.open(f"/proc/self/fd/{self.inputs}", os.O_RDONLY | os.O_CLOEXEC)
         theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers, entrance]
-        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES)
+        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES, (packages or NO_PACKAGES).to_json())
         theirs_control.close()
         theirs_channel.close()
         os.close(read_only_inputs)
         os.close(entrance)
         try:
-            ready = self._receive_report(ANSWER_WAIT_S)
+            ready = self._receive_ready()
         except ZygoteDiedError as error:
             self.close()
             raise TierUnavailableError(f"the sandbox did not start ({error})") from None
         if "error" in ready:
             self.close()
             raise TierUnavailableError(ready["error"])
+
+    def _receive_ready(self) -> dict[str, Any]:
+        """Return the zygote's first report. If programs see the input and the answer as files, use these files."""
+        self.control.settimeout(ANSWER_WAIT_S)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 2, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise ZygoteDiedError(f"the zygote did not answer: {error}") from None
+        if not message:
+            raise ZygoteDiedError("the zygote ended")
+        if descriptors:
+            for given, own in zip(descriptors, (self.inputs, self.answers), strict=True):
+                os.dup2(given, own, inheritable=False)
+                os.close(given)
+        return json.loads(message)
 
     def start_program(self, order: dict[str, Any], memory_bytes: int, descriptors: Sequence[int] = ()) -> None:
         """Fork a process for an executable, or without descriptors for the source in the input file. Raises

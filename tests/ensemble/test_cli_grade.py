@@ -3,6 +3,7 @@
 import gzip
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -445,7 +446,7 @@ def test_the_fix_for_namespaces_is_what_denies_them(
 
 
 def test_a_missing_compiler_comes_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     release = {"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}
     monkeypatch.setattr(machine.platform, "freedesktop_os_release", lambda: release)
     finding = next(one for one in machine.find_tools() if one.name == "g++")

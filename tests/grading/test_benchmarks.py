@@ -369,7 +369,7 @@ def test_evalplus_is_judged_without_numpy(
 
 def test_packages_that_the_tests_need_are_named() -> None:
     problem = humaneval_problem("import numpy as np\ndef check(candidate):\n    assert np.isclose(candidate([1]), 2)")
-    named = problem.model_dump().get("packages") or problem.metadata["packages"]
+    named = list(problem.packages)
     assert list(named) == ["numpy"]
 
 

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge import judge as judge_module
 from alphamix.grading.judge.judge import Judge
-from alphamix.grading.sandbox import compiler
+from alphamix.grading.sandbox import compiler, languages
 from alphamix.grading.sandbox.confined import compilation
 from alphamix.grading.types import Judgement, Problem, Program
 
@@ -105,7 +107,7 @@ def test_memory_is_what_the_program_itself_used(judge: Judge, make_problem: Make
 FORBIDDEN = {
     "read a file of the host": 'fopen("/etc/passwd", "r") != 0',
     "read /proc": 'fopen("/proc/self/maps", "r") != 0',
-    "write a file": 'fopen("alphamix-hostile", "w") != 0 || fopen("/tmp/alphamix-hostile", "w") != 0',
+    "write a file": 'fopen("alphamix-hostile", "w") != 0 || fopen("/var/tmp/alphamix-hostile", "w") != 0',
     "fork": "fork() >= 0",
     "vfork": "vfork() >= 0",
     "open a socket": "socket(AF_INET, SOCK_STREAM, 0) >= 0 || socket(AF_UNIX, SOCK_STREAM, 0) >= 0",
@@ -164,7 +166,7 @@ LARGE = "#include <bits/stdc++.h>\nint main() {}"
 def test_a_compiler_that_takes_too_much_is_ce(
     make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, source: str
 ) -> None:
-    monkeypatch.setattr(compiler, "_PROOF", "int main() {}")
+    monkeypatch.setitem(languages.LANGUAGES, "cpp", replace(languages.LANGUAGES["cpp"], proof="int main() {}"))
     monkeypatch.setattr(compilation, limit, value)
     with Judge() as judge:
         judgement = verdict(judge, make_problem(*ADD_ONE), source)
@@ -175,9 +177,9 @@ def test_equal_sources_are_compiled_once(make_problem: MakeProblem, monkeypatch:
     runs: list[bytes] = []
     run = compiler.Compiler._run
 
-    def count(self: compiler.Compiler, path: str, source: bytes, tier: compiler.Tier) -> object:
+    def count(self: compiler.Compiler, about: Any, path: str, source: bytes, tier: compiler.Tier) -> object:
         runs.append(source)
-        return run(self, path, source, tier)
+        return run(self, about, path, source, tier)
 
     monkeypatch.setattr(compiler.Compiler, "_run", count)
     with Judge() as judge:
@@ -187,7 +189,7 @@ def test_equal_sources_are_compiled_once(make_problem: MakeProblem, monkeypatch:
 
 
 def test_without_a_compiler_no_program_is_wrong(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with Judge() as judge:
         judgement = verdict(judge, make_problem(*ADD_ONE), RIGHT)
         assert judgement.verdict == "IE"
@@ -199,7 +201,7 @@ def test_without_a_compiler_no_program_is_wrong(make_problem: MakeProblem, monke
 def test_a_compiler_that_does_not_work_makes_no_program_wrong(
     make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
     with Judge() as judge:
         judgement = verdict(judge, make_problem(*ADD_ONE), RIGHT)
     assert judgement.verdict == "IE"
@@ -234,7 +236,7 @@ def test_what_else_this_process_has_open_changes_nothing(
 ) -> None:
     """The sandbox renumbers descriptors: at most 64 may be open, and number 63 is the executable."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    monkeypatch.setattr(compiler, "_PROOF", RIGHT)
+    monkeypatch.setitem(languages.LANGUAGES, "cpp", replace(languages.LANGUAGES["cpp"], proof=RIGHT))
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     held = [os.open(os.devnull, os.O_RDONLY)]
     try:

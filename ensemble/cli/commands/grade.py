@@ -10,11 +10,12 @@ from rich.table import Table
 
 from alphamix.ensemble.cli.options import FILE, json_option, quiet_option
 from alphamix.ensemble.cli.options.judging import judging_options, sandbox_option
-from alphamix.ensemble.cli.terminal.output import print_json, print_owed
+from alphamix.ensemble.cli.terminal.output import print_json, print_missing_modules, print_owed
 from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.interchange.record_files import InterchangeError, listed
 from alphamix.ensemble.interchange.sample_index import SampleIndex, read_index
 from alphamix.ensemble.run.grade_file import grade_file
+from alphamix.grading.judge.judge import check_packages
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
 from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Failure, Verdict
@@ -37,6 +38,7 @@ def command(
     backend: str,
     address: str | None,
     all_tests: bool,
+    packages: tuple[str, ...] | None,
     sandbox: Literal["strict", "weak"],
     skip_bad: bool,
     as_json: bool,
@@ -50,7 +52,9 @@ def command(
     index = read_index(samples, problem_of_id)
     _report_complaints(index, skip_bad)
     console = Console(stderr=as_json)
-    options = JudgeOptions(sandbox=sandbox, all_tests=all_tests)
+    options = JudgeOptions(sandbox, all_tests, packages or ())
+    if backend == "loky":  # the machines of a cluster may have other packages than this one
+        check_packages(problem_of_id.values(), options.packages)
     with GradingProgress(console, quiet=quiet or as_json) as progress:
         grading = grade_file(problem_of_id, index, output, options, BackendOptions(backend, workers, address), progress)
     if grading.failure:
@@ -60,6 +64,7 @@ def command(
         print_json(grading.summary)
     elif not quiet:
         console.print(_table(grading.summary["policies"]))
+        print_missing_modules(grading.summary["missing_modules"], "--packages {}")
     for example in grading.audit.examples:
         click.echo(
             f"audit: a program accepted at {example.problem_id} gets {example.isolated.verdict} when every test runs "

@@ -17,6 +17,7 @@ from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.run.regrade import Changes, name_of_set, regrade
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
+from alphamix.grading.judge.judge import check_packages
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
 from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Checker
@@ -55,6 +56,7 @@ def command(
     problems_file: Path | None,
     sandbox: Literal["strict", "weak"] | None,
     all_tests: bool,
+    packages: tuple[str, ...] | None,
     workers: int | None,
     backend: str,
     address: str | None,
@@ -79,7 +81,13 @@ def command(
     problems = load_problems(problems_file or settings.problems.file)
     if problems_file is None:
         problems = problems[: settings.problems.limit]
-    options = JudgeOptions(sandbox or settings.grading.sandbox, all_tests)
+    options = JudgeOptions(
+        sandbox or settings.grading.sandbox,
+        all_tests,
+        tuple(settings.grading.packages) if packages is None else packages,
+    )
+    if backend == "loky":  # the machines of a cluster may have other packages than this one
+        check_packages(problems, options.packages)
     changes = Changes(
         time_limit_scale, memory_limit_scale, None if checker is None else _parse_checker(checker), checker
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 from alphamix.ensemble.budget import Currency
 from alphamix.ensemble.cli.options import PATH, json_option, quiet_option, set_option
 from alphamix.ensemble.cli.options.judging import sandbox_option
-from alphamix.ensemble.cli.terminal.output import print_json, print_owed
+from alphamix.ensemble.cli.terminal.output import print_json, print_missing_modules, print_owed
 from alphamix.ensemble.cli.terminal.progress import RunProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
@@ -81,6 +81,7 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
         click.echo(conclusion(result.analysis))
     else:
         console.print(run_tables(result.analysis))
+        print_missing_modules(result.missing_modules, "alphamix regrade " + str(folder) + " --packages {}")
         console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 

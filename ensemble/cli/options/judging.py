@@ -10,7 +10,19 @@ from alphamix.grading.parallel.backends import EXTRA_OF_BACKEND
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+
+def _split(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 _OPTIONS = (
+    click.option(
+        "--packages",
+        metavar="NAME,…",
+        callback=_split,
+        show_default="none",
+        help="Installed packages that programs may import, such as numpy,scipy.",
+    ),
     click.option("--all-tests", is_flag=True, help="Run every test, not only those up to the first failure."),
     click.option("--workers", type=COUNT, show_default="one per core", help="Number of processes."),
     click.option(
@@ -27,7 +39,7 @@ _OPTIONS = (
 
 
 def judging_options(command: _Command) -> _Command:
-    """Add `--all-tests`, `--workers`, `--backend` and `--address` to a command, in this order."""
+    """Add `--packages`, `--all-tests`, `--workers`, `--backend` and `--address` to a command, in this order."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""One confined run of the C++ compiler, whose input is hostile: it may try to include files, or to compile forever.
+"""One confined run of a compiler, whose input is hostile: it may try to include files, or to compile forever.
 
 The compiler is a child of this process, which passes its executable and its messages to the trusted side. It can write
 only to one small directory, which is removed with the sandbox.
@@ -7,6 +7,7 @@ only to one small directory, which is removed with the sandbox.
 # ruff: noqa: PTH120, PTH123
 
 import contextlib
+import json
 import os
 import sys
 
@@ -18,7 +19,6 @@ EXIT_FAILED = 1
 EXIT_NOT_CONFINED = 2
 """Exit code if the sandbox could not be set up; the messages say why."""
 
-OPTIONS = ("-std=gnu++20", "-O2", "-static", "-s", "-pipe", "-fno-diagnostics-color", "-fmax-errors=3", "-w")
 CPU_S = 30
 """CPU limit of each of the compiler's processes, which run one after the other."""
 ADDRESS_SPACE = 2 << 30
@@ -29,7 +29,8 @@ _SCRATCH_BYTES = 3 * EXECUTABLE_BYTES
 def main(tier: str, *words: str) -> None:
     """Compile the source in the first inherited descriptor to the second, and write messages to the third."""
     parent, *inherited, cpu_s, address_space = map(int, words[:6])
-    compiler, prefix, scratch = words[6:]
+    source_name, command, prefix, scratch = words[6:]
+    compiler, *arguments = json.loads(command)
     confinement.die_with_parent()
     if os.getppid() != parent:
         return
@@ -40,15 +41,17 @@ def main(tier: str, *words: str) -> None:
         if tier != "weak":
             Filter("compiler").install()
         os.chdir(scratch)
-        with open("main.cpp", "wb") as file:
+        with open(source_name, "wb") as file:
             file.write(os.pread(source, os.fstat(source).st_size, 0))
         child = os.fork()
         if child == 0:
             os.dup2(messages, 1)
             os.dup2(messages, 2)
             os.closerange(3, confinement.MAX_OPEN_FILES)
-            environment = {"PATH": os.path.dirname(compiler) + ":/usr/bin:/bin", "TMPDIR": scratch, "LC_ALL": "C"}
-            os.execve(compiler, [compiler, *OPTIONS, "main.cpp", "-o", "main"], environment)
+            folder = os.path.dirname(compiler)
+            environment = {"PATH": f"{folder}:/usr/bin:/bin", "TMPDIR": scratch, "LC_ALL": "C"}
+            environment["LD_ORIGIN_PATH"] = folder  # where the linker looks without /proc
+            os.execve(compiler, [compiler, *arguments], environment)
         _, status = os.waitpid(child, 0)
     except Exception as error:
         os.pwrite(messages, f"{type(error).__name__}: {error}".encode(errors="replace"), 0)
@@ -64,7 +67,7 @@ def main(tier: str, *words: str) -> None:
 def _confine(tier: str, prefix: str, scratch: str) -> str:
     """Confine this process, and return the directory to which it may write."""
     sys.path[:] = [os.path.realpath(path) for path in sys.path]
-    readable = confinement.readable_directories([prefix])
+    readable = confinement.readable_paths([prefix, "/usr"])
     if tier == "namespaces":
         scratch = confinement.SCRATCH
         confinement.enter_namespaces(readable, _SCRATCH_BYTES)

@@ -11,7 +11,8 @@ Every function raises OSError if the kernel refuses a step. `pathlib` is avoided
 memory that it takes.
 """
 
-# ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH106, PTH108, PTH110, PTH112, PTH113, PTH114, PTH115, PTH116, PTH119
+# ruff: noqa: PTH120, PTH123, PTH208, PTH211
 
 import contextlib
 import ctypes
@@ -33,17 +34,24 @@ _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _ALL_NAMESPACES = _CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
 
-_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+_MS_READ_ONLY, _MS_REMOUNT = 1, 32
 _MNT_DETACH, _AT_FDCWD, _AT_RECURSIVE = 2, -100, 0x8000
 _MOUNT_ATTR_READ_ONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _CAPABILITY_VERSION_3 = 47, 4, 0x20080522
 
-_LANDLOCK_EXECUTE, _LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR, _LANDLOCK_RULE_PATH_BENEATH = 1, 1 << 2, 1 << 3, 1
+_LANDLOCK_EXECUTE, _LANDLOCK_WRITE_FILE, _LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR = 1, 1 << 1, 1 << 2, 1 << 3
+_LANDLOCK_TRUNCATE, _LANDLOCK_RULE_PATH_BENEATH = 1 << 14, 1
 _LANDLOCK_MAKE_DEVICES = 1 << 6 | 1 << 11
-SCRATCH = "/scratch"
-"""The only writable directory, in namespaces that have it."""
+SCRATCH = "/tmp"
+"""The only writable directory, in namespaces: a file system in memory, of limited size, from which nothing executes."""
+_MAX_SCRATCH_FILES = 256
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+"""Devices that programs may use. They connect to nothing."""
+STDIN, _STDOUT, _STDERR = "/dev/stdin", "/dev/stdout", "/dev/stderr"
+"""Names for standard streams, in namespaces; elsewhere, they lead to a process's own streams through /proc."""
 
 _IS_ARM = os.uname().machine == "aarch64"
 _PIVOT_ROOT, _CAPSET = (41, 91) if _IS_ARM else (155, 126)
@@ -99,23 +107,23 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def readable_directories(more: Sequence[str] = ()) -> list[str]:
-    """Return `more`, and the directories that late imports need: the standard library and shared objects."""
+def readable_paths(more: Sequence[str] = ()) -> list[str]:
+    """Return `more`, and the directories that late imports need: the standard library, shared objects, time zones."""
     wanted = [f"{sys.base_prefix}/lib", f"{sys.base_prefix}/lib64", *sys.path, *more]
-    wanted += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"]
+    wanted += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo"]
     wanted += os.environ.get("LD_LIBRARY_PATH", "").split(":")
     mapped = _read("/proc/self/maps").splitlines()
     wanted += [os.path.dirname(line.split(maxsplit=5)[5]) for line in mapped if ".so" in line and " /" in line]
-    directories: list[str] = []
-    for directory in sorted({os.path.realpath(path) for path in wanted if path and os.path.isdir(path)}):
-        inside_another = any(directory.startswith(f"{parent}/") for parent in directories)
-        if directory != "/" and not inside_another:
-            directories.append(directory)
-    return directories
+    paths: list[str] = []
+    for path in sorted({os.path.realpath(path) for path in wanted if path and os.path.exists(path)}):
+        inside_another = any(path.startswith(f"{parent}/") for parent in paths)
+        if path != "/" and not inside_another:
+            paths.append(path)
+    return paths
 
 
-def enter_namespaces(readable: Sequence[str], scratch_bytes: int = 0) -> None:
-    """Continue as process 1 of new namespaces, in a read-only root with `readable`, and SCRATCH if it has a size.
+def enter_namespaces(readable: Sequence[str], scratch_bytes: int) -> None:
+    """Continue as process 1 of new namespaces, in a read-only root with `readable`, some devices, and SCRATCH.
 
     The calling process stays outside as a keeper: it ends when process 1 ends, and when it is killed, so is process 1.
     """
@@ -174,30 +182,60 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
     root = "/tmp"
     # Open the sources first: mounting the new root may hide them or make their parents inaccessible.
-    sources = {path: os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in readable}
+    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in readable}
+    devices = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _DEVICES if os.path.exists(path)}
+    devices[_STDERR] = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
     os.umask(0o022)
     for path, source in sources.items():
-        os.makedirs(root + path, exist_ok=True)
+        _make_mount_point(root + path, is_directory=stat.S_ISDIR(os.fstat(source).st_mode))
         _mount(f"/proc/self/fd/{source}", root + path, None, _MS_BIND | _MS_REC)
         os.close(source)
     for link in ("/bin", "/lib", "/lib64"):
         if os.path.islink(link):
             os.symlink(os.readlink(link), root + link)
-    if scratch_bytes:
-        os.mkdir(root + SCRATCH)
+    for path in (*devices, STDIN, _STDOUT):
+        _make_mount_point(root + path, is_directory=False)
+    os.mkdir(root + SCRATCH)
     os.chdir(root)
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_READ_ONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
     result = _LIBC.syscall(
         _MOUNT_SETATTR, _AT_FDCWD, root.encode(), _AT_RECURSIVE, attributes, ctypes.sizeof(attributes)
     )
     _check(result, "mount_setattr(read-only)")
-    if scratch_bytes:
-        _mount("tmpfs", root + SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,size={scratch_bytes}")
+    for path, source in devices.items():  # mounted only now, because a device does not open where others are forbidden
+        _mount(f"/proc/self/fd/{source}", root + path, None, _MS_BIND)
+        os.close(source)
+    options = f"mode=1777,size={scratch_bytes},nr_inodes={_MAX_SCRATCH_FILES}"
+    _mount("tmpfs", root + SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
     _check(_LIBC.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_LIBC.umount2(b".", _MNT_DETACH), "umount2(old root)")
     os.chdir("/")
+
+
+def make_standard_files() -> tuple[int, int]:
+    """Make the files STDIN, which programs can only read, and _STDOUT, and return descriptors to write them with.
+
+    Call this in namespaces, before privileges are dropped.
+    """
+    _mount("tmpfs", SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=0")  # hides SCRATCH for a moment
+    descriptors: list[int] = []
+    for target, mode in ((STDIN, 0o444), (_STDOUT, 0o666)):
+        path = SCRATCH + "/" + os.path.basename(target)
+        descriptors.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC))
+        os.fchmod(descriptors[-1], mode)
+        _mount(path, target, None, _MS_BIND)
+    _mount("none", STDIN, None, _MS_REMOUNT | _MS_BIND | _MS_READ_ONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    _check(_LIBC.umount2(SCRATCH.encode(), _MNT_DETACH), f"umount2({SCRATCH})")
+    inputs, answers = descriptors
+    return inputs, answers
+
+
+def _make_mount_point(path: str, *, is_directory: bool) -> None:
+    os.makedirs(path if is_directory else os.path.dirname(path), exist_ok=True)
+    if not is_directory:
+        os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC))
 
 
 def drop_privileges(*, become_nobody: bool) -> None:
@@ -219,10 +257,10 @@ def drop_privileges(*, become_nobody: bool) -> None:
     _prctl(_PR_SET_DUMPABLE, 0, "prctl(PR_SET_DUMPABLE)")
 
 
-def reachable_by_nobody(directories: Sequence[str]) -> bool:
-    """Check whether any user can enter all of `directories`, which a home folder of mode 0700, say, prevents."""
-    for directory in directories:
-        step = directory
+def reachable_by_nobody(paths: Sequence[str]) -> bool:
+    """Check whether any user can reach all of `paths`, which a home folder of mode 0700, say, prevents."""
+    for path in paths:
+        step = path if os.path.isdir(path) else os.path.dirname(path)
         while os.stat(step).st_mode & stat.S_IXOTH and step != "/":
             step = os.path.dirname(step)
         if step != "/":
@@ -234,7 +272,8 @@ def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch
     """Restrict this process by Landlock: no use of files except below `readable` and `scratch`.
 
     Below `readable` it may read and, if `executable`, execute files; below `scratch` it may do anything except make
-    devices. TCP is denied from Landlock's version 4 on, and signals to processes outside from version 6 on.
+    devices; it may use the devices and standard files of the sandbox. TCP is denied from Landlock's version 4 on, and
+    signals to processes outside from version 6 on.
     """
     version = _check(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "landlock_create_ruleset(version)")
     num_file_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
@@ -246,16 +285,43 @@ def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch
     ruleset = _check(_LIBC.syscall(_LANDLOCK_CREATE, attributes, size, 0), "landlock_create_ruleset")
     reading = _LANDLOCK_READ_FILE | _LANDLOCK_READ_DIR | (_LANDLOCK_EXECUTE if executable else 0)
     rights_of = dict.fromkeys(readable, reading)
+    usable = [path for path in _DEVICES if os.path.exists(path)]
+    usable += [path for path in (STDIN, _STDOUT) if os.path.isfile(path)]
+    reading_and_writing = _LANDLOCK_READ_FILE | _LANDLOCK_WRITE_FILE | _LANDLOCK_TRUNCATE
+    rights_of |= dict.fromkeys(usable, reading_and_writing & all_rights)
     if scratch is not None:
         rights_of[scratch] = all_rights & ~_LANDLOCK_MAKE_DEVICES
     for path, rights in rights_of.items():
-        directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        if not os.path.isdir(path):
+            rights &= ~_LANDLOCK_READ_DIR  # which the kernel refuses for a file
         # struct landlock_path_beneath_attr is packed
-        rule = rights.to_bytes(8, sys.byteorder) + directory.to_bytes(4, sys.byteorder)
+        rule = rights.to_bytes(8, sys.byteorder) + opened.to_bytes(4, sys.byteorder)
         _check(_LIBC.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0), f"landlock {path}")
-        os.close(directory)
+        os.close(opened)
     _check(_LIBC.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
+
+
+def remove_contents(directory: str) -> None:
+    """Empty a directory that a hostile program has filled: deeply nested, say, or with directories that deny access."""
+    os.chdir(directory)
+    above: list[str] = []
+    while True:
+        for name in os.listdir():
+            try:
+                os.unlink(name)
+            except IsADirectoryError:
+                os.chmod(name, 0o700)
+                os.chdir(name)  # rather than joining paths, which may become too long
+                above.append(name)
+                break
+        else:
+            os.chdir("..")
+            if not above:
+                os.chdir("/")
+                return
+            os.rmdir(above.pop())
 
 
 def limit_program(address_space: int, cpu_s: int) -> None:

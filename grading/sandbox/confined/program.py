@@ -24,7 +24,7 @@ import sys
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from alphamix.grading.sandbox.confined import confinement
+from alphamix.grading.sandbox.confined import confinement, leetcode, values
 from alphamix.grading.sandbox.confined.seccomp import Filter
 
 MAX_MESSAGE = 300
@@ -81,7 +81,7 @@ def rehearse(channels: Channels) -> None:
     for _ in range(20):  # until the interpreter has specialised these functions: doing so writes to their code objects
         _reset_interpreter(channels)
         _run_script(compile(source, "main.py", "exec", dont_inherit=True))
-        _to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
+        values.to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
     _reset_interpreter(channels)
 
 
@@ -173,31 +173,22 @@ def _finish(stdout: TextIO) -> None:
 def _call(code: CodeType, entry_point: str, channels: Channels) -> bytes:
     arguments = json.loads(os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0))
     module = _fresh_module("solution")
-    exec(code, vars(module))
     owner, _, name = entry_point.rpartition(".")
+    if owner:
+        sys.setrecursionlimit(leetcode.RECURSION_LIMIT)
+        vars(module).update(leetcode.provide(code))
+    exec(code, vars(module))
     namespace: Any = module
     if owner:
         if not hasattr(module, owner):
             raise _NoEntryPointError(f"no class {owner!r} in the program")
         namespace = getattr(module, owner)()
-    if not callable(getattr(namespace, name, None)):
+    function: Any = getattr(namespace, name, None)
+    if not callable(function):
         raise _NoEntryPointError(f"no function {entry_point!r} in the program")
-    return _to_json(getattr(namespace, name)(*arguments))
-
-
-def _to_json(value: Any) -> bytes:
-    """Return `value` as strict JSON. Raises TypeError or ValueError, also for keys that are not strings."""
-    text = json.dumps(value)
-    pending = [value] if "{" in text else []
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            if not all(isinstance(key, str) for key in item):
-                raise TypeError("the result has a key that is not a string")
-            pending.extend(item.values())
-        elif isinstance(item, list | tuple):
-            pending.extend(item)
-    return text.encode()
+    shape_of_name = values.shapes(function)
+    result = function(*values.with_nodes(function, arguments, shape_of_name))
+    return values.to_json(values.without_nodes(result, shape_of_name.get("return")))
 
 
 def _describe(error: BaseException) -> str:

@@ -22,6 +22,9 @@ _ALLOWED: dict[str, tuple[int, int | None]] = {
     "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267, 78), "getdents": (78, None),
     "getdents64": (217, 61), "getcwd": (79, 17), "ftruncate": (77, 46), "fsync": (74, 82),
     "fdatasync": (75, 83), "fadvise64": (221, 223),
+    # names of files, which can change only below /tmp; not modes, owners and times, which Landlock does not protect
+    "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None), "renameat": (264, 38),
+    "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None),
     # memory
     "mmap": (9, 222), "munmap": (11, 215), "mremap": (25, 216), "mprotect": (10, 226),
     "madvise": (28, 233), "brk": (12, 214), "mincore": (27, 232), "msync": (26, 227),
@@ -54,8 +57,7 @@ _COMPILER: dict[str, tuple[int, int | None]] = {
     # what the compiler driver needs to run the compiler proper, the assembler and the linker
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "wait4": (61, 260), "waitid": (247, 95),
     # changes to files, which Landlock or the read-only root confine to one directory; not modes, owners, times
-    "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None), "renameat": (264, 38),
-    "mkdir": (83, None), "mkdirat": (258, 34), "creat": (85, None), "truncate": (76, 45),
+    "creat": (85, None), "truncate": (76, 45),
     "fallocate": (285, 47), "umask": (95, 166), "chdir": (80, 49),
 }  # fmt: skip
 

@@ -14,6 +14,8 @@ import json
 import os
 import resource
 import sys
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 from alphamix.grading.sandbox.confined import confinement, native, program
@@ -27,11 +29,13 @@ PRELOADED = (
 every forked child (0.15 and 0.3 ms), and `dataclasses`, which imports `inspect`; programs import these when needed."""
 
 _FIRST_TO_KILL = b"1000"
+_SCRATCH_BYTES = 16 << 20
 
 
-def main(tier: str, *numbers: str) -> None:
+def main(tier: str, *words: str) -> None:
     """Confine this process, report `ready` or the error, and serve orders until the controller closes the socket."""
-    parent, *inherited, output_bytes = map(int, numbers)
+    parent, *inherited, output_bytes = map(int, words[:-1])
+    names, location_of_name, package_files = json.loads(words[-1])
     confinement.die_with_parent()
     if os.getppid() != parent:
         return
@@ -46,19 +50,29 @@ def main(tier: str, *numbers: str) -> None:
         program_filter, native_filter = (None, None) if tier == "weak" else (Filter(), Filter("native"))
         for name in PRELOADED:
             importlib.import_module(name)
+        if names:  # imported only here, because this module takes memory itself
+            importlib.import_module("alphamix.grading.sandbox.confined.packages").provide(names, location_of_name)
         address_space = confinement.own_address_space()
-        oom_score = _confine(tier, output_bytes)
+        oom_score, standard_files = _confine(tier, output_bytes, package_files)
+        if standard_files:
+            readable_input = os.open(confinement.STDIN, os.O_RDONLY)
+            os.dup2(readable_input, inputs, inheritable=False)
+            os.close(readable_input)
+            os.dup2(standard_files[1], answers, inheritable=False)
         program.rehearse(channels)
     except Exception as error:
         os.write(control, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == "alphamix"]:
         del sys.modules[name]  # a program must not be able to import `alphamix`
-    os.write(control, json.dumps({"ready": True}).encode())
+    orders = _socket.socket(fileno=control)
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", standard_files))] if standard_files else []
+    orders.sendmsg([json.dumps({"ready": True}).encode()], ancillary)
+    for descriptor in standard_files:
+        os.close(descriptor)
     gc.collect()
     gc.freeze()
     own_oom_score = os.pread(oom_score, 16, 0).strip()
-    orders = _socket.socket(fileno=control)
     while received := _receive(orders):
         order, descriptors = received
         for descriptor, value in flags.items():  # programs share these flags, and the previous one may have set them
@@ -78,6 +92,8 @@ def main(tier: str, *numbers: str) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         status, usage = _wait_for_end(child)
+        if tier == "namespaces":  # elsewhere, programs cannot write files
+            confinement.remove_contents(confinement.SCRATCH)
         report = {
             "exit_code": os.waitstatus_to_exitcode(status),
             "cpu_s": usage.ru_utime + usage.ru_stime,
@@ -101,22 +117,26 @@ def _wait_for_end(child: int) -> tuple[int, resource.struct_rusage]:
             return status, usage
 
 
-def _confine(tier: str, output_bytes: int) -> int:
-    """Confine this process, and return a descriptor of its oom_score_adj, which ranks it for out-of-memory kills."""
+def _confine(tier: str, output_bytes: int, package_files: list[str]) -> tuple[int, Sequence[int]]:
+    """Confine this process. Return a descriptor of its oom_score_adj, which ranks it for out-of-memory kills, and those
+    of the standard files, if it has its own.
+    """
+    standard_files: Sequence[int] = ()
     proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
     sys.path[:] = [os.path.realpath(path) for path in sys.path]
-    readable = confinement.readable_directories()
+    readable = confinement.readable_paths(package_files)
     if tier == "namespaces":
-        confinement.enter_namespaces(readable)  # returns in a new process, whose score is opened next
+        confinement.enter_namespaces(readable, _SCRATCH_BYTES)  # returns in a new process, whose score is opened next
+        standard_files = confinement.make_standard_files()
     oom_score = os.open("self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=proc)
     os.close(proc)
     if tier == "namespaces":
         confinement.drop_privileges(become_nobody=True)
         with contextlib.suppress(OSError):  # older kernels lack Landlock; the read-only root holds without it
-            confinement.restrict_files(readable)
+            confinement.restrict_files(readable, scratch=confinement.SCRATCH)
     elif tier == "landlock":
         confinement.drop_privileges(become_nobody=confinement.reachable_by_nobody(readable))
         confinement.restrict_files(readable)
     confinement.limit_resources(file_bytes=output_bytes, limit_threads=tier == "namespaces")
     confinement.die_with_parent()
-    return oom_score
+    return oom_score, standard_files

@@ -1,0 +1,4 @@
+import sys
+sys.stdin = open('/dev/stdin')
+input()
+print(sum(map(int, input().split())))
