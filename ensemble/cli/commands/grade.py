@@ -60,12 +60,6 @@ def command(
         print_json(grading.summary)
     elif not quiet:
         console.print(_table(grading.summary["policies"]))
-    for example in grading.audit.examples:
-        click.echo(
-            f"audit: a program accepted at {example.problem_id} gets {example.isolated.verdict} when every test runs "
-            f"in its own process ({example.isolated.message})",
-            err=True,
-        )
     if grading.owed:
         print_owed("verdicts", grading.owed)
         sys.exit(3)

@@ -1,14 +1,15 @@
 """The process of a Python program: it compiles the program once, then runs it on inputs as they arrive.
 
 Every test sees a fresh `__main__` (or, with an entry point, a fresh module), real file descriptors 0 and 1, and nothing
-of the tests that follow. Other changes by the program (to builtins or modules, say) last until its process ends:
-undoing them would cost more than the fresh process that confirms a failure. Standard output, or with an entry point the
-JSON of the result, goes to a size-limited memory file that the controller reads.
+of the tests that follow. A process runs several tests only of a program that is proven to keep nothing else
+(`stateless`). Standard output, or with an entry point the JSON of the result, goes to a size-limited memory file that
+the controller reads.
 
 The process sends one status message per step: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but
-do not reuse this process, `E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `X`
-the sandbox failed. The peak memory in KiB and a text follow. A program that forges a message gains nothing, because
-the answer decides; a message can only be a reason to reject it.
+do not reuse this process, `E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `U`
+the program did what its proof excludes, `X` the sandbox failed. The peak memory in KiB and a text follow, which for `C`
+is `stateless` if that is proven. A program that forges a message gains nothing, because the answer decides; a message
+can only be a reason to reject it.
 """
 
 # ruff: noqa: SIM115  (standard streams must stay open)
@@ -24,7 +25,7 @@ import sys
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from alphamix.grading.sandbox.confined import confinement
+from alphamix.grading.sandbox.confined import confinement, stateless
 from alphamix.grading.sandbox.confined.seccomp import Filter
 
 MAX_MESSAGE = 300
@@ -47,7 +48,8 @@ class _NoEntryPointError(Exception):
 def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None) -> NoReturn:
     """Compile and run one program. Never returns.
 
-    `order` has its `entry_point` and the limits `address_space` (bytes) and `cpu_s` (whole seconds).
+    `order` has its `entry_point`, the limits `address_space` (bytes) and `cpu_s` (whole seconds), and where several
+    tests may share the process `proves`: whether they contain floats.
     """
     try:
         confinement.limit_program(order["address_space"], order["cpu_s"])
@@ -57,10 +59,11 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None
         os.read(channels.status, 1)  # nothing untrusted may run until the controller measures this process
         for descriptor in (0, 1):  # the previous program, which shares the offsets, may have moved them
             os.lseek(descriptor, 0, os.SEEK_SET)
-        code, is_used = _compile(channels), False
+        code, modules, is_used = *_compile(channels, order.get("proves")), False
         while os.read(channels.status, 1) and code is not None:
             if is_used:
                 _reset_interpreter(channels)
+                stateless.reset(modules)
             send(channels, *_run_test(code, order["entry_point"], channels))
             is_used = True
     except OSError as error:
@@ -92,15 +95,24 @@ def send(channels: Channels, status: bytes, text: str = "") -> None:
     os.write(channels.status, message)
 
 
-def _compile(channels: Channels) -> CodeType | None:
+def _compile(channels: Channels, has_floats: bool | None) -> tuple[CodeType | None, frozenset[str]]:
+    """Return the code of the program, and the modules that it uses if it is proven stateless."""
     source = os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0)
     try:
         code = compile(source, "main.py", "exec", dont_inherit=True)
     except BaseException as error:  # on hostile source the compiler may raise nearly anything
         send(channels, b"S", _describe(error))
-        return None
-    send(channels, b"C")
-    return code
+        return None, frozenset()
+    modules = None if has_floats is None else stateless.prove(source, has_floats=has_floats)
+    if modules is not None:
+        stateless.watch(modules, lambda: _leave_unproven(channels))
+    send(channels, b"C", "" if modules is None else "stateless")
+    return code, modules or frozenset()
+
+
+def _leave_unproven(channels: Channels) -> NoReturn:
+    send(channels, b"U")
+    os._exit(0)
 
 
 def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tuple[bytes, str]:
