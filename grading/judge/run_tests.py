@@ -3,8 +3,8 @@
 Every test runs in a fresh process, unless the program is proven to carry nothing from one test to the next
 (`confined.stateless`). Then its tests share a process, which saves most of the time. A used process may still be faster
 than a fresh one, because it has compiled its regular expressions, say, and has memory at hand; or it may be short of
-memory. So it is used only while it is small, and a test that comes close to its time limit, or fails otherwise than
-with a wrong answer, is run again in a fresh process.
+memory. So it is used only while it is small, and a test that comes close to its time limit or exceeds a limit is run
+again in a fresh process.
 
 Answers are compared on this side; expected outputs never enter the sandbox of the program.
 """
@@ -67,7 +67,7 @@ class _Attempt:
     def _decides(self, outcome: Outcome) -> bool:
         """Check whether a fresh process could not come to another result than a used one."""
         has_time_left = outcome.cpu_s + _MAX_SAVED_S < self._prepared.limits.cpu_s
-        return outcome.verdict in (None, Verdict.WA) and has_time_left
+        return outcome.verdict in (None, Verdict.WA, Verdict.RE) and has_time_left and not outcome.refuted
 
     def _run_afresh(self, index: int) -> Outcome:
         """Run a test in a process that is kept for the next test if the program is proven stateless."""
@@ -93,6 +93,7 @@ class _Attempt:
         is_kept = self._may_share and outcome.reusable and outcome.peak_rss_bytes <= _MAX_USED_BYTES
         if self._options.keeps_bytes is None:
             outcome = self._prepared.check(self._sandboxes, index, given, outcome)
+            outcome.answer = b""  # up to 16 MiB
         return outcome if is_kept else self._conclude(outcome)
 
     def _conclude(self, outcome: Outcome) -> Outcome:
@@ -148,7 +149,7 @@ def run_tests(
 def _limit_answers(outcome: Outcome, before: list[Outcome], keeps_bytes: int | None) -> Outcome:
     """Drop the answer from an outcome if it is not wanted. If there is no room left for it, return OLE."""
     if keeps_bytes is None or outcome.verdict is not None:
-        return replace(outcome, answer=b"")
+        return replace(outcome, answer=b"") if outcome.answer else outcome
     if sum(len(other.answer) for other in before) + len(outcome.answer) > keeps_bytes:
         return replace(outcome, verdict=Verdict.OLE, answer=b"", message=f"answered more than {keeps_bytes} bytes")
     return outcome

@@ -46,7 +46,7 @@ class ProcessLimits:
         return max(MIN_IDLE_S, self.cpu_s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """Result of one test or of the compilation. If `verdict` is None it succeeded, and `answer` can be compared."""
 
@@ -153,7 +153,10 @@ class Process:
     def _next_event(self, timeout_s: float) -> Literal["message", "end"] | None:
         """Wait for a message or the end of the program. Raises ZygoteDiedError, also when the judge closes."""
         control, channel = self._zygote.control.fileno(), self._zygote.channel.fileno()
-        events = dict(self._poll.poll(timeout_s * 1000 + 1))
+        ready = self._poll.poll(timeout_s * 1000 + 1)
+        if ready == [(channel, select.POLLIN)]:
+            return "message"
+        events = dict(ready)
         if events.get(control, 0) & select.POLLHUP:
             raise ZygoteDiedError("the zygote ended")
         if channel in events:  # checked first, because a program sends its last message before it ends

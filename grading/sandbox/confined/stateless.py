@@ -169,45 +169,45 @@ class _Proof:
     # First reading: which names the program binds, and whether it may compute with floats.
 
     def _collect(self, tree: Any) -> None:
-        bound, classes = self._bound, list[str]()
         for node in _walk(tree):
-            match node:
-                case ast.Name():
-                    if node.ctx.__class__ is not ast.Load:
-                        bound.add(node.id)
-                    elif node.id in ("float", "complex", "pow"):
-                        self._has_floats = True
-                case ast.Attribute():
-                    if node.ctx.__class__ is not ast.Load:
-                        self._attributes.add(node.attr)
-                    elif node.attr in _FLOAT_MATH:
-                        self._has_floats = True
-                case ast.arg():
-                    bound.add(node.arg)
-                case ast.FunctionDef():
-                    bound.add(node.name)
-                case ast.Constant():
-                    self._has_floats |= isinstance(node.value, float | complex)
-                case ast.BinOp() | ast.AugAssign():
-                    self._has_floats |= _may_make_floats(node)
-                case ast.ClassDef():
-                    classes.append(node.name)
-                    self._collect_class(node)
-                case ast.Import() | ast.ImportFrom():
-                    self._collect_imports(node)
-                case ast.ExceptHandler():
-                    if node.name is not None:
-                        bound.add(node.name)
-                        self._names[node.name] = OBJECT
-                case _:
-                    pass
-        self._classes = {name for name in classes if name not in bound}
-        if len(self._classes) < len(set(classes)):
-            raise _UnprovenError
-        bound |= self._classes
+            collect = self._collectors.get(node.__class__)
+            if collect is not None:
+                collect(self, node)
+        self._require(not self._classes & self._bound)
+        self._bound |= self._classes
         self._names |= dict.fromkeys(self._classes, OBJECT)
 
+    def _collect_name(self, node: ast.Name) -> None:
+        if node.ctx.__class__ is not ast.Load:
+            self._bound.add(node.id)
+        elif node.id in ("float", "complex", "pow"):
+            self._has_floats = True
+
+    def _collect_attribute(self, node: ast.Attribute) -> None:
+        if node.ctx.__class__ is not ast.Load:
+            self._attributes.add(node.attr)
+        elif node.attr in _FLOAT_MATH:
+            self._has_floats = True
+
+    def _collect_parameter(self, node: ast.arg) -> None:
+        self._bound.add(node.arg)
+
+    def _collect_function(self, node: ast.FunctionDef) -> None:
+        self._bound.add(node.name)
+
+    def _collect_constant(self, node: ast.Constant) -> None:
+        self._has_floats |= node.value.__class__ in (float, complex)
+
+    def _collect_operation(self, node: ast.BinOp | ast.AugAssign) -> None:
+        self._has_floats |= _may_make_floats(node)
+
+    def _collect_handler(self, node: ast.ExceptHandler) -> None:
+        if node.name is not None:
+            self._bound.add(node.name)
+            self._names[node.name] = OBJECT
+
     def _collect_class(self, node: ast.ClassDef) -> None:
+        self._classes.add(node.name)
         for statement in node.body:
             match statement:
                 case ast.FunctionDef():
@@ -684,6 +684,19 @@ class _Proof:
 
     # What reads which construct. Any other construct is not proven.
 
+    _collectors: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
+        ast.Attribute: _collect_attribute,
+        ast.AugAssign: _collect_operation,
+        ast.BinOp: _collect_operation,
+        ast.ClassDef: _collect_class,
+        ast.Constant: _collect_constant,
+        ast.ExceptHandler: _collect_handler,
+        ast.FunctionDef: _collect_function,
+        ast.Import: _collect_imports,
+        ast.ImportFrom: _collect_imports,
+        ast.Name: _collect_name,
+        ast.arg: _collect_parameter,
+    }
     _special_calls: ClassVar[dict[str, Callable[[Any, ast.Call], int]]] = {
         "isinstance": _isinstance_call,
         "collections.defaultdict": _defaultdict_call,
@@ -758,17 +771,26 @@ def _unproven(proof: _Proof, node: Any) -> Any:
     raise _UnprovenError
 
 
+_FIELDS = {
+    kind: tuple(name for name in kind._fields if name not in ("ctx", "op", "ops", "id", "attr"))
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST) and kind not in (ast.Constant, ast.Name)
+}
+"""Fields of a node that may hold nodes, by its type."""
+
+
 def _walk(tree: Any) -> Iterator[Any]:
+    """Yield all nodes below one, and also the names that are among their fields."""
     pending = [tree]
     while pending:
         node = pending.pop()
         yield node
-        for name in node._fields:
+        for name in _FIELDS.get(node.__class__, ()):
             value = getattr(node, name, None)
-            if isinstance(value, ast.AST):
+            if isinstance(value, list):
+                pending += value
+            elif value is not None:
                 pending.append(value)
-            elif value.__class__ is list:
-                pending += [each for each in value or () if isinstance(each, ast.AST)]
 
 
 def _is_dunder(name: str) -> bool:
