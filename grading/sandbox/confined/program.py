@@ -18,6 +18,7 @@ import _thread
 import atexit
 import builtins
 import contextlib
+import io
 import json
 import os
 import resource
@@ -41,6 +42,25 @@ class Channels(NamedTuple):
     null: int
 
 
+_REHEARSED = b"""
+import sys
+from collections import defaultdict
+class Solution:
+    def double(self, values: list[int]) -> list[int]:
+        counts, answer = defaultdict(int), []
+        for index, value in enumerate(values):
+            while answer and answer[-1] > value: answer.pop()
+            counts[value] += 1
+            answer.append(2 * value if index % 2 == 0 else -value)
+        return sorted((value for value in answer if value in counts), key=lambda value: -value)
+def main():
+    n, *values = [0] + list(map(int, "1 2 3".split()))
+    print(len(values), f"{n}", *Solution().double(values))
+if __name__ == "__main__": main()
+"""
+"""A program with what programs contain most."""
+
+
 class _NoEntryPointError(Exception):
     pass
 
@@ -62,7 +82,7 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None
         code, modules, is_used = *_compile(channels, order.get("proves")), False
         while os.read(channels.status, 1) and code is not None:
             if is_used:
-                _reset_interpreter(channels)
+                _rewind()
                 stateless.reset(modules)
             send(channels, *_run_test(code, order["entry_point"], channels))
             is_used = True
@@ -80,10 +100,11 @@ def rehearse(channels: Channels) -> None:
     """
     for name in ("exit", "quit"):  # the site module, which -S disables, would add these
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
-    source = b"def double(value: int) -> int:\n    return 2 * value\n\nprint(double(1))"
     for _ in range(20):  # until the interpreter has specialised these functions: doing so writes to their code objects
         _reset_interpreter(channels)
-        _run_script(compile(source, "main.py", "exec", dont_inherit=True))
+        _run_script(compile(_REHEARSED, "main.py", "exec", dont_inherit=True))
+        stateless.prove(_REHEARSED, has_floats=False)
+        _rewind()
         _to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
     _reset_interpreter(channels)
 
@@ -138,7 +159,7 @@ def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tu
 
 
 def _reset_interpreter(channels: Channels) -> None:
-    """Make the next test run like the first one of a new process."""
+    """Make the streams and limits those of a new process."""
     for source, target in ((channels.inputs, 0), (channels.answers, 1), (channels.null, 2)):
         os.dup2(source, target)
         os.lseek(target, 0, os.SEEK_SET)
@@ -147,6 +168,16 @@ def _reset_interpreter(channels: Channels) -> None:
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.argv = ["main.py"]
+    sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+def _rewind() -> None:
+    """Make the next test of a stateless program, which has closed and replaced nothing, run like its first one."""
+    os.lseek(0, 0, os.SEEK_SET)
+    os.lseek(1, 0, os.SEEK_SET)
+    given, answer = io.FileIO(0, closefd=False), io.FileIO(1, "w", closefd=False)
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(given), "utf-8", "surrogateescape")
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(answer), "utf-8", "surrogateescape")
     sys.setrecursionlimit(RECURSION_LIMIT)
 
 
