@@ -2,10 +2,10 @@
 
 `python cost.py FOLDER` instead measures the bytes per token of text, with the tokenizer of the checkpoint in a folder.
 
-The record holds the CPU seconds of the program that decided a verdict. The judge also forks, feeds and compares,
-confirms failures in a fresh process, and examines a share of the acceptances twice. This script grades the mixed
-workload kind by kind, and programs that spin into their limit. It compares the CPU seconds of all processes with the
-recorded ones and fits a line without negative coefficients to the means of the kinds, with equal relative weights.
+The record holds the CPU seconds of the program that decided a verdict. The judge also forks, proves, feeds and
+compares. This script grades the mixed workload kind by kind, and programs that spin into their limit. It compares the
+CPU seconds of all processes with the recorded ones and fits a line without negative coefficients to the means of the
+kinds, with equal relative weights.
 """
 
 import os

@@ -33,7 +33,7 @@ from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.store import Store
 
 JUDGE_FACTOR = 2.1
-"""CPU seconds of grading per recorded second of a program: failures are confirmed, and some acceptances audited."""
+"""CPU seconds of grading per recorded second of a program: every test is sent, measured and compared."""
 JUDGE_OVERHEAD_S = 0.0014
 """CPU seconds of grading beside the program itself. `benchmarks/cost.py` fits both."""
 

@@ -13,7 +13,6 @@ from alphamix.ensemble.interchange.verdict_file import Mark, VerdictFile, Verdic
 from alphamix.ensemble.run.grading_loop import Ungraded, VerdictKeeper, grade_all
 from alphamix.ensemble.run.progress_events import GradingObserver
 from alphamix.grading.errors import GradingError
-from alphamix.grading.judge.isolation_audit import Audit
 from alphamix.grading.parallel.backends import BackendError
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
 from alphamix.grading.types import Problem
@@ -27,7 +26,6 @@ class FileGrading:
     """Counts over all samples of the file, with those of each policy under `policies`."""
     owed: Counter[str]
     """Samples that the judge failed on, by reason."""
-    audit: Audit
     failure: str
     """Why grading stopped before its end; empty if it did not."""
 
@@ -58,7 +56,7 @@ def grade_file(
             raise  # the options are wrong, not the grading
         except (GradingError, VerdictsLostError) as error:
             failure = str(error)
-        return FileGrading(_summary(index, verdicts.marks, keeper), keeper.owed, keeper.audit, failure)
+        return FileGrading(_summary(index, verdicts.marks, keeper), keeper.owed, failure)
 
 
 def _ungraded(path: Path, entries: list[SampleEntry]) -> Iterator[Ungraded[SampleKey]]:
@@ -84,6 +82,5 @@ def _summary(index: SampleIndex, marks: Mapping[SampleKey, Mark], keeper: Verdic
         "owed_because": dict(keeper.owed),
         "skipped": len(index.complaints),
         "missing_modules": dict(keeper.missing_modules.most_common()),
-        "audit": {"audited": keeper.audit.audited, "disagreed": keeper.audit.disagreed},
         "policies": policies,
     }

@@ -12,7 +12,6 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from alphamix.ensemble.run.progress_events import VerdictObserver
 from alphamix.ensemble.store import RUN_SET, Graded, Slot, Store
-from alphamix.grading.judge.isolation_audit import Audit
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions, Submission, judge_all
 from alphamix.grading.types import Failure, Judgement, Problem, Verdict, failure_of
 
@@ -68,8 +67,6 @@ class VerdictKeeper(Generic[Key]):
         """Samples that the judge failed on, by reason."""
         self.missing_modules: Counter[str] = Counter()
         """Programs that failed for want of a module, by its name."""
-        self.audit = Audit()
-        """Result of the isolation audit so far, where chunks report one."""
 
     def keep(self, judged: Iterable[tuple[Key, str | None, Judgement, Mapping[str, Any]]]) -> list[Key]:
         """Store verdicts; return the keys of samples that are still owed.
@@ -125,10 +122,5 @@ def grade_all(
             yield Submission(number, sample.problem, sample.text, sample.is_code)
 
     with closing(judge_all(problems, submissions(), num_samples, options, backend)) as chunks:
-        for judged, audit in chunks:
-            keeper.audit = _added(keeper.audit, audit)
+        for judged in chunks:
             keeper.keep((*in_flight.pop(number), judgement, judge) for number, judgement, judge in judged)
-
-
-def _added(audit: Audit, more: Audit) -> Audit:
-    return Audit(audit.audited + more.audited, audit.disagreed + more.disagreed, audit.examples + more.examples)

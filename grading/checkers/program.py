@@ -19,7 +19,7 @@ def accepts(sandboxes: ThreadSandboxes, checker: ProgramChecker, given: bytes, e
     documents = b"".join(b"%d\n%s\n" % (len(document), document) for document in (given, expected, answer))
     program = checker.program
     source = program.source.encode(errors="surrogatepass")
-    process, outcome = sandboxes.start(sandboxes.checkers, program.language, source, None, LIMITS, num_tests=1)
+    process, outcome = sandboxes.start(sandboxes.checkers, program.language, source, None, LIMITS)
     try:
         if process is not None and outcome.verdict is None:
             outcome = process.run_test(documents)

@@ -15,12 +15,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from alphamix.grading.errors import GradingError
-from alphamix.grading.judge.isolation_audit import Audit, Disagreement, is_chosen
 from alphamix.grading.judge.prepared_problem import PreparedProblem
-from alphamix.grading.judge.run_tests import Isolation, RunOptions, run_tests
+from alphamix.grading.judge.run_tests import RunOptions, run_tests
 from alphamix.grading.sandbox import cgroup, controller, zygote_handle
 from alphamix.grading.sandbox.compiler import Compiler
 from alphamix.grading.sandbox.confined.confinement import MAX_THREADS
@@ -80,8 +79,6 @@ class Judge:
     Args:
         workers: Number of programs that compute at a time.
         sandbox: `strict` confines hostile programs; `weak` only limits resources, and is for trusted programs.
-        isolate: What gets its own process: a program (its last test, and any failure after its first test, still get a
-            fresh one), or every test of a program, which is slower.
         all_tests: Whether to continue after the first failure, which fills `Judgement.passed_tests`.
         packages: Installed distributions that Python programs may import, beside those of each problem.
 
@@ -94,7 +91,6 @@ class Judge:
         *,
         workers: int = 1,
         sandbox: Literal["strict", "weak"] = "strict",
-        isolate: Isolation = "program",
         all_tests: bool = False,
         packages: Sequence[str] = (),
     ) -> None:
@@ -102,11 +98,8 @@ class Judge:
             raise GradingError(f"workers is {workers}: give at least 1")
         if sandbox not in _TIERS:
             raise GradingError(f"sandbox is {sandbox!r}: choose strict or weak")
-        if isolate not in get_args(Isolation):
-            raise GradingError(f"isolate is {isolate!r}: choose program or test")
-        self._options = RunOptions(isolate, all_tests, packages=tuple(packages))
+        self._options = RunOptions(all_tests, packages=tuple(packages))
         self._versions = versions(self._options.packages)
-        self._audit = Audit()
         self._closing = threading.Event()
         self._compiler = Compiler(self._closing)
         self._pid = os.getpid()
@@ -144,13 +137,11 @@ class Judge:
         return self._submit(problem, program, self._options)
 
     def run(self, problem: Problem, program: Program | None, keeps_bytes: int) -> Future[Judgement]:
-        """Run all tests, each in its own process, and return the answers without comparing them.
+        """Run all tests, and return the answers without comparing them.
 
         AC means that no test failed. A test fails with OLE if its answer exceeds what is left of `keeps_bytes`.
         """
-        return self._submit(
-            problem, program, replace(self._options, isolate="test", all_tests=True, keeps_bytes=keeps_bytes)
-        )
+        return self._submit(problem, program, replace(self._options, all_tests=True, keeps_bytes=keeps_bytes))
 
     def forget(self, problem: Problem) -> None:
         """Drop the cached tests of a problem that will not be judged again.
@@ -185,18 +176,12 @@ class Judge:
             self._jobs.put(self._running[key])
             return future
 
-    @property
-    def audit(self) -> Audit:
-        """Results for the accepted programs that were judged again, with a process for every test."""
-        return self._audit
-
     def describe(self) -> dict[str, Any]:
         """Return what verdicts depend on (version, sandbox and limits), for storage beside them."""
         return {
             "version": f"{JUDGE_VERSION} (CPython {platform.python_version()})",
             "sandbox": self.tier,
             "limits": {
-                "isolate": self._options.isolate,
                 "memory": "cgroup v2" if cgroup.find_parent().path else "measured",
                 "output_bytes": zygote_handle.OUTPUT_BYTES,
                 "min_idle_s": controller.MIN_IDLE_S,
@@ -267,7 +252,8 @@ class Judge:
             for _ in range(2):
                 try:
                     sandboxes = sandboxes or ThreadSandboxes((tier,), self._compiler, self._closing, on_idle)
-                    judgement = self._run(sandboxes, job)
+                    is_wanted = partial(self._is_wanted, job)
+                    judgement = run_tests(sandboxes, job.prepared, job.program, job.options, is_wanted)
                     break
                 except GradingError as error:  # another attempt would not help
                     judgement = job.prepared.judgement(Verdict.IE, str(error))
@@ -296,20 +282,6 @@ class Judge:
             is_needed = self._num_free == 0 and not self._jobs.empty() and len(self._threads) < self._max_threads
             if is_needed and not self._closing.is_set():
                 self._start_thread((self.tier,))
-
-    def _run(self, sandboxes: ThreadSandboxes, job: _Job) -> Judgement:
-        """Judge a program, and judge it a second time if it is chosen for the audit."""
-        is_wanted = partial(self._is_wanted, job)
-        judgement = run_tests(sandboxes, job.prepared, job.program, job.options, is_wanted)
-        is_audited = job.options.isolate == "program" and job.options.keeps_bytes is None
-        shares_process = is_audited and job.prepared.num_tests > 2 and job.program.language == "python"
-        if judgement.verdict is Verdict.AC and shares_process and is_chosen(job.key):
-            isolated = run_tests(sandboxes, job.prepared, job.program, replace(job.options, isolate="test"), is_wanted)
-            is_confirmed = isolated.verdict is Verdict.AC
-            disagreement = None if is_confirmed else Disagreement(job.prepared.problem.id, job.program, isolated)
-            with self._lock:
-                self._audit = self._audit.with_one_more(disagreement)
-        return judgement
 
     def _is_wanted(self, job: _Job) -> bool:
         """Check whether any submitter still needs a job. If not, drop it, so that an equal submission starts anew."""

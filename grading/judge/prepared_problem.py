@@ -4,8 +4,10 @@ Inputs and outputs are encoded when they are first needed, and cached for the ne
 """
 
 import json
+import re
 import secrets
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from alphamix.grading.checkers import program as checker_program
@@ -18,6 +20,8 @@ from alphamix.grading.types import Judgement, Problem, Program, ProgramChecker, 
 
 _MAX_QUOTED = 80
 _NONCE_BYTES = 16
+_FLOAT = re.compile(rb"\d[.eE]|NaN|Infinity")
+"""A float in JSON. It is also found in text, which does no harm."""
 
 
 @dataclass
@@ -35,6 +39,12 @@ class PreparedProblem:
         self.limits = ProcessLimits(self.problem.time_limit_s, int(self.problem.memory_limit_mb * (1 << 20)))
         self.num_tests = len(self.problem.tests)
         self._is_forgeable = self.problem.is_forgeable
+
+    @cached_property
+    def has_floats(self) -> bool:
+        """Whether a test may call the entry point with a float."""
+        is_called = self.problem.entry_point is not None
+        return is_called and any(_FLOAT.search(self.input(index)) for index in range(self.num_tests))
 
     def source(self, program: Program) -> bytes:
         """Return the source to compile: the problem's preamble, the program, the problem's epilogue."""

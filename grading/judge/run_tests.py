@@ -1,14 +1,16 @@
 """Judging one program in one sandbox: run its tests in their nested order, up to the first that fails.
 
-The tests of a program share a process, which saves most of the time. What one test leaves behind must neither harm nor
-help the next: a failure in a process that has already run a test counts only if a fresh process fails as well, and the
-last test always runs in a fresh process. Answers are compared on this side; expected outputs never enter the sandbox
-of the program.
+Every test runs in a fresh process, unless the program is proven to carry nothing from one test to the next
+(`confined.stateless`). Then its tests share a process, which saves most of the time. A used process may still be faster
+than a fresh one, because it has compiled its regular expressions, say, and has memory at hand; or it may be short of
+memory. So it is used only while it is small, and a test that comes close to its time limit or exceeds a limit is run
+again in a fresh process.
+
+Answers are compared on this side; expected outputs never enter the sandbox of the program.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.prepared_problem import PreparedProblem
@@ -17,21 +19,25 @@ from alphamix.grading.sandbox.packages import find_packages
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Program, Verdict
 
-Isolation = Literal["program", "test"]
-"""The unit that gets its own process."""
+_MAX_SAVED_S = 0.1
+"""More CPU seconds than a used process can save in a test: warm bytecode of `stateless.MAX_SOURCE_BYTES`, and
+_MAX_USED_BYTES of memory, which the kernel hands out at 1 to 3 µs per 4 KiB."""
+_MAX_USED_BYTES = 16 << 20
+"""Peak memory up to which a process is used again."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How the tests of a program are run."""
 
-    isolate: Isolation = "program"
     all_tests: bool = False
     """Whether to continue after the first failure."""
     keeps_bytes: int | None = None
     """If set, answers are kept rather than compared, up to this size over all tests."""
     packages: tuple[str, ...] = ()
     """Distributions that programs may import, beside those of their problem."""
+    may_share: bool = True
+    """Whether the tests of a program that is proven stateless share a process."""
 
 
 class _Attempt:
@@ -48,47 +54,61 @@ class _Attempt:
         packages = find_packages((*options.packages, *prepared.problem.packages))
         is_wanted = packages is not None and program.language == "python" and packages.are_named_in(self._source)
         self._packages = packages if is_wanted else None
+        self._may_share = options.may_share
         self._process: Process | None = None
 
     def run(self, index: int) -> Outcome:
-        """Run test `index`. If it fails in a process that has run a test before, run it again in a fresh one."""
-        if self._runs_alone(index):
+        """Run test `index`: in the process of earlier tests if that can decide, else in a fresh one."""
+        if self._process is not None:
+            outcome = self._run_here(index)
+            if self._decides(outcome):
+                return outcome
             self.end()
-        is_used = self._process is not None
-        outcome = self._run_once(index)
-        return self._run_once(index) if outcome.verdict is not None and is_used else outcome
+        outcome = self._run_afresh(index)
+        if outcome.refuted:
+            self.end()
+            outcome = self._run_afresh(index)
+        return outcome
 
-    def _runs_alone(self, index: int) -> bool:
-        """Check whether a test needs a fresh process. The last one always does: an accepted program has then passed
-        its hardest test with nothing but its source.
-        """
-        return self._options.isolate == "test" or index == self._prepared.num_tests - 1
+    def _decides(self, outcome: Outcome) -> bool:
+        """Check whether a fresh process could not come to another result than a used one."""
+        has_time_left = outcome.cpu_s + _MAX_SAVED_S < self._prepared.limits.cpu_s
+        return outcome.verdict in (None, Verdict.WA, Verdict.RE) and has_time_left and not outcome.refuted
 
-    def _run_once(self, index: int) -> Outcome:
-        outcome = self._start() if self._process is None else Outcome(None)
-        if outcome.verdict is None and self._process is not None:
-            given = self._prepared.input(index)
-            outcome = self._process.run_test(given)
-            if self._options.keeps_bytes is None:
-                outcome = self._prepared.check(self._sandboxes, index, given, outcome)
-        is_shared = index + 1 < self._prepared.num_tests and not self._runs_alone(index + 1)
-        if outcome.verdict is None and outcome.reusable and is_shared:
-            return outcome
-        # The kernel reports the peak only when the process ends; what the program reported of itself may be too low.
+    def _run_afresh(self, index: int) -> Outcome:
+        """Run a test in a process that is kept for the next test if the program is proven stateless."""
+        sandboxes, prepared = self._sandboxes, self._prepared
+        self._process, outcome = sandboxes.start(
+            sandboxes.samples_with(self._packages),
+            self._program.language,
+            self._source,
+            prepared.problem.entry_point,
+            prepared.limits,
+            prepared.num_tests - index if self._may_share else 1,
+            prepared.has_floats,
+        )
+        self._may_share &= self._process is not None and self._process.is_stateless
+        return self._run_here(index) if outcome.verdict is None else self._conclude(outcome)
+
+    def _run_here(self, index: int) -> Outcome:
+        if self._process is None:
+            raise RuntimeError("no process")
+        given = self._prepared.input(index)
+        outcome = self._process.run_test(given)
+        self._may_share &= not outcome.refuted
+        is_kept = self._may_share and outcome.reusable and outcome.peak_rss_bytes <= _MAX_USED_BYTES
+        if self._options.keeps_bytes is None:
+            outcome = self._prepared.check(self._sandboxes, index, given, outcome)
+            outcome.answer = b""  # up to 16 MiB
+        return outcome if is_kept else self._conclude(outcome)
+
+    def _conclude(self, outcome: Outcome) -> Outcome:
+        """End the process. Only then the kernel reports its peak; what a program reported of itself may be too low."""
         peak, limit = self.end(), self._prepared.limits.memory_bytes
         if outcome.verdict is None and peak > limit:
             message = f"used {peak >> 20} MB of memory, limit {limit >> 20} MB"
             outcome = replace(outcome, verdict=Verdict.MLE, message=message)
         return replace(outcome, peak_rss_bytes=max(peak, outcome.peak_rss_bytes))
-
-    def _start(self) -> Outcome:
-        """Start a process, and return the outcome of compilation."""
-        sandboxes, problem, limits = self._sandboxes, self._prepared.problem, self._prepared.limits
-        zygote = sandboxes.samples_with(self._packages)
-        self._process, outcome = sandboxes.start(
-            zygote, self._program.language, self._source, problem.entry_point, limits, len(problem.tests)
-        )
-        return outcome
 
     def end(self) -> int:
         """End the current process, if any, and return its peak memory in bytes."""
@@ -125,6 +145,7 @@ def run_tests(
             is_program = outcomes[-1].verdict not in (Verdict.CE, Verdict.FE)
             if not is_program or (outcomes[-1].verdict is not None and not options.all_tests):
                 break
+        attempt.end()
     except GradingError:
         attempt.end()
         raise
@@ -134,7 +155,7 @@ def run_tests(
 def _limit_answers(outcome: Outcome, before: list[Outcome], keeps_bytes: int | None) -> Outcome:
     """Drop the answer from an outcome if it is not wanted. If there is no room left for it, return OLE."""
     if keeps_bytes is None or outcome.verdict is not None:
-        return replace(outcome, answer=b"")
+        return replace(outcome, answer=b"") if outcome.answer else outcome
     if sum(len(other.answer) for other in before) + len(outcome.answer) > keeps_bytes:
         return replace(outcome, verdict=Verdict.OLE, answer=b"", message=f"answered more than {keeps_bytes} bytes")
     return outcome

@@ -19,7 +19,6 @@ from typing import Any, Literal, NamedTuple, cast
 from joblib import Parallel, cpu_count, delayed
 
 from alphamix.grading.errors import GradingError
-from alphamix.grading.judge.isolation_audit import Audit
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.backends import open_backend
 from alphamix.grading.programs.extract import program_of
@@ -51,14 +50,6 @@ class Judged(NamedTuple):
     judgement: Judgement
     judge: dict[str, Any]
     """The judge's description (`Judge.describe`); empty if no judge was reached."""
-
-
-class JudgedChunk(NamedTuple):
-    """The judgements of several submissions to one problem."""
-
-    judged: list[Judged]
-    audit: Audit
-    """Audit of those submissions that were judged twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +84,8 @@ def judge_all(
     num_submissions: int,
     options: JudgeOptions,
     backend: BackendOptions,
-) -> Generator[JudgedChunk]:
-    """Judge all submissions, and yield the judgements in the order in which they are finished.
+) -> Generator[list[Judged]]:
+    """Judge all submissions, and yield the judgements of each chunk when it is finished.
 
     Submissions are consumed as needed; those to one problem should be adjacent. `num_submissions` only serves to choose
     the size of chunks. Raises GradingError if programs cannot be judged safely, or if the backend is unavailable.
@@ -157,10 +148,10 @@ def _results(chunks: Iterable[tuple[int, _Chunk]], options: JudgeOptions) -> Gen
             results.close()
 
 
-def _give_up(problems: Mapping[str, Problem], chunk: _Chunk, reason: str) -> JudgedChunk:
+def _give_up(problems: Mapping[str, Problem], chunk: _Chunk, reason: str) -> list[Judged]:
     num_tests = len(problems[chunk.submissions[0].problem].tests)
     judgement = lost_judgement(num_tests, reason)
-    return JudgedChunk([Judged(submission.number, judgement, {}) for submission in chunk.submissions], Audit())
+    return [Judged(submission.number, judgement, {}) for submission in chunk.submissions]
 
 
 def lost_judgement(num_tests: int, reason: str) -> Judgement:
@@ -173,11 +164,10 @@ def _judge_chunk(
 ) -> tuple[int, bytes]:
     """Judge one chunk, in a process of the backend.
 
-    Return a pickled JudgedChunk: a backend that cannot unpickle what another version of alphamix sent would wait
+    Return a pickled list of Judged: a backend that cannot unpickle what another version of alphamix sent would wait
     forever.
     """
     judge, unpickled = own_judge(options), unpickle_problem(problem)
-    before = judge.audit
     futures = [
         judge.submit(unpickled, program_of(submission.text, unpickled, is_code=submission.is_code))
         for submission in submissions
@@ -187,20 +177,14 @@ def _judge_chunk(
         Judged(submission.number, future.result(), about)
         for submission, future in zip(submissions, futures, strict=True)
     ]
-    return number, pickle.dumps(JudgedChunk(judged, _news(before, judge.audit)))
+    return number, pickle.dumps(judged)
 
 
-def _unpickle_answer(pickled: bytes) -> JudgedChunk:
+def _unpickle_answer(pickled: bytes) -> list[Judged]:
     try:
         return pickle.loads(pickled)
     except (AttributeError, ImportError, TypeError) as error:
         raise GradingError(f"a worker's answer cannot be read ({error}): install one alphamix everywhere") from None
-
-
-def _news(before: Audit, now: Audit) -> Audit:
-    """Return what was added to an audit since `before`."""
-    examples = now.examples[len(before.examples) :]
-    return Audit(now.audited - before.audited, now.disagreed - before.disagreed, examples)
 
 
 @lru_cache(maxsize=8)

@@ -44,7 +44,7 @@ class ProcessLimits:
         return max(MIN_IDLE_S, self.cpu_s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """Result of one test or of the compilation. If `verdict` is None it succeeded, and `answer` can be compared."""
 
@@ -56,11 +56,16 @@ class Outcome:
     exit_code: int | None = None
     """Exit code, if the program exited by itself and that counts as a failure."""
     reusable: bool = False
-    """Whether the next test may run in the same process."""
+    """Whether the process can run another test."""
+    refuted: bool = False
+    """Whether the program did what its proof excludes, so that this test says nothing about it."""
 
 
 class Process:
     """One process of a program in a zygote. It waits until the controller knows its pid and lets it continue."""
+
+    is_stateless = False
+    """Whether the program is proven to carry nothing from one test to the next."""
 
     def __init__(self, zygote: Zygote, limits: ProcessLimits, order: dict[str, Any], *descriptors: int) -> None:
         self._zygote = zygote
@@ -146,7 +151,10 @@ class Process:
     def _next_event(self, timeout_s: float) -> Literal["message", "end"] | None:
         """Wait for a message or the end of the program. Raises ZygoteDiedError, also when the judge closes."""
         control, channel = self._zygote.control.fileno(), self._zygote.channel.fileno()
-        events = dict(self._poll.poll(timeout_s * 1000 + 1))
+        ready = self._poll.poll(timeout_s * 1000 + 1)
+        if ready == [(channel, select.POLLIN)]:
+            return "message"
+        events = dict(ready)
         if events.get(control, 0) & select.POLLHUP:
             raise ZygoteDiedError("the zygote ended")
         if channel in events:  # checked first, because a program sends its last message before it ends
@@ -186,8 +194,9 @@ class Process:
         exit_code = int(text) if verdict is Verdict.RE and status == "Q" and text in _EXIT_CODES else None
         if exit_code is not None:
             text = f"exit code {exit_code}"
-        reusable = verdict is None and status in ("0", "C")
-        return Outcome(verdict, answer or b"", max(cpu_s, 0.0), peak, text, exit_code, reusable)
+        reusable = verdict is None and status == "0"
+        refuted = self.is_stateless and status == "U"
+        return Outcome(verdict, answer or b"", max(cpu_s, 0.0), peak, text, exit_code, reusable, refuted)
 
     def _stop(self, verdict: Verdict, start_cpu_s: float, message: str) -> Outcome:
         end = self._kill()
@@ -214,14 +223,31 @@ class Process:
 
 
 class PythonProcess(Process):
-    """Process of a Python program: call `compile` once, `run_test` as long as it is reusable, then `end`."""
+    """Process of a Python program: call `compile` once, `run_test` as long as it is reusable, then `end`.
+
+    Args:
+        zygote: Its sandbox.
+        source: The program.
+        entry_point: Function to call, if any.
+        limits: Limits for each test.
+        num_tests: Number of tests that the process may run. If there are several, it first tries to prove that the
+            program is stateless.
+        has_floats: Whether a test calls the entry point with floats.
+    """
 
     def __init__(
-        self, zygote: Zygote, source: bytes, entry_point: str | None, limits: ProcessLimits, num_tests: int
+        self,
+        zygote: Zygote,
+        source: bytes,
+        entry_point: str | None,
+        limits: ProcessLimits,
+        num_tests: int = 1,
+        has_floats: bool = True,
     ) -> None:
         zygote.put_input(source)
         cpu_s = int(COMPILE_CPU_S + num_tests * (limits.cpu_s + 1)) + 1
-        super().__init__(zygote, limits, {"entry_point": entry_point, "cpu_s": cpu_s})
+        proves = has_floats if num_tests > 1 else None
+        super().__init__(zygote, limits, {"entry_point": entry_point, "cpu_s": cpu_s, "proves": proves})
         self._is_function = entry_point is not None
 
     def compile(self) -> Outcome:
@@ -230,6 +256,7 @@ class PythonProcess(Process):
         self._continue()
         outcome = self._await(COMPILE_CPU_S)
         self._may_exit = not self._is_function  # a script may call os._exit(0) once it has answered
+        self.is_stateless = outcome.verdict is None and outcome.message == "stateless"
         if outcome.verdict is None or outcome.verdict is Verdict.CE:
             return outcome
         reason = outcome.message or f"compiling ended with {outcome.verdict}"

@@ -22,8 +22,12 @@ class CpuClock:
 
     def read(self) -> float:
         """Return the CPU seconds so far, or the latest reading if the process has ended."""
-        with suppress(OSError):
-            self._latest_s = max(self._latest_s, time.clock_gettime(self._clock))
+        try:
+            now_s = time.clock_gettime(self._clock)
+        except OSError:
+            return self._latest_s
+        if now_s > self._latest_s:
+            self._latest_s = now_s
         return self._latest_s
 
 

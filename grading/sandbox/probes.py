@@ -87,7 +87,7 @@ def unproven(zygote: Zygote, tier: Tier) -> list[str]:
 
 def probe(zygote: Zygote) -> dict[str, bool]:
     """Try to break out, and return whether each way out is closed. Raises ProbeError, ZygoteDiedError."""
-    process = PythonProcess(zygote, PROGRAM.encode(), None, LIMITS, 1)
+    process = PythonProcess(zygote, PROGRAM.encode(), None, LIMITS)
     try:
         compiled = process.compile()
         outcome = process.run_test(__file__.encode()) if compiled.verdict is None else compiled

@@ -71,16 +71,19 @@ class ThreadSandboxes:
         source: bytes,
         entry_point: str | None,
         limits: ProcessLimits,
-        num_tests: int,
+        num_tests: int = 1,
+        has_floats: bool = True,
     ) -> tuple[Process | None, Outcome]:
         """Start a process of a program, and return it with the outcome of compilation. The caller must end it.
+
+        The last two arguments are those of `PythonProcess`.
 
         Raises:
             ZygoteDiedError: The sandbox failed; start new ones.
             GradingError: Programs in this language cannot be run here.
         """
         if language == "python":
-            process = PythonProcess(zygote, source, entry_point, limits, num_tests)
+            process = PythonProcess(zygote, source, entry_point, limits, num_tests, has_floats)
             return process, process.compile()
         executable = self._compiler.compile(language, source, self.tier)
         if isinstance(executable, CompileFailure):

@@ -57,6 +57,7 @@ class Zygote:
         self.inputs = os.memfd_create("input")
         os.fchmod(self.inputs, 0o444)  # where programs see /proc, they could otherwise open it for writing
         self.answers = os.memfd_create("answer")
+        self._input_bytes = 0
         self.program_pidfd = -1
         self._group = cgroup.new_group()
         entrance = self._group.open_entrance()
@@ -108,8 +109,10 @@ class Zygote:
 
     def put_input(self, data: bytes) -> None:
         """Make `data` the program's next input, and empty the answer."""
-        os.ftruncate(self.inputs, 0)
         os.pwrite(self.inputs, data, 0)
+        if len(data) < self._input_bytes:  # truncating anew each time would make the kernel free and clear the memory
+            os.ftruncate(self.inputs, len(data))
+        self._input_bytes = len(data)
         os.ftruncate(self.answers, 0)
 
     def take_answer(self) -> bytes | None:

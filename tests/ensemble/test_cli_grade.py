@@ -21,7 +21,7 @@ from alphamix.ensemble.interchange.record_schema import SampleKey
 from alphamix.ensemble.interchange.verdict_file import VerdictFile, VerdictsLostError
 from alphamix.ensemble.run import grading_loop
 from alphamix.grading.errors import GradingError
-from alphamix.grading.parallel.batch import Judged, JudgedChunk
+from alphamix.grading.parallel.batch import Judged
 from alphamix.grading.sandbox import machine
 from alphamix.grading.types import Judgement, Verdict
 from alphamix.text_lines import zstd_module
@@ -220,12 +220,10 @@ def test_failures_of_the_judge_are_owed_and_not_written(
 ) -> None:
     real = grading_loop.judge_all
 
-    def strike(*given: Any) -> Iterator[JudgedChunk]:
-        for judged, audit in real(*given):
+    def strike(*given: Any) -> Iterator[list[Judged]]:
+        for judged in real(*given):
             struck = Judgement(Verdict.IE, 0, 3, None, 0.0, 0.0, "struck by lightning")
-            yield JudgedChunk(
-                [Judged(one.number, struck, {}) if one.number in (1, 3) else one for one in judged], audit
-            )
+            yield [Judged(one.number, struck, {}) if one.number in (1, 3) else one for one in judged]
 
     monkeypatch.setattr(grading_loop, "judge_all", strike)
     assert run() == 3
@@ -339,7 +337,7 @@ def test_a_full_disk_is_one_clear_line(run: Run, folder: Path) -> None:
 def test_an_unsafe_machine_ends_with_1(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> Iterator[JudgedChunk]:
+    def refuse(*_: object) -> Iterator[list[Judged]]:
         raise GradingError("programs cannot be judged safely on this machine: pass --sandbox=weak")
         yield
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from alphamix.grading.errors import GradingError
-from alphamix.grading.judge import isolation_audit as audit
 from alphamix.grading.parallel import backends, batch
 from alphamix.grading.parallel.backends import BackendError
-from alphamix.grading.parallel.batch import BackendOptions, Judged, JudgedChunk, JudgeOptions, Submission, judge_all
+from alphamix.grading.parallel.batch import BackendOptions, Judged, JudgeOptions, Submission, judge_all
 from alphamix.grading.types import Problem, Verdict
 
 MakeProblem = Callable[..., Problem]
@@ -65,9 +64,9 @@ def gist(answers: Iterable[Judged]) -> dict[int, tuple[str, int]]:
     return verdict_of
 
 
-def flat(answers: Iterable[JudgedChunk]) -> Iterator[Judged]:
+def flat(answers: Iterable[list[Judged]]) -> Iterator[Judged]:
     for answer in answers:
-        yield from answer.judged
+        yield from answer
 
 
 def read_command(pid: int) -> bytes:
@@ -95,7 +94,7 @@ def test_a_killed_worker_loses_nothing(
     answers: list[Judged] = []
     killed = 0
     for answer in judge_all(problems, submissions, 60, JudgeOptions(), BackendOptions(name, workers=2)):
-        answers += answer.judged
+        answers += answer
         if not killed:
             victim = min(worker_processes())
             os.kill(victim, signal.SIGKILL)
@@ -115,7 +114,7 @@ def test_a_task_that_dask_gives_up_is_tried_again(
     submissions = make_submissions(30, "import time; time.sleep(0.03)")
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         run = judge_all(problems, submissions, 30, JudgeOptions(), BackendOptions("dask", workers=2))
-        answers = next(run).judged
+        answers = next(run)
         os.kill(min(worker_processes()), signal.SIGKILL)
         answers += flat(run)
     assert gist(answers) == {number: expected(number) for number in range(30)}
@@ -178,17 +177,6 @@ def test_all_tests_are_run_on_request(problems: dict[str, Problem]) -> None:
     )
     assert answer.judgement.tests_passed == 1
     assert answer.judgement.passed_tests == (True, False, True, True)
-
-
-def test_what_the_audit_finds_comes_back(problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "SHARE", 1.0)
-    forgets = "import sys\nseen = getattr(sys, 'seen', [])\nsys.seen = seen\n"
-    shares = f"{forgets}n = int(input())\nseen.append(n)\nprint(n if n in (0, 3) or len(seen) > 1 else -1)"
-    submissions = [Submission(0, "add-0", shares, True), Submission(1, "add-0", "print(int(input()))", True)]
-    answers = list(judge_all(problems, submissions, 2, JudgeOptions(), BackendOptions(workers=1)))
-    assert [judged.judgement.verdict for judged in flat(answers)] == ["AC", "AC"]
-    assert [(answer.audit.audited, answer.audit.disagreed) for answer in answers] == [(1, 1), (1, 0)]
-    assert [example.program.source for example in answers[0].audit.examples] == [shares]
 
 
 @contextmanager
@@ -254,8 +242,8 @@ def test_processes_that_are_always_lost_end_the_batch(
 def test_workers_of_another_version_are_named(
     name: str, problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(batch, "JudgedChunk")  # here, but not in the workers
-    with pytest.raises(GradingError, match=r"a worker's answer cannot be read .*JudgedChunk.*: install one alphamix"):
+    monkeypatch.delattr(batch, "Judged")  # here, but not in the workers
+    with pytest.raises(GradingError, match=r"a worker's answer cannot be read .*Judged.*: install one alphamix"):
         list(judge_all(problems, make_submissions(30, ""), 30, JudgeOptions(), BackendOptions(name, workers=2)))
 
 

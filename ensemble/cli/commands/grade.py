@@ -65,12 +65,6 @@ def command(
     elif not quiet:
         console.print(_table(grading.summary["policies"]))
         print_missing_modules(grading.summary["missing_modules"], "--packages {}")
-    for example in grading.audit.examples:
-        click.echo(
-            f"audit: a program accepted at {example.problem_id} gets {example.isolated.verdict} when every test runs "
-            f"in its own process ({example.isolated.message})",
-            err=True,
-        )
     if grading.owed:
         print_owed("verdicts", grading.owed)
         sys.exit(3)

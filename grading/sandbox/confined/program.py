@@ -1,14 +1,15 @@
 """The process of a Python program: it compiles the program once, then runs it on inputs as they arrive.
 
 Every test sees a fresh `__main__` (or, with an entry point, a fresh module), real file descriptors 0 and 1, and nothing
-of the tests that follow. Other changes by the program (to builtins or modules, say) last until its process ends:
-undoing them would cost more than the fresh process that confirms a failure. Standard output, or with an entry point the
-JSON of the result, goes to a size-limited memory file that the controller reads.
+of the tests that follow. A process runs several tests only of a program that is proven to keep nothing else
+(`stateless`). Standard output, or with an entry point the JSON of the result, goes to a size-limited memory file that
+the controller reads.
 
 The process sends one status message per step: `H` hello, `C` compiled, `S` cannot be compiled, `0` done, `L` done but
-do not reuse this process, `E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `X`
-the sandbox failed. The peak memory in KiB and a text follow. A program that forges a message gains nothing, because
-the answer decides; a message can only be a reason to reject it.
+do not reuse this process, `E` exception, `M` out of memory, `Q` left with an exit code, `F` no such entry point, `U`
+the program did what its proof excludes, `X` the sandbox failed. The peak memory in KiB and a text follow, which for `C`
+is `stateless` if that is proven. A program that forges a message gains nothing, because the answer decides; a message
+can only be a reason to reject it.
 """
 
 # ruff: noqa: SIM115  (standard streams must stay open)
@@ -17,6 +18,7 @@ import _thread
 import atexit
 import builtins
 import contextlib
+import io
 import json
 import os
 import resource
@@ -24,7 +26,7 @@ import sys
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from alphamix.grading.sandbox.confined import confinement, leetcode, values
+from alphamix.grading.sandbox.confined import confinement, leetcode, stateless, values
 from alphamix.grading.sandbox.confined.seccomp import Filter
 
 MAX_MESSAGE = 300
@@ -40,6 +42,25 @@ class Channels(NamedTuple):
     null: int
 
 
+_REHEARSED = b"""
+import sys
+from collections import defaultdict
+class Solution:
+    def double(self, values: list[int]) -> list[int]:
+        counts, answer = defaultdict(int), []
+        for index, value in enumerate(values):
+            while answer and answer[-1] > value: answer.pop()
+            counts[value] += 1
+            answer.append(2 * value if index % 2 == 0 else -value)
+        return sorted((value for value in answer if value in counts), key=lambda value: -value)
+def main():
+    n, *values = [0] + list(map(int, "1 2 3".split()))
+    print(len(values), f"{n}", *Solution().double(values))
+if __name__ == "__main__": main()
+"""
+"""A program with what programs contain most."""
+
+
 class _NoEntryPointError(Exception):
     pass
 
@@ -47,7 +68,8 @@ class _NoEntryPointError(Exception):
 def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None) -> NoReturn:
     """Compile and run one program. Never returns.
 
-    `order` has its `entry_point` and the limits `address_space` (bytes) and `cpu_s` (whole seconds).
+    `order` has its `entry_point`, the limits `address_space` (bytes) and `cpu_s` (whole seconds), and where several
+    tests may share the process `proves`: whether they contain floats.
     """
     try:
         confinement.limit_program(order["address_space"], order["cpu_s"])
@@ -57,11 +79,13 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None
         os.read(channels.status, 1)  # nothing untrusted may run until the controller measures this process
         for descriptor in (0, 1):  # the previous program, which shares the offsets, may have moved them
             os.lseek(descriptor, 0, os.SEEK_SET)
-        code, is_used = _compile(channels), False
+        code, modules = _compile(channels, order.get("proves"))
+        is_used = False
         while os.read(channels.status, 1) and code is not None:
             if is_used:
-                _reset_interpreter(channels)
-            send(channels, *_run_test(code, order["entry_point"], channels))
+                _rewind()
+                stateless.reset(modules or frozenset())
+            send(channels, *_run_test(code, order["entry_point"], channels, is_proven=modules is not None))
             is_used = True
     except OSError as error:
         send(channels, b"X", str(error))
@@ -77,10 +101,11 @@ def rehearse(channels: Channels) -> None:
     """
     for name in ("exit", "quit"):  # the site module, which -S disables, would add these
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
-    source = b"def double(value: int) -> int:\n    return 2 * value\n\nprint(double(1))"
     for _ in range(20):  # until the interpreter has specialised these functions: doing so writes to their code objects
         _reset_interpreter(channels)
-        _run_script(compile(source, "main.py", "exec", dont_inherit=True))
+        _run_script(compile(_REHEARSED, "main.py", "exec", dont_inherit=True))
+        stateless.prove(_REHEARSED, has_floats=False)
+        _rewind()
         values.to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
     _reset_interpreter(channels)
 
@@ -92,25 +117,34 @@ def send(channels: Channels, status: bytes, text: str = "") -> None:
     os.write(channels.status, message)
 
 
-def _compile(channels: Channels) -> CodeType | None:
+def _compile(channels: Channels, has_floats: bool | None) -> tuple[CodeType | None, frozenset[str] | None]:
+    """Return the code of the program, and the modules that it uses if it is proven stateless, else None."""
     source = os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0)
     try:
         code = compile(source, "main.py", "exec", dont_inherit=True)
     except BaseException as error:  # on hostile source the compiler may raise nearly anything
         send(channels, b"S", _describe(error))
-        return None
-    send(channels, b"C")
-    return code
+        return None, None
+    modules = None if has_floats is None else stateless.prove(source, has_floats=has_floats)
+    if modules is not None:
+        stateless.watch(modules, lambda: _leave_unproven(channels))
+    send(channels, b"C", "" if modules is None else "stateless")
+    return code, modules
 
 
-def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tuple[bytes, str]:
+def _leave_unproven(channels: Channels) -> NoReturn:
+    send(channels, b"U")
+    os._exit(0)
+
+
+def _run_test(code: CodeType, entry_point: str | None, channels: Channels, *, is_proven: bool) -> tuple[bytes, str]:
     try:
         if entry_point is None:
             _run_script(code)
         else:
             os.dup2(channels.null, 0)
             os.dup2(channels.null, 1)
-            result = _call(code, entry_point, channels)
+            result = _call(code, entry_point, channels, is_proven=is_proven)
             os.pwrite(channels.answers, result, 0)
     except MemoryError:
         return b"M", ""
@@ -126,7 +160,7 @@ def _run_test(code: CodeType, entry_point: str | None, channels: Channels) -> tu
 
 
 def _reset_interpreter(channels: Channels) -> None:
-    """Make the next test run like the first one of a new process."""
+    """Make the streams and limits those of a new process."""
     for source, target in ((channels.inputs, 0), (channels.answers, 1), (channels.null, 2)):
         os.dup2(source, target)
         os.lseek(target, 0, os.SEEK_SET)
@@ -137,6 +171,16 @@ def _reset_interpreter(channels: Channels) -> None:
     sys.argv = ["main.py"]
     sys.setrecursionlimit(RECURSION_LIMIT)
     sys.set_int_max_str_digits(0)  # the limit on CPU time bounds what long numbers may cost
+
+
+def _rewind() -> None:
+    """Make the next test of a stateless program, which has closed and replaced nothing, run like its first one."""
+    os.lseek(0, 0, os.SEEK_SET)
+    os.lseek(1, 0, os.SEEK_SET)
+    given, answer = io.FileIO(0, closefd=False), io.FileIO(1, "w", closefd=False)
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(given), "utf-8", "surrogateescape")
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(answer), "utf-8", "surrogateescape")
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 def _fresh_module(name: str) -> ModuleType:
@@ -170,7 +214,7 @@ def _finish(stdout: TextIO) -> None:
             stream.flush()
 
 
-def _call(code: CodeType, entry_point: str, channels: Channels) -> bytes:
+def _call(code: CodeType, entry_point: str, channels: Channels, *, is_proven: bool) -> bytes:
     arguments = json.loads(os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0))
     module = _fresh_module("solution")
     owner, _, name = entry_point.rpartition(".")
@@ -187,6 +231,8 @@ def _call(code: CodeType, entry_point: str, channels: Channels) -> bytes:
     if not callable(function):
         raise _NoEntryPointError(f"no function {entry_point!r} in the program")
     shape_of_name = values.shapes(function)
+    if is_proven and shape_of_name:
+        _leave_unproven(channels)  # the nodes are instances that the proof knows nothing of
     result = function(*values.with_nodes(function, arguments, shape_of_name))
     return values.to_json(values.without_nodes(result, shape_of_name.get("return")))
 

@@ -1,0 +1,237 @@
+"""Tests share a process only if they cannot notice: the proof, a corpus of programs with state, and a property."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphamix.grading.judge.judge import Judge
+from alphamix.grading.sandbox.confined import stateless
+from alphamix.grading.sandbox.controller import Process
+from alphamix.grading.types import Judgement, Problem, Program, Test
+
+STATEFUL = Path(__file__).resolve().parents[1] / "programs" / "stateful"
+SQUARES = Problem(
+    id="squares",
+    statement="",
+    tests=tuple(Test(input=f"{n}\n", output=f"{n * n}\n") for n in range(1, 7)),
+    test_order="given",
+    time_limit_s=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Judge]:
+    with Judge() as judge:
+        yield judge
+
+
+@pytest.fixture(scope="module")
+def isolated() -> Iterator[Judge]:
+    """A judge that gives every test a process of its own, whatever can be proven."""
+    with Judge() as judge:
+        judge._options = replace(judge._options, may_share=False)
+        yield judge
+
+
+PROVEN = (
+    """
+n = int(input()); print(n * n)
+import sys; input = sys.stdin.readline; print(sum(map(int, input().split())))
+import sys; rows = [line.split() for line in sys.stdin]; print(*(row[0] for row in rows), sep="\\n")
+from collections import deque, defaultdict; graph = defaultdict(list); graph[1].append(2); print(len(graph), deque([1]))
+counts = {}; counts["a"] = counts.get("a", 0) + 1; print(sorted(counts.items(), key=lambda pair: -pair[1]))
+from functools import lru_cache⏎@lru_cache(maxsize=None)⏎def f(x): return x and f(x - 1)⏎print(f(9))
+import heapq; heap = [3, 1]; heapq.heapify(heap); print(heapq.heappop(heap), f"{heap[0]:>5}", "{} {}".format(1, 2))
+import threading, sys; sys.setrecursionlimit(10**6); t = threading.Thread(target=print); t.start(); t.join()
+from decimal import getcontext, Decimal; getcontext().prec = 50; print(Decimal(1) / 3)
+seen = set(); seen.add(1.5); print(2 in seen, len(seen))
+seen = {3, 1, 2}; print(list(seen), max(seen))
+parts = iter(input().split()); print(int(next(parts)) + int(next(parts)))
+def numbers(): return map(int, input().split())⏎a, b = numbers(); print(a + b)
+def count(n):⏎  while n: yield n; n -= 1⏎print(sum(count(5)))
+try: n = int(input())⏎except ValueError: n = 0⏎print(n)
+class Tree:⏎  size = 0⏎  def __init__(self, left): self.left = left; Tree.size += 1⏎print(Tree(Tree(None)).left.left)
+class Solution:⏎  def f(self, xs: list[int]) -> int: return max(xs, default=0)
+import re; print(re.findall("a+", input()), re.sub("a", "b", "aa"))
+print("yes" if isinstance(input(), (int, str)) else type(1) is int)
+""".replace("⏎", "\x0b")
+    .strip()
+    .split("\n")
+)
+
+UNPROVEN = (
+    """
+import math; math.carried = 1
+import os
+print(globals())
+getattr(len, "x")
+print(len.__self__)
+print(str(len))
+f = lambda: 0; print(f"{f}")
+holders = [len, print]
+def give(f): return f⏎give(len)
+class A: pass⏎A.__init__.x = 1
+class A:⏎  def __del__(self): print(1)
+def steps():⏎  try: yield⏎  finally: print(1)
+try: bytearray(1 << 40)⏎except Exception: print(1)
+try: bytearray(1 << 40)⏎except: print(1)
+try: pass⏎finally: print(1)
+from collections import Counter⏎Box = Counter⏎Box.carried = 1
+from collections import Counter⏎(Counter,)[0].carried = 1
+from collections import Counter⏎def f(): import collections as Counter
+from collections import Counter⏎for kind in map(type, [Counter()]): kind.carried = 1
+from math import gcd as map⏎for it in map(iter, [[1]]): print(str(it))
+from math import *⏎def f(): gamma = 1⏎print(str(gamma))
+print(list({float("nan"), 1.5}))
+seen = {1, 2}; x = 1 / 3; print(max(seen))
+x = 1 / 3; print(set([x]).pop())
+from collections import defaultdict; d = defaultdict(lambda: 0); print(str(d))
+from collections import defaultdict; d = defaultdict(lambda: 0); print(str(d.copy()))
+print(str({}.keys))
+d = {}; print({d.values()})
+print("{0.append}".format([]))
+print("{0[x].y}".format([]))
+"{}".join(["a"]).format(1)
+x = max(len, print, key=lambda f: 0); print(str(x))
+x = next(iter([]), len); print(str(x))
+A = type("A", (), {}); print(str(A()))
+from functools import cmp_to_key; k = cmp_to_key(lambda a, b: 0); print(str(k(1)))
+from functools import lru_cache⏎class A:⏎  def __call__(self): return 0⏎print(str(lru_cache(None)(A())))
+import sys; sys.stdout = None
+import sys; print(sys.modules)
+import random; random.Random.x = 1
+import re; re._cache["a"] = 1
+import typing; typing.List[int].x = 1
+import time; print(time.process_time())
+class S(str): pass⏎import re; re.compile(S("a"))
+class A:⏎  def count(self): return 0⏎  kept = count⏎print(str(A.kept))
+class A:⏎  def __init__(self): self.count = 0⏎print(str([].count))
+print(id(1))
+print(hash("a"))
+match 1:⏎  case 1: pass
+async def f(): pass
+with open(0) as f: print(f.read())
+x: print(1) = 2
+""".replace("⏎", "\x0b")
+    .strip()
+    .split("\n")
+)
+
+
+@pytest.mark.parametrize("source", PROVEN)
+def test_programs_without_state_are_proven(source: str) -> None:
+    assert stateless.prove(source.replace("\x0b", "\n").encode(), has_floats=False) is not None
+
+
+@pytest.mark.parametrize("source", UNPROVEN)
+def test_whatever_could_keep_or_reveal_state_is_not_proven(source: str) -> None:
+    program = source.replace("\x0b", "\n")
+    compile(program, "main.py", "exec")
+    assert stateless.prove(program.encode(), has_floats=False) is None
+
+
+def test_floats_from_outside_make_sets_unordered() -> None:
+    source = b"def f(xs): return max(set(xs))"
+    assert stateless.prove(source, has_floats=False) is not None
+    assert stateless.prove(source, has_floats=True) is None
+
+
+def test_long_and_deep_programs_are_not_proven() -> None:
+    assert stateless.prove(b"x = 1\n" * 20_000, has_floats=False) is None
+    assert stateless.prove(b"x = " + b"-" * 2000 + b"1", has_floats=False) is None
+
+
+@pytest.mark.parametrize("path", sorted(STATEFUL.iterdir()), ids=lambda path: path.name)
+def test_state_carried_between_tests_earns_nothing(path: Path, shared: Judge, isolated: Judge) -> None:
+    """Every program is right only on what it kept of earlier tests: sharing must find what a process per test finds."""
+    language = "cpp" if path.suffix == ".cpp" else "python"
+    if language == "cpp" and not shutil.which("g++"):
+        pytest.skip("needs g++")
+    program = Program(path.read_text(), language)
+    judgements = [judge.submit(SQUARES, program).result() for judge in (shared, isolated)]
+    ours, right = [(each.verdict, each.tests_passed, each.message) for each in judgements]
+    assert ours == right
+    assert right[0] not in ("AC", "IE")
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(list(STATEFUL.glob("*.py"))) >= 40
+
+
+@pytest.mark.parametrize(
+    ("line", "time_limit_s", "processes"),
+    [
+        ("", 1.0, 1),
+        ("", 0.1, 6),  # with so short a limit, even a saved millisecond could decide
+        ("x = [0] * (5 << 20) if n == 3 else 0", 1.0, 2),  # leaves a large process
+        ("class A: pass\nx = {A()} if n == 2 else 0", 1.0, 6),  # shows the address of an instance
+    ],
+)
+def test_a_used_process_decides_only_where_a_fresh_one_would_agree(
+    line: str, time_limit_s: float, processes: int, shared: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Process] = []
+    start = Process.__init__
+
+    def count(self: Process, *arguments: Any) -> None:
+        started.append(self)
+        start(self, *arguments)
+
+    monkeypatch.setattr(Process, "__init__", count)
+    problem = SQUARES.model_copy(update={"time_limit_s": time_limit_s})
+    judgement = shared.submit(problem, Program(f"n = int(input())\n{line}\nprint(n * n)")).result()
+    assert judgement.verdict == "AC", judgement
+    assert len(started) == processes
+
+
+FRAGMENTS = (
+    "total += len(str(total))",
+    "values = sorted({total, n, 3}); total += values[0]",
+    "total += sum(i for i in range(n))",
+    "def f(x, kept=[]): kept.append(x); return len(kept)\ntotal += f(1) + f(2)",
+    "from functools import lru_cache\n@lru_cache(None)\ndef g(x): return g(x - 1) + 1 if x else 0\ntotal += g(n)",
+    "class A:\n    made = 0\n    def __init__(self): A.made += 1\nboxes = [A() for _ in range(n)]\ntotal += A.made",
+    "class B:\n    pass\ntotal += len({B(), B()})",
+    "class C:\n    pass\ntotal += str(C()).count('C')",
+    "total += int(sum({0.5, float('nan') if n > 9 else 1.5}))",
+    "steps = iter([1, 2, n]); total += next(steps) + next(steps)",
+    "from decimal import Decimal, getcontext\ntotal += len(str(Decimal(1) / 3))\ngetcontext().prec = 30 + n",
+    "import random\nrandom.seed(n)\ntotal += random.randrange(100)",
+    "import sys\ntotal += sys.getrecursionlimit() % 997\nsys.setrecursionlimit(2000 + n)",
+    "import sys\ntry:\n    def d(x): return x and d(x - 1)\n    d(1500)\nexcept RecursionError:\n    total += 1\n"
+    "sys.setrecursionlimit(3000)",
+    "import math\ntotal += getattr(math, 'kept', 0)\nmath.kept = total",
+    "import builtins\ntotal += len(vars(builtins))\nsetattr(builtins, f'kept{n}', 1)",
+    "from collections import Counter\ntotal += hasattr(Counter, 'kept')\nCounter.kept = 1",
+    "from heapq import nlargest as best\ntotal += hasattr(best, 'kept')\nbest.kept = 1",
+    "import re\ntotal += len(re._cache)\nre.compile('a' * n)",
+    "import threading\nt = threading.Thread(target=print, args=('thread',))\nt.start()\nt.join()",
+    "import threading\ntotal += threading.stack_size(1 << (20 + n % 3))",
+    "from itertools import accumulate\ntotal += max(accumulate([n, 1, 2]))",
+    "text = input() if n < 0 else 'abc'\ntotal += text.find('c')",
+    "import collections\nq = collections.deque([n], maxlen=2)\nq.append(total)\ntotal += q.popleft()",
+    "if n == 4: raise ValueError(total)",
+    "if n == 5: quit()",
+)
+
+
+def test_shared_and_isolated_judging_agree_on_generated_programs(shared: Judge, isolated: Judge) -> None:
+    rng = random.Random(0)
+    programs = [
+        Program("\n".join(["n = int(input())", "total = n", *rng.sample(FRAGMENTS, rng.randint(1, 4)), "print(total)"]))
+        for _ in range(120)
+    ]
+    futures = [[judge.run(SQUARES, program, 1 << 16) for judge in (shared, isolated)] for program in programs]
+    for program, (ours, right) in zip(programs, futures, strict=True):
+        assert _result(ours.result()) == _result(right.result()), program.source
+    proven = sum(stateless.prove(program.source.encode(), has_floats=False) is not None for program in programs)
+    assert 30 < proven < 110
+
+
+def _result(judgement: Judgement) -> tuple[object, ...]:
+    return judgement.verdict, judgement.answers, judgement.message
