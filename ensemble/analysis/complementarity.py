@@ -111,22 +111,25 @@ def _dependence(
     return estimates[: len(first_O)], estimates[len(first_O) :]
 
 
-def cross_fitted_wins(n_2P: Ints, c_2P: Ints, seed: int) -> tuple[Floats, Floats]:
+def cross_fitted_wins(n_2P: Ints, c_2P: Ints, seed: int, divisions: int = 1) -> tuple[Floats, Floats]:
     """Estimate how much more often each of two policies solves each problem, where it seems to be ahead.
 
     The larger of two noisy rates is partly larger by luck. So one random half of the samples decides which policy is
     ahead, and the other half by how much: d_B · 1{d_A > 0}. The expectation, (p - p') · P(d_A > 0), has a mean over
     problems above 0 only if the policy is truly ahead on some of them.
 
+    The mean over many divisions shows a lead far more often than one division. But where two policies are alike, a half
+    in which one is ahead leaves a half in which it is behind, so such means are skewed towards losses, and only one
+    division tells a loss from chance.
+
     Every cell needs n ≥ 2. Return the lead of the first policy where it is ahead, and that of the second, `[P]` each.
     """
-    # There is one division, not a mean over many. Where two policies are alike, a half in which one is ahead leaves a
-    # half in which it is behind, so means over divisions are skewed towards losses, and tests of them reject far too
-    # often.
     half_2P = n_2P // 2
-    c_A = np.random.default_rng(seed).hypergeometric(c_2P, n_2P - c_2P, half_2P)
-    d_A, d_B = (first - second for first, second in (c_A / half_2P, (c_2P - c_A) / (n_2P - half_2P)))
-    return d_B * (d_A > 0), -d_B * (d_A < 0)
+    c_D2P = np.random.default_rng(seed).hypergeometric(c_2P, n_2P - c_2P, half_2P, (divisions, *c_2P.shape))
+    rate_2DP = np.moveaxis(c_D2P / half_2P, 1, 0)
+    other_2DP = np.moveaxis((c_2P - c_D2P) / (n_2P - half_2P), 1, 0)
+    chosen_DP, scored_DP = rate_2DP[0] - rate_2DP[1], other_2DP[0] - other_2DP[1]
+    return (scored_DP * (chosen_DP > 0)).mean(axis=0), (-scored_DP * (chosen_DP < 0)).mean(axis=0)
 
 
 def solved_by_one(outcomes: Outcomes) -> dict[str, list[UniqueSolve]]:

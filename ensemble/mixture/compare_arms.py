@@ -28,7 +28,7 @@ from alphamix.ensemble.mixture.random_routing import best_routing
 from alphamix.ensemble.mixture.shapley import Contribution, contributions
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
-from alphamix.ensemble.statistics.intervals import Estimate, Resampling, draw_weights
+from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
 from alphamix.ensemble.statistics.posterior import Posterior
 
 _COLUMNS = 300
@@ -199,11 +199,11 @@ def _compare(
 
 def equal_gains(
     outcomes: Outcomes, samples: int, options: CrossFitOptions, members: Sequence[str]
-) -> dict[Currency, Estimate | None]:
-    """Estimate the gain of the equal split over the best single policy, at budgets matched in each currency.
+) -> dict[Currency, StrictGain | None]:
+    """Estimate the gain of the equal split over every single policy, at budgets matched in each currency.
 
-    Gains are cross-fitted by problems. A budget in tokens or seconds is the cost of the equal split of `samples`, or
-    less where some policy alone could not be scored at that. A gain is None where costs are unknown, an estimate is
+    Nothing is chosen, so no figure flatters. A budget in tokens or seconds is the cost of the equal split of `samples`,
+    or less where some policy alone could not be scored at that. A gain is None where costs are unknown, an estimate is
     undefined, or the budget pays for no sample of some policy.
     """
     outcomes = outcomes.canonical()  # so that no gain depends on the order of rows
@@ -213,19 +213,21 @@ def equal_gains(
 
 def _equal_gain(
     outcomes: Outcomes, samples: int, options: CrossFitOptions, members: Sequence[str], currency: Currency
-) -> Estimate | None:
+) -> StrictGain | None:
     try:
         budget = matched_budget(outcomes, samples, members, currency)
         by_problems = replace(options, crossfits={"problems": options.crossfits["problems"]})
-        split, best = Split.equal(members, budget), BestSingle(budget)
-        if not (split.allocation_M(outcomes.policies)[outcomes.rows(members)].all() and best.samples_M().all()):
-            return None  # a split without some of its members, or the best of fewer policies, would be another claim
-        arms, _ = score_arms(Evidence(outcomes), {"equal": split, "best_single": best}, by_problems)
+        split = Split.equal(members, budget)
+        if not split.allocation_M(outcomes.policies)[outcomes.rows(members)].all():
+            return None  # a split without some of its members would be another claim
+        arms, _ = score_arms(Evidence(outcomes), {"equal": split}, by_problems)
     except OutcomesError:
         return None
-    if len(arms) < 2:
+    if "equal" not in arms:
         return None
-    return gain_over(arms["best_single"], arms["equal"], options.resampling).honest.get("problems")
+    singles = score_single_policies(outcomes, budget, options.resampling)
+    strict = strict_gain(singles, arms["equal"], options.resampling)
+    return strict if strict is not None and strict.is_complete else None
 
 
 def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], currency: Currency) -> Budget:

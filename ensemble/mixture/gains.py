@@ -60,6 +60,7 @@ class StrictGain:
     policy: str
     gain: Estimate
     """Gain over this policy. Its lower end is above 0 only if the arm beats every single policy that was compared."""
+    num_compared: int
     is_complete: bool
     """Whether every policy was compared; those with too few samples cannot be."""
 
@@ -123,7 +124,7 @@ def strict_gain(singles: SinglePolicies, other: Arm, resampling: Resampling) -> 
         return None
     gains = {policy: _difference(honest, scores, resampling) for policy, scores in singles.covered.items()}
     policy = min(gains, key=lambda name: _low(gains[name]))
-    return StrictGain(policy, gains[policy], len(gains) == len(singles.enough_M))
+    return StrictGain(policy, gains[policy], len(gains), len(gains) == len(singles.enough_M))
 
 
 def _low(gain: Estimate) -> float:

@@ -1,6 +1,7 @@
 """Claims: supported, refuted, undecided and not examined, each where it is right; and not too often by chance."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphamix.ensemble.analysis.paper_claims import claims_json, examine, holm
+from alphamix.ensemble.mixture.gains import StrictGain
 from alphamix.ensemble.outcomes.files import outcomes_from_table
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.report.run_text import claim_rows
@@ -18,7 +20,7 @@ from alphamix.ensemble.statistics.intervals import Estimate, Resampling
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
 ALPHAS = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 QUICK = Resampling(resamples=400)
-GAIN = Estimate(0.05, 0.01, (0.03, 0.07))
+GAIN = StrictGain("m0", Estimate(0.05, 0.01, (0.03, 0.07)), 7, is_complete=True)
 KEYS = [
     *("trade", "interpolation", "extrapolation", "problems"),
     *("ensemble.samples", "ensemble.tokens", "ensemble.seconds"),
@@ -73,7 +75,7 @@ def test_a_run_that_bears_the_paper_out_supports_every_claim():
 
 
 def test_a_run_that_goes_the_other_way_refutes():
-    against = Estimate(-0.05, 0.01, (-0.07, -0.03))
+    against = replace(GAIN, gain=Estimate(-0.05, 0.01, (-0.07, -0.03)))
     claims = examine(line(np.random.default_rng(1), -1), named(*ALPHAS), {"tokens": against}, QUICK)
     found = verdicts(claims)
     assert [found[key] for key in KEYS] == [
@@ -181,7 +183,7 @@ def test_a_table_says_each_claim_once_and_each_part_with_its_interval():
     (gain,) = [row for row in rows if "matched samples" in row[0]]
     assert gain[2] == "+5.0 points [+3.0, +7.0]"
     assert rows[-1][1:] == (
-        "no ensemble and best single policy were compared at matched seconds",
+        "no ensemble and single policies were compared at matched seconds",
         "–",
         "–",
         "not examined",
