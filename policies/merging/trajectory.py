@@ -95,7 +95,7 @@ def extrapolate(
                 weights_T = np.eye(len(tensor))[-1] if is_copied else _weights(tensor, steps_T, step, method)
                 if written.dtype in BYTES_PER_VALUE:
                     pieces = (weights_T @ values_TN for values_TN in _chunks(tensor))
-                    write_values(written, pieces, "choose a nearer step")
+                    write_values(written, pieces, "choose a nearer step", tensor)
                 else:
                     _copy(tensor, written)
         if (last / INDEX).is_file():

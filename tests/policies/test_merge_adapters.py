@@ -28,7 +28,7 @@ def write_adapter(folder: Path, seed: int, ranks: dict[str, int], **config: Any)
         tensors[f"{PREFIX}{module}.lora_B.weight"] = generator.normal(size=(out, rank)).astype(np.float32)
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "base_model_name_or_path": "base", "lora_alpha": 3, "r": max(ranks.values())}
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "base", "lora_alpha": 3, "rank_pattern": ranks}
     (folder / CONFIG).write_text(json.dumps(settings | config))
     return folder
 
