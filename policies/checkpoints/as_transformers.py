@@ -8,6 +8,7 @@ stand, and `hint` tells the user so.
 
 import importlib
 import importlib.util
+import os
 import re
 import warnings
 from collections.abc import Generator, Mapping
@@ -20,6 +21,11 @@ from alphamix.policies.checkpoints.safetensors_folder import TensorInfo
 _OLD_ROTARY_BUFFER = "rotary_emb.inv_freq"
 """End of the name of a buffer that old checkpoints store, and that transformers computes anew."""
 
+_KEYS_OF_ROTATION = (
+    "partial_rotary_factor", "rope_local_base_freq", "rope_scaling", "rope_theta", "rotary_emb_base", "rotary_pct",
+)  # fmt: skip
+"""Keys of version 4, which stay beside the `rope_parameters` that version 5 makes of them."""
+
 
 def hint() -> str:
     """Return a clause for a message about a difference between files, which may be none to transformers."""
@@ -29,25 +35,21 @@ def hint() -> str:
 
 
 def resolved_config(folder: Path) -> dict[str, Any] | None:
-    """Return a config with defaults filled in and keys renamed to those of today, or None if it is not known how.
-
-    Keys that transformers does not know are left out, since no model reads them.
-    """
+    """Return a config with defaults filled in and keys renamed to those of today, or None if it is not known how."""
     config = _config(folder)
     if config is None:
         return None
-    try:
-        known = type(config)().to_dict().keys()
-    except Exception:  # the config of a few models cannot be made without arguments
-        return config.to_dict()
-    return {key: value for key, value in config.to_dict().items() if key in known}
+    values: dict[str, Any] = config.to_dict()
+    moved = _KEYS_OF_ROTATION if "rope_parameters" in values else ()
+    return {key: value for key, value in values.items() if key not in moved}
 
 
 def as_loaded(folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """Return the tensors of a checkpoint by the names of the parameters that they become.
 
     Tensors that transformers ignores are left out: buffers that it computes itself. A tensor that becomes a part of a
-    parameter (one of the experts of a layer) keeps its own name, and so do all if transformers does not know the model.
+    parameter (one of the experts of a layer) keeps a name of its own, and so do all if transformers does not know the
+    model.
     """
     model = _empty_model(folder)
     if model is None:
@@ -57,12 +59,15 @@ def as_loaded(folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, Tens
     ignored = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]
     if any(name.endswith(_OLD_ROTARY_BUFFER) for name in computed):
         ignored.append(re.compile(re.escape(_OLD_ROTARY_BUFFER) + "$"))
-    prefix = f"{model.base_model_prefix}."
+    prefix, renamings = f"{model.base_model_prefix}.", _renamings(model)
     loaded: dict[str, TensorInfo] = {}
     for stored, tensor in tensors.items():
-        names = (stored, prefix + stored, stored.removeprefix(prefix))  # some store the model without its head
-        name = next((name for name in names if name in parameters), stored)
-        is_computed = any(name in computed for name in names) or any(p.search(stored) for p in ignored)
+        renamed = stored
+        for renaming in renamings:
+            renamed, _ = renaming.rename_source_key(renamed)
+        names = (renamed, prefix + renamed, renamed.removeprefix(prefix))  # some store the model without its head
+        name = next((name for name in names if name in parameters), renamed)
+        is_computed = any(name in computed for name in names) or any(p.search(renamed) for p in ignored)
         if name in parameters or not is_computed:
             loaded[name] = tensor
     return loaded
@@ -83,7 +88,8 @@ def vocabulary(folder: Path) -> dict[int, str] | None:
 @contextmanager
 def quiet_transformers() -> Generator[Any]:
     """Import transformers, and keep its progress bars and notices off the user's terminal."""
-    transformers = importlib.import_module("transformers")
+    with _environment("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"):  # on import it tells the user that torch is missing
+        transformers = importlib.import_module("transformers")
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -96,6 +102,18 @@ def quiet_transformers() -> Generator[Any]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Generator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _config(folder: Path) -> Any:
@@ -119,6 +137,16 @@ def _empty_model(folder: Path) -> Any:
             return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         except Exception:  # a config that no model can be made of is not this function's to judge
             return None
+
+
+def _renamings(model: Any) -> list[Any]:
+    """Return the changes of names that transformers makes when it loads a checkpoint; none before it had them."""
+    try:
+        conversions = importlib.import_module("transformers.conversion_mapping").get_model_conversion_mapping(model)
+        renaming = importlib.import_module("transformers.core_model_loading").WeightRenaming
+    except (ImportError, AttributeError, TypeError):
+        return []
+    return [conversion for conversion in conversions if isinstance(conversion, renaming)]
 
 
 def _is_installed(*packages: str) -> bool:

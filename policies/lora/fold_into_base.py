@@ -112,11 +112,11 @@ def changes_of(base: Path, adapter: Adapter) -> list[Change]:
 
 
 def _named_as_in(adapter: Adapter, base: Path) -> dict[str, TensorInfo]:
-    """Return the base's tensors under the names that its modules have in transformers, if the adapter's are others
-    than the stored ones: GPT-2 of the hub stores `h.0.…` and is loaded as `transformer.h.0.…`."""
+    """Return the base's tensors by their stored names and, if the adapter has others, also by those of the parameters
+    that they become: GPT-2 of the hub stores `h.0.…` and is loaded as `transformer.h.0.…`."""
     tensors = describe(base)
     is_stored = all(f"{module}.weight" in tensors for module in adapter.modules)
-    return tensors if is_stored else as_loaded(base, tensors)
+    return tensors if is_stored else as_loaded(base, tensors) | tensors
 
 
 def _matching(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tuple[int, ...]) -> TensorInfo:

@@ -22,14 +22,15 @@ from alphamix.policies.types import PolicyError
 
 _WITHOUT_EFFECT = frozenset({
     # Where a config comes from, and how a model is loaded, trained and asked.
-    "_attn_implementation", "_name_or_path", "auto_map", "dtype", "id2label", "label2id", "problem_type",
-    "return_dict", "task_specific_params", "torch_dtype", "transformers_version", "use_cache",
-    "bos_token_id", "eos_token_id", "pad_token_id", "output_attentions", "output_hidden_states",
-    "output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "pretraining_tp", "slow_but_exact",
-    "init_std", "initializer_factor", "initializer_range", "num_nextn_predict_layers", "chunk_size_feed_forward",
-    "attention_dropout", "attn_pdrop", "classifier_dropout", "dropout", "embd_pdrop", "embedding_dropout",
-    "hidden_dropout", "layerdrop", "resid_pdrop", "residual_dropout", "summary_activation", "summary_first_dropout",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj",
+    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attention_dropout", "attn_pdrop",
+    "auto_map", "bos_token_id", "chunk_size_feed_forward", "classifier_dropout", "dropout", "dtype", "embd_pdrop",
+    "embedding_dropout", "eos_token_id", "hidden_dropout", "id2label", "init_std", "initializer_factor",
+    "initializer_range", "label2id", "layerdrop", "neftune_noise_alpha", "num_nextn_predict_layers",
+    "output_attentions", "output_hidden_states", "output_router_logits", "pad_token_id", "pretraining_tp",
+    "problem_type", "resid_pdrop", "residual_dropout", "return_dict", "router_aux_loss_coef", "router_jitter_noise",
+    "slow_but_exact", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+    "summary_use_proj", "task_specific_params", "torch_dtype", "transformers_version", "unsloth_fixed",
+    "unsloth_version", "use_cache",
     # What transformers resolves into `layer_types` and `sliding_window`.
     "_sliding_window_pattern", "max_window_layers", "sliding_window_pattern", "use_sliding_window",
 })  # fmt: skip

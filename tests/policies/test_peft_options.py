@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from alphamix.policies.checkpoints.safetensors_folder import describe
 from alphamix.policies.lora import peft_folder
+from alphamix.policies.lora.extract_adapter import extract_adapter
 from alphamix.policies.lora.fold_into_base import fold_adapter
 from alphamix.policies.lora.merge_adapters import merge_adapters
 from alphamix.policies.lora.peft_folder import CONFIG, PREFIX, read_adapter
@@ -127,6 +128,22 @@ def test_the_class_of_a_module_decides_how_it_is_stored(tmp_path: Path, modules:
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
     model = trained(loaded(tmp_path / "base"), lora(target_modules=modules))
     check_folded(tmp_path / "base", model, tmp_path)
+
+
+def test_gpt2_of_the_hub_takes_adapters_and_gives_them(tmp_path: Path) -> None:
+    """Its tensors have no prefix, and adapters name the modules that PEFT sees."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=70, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    GPT2LMHeadModel(config).save_pretrained(base)
+    stored = load_file(base / "model.safetensors")
+    hub = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
+    save_file(hub, base / "model.safetensors", metadata={"format": "pt"})
+    trained(loaded(base), lora(target_modules=["c_attn", "c_proj"])).merge_and_unload().save_pretrained(tuned)
+    extract_adapter(base, tuned, tmp_path / "extracted", rank=4)
+    applied = peft.PeftModel.from_pretrained(loaded(base), tmp_path / "extracted")
+    torch.testing.assert_close(logits_of(applied), logits_of(loaded(tuned)), rtol=1e-4, atol=1e-4)
+    check_folded(base, trained(loaded(base), lora(target_modules=["c_attn", "c_proj"])), tmp_path)
 
 
 def test_experts_of_a_checkpoint_take_adapters_of_old_names(tmp_path: Path) -> None:
