@@ -96,6 +96,7 @@ def with_other_tokens(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tokenizers, where transformers reads vocab.json
 @pytest.mark.parametrize("check", [lambda low, high: check_mergeable({"low": low, "high": high}), check_mixable])
 def test_tokenizers_without_tokenizer_json_are_compared(
     make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch, check: Callable[[Path, Path], object]
