@@ -90,7 +90,10 @@ class CheckpointBuilder:
                 f"policy {name!r} mixes logits of two policies: only policies with weights have a folder."
             )
         if isinstance(recipe, Checkpoint):
-            return self._entry(name, recipe)
+            folder = self._entry(name, recipe)
+            with _about(name):
+                weights.describe(folder)  # refuses what engines would read in different ways
+            return folder
         made = self._made(name)
         if not made.is_dir():
             self._make(name, recipe, made, along)

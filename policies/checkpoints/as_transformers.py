@@ -77,11 +77,11 @@ def vocabulary(folder: Path) -> dict[int, str] | None:
     """Return the tokens of a tokenizer by id, or None if transformers cannot load it."""
     if not _is_installed("transformers"):
         return None
-    with quiet_transformers() as transformers:
-        try:
+    try:
+        with quiet_transformers() as transformers:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except Exception:  # of many kinds, since each tokenizer has a loader of its own
-            return None
+    except Exception:  # of many kinds, since each tokenizer has a loader of its own
+        return None
     return {token: text for text, token in tokenizer.get_vocab().items()}
 
 
@@ -111,7 +111,7 @@ def _environment(name: str, value: str) -> Generator[None]:
     try:
         yield
     finally:
-        os.environ.pop(name)
+        os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
 
@@ -119,11 +119,11 @@ def _environment(name: str, value: str) -> Generator[None]:
 def _config(folder: Path) -> Any:
     if not _is_installed("transformers"):
         return None
-    with quiet_transformers() as transformers:
-        try:
+    try:
+        with quiet_transformers() as transformers:
             return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        except Exception:  # of many kinds: each config checks itself
-            return None
+    except Exception:  # of many kinds: each config checks itself
+        return None
 
 
 def _empty_model(folder: Path) -> Any:
@@ -131,12 +131,12 @@ def _empty_model(folder: Path) -> Any:
     config = _config(folder)
     if config is None or not _is_installed("torch"):
         return None
-    torch = importlib.import_module("torch")
-    with quiet_transformers() as transformers, torch.device("meta"):
-        try:
+    try:
+        torch = importlib.import_module("torch")
+        with quiet_transformers() as transformers, torch.device("meta"):
             return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        except Exception:  # a config that no model can be made of is not this function's to judge
-            return None
+    except Exception:  # a config that no model can be made of is not this function's to judge
+        return None
 
 
 def _renamings(model: Any) -> list[Any]:

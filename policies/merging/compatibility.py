@@ -102,8 +102,8 @@ class _DifferenceError(Exception):
         self.cure = cure
 
 
-def _layout(tensors: Mapping[str, TensorInfo]) -> frozenset[tuple[str, str, tuple[int, ...]]]:
-    return frozenset((name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
+def _layout(tensors: Mapping[str, TensorInfo]) -> frozenset[tuple[str, tuple[int, ...]]]:
+    return frozenset((name, tensor.shape) for name, tensor in tensors.items())
 
 
 def _check_tensors(

@@ -19,8 +19,10 @@ from alphamix.policies.checkpoints import as_transformers
 from alphamix.policies.checkpoints.as_transformers import as_loaded, resolved_config
 from alphamix.policies.checkpoints.safetensors_folder import INDEX, WEIGHTS, describe
 from alphamix.policies.checkpoints.tied_weights import ties_embeddings
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.merging.merge import merge
+from alphamix.policies.registry import Registry
 from alphamix.policies.types import PolicyError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers, about odd sizes
@@ -334,6 +336,9 @@ def test_a_single_file_beside_shards_is_refused_and_either_cure_works(tmp_path: 
     both = rf"has both model\.safetensors and {INDEX}, and engines differ in which they read: remove the one"
     with pytest.raises(PolicyError, match=both):
         describe(low)
+    (tmp_path / "policies.toml").write_text('[policies.low]\ncheckpoint = "low"')
+    with pytest.raises(PolicyError, match=both):
+        Registry.load(tmp_path / "policies.toml").open("low", EngineOptions(device="cpu"))
     text = index.read_text()
     index.unlink()
     with pytest.raises(PolicyError, match=r"has both model\.safetensors and model-00001-of-\d+\.safetensors"):
