@@ -36,7 +36,7 @@ test-vllm: $(VLLM_READY)  ## tests with real vLLM servers, on the CPU, in an env
 
 test-lowest:  ## all tests but the slow ones with the lowest release of everything that pyproject.toml admits
 	$(call INSTALL,.venv-lowest,lowest-direct)
-	.venv-lowest/bin/python -m pytest -n auto --dist worksteal -m "not slow"
+	.venv-lowest/bin/python -m pytest -n auto --dist worksteal -m "not slow" -W default  # old releases use what is old
 
 test-newest:  ## the same with the newest releases
 	$(call INSTALL,.venv-newest,highest)

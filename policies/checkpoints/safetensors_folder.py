@@ -86,7 +86,9 @@ def describe(folder: Path) -> dict[str, TensorInfo]:
         for tensor in read_header(file):
             if tensor.name in tensors:
                 other = tensors[tensor.name].file.name
-                raise PolicyError(f"tensor {tensor.name!r} is in both {other} and {file.name} of {folder}: keep one.")
+                raise PolicyError(
+                    f"tensor {tensor.name!r} is in both {other} and {file.name} of {folder}: copy the checkpoint again."
+                )
             tensors[tensor.name] = tensor
     return tensors
 

@@ -171,7 +171,7 @@ def _energy(pair: Pair) -> float:
     one, other = pair
     if one.dtype not in BYTES_PER_VALUE:
         if not np.array_equal(read_bytes(one), read_bytes(other)):
-            raise PolicyError(f"tensor {one.name!r} is {one} and differs: only float tensors can become an adapter.")
+            raise PolicyError(f"tensor {one.name!r} is {one} and differs: give checkpoints in a float format.")
         return 0.0
     changes = (after - before for before, after in zip(read_values(one), read_values(other), strict=True))
     return sum(float(np.vdot(change, change)) for change in changes)

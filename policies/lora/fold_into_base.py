@@ -77,7 +77,7 @@ def fold_adapter(base: Path, adapter: Path, folder: Path) -> None:
         copy_companions(adapter, temporary)
         for change in changes:
             written = replace(change.tensor, file=temporary / change.tensor.file.name)
-            write_values(written, _new_values(change), "scale the adapter down", [change.tensor])
+            write_values(written, _new_values(change), "lower the adapter's lora_alpha", [change.tensor])
         inputs = {"base": fingerprint(base), "adapter": adapters.fingerprint(adapter)}
         write_json(temporary / "fold.json", {"formula": FORMULA, "inputs": inputs})
 

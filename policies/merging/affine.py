@@ -182,7 +182,7 @@ def _copy(piece: Piece) -> None:
         if not np.array_equal(data, other):
             raise PolicyError(
                 f"tensor {tensor.name!r} is {tensor} and differs between {base.file.parent} and "
-                f"{tensor.file.parent}: only float tensors can be merged, others must be equal."
+                f"{tensor.file.parent}: only float tensors can be merged, give both as they were before quantization."
             )
     for output in piece.outputs:
         _write(output, piece.start, data)

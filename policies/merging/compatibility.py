@@ -82,15 +82,15 @@ def check_mixable(low: Path, high: Path) -> None:
     try:
         sizes = [_vocab_size(read_json(folder / "config.json")) for folder in (low, high)]
         if sizes[0] != sizes[1]:
-            raise _DifferenceError(f"vocab_size is {sizes[0]} in low and {sizes[1]} in high")
+            difference = f"vocab_size is {sizes[0]} in low and {sizes[1]} in high"
+            raise _DifferenceError(difference, "mix only checkpoints that share one vocabulary")
         for folder in (low, high):
             if not tokenizer_files(folder):
                 raise PolicyError(f"{folder} has no tokenizer to compare: save it there with save_pretrained.")
         _check_vocabularies("low", low, "high", high)
     except _DifferenceError as difference:
         raise PolicyError(
-            f"the logits of {low} (low) and {high} (high) cannot be mixed: {difference}; "
-            "mix only checkpoints that share one vocabulary."
+            f"the logits of {low} (low) and {high} (high) cannot be mixed: {difference}; {difference.cure}."
         ) from None
 
 
@@ -201,7 +201,7 @@ def _check_vocabularies(base: str, folder: Path, label: str, other: Path) -> Non
         first = min(different)
         raise _DifferenceError(
             f"token {first} is {tokens.get(first)!r} in {base} and {others.get(first)!r} in {label}",
-            "merge only checkpoints of one vocabulary; if only the tokenizer was changed, give both the same",
+            "give checkpoints of one vocabulary, or both the same tokenizer if only that was changed",
         )
 
 

@@ -173,7 +173,7 @@ def _weights(tensor: tuple[TensorInfo, ...], steps_T: Values, step: float, metho
 def _copy(tensor: tuple[TensorInfo, ...], written: TensorInfo) -> None:
     data = read_bytes(tensor[-1])
     if not all(np.array_equal(read_bytes(other), data) for other in tensor):
-        raise PolicyError(f"tensor {written.name!r} is {written} and differs: only floats can be extrapolated.")
+        raise PolicyError(f"tensor {written.name!r} is {written} and differs: give checkpoints in a float format.")
     with written.file.open("r+b") as file:
         file.seek(written.start)
         file.write(data.data)

@@ -149,6 +149,20 @@ def test_an_adapter_of_another_base(make_checkpoint: MakeCheckpoint, tmp_path: P
     fold_adapter(base, adapter, tmp_path / "folded")
 
 
+def test_quantized_weights(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    low, high = make_checkpoint("low"), make_checkpoint("high", seed=1)
+    whole = load_file(high / WEIGHTS)[NORM]
+    for folder, values in ((low, torch.ones(32)), (high, torch.zeros(32))):
+        change(folder, **{NORM: values.to(torch.uint8)})
+    with pytest.raises(PolicyError, match="only float tensors can be merged, give both as they were before quantizat"):
+        merge(low, high, {0.5: tmp_path / "m"})
+    change(low, **{NORM: whole})
+    with pytest.raises(PolicyError, match="give both in a float format, as they were before quantization"):
+        merge(low, high, {0.5: tmp_path / "m"})
+    change(high, **{NORM: whole})
+    merge(low, high, {0.5: tmp_path / "m"})
+
+
 # Values.
 
 
@@ -202,6 +216,15 @@ def test_a_range_that_is_left_although_it_is_float32(make_checkpoint: MakeCheckp
     with pytest.raises(PolicyError, match=r"leaves the range of F32 at alpha = 9: choose alpha nearer to 0 or 1\.$"):
         merge(low, high, {9.0: tmp_path / "m"})
     merge(low, high, {2.0: tmp_path / "m"})
+
+
+def test_an_adapter_that_leaves_the_range(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    base = make_checkpoint("base", dtype=torch.float16)
+    adapter = write_adapter(tmp_path / "adapter", factors(DOWN, (32, 48), 2), lora_alpha=1e6)
+    with pytest.raises(PolicyError, match="leaves the range of F16: lower the adapter's lora_alpha"):
+        fold_adapter(base, adapter, tmp_path / "folded")
+    write_adapter(tmp_path / "lower", factors(DOWN, (32, 48), 2), lora_alpha=1e3)
+    fold_adapter(base, tmp_path / "lower", tmp_path / "folded")
 
 
 def test_a_range_that_is_left_by_the_dtype_alone(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
