@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alphamix.policies.checkpoints.safetensors_folder import TensorInfo
+from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, read_json
 
 _OLD_ROTARY_BUFFER = "rotary_emb.inv_freq"
 """End of the name of a buffer that old checkpoints store, and that transformers computes anew."""
@@ -42,6 +42,23 @@ def resolved_config(folder: Path) -> dict[str, Any] | None:
     values: dict[str, Any] = config.to_dict()
     moved = _KEYS_OF_ROTATION if "rope_parameters" in values else ()
     return {key: value for key, value in values.items() if key not in moved}
+
+
+def context_length(folder: Path) -> int | None:
+    """Return the context that a config states or has by default, in tokens, or None if it has none.
+
+    Raises:
+        PolicyError: the folder has no config that can be read.
+    """
+    length = _stated_length(read_json(folder / "config.json"))
+    return _stated_length(resolved_config(folder) or {}) if length is None else length
+
+
+def _stated_length(config: Mapping[str, Any]) -> int | None:
+    """Return the length under any of its names, and of the language model in a model of more than text."""
+    of_text: Mapping[str, Any] = {**config, **config.get("text_config", {})}
+    length = of_text.get("max_position_embeddings", of_text.get("n_positions"))
+    return length if isinstance(length, int) and not isinstance(length, bool) else None
 
 
 def as_loaded(folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from alphamix.policies.checkpoints import as_transformers
-from alphamix.policies.checkpoints.as_transformers import as_loaded, resolved_config
+from alphamix.policies.checkpoints.as_transformers import as_loaded, context_length, resolved_config
 from alphamix.policies.checkpoints.safetensors_folder import INDEX, WEIGHTS, describe
 from alphamix.policies.checkpoints.tied_weights import ties_embeddings
 from alphamix.policies.engines.options import EngineOptions
@@ -291,6 +291,16 @@ def test_without_transformers_files_are_compared_strictly_and_that_is_said(
     rewrite_weights(low, lambda tensors: tensors | {"model.rotary_emb.inv_freq": torch.ones(4)})
     with pytest.raises(PolicyError, match=r"inv_freq' is in low but not in high \(files are compared as they stand"):
         check_mergeable({"low": low, "high": high})
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_the_context_is_that_of_transformers_also_by_default(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "low"
+    tiny(kind).save_pretrained(folder)
+    assert context_length(folder) == 32
+    names = ("max_position_embeddings", "n_positions")
+    rewrite_config(folder, lambda config: {k: v for k, v in config.items() if k not in names})
+    assert context_length(folder) == transformers.AutoConfig.from_pretrained(folder).max_position_embeddings
 
 
 # Names.
