@@ -180,8 +180,8 @@ def _check_plain(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} is an adapter of type {config.get('peft_type')}: "
             "give a LORA adapter, or as a checkpoint what PEFT's merge_and_unload makes of this one."
         )
-    start = config.get("init_lora_weights", True)
-    if start not in _INITIALISATIONS:
+    start = config.get("init_lora_weights", True) or False
+    if (start.lower() if isinstance(start, str) else start) not in _INITIALISATIONS:
         raise PolicyError(
             f"{folder} has init_lora_weights = {start!r}, which changes the base's weights before training: save it "
             "with PEFT's path_initial_model_for_weight_conversion as a plain adapter, or save the model that was "

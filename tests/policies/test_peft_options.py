@@ -68,7 +68,7 @@ def check_folded(base: Path, model: Any, folder: Path) -> None:
 
 FOLDED: list[dict[str, Any]] = [
     {},
-    *({"init_lora_weights": start} for start in (False, "gaussian", "orthogonal", "mica", "eva")),
+    *({"init_lora_weights": start} for start in (False, "Gaussian", "orthogonal", "mica", "eva")),
     {"use_rslora": True},
     {"use_rslora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5}},
     {"rank_pattern": {r"model\.layers\.[01]\.mlp\.down_proj": 7}, "alpha_pattern": {"down_proj": 1, "o_proj": 9}},
