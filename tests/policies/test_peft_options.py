@@ -264,7 +264,8 @@ def test_a_key_of_a_later_peft_is_refused_only_if_it_is_set(tmp_path: Path, make
     assert read_adapter(tmp_path / "later").modules
 
 
-def test_no_option_of_this_peft_is_unknown() -> None:
+@pytest.mark.skipif(not peft.__version__.startswith("0.21."), reason="a later PEFT's new options are refused unknown")
+def test_every_option_of_peft_is_known() -> None:
     """Each is known to change nothing, or has a test above that refuses it."""
     refused = {*MERGED_BY_PEFT, *peft_folder._NOT_MERGED_BY_PEFT, "megatron_config"}  # pyright: ignore[reportPrivateUsage]
     known = peft_folder._WITHOUT_EFFECT | refused  # pyright: ignore[reportPrivateUsage]
