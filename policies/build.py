@@ -15,6 +15,7 @@ from alphamix.policies.checkpoints import safetensors_folder as weights
 from alphamix.policies.checkpoints.cache import cache_folder
 from alphamix.policies.checkpoints.locate import ADAPTER_FILES, locate
 from alphamix.policies.checkpoints.target_folder import check_room
+from alphamix.policies.checkpoints.tied_weights import check_tied
 from alphamix.policies.lora import fold_into_base as fold
 from alphamix.policies.lora import merge_adapters as adapter_merge
 from alphamix.policies.lora import peft_folder as adapters
@@ -89,7 +90,10 @@ class CheckpointBuilder:
                 f"policy {name!r} mixes logits of two policies: only policies with weights have a folder."
             )
         if isinstance(recipe, Checkpoint):
-            return self._entry(name, recipe)
+            folder = self._entry(name, recipe)
+            with _about(name):
+                weights.describe(folder)  # refuses what engines would read in different ways
+            return folder
         made = self._made(name)
         if not made.is_dir():
             self._make(name, recipe, made, along)
@@ -207,8 +211,8 @@ class CheckpointBuilder:
     def _check_checkpoint(self, name: str, checkpoint: Checkpoint) -> Path:
         folder = self._entry(name, checkpoint)
         with _about(name):
-            weights.describe(folder)
-            if not weights.has_tokenizer(folder):
+            check_tied(folder, weights.describe(folder))
+            if not weights.tokenizer_files(folder):
                 raise PolicyError(f"{folder} has no tokenizer: save it there with tokenizer.save_pretrained.")
         return folder
 

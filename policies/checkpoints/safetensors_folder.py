@@ -86,7 +86,9 @@ def describe(folder: Path) -> dict[str, TensorInfo]:
         for tensor in read_header(file):
             if tensor.name in tensors:
                 other = tensors[tensor.name].file.name
-                raise PolicyError(f"tensor {tensor.name!r} is in both {other} and {file.name} of {folder}: keep one.")
+                raise PolicyError(
+                    f"tensor {tensor.name!r} is in both {other} and {file.name} of {folder}: copy the checkpoint again."
+                )
             tensors[tensor.name] = tensor
     return tensors
 
@@ -107,19 +109,35 @@ def read_values(tensor: TensorInfo) -> Iterator[Values]:
         yield to_float64(read_bytes(tensor, start, start + size), tensor.dtype)
 
 
-def write_values(tensor: TensorInfo, pieces: Iterable[Values], cure: str) -> None:
+def write_values(tensor: TensorInfo, pieces: Iterable[Values], cure: str, inputs: Iterable[TensorInfo] = ()) -> None:
     """Write the values of a tensor of floats over those in its file, each rounded once to the tensor's format.
 
     Raises:
-        PolicyError: a value leaves the range of the format; `cure` ends the message.
+        PolicyError: a value is not finite in one of the `inputs` that it was computed from, or leaves the range of the
+            format; `cure` then ends the message.
     """
     with tensor.file.open("r+b") as file:
         file.seek(tensor.start)
         for values in pieces:
             data = from_float64(values, tensor.dtype)
             if not np.isfinite(to_float64(data, tensor.dtype)).all():
+                refuse_not_finite(inputs)
                 raise PolicyError(f"tensor {tensor.name!r} leaves the range of {tensor.dtype}: {cure}.")
             file.write(data.data)
+
+
+def refuse_not_finite(inputs: Iterable[TensorInfo]) -> None:
+    """Refuse the first tensor that has infinite values or NaN, for which no arithmetic has a cure.
+
+    Raises:
+        PolicyError: names the tensor and its file.
+    """
+    for tensor in inputs:
+        if not all(np.isfinite(values).all() for values in read_values(tensor)):
+            raise PolicyError(
+                f"tensor {tensor.name!r} of {tensor.file} has values that are not finite: copy that checkpoint again, "
+                "or leave it out if training broke it."
+            )
 
 
 def num_bytes(dtype: str, shape: Iterable[int]) -> int:
@@ -171,12 +189,14 @@ def copy_companions(source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Return whether the folder holds a file with the vocabulary of a tokenizer."""
-    return any(
-        path.name in ("tokenizer.json", "vocab.json", "vocab.txt") or path.suffix in (".model", ".tiktoken")
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files with the vocabulary of a tokenizer: tokenizer.json alone if it is there."""
+    files = [
+        path
         for path in companions(folder)
-    )
+        if path.name in ("tokenizer.json", "vocab.json", "vocab.txt") or path.suffix in (".model", ".tiktoken")
+    ]
+    return [path for path in files if path.name == "tokenizer.json"] or files
 
 
 def fingerprint(folder: Path) -> str:
@@ -210,13 +230,32 @@ def write_index(folder: Path, file_of_tensor: Mapping[str, str], total_size: int
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX).is_file():
-        names = read_json(folder / INDEX).get("weight_map")
+    """Return the files that every engine reads as the weights of a checkpoint.
+
+    Raises:
+        PolicyError: there are none, or engines would read different ones.
+    """
+    single, index = folder / WEIGHTS, folder / INDEX
+    files = [single]
+    if index.is_file():
+        names = read_json(index).get("weight_map")
         if not isinstance(names, dict) or not names:
-            raise PolicyError(f"{folder / INDEX} has no weight_map: copy the checkpoint again.")
+            raise PolicyError(f"{index} has no weight_map: copy the checkpoint again.")
         files = [folder / name for name in sorted(set(names.values()))]
-    else:
-        files = [folder / WEIGHTS]
+    others = [index] if single not in files else sorted({*folder.glob("model-*-of-*.safetensors")} - {*files})
+    if others and single.is_file():  # transformers would read the single file, vLLM the others or both
+        raise PolicyError(
+            f"{folder} has both {single.name} and {others[0].name}, and engines differ in which they read: "
+            "remove the one that is left over from another checkpoint."
+        )
+    named = (
+        read_json(folder / "config.json").get("transformers_weights") if (folder / "config.json").is_file() else None
+    )
+    if named not in (None, single.name, index.name):
+        raise PolicyError(
+            f"{folder / 'config.json'} names {named} as its weights, which only transformers reads: "
+            f"rename the file to {single.name} and remove the key transformers_weights."
+        )
     absent = [file for file in files if not file.is_file()]
     if absent:
         raise PolicyError(

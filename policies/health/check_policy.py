@@ -10,8 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from alphamix.policies.checkpoints.safetensors_folder import read_json
-from alphamix.policies.engines.openai.server_answers import ServerAnswer, is_count
+from alphamix.policies.checkpoints.as_transformers import context_length
+from alphamix.policies.engines.openai.server_answers import ServerAnswer
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.health import findings
 from alphamix.policies.health.findings import CHECKS, Answer, Finding, Observations
@@ -162,11 +162,9 @@ def _of_server(said: ServerAnswer | EngineFailure) -> Answer:
 def _context(registry: Registry, name: str) -> Finding:
     """Return the context length in a checkpoint's config."""
     try:
-        config = read_json(registry.materialise(name) / "config.json")
+        length = context_length(registry.materialise(name))
     except (PolicyError, OSError) as error:
         return Finding("context", "unknown", str(error))
-    of_text = config | config.get("text_config", {})
-    length = of_text.get("max_position_embeddings", of_text.get("n_positions"))
-    if not is_count(length):
+    if length is None:
         return Finding("context", "unknown", "the config has no max_position_embeddings")
     return Finding("context", "ok", f"{length} tokens", length)

@@ -14,17 +14,25 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import svds
 
+from alphamix.policies.checkpoints.as_transformers import as_loaded
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE
 from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, fingerprint, read_bytes, read_json, read_values
 from alphamix.policies.checkpoints.target_folder import has_files
-from alphamix.policies.lora.peft_folder import PREFIX, RECORD, LazyTensors, Matrix, read_matrix, write_adapter
+from alphamix.policies.checkpoints.tied_weights import ties_embeddings
+from alphamix.policies.lora.peft_folder import (
+    PREFIX,
+    RECORD,
+    LazyTensors,
+    Matrix,
+    read_matrix,
+    stores_in_out,
+    write_adapter,
+)
 from alphamix.policies.merging.compatibility import check_mergeable
 from alphamix.policies.types import PolicyError
 
 _EMBEDDING = re.compile(r"(^|[._])(embed\w*|\w*embeddings?|wte|wpe|lm_head|embed_out)\.weight$")
 """Names of embeddings and heads: engines do not serve LoRA on them."""
-_STORED_AS_IN_OUT = ("gpt2", "openai-gpt")
-"""Model types whose matrices are `[in, out]`, which PEFT calls fan_in_fan_out."""
 _SHARE_FOR_LANCZOS = 1 / 8
 """Share of the full rank below which Lanczos iteration is cheaper than a full decomposition."""
 
@@ -75,23 +83,25 @@ def extract_adapter(
     if has_files(folder):
         return [Kept(**entry) for entry in read_json(folder / RECORD)["tensors"]]
     rank = min(rank, max(min(pair[0].shape) for pair in covered))
-    turned = config.get("model_type") in _STORED_AS_IN_OUT
     report = {pair[0].name: Kept(pair[0].name, energies[pair], 0.0, "lost") for pair in pairs}
-    modules = {
-        pair[0].name.removesuffix(".weight"): _factors(pair, rank, turned, report[pair[0].name]) for pair in covered
-    }
+    names = {tensor.name: name for name, tensor in as_loaded(base, {pair[0].name: pair[0] for pair in pairs}).items()}
+    modules: dict[str, LazyTensors] = {}
+    for pair in covered:
+        module = names[pair[0].name].removesuffix(".weight")
+        modules[module] = _factors(pair, module, rank, stores_in_out(config, module), report[pair[0].name])
     saved: dict[str, tuple[tuple[int, ...], Callable[[], Matrix]]] = {}
     for pair in (pair for pair in pairs if pair not in covered):
         entry = report[pair[0].name]
-        if save_rest and pair[0].name.rpartition(".")[0] not in modules:
+        name = names.get(pair[0].name)
+        if save_rest and name is not None and name.rpartition(".")[0] not in modules:
             entry.kept, entry.how = 1.0, "saved"
-            for name in _with_tied_head(pair[0].name, config):
-                saved[PREFIX + name] = (pair[1].shape, lambda tensor=pair[1]: read_matrix(tensor))
+            for copy in _with_tied_head(name, base):
+                saved[PREFIX + copy] = (pair[1].shape, lambda tensor=pair[1]: read_matrix(tensor))
     provenance = {"formula": "truncated SVD of tuned - base, in float64, rounded once", "rank": rank}
     provenance |= {"inputs": {"base": fingerprint(base), "tuned": fingerprint(tuned)}}
     write_adapter(
         folder,
-        {"base_model_name_or_path": str(base), "fan_in_fan_out": turned},
+        {"base_model_name_or_path": str(base), "fan_in_fan_out": any(stores_in_out(config, m) for m in modules)},
         rank,
         modules,
         saved,
@@ -106,16 +116,16 @@ def _is_linear(tensor: TensorInfo, config: dict[str, Any]) -> bool:
     return is_matrix and not _EMBEDDING.search(tensor.name) and config.get("vocab_size") != tensor.shape[0]
 
 
-def _with_tied_head(name: str, config: dict[str, Any]) -> list[str]:
+def _with_tied_head(name: str, base: Path) -> list[str]:
     """Return a saved embedding together with its tied head: PEFT copies the embedding, and would leave the head
     unchanged."""
-    tied = config.get("tie_word_embeddings") and name == "model.embed_tokens.weight"
-    return [name, "lm_head.weight"] if tied else [name]
+    is_tied = name == "model.embed_tokens.weight" and ties_embeddings(base)
+    return [name, "lm_head.weight"] if is_tied else [name]
 
 
-def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> LazyTensors:
+def _factors(pair: Pair, module: str, rank: int, turned: bool, entry: Kept) -> LazyTensors:
     """Decompose when A is asked for, keep B until it is asked for, and record the energy kept."""
-    name = PREFIX + pair[0].name.removesuffix(".weight")
+    name = PREFIX + module
     width_out, width_in = reversed(pair[0].shape) if turned else pair[0].shape
     b_of_module: list[Matrix] = []
 
@@ -123,8 +133,6 @@ def _factors(pair: Pair, rank: int, turned: bool, entry: Kept) -> LazyTensors:
         change = read_matrix(pair[1]) - read_matrix(pair[0])
         if turned:
             change = change.T
-        if not np.isfinite(change).all():
-            raise PolicyError(f"tensor {pair[0].name!r} has values that are not finite: copy the checkpoint again.")
         a, b = truncated(change, rank)
         b_of_module.append(b)
         entry.energy = float(np.vdot(change, change))
@@ -163,7 +171,7 @@ def _energy(pair: Pair) -> float:
     one, other = pair
     if one.dtype not in BYTES_PER_VALUE:
         if not np.array_equal(read_bytes(one), read_bytes(other)):
-            raise PolicyError(f"tensor {one.name!r} is {one} and differs: only float tensors can become an adapter.")
+            raise PolicyError(f"tensor {one.name!r} is {one} and differs: give checkpoints in a float format.")
         return 0.0
     changes = (after - before for before, after in zip(read_values(one), read_values(other), strict=True))
     return sum(float(np.vdot(change, change)) for change in changes)

@@ -5,7 +5,6 @@ The base's files are copied as they are, and what the adapter changes is written
 layer are tied, an adapter that changes one of the two is refused: a checkpoint has one table for both.
 """
 
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from alphamix.atomic import whole_folder
+from alphamix.policies.checkpoints.as_transformers import as_loaded
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Values, to_float64
 from alphamix.policies.checkpoints.safetensors_folder import (
     INDEX,
@@ -28,13 +28,20 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     write_values,
 )
 from alphamix.policies.checkpoints.target_folder import has_files
+from alphamix.policies.checkpoints.tied_weights import EMBEDDINGS, OUTPUT_LAYER, ties_embeddings
 from alphamix.policies.lora import peft_folder as adapters
-from alphamix.policies.lora.peft_folder import BASE_LAYER, PREFIX, Adapter, Module, read_adapter, read_matrix
+from alphamix.policies.lora.peft_folder import (
+    BASE_LAYER,
+    PREFIX,
+    Adapter,
+    Module,
+    read_adapter,
+    read_matrix,
+    stores_in_out,
+)
 from alphamix.policies.types import PolicyError
 
 FORMULA = "W + scale * B @ A, in float64, rounded once"
-_TABLE = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in)\.weight$")
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 _VALUES_AT_ONCE = 1 << 18
 
 
@@ -70,7 +77,7 @@ def fold_adapter(base: Path, adapter: Path, folder: Path) -> None:
         copy_companions(adapter, temporary)
         for change in changes:
             written = replace(change.tensor, file=temporary / change.tensor.file.name)
-            write_values(written, _new_values(change), "scale the adapter down")
+            write_values(written, _new_values(change), "lower the adapter's lora_alpha", [change.tensor])
         inputs = {"base": fingerprint(base), "adapter": adapters.fingerprint(adapter)}
         write_json(temporary / "fold.json", {"formula": FORMULA, "inputs": inputs})
 
@@ -81,21 +88,35 @@ def changes_of(base: Path, adapter: Adapter) -> list[Change]:
     Raises:
         PolicyError: names the first module or tensor that the base does not have in this shape, or has tied.
     """
-    tensors = describe(base)
     place = f"the adapter {adapter.folder} does not fit the base {base}"
     saved = {name.removeprefix(PREFIX): tensor for name, tensor in adapter.saved.items()}
-    heads = _check_tied(place, base, tensors, adapter, saved)
+    tensors = _named_as_in(adapter, base)
+    left_out = _tied_heads(place, base, tensors, adapter, saved)
+    config = read_json(base / "config.json")
     changes: list[Change] = []
     for module, factors in adapter.modules.items():
-        turned = bool(adapter.config.get("fan_in_fan_out")) or "embedding_" in factors.a.name
+        if f"{module}.weight" in left_out:
+            continue
+        turned = stores_in_out(config, module) or "embedding_" in factors.a.name
         shape = (factors.a.shape[1], factors.b.shape[0]) if turned else (factors.b.shape[0], factors.a.shape[1])
         changes.append(Change(_matching(place, tensors, f"{module}.weight", shape), factors, turned))
     for name, tensor in saved.items():
+        of_base = name.replace(BASE_LAYER, ".")
+        if of_base in left_out:
+            continue
         if BASE_LAYER in name:
-            _check_copy(place, _matching(place, tensors, name.replace(BASE_LAYER, "."), tensor.shape), tensor)
-        elif name not in heads:
+            _check_copy(place, _matching(place, tensors, of_base, tensor.shape), tensor)
+        else:
             changes.append(Change(_matching(place, tensors, name, tensor.shape), tensor, turned=False))
     return changes
+
+
+def _named_as_in(adapter: Adapter, base: Path) -> dict[str, TensorInfo]:
+    """Return the base's tensors by their stored names and, if the adapter has others, also by those of the parameters
+    that they become: GPT-2 of the hub stores `h.0.…` and is loaded as `transformer.h.0.…`."""
+    tensors = describe(base)
+    is_stored = all(f"{module}.weight" in tensors for module in adapter.modules)
+    return tensors if is_stored else as_loaded(base, tensors) | tensors
 
 
 def _matching(place: str, tensors: Mapping[str, TensorInfo], name: str, shape: tuple[int, ...]) -> TensorInfo:
@@ -117,24 +138,41 @@ def _check_copy(place: str, tensor: TensorInfo, copy: TensorInfo) -> None:
             )
 
 
-def _check_tied(
+def _tied_heads(
     place: str, base: Path, tensors: Mapping[str, TensorInfo], adapter: Adapter, saved: Mapping[str, TensorInfo]
 ) -> set[str]:
-    """Return the saved heads for which a tied base has no tensor, because their embedding is saved along with them."""
-    stores_head = any(_HEAD.search(name) for name in tensors)
-    if stores_head and read_json(base / "config.json").get("tie_word_embeddings") is not True:
+    """Return the output layers that a tied base does not store, and that an adapter changes as it does the embeddings.
+
+    Raises:
+        PolicyError: it changes only one of the two, or each in its own way.
+    """
+    stores_head = any(OUTPUT_LAYER.search(name) for name in tensors)
+    if stores_head and not ties_embeddings(base):
         return set()
-    factored = [f"{name}.weight" for name in adapter.modules]
-    both = [name for name in (*factored, *saved) if _TABLE.search(name) or _HEAD.search(name)]
-    heads = {name for name in saved if _HEAD.search(name)}
-    tables = [read_bytes(saved[name]) for name in both if name in saved]
-    is_whole = len(tables) == len(both) == 2 and len(heads) == 1 and np.array_equal(tables[0], tables[1])
-    if both and not is_whole:
+    whole = {name: tensor for name, tensor in saved.items() if BASE_LAYER not in name}
+    changed: dict[str, Module | TensorInfo] = {f"{name}.weight": module for name, module in adapter.modules.items()}
+    changed |= whole
+    tables = [change for name, change in changed.items() if EMBEDDINGS.search(name)]
+    heads = {name: change for name, change in changed.items() if OUTPUT_LAYER.search(name)}
+    if (tables or heads) and not (len(tables) == len(heads) == 1 and _is_same(tables[0], next(iter(heads.values())))):
+        first = next(name for name in changed if EMBEDDINGS.search(name) or OUTPUT_LAYER.search(name))
         raise PolicyError(
-            f"{place}: it changes {both[0]!r}, which in the base is embeddings and output layer in one; "
+            f"{place}: it changes {first!r}, which in the base is embeddings and output layer in one; "
             "untie them in the base (tie_word_embeddings = false, both tensors stored), or leave it out of the adapter."
         )
-    return heads
+    return heads.keys() - tensors.keys()
+
+
+def _is_same(table: Module | TensorInfo, head: Module | TensorInfo) -> bool:
+    """Return whether embeddings and output layer are changed alike: PEFT writes both with `ensure_weight_tying`."""
+    if isinstance(table, TensorInfo) and isinstance(head, TensorInfo):
+        return np.array_equal(read_bytes(table), read_bytes(head))
+    if isinstance(table, TensorInfo) or isinstance(head, TensorInfo):
+        return False
+    is_mirrored = np.array_equal(read_matrix(table.a), read_matrix(head.b).T) and np.array_equal(
+        read_matrix(table.b), read_matrix(head.a).T
+    )
+    return is_mirrored and table.scale == head.scale
 
 
 def _new_values(change: Change) -> Iterator[Values]:

@@ -89,12 +89,12 @@ def check_combinable(ends: Mapping[str, Adapter], shares: Sequence[float]) -> No
 
 def _check_one_base(label: str, first: Adapter, other_label: str, other: Adapter) -> None:
     pair = f"{first.folder} ({label}) and {other.folder} ({other_label}) cannot be merged"
-    for key in ("base_model_name_or_path", "fan_in_fan_out"):
-        values = first.config.get(key) or None, other.config.get(key) or None
-        if values[0] != values[1]:
-            cure = "merge adapters of one base (if it is one base under two names, correct one)"
-            values_text = f"{values[0]!r} in {label} and {values[1]!r} in {other_label}"
-            raise PolicyError(f"{pair}: {key} is {values_text}; {cure}.")
+    key = "base_model_name_or_path"
+    values = first.config.get(key) or None, other.config.get(key) or None
+    if values[0] != values[1]:
+        cure = "merge adapters of one base (if it is one base under two names, correct one)"
+        values_text = f"{values[0]!r} in {label} and {values[1]!r} in {other_label}"
+        raise PolicyError(f"{pair}: {key} is {values_text}; {cure}.")
     for name in sorted(first.modules.keys() & other.modules.keys()):
         shapes = [
             (module.b.shape[0], module.a.shape[1], "embedding_" in module.a.name)

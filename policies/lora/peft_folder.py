@@ -1,6 +1,7 @@
 """LoRA adapters as PEFT folders: read and written. A module's change of weights is `scale · B @ A`.
 
-Only plain LoRA is read; other adapters of PEFT (DoRA, trained biases, …) are refused. `merge_adapters` merges them.
+Only adapters that change nothing else are read; any other (DoRA, PiSSA, trained biases, …) is refused by the key of
+its config that says so. `merge_adapters` merges them.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from alphamix.policies.checkpoints.safetensors_folder import (
     read_bytes,
     read_header,
     read_json,
+    refuse_not_finite,
     write_json,
     write_values,
 )
@@ -43,17 +45,27 @@ LazyTensors = Mapping[str, tuple[tuple[int, ...], Callable[[], Matrix]]]
 """Tensors to be written: the shape of each by its stored name, and a function that returns its values."""
 
 _NAMES_OF_BASE = ("base_model_name_or_path", "revision")
-_REFUSED = (
-    "use_dora",
-    "lora_bias",
-    "layer_replication",
-    "trainable_token_indices",
-    "target_parameters",
-    "alora_invocation_tokens",
-    "use_qalora",
-    "use_bdlora",
-)
-"""Keys of the config that make the change of weights something other than `scale · B @ A`."""
+_WITHOUT_EFFECT = frozenset({
+    # Where the adapter comes from and how it was trained.
+    *_NAMES_OF_BASE, "auto_mapping", "inference_mode", "lora_dropout", "megatron_core", "peft_type", "peft_version",
+    "runtime_config", "task_type",
+    # Settings of an initialisation or a variant that is refused by a key of its own.
+    "corda_config", "eva_config", "loftq_config", "lora_ga_config", "qalora_group_size",
+    # Which modules have factors or are saved whole: the names of the tensors tell.
+    "ensure_weight_tying", "exclude_modules", "layers_pattern", "layers_to_transform", "modules_to_save",
+    "target_modules",
+    # PEFT decides by the class of the module, and so does `fold_into_base`.
+    "fan_in_fan_out",
+    # Read below.
+    "alpha_pattern", "init_lora_weights", "lora_alpha", "r", "rank_pattern", "use_rslora",
+})  # fmt: skip
+"""Keys of the config of PEFT that leave a module's change of weights at `scale · B @ A`. Any other key that is set is
+refused: a later PEFT may mean anything by it."""
+_INITIALISATIONS = (True, False, "gaussian", "eva", "orthogonal", "mica")
+"""Values of `init_lora_weights` that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ) also change
+the weights of the base, which the adapter's files do not say."""
+_NOT_MERGED_BY_PEFT = ("alora_invocation_tokens", "arrow_config", "layer_replication", "use_qalora")
+"""Keys of adapters that no checkpoint of the base's architecture can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +100,10 @@ def read_adapter(folder: Path) -> Adapter:
     """Read the config and the header of a LoRA adapter that PEFT wrote.
 
     Raises:
-        PolicyError: the folder is not an adapter, or the adapter is not plain LoRA (DoRA, for example).
+        PolicyError: the folder is not an adapter, or the adapter changes more than `scale · B @ A` does.
     """
     config = _read_config(folder)
-    if config.get("peft_type") != "LORA":
-        raise PolicyError(f"{folder} is an adapter of type {config.get('peft_type')}: give a LORA adapter.")
-    special = [key for key in _REFUSED if config.get(key)]
-    if config.get("bias", "none") != "none":
-        special.append("bias")
-    if special:
-        raise PolicyError(
-            f"{folder} has {special[0]} = {config[special[0]]!r}, which changes more than B @ A does: "
-            "fold the adapter into its base with PEFT's merge_and_unload and merge the checkpoints."
-        )
+    _check_plain(folder, config)
     factors: dict[str, dict[str, TensorInfo]] = {}
     saved: dict[str, TensorInfo] = {}
     for tensor in read_header(folder / ADAPTER_WEIGHTS):
@@ -154,6 +157,7 @@ def write_adapter(
         own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
         own |= {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, "bias": "none", "inference_mode": True}
         own |= {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None}
+        own |= {"init_lora_weights": True}  # others limit the rank: "orthogonal" to even ones
         whole = {name.removeprefix(PREFIX).rpartition(".")[0] for name in saved if BASE_LAYER not in name}
         own["modules_to_save"] = sorted(whole) or None
         write_json(temporary / CONFIG, {"task_type": "CAUSAL_LM", "lora_dropout": 0.0, **config, **own})
@@ -164,9 +168,35 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
             raise PolicyError(
-                f"{folder} is not an adapter, it has no {name}: give a folder that PEFT's save_pretrained wrote."
+                f"{folder} has no {name}: give a folder that PEFT's save_pretrained wrote, with weights in safetensors."
             )
     return read_json(folder / CONFIG)
+
+
+def _check_plain(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse an adapter that changes its base by anything else than `scale · B @ A`."""
+    if config.get("peft_type") != "LORA":
+        raise PolicyError(
+            f"{folder} is an adapter of type {config.get('peft_type')}: "
+            "give a LORA adapter, or as a checkpoint what PEFT's merge_and_unload makes of this one."
+        )
+    start = config.get("init_lora_weights", True) or False
+    if (start.lower() if isinstance(start, str) else start) not in _INITIALISATIONS:
+        raise PolicyError(
+            f"{folder} has init_lora_weights = {start!r}, which changes the base's weights before training: save it "
+            "with PEFT's path_initial_model_for_weight_conversion as a plain adapter, or save the model that was "
+            "trained with merge_and_unload and give that checkpoint."
+        )
+    for key, value in config.items():
+        if key in _WITHOUT_EFFECT or not value or value == "none":
+            continue
+        told = f"{folder} has {key} = {value!r}, which changes more than B @ A does"
+        if key in _NOT_MERGED_BY_PEFT:
+            raise PolicyError(f"{told}: serve base and adapter with a server that knows it, and give its url.")
+        raise PolicyError(
+            f"{told}: fold the adapter into its base with PEFT's merge_and_unload and give that checkpoint, "
+            "or delete the key if it is not one of PEFT's."
+        )
 
 
 def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[str, TensorInfo]) -> Module:
@@ -175,15 +205,37 @@ def _module(folder: Path, config: Mapping[str, Any], name: str, pair: Mapping[st
     a, b = pair["A"], pair["B"]
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] == 0:
         raise PolicyError(f"module {name!r} of {folder} has A {a} and B {b}: only factors of matrices can be merged.")
-    patterns = config.get("alpha_pattern") or {}
-    # As PEFT finds it: the first pattern that matches the end of the module's name.
-    alpha = next((patterns[key] for key in patterns if re.match(rf"(.*\.)?({key})$", name)), config.get("lora_alpha"))
+    alpha = _of_module(config, name, "alpha_pattern", "lora_alpha")
     if not isinstance(alpha, int | float):
         raise PolicyError(f"{folder / CONFIG} has lora_alpha = {alpha!r}: write the number that it was trained with.")
     rank = a.shape[0]
+    if (stated := _of_module(config, name, "rank_pattern", "r")) not in (rank, None):
+        raise PolicyError(
+            f"{folder / CONFIG} states rank {stated} for {name!r} and its factors have {rank}: "
+            "give config and weights of one training run."
+        )
     return Module(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
+def _of_module(config: Mapping[str, Any], name: str, patterns: str, default: str) -> Any:
+    """Return a setting of one module as PEFT does: of the first pattern that matches the end of its name."""
+    values: Mapping[str, Any] = config.get(patterns) or {}
+    return next((values[key] for key in values if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
+
+
+def stores_in_out(config: Mapping[str, Any], module: str) -> bool:
+    """Return whether a base with this config stores the matrix of a module as `[in, out]`.
+
+    It does so in the layers of GPT-2, which are of the class Conv1D. Embeddings and heads are not.
+    """
+    return config.get("model_type") in ("gpt2", "openai-gpt") and re.search(r"(^|\.)h\.\d+\.", module) is not None
+
+
 def read_matrix(tensor: TensorInfo) -> Matrix:
-    """Return a tensor of any float format, in its shape."""
+    """Return a tensor of any float format, in its shape.
+
+    Raises:
+        PolicyError: it has values that are not finite.
+    """
+    refuse_not_finite([tensor])
     return to_float64(read_bytes(tensor), tensor.dtype).reshape(tensor.shape)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphamix.policies.checkpoints.dtypes import BYTES_PER_VALUE, Bytes, Values, kernels, stored, to_float64
-from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, read_bytes
+from alphamix.policies.checkpoints.safetensors_folder import TensorInfo, read_bytes, refuse_not_finite
 from alphamix.policies.types import PolicyError
 
 _VALUES_PER_PIECE = 1 << 18
@@ -114,11 +114,11 @@ def merge_piece(piece: Piece) -> Sums:
         if same is None:
             sums.rounding_A[a], sums.squared_length = _combine(values, output.weights, merged)
             if not np.isfinite(sums.rounding_A[a]):
-                _check_range(data, output)
+                _check_range(data, output, tensors)
         else:  # not computed: base + (input − base) need not be the input, in floating point
             kernels().convert(values[same], merged)
             sums.rounding_A[a] = kernels().dot(merged, values[same], values[0], values[1])
-            _check_range(data, output, source=to_float64(inputs[same], tensors[same].dtype))
+            _check_range(data, output, (), to_float64(inputs[same], tensors[same].dtype))
         _write(output, piece.start, data)
     if len(values) == 2 and not sums.squared_length:  # every merge is one of the inputs
         sums.squared_length = kernels().dot(values[1], values[0], values[0], values[1])
@@ -158,16 +158,20 @@ def _unchanged_input(weights: Sequence[float]) -> int | None:
     return positions[0] if len(positions) == 1 and weights[positions[0] - 1] == 1 else None
 
 
-def _check_range(data: Bytes, output: Output, source: Values | None = None) -> None:
+def _check_range(data: Bytes, output: Output, inputs: Sequence[TensorInfo], source: Values | None = None) -> None:
     """Refuse values that are not finite, except those that were not finite in `source` either."""
     lost_N = ~np.isfinite(to_float64(data, output.tensor.dtype))
     if source is not None:
         lost_N &= np.isfinite(source)
     if lost_N.any():
+        refuse_not_finite(inputs)
         word, values = "weights" if len(output.weights) > 1 else "alpha", ", ".join(f"{w:g}" for w in output.weights)
+        is_short = BYTES_PER_VALUE[output.tensor.dtype] < BYTES_PER_VALUE["F32"]
+        cures = [f"choose {word} nearer to 0 or 1"] if source is None else ["keep the dtype of the inputs"]
+        cures += ["write it as float32 (alphamix policies merge --dtype float32)"] if is_short else []
         raise PolicyError(
             f"tensor {output.tensor.name!r} leaves the range of {output.tensor.dtype} at {word} = {values}: "
-            f"choose {word} nearer to 0 or 1, or write the merge as float32."
+            f"{', or '.join(cures)}."
         )
 
 
@@ -178,7 +182,7 @@ def _copy(piece: Piece) -> None:
         if not np.array_equal(data, other):
             raise PolicyError(
                 f"tensor {tensor.name!r} is {tensor} and differs between {base.file.parent} and "
-                f"{tensor.file.parent}: only float tensors can be merged, others must be equal."
+                f"{tensor.file.parent}: only float tensors can be merged, give both as they were before quantization."
             )
     for output in piece.outputs:
         _write(output, piece.start, data)

@@ -95,7 +95,7 @@ def extrapolate(
                 weights_T = np.eye(len(tensor))[-1] if is_copied else _weights(tensor, steps_T, step, method)
                 if written.dtype in BYTES_PER_VALUE:
                     pieces = (weights_T @ values_TN for values_TN in _chunks(tensor))
-                    write_values(written, pieces, "choose a nearer step")
+                    write_values(written, pieces, "choose a nearer step", tensor)
                 else:
                     _copy(tensor, written)
         if (last / INDEX).is_file():
@@ -173,7 +173,7 @@ def _weights(tensor: tuple[TensorInfo, ...], steps_T: Values, step: float, metho
 def _copy(tensor: tuple[TensorInfo, ...], written: TensorInfo) -> None:
     data = read_bytes(tensor[-1])
     if not all(np.array_equal(read_bytes(other), data) for other in tensor):
-        raise PolicyError(f"tensor {written.name!r} is {written} and differs: only floats can be extrapolated.")
+        raise PolicyError(f"tensor {written.name!r} is {written} and differs: give checkpoints in a float format.")
     with written.file.open("r+b") as file:
         file.seek(written.start)
         file.write(data.data)

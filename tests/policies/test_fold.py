@@ -148,7 +148,10 @@ def test_a_tied_table_is_changed_whole_or_not_at_all(tmp_path: Path, make_checkp
             factors(TABLE, (32, 288), 2, "lora_embedding_") | {f"{TABLE}.base_layer.weight": torch.ones(288, 32)},
             "its copy of the base's 'model.embed_tokens.weight' differs",
         ),
-        ({n: t * 1e30 for n, t in factors(DOWN, (32, 48), 2).items()}, "leaves the range of F32: scale"),
+        (
+            {n: t * 1e30 for n, t in factors(DOWN, (32, 48), 2).items()},
+            "leaves the range of F32: lower the adapter's lora_alpha",
+        ),
     ],
 )
 def test_what_does_not_fit_leaves_nothing(

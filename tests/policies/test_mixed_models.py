@@ -156,7 +156,7 @@ def test_what_cannot_be_mixed_is_told(make_checkpoint: MakeCheckpoint) -> None:
     with pytest.raises(PolicyError, match=re.escape("token 1 is '</s>' in low and '<end>' in high")):
         TransformersEngine.from_checkpoints(low, high, 0.5, CPU)
     (high / "tokenizer.json").unlink()
-    with pytest.raises(PolicyError, match=r"other has no tokenizer\.json to compare: load its tokenizer"):
+    with pytest.raises(PolicyError, match=r"other has no tokenizer to compare: save it there"):
         TransformersEngine.from_checkpoints(low, high, 0.5, CPU)
     with pytest.raises(PolicyError, match="alpha is nan: give a finite number"):
         TransformersEngine.from_checkpoints(low, low, float("nan"), CPU)

@@ -1,5 +1,6 @@
 """The embedded engine says what the model says, whatever shares its batch."""
 
+import json
 import logging
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,8 @@ from transformers import (
 )
 
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.engines.transformers.engine import TransformersEngine
+from alphamix.policies.engines.transformers.engine import TransformersEngine, _end_tokens
+from alphamix.policies.engines.transformers.loading import load_checkpoint
 from alphamix.policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 
 from .conftest import MakeCheckpoint, tiny_model
@@ -179,6 +181,24 @@ def test_every_end_token_of_the_generation_config_ends(tokenizer: PreTrainedToke
     for completion in completions(engine, [Request("def", seed, WARM) for seed in range(256)]):
         assert completion.finish_reason == "stop"
         assert completion.text == "n" * (completion.completion_tokens - 1)
+
+
+@pytest.mark.parametrize(
+    ("of_generation", "of_config", "expected"),
+    [(7, 9, {1, 7}), ([7, 8], 9, {1, 7, 8}), (None, [9, 10], {1, 9, 10}), (None, None, {1})],
+)
+def test_what_ends_a_text_is_what_ends_it_in_vllm(
+    make_checkpoint: MakeCheckpoint, of_generation: Any, of_config: Any, expected: set[int]
+) -> None:
+    folder = make_checkpoint("low")
+    for name, value in (("generation_config.json", of_generation), ("config.json", of_config)):
+        content = json.loads((folder / name).read_text()) | {"eos_token_id": value}
+        (folder / name).write_text(json.dumps(content))
+    if of_generation is None:
+        (folder / "generation_config.json").unlink()
+    model, tokenizer = load_checkpoint(folder, "cpu")
+    assert tokenizer.eos_token_id == 1
+    assert _end_tokens(model, tokenizer) == expected
 
 
 def test_usage_counts_and_reasons(engine: TransformersEngine, tokenizer: PreTrainedTokenizerFast) -> None:

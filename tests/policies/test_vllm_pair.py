@@ -33,6 +33,17 @@ def test_a_pair_is_low_with_two_sets_of_weights(make_checkpoint: MakeCheckpoint,
     assert describe(pair) == {}
 
 
+def test_the_context_is_the_shorter_under_the_name_that_low_has_for_it(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    low, high = make_checkpoint("low"), make_checkpoint("high", max_position_embeddings=40)
+    change_config(low, model_type="gpt2", n_positions=64, max_position_embeddings=None)
+    write_pair(low, high, tmp_path / "one")
+    assert json.loads((tmp_path / "one/config.json").read_text())["n_positions"] == 40
+    write_pair(high, low, tmp_path / "other")
+    assert json.loads((tmp_path / "other/config.json").read_text())["max_position_embeddings"] == 40
+
+
 def test_paths_in_the_folder_hold_from_anywhere(
     make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

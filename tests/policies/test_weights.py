@@ -90,6 +90,7 @@ def with_lying_offsets(folder: Path) -> None:
 
 
 def with_a_shard_missing(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 

@@ -1,11 +1,14 @@
 """One server per policy: how it samples, how it fails, and that nothing of it is left."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,11 @@ from alphamix.policies.engines.openai.concurrency import Level
 from alphamix.policies.engines.openai.engine import OpenAIEngine
 from alphamix.policies.engines.openai.server_answers import ServerAnswer
 from alphamix.policies.engines.options import EngineOptions
+from alphamix.policies.engines.transformers.engine import TransformersEngine
 from alphamix.policies.engines.vllm import server as vllm_server
-from alphamix.policies.engines.vllm.family import VllmEngine
+from alphamix.policies.engines.vllm.family import Member, VllmEngine, VllmFamily
 from alphamix.policies.engines.vllm.server import VllmServer
-from alphamix.policies.types import Completion, PolicyError, Request
+from alphamix.policies.types import Completion, PolicyError, Request, SamplingParameters
 from tests.vllm.conftest import CHAT, LOW, complete, family_of, options, requests
 
 START_A_SERVER = """
@@ -101,6 +105,24 @@ def test_a_stream_gives_the_same_answer_in_pieces(engine: VllmEngine) -> None:
     assert "".join(delta.text for delta in deltas) == complete(engine, wanted)[0].text
     assert len(deltas) > 2
     assert isinstance(deltas[-1].outcome, Completion)
+
+
+def test_a_text_ends_where_the_embedded_engine_ends_it(tmp_path: Path) -> None:
+    """At the tokenizer's end token, which the generation config does not name, and at the one that it does."""
+    folder = tmp_path / "low"
+    shutil.copytree(LOW, folder)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [675]}))  # `print(sum(`
+    greedy = SamplingParameters(0.0, max_tokens=80)
+    wanted = [Request(prompt, 0, greedy) for prompt in (CHAT, "Q:\nGiven n, print n.\nA:\n")]
+    with closing(VllmFamily({"low": Member(folder)}, options("servers"))) as family:
+        served = [replace(completion, seconds=0) for completion in complete(family.open("low"), wanted)]
+    embedded = TransformersEngine.from_checkpoint(folder, EngineOptions(device="cpu"))
+    outcomes = {reply.index: reply.outcome for reply in embedded.sample(wanted)}
+    assert [replace(outcomes[index], seconds=0) for index in range(2)] == served
+    assert [completion.finish_reason for completion in served] == ["stop", "stop"]
+    assert "sum" not in served[0].text  # a token that ends a text is not part of it
+    assert served[1].text.endswith("```")
 
 
 def test_a_server_that_cannot_start_tells_the_end_of_its_log_and_leaves_no_process(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -258,13 +259,14 @@ def _decoder_of(tokenizer: PreTrainedTokenizerBase) -> Decode:
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the token ids that end an answer, from the generation config, or from the tokenizer if it names none."""
-    configured: Any = model.generation_config.eos_token_id if model.generation_config else None
-    if configured is None:
-        configured = tokenizer.eos_token_id
-    if configured is None:
-        return frozenset()
-    return frozenset([configured] if isinstance(configured, int) else configured)
+    """Return the token ids that end an answer: the tokenizer's and those of the generation config, as in vLLM.
+
+    A checkpoint without a generation config has that which transformers makes of its config.
+    """
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    named: list[Any] = [tokenizer.eos_token_id, configured]
+    lists = [[tokens] if isinstance(tokens, int) else tokens or [] for tokens in named]
+    return frozenset(chain.from_iterable(lists))
 
 
 def _context_length(model: PreTrainedModel) -> int | None:

@@ -1,15 +1,12 @@
 """Loading of a checkpoint's model and tokenizer for the embedded engine, without the output of transformers."""
 
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
+from alphamix.policies.checkpoints.as_transformers import quiet_transformers
 from alphamix.policies.types import PolicyError
 
 
@@ -20,7 +17,7 @@ def load_checkpoint(path: Path, device: str) -> tuple[PreTrainedModel, PreTraine
         PolicyError: transformers cannot load the folder, or would have to invent weights that it lacks.
     """
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
@@ -47,19 +44,3 @@ def first_line(error: Exception) -> str:
     """Return the first line of an error, without a full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")
-
-
-@contextmanager
-def _quiet_transformers() -> Generator[None]:
-    """Keep progress bars and notices of transformers off the user's terminal while a model loads."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

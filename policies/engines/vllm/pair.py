@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alphamix.atomic import whole_folder
+from alphamix.policies.checkpoints.as_transformers import context_length
 from alphamix.policies.checkpoints.safetensors_folder import WEIGHTS, companions, lay_out, read_json, write_json
 from alphamix.policies.checkpoints.target_folder import refuse_taken
 from alphamix.policies.merging.compatibility import check_mixable
@@ -51,9 +52,9 @@ def write_pair(low: Path, high: Path, folder: Path) -> None:
         "architectures": [ARCHITECTURE],
         PAIR: {"low": str(low.resolve()), "high": str(high.resolve())},
     }
-    contexts = [c["max_position_embeddings"] for c in configs if c.get("max_position_embeddings") is not None]
+    contexts = [length for end in (low, high) if (length := context_length(end)) is not None]
     if contexts:
-        config["max_position_embeddings"] = min(contexts)
+        config["n_positions" if "n_positions" in config else "max_position_embeddings"] = min(contexts)
     with whole_folder(folder) as temporary:
         for companion in companions(low):
             shutil.copyfile(companion, temporary / companion.name)
