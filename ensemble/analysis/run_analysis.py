@@ -4,7 +4,7 @@ Axes: `M` policies, `P` problems.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,6 +111,7 @@ def analyse(
     played: Mapping[str, Arm],
     section: AnalysisSection,
     forgeable: Collection[str],
+    unplayed: Mapping[str, str] | None = None,
 ) -> Analysis:
     """Compute all results of a run.
 
@@ -122,6 +123,7 @@ def analyse(
         played: adaptive arms, already scored, by name.
         section: the values of k, and how intervals and cross-fitting are made.
         forgeable: problems whose acceptance a program could forge.
+        unplayed: adaptive arms that could not be scored, and why.
 
     Raises:
         BudgetError: the budget pays for no sample.
@@ -134,6 +136,7 @@ def analyse(
         comparison = compare(outcomes, budget, options, splits, played=played)
     except BudgetError:  # too few samples were drawn to score any mixture at this budget
         comparison = compare(outcomes, budget, options, splits, played=played, is_pilot=True)
+    comparison = replace(comparison, undefined={**comparison.undefined, **(unplayed or {})})
     gains: dict[Currency, Estimate | None] = {}
     if "equal" in splits:
         num_samples = int(splits["equal"].allocation_M(outcomes.policies).sum())

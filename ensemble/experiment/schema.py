@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
+from alphamix.ensemble.outcomes.files import Missing
 from alphamix.ensemble.statistics.intervals import Resampling
 from alphamix.policies.engines.options import EngineOptions
 
@@ -170,6 +171,8 @@ class AnalysisSection(Section):
     sample_folds: Annotated[int, Field(ge=2)] = DEFAULT_FOLDS["samples"]
     repeats: Annotated[int, Field(ge=1)] = DEFAULT_REPEATS
     seed: Annotated[int, Field(ge=0)] = 0
+    missing: Missing = "error"
+    """What to do about problems or policies that lack samples: make no report, or leave them out of it."""
 
     @property
     def resampling(self) -> Resampling:

@@ -71,9 +71,10 @@ class Run:
         monitor = Monitor()
         with Store(self.path) as store:
             before = len(list(store.samples()))
-            owed = Executor(
+            left = Executor(
                 store, self.inputs.sampling, self.inputs.experiment.budget.run.amounts, judge, monitor
             ).fill()
+            owed = left.owed + left.rejected
             found = list(store.samples())
             assert len(self.planned) - len(found) == owed.total()
             assert len(found) - before == monitor.num_sampled
@@ -188,7 +189,7 @@ def test_a_policy_that_only_fails_does_not_hold_up_the_others(trial: Path, serve
     assert owed.total() == 180
     assert {cause.split(":")[0] for cause in owed} == {"even"}
     assert any("set aside after 1" in cause for cause in owed)
-    assert Counter(model for model, _, _ in server.seeds)["even"] <= 60
+    assert Counter(model for model, _, _ in server.seeds)["even"] < 2 * 180 / 4  # a group, then one of it alone
 
 
 def test_a_stuck_call_holds_up_neither_other_samples_nor_another_policy(trial: Path, server: Any) -> None:

@@ -138,7 +138,7 @@ def test_failures_of_the_engine_stay_owed_and_are_made_good(alphamix, trial, ser
     server.answer = lambda model, prompt, seed: 400 if model == "odd" and "3" in prompt else good(model, prompt, seed)
     first = alphamix("run", trial, cwd=tmp_path)
     assert first.returncode == 3
-    assert "4 samples or verdicts of results/trial are still owed" in first.stderr
+    assert "4 samples of results/trial cannot be drawn" in first.stderr
     assert "odd: rejected" in first.stderr
     assert not (tmp_path / "results" / "trial" / "summary.json").exists()
     server.answer = good
@@ -152,8 +152,8 @@ def test_a_policy_that_only_fails_is_set_aside_while_the_others_finish(alphamix,
     server.answer = lambda model, prompt, seed: 400 if model == "even" else good(model, prompt, seed)
     done = alphamix("run", trial, "--set", "budget.samples=80", "--set", "sampling.concurrency=4", cwd=tmp_path)
     assert done.returncode == 3
-    assert re.search(r"^240 samples .* still owed", done.stderr)
-    assert re.search(r"1\d\d × even: set aside after 1\d\d failures in a row", done.stderr)
+    assert re.search(r"^240 samples .* cannot be drawn", done.stderr)
+    assert re.search(r"\d+ × even: set aside after 1\d\d failures in a row, the last: rejected: ", done.stderr)
     assert Counter(model for model, _, _ in server.seeds)["odd"] == 240
 
 

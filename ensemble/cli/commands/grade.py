@@ -67,7 +67,7 @@ def command(
             err=True,
         )
     if grading.owed:
-        print_owed("verdicts", grading.owed)
+        print_owed("verdicts are still owed", grading.owed)
         sys.exit(3)
 
 
