@@ -291,6 +291,11 @@ def _api_key(name: str, recipe: Remote) -> str | None:
         return None
     key = os.environ.get(recipe.api_key_env)
     if not key:
+        if recipe.api_key_env != recipe.api_key_env.upper():  # not as variables are named: perhaps the key itself
+            raise PolicyError(
+                f"policy {name!r} needs a key for {recipe.url}, but there is no variable of the name that its "
+                "api_key_env gives: give the name of the variable that holds the key, never the key, and export it."
+            )
         raise PolicyError(
             f"policy {name!r} needs a key for {recipe.url}, but the variable {recipe.api_key_env} is unset: "
             f"export {recipe.api_key_env}=… first."

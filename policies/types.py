@@ -115,5 +115,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the engine holds. Safe to call twice."""
+        """Release what the engine holds. Safe to call twice, and from any thread: sampling under way ends soon."""
         ...

@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TypeAlias
@@ -29,7 +29,7 @@ from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.cluster import ClusterJudge
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement
-from alphamix.policies.types import EngineFailure, PolicyError
+from alphamix.policies.types import Engine, EngineFailure, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """Failures without a success between them after which a policy is set aside (at least twice its concurrency)."""
@@ -147,6 +147,8 @@ class Executor:
         self._may_have_ungraded = True
         """Whether the store may hold samples that have no verdict and are not at the judge."""
         self._num_producers = 0
+        self._engines: dict[str, Engine] = {}
+        """Engines that are open now, by policy."""
         self._began = time.time() if began is None else began
         self._limits_met: dict[str, str] = {}
         """Why policies were not asked any further, where a limit of the run is spent."""
@@ -154,7 +156,10 @@ class Executor:
     def fill(self) -> Unfinished:
         """Sample and grade; return what is left."""
         self._observer.begin(self._store.progress(), self._spend_limit.cap())
-        with ProducerThreads[_Produced](self._events.put, _MAX_UNSTORED_GROUPS) as producers:
+        with (
+            ProducerThreads[_Produced](self._events.put, _MAX_UNSTORED_GROUPS) as producers,
+            self._engines_closed_on_error(),
+        ):
             for policies in self._concurrent_groups():
                 producers.start(self._sample_each(policies))
                 self._num_producers += 1
@@ -187,7 +192,7 @@ class Executor:
         row = _FailuresInARow(max(_MAX_FAILURES_IN_A_ROW, 2 * section.concurrency), len(self._problems))
         with (
             Store(self._store.path, read_only=True) as store,  # a connection belongs to the thread that opened it
-            closing(self._registry.open(policy, section.engine_options)) as engine,
+            self._opened(policy) as engine,
             closing(
                 sample_owed(
                     store,
@@ -209,6 +214,25 @@ class Executor:
         # The cause counts only samples that were never asked for: none if the policy finished before the limit.
         if spent := self._spend_limit.exhausted(policy):
             yield _LimitMet(policy, f"not asked, since {spent}")
+
+    @contextmanager
+    def _opened(self, policy: str) -> Generator[Engine]:
+        with closing(self._registry.open(policy, self._section.engine_options)) as engine:
+            self._engines[policy] = engine
+            try:
+                yield engine
+            finally:
+                del self._engines[policy]
+
+    @contextmanager
+    def _engines_closed_on_error(self) -> Generator[None]:
+        """Close all engines if the block ends by an exception, such as Ctrl-C, so that no thread samples on."""
+        try:
+            yield
+        except BaseException:
+            for engine in list(self._engines.values()):
+                engine.close()
+            raise
 
     def _handle_events(self, producers: ProducerThreads[_Produced]) -> None:
         """Wait for an event, and handle all that have come, with one write for all samples."""

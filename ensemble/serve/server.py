@@ -1,7 +1,9 @@
 """Runs the application under uvicorn until it is stopped."""
 
 import os
+import re
 import resource
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,9 +32,10 @@ def serve(
 
     Raises:
         PolicyError: the file, or a policy in it, is invalid.
-        EnsembleError: the experiment, or a mixture, is invalid.
+        EnsembleError: the experiment, or a mixture, is invalid, or nothing can listen at the address.
     """
     _allow_many_connections()
+    _check_address(host, port)
     with load_catalogue(source, mixture_paths) as registry:
         registry.check()
         uvicorn.run(
@@ -48,6 +51,19 @@ def serve(
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=drain_s,
         )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Check that a server can listen at an address. uvicorn would end the process with 3, which means owed work."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        is_lookup = isinstance(error, socket.gaierror)
+        cause = error.strerror if is_lookup or not error.errno else os.strerror(error.errno)
+        raise EnsembleError(
+            f"nothing can listen on {host}:{port} ({cause}): give another --host or --port, or stop what listens there."
+        ) from error
 
 
 def _allow_many_connections() -> None:
@@ -68,6 +84,11 @@ def read_keys(variables: Sequence[str]) -> tuple[str, ...]:
     for variable in variables:
         key = os.environ.get(variable, "").strip()
         if not key:
+            if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):  # not as variables are named: perhaps the key itself
+                raise EnsembleError(
+                    "--api-key-env names no variable that is set: give the name of the variable that holds the key, "
+                    "never the key, and export it."
+                )
             raise EnsembleError(f"the variable {variable} has no API key: export {variable}=… first.")
         keys.append(key)
     return tuple(keys)

@@ -263,7 +263,7 @@ def test_an_embedded_engine_draws_whole_batches_within_a_limit(limit, drawn, tri
             r"pays for 1.67e\+306 samples of policy 'even'",
         ),
         (["budget.tokens=inf"], "budget.tokens .* is inf: it should be a finite number"),
-        (["budget.samples=10000000000"], "less than or equal to 1000000000"),
+        (["budget.samples=10000000000"], "it should be 1,000,000,000 or less"),
         (["allocation.weights.mine={even = inf}"], "is inf: it should be a finite number"),
         (["allocation.weights.mixture={even = 1}"], "has the name of another arm"),
         (["allocation.weights.best_single={even = 1}"], "has the name of another arm"),
