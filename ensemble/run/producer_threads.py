@@ -53,8 +53,7 @@ class ProducerThreads(Generic[T]):
         """Stop each thread at its next item; a thread that is stuck before it is left behind (it is a daemon)."""
         self._stopped.set()
         deadline = time.monotonic() + _SECONDS_TO_STOP
-        for _ in self._threads:
-            self._ahead.release()
+        self._ahead.release(len(self._threads) or 1)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         _running.difference_update(thread for thread in self._threads if not thread.is_alive())

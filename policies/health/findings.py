@@ -13,7 +13,7 @@ from alphamix.policies.engines.openai.server_answers import is_count
 from alphamix.policies.types import AnswerKind, EngineFailure
 
 Check = Literal[
-    *("reachable", "choices", "text", "distinct", "seeds", "usage", "finish", "chat", "context", "fingerprint")
+    "reachable", "choices", "text", "distinct", "seeds", "usage", "finish", "chat", "context", "fingerprint"
 ]
 CHECKS: tuple[Check, ...] = get_args(Check)
 """Names of the checks, in the order in which they are reported."""

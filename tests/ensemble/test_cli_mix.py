@@ -117,7 +117,7 @@ def test_json_is_valid_and_names_what_was_left_out(capsys, table):
     table.write_text(table.read_text() + "hole,first,24,3,10\n")
     said = mix(capsys, table, "--budget", "4", "--missing", "drop-problems", "--json")
     assert json.loads(said, parse_constant=pytest.fail)["left_out"] == ["hole"]
-    assert "Left out, since samples are missing: hole." in mix(
+    assert "since samples are missing: 1 problem (hole)." in mix(
         capsys, table, "--budget", "4", "--missing", "drop-problems"
     )
 
