@@ -5,7 +5,9 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from keyword import iskeyword
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> Any:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        return alphamix.main(arguments, prog_name="alphamix", standalone_mode=False)
+        return _run(arguments)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -82,6 +84,31 @@ def main(arguments: list[str] | None = None) -> Any:
             f"error: {error}: free some space or choose another folder, then repeat the command to continue", err=True
         )
         sys.exit(1)
+
+
+def _run(arguments: list[str] | None) -> Any:
+    """Run a command. Ctrl-C stays one where a library, such as numpy, turns it into an error of its own."""
+    interrupted = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if is_ours:
+        signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        return alphamix.main(arguments, prog_name="alphamix", standalone_mode=False)
+    except Exception as error:
+        if interrupted.is_set():
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end_interrupted() -> NoReturn:

@@ -148,17 +148,16 @@ class GradingSection(Section):
     """How programs are judged."""
 
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Number of programs judged at once; one fewer than there are cores when left out."""
+    """Number of programs judged at once; when left out, as many as there are cores that sampling does not need."""
     sandbox: Literal["strict", "weak"] = "strict"
     backend: Literal["here", "dask", "ray"] = "here"
     """`here` is this machine; with a cluster, `workers` is the size of one started locally."""
     address: str | None = None
     """Address of the Dask scheduler or the Ray cluster; a local one is started when left out."""
 
-    @property
-    def num_workers(self) -> int:
-        """Number of programs judged at once. One core is left to sampling: an embedded engine uses one thread."""
-        return self.workers or max(1, (os.cpu_count() or 1) - 1)
+    def num_workers(self, *, is_sampling_here: bool) -> int:
+        """Return the number of programs judged at once. An embedded engine, which uses one thread, gets one core."""
+        return self.workers or max(1, (os.cpu_count() or 1) - is_sampling_here)
 
 
 class AnalysisSection(Section):

@@ -9,7 +9,7 @@ are stored with their cause: a slot is rejected if asking again would not help, 
 import queue
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -37,6 +37,9 @@ _MAX_FAILURES_IN_A_ROW = 100
 _FEWEST_PROBLEMS = 3
 """Problems that such a row of failures must concern, if there are as many: one that a policy refuses, say because it is
 too long, says nothing about the others."""
+
+_GATHERING_S = 0.01
+"""Time in which events are gathered to be stored together: thousands may come in a second, each at its own time."""
 
 _MAX_UNSTORED_GROUPS = 1024
 """Groups of samples that may wait to be stored; beyond that, sampling waits."""
@@ -121,6 +124,7 @@ class Executor:
         observer: hears of everything that happens.
         began: when the run began or went on, in seconds since the epoch; slots for which asking has failed since then
             are not asked for again. None for now.
+        on_sampling_here: is told when sampling on this machine begins (True) and ends (False).
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class Executor:
         judge: Judge | ClusterJudge,
         observer: RunObserver,
         began: float | None = None,
+        on_sampling_here: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._registry = inputs.registry
@@ -147,6 +152,7 @@ class Executor:
         self._may_have_ungraded = True
         """Whether the store may hold samples that have no verdict and are not at the judge."""
         self._num_producers = 0
+        self._on_sampling_here = on_sampling_here
         self._engines: dict[str, Engine] = {}
         """Engines that are open now, by policy."""
         self._began = time.time() if began is None else began
@@ -178,6 +184,9 @@ class Executor:
 
     def _sample_each(self, policies: Sequence[str]) -> Generator[_Produced]:
         """Ask policies for what they owe, one after the other, in a producer thread."""
+        is_here = not self._registry.is_remote(policies[0])
+        if is_here:
+            self._on_sampling_here(True)
         for policy in policies:
             yield _Begun(policy)
             try:
@@ -185,6 +194,8 @@ class Executor:
             except PolicyError as error:
                 yield _Gone(policy, f"cannot be sampled: {error}")
             yield _Ended(policy)
+        if is_here:
+            self._on_sampling_here(False)
 
     def _sample(self, policy: str) -> Generator[_Produced]:
         """Ask one policy for what it owes, unless it fails again and again."""
@@ -235,8 +246,9 @@ class Executor:
             raise
 
     def _handle_events(self, producers: ProducerThreads[_Produced]) -> None:
-        """Wait for an event, and handle all that have come, with one write for all samples."""
+        """Wait for an event, and handle all that have come shortly after, with one write for all samples."""
         events = [self._events.get()]
+        time.sleep(_GATHERING_S)
         while not self._events.empty():
             events.append(self._events.get())
         samples: list[Sample] = []

@@ -92,11 +92,12 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
 
 
 def _judge(grading: GradingSection) -> Judge | ClusterJudge:
+    """Return the judge of a run, as large as while nothing is sampled here."""
     if grading.backend != "here":
         return ClusterJudge(
             JudgeOptions(grading.sandbox), BackendOptions(grading.backend, grading.workers, grading.address)
         )
-    return Judge(workers=grading.num_workers, sandbox=grading.sandbox)
+    return Judge(workers=grading.num_workers(is_sampling_here=False), sandbox=grading.sandbox)
 
 
 def report(
@@ -147,10 +148,16 @@ def _fill(store: Store, inputs: Inputs, judge: Judge | ClusterJudge, observer: R
 
     What was rejected is asked for once. Later stages go on without it where `analysis.missing` says what to leave out.
     """
+    grading, limits = inputs.experiment.grading, inputs.design.budget.run.amounts
+
+    def resize_judge(is_sampling_here: bool) -> None:
+        if isinstance(judge, Judge):
+            judge.resize(grading.num_workers(is_sampling_here=is_sampling_here))
+
     began = time.time()
     store.forget_passing_failures()
     while True:
-        left = Executor(store, inputs.sampling, inputs.design.budget.run.amounts, judge, observer, began).fill()
+        left = Executor(store, inputs.sampling, limits, judge, observer, began, resize_judge).fill()
         design = _without_rejected(store, inputs) if left.rejected else inputs.design
         if left.owed or design is None or not plan.extend(store, design):
             return left

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, Literal, Self, get_args
 
 from alphamix.grading.errors import GradingError
@@ -50,10 +51,37 @@ class _Job:
     """The problem of each submission. They are equal, but `Judge.forget` applies to each separately."""
 
 
-class _ComputeSlot:
-    """One thread's claim on a semaphore that limits how many programs compute at a time. It is never held twice."""
+class _ComputeSlots:
+    """Limit on how many programs compute at a time. It may change at any time; a lower one waits for what runs."""
 
-    def __init__(self, slots: threading.Semaphore) -> None:
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def set_limit(self, limit: float) -> None:
+        """Let this many programs compute at a time from now on."""
+        with self._changed:
+            self._limit = limit
+            self._changed.notify_all()
+
+    def acquire(self) -> None:
+        """Wait until a slot is free, and take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self._limit)
+            self._taken += 1
+
+    def release(self) -> None:
+        """Free a slot."""
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
+
+
+class _ComputeSlot:
+    """One thread's claim on one of the slots. It is never held twice."""
+
+    def __init__(self, slots: _ComputeSlots) -> None:
         self._slots = slots
         self._is_held = False
 
@@ -110,7 +138,7 @@ class Judge:
         self._running: dict[bytes, _Job] = {}
         self._judged: OrderedDict[bytes, Judgement] = OrderedDict()
         self._prepared: OrderedDict[int, PreparedProblem] = OrderedDict()
-        self._compute_slots = threading.Semaphore(workers)
+        self._compute_slots = _ComputeSlots(workers)
         self._max_threads = workers * _MAX_THREADS_PER_WORKER
         self._threads: list[threading.Thread] = []
         self._num_free = 0
@@ -144,6 +172,16 @@ class Judge:
         AC means that no test failed. A test fails with OLE if its answer exceeds what is left of `keeps_bytes`.
         """
         return self._submit(problem, program, RunOptions("test", all_tests=True, keeps_bytes=keeps_bytes))
+
+    def resize(self, workers: int) -> None:
+        """Judge `workers` programs at a time from now on. Threads are added as needed, and idle when they are not."""
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._max_threads = workers * _MAX_THREADS_PER_WORKER
+            self._compute_slots.set_limit(workers)
+            for _ in range(workers - len(self._threads)):
+                self._start_thread((self.tier,))
 
     def forget(self, problem: Problem) -> None:
         """Drop the cached tests of a problem that will not be judged again.
@@ -204,8 +242,8 @@ class Judge:
             return
         with self._lock:
             self._closing.set()
+        self._compute_slots.set_limit(inf)
         for _ in self._threads:
-            self._compute_slots.release()
             self._jobs.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():

@@ -104,7 +104,7 @@ def _cost(inputs: Inputs, samples_per_problem: Mapping[str, int], measured: Path
         rates, of_policy = pooled(store), rates_of(store)
     problems = len(inputs.design.problems)
     samples = {name: count * problems for name, count in samples_per_problem.items()}
-    workers = inputs.experiment.grading.num_workers
+    workers = inputs.experiment.grading.num_workers(is_sampling_here=False)
     known = {name: of_policy.get(name, rates) for name in samples}
     return estimate_run(problems, samples, known, Resources(workers=workers))
 
