@@ -92,6 +92,7 @@ class PolicyTable(_Table):
     url: Annotated[str | list[str], AfterValidator(_urls)] | None = None
     model: str | None = None
     api_key_env: Annotated[str | None, AfterValidator(_name_of_variable)] = None
+    alpha: Number | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "PolicyTable":
@@ -105,6 +106,8 @@ class PolicyTable(_Table):
             raise ValueError("adapter and base go together: name the policy that the adapter is for, or leave out both")
         if self.api_key_env is not None and self.url is None:
             raise ValueError("api_key_env goes with a url: leave it out")
+        if self.alpha is not None and (self.logits is not None or "alpha" in (self.merge or ())):
+            raise ValueError("this policy has its α from the line that it is made on: leave alpha out")
         return self
 
 

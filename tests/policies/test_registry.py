@@ -399,3 +399,21 @@ def test_a_key_in_place_of_its_variable_is_never_shown(key: str, tmp_path: Path)
     path.write_text(path.read_text().replace(key, "UNSET_KEY"))
     with pytest.raises(PolicyError, match=r"the variable UNSET_KEY is unset: export UNSET_KEY=… first\.$"):
         Registry.load(path).check()
+
+
+def test_the_alpha_of_an_end_outlives_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text(
+        '[policies.low]\ncheckpoint = "./a"\n[policies.high]\ncheckpoint = "./b"\n'
+        '[policies.other]\ncheckpoint = "./c"\n[sweeps.line]\nmerge = { low = "low", high = "high" }\nalphas = [0.5]\n'
+    )
+    ends = Registry.load(path).select(["low", "high", "other"])
+    again = tmp_path / "again.toml"
+    again.write_text(tomli_w.dumps(ends.to_toml(tmp_path)))
+    copied = Registry.load(again)
+    assert copied.names == ("low", "high", "other")
+    assert [copied.alpha(name) for name in copied.names] == [0.0, 1.0, None]
+    assert copied.to_toml(tmp_path) == ends.to_toml(tmp_path)
+    again.write_text('[policies.low]\nmerge = { low = "a", high = "b", alpha = 1 }\nalpha = 2\n')
+    with pytest.raises(PolicyError, match="leave alpha out"):
+        Registry.load(again)

@@ -14,6 +14,7 @@ from alphamix.ensemble.cli.options import PATH, json_option, quiet_option, set_o
 from alphamix.ensemble.cli.options.judging import sandbox_option
 from alphamix.ensemble.cli.options.outcomes import missing_of_run_option
 from alphamix.ensemble.cli.terminal.output import ASK_AGAIN, print_json, print_notes, print_owed, print_report
+from alphamix.ensemble.cli.terminal.plan_text import plan_text
 from alphamix.ensemble.cli.terminal.progress import RunProgress
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
@@ -66,7 +67,11 @@ def command(
     folder = output_dir or Path("results") / settings.name
     inputs = read_inputs(settings)
     if dry_run:
-        print_json(_plan(inputs, folder, like))
+        content = _plan(inputs, folder, like)
+        if as_json:
+            print_json(content)
+        else:
+            Console(highlight=False, markup=False, emoji=False).print(plan_text(content))
         return
     execute(inputs, folder, as_json=as_json, quiet=quiet)
 
