@@ -119,6 +119,8 @@ def run_experiment(
 ) -> Run:
     """Run an experiment: make the policies, sample, judge, and report. Called again, it resumes an interrupted run.
 
+    Environment variables override nothing here, as they do for the command.
+
     Args:
         experiment: Experiment file (TOML); docs/experiments.md has all keys. None if the keywords say everything.
         output_dir: Folder of the run; `results/NAME` if None.
