@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import uvicorn
 
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve.app import ServeOptions, create_app
-from alphamix.ensemble.serve.catalogue import load_catalogue
+from alphamix.ensemble.serve.catalogue import load_catalogue, without_missing
 
 _KEEP_ALIVE_S = 75
 _OPEN_FILES = 65536
@@ -25,10 +26,12 @@ def serve(
     options: ServeOptions | None = None,
     mixture_paths: Sequence[Path] = (),
     drain_s: int = 30,
+    drops_missing: bool = False,
 ) -> None:
     """Serve the policies and mixtures of a policies file or an experiment until SIGTERM or Ctrl-C.
 
-    Requests under way then have `drain_s` seconds to end; new ones are refused.
+    Requests under way then have `drain_s` seconds to end; new ones are refused. With `drops_missing`, policies whose
+    weights or keys are not there are named on standard error and left out, also of mixtures.
 
     Raises:
         PolicyError: the file, or a policy in it, is invalid.
@@ -36,7 +39,12 @@ def serve(
     """
     _allow_many_connections()
     _check_address(host, port)
-    with load_catalogue(source, mixture_paths) as registry:
+    catalogue, faults = load_catalogue(source, mixture_paths), dict[str, str]()
+    if drops_missing:
+        catalogue, faults = without_missing(catalogue)
+    for name, fault in faults.items():
+        print(f"{name!r} is left out, also of mixtures ({fault.rstrip('.')})", file=sys.stderr)
+    with catalogue as registry:
         registry.check()
         uvicorn.run(
             create_app(registry, options),

@@ -78,3 +78,26 @@ def test_a_port_that_is_taken_is_bad_input(host: str, tmp_path: Path, capsys: py
             main(["serve", str(file), "--host", host, "--port", str(port)])
     assert ended.value.code == 2
     assert f"nothing can listen on {host}:{port} (Address already in use): give another" in capsys.readouterr().err
+
+
+def test_policies_that_are_gone_are_left_out_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[Registry] = []
+    monkeypatch.setattr(server, "create_app", lambda registry, options: registry)
+    monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: served.append(app))
+    file = tmp_path / "policies.toml"
+    gone = '[policies.gone]\ncheckpoint = "./nowhere"\n[mixtures.all]\nweights = { low = 1, high = 2, gone = 3 }\n'
+    file.write_text(POLICIES + gone)
+    with pytest.raises(SystemExit):
+        main(["serve", str(file), "--port", "0"])
+    assert "there is no folder" in capsys.readouterr().err
+    main(["serve", str(file), "--port", "0", "--missing", "drop-policies"])
+    assert "'gone' is left out, also of mixtures (policy 'gone': there is no folder" in capsys.readouterr().err
+    (registry,) = served
+    assert registry.names == ("low", "high")
+    assert registry.mixtures == {"all": {"low": 1, "high": 2}}
+    file.write_text(gone.partition("[mixtures")[0])
+    with pytest.raises(SystemExit):
+        main(["serve", str(file), "--port", "0", "--missing", "drop-policies"])
+    assert "no policy of" in capsys.readouterr().err
