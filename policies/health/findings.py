@@ -94,7 +94,7 @@ def judge_outcomes(num_outcomes: Sequence[int]) -> Finding:
 
 def judge_text(seen: Sequence[Observations]) -> Finding:
     """Judge whether answers are text that can be judged."""
-    kinds = Counter(answer.kind for answer in seen if answer.kind != "text")
+    kinds = Counter[AnswerKind](answer.kind for answer in seen if answer.kind != "text")
     if not kinds:
         return Finding("text", "ok", f"{len(seen)} of {len(seen)} answers are text")
     kind, number = kinds.most_common(1)[0]

@@ -229,6 +229,36 @@ def test_programs_that_compute_do_not_give_way(make_problem: MakeProblem) -> Non
         assert threading.active_count() == threads + 1
 
 
+def test_a_judge_grows_and_shrinks_while_it_works(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, at_once = threading.Lock(), 0
+    most: list[int] = [0]
+    inner = judge_module.run_tests
+
+    def counted(*arguments: Any) -> Judgement:
+        nonlocal at_once
+        with lock:
+            at_once += 1
+            most[0] = max(most[0], at_once)
+        try:
+            time.sleep(0.05)
+            return inner(*arguments)
+        finally:
+            with lock:
+                at_once -= 1
+
+    monkeypatch.setattr(judge_module, "run_tests", counted)
+    problem = make_problem(*ADD_ONE[:1])
+    with Judge() as judge:
+        for workers in (1, 3, 1):
+            judge.resize(workers)
+            most[0] = 0
+            sources = (f"print(int(input()) + 1)  # {workers} {serial} {time.monotonic()}" for serial in range(8))
+            futures = [judge.submit(problem, Program(source)) for source in sources]
+            assert {future.result().verdict for future in futures} == {Verdict.AC}
+            assert most[0] == workers
+    judge.resize(2)  # of a closed judge: nothing happens
+
+
 def test_a_process_for_every_test_finds_what_a_shared_one_does_not(make_problem: MakeProblem) -> None:
     code = COUNTER.format("n != 2 or sys.count > 1")  # right only where another test ran before
     with Judge(isolate="program") as shared, Judge(isolate="test") as isolated:
