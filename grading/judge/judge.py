@@ -52,7 +52,7 @@ class _Job:
 
 
 class _ComputeSlots:
-    """Limit on how many programs compute at a time. It may change at any time; a lower one waits for what runs."""
+    """Limit on how many programs compute at a time. It may change at any time; slots that are taken stay so."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -174,7 +174,10 @@ class Judge:
         return self._submit(problem, program, RunOptions("test", all_tests=True, keeps_bytes=keeps_bytes))
 
     def resize(self, workers: int) -> None:
-        """Judge `workers` programs at a time from now on. Threads are added as needed, and idle when they are not."""
+        """Judge `workers` programs at a time from now on.
+
+        Threads are added as needed. If there are too many, each still ends its program, or takes a last one.
+        """
         with self._lock:
             if self._closing.is_set():
                 return
