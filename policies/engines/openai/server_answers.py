@@ -17,14 +17,14 @@ class ServerAnswer:
 
     texts: dict[int, str] = field(default_factory=dict)
     """Text by index of the choice."""
-    beside: dict[int, dict[AnswerKind, str]] = field(default_factory=dict)
-    """What a choice has beside its text, by kind: its reasoning and its refusal, where a server sends these apart."""
     finish_reasons: dict[int, Any] = field(default_factory=dict)
     prompt_tokens: Any = None
     completion_tokens: Any = None
     system_fingerprint: Any = None
     token_counts: dict[int, int] = field(default_factory=dict)
     """Completion tokens by index of the choice, where the server lists them (vLLM's `return_token_ids`)."""
+    beside: dict[int, dict[AnswerKind, str]] = field(default_factory=dict)
+    """What a choice has beside its text, by kind: its reasoning and its refusal, where a server sends these apart."""
 
     def answer(self, index: int) -> tuple[str, AnswerKind]:
         """Return what a choice says, and of which kind that is: its text, or without one its refusal or reasoning."""
