@@ -24,6 +24,10 @@ _CURES = {
 }
 
 
+class MissingExtraError(AlphamixError):
+    """A package of an extra is not installed."""
+
+
 def whole_number(name: str, value: Any, least: int, most: int | None = None, thing: str = "number") -> int:
     """Return a whole number of any numeric kind (8, 8.0, `np.int64(8)`) as an `int`.
 
@@ -101,12 +105,12 @@ def module(name: str, what: str, extra: str) -> Any:
     """Import a module of this package that needs an extra.
 
     Raises:
-        AlphamixError: a package of the extra is not installed.
+        MissingExtraError: a package of the extra is not installed.
     """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise AlphamixError(f"{what} needs the package {error.name}: pip install 'alphamix[{extra}]'") from error
+        raise MissingExtraError(f"{what} needs the package {error.name}: pip install 'alphamix[{extra}]'") from error
 
 
 def folder(where: Path) -> Path:

@@ -23,6 +23,7 @@ from alphamix.ensemble.outcomes import files
 from alphamix.ensemble.outcomes.files import Missing
 from alphamix.ensemble.outcomes.table import MAX_SAMPLES, Outcomes
 from alphamix.ensemble.report.mixture_text import sentence
+from alphamix.ensemble.report.write import write_report
 from alphamix.ensemble.statistics import pass_at_k as estimators
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, mean_over_problems, means_over_problems
 from alphamix.ensemble.store import STORE_NAME
@@ -272,11 +273,11 @@ class OutcomesTable:
         spent = self._budget(budget, currency)
         splits = {"equal": Split.equal(self.policies, spent)}
         known = self._alphas({} if alphas is None else alphas)
-        write = checks.module("alphamix.ensemble.report.write", "a report", "report")
+        checks.module("alphamix.ensemble.report.page", "a report", "report")
         target = _report_folder(checks.path("folder", folder))
         analysis = analyse(self._outcomes, known, splits, spent, {}, section, ())
         try:
-            return write.write_report(analysis, target, target.name, {})
+            return write_report(analysis, target, target.name, {})
         except OSError as error:
             raise checks.unwritable(target, error) from error
 

@@ -1,9 +1,8 @@
 """Runs: start one from a file or from keyword arguments, and open its folder as pandas frames."""
 
 import warnings
-from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -14,16 +13,18 @@ from alphamix.ensemble.experiment.resolved import read_inputs
 from alphamix.ensemble.interchange import count_outcomes
 from alphamix.ensemble.interchange.export_run import sample_records, verdict_records
 from alphamix.ensemble.interchange.record_schema import SAMPLE_COLUMNS, VERDICT_COLUMNS
+from alphamix.ensemble.outcomes.files import Missing
+from alphamix.ensemble.run.pipeline import Result, run
 from alphamix.ensemble.run.progress_events import Unobserved
 from alphamix.ensemble.run.spend_limit import spent_limits
-from alphamix.ensemble.run.status import num_owed
+from alphamix.ensemble.run.status import remarks_on
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.errors import AlphamixError
 from alphamix.wording import shown
 
 _MAX_CAUSES = 3
 """Causes that one error shows."""
-_SELDOM = {"usage", "code", "forgeable", "passed_tests"}
+_SELDOM = {"usage", "code", "kind", "forgeable", "passed_tests"}
 """Columns of files that frames have only where a sample or a verdict has such a value."""
 
 
@@ -69,24 +70,35 @@ class Run:
             records = list(verdict_records(store, verdict_set))
         return _frame(records, list(VERDICT_COLUMNS))
 
-    def outcomes(self, *, level: float = 1.0, verdict_set: str | None = None) -> OutcomesTable:
+    def outcomes(
+        self, *, level: float = 1.0, verdict_set: str | None = None, missing: Missing = "error"
+    ) -> OutcomesTable:
         """Count outcomes; the table can be asked for pass@k and more, and `.frame` is it as a pandas frame.
 
         Args:
             level: Coverage level x: a sample counts as accepted if it passed the first ⌈x·T⌉ of T tests.
             verdict_set: Name of a set that `alphamix regrade` made; the current one if None.
+            missing: What to do where a policy lacks verdicts on a problem: `error`, or leave out all problems
+                (`drop-problems`) or policies (`drop-policies`) that lack any.
 
         Raises:
-            OutcomesError: a cell has no verdict yet.
+            OutcomesError: a cell has no verdict yet, or nothing would be left.
         """
+        checks.one_of("missing", missing, get_args(Missing))
         with _open(self.folder) as store, store.snapshot():
-            return OutcomesTable(count_outcomes(store, level, verdict_set))
+            return OutcomesTable(count_outcomes(store, level, verdict_set, missing))
 
     @property
     def owed(self) -> int:
-        """Number of planned samples that are missing or have no verdict."""
+        """Number of planned samples that are missing or have no verdict, without those that were rejected."""
         with _open(self.folder) as store:
-            return num_owed(store)
+            return remarks_on(store).owed
+
+    @property
+    def rejected(self) -> int:
+        """Number of planned samples that cannot be drawn, since the policy refused the request or is gone."""
+        with _open(self.folder) as store:
+            return remarks_on(store).rejected
 
 
 def open_run(folder: str | Path) -> Run:
@@ -107,14 +119,18 @@ def run_experiment(
 ) -> Run:
     """Run an experiment: make the policies, sample, judge, and report. Called again, it resumes an interrupted run.
 
+    Environment variables override nothing here, as they do for the command.
+
     Args:
         experiment: Experiment file (TOML); docs/experiments.md has all keys. None if the keywords say everything.
         output_dir: Folder of the run; `results/NAME` if None.
         **sections: Sections and keys as in the file, which they override: `name="trial"`, `budget={"samples": 16}`.
 
     Returns:
-        The run. Needs the extra `report`. Where some samples are owed, because an engine or the judge failed or a limit
-        is spent, a warning says how many and why, and `owed` is above 0; the same call asks for them again.
+        The run. Where some samples are missing, because an engine or the judge failed or a limit is spent, a warning
+        says how many and why, and `owed` or `rejected` is above 0; the same call asks for them again. There is no
+        report then, unless `analysis={"missing": "drop-problems"}` (or `"drop-policies"`) says what to leave out of it.
+        Figures need the extra `report`.
 
     Raises:
         AlphamixError: the experiment does not hold together, the folder cannot be written or holds another run, or no
@@ -131,32 +147,33 @@ def run_experiment(
         >>> run.folder.as_posix(), run.owed
         ('results/tiny', 0)
     """
-    pipeline = checks.module("alphamix.ensemble.run.pipeline", "a run", "report")
     file = None if experiment is None else checks.path("experiment", experiment, "the path of an experiment file")
     settings = load_with(file, sections)
     folder = Path("results") / settings.name if output_dir is None else checks.path("output_dir", output_dir)
-    owed: Counter[str] = pipeline.run(read_inputs(settings), folder, Unobserved()).owed
-    if owed:
-        _tell(folder, owed, spent_limits(owed, settings.budget.run.amounts))
+    result = run(read_inputs(settings), folder, Unobserved())
+    if result.left.is_anything:
+        _tell(folder, result, spent_limits(result.left.owed, settings.budget.run.amounts))
     return Run(folder)
 
 
-def _tell(folder: Path, owed: Counter[str], spent: list[str]) -> None:
-    """Warn of what a run still owes, counted by cause.
+def _tell(folder: Path, result: Result, spent: list[str]) -> None:
+    """Warn of what a run lacks, counted by cause.
 
     Raises:
-        AlphamixError: no policy has all its verdicts, although no limit of the run is spent.
+        AlphamixError: no policy has all its verdicts, although no limit of the run is spent, and there is no report.
     """
+    owed = result.left.owed + result.left.rejected
     causes = "; ".join(f"{count:,} × {' '.join(cause.split())}" for cause, count in owed.most_common(_MAX_CAUSES))
     more = f"; and {len(owed) - _MAX_CAUSES} more causes" if len(owed) > _MAX_CAUSES else ""
     cure = f"give a higher {spent[0]}" if spent else "mend the cause"
+    without = "" if result.report else "; or give analysis={'missing': 'drop-problems'} to leave out what lacks them"
     message = (
-        f"{owed.total():,} samples or verdicts of {folder} are still owed ({causes}{more}): {cure}, then the same call "
-        "goes on with what is stored"
+        f"{owed.total():,} samples or verdicts of {folder} are missing ({causes}{more}): {cure}, then the same call "
+        f"goes on with what is stored{without}"
     )
     with _open(folder) as store:
         progress = store.progress()
-    if not spent and not (progress["graded"] == progress["planned"]).any():
+    if not spent and result.report is None and not (progress["graded"] == progress["planned"]).any():
         raise AlphamixError(message)
     warnings.warn(message, stacklevel=3)
 

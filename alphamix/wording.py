@@ -24,6 +24,7 @@ _REQUIREMENTS: dict[str, str] = {
     "float_type": _NUMBER,
     "int_from_float": _WHOLE,
     "int_parsing": _WHOLE,
+    "int_parsing_size": "be a smaller number",
     "int_type": _WHOLE,
     "list_type": _LIST,
     "mapping_type": _TABLE,
@@ -37,6 +38,10 @@ _REQUIREMENTS: dict[str, str] = {
 """What a value should do, by the kind of error: the words that follow `it should`."""
 
 _MEASURED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "greater_than": lambda context: f"be above {_number(context['gt'])}",
+    "greater_than_equal": lambda context: f"be {_number(context['ge'])} or more",
+    "less_than": lambda context: f"be below {_number(context['lt'])}",
+    "less_than_equal": lambda context: f"be {_number(context['le'])} or less",
     "string_pattern_mismatch": lambda context: f"match the pattern {context['pattern']}",
     "string_too_long": lambda context: f"have {context['max_length']} characters or fewer",
     "string_too_short": lambda context: _at_least(context["min_length"], "character"),
@@ -76,3 +81,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def _at_least(number: int, thing: str) -> str:
     return f"have at least {number} {thing}{'' if number == 1 else 's'}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

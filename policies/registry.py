@@ -95,9 +95,11 @@ class Registry:
         return Registry(self._file, [name for name in self.names if name in chosen])
 
     def alpha(self, name: str) -> float | None:
-        """Return the α of a merge of weights or logits, and 0 or 1 for an end of such a line; None for any other
-        policy."""
+        """Return the α of a merge of weights or logits, 0 or 1 for an end of such a line, or what the file says; None
+        for any other policy."""
         recipe = self._recipe(name)
+        if name in self._file.alphas:
+            return self._file.alphas[name]
         if isinstance(recipe, LineRecipe):
             return recipe.alpha
         lines = [other for other in self._recipes.values() if isinstance(other, LineRecipe)]
@@ -243,10 +245,17 @@ class Registry:
         Sweeps are written out, folders relative to `relative_to`, hub ids as they are, keys as names of
         variables.
         """
-        table = write_policies(self._file, set(self.names), relative_to)
+        table = write_policies(self._file, set(self.names), relative_to, self._alphas_of_lost_lines())
         if self.mixtures:
             table["mixtures"] = {name: {"weights": shares} for name, shares in self.mixtures.items()}
         return table
+
+    def _alphas_of_lost_lines(self) -> dict[str, float]:
+        """Return α of listed policies that no listed line gives."""
+        lines = [recipe for name in self.names if isinstance(recipe := self._recipes[name], LineRecipe)]
+        given = {end for line in lines for end in (line.low, line.high)}
+        alphas = {name: self.alpha(name) for name in self.names if not isinstance(self._recipes[name], LineRecipe)}
+        return {name: alpha for name, alpha in alphas.items() if alpha is not None and name not in given}
 
     def _recipe(self, name: str) -> Recipe:
         if name not in self._recipes:
@@ -291,6 +300,11 @@ def _api_key(name: str, recipe: Remote) -> str | None:
         return None
     key = os.environ.get(recipe.api_key_env)
     if not key:
+        if recipe.api_key_env != recipe.api_key_env.upper():  # not as variables are named: perhaps the key itself
+            raise PolicyError(
+                f"policy {name!r} needs a key for {recipe.url}, but there is no variable of the name that its "
+                "api_key_env gives: give the name of the variable that holds the key, never the key, and export it."
+            )
         raise PolicyError(
             f"policy {name!r} needs a key for {recipe.url}, but the variable {recipe.api_key_env} is unset: "
             f"export {recipe.api_key_env}=… first."

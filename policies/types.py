@@ -31,6 +31,10 @@ Prompt = str | Sequence[Message]
 
 FinishReason = Literal["stop", "length"]
 
+AnswerKind = Literal["text", "reasoning", "refusal", "empty"]
+"""What an answer consists of: text; only the model's reasoning, or only its refusal, where a server sends these apart
+from the text; or nothing that can be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
@@ -66,6 +70,8 @@ class Completion:
     completion_tokens: int
     seconds: float
     """Wall time from the request until the answer was complete."""
+    kind: AnswerKind = "text"
+    """What `text` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,5 +115,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the engine holds. Safe to call twice."""
+        """Release what the engine holds. Safe to call twice, and from any thread: sampling under way ends soon."""
         ...

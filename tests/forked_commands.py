@@ -89,8 +89,12 @@ class ForkServer:
     def run(self, *arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, and return what it wrote."""
         code = self.start(*arguments, cwd=cwd).wait()
-        stdout, stderr = (path.read_text(encoding="utf-8") for path in (self._stdout, self._stderr))
-        return subprocess.CompletedProcess(["alphamix", *map(str, arguments)], code, stdout, stderr)
+        stdout = self._stdout.read_text(encoding="utf-8")
+        return subprocess.CompletedProcess(["alphamix", *map(str, arguments)], code, stdout, self.last_error())
+
+    def last_error(self) -> str:
+        """Return what the last command wrote on standard error."""
+        return self._stderr.read_text(encoding="utf-8")
 
     def has_answer(self, timeout_s: float) -> bool:
         assert self._process.stdout is not None

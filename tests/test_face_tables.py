@@ -14,8 +14,13 @@ import pytest
 
 import alphamix
 from alphamix import _checks as checks
+from alphamix.ensemble.analysis.run_analysis import analyse
 from alphamix.ensemble.cli import main
-from alphamix.ensemble.run import pipeline
+from alphamix.ensemble.experiment.schema import AnalysisSection
+from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.report.write import write_report
+from alphamix.ensemble.run.executor import Unfinished
+from alphamix.ensemble.run.pipeline import Result
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.registry import Registry
@@ -180,11 +185,13 @@ def no_high(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_high")
 def test_a_run_that_cannot_be_sampled_raises_and_says_why(tmp_path: Path) -> None:
-    message = r"4 samples .* owed \(4 × high: cannot be sampled: torch is missing: install it.\): mend the cause, then"
+    message = (
+        r"4 samples .* missing \(4 × high: cannot be sampled: torch is missing: install it.\): mend the cause, then"
+    )
     with pytest.raises(alphamix.AlphamixError, match=message):
         small_run(tmp_path / "run", ("high",))
     run = alphamix.open_run(tmp_path / "run")
-    assert run.owed == 4
+    assert (run.owed, run.rejected) == (0, 4)
     assert {"problem_id", "policy", "completion", "prompt_tokens", "seed"} <= set(run.samples().columns)
     assert {"problem_id", "policy", "verdict", "tests_passed"} <= set(run.verdicts().columns)
     assert len(run.samples()) == len(run.verdicts()) == 0
@@ -193,9 +200,9 @@ def test_a_run_that_cannot_be_sampled_raises_and_says_why(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_high")
 def test_a_run_with_one_dead_policy_warns_and_keeps_the_others(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match=r"owed \(4 × high: cannot be sampled: torch"):
+    with pytest.warns(UserWarning, match=r"missing \(4 × high: cannot be sampled: torch"):
         run = small_run(tmp_path / "run", ("low", "high"))
-    assert run.owed == 4
+    assert (run.owed, run.rejected) == (0, 4)
     assert run.samples()["policy"].unique().tolist() == ["low"]
 
 
@@ -203,7 +210,7 @@ def test_a_run_whose_limit_is_spent_warns_with_its_cure(tmp_path: Path, monkeypa
     with Store(tmp_path / STORE_NAME):
         pass
     owed = Counter({"low: not asked, since budget.run.tokens = 1 is spent": 3})
-    monkeypatch.setattr(pipeline, "run", lambda *_: pipeline.Result(None, owed))
+    monkeypatch.setattr("alphamix._runs.run", lambda *_: Result(None, Unfinished(owed, Counter())))
     with pytest.warns(UserWarning, match=r"give a higher budget\.run\.tokens, then the same call"):
         small_run(tmp_path, run={"tokens": 1})
 
@@ -216,15 +223,19 @@ def test_opening_a_run_loads_nothing_that_draws() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_a_run_without_the_extra_says_which_one_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_without_the_extra_has_its_numbers_and_says_what_its_page_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def without(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name="jinja2")
 
     monkeypatch.setattr(checks.importlib, "import_module", without)
-    with pytest.raises(
-        alphamix.AlphamixError, match=r"a run needs the package jinja2: pip install 'alphamix\[report\]'"
-    ):
-        alphamix.run_experiment(QUICKSTART)
+    table = Outcomes(("p",), ("a",), np.array([[2]]), np.array([[1]]), {}, {})
+    section = AnalysisSection()
+    analysis = analyse(table, {"a": None}, {}, table.budget(2), {}, section, ())
+    with pytest.raises(alphamix.AlphamixError, match=r"needs the package jinja2: pip install 'alphamix\[report\]'"):
+        write_report(analysis, tmp_path, "mine", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["claims.json", "outcomes.csv", "summary.json"]
 
 
 @pytest.mark.parametrize("folder", ["/proc/x", "file"])

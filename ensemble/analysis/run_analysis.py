@@ -4,7 +4,7 @@ Axes: `M` policies, `P` problems.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from alphamix.ensemble.mixture.arms import Arm, BestSingle, Split
 from alphamix.ensemble.mixture.compare_arms import Comparison, compare, equal_gains
 from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, cross_fits
 from alphamix.ensemble.mixture.gain_location import FEW_BUDGETS, GainLocation, locate_gain
+from alphamix.ensemble.mixture.gains import StrictGain
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
@@ -111,6 +112,7 @@ def analyse(
     played: Mapping[str, Arm],
     section: AnalysisSection,
     forgeable: Collection[str],
+    unplayed: Mapping[str, str] | None = None,
 ) -> Analysis:
     """Compute all results of a run.
 
@@ -122,6 +124,7 @@ def analyse(
         played: adaptive arms, already scored, by name.
         section: the values of k, and how intervals and cross-fitting are made.
         forgeable: problems whose acceptance a program could forge.
+        unplayed: adaptive arms that could not be scored, and why.
 
     Raises:
         BudgetError: the budget pays for no sample.
@@ -134,7 +137,8 @@ def analyse(
         comparison = compare(outcomes, budget, options, splits, played=played)
     except BudgetError:  # too few samples were drawn to score any mixture at this budget
         comparison = compare(outcomes, budget, options, splits, played=played, is_pilot=True)
-    gains: dict[Currency, Estimate | None] = {}
+    comparison = replace(comparison, undefined={**comparison.undefined, **(unplayed or {})})
+    gains: dict[Currency, StrictGain | None] = {}
     if "equal" in splits:
         num_samples = int(splits["equal"].allocation_M(outcomes.policies).sum())
         gains = equal_gains(outcomes, num_samples, options, list(splits["equal"].weights))

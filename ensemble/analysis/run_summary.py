@@ -1,6 +1,7 @@
 """The content of `summary.json`, the machine-readable numbers of a run."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -8,9 +9,24 @@ from pydantic_core import to_jsonable_python
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.mixture.compare_arms import Comparison
 from alphamix.ensemble.mixture.gains import naive_and_honest
+from alphamix.policies.types import AnswerKind
 
 
-def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class RunRemarks:
+    """What a reader of a run's figures should know about its samples."""
+
+    owed: int = 0
+    """Planned samples that are missing or not judged, but may still come."""
+    rejected: int = 0
+    """Planned samples that cannot be drawn: the policy refused the request, or is gone."""
+    answer_kinds: Mapping[str, Mapping[AnswerKind, int]] = field(default_factory=dict)
+    """Number of answers that are not text, by kind, of each policy that gave any."""
+    missing_modules: Mapping[str, int] = field(default_factory=dict)
+    """Number of programs that failed for want of a module, by its name."""
+
+
+def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: RunRemarks) -> dict[str, Any]:
     """Return the content of `summary.json`. Shares are in [0, 1], and unknown values are null.
 
     Estimates with intervals are under `policies`; `pass_at_k` and `frontier` at the top level are the curves that are
@@ -24,6 +40,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -
         "currency": analysis.budget.currency,
         "costs": dict(zip(outcomes.policies, analysis.budget.cost_M.tolist(), strict=True)),
         "problems": len(outcomes.problems),
+        "left_out": {outcomes.left_out_are: outcomes.left_out} if outcomes.left_out else {},
         "policies": {name: _policy_summary(analysis, name) for name in outcomes.policies},
         "pass_at_k": analysis.curves,
         "frontier": [_point(analysis, name) for name in analysis.policies_along_alpha()],
@@ -49,7 +66,10 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], owed: int) -
         "gain_location": analysis.gain_location,
         "claims": analysis.claims,
         "forgeable": analysis.forgeable,
-        "owed": owed,
+        "owed": remarks.owed,
+        "rejected": remarks.rejected,
+        "answer_kinds": remarks.answer_kinds,
+        "missing_modules": remarks.missing_modules,
         "judge": judge,
     }
     return to_jsonable_python(content)

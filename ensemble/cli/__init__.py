@@ -1,13 +1,19 @@
 """The command `alphamix`. Each subcommand is a module in `commands`, imported only when it is called (`lazy_group`)."""
 
+import io
+import os
+import signal
 import sqlite3
 import sys
+import threading
 from keyword import iskeyword
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
 from alphamix.ensemble.cli.lazy_group import LazyCommand, LazyGroup
+from alphamix.ensemble.run.producer_threads import are_left_behind
 from alphamix.errors import AlphamixError
 
 COMMANDS = {
@@ -55,16 +61,20 @@ def alphamix() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line.
 
+    What a stream cannot encode, as in a locale of ASCII, is written as a question mark.
+
     An error that the user can correct is printed as one line and exits with 2; a failure of the machine exits with 1.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        return alphamix.main(arguments, prog_name="alphamix", standalone_mode=False)
+        return _run(arguments)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: repeat the command; a run continues where it stopped", err=True)
-        sys.exit(130)
+        _end_interrupted()
     except AlphamixError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
@@ -76,3 +86,38 @@ def main(arguments: list[str] | None = None) -> Any:
             f"error: {error}: free some space or choose another folder, then repeat the command to continue", err=True
         )
         sys.exit(1)
+
+
+def _run(arguments: list[str] | None) -> Any:
+    """Run a command. Ctrl-C stays one where a library, such as numpy, turns it into an error of its own."""
+    interrupted = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if is_ours:
+        signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        return alphamix.main(arguments, prog_name="alphamix", standalone_mode=False)
+    except Exception as error:
+        if interrupted.is_set():
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_interrupted() -> NoReturn:
+    """End with 130, whatever else still runs. Everything that must be put in order has been by now."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    click.echo("interrupted: repeat the command; a run continues where it stopped", err=True)
+    if are_left_behind():
+        sys.stdout.flush()
+        os._exit(130)
+    sys.exit(130)

@@ -5,7 +5,7 @@ Every error that can be found without opening a model is raised here, before any
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,9 +64,10 @@ def load(path: Path, overrides: Sequence[str] = (), environment: Mapping[str, st
         ExperimentError: one line with cause and cure.
     """
     data = _read(path)
-    for source, key, value in [*_from_environment(environment or {}), *map(_from_flag, overrides)]:
+    given = [*_from_environment(environment or {}), *map(_from_flag, overrides)]
+    for source, key, value in given:
         _set(data, source, key, value)
-    return _checked(data, str(path))
+    return _checked(data, str(path), {key: source for source, key, _ in given})
 
 
 def load_with(path: Path | None, sections: Mapping[str, Any]) -> Experiment:
@@ -82,7 +83,8 @@ def load_with(path: Path | None, sections: Mapping[str, Any]) -> Experiment:
     """
     data = {} if path is None else _read(path)
     _merge(data, sections)
-    return _checked(data, "the experiment" if path is None else str(path))
+    given = "the experiment" if path is None else "the keyword arguments"
+    return _checked(data, given if path is None else str(path), dict.fromkeys(_keys(sections), given))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -91,9 +93,9 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _checked(data: dict[str, Any], source: str) -> Experiment:
+def _checked(data: dict[str, Any], source: str, overrides: Mapping[str, str]) -> Experiment:
     _anchor(data, Path.cwd())
-    experiment = validated(Experiment, data, source, ExperimentError)
+    experiment = validated(Experiment, data, source, ExperimentError, overrides)
     _check_numbers(experiment)
     return experiment
 
@@ -105,6 +107,15 @@ def _merge(data: dict[str, Any], sections: Mapping[str, Any], above: tuple[str, 
             _merge(data[key], value, (*above, key))
         else:
             _put(data, above, key, str(value) if isinstance(value, Path) else value)
+
+
+def _keys(sections: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the dotted keys of all values of nested sections."""
+    for key, value in sections.items():
+        if isinstance(value, Mapping) and value:
+            yield from _keys(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
 
 
 def _check_numbers(experiment: Experiment) -> None:

@@ -3,8 +3,8 @@
 `Inputs` has two parts: a `Design`, which the plan follows from, and `SamplingInputs`, which samples are drawn from.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from alphamix.ensemble.experiment.config import Experiment, ExperimentError
 from alphamix.ensemble.experiment.schema import AllocationSection, BudgetSection, SamplingSection
@@ -36,6 +36,23 @@ class Design:
     pass_at: tuple[int, ...]
     """Each k that pass@k is reported for."""
 
+    def of(self, policies: Collection[str], problems: Collection[str]) -> "Design":
+        """Return the design for some policies and problems alone; arms that lose all their policies are left out."""
+        members = tuple(name for name in self.members if name in policies)
+        weights = {arm: _only(shares, policies) for arm, shares in self.weights.items()}
+        needs = {"singles": policies} | weights
+        arms = [arm for arm in self.allocation.arms if needs.get(arm, members)]
+        costs = self.budget.costs
+        return replace(
+            self,
+            policies=tuple(name for name in self.policies if name in policies),
+            problems=tuple(problem for problem in self.problems if problem in problems),
+            members=members,
+            weights={arm: shares for arm, shares in weights.items() if shares},
+            allocation=self.allocation.model_copy(update={"arms": arms}),
+            budget=self.budget.model_copy(update={"costs": None if costs is None else _only(costs, policies)}),
+        )
+
 
 @dataclass(frozen=True)
 class SamplingInputs:
@@ -56,8 +73,12 @@ class Inputs:
     design: Design
 
 
-def read_inputs(experiment: Experiment) -> Inputs:
+def read_inputs(experiment: Experiment, *, is_sampled: bool = True) -> Inputs:
     """Read what an experiment names and refuse what does not fit together.
+
+    Args:
+        experiment: as read from its file.
+        is_sampled: whether the policies are to be sampled, so that their weights and keys must be there.
 
     Raises:
         ExperimentError, PolicyError, GradingError: one line with cause and cure.
@@ -77,7 +98,8 @@ def read_inputs(experiment: Experiment) -> Inputs:
         pass_at=tuple(experiment.analysis.pass_at),
     )
     _check_costs(experiment, registry)
-    registry.check()
+    if is_sampled:
+        registry.check()
     return Inputs(experiment, SamplingInputs(registry, problems, experiment.sampling), design)
 
 
@@ -117,6 +139,10 @@ def _shares(arm: str, weights: Mapping[str, float], registry: Registry) -> dict[
         for member in members:
             shares[member] += weight / len(members)
     return {name: share for name, share in shares.items() if share}
+
+
+def _only(numbers: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
+    return {name: number for name, number in numbers.items() if name in names}
 
 
 def _check_costs(experiment: Experiment, registry: Registry) -> None:

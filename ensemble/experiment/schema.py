@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
+from alphamix.ensemble.outcomes.files import Missing
 from alphamix.ensemble.statistics.intervals import Resampling
 from alphamix.policies.engines.options import EngineOptions
 
@@ -147,7 +148,7 @@ class GradingSection(Section):
     """How programs are judged."""
 
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Number of programs judged at once; one fewer than there are cores when left out."""
+    """Number of programs judged at once; when left out, as many as there are cores that sampling does not need."""
     sandbox: Literal["strict", "weak"] = "strict"
     packages: list[str] = []
     """Installed packages that programs may import, beside those of each problem."""
@@ -156,10 +157,9 @@ class GradingSection(Section):
     address: str | None = None
     """Address of the Dask scheduler or the Ray cluster; a local one is started when left out."""
 
-    @property
-    def num_workers(self) -> int:
-        """Number of programs judged at once. One core is left to sampling: an embedded engine uses one thread."""
-        return self.workers or max(1, (os.cpu_count() or 1) - 1)
+    def num_workers(self, *, is_sampling_here: bool) -> int:
+        """Return the number of programs judged at once. An embedded engine, which uses one thread, gets one core."""
+        return self.workers or max(1, (os.cpu_count() or 1) - is_sampling_here)
 
 
 class AnalysisSection(Section):
@@ -172,6 +172,8 @@ class AnalysisSection(Section):
     sample_folds: Annotated[int, Field(ge=2)] = DEFAULT_FOLDS["samples"]
     repeats: Annotated[int, Field(ge=1)] = DEFAULT_REPEATS
     seed: Annotated[int, Field(ge=0)] = 0
+    missing: Missing = "error"
+    """What to do about problems or policies that lack samples: make no report, or leave them out of it."""
 
     @property
     def resampling(self) -> Resampling:

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from alphamix import _checks as checks
-from alphamix.ensemble.interchange.count_outcomes import count_outcomes
+from alphamix.ensemble.interchange.count_outcomes import cells, count_outcomes
 from alphamix.ensemble.interchange.record_files import write_records
 from alphamix.ensemble.interchange.record_schema import (
     SAMPLE_COLUMNS,
@@ -15,16 +15,38 @@ from alphamix.ensemble.interchange.record_schema import (
     sample_record,
     verdict_record,
 )
-from alphamix.ensemble.outcomes.files import write_outcomes
+from alphamix.ensemble.outcomes.files import Missing, write_outcomes, write_table
+from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.store import Store
 
 Format = Literal["jsonl", "parquet"]
 
 
+MissingInExport: TypeAlias = Literal["keep"] | Missing
+"""What to do about cells that lack verdicts; `keep` writes the counts of what is there."""
+MISSING: tuple[MissingInExport, ...] = ("keep", *get_args(Missing))
+
+
+class Exported(NamedTuple):
+    """Files of a run."""
+
+    paths: list[Path]
+    incomplete: int
+    """Number of cells that lack verdicts in the outcomes."""
+    outcomes: Outcomes | None
+    """Outcomes from which such cells were left out; None where they were kept."""
+
+
 def export(
-    store: Store, folder: Path, level: float = 1.0, *, form: Format = "jsonl", verdict_set: str | None = None
-) -> list[Path]:
-    """Write files of samples, verdicts and outcomes, replacing earlier ones; return their paths.
+    store: Store,
+    folder: Path,
+    level: float = 1.0,
+    *,
+    form: Format = "jsonl",
+    verdict_set: str | None = None,
+    missing: MissingInExport = "keep",
+) -> Exported:
+    """Write files of samples, verdicts and outcomes, replacing earlier ones.
 
     Args:
         store: of a run.
@@ -32,6 +54,7 @@ def export(
         level: coverage level at which outcomes are counted (`count_outcomes`); verdicts always cover all tests.
         form: `jsonl` (outcomes in CSV), or `parquet` for all three.
         verdict_set: verdicts to write and count; None for the current ones.
+        missing: what to do in the outcomes about cells that lack verdicts.
 
     Raises:
         StoreError, OutcomesError, GradingError: as `count_outcomes`.
@@ -48,8 +71,14 @@ def export(
         if form == "parquet":  # a column has one type, and descriptions of judges differ in their keys
             lines = ({**line, "judge": json.dumps(line["judge"])} for line in lines)
         write_records(verdicts, lines, VERDICT_COLUMNS)
-        write_outcomes(count_outcomes(store, level, verdict_set), outcomes)
-    return [samples, verdicts, outcomes]
+        if missing != "keep":
+            whole = count_outcomes(store, level, verdict_set, missing)
+            write_outcomes(whole, outcomes)
+            return Exported([samples, verdicts, outcomes], 0, whole)
+        table = cells(store, level, verdict_set)
+    known = [name for name in table.columns if name not in ("policy", "problem", "planned", "fixed")]
+    write_table(table.loc[table["n"] > 0, ["problem", "policy", *known]], outcomes)
+    return Exported([samples, verdicts, outcomes], int((table["n"] < table["fixed"]).sum()), None)
 
 
 def sample_records(store: Store) -> Iterator[dict[str, Any]]:

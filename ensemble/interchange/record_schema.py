@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from alphamix.ensemble.interchange.record_files import Columns
 from alphamix.ensemble.store import Graded, Sample, Slot
 from alphamix.grading.types import Failure, Judgement, Verdict, failure_of
-from alphamix.policies.types import Completion
+from alphamix.policies.types import AnswerKind, Completion
 
 SAMPLE_COLUMNS: Columns = {
     "problem_id": "string",
@@ -22,6 +22,7 @@ SAMPLE_COLUMNS: Columns = {
     "index": "int64",
     "completion": "string",
     "code": "string",
+    "kind": "string",
     "finish_reason": "string",
     "usage": {"prompt_tokens": "int64", "completion_tokens": "int64"},
     "seconds": "double",
@@ -136,6 +137,7 @@ class Usage(BaseModel):
 class SampleRecord(SampleLine):
     """One sample of a file that is imported."""
 
+    kind: AnswerKind | None = None
     usage: Usage | None = None
     seconds: _Amount | None = None
     seed: int | None = None
@@ -168,10 +170,12 @@ class SampleRecord(SampleLine):
         usage = self.usage or Usage()
         numbers: dict[str, Any] = {**dict(usage), "seconds": self.seconds}
         unknown = frozenset(name for name, number in numbers.items() if number is None)
+        counted: dict[str, Any] = {name: number or 0 for name, number in numbers.items()}
         completion = Completion(
             text=self.text,
             finish_reason="length" if self.finish_reason == "length" else "stop",
-            **{name: number or 0 for name, number in numbers.items()},
+            **counted,
+            kind=self.kind or "text",
         )
         created = time.time() if self.created is None else self.created
         return Sample(slot, completion, created, self.is_code, unknown)
@@ -224,6 +228,7 @@ def sample_record(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
         "policy": slot.policy,
         "index": slot.index,
         "code" if sample.is_code else "completion": completion.text,
+        **({} if completion.kind == "text" else {"kind": completion.kind}),
         "finish_reason": completion.finish_reason,
         **({"usage": usage} if usage else {}),
         **({"seconds": completion.seconds} if "seconds" not in sample.unknown else {}),

@@ -85,7 +85,11 @@ def to_frame(outcomes: Outcomes) -> pd.DataFrame:
 
 def write_outcomes(outcomes: Outcomes, path: Path) -> None:
     """Write one row per cell, with the columns that are known; the file appears whole or not at all."""
-    table = to_frame(outcomes)
+    write_table(to_frame(outcomes), path)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV or Parquet; the file appears whole or not at all."""
     with whole_file(path) as beside:
         if _is_parquet(path):
             table.to_parquet(beside, index=False)
@@ -248,4 +252,5 @@ def _without_holes(outcomes: Outcomes, source: str, missing: Missing) -> Outcome
     names = outcomes.policies if by_policy else outcomes.problems
     kept = np.flatnonzero(~has_hole)
     whole = outcomes.select(policies=kept) if by_policy else outcomes.select(problems=kept)
-    return replace(whole, left_out=tuple(names[hole] for hole in np.flatnonzero(has_hole)))
+    left_out = tuple(names[hole] for hole in np.flatnonzero(has_hole))
+    return replace(whole, left_out=left_out, left_out_are="policies" if by_policy else "problems")

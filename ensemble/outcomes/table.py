@@ -55,6 +55,7 @@ class Outcomes:
     """Group of each problem, such as its contest or template; None where problems are independent of each other."""
     left_out: tuple[str, ...] = ()
     """Policies or problems that were left out because some of their cells have no samples."""
+    left_out_are: Literal["problems", "policies"] = "problems"
 
     @property
     def solve_rate_MP(self) -> Floats:

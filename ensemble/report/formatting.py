@@ -6,7 +6,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Estimate, Method, Resampling
+from alphamix.policies.types import AnswerKind
 
 _NAMES_IN_NOTES = 3
 _MAX_PARTS = 2
@@ -102,6 +104,20 @@ def names_in_words(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+_KIND_LABELS: dict[AnswerKind, str] = {
+    "text": "text",
+    "reasoning": "only reasoning, which was judged in place of the missing text",
+    "refusal": "a refusal",
+    "empty": "empty",
+}
+
+
+def kinds_label(kinds: Mapping[AnswerKind, int]) -> str:
+    """Return the number of answers of each kind, as in `3 are empty; 2 are a refusal`."""
+    counts = sorted(kinds.items(), key=lambda item: -item[1])
+    return "; ".join(f"{number:,} {'is' if number == 1 else 'are'} {_KIND_LABELS[kind]}" for kind, number in counts)
+
+
 def lookalikes_note(number: int, num_problems: int) -> str:
     """Return a note on problems that look like copies of each other."""
     return (
@@ -110,11 +126,23 @@ def lookalikes_note(number: int, num_problems: int) -> str:
     )
 
 
-def left_out_note(names: Sequence[str]) -> str:
-    """Return a note on the policies or problems that were left out of a table."""
+def left_out_note(outcomes: Outcomes) -> str:
+    """Return a note on the policies or problems that were left out of a table; empty if none were."""
+    names = outcomes.left_out
+    if not names:
+        return ""
     more = len(names) - _NAMES_IN_NOTES
     listed = ", ".join(map(shown, names[:_NAMES_IN_NOTES])) + (f" and {more} more" if more > 0 else "")
-    return f"Left out, since samples are missing: {listed}."
+    if outcomes.left_out_are == "policies":
+        return f"Left out, since samples are missing: {_counted(len(names), 'policy', 'policies')} ({listed})."
+    return (
+        f"Left out for all policies alike, since samples are missing: {_counted(len(names), 'problem', 'problems')} "
+        f"({listed}). If these are harder than the others, every figure looks better than it is."
+    )
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], num_texts: int = 1) -> Table:

@@ -9,6 +9,7 @@ from rich.text import Text
 from alphamix.ensemble.analysis.failure_frontier import FrontPoint, ModerateRange, Takeover
 from alphamix.ensemble.analysis.paper_claims import Claim
 from alphamix.ensemble.analysis.run_analysis import Analysis
+from alphamix.ensemble.analysis.run_summary import RunRemarks
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import Arm
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
@@ -18,6 +19,8 @@ from alphamix.ensemble.report.formatting import (
     arm_label,
     bare,
     interval_note,
+    kinds_label,
+    left_out_note,
     p_label,
     plain_table,
     points,
@@ -43,7 +46,20 @@ def conclusion(analysis: Analysis) -> str:
     )
 
 
-def run_tables(analysis: Analysis) -> Group:
+def notes(analysis: Analysis, remarks: RunRemarks) -> list[str]:
+    """Say what a reader must know before any figure: what was left out, what is missing, and answers without text."""
+    found = [left_out_note(analysis.outcomes)]
+    if remarks.owed:
+        found.append(
+            f"The run is not finished: {remarks.owed:,} samples or verdicts are owed, and no figure counts them."
+        )
+    if remarks.rejected:
+        found.append(f"{remarks.rejected:,} samples could not be drawn (rejected), and no figure counts them.")
+    found += [f"Answers of {shown(policy)}: {kinds_label(kinds)}." for policy, kinds in remarks.answer_kinds.items()]
+    return [note for note in found if note]
+
+
+def run_tables(analysis: Analysis, remarks: RunRemarks) -> Group:
     """Return everything that is printed at the end of a run."""
     parts = [
         (f"Solved, % of problems [{interval_note(analysis.resampling)}]", _solved(analysis)),
@@ -51,7 +67,7 @@ def run_tables(analysis: Analysis) -> Group:
         (f"The same budget: {analysis.budget} per problem, % of problems covered", _arms(analysis)),
     ]
     titled = [Group(Text(title, style="bold"), table) for title, table in parts]
-    return Group(*titled, Text(conclusion(analysis)))
+    return Group(*map(Text, notes(analysis, remarks)), *titled, Text(conclusion(analysis)))
 
 
 def _solved(analysis: Analysis) -> Table:

@@ -1,92 +1,38 @@
-"""The files of a report: outcomes, summary, claims, figures, and one self-contained HTML page that shows them."""
+"""The files of a report: outcomes, summary, claims, and with the extra `report` a page with figures."""
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from alphamix import _checks as checks
-from alphamix.atomic import write_json, write_text
+from alphamix.atomic import write_json
 from alphamix.ensemble.analysis.paper_claims import claims_json
 from alphamix.ensemble.analysis.run_analysis import Analysis
-from alphamix.ensemble.analysis.run_summary import summary
+from alphamix.ensemble.analysis.run_summary import RunRemarks, summary
 from alphamix.ensemble.outcomes.files import write_outcomes
-from alphamix.ensemble.report import figures, formatting, gain_text, mixture_text, run_text
-from alphamix.grading.types import FAILURE_MAPPING_NAME
-
-_CAPTIONS = {
-    "arms": "The same budget spent in several ways. Hollow points are scored on the outcomes that made the choice, "
-    "filled ones on other problems and on other samples. Whiskers are intervals.",
-    "frontier": "Left: how samples fail, one point per policy, joined along α. Right: the share of samples in each "
-    "class along α; format and exhausted failures take over at the dotted lines. Whiskers and bands are intervals over "
-    "problems.",
-    "coverage": "Share of problems covered against the amount spent per problem, for each policy alone and for "
-    "ensembles that split the same budget. An adaptive arm, which may stop early, is shown at its mean cost.",
-    "complementarity": "Share of accepted samples by problem and policy. Problems are ordered by which end of the line "
-    "solves them, so a diagonal band means that policies complement each other.",
-}
 
 
 def write_report(
-    analysis: Analysis,
-    folder: Path,
-    name: str,
-    judge: Mapping[str, Any],
-    owed: int = 0,
-    missing_modules: Mapping[str, int] | None = None,
+    analysis: Analysis, folder: Path, name: str, judge: Mapping[str, Any], remarks: RunRemarks | None = None
 ) -> Path:
     """Write all files of a report into a folder, each whole or not at all, and return the path of the page.
+
+    The numbers are written first, so they are there even if the figures cannot be drawn.
 
     Args:
         analysis: All numbers.
         folder: Folder to write to; it is created if it is missing.
         name: Name of the run, or of the table.
         judge: How the verdicts were made; empty if this is unknown, as for a table from another source.
-        owed: Number of planned samples that are missing or not judged.
-        missing_modules: Number of programs that failed for want of a module, by its name.
+        remarks: What a reader should know about the samples of a run.
+
+    Raises:
+        MissingExtraError: the extra `report` is not installed.
     """
+    remarks = remarks or RunRemarks()
     checks.folder(folder)
     write_outcomes(analysis.outcomes, folder / "outcomes.csv")
-    write_json(
-        folder / "summary.json", summary(analysis, name, judge, owed) | {"missing_modules": dict(missing_modules or {})}
-    )
+    write_json(folder / "summary.json", summary(analysis, name, judge, remarks))
     write_json(folder / "claims.json", claims_json(analysis.claims, analysis.resampling.level))
-    paths = figures.save_all(analysis, folder / "figures")
-    page = folder / "report.html"
-    write_text(page, _page(analysis, name, paths, judge))
-    return page
-
-
-def _page(analysis: Analysis, run: str, images: Sequence[Path], judge: Mapping[str, Any]) -> str:
-    """Return the page with the images, PNG files that are named as in `_CAPTIONS`, inlined."""
-    environment = Environment(loader=PackageLoader("alphamix.ensemble.report"), autoescape=True, trim_blocks=True)
-    environment.filters |= {
-        "percent": formatting.percent,
-        "points": formatting.points,
-        "alpha": formatting.alpha_label,
-        "p_value": formatting.p_label,
-        "allocation": formatting.allocation_label,
-    }
-    inlined = [
-        {"name": path.stem, "caption": _CAPTIONS[path.stem], "data": base64.b64encode(path.read_bytes()).decode()}
-        for path in images
-    ]
-    return environment.get_template("page.html").render(
-        run=run,
-        analysis=analysis,
-        intervals=formatting.interval_note(analysis.resampling),
-        arm_label=formatting.arm_label,
-        spends=run_text.spends,
-        conclusion=run_text.conclusion(analysis),
-        advice=mixture_text.sentence(analysis.comparison, "problems"),
-        gain_advice=gain_text.gain_sentence(analysis.gain_location) if analysis.gain_location else None,
-        expected_gain=gain_text.expected_gain,
-        front=run_text.front_note(analysis.front),
-        moderate=run_text.moderate_note(analysis.moderate),
-        claims=run_text.claim_rows(analysis.claims),
-        images=inlined,
-        judge=judge,
-        mapping=FAILURE_MAPPING_NAME,
-    )
+    page = checks.module("alphamix.ensemble.report.page", "a report's page", "report")
+    return page.write_page(analysis, folder, name, judge, remarks)

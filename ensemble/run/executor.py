@@ -3,16 +3,17 @@
 Policies behind URLs are sampled side by side, those that need this machine's memory one after the other; grading runs
 in the judge's own threads or processes. All of them put events into one queue, and the thread of `Executor.fill` alone
 writes to the store, so a finished sample is stored however long anything else takes. Failures that are not the model's
-are counted by cause, and their samples stay owed.
+are stored with their cause: a slot is rejected if asking again would not help, else its sample stays owed.
 """
 
 import queue
+import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeAlias
 
 from alphamix.ensemble.budget import Currency
@@ -23,15 +24,22 @@ from alphamix.ensemble.run.progress_events import RunObserver, Spent
 from alphamix.ensemble.run.slots import sample_owed
 from alphamix.ensemble.run.spend_limit import limit_of_run
 from alphamix.ensemble.settings.setting import Sampled
-from alphamix.ensemble.store import Sample, Store
+from alphamix.ensemble.store import Sample, Slot, Store
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.cluster import ClusterJudge
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement
-from alphamix.policies.types import PolicyError
+from alphamix.policies.types import Engine, EngineFailure, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """Failures without a success between them after which a policy is set aside (at least twice its concurrency)."""
+
+_FEWEST_PROBLEMS = 3
+"""Problems that such a row of failures must concern, if there are as many: one that a policy refuses, say because it is
+too long, says nothing about the others."""
+
+_GATHERING_S = 0.01
+"""Time in which events are gathered to be stored together: thousands may come in a second, each at its own time."""
 
 _MAX_UNSTORED_GROUPS = 1024
 """Groups of samples that may wait to be stored; beyond that, sampling waits."""
@@ -63,11 +71,19 @@ class _Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class _SetAside:
-    """A policy is not asked any further."""
+class _Gone:
+    """A policy cannot be sampled, and is not asked any further."""
 
     policy: str
-    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _LimitMet:
+    """A policy is not asked any further because a limit of the run is spent."""
+
+    policy: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +94,23 @@ class _Judged:
     judgement: Future[Judgement]
 
 
-_Produced: TypeAlias = _Begun | _Outcomes | _SetAside | _Ended
+_Produced: TypeAlias = _Begun | _Outcomes | _Gone | _LimitMet | _Ended
 _Event: TypeAlias = _Produced | ProducerEnded | _Judged
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What is left after a pass, in numbers of slots by cause."""
+
+    owed: Counter[str]
+    """Slots whose sample or verdict the same command asks for again, perhaps with success."""
+    rejected: Counter[str]
+    """Slots that cannot be filled: the request was refused, or the policy is gone. They are asked for again, too."""
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether anything is left."""
+        return bool(self.owed or self.rejected)
 
 
 class Executor:
@@ -91,6 +122,9 @@ class Executor:
         limits: what the whole run may spend, by currency.
         judge: grades the programs.
         observer: hears of everything that happens.
+        began: when the run began or went on, in seconds since the epoch; slots for which asking has failed since then
+            are not asked for again. None for now.
+        on_sampling_here: is told when sampling on this machine begins (True) and ends (False).
     """
 
     def __init__(
@@ -100,6 +134,8 @@ class Executor:
         limits: Mapping[Currency, float],
         judge: Judge | ClusterJudge,
         observer: RunObserver,
+        began: float | None = None,
+        on_sampling_here: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._registry = inputs.registry
@@ -116,14 +152,20 @@ class Executor:
         self._may_have_ungraded = True
         """Whether the store may hold samples that have no verdict and are not at the judge."""
         self._num_producers = 0
-        self._failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        """Failures of each policy's engine, by cause."""
-        self._set_aside: dict[str, str] = {}
+        self._on_sampling_here = on_sampling_here
+        self._engines: dict[str, Engine] = {}
+        """Engines that are open now, by policy."""
+        self._began = time.time() if began is None else began
+        self._limits_met: dict[str, str] = {}
+        """Why policies were not asked any further, where a limit of the run is spent."""
 
-    def fill(self) -> Counter[str]:
-        """Sample and grade; return what is still owed, counted by cause."""
+    def fill(self) -> Unfinished:
+        """Sample and grade; return what is left."""
         self._observer.begin(self._store.progress(), self._spend_limit.cap())
-        with ProducerThreads[_Produced](self._events.put, _MAX_UNSTORED_GROUPS) as producers:
+        with (
+            ProducerThreads[_Produced](self._events.put, _MAX_UNSTORED_GROUPS) as producers,
+            self._engines_closed_on_error(),
+        ):
             for policies in self._concurrent_groups():
                 producers.start(self._sample_each(policies))
                 self._num_producers += 1
@@ -132,52 +174,86 @@ class Executor:
                 if not self._num_producers and not self._at_judge:
                     break
                 self._handle_events(producers)
-        return self._count_owed()
+        return self._count_unfinished()
 
     def _concurrent_groups(self) -> list[list[str]]:
         """Return the policies that owe samples, in groups to sample at once: those of one group share a machine."""
-        num_owed = self._num_owed()
-        owing = [name for name in self._registry.names if num_owed[name]]
+        owing = [name for name in self._registry.names if self._may_be_asked(name)]
         local = [name for name in owing if not self._registry.is_remote(name)]
         return [[name] for name in owing if self._registry.is_remote(name)] + ([local] if local else [])
 
     def _sample_each(self, policies: Sequence[str]) -> Generator[_Produced]:
         """Ask policies for what they owe, one after the other, in a producer thread."""
+        is_here = not self._registry.is_remote(policies[0])
+        if is_here:
+            self._on_sampling_here(True)
         for policy in policies:
             yield _Begun(policy)
             try:
                 yield from self._sample(policy)
             except PolicyError as error:
-                yield _SetAside(policy, f"cannot be sampled: {error}")
+                yield _Gone(policy, f"cannot be sampled: {error}")
             yield _Ended(policy)
+        if is_here:
+            self._on_sampling_here(False)
 
     def _sample(self, policy: str) -> Generator[_Produced]:
         """Ask one policy for what it owes, unless it fails again and again."""
         section = self._section
-        max_failures = max(_MAX_FAILURES_IN_A_ROW, 2 * section.concurrency)
-        failures_in_a_row = 0
+        row = _FailuresInARow(max(_MAX_FAILURES_IN_A_ROW, 2 * section.concurrency), len(self._problems))
         with (
             Store(self._store.path, read_only=True) as store,  # a connection belongs to the thread that opened it
-            closing(self._registry.open(policy, section.engine_options)) as engine,
-            closing(sample_owed(store, policy, engine, self._problems, section, self._spend_limit)) as groups,
+            self._opened(policy) as engine,
+            closing(
+                sample_owed(
+                    store,
+                    policy,
+                    engine,
+                    self._problems,
+                    section,
+                    self._spend_limit,
+                    failed_before=self._began,
+                )
+            ) as groups,
         ):
             for group in groups:
                 yield _Outcomes(policy, group)
-                for result in group:
-                    failures_in_a_row = 0 if isinstance(result, Sample) else failures_in_a_row + 1
-                if failures_in_a_row >= max_failures:
-                    yield _SetAside(policy, f"set aside after {failures_in_a_row} failures in a row")
+                row.add(group)
+                if row.is_too_long:
+                    yield _Gone(policy, str(row))
                     return
         # The cause counts only samples that were never asked for: none if the policy finished before the limit.
         if spent := self._spend_limit.exhausted(policy):
-            yield _SetAside(policy, f"not asked, since {spent}")
+            yield _LimitMet(policy, f"not asked, since {spent}")
+
+    @contextmanager
+    def _opened(self, policy: str) -> Generator[Engine]:
+        with closing(self._registry.open(policy, self._section.engine_options)) as engine:
+            self._engines[policy] = engine
+            try:
+                yield engine
+            finally:
+                del self._engines[policy]
+
+    @contextmanager
+    def _engines_closed_on_error(self) -> Generator[None]:
+        """Close all engines if the block ends by an exception, such as Ctrl-C, so that no thread samples on."""
+        try:
+            yield
+        except BaseException:
+            for engine in list(self._engines.values()):
+                engine.close()
+            raise
 
     def _handle_events(self, producers: ProducerThreads[_Produced]) -> None:
-        """Wait for an event, and handle all that have come, with one write for all samples."""
+        """Wait for an event, and handle all that have come shortly after, with one write for all samples."""
         events = [self._events.get()]
+        time.sleep(_GATHERING_S)
         while not self._events.empty():
             events.append(self._events.get())
         samples: list[Sample] = []
+        failures: list[tuple[Slot, EngineFailure]] = []
+        gone: list[_Gone] = []
         judged: list[_Judged] = []
         ended: list[str] = []
         for event in events:
@@ -194,17 +270,16 @@ class Executor:
                     self._observer.began(policy)
                 case _Ended(policy):
                     ended.append(policy)
-                case _SetAside(policy, cause):
-                    self._set_aside[policy] = cause
-                case _Outcomes(policy, results):
-                    for result in results:
-                        if isinstance(result, Sample):
-                            samples.append(result)
-                        else:
-                            _, failure = result
-                            self._failures[policy][f"{failure.cause}: {failure.message}"] += 1
+                case _Gone():
+                    gone.append(event)
+                case _LimitMet(policy, message):
+                    self._limits_met[policy] = message
+                case _Outcomes(_, results):
+                    samples += [result for result in results if isinstance(result, Sample)]
+                    failures += [result for result in results if not isinstance(result, Sample)]
             producers.taken()
         self._keep_samples(samples)
+        self._keep_failures(failures, gone)
         self._keep_verdicts(judged)
         for policy in ended:  # only now, when its last samples are stored
             self._observer.ended(policy)
@@ -220,6 +295,13 @@ class Executor:
                 self._submit(sample)
             else:
                 self._may_have_ungraded = True
+
+    def _keep_failures(self, failures: list[tuple[Slot, EngineFailure]], gone: list[_Gone]) -> None:
+        now = time.time()
+        if failures:
+            self._store.add_failures(failures, now)
+        for event in gone:  # only now, when what the policy did answer is stored
+            self._store.give_up(event.policy, event.message, now)
 
     def _keep_verdicts(self, judged: list[_Judged]) -> None:
         judgements = [(event.sample, event.judgement.result()) for event in judged]
@@ -248,23 +330,58 @@ class Executor:
         self._at_judge.add(sample.slot.number)
         future.add_done_callback(lambda done: self._events.put(_Judged(sample, done)))
 
-    def _count_owed(self) -> Counter[str]:
+    def _count_unfinished(self) -> Unfinished:
         """Count every slot that has no verdict under one cause."""
         owed = Counter({f"judge: {reason}": count for reason, count in self._keeper.owed.items()})
-        num_owed = self._num_owed()
-        for policy in self._registry.names:
-            causes = self._failures[policy]
-            never_asked = num_owed[policy] - causes.total()
-            if never_asked:
-                causes[self._set_aside.get(policy, "not asked")] += never_asked
-            owed.update({f"{policy}: {cause}": count for cause, count in causes.items()})
-        return owed
+        rejected = Counter[str]()
+        for failure in self._store.failures():
+            (rejected if failure.is_final else owed)[str(failure)] += failure.slots
+        for policy, slots in self._num_untried().items():
+            if slots:
+                owed[f"{policy}: {self._limits_met.get(policy, 'not asked')}"] += slots
+        return Unfinished(owed, rejected)
 
-    def _num_owed(self) -> Counter[str]:
-        """Count the slots of each policy that have no sample."""
+    def _may_be_asked(self, policy: str) -> bool:
+        """Return whether a policy has a slot without a sample for which asking has not failed since the run began."""
+        slots = chain(self._store.owed_slots(policy), self._store.failed_slots(policy, self._began))
+        return next(slots, None) is not None
+
+    def _num_untried(self) -> dict[str, int]:
+        """Count the slots of each policy that have neither a sample nor a failure."""
         progress = self._store.progress()
-        owed = progress["planned"] - progress["sampled"]
-        return Counter({str(policy): int(count) for policy, count in owed.items()})
+        untried = progress["planned"] - progress["sampled"] - progress["rejected"] - progress["failed"]
+        return {str(policy): int(slots) for policy, slots in untried.items()}
+
+
+class _FailuresInARow:
+    """Failures of a policy since its last success."""
+
+    def __init__(self, most: int, num_problems: int) -> None:
+        self._most = most
+        self._fewest_problems = min(_FEWEST_PROBLEMS, num_problems)
+        self._number = 0
+        self._problems: set[str] = set()
+        self._last = ""
+
+    def add(self, results: Sequence[Sampled]) -> None:
+        """Count the failures of a group, or begin anew after a success."""
+        for result in results:
+            if isinstance(result, Sample):
+                self._number = 0
+                self._problems.clear()
+            else:
+                slot, failure = result
+                self._number += 1
+                self._problems.add(slot.problem)
+                self._last = f"{failure.cause}: {failure.message}"
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the policy is not to be asked any further."""
+        return self._number >= self._most and len(self._problems) >= self._fewest_problems
+
+    def __str__(self) -> str:
+        return f"set aside after {self._number} failures in a row, the last: {self._last}"
 
 
 def _costs(samples: Sequence[Sample]) -> dict[str, Spent]:

@@ -4,6 +4,7 @@ They know nothing of the items. The consumer reports each item that it has taken
 """
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +12,17 @@ from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
-_SECONDS_TO_STOP = 1.0
+_SECONDS_TO_STOP = 3.0
+
+_running = set[threading.Thread]()
+
+
+def are_left_behind() -> bool:
+    """Return whether a thread still runs that did not stop in time.
+
+    It may be inside a library such as torch, where an interpreter that ends in the ordinary way would abort.
+    """
+    return any(thread.is_alive() for thread in _running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +52,17 @@ class ProducerThreads(Generic[T]):
     def __exit__(self, *_: object) -> None:
         """Stop each thread at its next item; a thread that is stuck before it is left behind (it is a daemon)."""
         self._stopped.set()
+        deadline = time.monotonic() + _SECONDS_TO_STOP
+        self._ahead.release(len(self._threads) or 1)
         for thread in self._threads:
-            self._ahead.release()
-            thread.join(_SECONDS_TO_STOP)
+            thread.join(max(0.0, deadline - time.monotonic()))
+        _running.difference_update(thread for thread in self._threads if not thread.is_alive())
 
     def start(self, items: Generator[T]) -> None:
         """Work through a generator in a new thread, and close it there."""
         thread = threading.Thread(target=self._run, args=(items,), daemon=True)
         self._threads.append(thread)
+        _running.add(thread)
         thread.start()
 
     def taken(self) -> None:

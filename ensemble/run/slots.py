@@ -6,9 +6,10 @@ Knows nothing of verdicts, and leaves it to the setting how a problem becomes a 
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
-from typing import overload
+from itertools import chain
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -63,6 +64,8 @@ def sample_owed(
     problems: Mapping[str, Problem],
     section: SamplingSection,
     spend_limit: SpendLimit = UNLIMITED,
+    *,
+    failed_before: float = 0.0,
 ) -> Generator[list[Sampled]]:
     """Ask for all samples that a policy owes, and yield the outcomes as they come, in groups to be stored together.
 
@@ -70,16 +73,21 @@ def sample_owed(
     batch again and gets the same samples as a run that was not. Other engines are asked only for what is owed, and each
     outcome is a group of its own, since it may have cost money; they combine neighbours into requests as they see fit
     (`choices`). Sampling ends early, and leaves the rest owed, when the spend limit is reached.
+
+    Slots for which asking has failed come last, and only if it failed before `failed_before` (seconds since the epoch),
+    so that what was refused does not hold up what was never asked for.
     """
     parameters = SamplingParameters(section.temperature, section.top_p, section.max_tokens, tuple(section.stop))
 
     def ask(slots: Sequence[Slot]) -> Iterator[Sampled]:
         return reasoning.ask(engine, slots, problems, section.prompt, parameters)
 
+    failed = list(store.failed_slots(policy, failed_before))
     if engine.reproducible:
-        yield from _by_batch(store, policy, ask, section.batch_size, spend_limit)
+        batches = chain(_planned_batches(store, policy, section.batch_size), _parts(failed, section.batch_size))
+        yield from _by_batch(policy, batches, ask, spend_limit)
         return
-    slots = Slots(policy, store.owed_slots(policy))
+    slots = Slots(policy, chain(store.owed_slots(policy), failed))
     start = 0
     while start < len(slots) and (granted := spend_limit.grant(policy, len(slots) - start)):
         part = slots if granted == len(slots) else slots[start : start + granted]
@@ -89,24 +97,35 @@ def sample_owed(
         start += granted
 
 
+class _Batch(NamedTuple):
+    """Slots that are asked for together, and the numbers of those whose outcome is wanted."""
+
+    slots: Sequence[Slot]
+    wanted: Set[int]
+
+
+def _planned_batches(store: Store, policy: str, batch_size: int) -> Iterator[_Batch]:
+    """Yield the batches of the plan that have a slot for which the policy was not asked."""
+    owed = {slot.number for slot in store.owed_slots(policy)}
+    for part in _parts(Slots(policy, store.slots(policy)), batch_size):
+        if wanted := owed & part.wanted:
+            yield _Batch(part.slots, wanted)
+
+
+def _parts(slots: Sequence[Slot], size: int) -> Iterator[_Batch]:
+    for start in range(0, len(slots), size):
+        part = slots[start : start + size]
+        yield _Batch(part, {slot.number for slot in part})
+
+
 def _by_batch(
-    store: Store,
-    policy: str,
-    ask: Callable[[Sequence[Slot]], Iterator[Sampled]],
-    batch_size: int,
-    spend_limit: SpendLimit,
+    policy: str, batches: Iterable[_Batch], ask: Callable[[Sequence[Slot]], Iterator[Sampled]], spend_limit: SpendLimit
 ) -> Generator[list[Sampled]]:
-    owed = store.owed(policy)
-    slots = Slots(policy, store.slots(policy))
-    for start in range(0, len(slots), batch_size):
-        batch = slots[start : start + batch_size]
-        num_owed = sum(slot.number in owed for slot in batch)
-        if not num_owed:
-            continue
-        if not spend_limit.grant(policy, num_owed, whole=True):
+    for batch in batches:
+        if not spend_limit.grant(policy, len(batch.wanted), whole=True):
             return
-        results = (result for result in ask(batch) if slot_of(result).number in owed)
-        yield list(_settled(policy, results, spend_limit, num_owed))
+        results = (result for result in ask(batch.slots) if slot_of(result).number in batch.wanted)
+        yield list(_settled(policy, results, spend_limit, len(batch.wanted)))
 
 
 def _settled(policy: str, results: Iterable[Sampled], spend_limit: SpendLimit, granted: int) -> Generator[Sampled]:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from alphamix.ensemble.analysis.run_summary import RunRemarks
 from alphamix.ensemble.run.pace import Pace, time_left
-from alphamix.ensemble.store import STORE_NAME, Recent, Store, is_at_work
+from alphamix.ensemble.store import STORE_NAME, FailureCount, Recent, Store, is_at_work
 from alphamix.grading.types import Verdict
+from alphamix.policies.types import AnswerKind
 
 RECENT_S = 300.0
 """Span that rates cover."""
@@ -32,6 +34,12 @@ class StatusCounts:
     counted: int
     """Number of samples whose tokens are known."""
     verdicts: Counter[Verdict]
+    rejected: int
+    """Number of slots without a sample that cannot be filled by asking again."""
+    failed: int
+    """Number of slots without a sample for which asking failed in another way since the run last began or went on."""
+    answer_kinds: Counter[AnswerKind]
+    """Number of answers that are not text, by kind."""
     samples_per_second: float
     tokens_per_second: float
     last_sample: float | None
@@ -39,8 +47,13 @@ class StatusCounts:
 
     @property
     def owed(self) -> int:
-        """Number of slots without a sample."""
-        return self.planned - self.sampled
+        """Number of slots without a sample, except those that were rejected."""
+        return self.planned - self.sampled - self.rejected
+
+    @property
+    def pending(self) -> int:
+        """Number of slots that the process at work has yet to ask for."""
+        return self.owed - self.failed
 
     @property
     def tokens_per_sample(self) -> float | None:
@@ -55,6 +68,8 @@ class RunStatus:
     folder: Path
     policies: dict[str, StatusCounts]
     all: StatusCounts
+    failures: list[FailureCount]
+    """Slots without a sample for which asking failed, by cause, the most frequent first."""
     is_at_work: bool
     """Whether a process has the run open for writing."""
     last_write: float
@@ -64,27 +79,31 @@ class RunStatus:
 
     def seconds_left(self, count: StatusCounts) -> float | None:
         """Return the seconds until a policy, or all, has its samples, or None if no process is at work on the run."""
-        if count.owed and not self.is_at_work:
+        if count.owed and not (self.is_at_work and count.pending):
             return None
-        alone = Pace(count.owed, count.samples_per_second)
+        alone = Pace(count.pending, count.samples_per_second)
         if count is not self.all:
             return time_left([alone])
         active = [policy for policy in self.policies.values() if policy.samples_per_second]
-        return time_left([Pace(policy.owed, policy.samples_per_second) for policy in active], alone)
+        return time_left([Pace(policy.pending, policy.samples_per_second) for policy in active], alone)
 
 
-def num_owed(store: Store) -> int:
-    """Count the planned slots that have no verdict of the run's own, with or without a sample."""
+def remarks_on(store: Store, verdict_set: str | None = None) -> RunRemarks:
+    """Count what a report of the run has to mention: what is missing, and answers that are not text."""
     progress = store.progress()
-    return int((progress["planned"] - progress["graded"]).sum())
+    rejected = int(progress["rejected"].sum())
+    unfilled = int((progress["planned"] - progress["graded"]).sum())
+    return RunRemarks(unfilled - rejected, rejected, store.answer_kinds(), store.missing_modules(verdict_set))
 
 
 def read_status(folder: Path) -> RunStatus:
     """Read the present status of the run in a folder. Raises StoreError."""
-    path, now = folder / STORE_NAME, time.time()
+    path = folder / STORE_NAME
     with Store(path, read_only=True) as store, store.snapshot():
+        now = time.time()
         progress, recent = store.progress(), store.recent(now - RECENT_S)
         verdicts, num_sets = store.verdict_counts(), len(store.verdict_sets())
+        kinds, failures = store.answer_kinds(), store.failures()
     policies: dict[str, StatusCounts] = {}
     for name, row in progress.iterrows():
         policy = str(name)
@@ -99,19 +118,26 @@ def read_status(folder: Path) -> RunStatus:
             seconds=float(row["seconds"]),
             counted=activity.counted,
             verdicts=verdicts.get(policy, Counter()),
+            rejected=int(row["rejected"]),
+            failed=int(row["failed"]),
+            answer_kinds=kinds.get(policy, Counter()),
             samples_per_second=activity.samples / span,
             tokens_per_second=activity.tokens / span,
             last_sample=activity.last_sample,
         )
     # SQLite writes to the write-ahead log first, so the younger of the two files shows when something was last written.
     last_write = max(file.stat().st_mtime for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
-    return RunStatus(folder, policies, _sum(list(policies.values())), is_at_work(path), last_write, now, num_sets)
+    total = _sum(list(policies.values()))
+    # A process may have written since, and the clocks of files and processes differ by some milliseconds.
+    return RunStatus(folder, policies, total, failures, is_at_work(path), min(last_write, now), now, num_sets)
 
 
 def _sum(counts: Sequence[StatusCounts]) -> StatusCounts:
-    summed = [each.name for each in fields(StatusCounts) if each.name not in ("verdicts", "last_sample")]
+    by_kind = ("verdicts", "answer_kinds", "last_sample")
+    summed = [each.name for each in fields(StatusCounts) if each.name not in by_kind]
     return StatusCounts(
         **{name: sum(getattr(count, name) for count in counts) for name in summed},
         verdicts=sum((count.verdicts for count in counts), Counter[Verdict]()),
+        answer_kinds=sum((count.answer_kinds for count in counts), Counter[AnswerKind]()),
         last_sample=max((count.last_sample for count in counts if count.last_sample is not None), default=None),
     )

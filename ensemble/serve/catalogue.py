@@ -39,6 +39,32 @@ def load_catalogue(source: Path, mixtures: Sequence[Path] = ()) -> Registry:
     return registry
 
 
+def without_missing(registry: Registry) -> tuple[Registry, dict[str, str]]:
+    """Leave out the policies that cannot be served, such as those whose weights or keys are not there.
+
+    Returns:
+        The other policies, with mixtures over those of their policies that are left; and why each policy was left out.
+
+    Raises:
+        PolicyError: no policy is left.
+    """
+    faults: dict[str, str] = {}
+    for name in registry.names:
+        try:
+            registry.select([name]).check()
+        except PolicyError as error:
+            faults[name] = str(error)
+    kept = [name for name in registry.names if name not in faults]
+    if not kept:
+        raise PolicyError(f"no policy of {registry.source} can be served: {next(iter(faults.values()))}")
+    whole = registry.select(kept)
+    for mixture, weights in registry.mixtures.items():
+        left = {name: weight for name, weight in weights.items() if name in kept}
+        if any(left.values()):
+            whole.mixtures[mixture] = left
+    return whole, faults
+
+
 def read_mixture(path: Path, policies: Sequence[str]) -> tuple[str, dict[str, float]]:
     """Read the output of `alphamix mix --json`, or a finished run's `summary.json` (or the run's folder).
 

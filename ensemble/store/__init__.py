@@ -5,7 +5,7 @@
 """
 
 from alphamix.ensemble.store.connection import StoreLostError, is_at_work
-from alphamix.ensemble.store.rows import Graded, Recent, Sample, Slot, StoreError, VerdictSet
+from alphamix.ensemble.store.rows import FailureCount, Graded, Recent, Sample, Slot, StoreError, VerdictSet
 from alphamix.ensemble.store.schema import RUN_SET, SCHEMA_VERSION
 from alphamix.ensemble.store.store import STORE_NAME, Store
 
@@ -13,6 +13,7 @@ __all__ = [
     "RUN_SET",
     "SCHEMA_VERSION",
     "STORE_NAME",
+    "FailureCount",
     "Graded",
     "Recent",
     "Sample",

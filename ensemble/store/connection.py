@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from alphamix.ensemble.store.rows import StoreError
-from alphamix.ensemble.store.schema import check_format, make_tables
+from alphamix.ensemble.store.schema import make_tables, prepare_reading
 
 _SECONDS_BETWEEN_TRIES = 0.05
 _REFUSED_BY_THE_DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -60,7 +60,7 @@ def open_for_reading(path: Path, resources: ExitStack) -> sqlite3.Connection:
                     f"together with {log.name}, to a folder that you can write to"
                 ) from None
             db = resources.enter_context(closing(_connect(path, "mode=ro&immutable=1")))
-        check_format(db, path)
+        prepare_reading(db, path)
         return db
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.grading.types import Failure, Judgement, Verdict
-from alphamix.policies.types import Completion
+from alphamix.policies.types import AnswerKind, Completion
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -19,6 +19,9 @@ else:
     from backports import zstd
 
 _LEVEL = 3
+
+FINAL_CAUSES = ("rejected", "gone")
+"""Causes of failures that asking again does not cure by itself: the request was refused, or the policy is gone."""
 
 
 class StoreError(EnsembleError):
@@ -77,6 +80,25 @@ class VerdictSet:
     """Whether outcomes are counted from this set unless another is named."""
 
 
+class FailureCount(NamedTuple):
+    """Number of slots of a policy that have no sample because asking for it failed in the same way."""
+
+    policy: str
+    cause: str
+    message: str
+    slots: int
+
+    @property
+    def is_final(self) -> bool:
+        """Whether asking again does not help by itself."""
+        return self.cause in FINAL_CAUSES
+
+    def __str__(self) -> str:
+        return (
+            f"{self.policy}: {self.message}" if self.cause == "gone" else f"{self.policy}: {self.cause}: {self.message}"
+        )
+
+
 class Recent(NamedTuple):
     """Samples of a policy that arrived since a given time. Times are in seconds since the epoch."""
 
@@ -107,13 +129,18 @@ def sample_row(sample: Sample) -> tuple[Any, ...]:
     return completion.finish_reason, *numbers, sample.created, sample.is_code
 
 
-def sample_of(slot: Slot, row: Sequence[Any], text: bytes) -> Sample:
-    """Return the sample of a slot from its `SAMPLE_COLUMNS` and its compressed text."""
+def sample_of(slot: Slot, row: Sequence[Any], text: bytes, kind: AnswerKind) -> Sample:
+    """Return the sample of a slot from its `SAMPLE_COLUMNS`, its compressed text and the kind of answer."""
     finish_reason, prompt_tokens, completion_tokens, seconds, created, is_code = row
     numbers = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "seconds": seconds}
     unknown = frozenset(name for name, number in numbers.items() if number is None)
     completion = Completion(
-        decompress(text), finish_reason, prompt_tokens or 0, completion_tokens or 0, 0.0 if seconds is None else seconds
+        decompress(text),
+        finish_reason,
+        prompt_tokens or 0,
+        completion_tokens or 0,
+        0.0 if seconds is None else seconds,
+        kind,
     )
     return Sample(slot, completion, created, bool(is_code), unknown)
 

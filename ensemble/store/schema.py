@@ -3,6 +3,9 @@
 Texts are stored apart from the rest of a sample, and names apart from slots, so that counting reads neither. In each
 cell the first `num_fixed` slots were planned in advance, and those beyond because of what had been drawn (adaptive
 arms): pass@k is estimated from the former alone.
+
+Format 4 added the tables of failures and of kinds of answers. A record of format 3 gets them when a process opens it
+for writing; for a reader they are empty.
 """
 
 import sqlite3
@@ -12,6 +15,12 @@ from alphamix.ensemble.store.rows import StoreError
 
 RUN_SET = "run"
 """Name of the set of verdicts that the run itself makes."""
+
+_TABLES_OF_4 = (
+    "CREATE {kind} failures (slot INTEGER PRIMARY KEY REFERENCES slots, cause TEXT NOT NULL, message TEXT NOT NULL, "
+    "tries INTEGER NOT NULL, failed REAL NOT NULL);",
+    "CREATE {kind} answer_kinds (slot INTEGER PRIMARY KEY REFERENCES samples, kind TEXT NOT NULL);",
+)
 
 _TABLES = f"""
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -44,26 +53,42 @@ CREATE TABLE verdicts (
 ) WITHOUT ROWID;
 """
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+_OLDEST_VERSION = 3
 
 
-def check_format(db: sqlite3.Connection, path: Path) -> None:
-    """Check that a record can be read. Raises StoreError."""
+def prepare_reading(db: sqlite3.Connection, path: Path) -> None:
+    """Check that a record can be read, and complete an older one by empty tables in memory. Raises StoreError."""
     version = _version(db)
     if version == 0:
         raise StoreError(f"{path} contains no run yet: wait until it has begun, or start it again")
     _check_version(version, path)
+    if version < SCHEMA_VERSION:
+        db.executescript("PRAGMA temp_store = MEMORY; " + _new_tables("TEMP TABLE"))
 
 
 def make_tables(db: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new record, all or none. Raises StoreError if an existing one has another format."""
+    """Make the tables of a new record, or those that an older one lacks, all or none.
+
+    Raises StoreError if an existing record cannot be used.
+    """
     version = _version(db)
     if version:
         _check_version(version, path)
+        if version < SCHEMA_VERSION:
+            _change(db, _new_tables("TABLE"))
     elif db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() != (0,):
         raise StoreError(f"{path} is a database, but no run's record: give another folder")
     else:
-        db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        _change(db, _TABLES + _new_tables("TABLE"))
+
+
+def _new_tables(kind: str) -> str:
+    return " ".join(table.format(kind=kind) for table in _TABLES_OF_4)
+
+
+def _change(db: sqlite3.Connection, statements: str) -> None:
+    db.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 
 
 def _version(db: sqlite3.Connection) -> int:
@@ -73,11 +98,11 @@ def _version(db: sqlite3.Connection) -> int:
 def _check_version(version: int, path: Path) -> None:
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"{path} was made by a newer alphamix (its format is {version}, this one reads {SCHEMA_VERSION}): "
-            "upgrade alphamix to read it"
+            f"{path} was made by a newer alphamix (its format is {version}, this one reads {_OLDEST_VERSION} to "
+            f"{SCHEMA_VERSION}): upgrade alphamix to read it"
         )
-    if version < SCHEMA_VERSION:
+    if version < _OLDEST_VERSION:
         raise StoreError(
             f"{path} was made by an alphamix from before the first release (its format is {version}, this one reads "
-            f"{SCHEMA_VERSION}): run the experiment again in another folder"
+            f"{_OLDEST_VERSION} to {SCHEMA_VERSION}): run the experiment again in another folder"
         )

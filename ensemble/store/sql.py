@@ -10,13 +10,16 @@ from functools import cache
 import pandas as pd
 
 from alphamix.ensemble.outcomes.table import FAILURES
-from alphamix.ensemble.store.rows import JUDGEMENT_COLUMNS, SAMPLE_COLUMNS
+from alphamix.ensemble.store.rows import FINAL_CAUSES, JUDGEMENT_COLUMNS, SAMPLE_COLUMNS
 from alphamix.grading.nested_coverage import tests_required
 from alphamix.grading.types import Verdict
 
 CELLS = "SELECT cell, policy, problem FROM cells"
 FIX_ALL = "UPDATE cells SET num_fixed = (SELECT COUNT(*) FROM slots WHERE slots.cell = cells.cell)"
-FIX = "UPDATE cells SET num_fixed = MAX(num_fixed, ?) WHERE policy = ?"
+FIX = (
+    "UPDATE cells SET num_fixed = "
+    "MAX(num_fixed, MIN(?, (SELECT COUNT(*) FROM slots WHERE slots.cell = cells.cell))) WHERE policy = ?"
+)
 _SLOT = "slot, cell, sample_index, seed"
 SLOTS = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? ORDER BY slot"
 FIND = f"SELECT {_SLOT} FROM cells CROSS JOIN slots USING (cell) WHERE policy = ? AND problem = ? AND sample_index = ?"
@@ -24,11 +27,37 @@ _UNSAMPLED = (
     "FROM cells CROSS JOIN slots USING (cell) "
     "WHERE policy = ? AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.slot = slots.slot)"
 )
+_UNTRIED = f"{_UNSAMPLED} AND NOT EXISTS (SELECT 1 FROM failures WHERE failures.slot = slots.slot)"
+_FAILED = f"{_UNSAMPLED} AND EXISTS (SELECT 1 FROM failures WHERE failures.slot = slots.slot AND failed < ?)"
 OWED = f"SELECT slot {_UNSAMPLED}"
-OWED_SLOTS = f"SELECT {_SLOT} {_UNSAMPLED} ORDER BY slot"
+OWED_SLOTS = f"SELECT {_SLOT} {_UNTRIED} ORDER BY slot"
+FAILED_SLOTS = f"SELECT {_SLOT} {_FAILED} ORDER BY slot"
+
+FAIL = (
+    "INSERT INTO failures VALUES (?, ?, ?, 1, ?) ON CONFLICT (slot) DO UPDATE "
+    "SET cause = excluded.cause, message = excluded.message, tries = tries + 1, failed = excluded.failed"
+)
+GIVE_UP = (
+    f"INSERT INTO failures SELECT slot, 'gone', ?, 0, ? {_UNSAMPLED} ON CONFLICT (slot) DO UPDATE "
+    "SET cause = excluded.cause, message = excluded.message, failed = excluded.failed WHERE cause <> 'rejected'"
+)
+_FINAL = f"cause IN ({', '.join(map(repr, FINAL_CAUSES))})"
+FORGET_PASSING_FAILURES = f"DELETE FROM failures WHERE NOT {_FINAL}"
+_FAILURES = (
+    "FROM failures CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    "WHERE NOT EXISTS (SELECT 1 FROM samples WHERE samples.slot = failures.slot)"
+)
+FAILURE_COUNTS = (
+    f"SELECT policy, cause, message, COUNT(*) AS slots {_FAILURES} GROUP BY policy, cause, message "
+    "ORDER BY slots DESC, policy, cause, message"
+)
+REJECTED_CELLS = f"SELECT DISTINCT policy, problem {_FAILURES} AND {_FINAL}"
+TRIES = f"SELECT cause, message, tries {_FAILURES} AND slot = ?"
 
 _SAMPLE = (
-    f"SELECT {_SLOT}, text, {SAMPLE_COLUMNS} FROM samples CROSS JOIN slots USING (slot) CROSS JOIN texts USING (slot) "
+    f"SELECT {_SLOT}, text, "
+    "COALESCE((SELECT kind FROM answer_kinds WHERE answer_kinds.slot = samples.slot), 'text') AS kind, "
+    f"{SAMPLE_COLUMNS} FROM samples CROSS JOIN slots USING (slot) CROSS JOIN texts USING (slot) "
 )
 _NO_VERDICT = "NOT EXISTS (SELECT 1 FROM verdicts WHERE verdict_set = ? AND verdicts.slot = samples.slot)"
 SAMPLE = f"{_SAMPLE} WHERE samples.slot = ?"
@@ -64,10 +93,12 @@ VERDICT_SETS = (
 )
 PROGRESS = (
     "SELECT policy, SUM(planned) AS planned, SUM(sampled) AS sampled, SUM(graded) AS graded, SUM(tokens) AS tokens, "
-    "SUM(seconds) AS seconds "
+    "SUM(seconds) AS seconds, SUM(rejected) AS rejected, SUM(failed) AS failed "
     "FROM (SELECT cell, COUNT(*) AS planned, COUNT(samples.slot) AS sampled, COUNT(verdicts.slot) AS graded, "
-    "COALESCE(SUM(completion_tokens), 0) AS tokens, COALESCE(SUM(seconds), 0.0) AS seconds "
-    "FROM slots LEFT JOIN samples USING (slot) "
+    "COALESCE(SUM(completion_tokens), 0) AS tokens, COALESCE(SUM(seconds), 0.0) AS seconds, "
+    f"COUNT(failures.slot) FILTER (WHERE samples.slot IS NULL AND {_FINAL}) AS rejected, "
+    f"COUNT(failures.slot) FILTER (WHERE samples.slot IS NULL AND NOT {_FINAL}) AS failed "
+    "FROM slots LEFT JOIN samples USING (slot) LEFT JOIN failures ON failures.slot = slots.slot "
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
 )
@@ -97,6 +128,10 @@ VERDICT_COUNTS = (
     "FROM (SELECT cell, verdict, COUNT(*) AS count FROM verdicts CROSS JOIN slots USING (slot) "
     "WHERE verdict_set = ? GROUP BY cell, verdict) "
     "JOIN cells USING (cell) GROUP BY policy, verdict"
+)
+ANSWER_KINDS = (
+    "SELECT policy, kind, COUNT(*) FROM answer_kinds CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    "GROUP BY policy, kind"
 )
 _ACCEPTED = f"(verdict = '{Verdict.AC}' OR (:below_1 AND tests_passed >= tests_required(num_tests)))"
 TALLY = (

@@ -21,6 +21,7 @@ from alphamix.ensemble.store import sql as queries
 from alphamix.ensemble.store.connection import open_for_reading, open_for_writing, refusals_named
 from alphamix.ensemble.store.rows import (
     JUDGEMENT_COLUMNS,
+    FailureCount,
     Graded,
     Recent,
     Sample,
@@ -35,6 +36,7 @@ from alphamix.ensemble.store.rows import (
 )
 from alphamix.ensemble.store.schema import RUN_SET
 from alphamix.grading.types import Failure, Judgement, Verdict
+from alphamix.policies.types import AnswerKind, EngineFailure
 
 STORE_NAME = "run.sqlite"
 """Name of the record inside a run's folder."""
@@ -154,13 +156,23 @@ class Store:
         """Return all slots of a policy, in order."""
         return list(self._slots(queries.SLOTS, policy))
 
-    def owed_slots(self, policy: str) -> Iterator[Slot]:
-        """Yield the slots of a policy that have no sample, in order. Nothing may be written until the last was read."""
-        return self._slots(queries.OWED_SLOTS, policy)
-
     def owed(self, policy: str) -> set[int]:
         """Return the numbers of the slots of a policy that have no sample."""
         return {slot for (slot,) in self._db.execute(queries.OWED, (policy,))}
+
+    def owed_slots(self, policy: str) -> Iterator[Slot]:
+        """Yield the slots of a policy that have no sample, and for which asking has not failed, in order.
+
+        Nothing may be written until the last was read.
+        """
+        return self._slots(queries.OWED_SLOTS, policy)
+
+    def failed_slots(self, policy: str, before: float) -> Iterator[Slot]:
+        """Yield the slots of a policy that have no sample because asking failed, the last time before a given time.
+
+        Nothing may be written until the last was read.
+        """
+        return self._slots(queries.FAILED_SLOTS, policy, before)
 
     # Samples
 
@@ -168,9 +180,11 @@ class Store:
         """Store samples, all of them or none. A slot that already has one keeps it."""
         texts = [(sample.slot.number, compress(sample.completion.text)) for sample in samples]
         rows = [(sample.slot.number, *sample_row(sample)) for sample in samples]
+        kinds = [(sample.slot.number, kind) for sample in samples if (kind := sample.completion.kind) != "text"]
         with self.transaction():
             self._db.executemany(f"INSERT INTO samples VALUES ({_places(7)}) ON CONFLICT DO NOTHING", rows)
             self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", texts)
+            self._db.executemany("INSERT INTO answer_kinds VALUES (?, ?) ON CONFLICT DO NOTHING", kinds)
 
     def samples(self) -> Iterator[Sample]:
         """Yield all samples, in the order of the plan."""
@@ -187,6 +201,36 @@ class Store:
             rows = self._db.execute(queries.SAMPLES_OF, (json.dumps(page),)).fetchall()
             row_of_number = {row[0]: row for row in rows}
             yield from (self._sample(row_of_number[number]) for number in page)
+
+    # Failures
+
+    def add_failures(self, failures: Iterable[tuple[Slot, EngineFailure]], now: float) -> None:
+        """Store why asking for the samples of slots failed, and count the tries of each."""
+        rows = [(slot.number, failure.cause, failure.message, now) for slot, failure in failures]
+        with self.transaction():
+            self._db.executemany(queries.FAIL, rows)
+
+    def give_up(self, policy: str, message: str, now: float) -> None:
+        """Store that a policy is gone, for all of its slots that have no sample and were not rejected one by one."""
+        with self.transaction():
+            self._db.execute(queries.GIVE_UP, (message, now, policy))
+
+    def forget_passing_failures(self) -> None:
+        """Forget failures that asking again may cure, such as time-outs."""
+        with self.transaction():
+            self._db.execute(queries.FORGET_PASSING_FAILURES)
+
+    def failures(self) -> list[FailureCount]:
+        """Count the slots without a sample for which asking failed, the most frequent failure first."""
+        return [FailureCount(*row) for row in self._db.execute(queries.FAILURE_COUNTS)]
+
+    def failure(self, slot: Slot) -> tuple[str, str, int] | None:
+        """Return cause, message and number of tries of a slot that has no sample; None if asking never failed."""
+        return self._db.execute(queries.TRIES, (slot.number,)).fetchone()
+
+    def rejected_cells(self) -> list[tuple[str, str]]:
+        """Return each pair of policy and problem that has a slot which cannot be filled by asking again."""
+        return list(self._db.execute(queries.REJECTED_CELLS))
 
     # Verdicts
 
@@ -309,7 +353,8 @@ class Store:
     def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
         """Count per policy slots, samples, verdicts of a set, completion tokens and seconds of engines.
 
-        Columns: `planned`, `sampled`, `graded`, `tokens`, `seconds`.
+        Columns: `planned`, `sampled`, `graded`, `tokens`, `seconds`; of the slots without a sample `rejected`, which
+        cannot be filled by asking again, and `failed`, for which asking failed in another way.
         """
         return pd.read_sql_query(queries.PROGRESS, self._db, params=(self._set(verdict_set),), index_col="policy")
 
@@ -350,10 +395,17 @@ class Store:
         rows = self._db.execute(queries.IMPORT_FAILURES, (self._set(verdict_set),))
         return Counter(module for row in rows if (module := judgement_of(row).missing_module) is not None)
 
+    def answer_kinds(self) -> dict[str, Counter[AnswerKind]]:
+        """Count the answers that are not text, by kind, per policy that has any."""
+        counts: defaultdict[str, Counter[AnswerKind]] = defaultdict(Counter)
+        for policy, kind, count in self._db.execute(queries.ANSWER_KINDS):
+            counts[policy][kind] = count
+        return dict(counts)
+
     # How rows become records
 
-    def _slots(self, query: str, policy: str) -> Iterator[Slot]:
-        return (self._slot(*row) for row in self._db.execute(query, (policy,)))
+    def _slots(self, query: str, *parameters: Any) -> Iterator[Slot]:
+        return (self._slot(*row) for row in self._db.execute(query, parameters))
 
     def _pages(self, query: str, *parameters: int) -> Iterator[Sample]:
         last = -(2**63)
@@ -376,8 +428,8 @@ class Store:
         self._cells = {}
 
     def _sample(self, row: Sequence[Any]) -> Sample:
-        number, cell, index, seed, text, *rest = row
-        return sample_of(self._slot(number, cell, index, seed), rest, text)
+        number, cell, index, seed, text, kind, *rest = row
+        return sample_of(self._slot(number, cell, index, seed), rest, text, kind)
 
     def _slot(self, number: int, cell: int, index: int, seed: int) -> Slot:
         if not self._cells:  # names are read once, so that all slots share the same strings

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any, Literal, Self
 
 from alphamix.grading.errors import GradingError
@@ -51,10 +52,37 @@ class _Job:
     """The problem of each submission. They are equal, but `Judge.forget` applies to each separately."""
 
 
-class _ComputeSlot:
-    """One thread's claim on a semaphore that limits how many programs compute at a time. It is never held twice."""
+class _ComputeSlots:
+    """Limit on how many programs compute at a time. It may change at any time; slots that are taken stay so."""
 
-    def __init__(self, slots: threading.Semaphore) -> None:
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def set_limit(self, limit: float) -> None:
+        """Let this many programs compute at a time from now on."""
+        with self._changed:
+            self._limit = limit
+            self._changed.notify_all()
+
+    def acquire(self) -> None:
+        """Wait until a slot is free, and take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self._limit)
+            self._taken += 1
+
+    def release(self) -> None:
+        """Free a slot."""
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
+
+
+class _ComputeSlot:
+    """One thread's claim on one of the slots. It is never held twice."""
+
+    def __init__(self, slots: _ComputeSlots) -> None:
         self._slots = slots
         self._is_held = False
 
@@ -108,7 +136,7 @@ class Judge:
         self._running: dict[bytes, _Job] = {}
         self._judged: OrderedDict[bytes, Judgement] = OrderedDict()
         self._prepared: OrderedDict[int, PreparedProblem] = OrderedDict()
-        self._compute_slots = threading.Semaphore(workers)
+        self._compute_slots = _ComputeSlots(workers)
         self._max_threads = workers * _MAX_THREADS_PER_WORKER
         self._threads: list[threading.Thread] = []
         self._num_free = 0
@@ -142,6 +170,19 @@ class Judge:
         AC means that no test failed. A test fails with OLE if its answer exceeds what is left of `keeps_bytes`.
         """
         return self._submit(problem, program, replace(self._options, all_tests=True, keeps_bytes=keeps_bytes))
+
+    def resize(self, workers: int) -> None:
+        """Judge `workers` programs at a time from now on.
+
+        Threads are added as needed. If there are too many, each still ends its program, or takes a last one.
+        """
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._max_threads = workers * _MAX_THREADS_PER_WORKER
+            self._compute_slots.set_limit(workers)
+            for _ in range(workers - len(self._threads)):
+                self._start_thread((self.tier,))
 
     def forget(self, problem: Problem) -> None:
         """Drop the cached tests of a problem that will not be judged again.
@@ -197,8 +238,8 @@ class Judge:
             return
         with self._lock:
             self._closing.set()
+        self._compute_slots.set_limit(inf)
         for _ in self._threads:
-            self._compute_slots.release()
             self._jobs.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():

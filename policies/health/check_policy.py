@@ -113,6 +113,7 @@ def _findings(engine: Engine, question: CheckQuestion) -> Iterator[Finding]:
     yield distinct
     if distinct.state == "ok":
         yield findings.judge_seeds(samples[0], again)
+    yield findings.judge_text(seen)
     yield findings.judge_usage(seen)
     yield findings.judge_finish([*((sample, question.max_tokens) for sample in (*samples, again)), (shortest, 1)])
     yield findings.judge_chat(refusal, asked=question.chat)
@@ -142,15 +143,19 @@ def _of_engine(reply: Reply) -> tuple[int, Answer]:
     outcome = reply.outcome
     if isinstance(outcome, EngineFailure):
         return reply.index, outcome
-    seen = Observations(outcome.text, outcome.finish_reason, outcome.prompt_tokens, outcome.completion_tokens)
+    seen = Observations(
+        outcome.text, outcome.finish_reason, outcome.prompt_tokens, outcome.completion_tokens, kind=outcome.kind
+    )
     return reply.index, seen
 
 
 def _of_server(said: ServerAnswer | EngineFailure) -> Answer:
     if isinstance(said, EngineFailure):
         return said
+    text, kind = said.answer(0)
     return Observations(
-        text=said.texts.get(0, ""),
+        text=text,
+        kind=kind,
         finish_reason=said.finish_reasons.get(0),
         prompt_tokens=said.prompt_tokens,
         completion_tokens=said.completion_tokens,

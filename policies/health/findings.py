@@ -10,13 +10,22 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from alphamix.policies.engines.openai.server_answers import is_count
-from alphamix.policies.types import EngineFailure
+from alphamix.policies.types import AnswerKind, EngineFailure
 
-Check = Literal["reachable", "choices", "distinct", "seeds", "usage", "finish", "chat", "context", "fingerprint"]
+Check = Literal[
+    "reachable", "choices", "text", "distinct", "seeds", "usage", "finish", "chat", "context", "fingerprint"
+]
 CHECKS: tuple[Check, ...] = get_args(Check)
 """Names of the checks, in the order in which they are reported."""
 
 State = Literal["ok", "warning", "failure", "unknown"]
+
+_ODD_KINDS: dict[AnswerKind, str] = {
+    "reasoning": "are reasoning alone, which is judged in place of the text: raise --max-tokens, or turn the server's "
+    "reasoning parser off",
+    "refusal": "are refusals: change --prompt",
+    "empty": "are empty, though they cost tokens: raise --max-tokens if the policy thinks first, or change --prompt",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,8 @@ class Observations:
     prompt_tokens: Any
     completion_tokens: Any
     num_choices: int = 1
+    kind: AnswerKind = "text"
+    """What `text` is."""
     system_fingerprint: Any = None
 
 
@@ -79,6 +90,16 @@ def judge_outcomes(num_outcomes: Sequence[int]) -> Finding:
         text = f"a request of a batch of {len(num_outcomes)} got {odd[0]} outcomes: mend the engine, each has just one."
         return Finding("choices", "failure", text)
     return Finding("choices", "ok", f"{len(num_outcomes)} requests of one batch got one outcome each")
+
+
+def judge_text(seen: Sequence[Observations]) -> Finding:
+    """Judge whether answers are text that can be judged."""
+    kinds = Counter[AnswerKind](answer.kind for answer in seen if answer.kind != "text")
+    if not kinds:
+        return Finding("text", "ok", f"{len(seen)} of {len(seen)} answers are text")
+    kind, number = kinds.most_common(1)[0]
+    text = f"{number} of {len(seen)} answers {_ODD_KINDS[kind]}."
+    return Finding("text", "failure" if kinds.total() == len(seen) else "warning", text)
 
 
 def judge_distinct(samples: Sequence[Answer], hot: Sequence[Answer]) -> Finding:

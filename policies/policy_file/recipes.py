@@ -149,6 +149,8 @@ class PoliciesFile:
     """Names of the policies that each sweep expands to."""
     mixtures: dict[str, dict[str, float]]
     engine: EngineChoice = field(default_factory=EngineChoice)
+    alphas: dict[str, float] = field(default_factory=dict)
+    """α that the file gives a policy which is not made on a line, such as an end of a line that is not in the file."""
 
 
 _MOST_WRITTEN_OUT = 1e16

@@ -72,6 +72,13 @@ def _urls(given: str | list[str]) -> str | list[str]:
     return given
 
 
+def _name_of_variable(given: str | None) -> str | None:
+    """Check the name of a variable, and show it in no error: it may be the key itself."""
+    if given is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):
+        raise ValueError("this is no name of an environment variable; give the name of the one that holds the key")
+    return given
+
+
 class PolicyTable(_Table):
     """Table of one policy, with the keys of exactly one kind."""
 
@@ -84,7 +91,8 @@ class PolicyTable(_Table):
     logits: LineTable | None = None
     url: Annotated[str | list[str], AfterValidator(_urls)] | None = None
     model: str | None = None
-    api_key_env: str | None = None
+    api_key_env: Annotated[str | None, AfterValidator(_name_of_variable)] = None
+    alpha: Number | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "PolicyTable":
@@ -98,6 +106,8 @@ class PolicyTable(_Table):
             raise ValueError("adapter and base go together: name the policy that the adapter is for, or leave out both")
         if self.api_key_env is not None and self.url is None:
             raise ValueError("api_key_env goes with a url: leave it out")
+        if self.alpha is not None and (self.logits is not None or "alpha" in (self.merge or ())):
+            raise ValueError("this policy has its α from the line that it is made on: leave alpha out")
         return self
 
 

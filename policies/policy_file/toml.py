@@ -5,7 +5,7 @@ The form of the file is a contract, see `docs/policies.md`. Errors are `PolicyEr
 
 import os
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain, combinations
@@ -54,14 +54,18 @@ def read_policies(path: Path) -> PoliciesFile:
     mixtures = {name: mixture.weights for name, mixture in table.mixtures.items()}
     _check_names(path, recipes, sweeps, mixtures)
     _check_inputs(path, recipes)
-    return PoliciesFile(path, recipes, sweeps, mixtures, _engine(table.engine, path))
+    alphas = {name: policy.alpha + 0.0 for name, policy in table.policies.items() if policy.alpha is not None}
+    return PoliciesFile(path, recipes, sweeps, mixtures, _engine(table.engine, path), alphas)
 
 
-def write_policies(file: PoliciesFile, names: set[str], relative_to: Path) -> dict[str, Any]:
+def write_policies(
+    file: PoliciesFile, names: set[str], relative_to: Path, alphas: Mapping[str, float]
+) -> dict[str, Any]:
     """Return some policies, and everything that they depend on, as a table that `read_policies` reads again.
 
     Sweeps are written out, folders relative to `relative_to`, hub ids as they are, keys as names of variables.
-    Mixtures are left out.
+    Mixtures are left out. `alphas` are those of policies that are not made on a line: what gives them their α may be
+    left out.
     """
     waiting, needed = list(names), set(names)
     while waiting:
@@ -70,7 +74,13 @@ def write_policies(file: PoliciesFile, names: set[str], relative_to: Path) -> di
         waiting += new
     table: dict[str, Any] = {} if file.engine == EngineChoice() else {"engine": _engine_table(file.engine, relative_to)}
     kept = {name: recipe for name, recipe in file.recipes.items() if name in needed}
-    return table | {"policies": {name: _policy_table(recipe, relative_to) for name, recipe in kept.items()}}
+    return table | {
+        "policies": {name: _policy_table(recipe, relative_to) | _alpha(name, alphas) for name, recipe in kept.items()}
+    }
+
+
+def _alpha(name: str, alphas: Mapping[str, float]) -> dict[str, float]:
+    return {"alpha": alphas[name]} if name in alphas else {}
 
 
 def _recipe(name: str, table: tables.PolicyTable, path: Path, known: Set[str]) -> Recipe:

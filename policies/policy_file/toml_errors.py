@@ -5,7 +5,7 @@ Used for policies and for experiments; knows the keys of neither.
 
 import tomllib
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin
 
@@ -38,17 +38,39 @@ def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
         raise error(f"{path} is not valid TOML: {reason}; correct that place.") from reason
 
 
-def validated(model: type[Table], data: object, source: str | Path, error: type[Exception]) -> Table:
+def validated(
+    model: type[Table],
+    data: object,
+    source: str | Path,
+    error: type[Exception],
+    overrides: Mapping[str, str] | None = None,
+) -> Table:
     """Check data against a pydantic model (with `extra="forbid"`) and return the model's instance.
 
+    Args:
+        model: what the data should be.
+        data: as read.
+        source: where the data come from.
+        error: the class of errors.
+        overrides: where single values come from instead, by dotted key.
+
     Raises:
-        error: one line about the first fault, naming `source` and the dotted key.
+        error: one line about the first fault, naming its source and the dotted key.
     """
     try:
         return model.model_validate(data)
     except ValidationError as invalid:
         faults = sorted(invalid.errors(include_url=False), key=lambda fault: _ORDER.get(fault["type"], 1))
-        raise error(_sentence(model, faults[0], source)) from None
+        raise error(_sentence(model, faults[0], _source_of(faults[0]["loc"], source, overrides or {}))) from None
+
+
+def _source_of(location: Location, source: str | Path, overrides: Mapping[str, str]) -> str | Path:
+    """Return where the value at a location comes from: a value that was given for it, or for a part of it."""
+    place = f"{_dotted(location)}."
+    return next(
+        (given for key, given in overrides.items() if place.startswith(f"{key}.") or f"{key}.".startswith(place)),
+        source,
+    )
 
 
 def _sentence(model: type[BaseModel], fault: Any, source: str | Path) -> str:

@@ -39,9 +39,21 @@ def test_faults_are_told_and_exit_with_one(
         main(["policies", "check", str(write(1)), "--prompt", "[bold]Q[/bold]", "--max-tokens", "8"])
     lines = capsys.readouterr().out.splitlines()
     header, here, far = (next(line.split() for line in lines if word in line) for word in ("policy", "here", "far"))
-    assert header == ["policy", "reach", "n", "distinct", "seeds", "usage", "finish", "chat", "context", "fingerprint"]
-    assert here[1:-1] == ["✓"] * 7 + ["512"]
-    assert far[1:] == ["✗"] + ["–"] * 8
+    assert header == [
+        "policy",
+        "reach",
+        "n",
+        "text",
+        "distinct",
+        "seeds",
+        "usage",
+        "finish",
+        "chat",
+        "context",
+        "fingerprint",
+    ]
+    assert here[1:-1] == ["✓", "✓", "!", *["✓"] * 5, "512"]  # one answer is empty
+    assert far[1:] == ["✗"] + ["–"] * 9
     assert any(line.startswith("✗ far, reachable: http://127.0.0.1:1/v1: ") for line in lines)
     assert "[bold]Q[/bold]" in lines[-1]
 

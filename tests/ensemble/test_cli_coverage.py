@@ -189,7 +189,7 @@ def test_missing_cells_are_refused_or_left_out_by_name(tmp_path: Path, capsys: p
     assert "no samples of policy 'high' on problem 'q'" in capsys.readouterr().err
     assert report_of(capsys, "--outcomes", path, "--missing", "drop-problems")["left_out"] == ["q"]
     main(["coverage", "--outcomes", str(path), "--missing", "drop-policies"])
-    assert "Left out, since samples are missing: high." in capsys.readouterr().out
+    assert "Left out, since samples are missing: 1 policy (high)." in capsys.readouterr().out
 
 
 def test_draws_that_stopped_early_have_no_pass_at_k(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

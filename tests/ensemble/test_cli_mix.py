@@ -1,6 +1,9 @@
 """`alphamix mix`: what it prints, what it says, and what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +117,7 @@ def test_json_is_valid_and_names_what_was_left_out(capsys, table):
     table.write_text(table.read_text() + "hole,first,24,3,10\n")
     said = mix(capsys, table, "--budget", "4", "--missing", "drop-problems", "--json")
     assert json.loads(said, parse_constant=pytest.fail)["left_out"] == ["hole"]
-    assert "Left out, since samples are missing: hole." in mix(
+    assert "since samples are missing: 1 problem (hole)." in mix(
         capsys, table, "--budget", "4", "--missing", "drop-problems"
     )
 
@@ -181,3 +184,13 @@ def test_real_outcomes_with_a_hole(capsys):
     assert said["best_single"]["policy"] == "GPT-4-Turbo-1106"
     assert said["certificate"]["is_optimal"]
     assert said["gain"]["interval"][0] > 0
+
+
+def test_in_a_locale_of_ascii_what_it_lacks_becomes_a_question_mark(table, tmp_path):
+    frame = pd.read_csv(table).replace("first", "α=½")
+    frame.to_csv(table, index=False)
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+    command = [sys.executable, "-m", "alphamix", "mix", "--outcomes", str(table), *QUICK, "--budget", "2"]
+    done = subprocess.run(command, capture_output=True, check=False, env=os.environ | ascii_only)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?=?" in done.stdout

@@ -53,7 +53,7 @@ def test_samples_default_to_the_budget(path):
         ("budget.sample=3", r"unknown key 'sample' in \[budget\] .* did you mean 'samples'"),
         ("sampling.samples=3", r"budget.samples = 4, but sampling.samples = 3 .* lower the budget"),
         ("budget.samples=many", "budget.samples .* whole number"),
-        ("sampling.temperature=-1", "sampling.temperature .* greater than or equal to 0"),
+        ("sampling.temperature=-1", "sampling.temperature .* it should be 0 or more"),
         ("sampling.prompt=hello", "does not contain the problem"),
         ("budget", "is not of the form KEY=VALUE"),
         ("name=a/b", "name"),
@@ -91,3 +91,22 @@ def test_sections_alone_are_an_experiment_and_their_faults_are_named(tmp_path, m
     assert experiment.load_with(None, whole).problems.file == tmp_path / "p.jsonl"
     with pytest.raises(ExperimentError, match=r"unknown key 'sample' in \[budget\]"):
         experiment.load_with(None, whole | {"budget": {"sample": 2}})
+
+
+def test_a_fault_is_blamed_on_what_it_came_from(path):
+    def said(overrides=(), environment=None):
+        with pytest.raises(ExperimentError) as caught:
+            experiment.load(path, overrides, environment)
+        return str(caught.value)
+
+    flag, variable = "--set budget.sample=3", "ALPHAMIX_BUDGET__SAMPLE"
+    assert said(["budget.sample=3"]) == f"unknown key 'sample' in [budget] of {flag}: did you mean 'samples'?"
+    assert said((), {variable: "3"}) == f"unknown key 'sample' in [budget] of {variable}: did you mean 'samples'?"
+    assert said(["bugdet.samples=3"]).startswith("unknown key 'bugdet' in --set bugdet.samples=3")
+    assert said(["analysis.pass_at=[0]"]).startswith("analysis.pass_at.0 of --set analysis.pass_at=[0] is 0")
+    assert said(["budget.run={a=1}"]).startswith("unknown key 'a' in [budget.run] of --set budget.run={a=1}")
+    path.write_text(path.read_text().replace("samples", "sampels"))
+    assert said(["sampling.seed=3"]).startswith(f"unknown key 'sampels' in [budget] of {path}")
+    path.write_text(path.read_text().replace("sampels", "samples"))
+    with pytest.raises(ExperimentError, match=r"unknown key 'sample' in \[budget\] of the keyword arguments"):
+        experiment.load_with(path, {"budget": {"sample": 2}})

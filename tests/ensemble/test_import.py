@@ -60,7 +60,7 @@ def contents(folder):
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_what_is_exported_comes_back_as_it_was(store, tmp_path, form):
     fill(store)
-    samples, verdicts, outcomes = export(store, tmp_path / form, form=form)
+    samples, verdicts, outcomes = export(store, tmp_path / form, form=form).paths
     export(store, tmp_path / "before")
     with Store(tmp_path / "other.sqlite") as other:
         other.plan(SLOTS, ABOUT)
@@ -78,7 +78,7 @@ def test_what_is_exported_comes_back_as_it_was(store, tmp_path, form):
 
 def test_half_a_surrogate_pair_is_kept_in_json_lines_and_refused_for_parquet(store, tmp_path):
     fill(store, "\ud800")
-    samples, *_ = export(store, tmp_path / "out")
+    samples, *_ = export(store, tmp_path / "out").paths
     with Store(tmp_path / "other.sqlite") as other:
         other.plan(SLOTS, ABOUT)
         import_samples(other, samples)
@@ -118,7 +118,7 @@ def test_what_nobody_knows_stays_unknown(store, tmp_path):
     assert row["tokens"] == 7
     assert pd.isna(row["seconds"])
     assert [one.failure for one, _ in store.graded()] == [Failure.CORRECTNESS] * 3
-    samples, *_ = export(store, tmp_path / "out")
+    samples, *_ = export(store, tmp_path / "out").paths
     exported = [json.loads(line) for line in samples.read_text().splitlines()]
     assert [record["code"] for record in exported] == ["print(1)"] * 3
     assert "usage" not in exported[0]

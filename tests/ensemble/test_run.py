@@ -138,7 +138,7 @@ def test_failures_of_the_engine_stay_owed_and_are_made_good(alphamix, trial, ser
     server.answer = lambda model, prompt, seed: 400 if model == "odd" and "3" in prompt else good(model, prompt, seed)
     first = alphamix("run", trial, cwd=tmp_path)
     assert first.returncode == 3
-    assert "4 samples or verdicts of results/trial are still owed" in first.stderr
+    assert "4 samples of results/trial cannot be drawn" in first.stderr
     assert "odd: rejected" in first.stderr
     assert not (tmp_path / "results" / "trial" / "summary.json").exists()
     server.answer = good
@@ -152,8 +152,8 @@ def test_a_policy_that_only_fails_is_set_aside_while_the_others_finish(alphamix,
     server.answer = lambda model, prompt, seed: 400 if model == "even" else good(model, prompt, seed)
     done = alphamix("run", trial, "--set", "budget.samples=80", "--set", "sampling.concurrency=4", cwd=tmp_path)
     assert done.returncode == 3
-    assert re.search(r"^240 samples .* still owed", done.stderr)
-    assert re.search(r"1\d\d × even: set aside after 1\d\d failures in a row", done.stderr)
+    assert re.search(r"^240 samples .* cannot be drawn", done.stderr)
+    assert re.search(r"\d+ × even: set aside after 1\d\d failures in a row, the last: rejected: ", done.stderr)
     assert Counter(model for model, _, _ in server.seeds)["odd"] == 240
 
 
@@ -250,12 +250,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(alphamix, trial, tmp_path):
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would_cost(alphamix, trial, server, tmp_path):
-    plan = json.loads(alphamix("run", trial, "--dry-run", cwd=tmp_path).stdout)
+    plan = json.loads(alphamix("run", trial, "--dry-run", "--json", cwd=tmp_path).stdout)
     assert (plan["samples"], plan["budget_per_problem"], plan["policies"]) == (24, 4, ["even", "odd"])
+    said = alphamix("run", trial, "--dry-run", cwd=tmp_path).stdout
+    assert said.startswith("Nothing is written or asked. The run goes to results/trial.\n3 problems, 2 policies;")
+    assert "equal split   2 each of even, odd" in said
+    assert "Samples: 24, all that is drawn. At most 24 samples and 24,576 completion tokens." in said
     assert not (tmp_path / "results").exists()
     assert not server.seeds
 
 
-def test_the_core_imports_no_torch():
-    code = "import alphamix.ensemble.run.pipeline, alphamix.ensemble.cli, sys; sys.exit('torch' in sys.modules)"
+def test_the_core_imports_neither_torch_nor_what_draws():
+    code = (
+        "import alphamix.ensemble.cli.commands.run, alphamix.ensemble.cli.commands.report, sys; "
+        "sys.exit(not {'torch', 'matplotlib', 'jinja2'}.isdisjoint(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode == 0

@@ -48,7 +48,7 @@ def test_verdicts_are_stamped_with_their_judge(store):
     store.add_verdicts([Graded(SLOTS[1], judgement, None)], "weak")
     assert [judge for _, judge in store.graded()] == ["strict", "weak"]
     assert store.judges() == ["strict", "weak"]
-    assert store.progress().loc["low"].tolist() == [4, 2, 2, 14, 1.0]
+    assert store.progress().loc["low"].tolist() == [4, 2, 2, 14, 1.0, 0, 0]
 
 
 JUDGEMENTS = [

@@ -246,7 +246,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(public):
         store.add_samples([sample(slot) for slot in SLOTS[:20]])
     public.chmod(0o555)
     lines = said(public, "read_and_try_to_write")
-    assert lines == [f"[{NUM_SLOTS}, 20, 0, 140, 10]", f"{public} cannot be written (Permission denied)"]
+    assert lines == [f"[{NUM_SLOTS}, 20, 0, 140, 10, 0, 0]", f"{public} cannot be written (Permission denied)"]
 
 
 def test_what_was_cut_off_is_not_read_in_part(tmp_path, public):

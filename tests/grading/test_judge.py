@@ -1,5 +1,6 @@
 """The judge as its users see it: every verdict, from real processes."""
 
+import itertools
 import os
 import re
 import signal
@@ -219,6 +220,45 @@ def test_programs_that_compute_do_not_give_way(make_problem: MakeProblem) -> Non
         futures = [judge.submit(make_problem(("", "")), Program(f"while True: pass  # {n}")) for n in range(3)]
         assert {future.result().verdict for future in futures} == {Verdict.TLE}
         assert threading.active_count() == threads + 1
+
+
+def test_a_judge_grows_and_shrinks_while_it_works(make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, at_once = threading.Lock(), 0
+    most: list[int] = [0]
+    inner = judge_module.run_tests
+
+    def counted(*arguments: Any) -> Judgement:
+        nonlocal at_once
+        with lock:
+            at_once += 1
+            most[0] = max(most[0], at_once)
+        try:
+            time.sleep(0.05)
+            return inner(*arguments)
+        finally:
+            with lock:
+                at_once -= 1
+
+    monkeypatch.setattr(judge_module, "run_tests", counted)
+    problem = make_problem(*ADD_ONE[:1])
+    with Judge() as judge:
+        serial = itertools.count()
+
+        def judge_some() -> None:
+            futures = [judge.submit(problem, Program(f"print(int(input()) + 1)  # {next(serial)}")) for _ in range(6)]
+            assert {future.result().verdict for future in futures} == {Verdict.AC}
+
+        judge_some()
+        assert most[0] == 1
+        judge.resize(3)
+        while most[0] < 3:  # the new threads first start their sandboxes
+            judge_some()
+        judge.resize(1)
+        judge_some()  # threads that wait for a job take a last one
+        most[0] = 0
+        judge_some()
+        assert most[0] == 1
+    judge.resize(2)  # of a closed judge: nothing happens
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_tests_run_from_small_inputs_to_large_unless_the_file_says_otherwise(tmp
         ({"id": "x", "statement": ""}, "tests is missing: add it"),
         ({**ADD, "id": ""}, "id is '': it should have at least 1 character"),
         ({**ADD, "tests": []}, "tests is []: it should have at least 1 item"),
-        ({**ADD, "time_limit_s": 0}, "time_limit_s is 0: it should be greater than 0"),
+        ({**ADD, "time_limit_s": 0}, "time_limit_s is 0: it should be above 0"),
         ({**ADD, "checker": "fuzzy"}, "checker is 'fuzzy': it should be \"tokens\""),
         ({**ADD, "entry_point": "a.b.c"}, "entry_point"),
         ({**ADD, "metadata": 3, "source": "x"}, "metadata"),

@@ -240,7 +240,7 @@ def endless(body: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
         (lambda body, asked: 400 if "n" in asked else body, {"choices": "warning"}),
         (cached, {"distinct": "failure", "seeds": "unknown"}),
         (peaked, {"distinct": "warning", "seeds": "unknown"}),
-        (thinking, {"distinct": "warning", "seeds": "unknown"}),
+        (thinking, {"text": "failure", "distinct": "warning", "seeds": "unknown"}),
         (seedless(), {"seeds": "warning"}),
         (bent(usage=None), {"usage": "failure"}),
         (bent(usage={"prompt_tokens": 3}), {"usage": "failure"}),

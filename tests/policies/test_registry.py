@@ -146,7 +146,7 @@ ENDS = '[policies.a]\ncheckpoint = "./a"\n[policies.b]\ncheckpoint = "./b"\n'
         (ENDS + '[sweeps.a]\nmerge = { low = "a", high = "b" }\nalphas = [2]', "of the name 'a': rename"),
         (ENDS + "[mixtures.x]\nweights = { a = 1, bb = 1 }", "'x' of"),
         (ENDS + "[mixtures.x]\nweights = { a = 0 }", "all weights are 0"),
-        (ENDS + "[mixtures.x]\nweights = { a = -1 }", "is -1: it should be greater than or equal to 0"),
+        (ENDS + "[mixtures.x]\nweights = { a = -1 }", "is -1: it should be 0 or more"),
         (ENDS + "[mixtures.a]\nweights = { a = 1 }", "a policy and a mixture of the name 'a'"),
         (
             '[policies.a]\nmerge = { low = "b", high = "b", alpha = 1 }\n'
@@ -387,3 +387,33 @@ def test_pairs_of_logits_take_members_without_a_checkpoint(family: Path) -> None
     registry = load(family.parent, family.read_text().replace("[sweeps.coverage]\nmerge", "[sweeps.coverage]\nlogits"))
     assert registry.alpha(registry.at("coverage", 0.7)) == 0.7
     assert not registry.is_made("coverage@+0.70")
+
+
+@pytest.mark.parametrize("key", ["sk-proj-abc123", "hf_AbC123", "sk_live_abc"])
+def test_a_key_in_place_of_its_variable_is_never_shown(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text(f'[policies.far]\nurl = "http://h/v1"\nmodel = "m"\napi_key_env = "{key}"\n')
+    with pytest.raises(PolicyError, match="name of the") as caught:
+        Registry.load(path).check()
+    assert key not in str(caught.value)
+    path.write_text(path.read_text().replace(key, "UNSET_KEY"))
+    with pytest.raises(PolicyError, match=r"the variable UNSET_KEY is unset: export UNSET_KEY=… first\.$"):
+        Registry.load(path).check()
+
+
+def test_the_alpha_of_an_end_outlives_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text(
+        '[policies.low]\ncheckpoint = "./a"\n[policies.high]\ncheckpoint = "./b"\n'
+        '[policies.other]\ncheckpoint = "./c"\n[sweeps.line]\nmerge = { low = "low", high = "high" }\nalphas = [0.5]\n'
+    )
+    ends = Registry.load(path).select(["low", "high", "other"])
+    again = tmp_path / "again.toml"
+    again.write_text(tomli_w.dumps(ends.to_toml(tmp_path)))
+    copied = Registry.load(again)
+    assert copied.names == ("low", "high", "other")
+    assert [copied.alpha(name) for name in copied.names] == [0.0, 1.0, None]
+    assert copied.to_toml(tmp_path) == ends.to_toml(tmp_path)
+    again.write_text('[policies.low]\nmerge = { low = "a", high = "b", alpha = 1 }\nalpha = 2\n')
+    with pytest.raises(PolicyError, match="leave alpha out"):
+        Registry.load(again)

@@ -63,7 +63,7 @@ class Experiment(BaseModel):
         ({"arms": {"a": {}}}, "key 'weight' is missing in [arms.a] of x.toml: add it."),
         (
             {"sampling": {"temperature": -1}},
-            "sampling.temperature of x.toml is -1: it should be greater than or equal to 0.",
+            "sampling.temperature of x.toml is -1: it should be 0 or more.",
         ),
         ({"sampling": 3}, "sampling of x.toml is 3: it should be a table of keys and values."),
         ({"rounds": 3}, "rounds of x.toml is 3: it should be a list."),

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from alphamix.ensemble.cli.options import COUNT, PATH, Finite, json_option
+from alphamix.ensemble.cli.terminal.cost_table import cost_table, short_number
 from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.ensemble.report.formatting import plain_table, shown
-from alphamix.ensemble.run.cost_estimate import Cost, CostError, Range, Rates, Resources, estimate, pooled, rates_of
+from alphamix.ensemble.run.cost_estimate import Cost, CostError, Rates, Resources, estimate, pooled, rates_of
 from alphamix.ensemble.store import STORE_NAME, Store
 
 _POSITIVE = Finite(0, min_open=True)
@@ -77,7 +78,7 @@ def command(
     console.print(f"Measured in {folder}: {rates.samples:,} samples, {counted[0]} problems, {counted[1]} policies.")
     console.print(_measured(of_policy))
     console.print(f"Planned: {size[0]:,} problems × {size[1]:,} policies × {size[2]:,} = {cost.samples:,} samples.")
-    console.print(_estimated(cost))
+    console.print(cost_table(cost))
     console.print(_assumptions(rates, resources), style="dim")
 
 
@@ -103,20 +104,8 @@ def _measured(of_policy: dict[str, Rates]) -> Table:
             rates.text_bytes.mean + rates.row_bytes,
             1000 * rates.grading_cpu_s.mean,
         ]
-        rows.append([shown(name), *map(_number, numbers)])
+        rows.append([shown(name), *map(short_number, numbers)])
     return plain_table(["policy", "samples", "prompt", "tokens", "s", "tokens/s", "bytes", "CPU ms"], rows)
-
-
-def _estimated(cost: Cost) -> Table:
-    rows = [
-        ["prompt tokens", *_cells(cost.prompt_tokens)],
-        ["completion tokens", *_cells(cost.completion_tokens)],
-        ["bytes on disk", *_cells(cost.disk_bytes)],
-        ["GPU (engine) hours", *_cells(cost.engine_hours)],
-        ["grading CPU hours", *_cells(cost.grading_cpu_hours)],
-        ["wall hours", *_cells(cost.wall_hours)],
-    ]
-    return plain_table(["", "mean", "from", "to"], rows)
 
 
 def _assumptions(rates: Rates, resources: Resources) -> str:
@@ -126,22 +115,6 @@ def _assumptions(rates: Rates, resources: Resources) -> str:
         "" if resources.tokens is None or resources.bytes_per_token else " Texts are taken to grow with their tokens."
     )
     return (
-        f"{_number(speed)} tokens per second per GPU ({source}). GPUs for sampling: {resources.engines}; cores for "
-        f"grading meanwhile: {resources.workers}. All programs are taken to differ.{texts}"
+        f"{short_number(speed)} tokens per second per GPU ({source}). GPUs for sampling: {resources.engines}; cores "
+        f"for grading meanwhile: {resources.workers}. All programs are taken to differ.{texts}"
     )
-
-
-def _cells(terms: Range | None) -> list[str]:
-    if terms is None:
-        return ["n/a", "", ""]
-    return [_number(value) for value in (terms.mean, terms.low, terms.high)]
-
-
-def _number(value: float) -> str:
-    """Format a number with three significant digits and a prefix, as 31.7 G."""
-    if not isfinite(value):
-        return "n/a"
-    for unit, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
-        if value >= unit:
-            return f"{value / unit:.3g}{prefix}"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

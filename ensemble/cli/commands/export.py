@@ -6,7 +6,8 @@ from typing import Literal
 import click
 
 from alphamix.ensemble.cli.options import PATH, Finite, verdict_set_option
-from alphamix.ensemble.interchange import export
+from alphamix.ensemble.interchange.export_run import MISSING, MissingInExport, export
+from alphamix.ensemble.report.formatting import left_out_note
 from alphamix.ensemble.store import STORE_NAME, Store
 
 
@@ -23,10 +24,34 @@ from alphamix.ensemble.store import STORE_NAME, Store
     metavar="LEVEL",
     help="Count a sample as accepted in the outcomes if it passed this share of the tests, taken from the first on.",
 )
+@click.option(
+    "--missing",
+    type=click.Choice(MISSING),
+    default="keep",
+    help="What to do in the outcomes about cells that lack verdicts: write what they have, refuse, or drop "
+    "problems or policies.",
+)
 def command(
-    folder: Path, output: Path, form: Literal["jsonl", "parquet"], verdict_set: str | None, level: float
+    folder: Path,
+    output: Path,
+    form: Literal["jsonl", "parquet"],
+    verdict_set: str | None,
+    level: float,
+    missing: MissingInExport,
 ) -> None:
-    """Write `samples`, `verdicts` and `outcomes` of the run in FOLDER: JSON lines and CSV, or Parquet."""
+    """Write `samples`, `verdicts` and `outcomes` of the run in FOLDER: JSON lines and CSV, or Parquet.
+
+    The run need not be finished. What the outcomes lack is said on standard error.
+    """
     with Store(folder / STORE_NAME, read_only=True) as store:
-        for path in export(store, output, level, form=form, verdict_set=verdict_set):
-            click.echo(path)
+        exported = export(store, output, level, form=form, verdict_set=verdict_set, missing=missing)
+    if exported.outcomes is not None and exported.outcomes.left_out:
+        click.echo(left_out_note(exported.outcomes), err=True)
+    if exported.incomplete:
+        click.echo(
+            f"{exported.incomplete:,} cells of the outcomes lack verdicts, and have no row if they lack all: "
+            "--missing drop-problems, or drop-policies, leaves out what has such a cell",
+            err=True,
+        )
+    for path in exported.paths:
+        click.echo(path)

@@ -66,7 +66,7 @@ def command(
         console.print(_table(grading.summary["policies"]))
         print_missing_modules(grading.summary["missing_modules"], "--packages {}")
     if grading.owed:
-        print_owed("verdicts", grading.owed)
+        print_owed("verdicts are still owed", grading.owed)
         sys.exit(3)
 
 

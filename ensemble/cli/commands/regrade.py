@@ -105,7 +105,7 @@ def command(
             keep_current=keep_current,
         )
     if owed:
-        print_owed("verdicts", owed)
+        print_owed("verdicts are still owed", owed)
         sys.exit(3)
     if not quiet:
         click.echo(f"graded as {name!r}; `alphamix report {folder}` reports on the current verdicts")

@@ -9,12 +9,12 @@ import click
 from rich.console import Console
 
 from alphamix.ensemble.cli.options import PATH, set_option, verdict_set_option
+from alphamix.ensemble.cli.options.outcomes import missing_of_run_option
+from alphamix.ensemble.cli.terminal.output import print_report
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.resolved import read_inputs
-from alphamix.ensemble.report.run_text import run_tables
 from alphamix.ensemble.run import pipeline as run
-from alphamix.ensemble.run.status import num_owed
 from alphamix.ensemble.store import STORE_NAME, Store
 
 
@@ -32,12 +32,19 @@ class NoRunError(EnsembleError):
     help="Count a sample as accepted at this coverage level.",
 )
 @verdict_set_option
-def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdict_set: str | None) -> None:
+@missing_of_run_option
+def command(
+    folder: Path, overrides: tuple[str, ...], level: float | None, verdict_set: str | None, missing: str | None
+) -> None:
     """Analyse the run in FOLDER again, and rewrite its tables, figures and page. Nothing is sampled or graded.
 
-    With --coverage or --verdict-set, the report is written to a folder inside FOLDER.
+    With --coverage or --verdict-set, the report is written to a folder inside FOLDER. The run need not be finished:
+    --missing says what to leave out. The policies' weights need not be there.
     """
-    inputs = read_inputs(experiment.load(folder / "experiment.toml", overrides, os.environ))
+    if missing is not None:
+        overrides += (f"analysis.missing={missing}",)
+    settings = experiment.load(folder / "experiment.toml", overrides, os.environ)
+    inputs = read_inputs(settings, is_sampled=False)
     judge = _judge(folder / "manifest.json")
     if not (folder / STORE_NAME).is_file():  # opening it would create it
         raise NoRunError(f"{folder} has no {STORE_NAME}, a run's record: give the folder of a run")
@@ -45,15 +52,8 @@ def command(folder: Path, overrides: tuple[str, ...], level: float | None, verdi
     with Store(folder / STORE_NAME) as store:
         if verdict_set is not None:
             judge = json.loads(next(iter(store.judges(verdict_set)), json.dumps(judge)))
-        analysis = run.report(store, inputs, target, judge, verdict_set, 1.0 if level is None else level)
-        owed = num_owed(store)
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(run_tables(analysis))
-    console.print(f"\nReport: {target / 'report.html'}", soft_wrap=True)
-    if owed:
-        console.print(
-            f"The run is not finished: {owed:,} samples or verdicts are owed and are missing from every figure."
-        )
+        report = run.report(store, inputs, target, judge, verdict_set, 1.0 if level is None else level)
+    print_report(report, Console(highlight=False, markup=False, emoji=False))
 
 
 def _subfolder(level: float | None, verdict_set: str | None) -> str:

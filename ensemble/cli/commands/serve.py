@@ -67,6 +67,12 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     "--idle-timeout", default=Timeouts().idle_s, type=_POSITIVE, help="Seconds without data from either side."
 )
 @click.option("--total-timeout", default=Timeouts().total_s, type=_POSITIVE, help="Seconds for a whole answer.")
+@click.option(
+    "--missing",
+    type=click.Choice(["error", "drop-policies"]),
+    default="error",
+    help="What to do about policies whose weights or keys are not there: refuse to start, or leave them out.",
+)
 @click.option("--drain", default=30, type=_COUNT_OR_0, help="Seconds to finish open requests after SIGTERM.")
 def command(
     source: Path,
@@ -84,6 +90,7 @@ def command(
     first_byte_timeout: float,
     idle_timeout: float,
     total_timeout: float,
+    missing: str,
     drain: int,
 ) -> None:
     """Serve the policies and mixtures of a TOML file to any OpenAI client.
@@ -102,7 +109,15 @@ def command(
         judge_workers=judge_workers,
         keys=keys,
     )
-    serve(source, host, port, options=options, mixture_paths=mixtures, drain_s=drain)
+    serve(
+        source,
+        host,
+        port,
+        options=options,
+        mixture_paths=mixtures,
+        drain_s=drain,
+        drops_missing=missing == "drop-policies",
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,6 +18,13 @@ missing_option = click.option(
     help="What to do where a policy has no samples of a problem.",
 )
 
+missing_of_run_option = click.option(
+    "--missing",
+    type=click.Choice(get_args(Missing)),
+    show_default="as in the experiment",
+    help="What to do about problems or policies that lack samples: make no report, or leave them out of it.",
+)
+
 level_option = click.option(
     "--level", type=Finite(0, 1, min_open=True, max_open=True), default=0.95, help="Confidence level of the intervals."
 )

@@ -33,7 +33,7 @@ def print_heading(heading: str, outcomes: Outcomes) -> Console:
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(heading)
     if outcomes.left_out:
-        console.print(left_out_note(outcomes.left_out))
+        console.print(left_out_note(outcomes))
     if outcomes.num_lookalikes:
         console.print(lookalikes_note(outcomes.num_lookalikes, len(outcomes.problems)))
     return console

@@ -8,8 +8,13 @@ from importlib import metadata
 from typing import Any
 
 import click
+from rich.console import Console
+
+from alphamix.ensemble.report.run_text import notes, run_tables
+from alphamix.ensemble.run.pipeline import Report
 
 _MOST_CAUSES = 10
+ASK_AGAIN = "the same command asks for them again"
 
 
 def print_json(content: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:
@@ -27,9 +32,22 @@ def print_missing_modules(count_of_module: Mapping[str, int], option: str) -> No
         click.echo(f"{programs} {module}, which is not in the sandbox{cure}", err=True)
 
 
-def print_owed(what: str, owed: Counter[str], cure: str = "the same command asks for them again") -> None:
+def print_report(report: Report, console: Console) -> None:
+    """Print the tables of a run and where the page is, or why there is none."""
+    console.print(run_tables(report.analysis, report.remarks))
+    page = f"Report: {report.page}" if report.page else report.no_page
+    console.print(f"\n{page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_notes(report: Report) -> None:
+    """Print on standard error what a reader must know before any figure."""
+    for note in notes(report.analysis, report.remarks):
+        click.echo(note, err=True)
+
+
+def print_owed(what: str, owed: Counter[str], cure: str = ASK_AGAIN) -> None:
     """Print on standard error what is owed, by cause, and how to continue."""
-    click.echo(f"{owed.total()} {what} are still owed:", err=True)
+    click.echo(f"{owed.total()} {what}:", err=True)
     for cause, count in owed.most_common(_MOST_CAUSES):
         click.echo(f"  {count} × {cause}", err=True)
     click.echo(cure, err=True)

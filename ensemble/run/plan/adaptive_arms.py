@@ -6,6 +6,7 @@ Axes: `M` policies, `P` problems, `T` samples of a cell.
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,27 +54,35 @@ def needed_next(store: Store, design: Design, arms: Arms) -> Ints:
     return needed_MP
 
 
-def played_arms(store: Store, design: Design, arms: Arms, outcomes: Outcomes, resampling: Resampling) -> dict[str, Arm]:
-    """Score the adaptive arms of a finished run, by name.
+class PlayedArms(NamedTuple):
+    """Adaptive arms, scored as far as the run has drawn what they ask for."""
 
-    Raises:
-        AdaptiveError: the run is not finished.
-    """
+    arms: dict[str, Arm]
+    undefined: dict[str, str]
+    """Why an arm has no score."""
+
+
+def played_arms(store: Store, design: Design, arms: Arms, outcomes: Outcomes, resampling: Resampling) -> PlayedArms:
+    """Score the adaptive arms of a run."""
+    played = PlayedArms({}, {})
     if not arms.adaptive:
-        return {}
+        return played
     rows = [outcomes.row(member) for member in arms.members]
     draws = _draws(store, arms.members, outcomes.problems)
-    return {
-        name: play_arm(
-            strategy, outcomes.select(policies=rows), arms.members_budget, draws, _seed(design.seed, name), resampling
-        )
-        for name, strategy in arms.adaptive.items()
-    }
+    for name, strategy in arms.adaptive.items():
+        seed = _seed(design.seed, name)
+        try:
+            played.arms[name] = play_arm(
+                strategy, outcomes.select(policies=rows), arms.members_budget, draws, seed, resampling
+            )
+        except AdaptiveError as error:
+            played.undefined[name] = str(error)
+    return played
 
 
 def _draws(store: Store, policies: Sequence[str], problems: Sequence[str]) -> SampleStreams:
     table = store.draws(verdict_set=RUN_SET)
-    table = table[table["policy"].isin(policies)]
+    table = only_cells(table, policies, problems)
     most = int(table["sample_index"].max()) + 1 if len(table) else 0
     accepted_MPT = np.zeros((len(policies), len(problems), most), np.bool_)
     held_MP = np.zeros((len(policies), len(problems)), np.int64)
@@ -81,6 +90,11 @@ def _draws(store: Store, policies: Sequence[str], problems: Sequence[str]) -> Sa
     accepted_MPT[m, p, table["sample_index"]] = table["accepted"] != 0
     np.add.at(held_MP, (m, p), 1)
     return SampleStreams(accepted_MPT, held_MP)
+
+
+def only_cells(table: pd.DataFrame, policies: Sequence[str], problems: Sequence[str]) -> pd.DataFrame:
+    """Return the lines of a table that are about these policies and problems."""
+    return table[table["policy"].isin(policies) & table["problem"].isin(problems)]
 
 
 def cell_codes(table: pd.DataFrame, policies: Sequence[str], problems: Sequence[str]) -> tuple[Ints, Ints]:

@@ -14,7 +14,7 @@ import pandas as pd
 from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import Design
-from alphamix.ensemble.run.plan.adaptive_arms import cell_codes, check_first_steps, needed_next
+from alphamix.ensemble.run.plan.adaptive_arms import cell_codes, check_first_steps, needed_next, only_cells
 from alphamix.ensemble.run.plan.resolved_arms import known_arms
 from alphamix.ensemble.run.slots import plan_slots
 from alphamix.ensemble.store import Store
@@ -89,5 +89,6 @@ def _add(store: Store, design: Design, planned_MP: Ints, end_MP: Ints, fixed: Ma
 
 def _matrix(table: pd.DataFrame, column: str, policies: Sequence[str], problems: Sequence[str]) -> Ints:
     matrix_MP = np.zeros((len(policies), len(problems)), np.int64)
+    table = only_cells(table, policies, problems)  # the plan may have others, which are left out
     matrix_MP[cell_codes(table, policies, problems)] = table[column]
     return matrix_MP

@@ -64,13 +64,17 @@ def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int
     indices = sorted(index for index in answer.texts if 0 <= index < n)
     tokens = [answer.token_counts.get(index, 0) for index in indices]
     if sum(tokens) != answer.completion_tokens:
-        tokens = _shares(answer.completion_tokens, [len(answer.texts[index]) for index in indices])
+        tokens = _shares(answer.completion_tokens, [_length(answer, index) for index in indices])
     by_index: dict[int, Completion | EngineFailure] = {}
     for index, count in zip(indices, tokens, strict=True):
         stated = answer.finish_reasons.get(index)
         reason = _FINISH_REASONS.get(stated) if isinstance(stated, str) else None
         if reason is not None:
-            by_index[index] = Completion(answer.texts[index], reason, answer.prompt_tokens, count, seconds)
+            text, kind = answer.answer(index)
+            by_index[index] = Completion(text, reason, answer.prompt_tokens, count, seconds, kind)
+        elif stated == "content_filter":
+            filtered = f"{url}: a filter of the server withheld an answer; turn it off, or leave the problem out."
+            by_index[index] = EngineFailure("rejected", filtered)
         else:
             ended = f"{url} ended an answer with the finish reason {stated!r}"
             by_index[index] = EngineFailure("malformed", f"{ended}: only 'stop' and 'length' are whole answers.")
@@ -87,6 +91,10 @@ def _follows(before: Request, request: Request) -> bool:
     return (
         request.seed == before.seed + 1 and request.prompt == before.prompt and request.parameters == before.parameters
     )
+
+
+def _length(answer: ServerAnswer, index: int) -> int:
+    return len(answer.texts[index]) + sum(map(len, answer.beside.get(index, {}).values()))
 
 
 def _shares(total: int, lengths: Sequence[int]) -> list[int]:

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import openai
@@ -45,6 +45,8 @@ class Client:
         self._extra_body = dict(extra_body)
         self._extra_body_of_choices = self._extra_body | ({"return_token_ids": True} if lists_tokens else {})
         self._options = options
+        self._limit_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+        """Key of the limit of a chat's tokens: the older one, until the server asks for the other."""
         self._client = openai.AsyncOpenAI(
             base_url=url,
             # A key is always given: otherwise the client would send this machine's OPENAI_API_KEY to any URL.
@@ -136,10 +138,22 @@ class Client:
 
     async def _parts(self, request: Request, *, stream: bool, n: int) -> AsyncGenerator[bytes]:
         """Post a request and yield the bytes of the answer as they arrive."""
+        limit_key = self._limit_key
         try:
             async with self._post(request, stream=stream, n=n) as response:
                 async for part in response.iter_bytes():
                     yield part
+        except openai.BadRequestError as error:
+            # The error comes before any byte. Other requests that are under way may have had the same answer by now.
+            if (
+                limit_key != "max_tokens"
+                or "max_completion_tokens" not in str(error)
+                or isinstance(request.prompt, str)
+            ):
+                raise
+            self._limit_key = "max_completion_tokens"
+            async for part in self._parts(request, stream=stream, n=n):
+                yield part
         except openai.OpenAIError:
             raise
         except Exception as error:  # from aiohttp, or from the httpx that the client uses
@@ -152,7 +166,6 @@ class Client:
             "seed": request.seed,
             "temperature": parameters.temperature,
             "top_p": parameters.top_p,
-            "max_tokens": parameters.max_tokens,
         }
         if extra_body := self._extra_body_of_choices if n > 1 else self._extra_body:
             arguments["extra_body"] = extra_body
@@ -163,8 +176,11 @@ class Client:
         if stream:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         if isinstance(request.prompt, str):
-            return self._client.completions.with_streaming_response.create(prompt=request.prompt, **arguments)
+            return self._client.completions.with_streaming_response.create(
+                prompt=request.prompt, max_tokens=parameters.max_tokens, **arguments
+            )
         messages: list[Any] = list(request.prompt)
+        arguments[self._limit_key] = parameters.max_tokens
         return self._client.chat.completions.with_streaming_response.create(messages=messages, **arguments)
 
     def _root(self) -> str:

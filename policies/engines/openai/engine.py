@@ -60,6 +60,7 @@ class OpenAIEngine:
         clients = [Client(each, model, api_key, extra_body or {}, options, lists_tokens=lists_tokens) for each in urls]
         self._endpoints = Endpoints([Endpoint(client, options.concurrency, options.choices) for client in clients])
         self._dispatch = Dispatch(self._endpoints, options)
+        self._closing = threading.Lock()
 
     def describe(self) -> dict[str, Any] | EngineFailure:
         """Return what the first server says about the model: its entry in `models`, if any, and vLLM's `version`."""
@@ -94,12 +95,16 @@ class OpenAIEngine:
 
         async def attempt(ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Delta]) -> Sequence[ChoiceGroup]:
             (request,), answer, began, begun = ask.requests, ServerAnswer(), self._loop.time(), False
+            blank = ""  # held back, since an answer of only blanks counts as having no text
             pieces = endpoint.client.pieces(answer, request, 1, ask.deadline)
             try:
                 async with aclosing(pieces) as coming:
                     async for piece in coming:
-                        begun = True
-                        put(Delta(ask.index, piece))
+                        blank += piece
+                        if begun or blank.strip():
+                            begun = True
+                            put(Delta(ask.index, blank))
+                            blank = ""
             except ERRORS as error:
                 if not begun:
                     raise
@@ -107,13 +112,15 @@ class OpenAIEngine:
                 put(Delta(ask.index, "", endpoint.client.failure(error)))
                 return ()
             endpoint.answered(1, self._loop.time())
-            put(Delta(ask.index, "", self._outcomes(answer, endpoint, 1, began)[0]))
+            outcome = self._outcomes(answer, endpoint, 1, began)[0]
+            # A refusal, or reasoning alone, counts as the text only once no text has come.
+            put(Delta(ask.index, outcome.text if isinstance(outcome, Completion) and not begun else "", outcome))
             return ()
 
         return self._run(requests, 1, attempt, lambda index, failure: Delta(index, "", failure))
 
     def close(self) -> None:
-        """Close the connections and stop the thread. Safe to call twice."""
+        """Close the connections and stop the thread. Safe to call twice, and from any thread."""
 
         async def finish() -> None:
             running = asyncio.all_tasks() - {asyncio.current_task()}
@@ -123,11 +130,12 @@ class OpenAIEngine:
             for endpoint in self._endpoints.all:
                 await endpoint.client.close()
 
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(finish(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        with self._closing:
+            if self._thread.is_alive():
+                asyncio.run_coroutine_threadsafe(finish(), self._loop).result()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
 
     def _run(
         self,

@@ -4,8 +4,11 @@ Only the form is checked here. The engine decides whether an answer is whole, an
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from alphamix.policies.types import AnswerKind
 
 
 @dataclass(slots=True)
@@ -20,6 +23,22 @@ class ServerAnswer:
     system_fingerprint: Any = None
     token_counts: dict[int, int] = field(default_factory=dict)
     """Completion tokens by index of the choice, where the server lists them (vLLM's `return_token_ids`)."""
+    beside: dict[int, dict[AnswerKind, str]] = field(default_factory=dict)
+    """What a choice has beside its text, by kind: its reasoning and its refusal, where a server sends these apart."""
+
+    def answer(self, index: int) -> tuple[str, AnswerKind]:
+        """Return what a choice says, and of which kind that is: its text, or without one its refusal or reasoning."""
+        text, beside = self.texts.get(index, ""), self.beside.get(index, {})
+        if text.strip():
+            return text, "text"
+        for kind in ("refusal", "reasoning"):
+            if beside.get(kind, "").strip():
+                return beside[kind], kind
+        return text, "empty"
+
+
+_BESIDE: dict[str, AnswerKind] = {"reasoning_content": "reasoning", "reasoning": "reasoning", "refusal": "refusal"}
+"""Keys of a message under which servers send what is not its text, with its kind."""
 
 
 def is_count(value: object) -> bool:
@@ -62,12 +81,25 @@ def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
         if part == "message" and index in answer.texts:
             raise ValueError(f"two choices of the index {index}")
         # A model may finish without any text: an empty answer is an answer.
-        piece = (choice["text"] if "text" in choice else (choice.get(part) or {}).get("content")) or ""
+        message: dict[str, Any] = choice.get(part) or {}
+        piece = (choice["text"] if "text" in choice else message.get("content")) or ""
         piece.encode()  # raises for half a surrogate pair, which JSON can escape but which is not text
         answer.texts[index] = answer.texts.get(index, "") + piece
+        _add_beside(answer.beside.setdefault(index, {}), message)
         answer.finish_reasons[index] = choice.get("finish_reason") or answer.finish_reasons.get(index)
         listed: Any = choice.get("token_ids")
         if isinstance(listed, list):
             answer.token_counts[index] = answer.token_counts.get(index, 0) + len(listed)
         first += piece if index == 0 else ""
     return first
+
+
+def _add_beside(beside: dict[AnswerKind, str], message: Mapping[str, Any]) -> None:
+    """Add what a message, or a piece of one, has beside its text. Of several keys of one kind the first one counts."""
+    seen = set[AnswerKind]()
+    for key, kind in _BESIDE.items():
+        piece = message.get(key)
+        if isinstance(piece, str) and piece and kind not in seen:
+            piece.encode()
+            beside[kind] = beside.get(kind, "") + piece
+            seen.add(kind)

@@ -139,7 +139,7 @@ class TransformersEngine:
                 yield from self._run_batch(rows, started)
 
     def close(self) -> None:
-        """Release the model. Safe to call twice."""
+        """Release the model; sampling in another thread ends at its next token. Safe to call twice."""
         self._model = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -180,10 +180,9 @@ class TransformersEngine:
         return _Row(index, request, prompt_tokens, max_tokens, text, _uniforms(request.seed))
 
     def _run_batch(self, rows: list[_Row], started: float) -> Iterator[Delta]:
-        if self._model is None:
-            raise PolicyError("the engine is closed: open the policy again.")
-        batch = start_batch(self._model, [row.prompt_tokens for row in rows])
+        batch = start_batch(self._open_model(), [row.prompt_tokens for row in rows])
         while True:
+            self._open_model()  # another thread may have closed the engine
             tokens_B = _draw(batch, rows)
             for row, token in zip(rows, tokens_B.tolist(), strict=True):
                 if not row.finished:
@@ -198,6 +197,11 @@ class TransformersEngine:
                 tokens_B = tokens_B[unfinished]
                 rows = [rows[b] for b in unfinished]
             batch.step(tokens_B.clamp(min=0))
+
+    def _open_model(self) -> PreTrainedModel | ModelPair:
+        if self._model is None:
+            raise PolicyError("the engine is closed: open the policy again.")
+        return self._model
 
     def _advance(self, row: _Row, token: int, started: float) -> Delta:
         """Add one drawn token to a row, and finish the row if that was its last."""
@@ -222,6 +226,7 @@ class TransformersEngine:
             prompt_tokens=len(row.prompt_tokens),
             completion_tokens=row.num_drawn,
             seconds=time.perf_counter() - started,
+            kind="text" if row.text.text.strip() else "empty",
         )
         return Delta(row.index, piece, completion)
 

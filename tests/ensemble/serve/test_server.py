@@ -1,12 +1,14 @@
 """What `alphamix serve` hands over before it serves, and keys."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from alphamix.ensemble.cli import main
 from alphamix.ensemble.cli.commands.serve import command
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve import server
@@ -57,3 +59,45 @@ def test_serving_the_world_without_a_key_is_remarked(tmp_path: Path, monkeypatch
     monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: None)
     result = CliRunner().invoke(command, [str(file), "--host", "0.0.0.0"], catch_exceptions=False)
     assert "no --api-key-env is given" in result.output
+
+
+def test_a_key_in_place_of_its_variable_is_never_shown() -> None:
+    with pytest.raises(EnsembleError, match="never the key") as caught:
+        read_keys(["sk-abc"])
+    assert "sk-abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_bad_input(host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "policies.toml"
+    file.write_text(POLICIES)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit) as ended:
+            main(["serve", str(file), "--host", host, "--port", str(port)])
+    assert ended.value.code == 2
+    assert f"nothing can listen on {host}:{port} (Address already in use): give another" in capsys.readouterr().err
+
+
+def test_policies_that_are_gone_are_left_out_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[Registry] = []
+    monkeypatch.setattr(server, "create_app", lambda registry, options: registry)
+    monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: served.append(app))
+    file = tmp_path / "policies.toml"
+    gone = '[policies.gone]\ncheckpoint = "./nowhere"\n[mixtures.all]\nweights = { low = 1, high = 2, gone = 3 }\n'
+    file.write_text(POLICIES + gone)
+    with pytest.raises(SystemExit):
+        main(["serve", str(file), "--port", "0"])
+    assert "there is no folder" in capsys.readouterr().err
+    main(["serve", str(file), "--port", "0", "--missing", "drop-policies"])
+    assert "'gone' is left out, also of mixtures (policy 'gone': there is no folder" in capsys.readouterr().err
+    (registry,) = served
+    assert registry.names == ("low", "high")
+    assert registry.mixtures == {"all": {"low": 1, "high": 2}}
+    file.write_text(gone.partition("[mixtures")[0])
+    with pytest.raises(SystemExit):
+        main(["serve", str(file), "--port", "0", "--missing", "drop-policies"])
+    assert "no policy of" in capsys.readouterr().err
