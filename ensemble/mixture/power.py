@@ -93,18 +93,53 @@ def analyse_power(
     table = outcomes.canonical()
     prior = fit(table.num_samples_MP, table.num_correct_MP)
     choice = choose_for_new_problems(prior, budget)
-    expected = choice.gain if gain is None else gain
+    spreads = {
+        n: float(_differences_R(prior, choice.allocation_M, choice.single_M, n, seed).std(ddof=1)) for n in samples
+    }
+    return _analysis(budget, choice.gain if gain is None else gain, spreads, problems, power, level)
+
+
+def power_of_guess(
+    discordant: float, budget: int, problems: Sequence[int], gain: float, power: float = 0.8, level: float = 0.95
+) -> PowerAnalysis:
+    """Say what comparisons could see where there is no table yet, with as many samples of each policy as the budget.
+
+    If each arm solves a problem or does not, differences are -1, 0 or 1, and their variance is discordant - gain². The
+    mixture's coverage is averaged over choices among the samples, which makes the true variance smaller: real
+    comparisons see somewhat more.
+
+    Args:
+        discordant: share of problems that exactly one of the two arms solves, at least the gain.
+        budget: samples per problem that each arm spends.
+        problems: numbers of problems.
+        gain: the gain to be seen, in coverage.
+        power: chance with which it is to be seen.
+        level: level of the intervals.
+
+    Raises:
+        OutcomesError: the gain exceeds the share of discordant problems.
+    """
+    if gain > discordant:
+        raise OutcomesError(
+            f"a gain of {100 * gain:g} points needs at least as many discordant problems, not {100 * discordant:g} %: "
+            "raise the share, or lower the gain"
+        )
+    return _analysis(budget, gain, {budget: float(np.sqrt(discordant - gain**2))}, problems, power, level)
+
+
+def _analysis(
+    budget: int, gain: float, spreads: dict[int, float], problems: Sequence[int], power: float, level: float
+) -> PowerAnalysis:
+    """Analyse designs, given the standard deviation of differences over problems by samples of each policy."""
     above, reach = float(ndtri((1 + level) / 2)), float(ndtri((1 + level) / 2) + ndtri(power))
     designs: list[ComparisonDesign] = []
-    needed: dict[int, int | None] = {}
-    for num_samples in samples:
-        spread = float(_differences_R(prior, choice.allocation_M, choice.single_M, num_samples, seed).std(ddof=1))
-        needed[num_samples] = int(np.ceil((reach * spread / expected) ** 2)) if expected > 0 else None
+    for num_samples, spread in spreads.items():
         for num_problems in problems:
             stderr = spread / np.sqrt(num_problems)
-            seen = float(ndtr(expected / stderr - above)) if stderr > 0 else float(expected > 0)
+            seen = float(ndtr(gain / stderr - above)) if stderr > 0 else float(gain > 0)
             designs.append(ComparisonDesign(num_problems, num_samples, stderr, reach * stderr, seen))
-    return PowerAnalysis(budget, expected, power, tuple(designs), needed)
+    needed = {n: int(np.ceil((reach * spread / gain) ** 2)) if gain > 0 else None for n, spread in spreads.items()}
+    return PowerAnalysis(budget, gain, power, tuple(designs), needed)
 
 
 def _differences_R(prior: SharedDifficulty, mixture_M: Ints, single_M: Ints, num_samples: int, seed: int) -> Floats:

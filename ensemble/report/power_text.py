@@ -47,6 +47,23 @@ def _needed(analysis: PowerAnalysis) -> str:
 
 def power_tables(analysis: PowerAnalysis) -> Group:
     """Return everything that is printed in a terminal."""
+    return _tables(
+        analysis,
+        "For the best mixture against the best single policy, both fixed beforehand, on problems of the same kind as "
+        "the model of shared difficulty describes them.",
+    )
+
+
+def guess_tables(analysis: PowerAnalysis) -> Group:
+    """Return everything that is printed in a terminal where there was no table."""
+    return _tables(
+        analysis,
+        "If exactly one of two arms, both fixed beforehand, solves as many problems as guessed. Coverage that is "
+        "averaged over choices among the samples varies somewhat less.",
+    )
+
+
+def _tables(analysis: PowerAnalysis, assumption: str) -> Group:
     rows = [
         [
             f"{design.problems:,}",
@@ -62,11 +79,7 @@ def power_tables(analysis: PowerAnalysis) -> Group:
     return Group(
         Text(f"Gain at {analysis.budget} samples per problem, points", style="bold"),
         plain_table(headings, rows, num_texts=0),
-        Text(
-            "For the best mixture against the best single policy, both fixed beforehand, on problems of the same kind "
-            "as the model of shared difficulty describes them.",
-            style="dim",
-        ),
+        Text(assumption, style="dim"),
         Text("\n" + power_sentence(analysis)),
     )
 

@@ -1,19 +1,26 @@
-"""`alphamix power`: says how large a gain a comparison could see, from a table of outcomes."""
+"""`alphamix power`: says how large a gain a comparison could see, from a table of outcomes or a guess."""
 
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from alphamix.ensemble.cli.options import COUNT, Finite, json_option
-from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
+from alphamix.ensemble.cli.options import COUNT, PATH, Finite, json_option
+from alphamix.ensemble.cli.options.outcomes import level_option, missing_option
 from alphamix.ensemble.cli.terminal.answers import print_result, print_size
-from alphamix.ensemble.mixture.power import analyse_power
+from alphamix.ensemble.cli.terminal.output import print_json
+from alphamix.ensemble.mixture.power import analyse_power, power_of_guess
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
-from alphamix.ensemble.report.power_text import power_json, power_tables
+from alphamix.ensemble.report.power_text import guess_tables, power_json, power_tables
 
 
 @click.command("power", context_settings={"show_default": True})
-@outcomes_option
+@click.option("--outcomes", "outcomes_file", type=PATH, help="Table of outcomes: CSV or Parquet.")
+@click.option(
+    "--discordant",
+    type=Finite(0, 100, min_open=True),
+    help="Guess in place of a table: percentage of problems that exactly one of the two arms solves.",
+)
 @click.option("--budget", required=True, type=COUNT, help="Samples per problem that each arm spends.")
 @click.option(
     "--problems",
@@ -43,7 +50,8 @@ from alphamix.ensemble.report.power_text import power_json, power_tables
 @missing_option
 @json_option
 def command(
-    outcomes_file: Path,
+    outcomes_file: Path | None,
+    discordant: float | None,
     budget: int,
     problems: tuple[int, ...],
     samples: tuple[int, ...],
@@ -56,9 +64,21 @@ def command(
 ) -> None:
     """Say how large a gain over the best single policy could be seen, and what to buy next.
 
-    The table describes what kind of problems and policies there are; a pilot is enough. Standard errors are those of
-    unbiased estimates on new problems of that kind.
+    A table of outcomes describes what kind of problems and policies there are; a pilot is enough. Standard errors are
+    those of unbiased estimates on new problems of that kind. Without a table, guess with --discordant how many problems
+    the two arms differ on.
     """
+    if (outcomes_file is None) == (discordant is None):
+        raise click.UsageError("give either --outcomes with a table, or --discordant with a guess")
+    if outcomes_file is None:
+        if gain is None or not problems or samples:
+            raise click.UsageError("a guess needs --gain and --problems, and no --samples: each policy gets the budget")
+        guess = power_of_guess((discordant or 0) / 100, budget, problems, gain / 100, power, level)
+        if as_json:
+            print_json({**power_json(guess), "level": level})
+        else:
+            Console(highlight=False).print(guess_tables(guess))
+        return
     table = read_outcomes(outcomes_file, missing)
     analysis = analyse_power(
         table,

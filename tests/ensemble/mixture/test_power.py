@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from alphamix.ensemble.mixture.gain_location import choose_for_new_problems
-from alphamix.ensemble.mixture.power import analyse_power
+from alphamix.ensemble.mixture.power import analyse_power, power_of_guess
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.intervals import Resampling, mean_over_problems
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
@@ -59,3 +59,16 @@ def test_what_cannot_be_said_is_refused_with_its_cure() -> None:
         analyse_power(table, 8, [20], [4])
     with pytest.raises(OutcomesError, match="add the outcomes of another"):
         analyse_power(table.select(policies=[0]), 8, [20], [8])
+
+
+def test_a_guess_gives_the_power_of_discordant_pairs() -> None:
+    """Differences of -1, 0 and 1, drawn with these shares, by the intervals that reports use."""
+    design = power_of_guess(0.1, 50, [160], gain=0.04).designs[0]
+    rng = np.random.default_rng(0)
+    estimates = [
+        mean_over_problems(rng.choice([1.0, -1.0, 0.0], 160, p=[0.07, 0.03, 0.9]), Resampling()) for _ in range(300)
+    ]
+    assert np.std([estimate.value for estimate in estimates]) == pytest.approx(design.stderr, rel=0.12)
+    assert np.mean([estimate.sign > 0 for estimate in estimates]) == pytest.approx(design.power, abs=0.08)
+    with pytest.raises(OutcomesError, match="raise the share, or lower the gain"):
+        power_of_guess(0.02, 50, [160], gain=0.04)
