@@ -117,7 +117,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(invalid("this server is no proxy: send POST or GET", status=405, code="bad_request"))
             return
         line = b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())
-        headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in (b"upgrade", b"http2-settings")]
+        headers = [
+            b"%b: %b\r\n" % header for header in self.headers if header[0] not in (b"upgrade", b"http2-settings")
+        ]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"".join([line, *headers, b"\r\n", rest]))

@@ -1,15 +1,18 @@
 """Runs the application under uvicorn until it is stopped."""
 
-import os
 import resource
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
 
 from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.serve.accounts import read_keys
 from alphamix.ensemble.serve.app import ServeOptions, create_app
 from alphamix.ensemble.serve.catalogue import load_catalogue
+from alphamix.ensemble.serve.http_protocol import ConnectionLimits, protocol_with
+from alphamix.policies.policy_file.toml_errors import read_toml
 
 _KEEP_ALIVE_S = 75
 _OPEN_FILES = 65536
@@ -22,11 +25,13 @@ def serve(
     *,
     options: ServeOptions | None = None,
     mixture_paths: Sequence[Path] = (),
+    connections: ConnectionLimits | None = None,
     drain_s: int = 30,
 ) -> None:
     """Serve the policies and mixtures of a policies file or an experiment until SIGTERM or Ctrl-C.
 
-    Requests under way then have `drain_s` seconds to end; new ones are refused.
+    Requests under way then have `drain_s` seconds to end; new ones are refused. Clients that have not got their answer
+    by then are told so. Keys of the file, `[keys]`, are added to those of the options.
 
     Raises:
         PolicyError: the file, or a policy in it, is invalid.
@@ -35,8 +40,13 @@ def serve(
     _allow_many_connections()
     with load_catalogue(source, mixture_paths) as registry:
         registry.check()
+        options = options or ServeOptions()
+        tables = read_toml(registry.source, EnsembleError).get("keys", {})
+        keys = read_keys(tables, registry.source, [*registry.names, *registry.mixtures])
+        options = replace(options, keys=(*options.keys, *keys), hosts=(*options.hosts, host))
         uvicorn.run(
             create_app(registry, options),
+            http=protocol_with(connections or ConnectionLimits()),
             host=host,
             port=port,
             log_level="info",
@@ -56,18 +66,3 @@ def _allow_many_connections() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def read_keys(variables: Sequence[str]) -> tuple[str, ...]:
-    """Read the API keys of clients from environment variables.
-
-    Raises:
-        EnsembleError: a variable is unset; without its key the server might be open to everyone.
-    """
-    keys: list[str] = []
-    for variable in variables:
-        key = os.environ.get(variable, "").strip()
-        if not key:
-            raise EnsembleError(f"the variable {variable} has no API key: export {variable}=… first.")
-        keys.append(key)
-    return tuple(keys)

@@ -25,8 +25,8 @@ CHANGES_NOTHING: Mapping[str, Sequence[object] | None] = {
     "store": [False],
     "logprobs": [False],
     "echo": [False],
-    "presence_penalty": [0, 0.0],
-    "frequency_penalty": [0, 0.0],
+    "presence_penalty": [0],
+    "frequency_penalty": [0],
     "logit_bias": [{}],
     "tools": [[]],
     "tool_choice": ["none", "auto"],
@@ -34,6 +34,18 @@ CHANGES_NOTHING: Mapping[str, Sequence[object] | None] = {
     "modalities": [["text"]],
     "response_format": [{"type": "text"}],
     "suffix": [""],
+    "top_k": [-1, 0],
+    "min_p": [0],
+    "repetition_penalty": [1],
+    "length_penalty": [1],
+    "best_of": [1],
+    "top_logprobs": [0],
+    "ignore_eos": [False],
+    "use_beam_search": [False],
+    "skip_special_tokens": [True],
+    "functions": [[]],
+    "function_call": ["none", "auto"],
+    "prompt_cache_retention": None,
 }
 """Parameters that are ignored, with the values that have no effect (None: any value)."""
 
@@ -68,6 +80,13 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool = False
+    include_obfuscation: bool = False
+    """Accepted and ignored: there is nothing to hide the length of."""
+
+
+_READ = frozenset({"role", "content"})
+_UNREAD = frozenset({"reasoning", "reasoning_content"})
+_EMPTY: tuple[object, ...] = (None, [], {})
 
 
 class ChatMessage(BaseModel):
@@ -77,6 +96,15 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_says_nothing(cls, message: object) -> object:
+        """Leave out what clients send back of an answer and no template reads, such as `"refusal": null`."""
+        if not isinstance(message, dict):
+            return message
+        fields = cast("dict[str, object]", message)
+        return {key: value for key, value in fields.items() if key in _READ or not (value in _EMPTY or key in _UNREAD)}
 
     def message(self) -> Message:
         """Return the message as chat templates expect it: `developer` is the newer name of `system`."""
@@ -176,9 +204,15 @@ def read_body(kind: type[B], raw: bytes) -> B:
 def _check_unsupported(extra: Mapping[str, object]) -> None:
     for key, value in extra.items():
         neutral = CHANGES_NOTHING.get(key, [])
-        if neutral is not None and not any(value == same and type(value) is type(same) for same in neutral):
+        if neutral is not None and not any(_is_same(value, same) for same in neutral):
             message = f"the parameter {key!r} = {_shown(value)} is not supported here; leave it out"
             raise invalid(message, param=key, code="unsupported_parameter")
+
+
+def _is_same(value: object, same: object) -> bool:
+    """Whether two values are the same; 1 and 1.0 are, and 1 and true are not."""
+    kinds = (type(value), type(same))
+    return value == same and (kinds[0] is kinds[1] or set(kinds) == {int, float})
 
 
 def validation_failed(error: ValidationError, parent: str = "") -> ApiError:

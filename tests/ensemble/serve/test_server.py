@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from alphamix.ensemble.cli.commands.serve import command
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve import server
+from alphamix.ensemble.serve.accounts import ClientKey, read_keys
 from alphamix.ensemble.serve.app import ServeOptions
-from alphamix.ensemble.serve.server import read_keys
 from alphamix.policies.registry import Registry
 
 POLICIES = '[policies.low]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
@@ -27,10 +27,13 @@ def mixture(folder: Path, value: Any) -> Path:
 def test_keys_come_by_the_names_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONE", "k1")
     monkeypatch.setenv("EMPTY", " ")
-    assert read_keys(["ONE"]) == ("k1",)
+    tables: dict[str, Any] = {"ann": {"env": "ONE", "models": ["low"], "tokens": 9}}
+    assert read_keys(tables, Path("p.toml"), ["low"]) == (ClientKey("ann", "k1", frozenset({"low"}), 9),)
     for name in ("EMPTY", "UNSET"):
         with pytest.raises(EnsembleError, match=f"export {name}="):
-            read_keys(["ONE", name])
+            read_keys({"ann": {"env": name}}, Path("p.toml"), ["low"])
+    with pytest.raises(EnsembleError, match=r"\[keys.ann\] of p.toml allows 'hihg', which is not served"):
+        read_keys({"ann": {"env": "ONE", "models": ["hihg"]}}, Path("p.toml"), ["low"])
 
 
 def test_the_command_hands_all_of_it_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +49,7 @@ def test_the_command_hands_all_of_it_over(tmp_path: Path, monkeypatch: pytest.Mo
     assert (result.exit_code, result.output) == (0, "")
     ((registry, options, how),) = served
     assert registry.mixtures == {"mixture": {"low": 1, "high": 3}}
-    assert (options.keys, options.timeouts.idle_s) == (("k1",), 5)
+    assert (options.keys, options.timeouts.idle_s) == ((ClientKey("MY_KEY", "k1"),), 5)
     assert (how["host"], how["timeout_graceful_shutdown"]) == ("127.0.0.1", 3)
     assert "k1" not in repr(options)
 

@@ -1,0 +1,97 @@
+"""Who may use the server: keys, and without keys, the web pages and host names that browsers may come from.
+
+A server without keys on one's own machine can be reached by every web page that is open there. So it answers only to
+addresses and names that are its own, and only to pages that come from there or that `--cors-origin` names.
+"""
+
+import hmac
+from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from alphamix.ensemble.serve.accounts import KeyAccount
+from alphamix.ensemble.serve.http_io import send_body
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
+from alphamix.ensemble.serve.protocol.responses import encode
+
+_OPEN_PATHS = frozenset({"/health", "/ready"})
+ACCOUNT = "alphamix.account"
+"""Key of the scope of a request with the `KeyAccount` of its client."""
+
+
+class AccessMiddleware:
+    """Passes a request on if it has a valid key, or comes from where one without a key may."""
+
+    def __init__(
+        self, app: ASGIApp, accounts: Sequence[KeyAccount], hosts: Sequence[str] = (), origins: Sequence[str] = ()
+    ) -> None:
+        self.accounts = accounts
+        self._app = app
+        self._hosts = frozenset({"localhost", *(host.lower() for host in hosts)})
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+            try:
+                scope[ACCOUNT] = self._admitted(Headers(scope=scope))
+            except ApiError as error:
+                headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+                await send_body(send, error.status, encode(error.as_json()), headers)
+                return
+        await self._app(scope, receive, send)
+
+    def _admitted(self, headers: Headers) -> KeyAccount | None:
+        """Return the account of the client's key, or None if the server has no keys.
+
+        Raises:
+            ApiError: 401, there is no valid key; 403 or 421, the request may be that of a web page from elsewhere.
+        """
+        if not self.accounts:
+            self._check_host(headers.get("host", ""))
+            self._check_origin(headers.get("origin"), headers.get("host", ""))
+            return None
+        kind, _, key = headers.get("authorization", "").partition(" ")
+        given = key.strip().encode("latin-1") if kind.lower() == "bearer" else b""
+        found = None
+        # Every key is compared, in constant time, so that timing reveals nothing about a key.
+        for account in self.accounts:
+            if hmac.compare_digest(given, account.key.secret.encode()):
+                found = account
+        if found is None:
+            message = "the API key is missing or wrong: send 'Authorization: Bearer …' with a key of this server"
+            raise ApiError(401, message, kind="authentication_error", code="invalid_api_key")
+        return found
+
+    def _check_host(self, host: str) -> None:
+        """Refuse other names than our own: a page can let its own name point here (DNS rebinding)."""
+        name = urlsplit(f"//{host}").hostname or "" if _is_plain(host) else host
+        if host and name not in self._hosts and not _is_address(name):
+            message = f"this server is not {name[:100]!r}: start it with --allow-host NAME, or with keys"
+            raise invalid(message, status=421, code="unknown_host")
+
+    def _check_origin(self, origin: str | None, host: str) -> None:
+        if origin is None or origin in self._origins or "*" in self._origins or origin.partition("://")[2] == host:
+            return
+        message = f"the web page {origin[:100]!r} may not use this server: start it with --cors-origin, or with keys"
+        raise invalid(message, status=403, code="unknown_origin")
+
+
+def _is_plain(host: str) -> bool:
+    """Whether `urlsplit` can read a host."""
+    try:
+        urlsplit(f"//{host}")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
