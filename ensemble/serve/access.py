@@ -4,6 +4,7 @@ A server without keys on one's own machine can be reached by every web page that
 addresses and names that are its own, and only to pages that come from there or that `--cors-origin` names.
 """
 
+import base64
 import hmac
 import re
 from collections.abc import Sequence
@@ -37,14 +38,15 @@ class AccessMiddleware:
         """Pass a request on, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
             try:
-                scope[ACCOUNT] = self._admitted(Headers(scope=scope))
+                scope[ACCOUNT] = self._admitted(Headers(scope=scope), is_page=scope["path"] == "/")
             except ApiError as error:
-                headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+                scheme = 'Basic realm="alphamix"' if scope["path"] == "/" else "Bearer"
+                headers = {"www-authenticate": scheme} if error.status == 401 else {}
                 await send_body(send, error.status, encode(error.as_json()), headers)
                 return
         await self._app(scope, receive, send)
 
-    def _admitted(self, headers: Headers) -> KeyAccount | None:
+    def _admitted(self, headers: Headers, *, is_page: bool) -> KeyAccount | None:
         """Return the account of the client's key, or None if the server has no keys.
 
         Raises:
@@ -56,6 +58,8 @@ class AccessMiddleware:
             return None
         kind, _, key = headers.get("authorization", "").partition(" ")
         given = key.strip().encode("latin-1") if kind.lower() == "bearer" else b""
+        if is_page and kind.lower() == "basic":
+            given = _password(key)
         found = None
         # Every key is compared, in constant time, so that timing reveals nothing about a key.
         for account in self.accounts:
@@ -78,6 +82,14 @@ class AccessMiddleware:
             return
         message = f"the web page {origin[:100]!r} may not use this server: start it with --cors-origin, or with keys"
         raise invalid(message, status=403, code="unknown_origin")
+
+
+def _password(credentials: str) -> bytes:
+    """Return the password that a browser has asked a person for."""
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 def _is_address(name: str) -> bool:

@@ -1,6 +1,5 @@
 """Keys of clients, with what each may do and has spent, and the log of requests."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -134,34 +133,6 @@ def _append(path: Path) -> Any:
         return path.open("ab", buffering=0)
     except OSError as error:
         raise EnsembleError(f"the request log {path} cannot be written ({error}): name a file that can be.") from error
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a request log that are whole; the last may be torn.
-
-    Raises:
-        EnsembleError: it cannot be read, or a line before the last is no request.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EnsembleError(
-            f"the request log {path} cannot be read ({error}): give a log of 'alphamix serve'."
-        ) from error
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            if not {"key", "policies"} <= record.keys():
-                raise LookupError("no 'key', or no 'policies'")
-        except (ValueError, AttributeError, LookupError) as error:
-            if number == len(lines):
-                break
-            raise EnsembleError(
-                f"line {number} of {path} is no request ({error!r}): give a log of 'alphamix serve --request-log'."
-            ) from error
-        records.append(record)
-    return records
 
 
 def tokens_by_key(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:

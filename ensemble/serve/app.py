@@ -1,6 +1,6 @@
 """The OpenAI-compatible application: a client talks to a policy, or to an ensemble of policies, as to one model.
 
-Routes: `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/health`, `/ready`, `/metrics`, `/version`. An
+Routes: `/`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/health`, `/ready`, `/metrics`, `/version`. An
 ensemble answers n choices by splitting n over its policies by the weights of its mixture, and rotates with every
 request; a single choice stays with one policy for a conversation that `user` or the header `x-alphamix-session` names.
 A `seed` fixes what a policy draws, not which policy answers: for reproducible answers, ask a policy by its own name.
@@ -10,9 +10,11 @@ available at any α if the family allows it (`routing.alpha_on_request`).
 """
 
 import asyncio
+import logging
+import signal
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,12 +25,14 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.outcomes.request_log import read_log
 from alphamix.ensemble.serve.access import ACCOUNT, AccessMiddleware
-from alphamix.ensemble.serve.accounts import ClientKey, KeyAccount, RequestLog, read_log, tokens_by_key
+from alphamix.ensemble.serve.accounts import ClientKey, KeyAccount, RequestLog, tokens_by_key
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
 from alphamix.ensemble.serve.backends.factory import BackendFactory, PolicyCatalogue
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
@@ -54,7 +58,11 @@ from alphamix.ensemble.serve.protocol.request_record import RequestRecord
 from alphamix.ensemble.serve.protocol.responses import JSON, PolicyInfo, encode, model_object
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
+from alphamix.ensemble.serve.status_page import status_page
 from alphamix.policies.engines.options import EngineOptions
+from alphamix.policies.types import PolicyError
+
+log = logging.getLogger("alphamix.serve")
 
 _LONGEST_REQUEST_ID = 128
 _FORWARDED_KEYS = ("max_model_len", "fingerprint")
@@ -97,51 +105,21 @@ class ServeOptions:
     """File to which a line is added for each request."""
 
 
-def create_app(catalogue: PolicyCatalogue, options: ServeOptions | None = None) -> ASGIApp:
-    """Create the application. Engines are opened when they are first needed and closed at shutdown."""
-    options = options or ServeOptions()
-    gateway = Gateway(catalogue, options)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        yield
-        await gateway.close()
-
-    app = Starlette(
-        routes=[
-            Route("/v1/chat/completions", CompletionRoute(gateway, "chat/completions"), methods=["POST"]),
-            Route("/v1/completions", CompletionRoute(gateway, "completions"), methods=["POST"]),
-            Route("/health", gateway.health, methods=["GET"]),
-            Route("/ready", gateway.ready, methods=["GET"]),
-            Route("/metrics", gateway.metrics_text, methods=["GET"]),
-            Route("/version", gateway.version, methods=["GET"]),
-            Route("/v1/models", gateway.models, methods=["GET"]),
-            Route("/v1/models/{model:path}", gateway.model, methods=["GET"]),
-        ],
-        exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=lifespan,
-    )
-    guarded = AccessMiddleware(app, gateway.accounts, options.hosts, options.origins)
-    if not options.origins:
-        return guarded
-    exposed = ["x-request-id", "x-alphamix-policy", "x-alphamix-policies", "x-alphamix-alpha", "retry-after"]
-    return CORSMiddleware(
-        guarded, options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed, max_age=3600
-    )
-
-
 class Gateway:
     """State of the server: policies, ensembles, the best-of service and metrics."""
 
-    def __init__(self, catalogue: PolicyCatalogue, options: ServeOptions) -> None:
+    def __init__(self, catalogue: PolicyCatalogue, options: ServeOptions, previous: "Gateway | None" = None) -> None:
+        """Begin with the counts and the spending of the `previous` gateway, else with the spending of the log."""
         self.options = options
-        self.metrics = Metrics()
+        self.metrics = previous.metrics if previous is not None else Metrics()
         self.accounts = [KeyAccount(key) for key in options.keys]
         self._log = None if options.request_log is None else RequestLog(options.request_log)
-        if options.request_log is not None:
-            spent = tokens_by_key(read_log(options.request_log))
-            for account in self.accounts:
-                account.tokens = spent.get(account.key.name, 0)
+        if previous is not None:
+            spent = {account.key.name: account.tokens for account in previous.accounts}
+        else:
+            spent = {} if options.request_log is None else tokens_by_key(read_log(options.request_log))
+        for account in self.accounts:
+            account.tokens = spent.get(account.key.name, 0)
         self.asks_usage = self._log is not None or any(key.tokens is not None for key in options.keys)
         queue = PolicyQueue(options.alphas.patience_s, options.timeouts.first_byte_s, time.monotonic)
         self._backends = BackendFactory(catalogue, options.engine, options.timeouts, options.breaker, queue)
@@ -177,6 +155,11 @@ class Gateway:
     async def version(self, _: Request) -> Response:
         """Return the version, in the same form as vLLM does."""
         return json_response({"version": metadata.version("alphamix")})
+
+    async def page(self, _: Request) -> Response:
+        """Return the page for people."""
+        page = status_page(self.dispatcher.weights, self.endpoints, self.accounts, self.metrics)
+        return HTMLResponse(page, headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
     async def models(self, _: Request) -> Response:
         """List every policy and every ensemble."""
@@ -325,3 +308,104 @@ def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     is_usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID
     return given if is_usable else uuid.uuid4().hex
+
+
+Load = Callable[[], tuple[PolicyCatalogue, ServeOptions]]
+
+
+def create_app(catalogue: PolicyCatalogue, options: ServeOptions | None = None, load: Load | None = None) -> ASGIApp:
+    """Create the application. Engines are opened when they are first needed and closed at shutdown.
+
+    On SIGHUP, the policies and options that `load` returns take the place of the present ones.
+    """
+    return ReloadableApp(Gateway(catalogue, options or ServeOptions()), load)
+
+
+class ReloadableApp:
+    """The application of the present gateway. Requests under way end on the gateway that they began with."""
+
+    def __init__(self, gateway: Gateway, load: Load | None) -> None:
+        self._load = load
+        self._present = _Generation(gateway)
+        self._reloading: asyncio.Task[None] | None = None
+        self._lifespan = Router(lifespan=self._running)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or start and stop."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        generation = self._present
+        generation.under_way += 1
+        try:
+            await generation.app(scope, receive, send)
+        finally:
+            generation.under_way -= 1
+            if not generation.under_way and generation is not self._present:
+                generation.ended.set()
+
+    @asynccontextmanager
+    async def _running(self, _: object) -> AsyncGenerator[None]:
+        if self._load is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._start_reload)
+        yield
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.gather(self._reloading, return_exceptions=True)
+        await self._present.gateway.close()
+
+    def _start_reload(self) -> None:
+        if self._reloading is not None and not self._reloading.done():
+            log.warning("a reload is under way: send SIGHUP again once its last request has ended")
+            return
+        self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        assert self._load is not None
+        try:
+            catalogue, options = await asyncio.to_thread(self._load)
+        except (PolicyError, EnsembleError) as error:
+            log.error("nothing is reloaded: %s", error)
+            return
+        past, self._present = self._present, _Generation(Gateway(catalogue, options, self._present.gateway))
+        log.warning("the configuration is reloaded")
+        try:
+            if past.under_way:
+                await past.ended.wait()
+        finally:
+            await past.gateway.close()
+
+
+class _Generation:
+    """A gateway, its application, and the number of requests that are under way on it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.app = _guarded_app(gateway)
+        self.under_way = 0
+        self.ended = asyncio.Event()
+
+
+def _guarded_app(gateway: Gateway) -> ASGIApp:
+    options = gateway.options
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", CompletionRoute(gateway, "chat/completions"), methods=["POST"]),
+            Route("/v1/completions", CompletionRoute(gateway, "completions"), methods=["POST"]),
+            Route("/health", gateway.health, methods=["GET"]),
+            Route("/ready", gateway.ready, methods=["GET"]),
+            Route("/metrics", gateway.metrics_text, methods=["GET"]),
+            Route("/version", gateway.version, methods=["GET"]),
+            Route("/v1/models", gateway.models, methods=["GET"]),
+            Route("/v1/models/{model:path}", gateway.model, methods=["GET"]),
+            Route("/", gateway.page, methods=["GET"]),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
+    guarded = AccessMiddleware(app, gateway.accounts, options.hosts, options.origins)
+    if not options.origins:
+        return guarded
+    exposed = ["x-request-id", "x-alphamix-policy", "x-alphamix-policies", "x-alphamix-alpha", "retry-after"]
+    return CORSMiddleware(
+        guarded, options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed, max_age=3600
+    )

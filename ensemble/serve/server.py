@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +14,8 @@ from alphamix.ensemble.serve.app import ServeOptions, create_app
 from alphamix.ensemble.serve.catalogue import load_catalogue
 from alphamix.ensemble.serve.http_protocol import ConnectionLimits, protocol_with
 from alphamix.policies.policy_file.toml_errors import read_toml
+from alphamix.policies.registry import Registry
+from alphamix.policies.types import PolicyError
 
 _KEEP_ALIVE_S = 75
 _OPEN_FILES = 65536
@@ -31,21 +34,19 @@ def serve(
     """Serve the policies and mixtures of a policies file or an experiment until SIGTERM or Ctrl-C.
 
     Requests under way then have `drain_s` seconds to end; new ones are refused. Clients that have not got their answer
-    by then are told so. Keys of the file, `[keys]`, are added to those of the options.
+    by then are told so. On SIGHUP the files are read again. Keys of the file, `[keys]`, are added to those of the
+    options.
 
     Raises:
         PolicyError: the file, or a policy in it, is invalid.
         EnsembleError: the experiment, or a mixture, is invalid.
     """
     _allow_many_connections()
+    given = options or ServeOptions()
+    given = replace(given, hosts=(*given.hosts, host))
     with load_catalogue(source, mixture_paths) as registry:
-        registry.check()
-        options = options or ServeOptions()
-        tables = read_toml(registry.source, EnsembleError).get("keys", {})
-        keys = read_keys(tables, registry.source, [*registry.names, *registry.mixtures])
-        options = replace(options, keys=(*options.keys, *keys), hosts=(*options.hosts, host))
         uvicorn.run(
-            create_app(registry, options),
+            create_app(registry, _checked(registry, given), partial(_reload, source, mixture_paths, given)),
             http=protocol_with(connections or ConnectionLimits()),
             host=host,
             port=port,
@@ -58,6 +59,22 @@ def serve(
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=drain_s,
         )
+
+
+def _checked(registry: Registry, options: ServeOptions) -> ServeOptions:
+    """Check the policies, and return the options with the keys of their file."""
+    registry.check()
+    tables = read_toml(registry.source, EnsembleError).get("keys", {})
+    keys = read_keys(tables, registry.source, [*registry.names, *registry.mixtures])
+    return replace(options, keys=(*options.keys, *keys))
+
+
+def _reload(source: Path, mixtures: Sequence[Path], options: ServeOptions) -> tuple[Registry, ServeOptions]:
+    """Read the files again. Policies with weights here are not reloaded: both of their engines would have to fit."""
+    registry = load_catalogue(source, mixtures)
+    if local := [name for name in registry.names if not registry.is_remote(name)]:
+        raise PolicyError(f"{source} has policies with weights here, such as {local[0]!r}: restart the server.")
+    return registry, _checked(registry, options)
 
 
 def _allow_many_connections() -> None:

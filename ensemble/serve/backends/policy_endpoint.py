@@ -48,18 +48,26 @@ class PolicyEndpoint:
         self.breaker = breaker
         self._backend = backend
         self._max_in_flight = max_in_flight
-        self._in_flight = 0
+        self.in_flight = 0
+        """Number of calls under way."""
         self._metrics = metrics
         self.ignores_n = False
         """Whether its server was found to give one choice whatever `n` is."""
-        metrics.watch(policy.name, lambda: self._in_flight, lambda: self.breaker.state != "closed")
+        metrics.watch(policy.name, lambda: self.in_flight, lambda: self.breaker.state != "closed")
         self.describe: Callable[[], Any] = backend.describe
         self.close: Callable[[], Any] = backend.close
 
     @property
     def is_available(self) -> bool:
         """Whether a request would be let in now."""
-        return self.breaker.is_passable and self._in_flight < self._max_in_flight
+        return self.breaker.is_passable and self.in_flight < self._max_in_flight
+
+    @property
+    def health(self) -> str:
+        """State in a word or two, for people."""
+        if self.breaker.state == "closed":
+            return "in service"
+        return "pausing" if self.breaker.is_resting else "out of service"
 
     def unwatch(self) -> None:
         """Leave the metrics. Call this before the policy is closed while the server runs."""
@@ -108,7 +116,7 @@ class PolicyEndpoint:
     @contextmanager
     def _admitted(self, request: RawRequest) -> Generator[None]:
         name = self.policy.name
-        if self._in_flight >= self._max_in_flight:
+        if self.in_flight >= self._max_in_flight:
             limit = self._max_in_flight
             error = rate_limit(f"the policy {name!r} has {limit} requests under way, its limit: try again later", 1)
             self._fail(request, error)
@@ -121,7 +129,7 @@ class PolicyEndpoint:
                 f"the policy {name!r} has failed repeatedly and is out of service: try again later, or ask another"
             )
             self._fail(request, server_error(503, message, "policy_unavailable", retry_after_s=retry_after_s))
-        self._in_flight += 1
+        self.in_flight += 1
         outcome = "left"  # the client left, or closed the stream
         try:
             with self.breaker.recording():
@@ -139,7 +147,7 @@ class PolicyEndpoint:
             outcome = "internal"
             raise
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
             self._metrics.calls[name, outcome] += 1
 
     def _fail(self, request: RawRequest, error: ApiError) -> NoReturn:

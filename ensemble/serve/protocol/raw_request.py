@@ -62,6 +62,11 @@ class RawRequest:
     record: RequestRecord = field(default_factory=RequestRecord, compare=False)
 
     @property
+    def wants_usage(self) -> bool:
+        """Whether the policies are asked for the usage of a stream, for the client or for our accounts."""
+        return self.include_usage or self.record.asks_usage
+
+    @property
     def num_choices(self) -> int:
         """Number of choices for all prompts."""
         return self.n * self.num_prompts
@@ -82,7 +87,7 @@ class RawRequest:
             fields["n"] = Raw(b"%d" % part.n)
         if self.seed is not None and part.first:
             fields["seed"] = Raw(b"%d" % seed_of_choice(self.seed, part.first))
-        if self.stream and self.record.asks_usage and not self.include_usage:
+        if self.stream and self.wants_usage and not self.include_usage:
             options = _read(self.fields, "stream_options", Fields) or {}
             fields["stream_options"] = Raw(encode({**options, "include_usage": True}))
         for name, added in (extra or {}).items():

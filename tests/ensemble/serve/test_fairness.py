@@ -18,7 +18,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from alphamix.ensemble.serve.accounts import read_log
+from alphamix.ensemble.outcomes.request_log import read_log
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
 from alphamix.ensemble.serve.backends.proxy import retry_after_s
@@ -311,3 +311,43 @@ def test_a_drain_that_runs_out_ends_streams_and_requests_in_the_form_of_the_api(
     assert (whole.status_code, whole.json()["error"]["code"]) == (503, "stopping")
     last = streamed.text.rstrip().split("\n\n")[-1]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
+
+
+def test_a_reload_loses_no_request_and_a_wrong_file_changes_nothing(
+    upstreams: dict[str, FakeUpstream], file: Path
+) -> None:
+    release = threading.Event()
+
+    async def slow(*given: Any) -> Any:
+        while not release.is_set():
+            await asyncio.sleep(0.02)
+        return await well(*given)
+
+    upstreams["low"].behaviour = slow
+    old = file.read_text()
+    command = [sys.executable, "-m", "alphamix", "serve", str(file), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        address = next(line.split("on ")[1].split()[0] for line in server.stderr if "running on" in line)
+        answers: list[httpx.Response] = []
+
+        def ask(model: str) -> int:
+            answer = httpx.post(f"{address}/v1/chat/completions", json={"model": model, **ASK}, timeout=WAIT_S)
+            answers.append(answer)
+            return answer.status_code
+
+        asking = threading.Thread(target=ask, args=("low",))
+        asking.start()
+        assert upstreams["low"].arrived.wait(WAIT_S)
+        for text, said in (("[policies]\nlow = 3", "nothing is reloaded"), (old.replace("low", "new"), "is reloaded")):
+            file.write_text(text)
+            server.send_signal(signal.SIGHUP)
+            assert any(said in line for line in server.stderr)
+        assert [ask("high"), ask("low")] == [200, 404]
+        release.set()
+        asking.join(WAIT_S)
+        assert ask("new") == 200
+        assert answers[2].json()["choices"][0]["message"]["content"] == "low 0"
+        server.send_signal(signal.SIGTERM)
+        assert "Traceback" not in server.stderr.read()
+    assert server.returncode in (0, -signal.SIGTERM)

@@ -40,7 +40,7 @@ def test_the_command_hands_all_of_it_over(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "policies.toml"
     file.write_text(POLICIES)
     served: list[tuple[Registry, ServeOptions, dict[str, Any]]] = []
-    monkeypatch.setattr(server, "create_app", lambda registry, options: (registry, options))
+    monkeypatch.setattr(server, "create_app", lambda registry, options, _: (registry, options))
     monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: served.append((*app, how)))
     monkeypatch.setenv("MY_KEY", "k1")
     path = mixture(tmp_path, {"allocation": {"low": 1, "high": 3}})
