@@ -1,7 +1,7 @@
 """The OpenAI-compatible application: a client talks to a policy, or to an ensemble of policies, as to one model.
 
-Routes: `/`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/health`, `/ready`, `/metrics`, `/version`. An
-ensemble answers n choices by splitting n over its policies by the weights of its mixture, and rotates with every
+Routes: `/`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/health`, `/ready`, `/metrics`,
+`/version`. An ensemble answers n choices by splitting n over its policies by the weights of its mixture, and rotates with every
 request; a single choice stays with one policy for a conversation that `user` or the header `x-alphamix-session` names.
 A `seed` fixes what a policy draws, not which policy answers: for reproducible answers, ask a policy by its own name.
 
@@ -15,7 +15,7 @@ import signal
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -56,6 +56,7 @@ from alphamix.ensemble.serve.protocol.raw_request import Path as ApiPath
 from alphamix.ensemble.serve.protocol.raw_request import RawRequest, read_request
 from alphamix.ensemble.serve.protocol.request_record import RequestRecord
 from alphamix.ensemble.serve.protocol.responses import JSON, PolicyInfo, encode, model_object
+from alphamix.ensemble.serve.protocol.responses_api import ResponseWriter, chat_request, event_chunks, is_done
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits, AlphaPolicyCache
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.ensemble.serve.status_page import status_page
@@ -265,7 +266,7 @@ class CompletionRoute:
     async def _read(self, http: Request, record: RequestRecord) -> tuple[RawRequest, BestOfRequest | None]:
         options = self._gateway.options
         limits = options.limits
-        raw = await read_limited(http, limits.body_bytes, options.timeouts.idle_s)
+        raw = self._body(await read_limited(http, limits.body_bytes, options.timeouts.idle_s))
         request = read_request(self._path, raw, record, http.headers.get("x-alphamix-session"))
         if request.num_choices > limits.choices:
             message = (
@@ -288,19 +289,60 @@ class CompletionRoute:
         if not request.stream:
             async with CancelOnDisconnect(http.receive):
                 body, headers = await complete()
-            await send_body(send, 200, body, {**headers, "x-request-id": record.id})
+            await send_body(send, 200, self._whole(body), {**headers, "x-request-id": record.id})
             return
         # The headers wait for the first chunk, so that a failure before it is reported by the status.
         async with CancelOnDisconnect(http.receive):
             events, headers = await start_stream()
         record.first_token_s = record.seconds
         patience_s = self._gateway.options.timeouts.idle_s
-        await send_events(send, http.receive, events, {**headers, "x-request-id": record.id}, patience_s, record)
+        await send_events(
+            send,
+            http.receive,
+            self._events(events, record.model),
+            {**headers, "x-request-id": record.id},
+            patience_s,
+            record,
+        )
+
+    def _body(self, raw: bytes) -> bytes:
+        """Return the body of the completion that a body asks for."""
+        return raw
+
+    def _whole(self, body: bytes) -> bytes:
+        """Return the answer that an answer becomes."""
+        return body
+
+    def _events(self, events: AsyncGenerator[bytes], model: str) -> AsyncGenerator[bytes]:
+        """Return the events that events become."""
+        return events
 
     async def _fail(self, send: Send, record: RequestRecord, error: ApiError) -> None:
         record.status, record.error = error.status, error.code
         headers = {**error.headers, "x-request-id": record.id}
         await send_body(send, error.status, encode(error.as_json()), headers)
+
+
+class ResponsesRoute(CompletionRoute):
+    """The route `/v1/responses`, over chats."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway, "chat/completions")
+
+    def _body(self, raw: bytes) -> bytes:
+        return chat_request(raw)
+
+    def _whole(self, body: bytes) -> bytes:
+        return ResponseWriter().whole(body)
+
+    async def _events(self, events: AsyncGenerator[bytes], model: str) -> AsyncGenerator[bytes]:
+        writer = ResponseWriter(model)
+        yield writer.opening()
+        async with aclosing(events):
+            async for batch in events:
+                yield b"".join(map(writer.chunk, event_chunks(batch)))
+                if is_done(batch):
+                    yield writer.closing()
 
 
 def _request_id(headers: Headers) -> str:
@@ -392,6 +434,7 @@ def _guarded_app(gateway: Gateway) -> ASGIApp:
         routes=[
             Route("/v1/chat/completions", CompletionRoute(gateway, "chat/completions"), methods=["POST"]),
             Route("/v1/completions", CompletionRoute(gateway, "completions"), methods=["POST"]),
+            Route("/v1/responses", ResponsesRoute(gateway), methods=["POST"]),
             Route("/health", gateway.health, methods=["GET"]),
             Route("/ready", gateway.ready, methods=["GET"]),
             Route("/metrics", gateway.metrics_text, methods=["GET"]),

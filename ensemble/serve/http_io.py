@@ -19,7 +19,7 @@ from alphamix.ensemble.serve.protocol.request_record import RequestRecord
 from alphamix.ensemble.serve.protocol.responses import JSON, encode
 
 _JSON = "application/json"
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models")
 """Paths for clients, which the answer to an unknown one lists."""
 
 
