@@ -1,8 +1,9 @@
 """The OpenAI-compatible application: a client talks to a policy, or to an ensemble of policies, as to one model.
 
 Routes: `/`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/health`, `/ready`, `/metrics`,
-`/version`. An ensemble answers n choices by splitting n over its policies by the weights of its mixture, and rotates with every
-request; a single choice stays with one policy for a conversation that `user` or the header `x-alphamix-session` names.
+`/version`. An ensemble answers n choices by splitting n over its policies by the weights of its mixture, and rotates
+with every request; a single choice stays with one policy for a conversation that `user` or the header
+`x-alphamix-session` names.
 A `seed` fixes what a policy draws, not which policy answers: for reproducible answers, ask a policy by its own name.
 
 A request with `ensemble` in its body is answered with the best of a budget of draws (`best_of`). Members of a sweep are
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -84,6 +86,18 @@ class RequestLimits:
     """Maximum number of concurrent requests per policy."""
 
 
+class Tracer(Protocol):
+    """What the server reads of a `tracing.SpanTracer`."""
+
+    def begin(self, record: RequestRecord, headers: Mapping[str, str]) -> Any:
+        """Begin a request, and add to the headers that go upstream with it."""
+        ...
+
+    def end(self, span: Any, record: RequestRecord) -> None:
+        """End a request."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """Options of the server."""
@@ -102,6 +116,8 @@ class ServeOptions:
     """Names of this server, beside addresses and `localhost`, that clients without a key may use."""
     origins: tuple[str, ...] = ()
     """Origins of web pages that may use this server; `*` for all."""
+    tracer: Tracer | None = None
+    """What traces requests."""
     request_log: Path | None = None
     """File to which a line is added for each request."""
 
@@ -241,6 +257,9 @@ class CompletionRoute:
         http = Request(scope, receive)
         gateway, account = self._gateway, scope.get(ACCOUNT)
         record = RequestRecord(_request_id(http.headers), path=self._path, asks_usage=gateway.asks_usage)
+        record.headers["x-request-id"] = record.id
+        tracer = gateway.options.tracer
+        span = None if tracer is None else tracer.begin(record, http.headers)
         try:
             request, best_of = await self._read(http, record)
             if account is not None:
@@ -262,6 +281,8 @@ class CompletionRoute:
             raise
         finally:
             gateway.answered(record, account)
+            if tracer is not None:
+                tracer.end(span, record)
 
     async def _read(self, http: Request, record: RequestRecord) -> tuple[RawRequest, BestOfRequest | None]:
         options = self._gateway.options

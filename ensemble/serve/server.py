@@ -1,16 +1,19 @@
 """Runs the application under uvicorn until it is stopped."""
 
+import atexit
+import importlib
 import resource
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve.accounts import read_keys
-from alphamix.ensemble.serve.app import ServeOptions, create_app
+from alphamix.ensemble.serve.app import ServeOptions, Tracer, create_app
 from alphamix.ensemble.serve.catalogue import load_catalogue
 from alphamix.ensemble.serve.http_protocol import ConnectionLimits, protocol_with
 from alphamix.policies.policy_file.toml_errors import read_toml
@@ -75,6 +78,21 @@ def _reload(source: Path, mixtures: Sequence[Path], options: ServeOptions) -> tu
     if local := [name for name in registry.names if not registry.is_remote(name)]:
         raise PolicyError(f"{source} has policies with weights here, such as {local[0]!r}: restart the server.")
     return registry, _checked(registry, options)
+
+
+def open_tracer() -> Tracer:
+    """Return what traces requests by OpenTelemetry; its last spans are sent at exit.
+
+    Raises:
+        EnsembleError: the extra `otel` is missing.
+    """
+    try:
+        tracing: Any = importlib.import_module("alphamix.ensemble.serve.tracing")
+    except ImportError as error:
+        raise EnsembleError(f"--otel needs OpenTelemetry ({error}): pip install 'alphamix[otel]' first.") from error
+    tracer = tracing.SpanTracer.from_environment()
+    atexit.register(tracer.close)
+    return tracer
 
 
 def _allow_many_connections() -> None:

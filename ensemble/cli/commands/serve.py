@@ -12,7 +12,7 @@ from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.best_of.request import BestOfLimits
 from alphamix.ensemble.serve.http_protocol import ConnectionLimits
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits
-from alphamix.ensemble.serve.server import serve
+from alphamix.ensemble.serve.server import open_tracer, serve
 
 _COUNT_OR_0 = click.IntRange(min=0)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -52,6 +52,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="Web page, such as https://chat.example.org, that may use this server; * for all. May be repeated.",
 )
 @click.option("--request-log", type=PATH, metavar="FILE", help="File to which a line of JSON is added per request.")
+@click.option("--otel", is_flag=True, help="Send spans by OpenTelemetry to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
 @click.option(
     "--max-choices", default=RequestLimits().choices, type=COUNT, help="Maximum number of choices per request."
 )
@@ -103,6 +104,7 @@ def command(
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
     request_log: Path | None,
+    otel: bool,
     max_choices: int,
     max_body_mb: float,
     max_connections: int,
@@ -135,6 +137,7 @@ def command(
         hosts=hosts,
         origins=origins,
         request_log=request_log,
+        tracer=open_tracer() if otel else None,
     )
     connections = ConnectionLimits(head_timeout_s=head_timeout, connections=max_connections)
     serve(source, host, port, options=options, mixture_paths=mixtures, connections=connections, drain_s=drain)

@@ -167,7 +167,7 @@ class Proxy:
         try:
             async with asyncio.timeout_at(limit):
                 data = body if len(body) <= _LONGEST_WRITE else io.BytesIO(body)
-                headers = {**self._headers, "x-request-id": request.record.id} if request.record.id else self._headers
+                headers = {**self._headers, **request.record.headers}
                 url = self._urls[request.path]
                 return await self._opened().post(url, data=data, headers=headers, allow_redirects=False)
         except TimeoutError as error:

@@ -48,6 +48,8 @@ class RequestRecord:
     """Code of the error that the client received."""
     asks_usage: bool = False
     """Whether upstreams are asked for the usage of streams even if the client does not want it."""
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    """Headers that go upstream with the request."""
     first_token_s: float | None = None
     policies: dict[str, PolicyShare] = field(default_factory=dict[str, PolicyShare])
     failures: list[Failure] = field(default_factory=list[Failure])
