@@ -13,7 +13,7 @@ from alphamix.ensemble.serve.backends.circuit_breaker import CircuitBreaker
 from alphamix.ensemble.serve.metrics import Metrics
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, rate_limit, server_error
 from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
-from alphamix.ensemble.serve.protocol.request_record import Failure
+from alphamix.ensemble.serve.protocol.request_record import PolicyFailure
 from alphamix.ensemble.serve.protocol.response_bytes import IgnoresNError, ResponseJson, ResponseReader
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 
@@ -141,7 +141,7 @@ class PolicyEndpoint:
         except ApiError as error:
             # Codes of rejected requests are chosen by the upstream: they must not become labels of a metric.
             outcome = error.code if error.is_retryable and error.code else "rejected"
-            request.record.failures.append(Failure(name, outcome))
+            request.record.failures.append(PolicyFailure(name, outcome))
             raise
         except Exception:
             outcome = "internal"
@@ -152,5 +152,5 @@ class PolicyEndpoint:
 
     def _fail(self, request: RawRequest, error: ApiError) -> NoReturn:
         """Refuse a call before it is made."""
-        request.record.failures.append(Failure(self.policy.name, error.code or ""))
+        request.record.failures.append(PolicyFailure(self.policy.name, error.code or ""))
         raise error

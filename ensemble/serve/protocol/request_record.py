@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 Usage = Mapping[str, Any]
 
 
-class Failure(NamedTuple):
+class PolicyFailure(NamedTuple):
     """A call of a policy that failed; if another policy took over, the request did not."""
 
     policy: str
@@ -52,7 +52,7 @@ class RequestRecord:
     """Headers that go upstream with the request."""
     first_token_s: float | None = None
     policies: dict[str, PolicyShare] = field(default_factory=dict[str, PolicyShare])
-    failures: list[Failure] = field(default_factory=list[Failure])
+    failures: list[PolicyFailure] = field(default_factory=list[PolicyFailure])
     usages: list[Usage | None] = field(default_factory=list[Usage | None])
     """Usage of each call that was answered, None if it was not reported."""
     started_at: float = field(default_factory=time.time)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import from_json
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
-from alphamix.policies.types import Message, Prompt, SamplingParameters
+from alphamix.policies.types import Message, Prompt, SamplingParameters, TokenIds
 
 COMPLETIONS_MAX_TOKENS = 16
 """Default of `max_tokens` in `/v1/completions`, from the OpenAI API reference."""
@@ -54,6 +54,12 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _as_prompts(value: object) -> object:
+    """Return one prompt, which is a text or a list of tokens, as a list of prompts."""
+    is_tokens = isinstance(value, list) and value and all(type(item) is int for item in cast("list[object]", value))
+    return [value] if isinstance(value, str) or is_tokens else value
+
+
 def _joined_parts(value: object) -> object:
     """Join the text parts of a content; other types are left for pydantic to refuse."""
     if not isinstance(value, list):
@@ -70,7 +76,10 @@ def _joined_parts(value: object) -> object:
 
 Text = Annotated[str, BeforeValidator(_joined_parts)]
 StopStrings = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=4)]
-Prompts = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Token = Annotated[int, Field(ge=0)]
+Prompts = Annotated[
+    list[str] | list[Annotated[list[Token], Field(min_length=1)]], BeforeValidator(_as_prompts), Field(min_length=1)
+]
 TokenLimit = Annotated[int, Field(ge=1)]
 
 
@@ -169,8 +178,8 @@ class CompletionBody(RequestBody):
     prompt: Prompts
 
     def prompts(self) -> list[Prompt]:
-        """Return the texts to continue."""
-        return [*self.prompt]
+        """Return the texts, or the tokens, to continue."""
+        return [prompt if isinstance(prompt, str) else TokenIds(prompt) for prompt in self.prompt]
 
     def token_limit(self) -> int:
         """Return the limit, or the default of the API."""

@@ -15,7 +15,7 @@ import openai
 from alphamix.policies.engines.openai.failures import ERRORS, classify
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.types import EngineFailure, Request
+from alphamix.policies.types import EngineFailure, Request, TokenIds
 
 _CONNECT_TIMEOUT_S = 10.0
 """Maximum seconds to connect: a host that drops packets is recognised long before the first byte is due."""
@@ -164,6 +164,9 @@ class Client:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         if isinstance(request.prompt, str):
             return self._client.completions.with_streaming_response.create(prompt=request.prompt, **arguments)
+        if isinstance(request.prompt, TokenIds):
+            prompt = list(request.prompt)
+            return self._client.completions.with_streaming_response.create(prompt=prompt, **arguments)
         messages: list[Any] = list(request.prompt)
         return self._client.chat.completions.with_streaming_response.create(messages=messages, **arguments)
 
