@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from alphamix.ensemble.serve.accounts import KeyAccount
@@ -38,7 +37,7 @@ class AccessMiddleware:
         """Pass a request on, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
             try:
-                scope[ACCOUNT] = self._admitted(Headers(scope=scope), is_page=scope["path"] == "/")
+                scope[ACCOUNT] = self._admitted(dict(scope["headers"]), is_page=scope["path"] == "/")
             except ApiError as error:
                 scheme = 'Basic realm="alphamix"' if scope["path"] == "/" else "Bearer"
                 headers = {"www-authenticate": scheme} if error.status == 401 else {}
@@ -46,17 +45,19 @@ class AccessMiddleware:
                 return
         await self._app(scope, receive, send)
 
-    def _admitted(self, headers: Headers, *, is_page: bool) -> KeyAccount | None:
+    def _admitted(self, headers: dict[bytes, bytes], *, is_page: bool) -> KeyAccount | None:
         """Return the account of the client's key, or None if the server has no keys.
 
         Raises:
             ApiError: 401, there is no valid key; 403 or 421, the request may be that of a web page from elsewhere.
         """
         if not self.accounts:
-            self._check_host(headers.get("host", ""))
-            self._check_origin(headers.get("origin"), headers.get("host", ""))
+            host = headers.get(b"host", b"").decode("latin-1")
+            self._check_host(host)
+            if b"origin" in headers:
+                self._check_origin(headers[b"origin"].decode("latin-1"), host)
             return None
-        kind, _, key = headers.get("authorization", "").partition(" ")
+        kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         given = key.strip().encode("latin-1") if kind.lower() == "bearer" else b""
         if is_page and kind.lower() == "basic":
             given = _password(key)
@@ -77,8 +78,8 @@ class AccessMiddleware:
             message = f"this server is not {name[:100]!r}: start it with --allow-host NAME, or with keys"
             raise invalid(message, status=421, code="unknown_host")
 
-    def _check_origin(self, origin: str | None, host: str) -> None:
-        if origin is None or origin in self._origins or "*" in self._origins or origin.partition("://")[2] == host:
+    def _check_origin(self, origin: str, host: str) -> None:
+        if origin in self._origins or "*" in self._origins or origin.partition("://")[2] == host:
             return
         message = f"the web page {origin[:100]!r} may not use this server: start it with --cors-origin, or with keys"
         raise invalid(message, status=403, code="unknown_origin")

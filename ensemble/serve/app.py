@@ -12,9 +12,9 @@ available at any α if the family allows it (`routing.alpha_on_request`).
 
 import asyncio
 import logging
+import os
 import signal
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -370,7 +370,7 @@ def _request_id(headers: Headers) -> str:
     """Return the id that the client has given its request, or a new one."""
     given = headers.get("x-request-id", "")
     is_usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID
-    return given if is_usable else uuid.uuid4().hex
+    return given if is_usable else os.urandom(16).hex()
 
 
 Load = Callable[[], tuple[PolicyCatalogue, ServeOptions]]
