@@ -22,16 +22,7 @@ from transformers import (
 
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.transformers.engine import TransformersEngine
-from alphamix.policies.types import (
-    Completion,
-    EngineFailure,
-    PolicyError,
-    Prompt,
-    PromptError,
-    Request,
-    SamplingParameters,
-    TokenIds,
-)
+from alphamix.policies.types import Completion, EngineFailure, PolicyError, Prompt, Request, SamplingParameters
 
 from .conftest import MakeCheckpoint, tiny_model
 
@@ -195,14 +186,6 @@ def test_usage_counts_and_reasons(engine: TransformersEngine, tokenizer: PreTrai
     for prompt, completion in zip(PROMPTS, found, strict=True):
         assert completion.prompt_tokens == len(tokenizer(prompt)["input_ids"])
         assert completion.finish_reason == ("length" if completion.completion_tokens == 24 else "stop")
-
-
-def test_tokens_are_continued_as_their_text_is(engine: TransformersEngine, tokenizer: PreTrainedTokenizerFast) -> None:
-    tokens = TokenIds(tokenizer("def")["input_ids"])
-    text, ids = (completions(engine, [Request(prompt, 3, WARM)])[0] for prompt in ("def", tokens))
-    assert (text.text, text.prompt_tokens) == (ids.text, ids.prompt_tokens)
-    with pytest.raises(PromptError, match="the token 288: send tokens from 0 to 287"):
-        completions(engine, [Request(TokenIds([5, 288]), 3, WARM)])
 
 
 def test_a_stop_string_ends_the_answer_before_it(engine: TransformersEngine) -> None:
