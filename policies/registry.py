@@ -169,6 +169,7 @@ class Registry:
             recipe = self._recipes[name]
             if isinstance(recipe, Remote):
                 _api_key(name, recipe)
+                remote_headers(name, recipe)
         self._check_serving()
 
     def materialise(self, name: str) -> Path:
@@ -293,6 +294,24 @@ class Registry:
         if isinstance(recipe, Logits):
             return LogitPair(self.materialise(recipe.low), self.materialise(recipe.high), recipe.alpha)
         return WholeForm(self.materialise(name))
+
+
+def remote_headers(name: str, recipe: Remote) -> dict[str, str]:
+    """Return the headers for a policy behind a URL.
+
+    Raises:
+        PolicyError: the variable of one is unset.
+    """
+    headers = dict(recipe.headers or {})
+    for header, variable in (recipe.headers_env or {}).items():
+        value = os.environ.get(variable, "").strip()
+        if not value:
+            raise PolicyError(
+                f"policy {name!r} needs the header {header} for {recipe.url}, but the variable {variable} is unset: "
+                f"export {variable}=… first."
+            )
+        headers[header] = value
+    return headers
 
 
 def _api_key(name: str, recipe: Remote) -> str | None:

@@ -26,7 +26,13 @@ class Message(TypedDict):
     content: str
 
 
-Prompt = str | Sequence[Message]
+class TokenIds(tuple[int, ...]):
+    """Prompt as tokens of the policy's own tokenizer, which are continued as they stand."""
+
+    __slots__ = ()
+
+
+Prompt = str | TokenIds | Sequence[Message]
 """Plain text is continued as it stands; messages go through the policy's own chat template."""
 
 FinishReason = Literal["stop", "length"]

@@ -1,26 +1,26 @@
-"""HTTP input and output: bodies with a limit, JSON, event streams, API keys, and clients that disconnect.
+"""HTTP input and output: bodies with a limit, JSON, event streams, clients that disconnect, and a server that stops.
 
 Plain ASGI on the path of every request. Knows nothing of policies: answers come in as bytes.
 """
 
 import asyncio
-import hmac
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+from starlette.types import ExceptionHandler, Receive, Send
 
-from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, invalid
+from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, invalid, stopping
+from alphamix.ensemble.serve.protocol.request_record import RequestRecord
 from alphamix.ensemble.serve.protocol.responses import JSON, encode
 
 _JSON = "application/json"
-_OPEN_PATHS = frozenset({"/health", "/ready"})
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models")
+"""Paths for clients, which the answer to an unknown one lists."""
 
 
 async def read_limited(request: Request, limit: int, timeout_s: float) -> bytes:
@@ -79,9 +79,16 @@ async def send_body(send: Send, status: int, body: bytes, headers: Mapping[str, 
 
 
 async def send_events(
-    send: Send, receive: Receive, events: AsyncGenerator[bytes], headers: Mapping[str, str], patience_s: float
+    send: Send,
+    receive: Receive,
+    events: AsyncGenerator[bytes],
+    headers: Mapping[str, str],
+    patience_s: float,
+    record: RequestRecord,
 ) -> None:
     """Send server-sent events until they end. A client that accepts none for `patience_s` counts as gone.
+
+    If the server stops first, the last event and the record say so.
 
     Raises:
         ClientDisconnect: the client disconnected.
@@ -95,33 +102,28 @@ async def send_events(
                         await send({"type": "http.response.body", "body": data, "more_body": True})
     except TimeoutError:
         raise ClientDisconnect from None
+    except asyncio.CancelledError:
+        end_cancellation()
+        record.error = stopping().code
+        await send({"type": "http.response.body", "body": sse_event(encode(stopping().as_json()))})
+        return
     await send({"type": "http.response.body", "body": b""})
+
+
+def end_cancellation() -> None:
+    """Let the current task go on after its cancellation, to tell the client of it."""
+    if (task := asyncio.current_task()) is not None:
+        task.uncancel()
+
+
+def sse_event(data: bytes) -> bytes:
+    """Return a server-sent event."""
+    return b"data: " + data + b"\n\n"
 
 
 def json_response(value: JSON, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a response with one JSON object."""
     return Response(encode(value), status, headers, media_type=_JSON)
-
-
-class ApiKeyMiddleware:
-    """Requires an API key, except on the paths that load balancers probe. Without keys, every request passes."""
-
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
-        self._app = app
-        self._credentials = [f"bearer {key}".encode() for key in keys]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on if it has a valid key."""
-        if self._credentials and scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
-            kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            given = f"{kind.lower()} {key.strip()}".encode("latin-1")
-            # Every key is compared, in constant time, so that timing reveals nothing about a key.
-            if not sum(hmac.compare_digest(given, credential) for credential in self._credentials):
-                message = "the API key is missing or wrong: send 'Authorization: Bearer …' with a key of this server"
-                error = ApiError(401, message, kind="authentication_error", code="invalid_api_key")
-                await send_body(send, error.status, encode(error.as_json()), {"www-authenticate": "Bearer"})
-                return
-        await self._app(scope, receive, send)
 
 
 def _head(status: int, headers: Mapping[str, str]) -> dict[str, object]:
@@ -136,7 +138,14 @@ async def _api_error(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path}"
+    allowed = (error.headers or {}).get("Allow", "")
+    if error.status_code == 405 and request.method == "OPTIONS":
+        return Response(status_code=204, headers={"allow": f"{allowed}, OPTIONS"})
+    path = request.url.path
+    if error.status_code == 404:
+        message = f"this server has no {path[:200]}: it has {', '.join(ENDPOINTS)}"
+        return json_response(invalid(message, code="unknown_endpoint").as_json(), 404)
+    message = f"{error.detail}: {request.method} {path[:200]}; send {allowed}"
     return json_response(invalid(message).as_json(), error.status_code, error.headers)
 
 

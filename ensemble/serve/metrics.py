@@ -1,7 +1,7 @@
 """Metrics of serving, in the format of Prometheus.
 
 Requests only add to plain counters, which is cheap; the samples are made when the metrics are read. Labels are names of
-policies and ensembles and codes of errors, never text of a client.
+keys, policies and ensembles and codes of errors, never text of a client.
 """
 
 from collections import Counter
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from alphamix.ensemble.serve.protocol.request_record import RequestRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
@@ -31,6 +33,8 @@ class Metrics(Collector):
         """Number of judged programs by verdict; for programs that were only run, AC means that none of them failed."""
         self.calls = Counter[tuple[str, str]]()
         """Number of calls by policy and outcome: `ok`, `left` (the client left), or the code of an error."""
+        self.tokens = Counter[tuple[str, str, str]]()
+        """Number of tokens by key, policy and kind: prompt or completion."""
         self._gauges: dict[str, tuple[Callable[[], int], Callable[[], bool]]] = {}
         self._seconds = Histogram(
             "alphamix_request_seconds",
@@ -39,11 +43,23 @@ class Metrics(Collector):
             buckets=_BUCKETS_S,
             registry=self._registry,
         )
+        self._first_token_seconds = Histogram(
+            "alphamix_first_token_seconds",
+            "From the request until the first chunk of its stream.",
+            ["model"],
+            buckets=_BUCKETS_S,
+            registry=self._registry,
+        )
 
-    def answered(self, model: str, status: int, seconds: float) -> None:
-        """Count a request of a client. `model` must be the name of a served model, or empty."""
-        self.requests[model, str(status)] += 1
-        self._seconds.labels(model).observe(seconds)
+    def answered(self, record: RequestRecord) -> None:
+        """Count a request of a client. Its model must be the name of a served model, or empty."""
+        self.requests[record.model, str(record.status)] += 1
+        self._seconds.labels(record.model).observe(record.seconds)
+        if record.first_token_s is not None:
+            self._first_token_seconds.labels(record.model).observe(record.first_token_s)
+        for policy, share in record.policies.items():
+            self.tokens[record.key, policy, "prompt"] += share.prompt_tokens or 0
+            self.tokens[record.key, policy, "completion"] += share.completion_tokens or 0
 
     def watch(self, policy: str, in_flight: Callable[[], int], is_out: Callable[[], bool]) -> None:
         """Report the state of a policy from now on."""
@@ -62,6 +78,7 @@ class Metrics(Collector):
         verdicts = [((verdict,), count) for verdict, count in self.verdicts.items()]
         yield _counter("alphamix_requests", "Requests of clients.", ["model", "status"], self.requests.items())
         yield _counter("alphamix_policy_calls", "Calls of policies.", ["policy", "outcome"], self.calls.items())
+        yield _counter("alphamix_tokens", "Tokens as reported.", ["key", "policy", "kind"], self.tokens.items())
         in_flight = GaugeMetricFamily("alphamix_policy_in_flight", "Calls under way.", labels=["policy"])
         is_out = GaugeMetricFamily("alphamix_policy_out_of_service", "1: it failed repeatedly.", labels=["policy"])
         for policy, (read_in_flight, read_is_out) in self._gauges.items():

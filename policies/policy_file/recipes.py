@@ -122,6 +122,10 @@ class Remote:
     model: str
     api_key_env: str | None
     """Name of the environment variable that holds the key."""
+    headers: dict[str, str] | None = None
+    """Headers of each request."""
+    headers_env: dict[str, str] | None = None
+    """Names of environment variables with the values of further headers, by header."""
 
 
 Recipe = Checkpoint | Merge | Combination | Trajectory | AdapterRecipe | Logits | Remote

@@ -92,6 +92,10 @@ class PolicyTable(_Table):
     url: Annotated[str | list[str], AfterValidator(_urls)] | None = None
     model: str | None = None
     api_key_env: Annotated[str | None, AfterValidator(_name_of_variable)] = None
+    headers: dict[str, str] | None = None
+    """Headers for the URL, by name."""
+    headers_env: dict[str, Text] | None = None
+    """Names of environment variables with the values of further headers."""
     alpha: Number | None = None
 
     @model_validator(mode="after")
@@ -104,8 +108,12 @@ class PolicyTable(_Table):
             raise ValueError("url and model go together: name the model that the URL serves, or leave out both")
         if (self.base is None) == (self.adapter is not None):
             raise ValueError("adapter and base go together: name the policy that the adapter is for, or leave out both")
-        if self.api_key_env is not None and self.url is None:
-            raise ValueError("api_key_env goes with a url: leave it out")
+        for key in ("api_key_env", "headers", "headers_env"):
+            if getattr(self, key) is not None and self.url is None:
+                raise ValueError(f"{key} goes with a url: leave it out")
+        for name, value in {**(self.headers or {}), **(self.headers_env or {})}.items():
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not (value.isascii() and value.isprintable()):
+                raise ValueError(f"the header {name!r} = {value!r} cannot be sent; use letters, digits and -")
         if self.alpha is not None and (self.logits is not None or "alpha" in (self.merge or ())):
             raise ValueError("this policy has its α from the line that it is made on: leave alpha out")
         return self
@@ -167,3 +175,5 @@ class FileTable(_Table):
     policies: dict[str, PolicyTable] = Field(default_factory=dict)
     sweeps: dict[str, SweepTable] = Field(default_factory=dict)
     mixtures: dict[str, MixtureTable] = Field(default_factory=dict)
+    keys: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Keys of clients, which only the server reads."""

@@ -99,7 +99,7 @@ def _recipe(name: str, table: tables.PolicyTable, path: Path, known: Set[str]) -
         return Logits(table.logits.low, table.logits.high, table.logits.alpha + 0.0)
     if table.url is not None and table.model is not None:
         url = table.url if isinstance(table.url, str) else tuple(table.url)
-        return Remote(url, table.model, table.api_key_env)
+        return Remote(url, table.model, table.api_key_env, table.headers, table.headers_env)
     assert table.checkpoint is not None
     return Checkpoint(source(table.checkpoint, path.parent))
 

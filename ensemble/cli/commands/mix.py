@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
-from alphamix.ensemble.cli.options import COUNT, Finite, json_option
+from alphamix.ensemble.cli.options import COUNT, PATH, Finite, json_option
 from alphamix.ensemble.cli.options.outcomes import level_option, missing_option, outcomes_option
 from alphamix.ensemble.cli.terminal.answers import print_result, print_size
 from alphamix.ensemble.mixture.compare_arms import compare
@@ -18,6 +18,7 @@ from alphamix.ensemble.mixture.cross_fitting import (
     cross_fits,
 )
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
+from alphamix.ensemble.outcomes.request_log import read_log, with_costs
 from alphamix.ensemble.report.mixture_text import mixture_json, mixture_tables
 from alphamix.ensemble.statistics.intervals import Resampling
 
@@ -26,6 +27,13 @@ from alphamix.ensemble.statistics.intervals import Resampling
 @outcomes_option
 @click.option("--budget", required=True, type=Finite(min=0, min_open=True), help="What to spend on each problem.")
 @click.option("--cost", type=click.Choice(CURRENCIES), default="samples", help="Currency of the budget.")
+@click.option(
+    "--costs",
+    "request_log",
+    type=PATH,
+    metavar="LOG",
+    help="Log of `alphamix serve --request-log` that says what a sample costs, in place of the table.",
+)
 @click.option(
     "--policy",
     "names",
@@ -62,6 +70,7 @@ def command(
     outcomes_file: Path,
     budget: float,
     cost: Currency,
+    request_log: Path | None,
     names: tuple[str, ...],
     min_policies: int,
     pilot: bool,
@@ -85,6 +94,8 @@ def command(
     table = read_outcomes(outcomes_file, missing)
     if names:
         table = table.select(policies=table.rows(list(dict.fromkeys(names))))
+    if request_log is not None:
+        table = with_costs(table, read_log(request_log))
     sizes = DEFAULT_FOLDS.copy()
     if folds:
         sizes[by] = folds

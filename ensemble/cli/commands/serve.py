@@ -6,11 +6,13 @@ from pathlib import Path
 import click
 
 from alphamix.ensemble.cli.options import COUNT, PATH
+from alphamix.ensemble.serve.accounts import ClientKey, read_secret
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.best_of.request import BestOfLimits
+from alphamix.ensemble.serve.http_protocol import ConnectionLimits
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits
-from alphamix.ensemble.serve.server import read_keys, serve
+from alphamix.ensemble.serve.server import open_tracer, serve
 
 _COUNT_OR_0 = click.IntRange(min=0)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -33,8 +35,24 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     "key_variables",
     multiple=True,
     metavar="NAME",
-    help="Environment variable with an API key that clients must send. May be repeated.",
+    help="Environment variable with an API key that clients must send. May be repeated. [keys] of the file adds more.",
 )
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name of this server that clients without a key may use, beside addresses and localhost. May be repeated.",
+)
+@click.option(
+    "--cors-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Web page, such as https://chat.example.org, that may use this server; * for all. May be repeated.",
+)
+@click.option("--request-log", type=PATH, metavar="FILE", help="File to which a line of JSON is added per request.")
+@click.option("--otel", is_flag=True, help="Send spans by OpenTelemetry to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
 @click.option(
     "--max-choices", default=RequestLimits().choices, type=COUNT, help="Maximum number of choices per request."
 )
@@ -43,6 +61,15 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     default=RequestLimits().body_bytes / 2**20,
     type=_POSITIVE,
     help="Maximum size of a request in MiB.",
+)
+@click.option(
+    "--max-connections", default=ConnectionLimits().connections, type=COUNT, help="Maximum number of connections."
+)
+@click.option(
+    "--head-timeout",
+    default=ConnectionLimits().head_timeout_s,
+    type=_POSITIVE,
+    help="Seconds for the head of a request to arrive.",
 )
 @click.option(
     "--max-in-flight", default=RequestLimits().in_flight, type=COUNT, help="Maximum concurrent calls per policy."
@@ -80,8 +107,14 @@ def command(
     port: int,
     mixtures: tuple[Path, ...],
     key_variables: tuple[str, ...],
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    request_log: Path | None,
+    otel: bool,
     max_choices: int,
     max_body_mb: float,
+    max_connections: int,
+    head_timeout: float,
     max_in_flight: int,
     max_budget: int,
     judge_workers: int,
@@ -98,7 +131,7 @@ def command(
     The file is an experiment or a file of policies. The allocation of an experiment is served as one model under the
     experiment's name.
     """
-    keys = read_keys(key_variables)
+    keys = tuple(ClientKey(variable, read_secret(variable)) for variable in key_variables)
     if not keys and not _is_loopback(host):
         click.echo(f"no --api-key-env is given: anyone who can reach {host}:{port} can use these policies", err=True)
     options = ServeOptions(
@@ -108,6 +141,10 @@ def command(
         alphas=AlphaLimits(held=max_alphas),
         judge_workers=judge_workers,
         keys=keys,
+        hosts=hosts,
+        origins=origins,
+        request_log=request_log,
+        tracer=open_tracer() if otel else None,
     )
     serve(
         source,
@@ -115,6 +152,7 @@ def command(
         port,
         options=options,
         mixture_paths=mixtures,
+        connections=ConnectionLimits(head_timeout_s=head_timeout, connections=max_connections),
         drain_s=drain,
         drops_missing=missing == "drop-policies",
     )

@@ -38,6 +38,8 @@ class CircuitBreaker:
         """Length of the last pause; 0 while closed."""
         self._open_until = 0.0
         self._is_trying = False
+        self.is_resting = False
+        """Whether the last pause was asked for by the upstream, which has not failed."""
 
     @property
     def state(self) -> State:
@@ -65,11 +67,18 @@ class CircuitBreaker:
 
     @contextmanager
     def recording(self) -> Generator[None]:
-        """Report how the request inside the context ends."""
+        """Report how the request inside the context ends.
+
+        A failure that the request may have caused counts only if its owner calls `fail`, once another has answered it.
+        """
         try:
             yield
         except ApiError as error:
-            if error.is_server_error:
+            if error.rest_s is not None:
+                self.rest(error.rest_s)
+            elif error.is_doubtful:
+                self.abandon()
+            elif error.is_server_error:
                 self.fail()
             else:
                 self.succeed()
@@ -84,15 +93,22 @@ class CircuitBreaker:
 
     def succeed(self) -> None:
         """Report that a request was answered."""
-        self._failures, self._pause_s, self._is_trying = 0, 0.0, False
+        self._failures, self._pause_s, self._is_trying, self.is_resting = 0, 0.0, False, False
 
     def fail(self) -> None:
         """Report that a request failed."""
         self._failures += 1
-        if self._is_trying or (not self._pause_s and self._failures >= self._options.failures):
+        if self.state == "half-open" or (self.state == "closed" and self._failures >= self._options.failures):
+            self.is_resting = False
             self._pause_s = min(max(2 * self._pause_s, self._options.first_pause_s), self._options.longest_pause_s)
             self._open_until = self._now() + self._pause_s
         self._is_trying = False
+
+    def rest(self, seconds: float) -> None:
+        """Let no request pass for a while, as the upstream asks, but not longer than the longest pause."""
+        self.is_resting, self._is_trying = True, False
+        self._pause_s = min(seconds, self._options.longest_pause_s)
+        self._open_until = self._now() + self._pause_s
 
     def abandon(self) -> None:
         """Report that a request ended before its answer, which says nothing about the upstream."""

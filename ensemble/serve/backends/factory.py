@@ -26,7 +26,7 @@ from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.registry import Registry
+from alphamix.policies.registry import Registry, remote_headers
 from alphamix.policies.types import Engine
 
 
@@ -185,7 +185,9 @@ class BackendFactory:
             if (remote := catalogue.remote(name)) is not None:
                 key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
                 urls = [remote.url] if isinstance(remote.url, str) else remote.url
-                proxies = [Proxy(name, Upstream(url, remote.model, key), self._timeouts) for url in urls]
+                headers = remote_headers(name, remote)
+                upstreams = [Upstream(url, remote.model, key, headers=headers) for url in urls]
+                proxies = [Proxy(name, upstream, self._timeouts) for upstream in upstreams]
                 return proxies[0] if len(proxies) == 1 else LoadBalancer(proxies, self._breaker)
             # Servers that our engine starts take requests unchanged, unless their weights are switched.
             if catalogue.engine.name == "vllm" and catalogue.engine.serve != "switch":

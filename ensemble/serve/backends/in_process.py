@@ -59,7 +59,7 @@ class InProcessPolicy:
                     completions[delta.index] = delta.outcome
                 if events := [encode(chunk) for chunk in (opening, builder.chunk(delta)) if chunk is not None]:
                     yield events
-            if request.include_usage:
+            if request.wants_usage:
                 yield [encode(builder.usage_chunk([completions[index] for index in sorted(completions)]))]
 
     async def describe(self) -> dict[str, Any]:

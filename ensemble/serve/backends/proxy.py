@@ -5,12 +5,15 @@ and names of the upstream. The form of an answer, and which policy is asked inst
 """
 
 import asyncio
+import base64
 import io
 import logging
 import re
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +30,7 @@ from alphamix.ensemble.serve.protocol.api_errors import (
     timed_out,
     unreachable,
 )
-from alphamix.ensemble.serve.protocol.raw_request import UNREADABLE, Part, Path, RawRequest
+from alphamix.ensemble.serve.protocol.raw_request import UNREADABLE, Part, RawRequest
 from alphamix.policies.engines.openai.server_answers import event_data
 
 LONGEST_ANSWER = 256 * 2**20
@@ -57,6 +60,8 @@ class Upstream:
     api_key: str | None = field(default=None, repr=False)
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     """Objects that are added to each request, as in `RawRequest.body`."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Headers that are added to each request."""
 
 
 class Proxy:
@@ -66,12 +71,19 @@ class Proxy:
         self._policy = policy
         self._upstream = upstream
         self._timeouts = timeouts
-        self._urls: dict[str, URL] = {
-            path: URL(f"{upstream.url.rstrip('/')}/{path}") for path in ("chat/completions", "completions", "models")
+        base = URL(upstream.url)
+        self._urls = {
+            path: base.with_user(None).with_path(f"{base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
+            for path in ("chat/completions", "completions", "models")
         }
+        self._shown_url = str(base.with_user(None).with_query(None))
+        """The URL as the log has it, without what may be secret."""
         self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "alphamix"}
+        if base.user is not None:
+            self._headers["authorization"] = _basic(base.user, base.password or "")
         if upstream.api_key is not None:
             self._headers["authorization"] = f"Bearer {upstream.api_key}"
+        self._headers.update(upstream.headers)
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
 
@@ -137,13 +149,13 @@ class Proxy:
         body = request.body(self._upstream.model, part, self._upstream.extra)
         limit = min(deadline, asyncio.get_running_loop().time() + self._timeouts.first_byte_s)
         try:
-            response = await self._head(request.path, body, limit)
+            response = await self._head(request, body, limit)
         except aiohttp.ClientConnectorError as error:
             raise self._unreachable(error) from error
         except (aiohttp.ClientConnectionError, ConnectionError) as first_error:
             # The server may close a kept connection at the moment that it is used, so try once more on another.
             try:
-                response = await self._head(request.path, body, limit)
+                response = await self._head(request, body, limit)
             except (aiohttp.ClientError, ConnectionError) as error:
                 raise self._unreachable(error) from first_error
         if response.status != 200:
@@ -151,15 +163,15 @@ class Proxy:
                 raise await self._refusal(response, deadline)
         return response
 
-    async def _head(self, path: Path, body: bytes, limit: float) -> aiohttp.ClientResponse:
+    async def _head(self, request: RawRequest, body: bytes, limit: float) -> aiohttp.ClientResponse:
         try:
             async with asyncio.timeout_at(limit):
                 data = body if len(body) <= _LONGEST_WRITE else io.BytesIO(body)
-                return await self._opened().post(
-                    self._urls[path], data=data, headers=self._headers, allow_redirects=False
-                )
+                headers = {**self._headers, **request.record.headers}
+                url = self._urls[request.path]
+                return await self._opened().post(url, data=data, headers=headers, allow_redirects=False)
         except TimeoutError as error:
-            log.error("the policy %r at %s timed out", self._policy, self._upstream.url)
+            log.error("the policy %r at %s timed out", self._policy, self._shown_url)
             raise timed_out(self._policy, f"no answer in {self._timeouts.first_byte_s:g} s") from error
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.InvalidURL) as error:
             raise self._failed("malformed", repr(error)) from error
@@ -171,7 +183,7 @@ class Proxy:
             async with asyncio.timeout_at(limit):
                 return await response.content.readany()
         except TimeoutError as error:
-            log.error("the policy %r at %s timed out within an answer", self._policy, self._upstream.url)
+            log.error("the policy %r at %s timed out within an answer", self._policy, self._shown_url)
             raise timed_out(self._policy, "nothing more within the time-out") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._failed("connection", repr(error)) from error
@@ -196,16 +208,20 @@ class Proxy:
         """Turn an answer with another status into an error; its text is passed on only if the request is at fault."""
         status = response.status
         text = await self._read_all(response, deadline, _LONGEST_ERROR)
-        log.warning("the policy %r at %s answers %d: %s", self._policy, self._upstream.url, status, text[:1000])
+        log.warning("the policy %r at %s answers %d: %s", self._policy, self._shown_url, status, text[:1000])
+        rest_s = retry_after_s(response.headers.get("retry-after", ""), time.time())
         if status == 429:
-            wait = response.headers.get("retry-after", "")
-            retry_after_s = min(float(wait), _LONGEST_WAIT_S) if wait.isdecimal() else 1.0
-            return rate_limit(f"the policy {self._policy!r} is at its limit: try again later", retry_after_s)
+            message = f"the policy {self._policy!r} is at its limit: try again later"
+            error = rate_limit(message, 1.0 if rest_s is None else min(rest_s, _LONGEST_WAIT_S))
+            error.rest_s = rest_s
+            return error
         if status in (400, 413, 422):
             return self._rejection(status, text)
         if status in (401, 403, 404):
             return bad_response(self._policy, "rejected")
-        return bad_response(self._policy, "server" if status >= 500 else "malformed")
+        error = bad_response(self._policy, "server" if status >= 500 else "malformed")
+        error.rest_s = rest_s if status == 503 else None
+        return error
 
     def _rejection(self, status: int, text: bytes) -> ApiError:
         """Pass on what the upstream says is wrong with the request."""
@@ -234,9 +250,23 @@ class Proxy:
         return text.replace(self._upstream.model, self._policy) if len(self._upstream.model) > 3 else text
 
     def _failed(self, cause: str, details: str) -> ApiError:
-        log.error("the policy %r at %s failed (%s): %s", self._policy, self._upstream.url, cause, details)
+        log.error("the policy %r at %s failed (%s): %s", self._policy, self._shown_url, cause, details)
         return bad_response(self._policy, cause)
 
     def _unreachable(self, error: Exception) -> ApiError:
-        log.error("the policy %r at %s is unreachable: %r", self._policy, self._upstream.url, error)
+        log.error("the policy %r at %s is unreachable: %r", self._policy, self._shown_url, error)
         return unreachable(self._policy)
+
+
+def _basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def retry_after_s(header: str, now: float) -> float | None:
+    """Return the seconds that a header `Retry-After` asks to wait, given as such or as a date; None if it does not."""
+    if header.isascii() and header.isdecimal():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - now)
+    except (ValueError, TypeError):
+        return None

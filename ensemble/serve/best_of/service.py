@@ -17,11 +17,12 @@ from msgspec import Raw
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
 from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest
 from alphamix.ensemble.serve.best_of.search import BestOfSearch
+from alphamix.ensemble.serve.http_io import sse_event
 from alphamix.ensemble.serve.metrics import Metrics
 from alphamix.ensemble.serve.protocol.api_errors import rate_limit
 from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, Part, RawRequest, encode
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
-from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, sse_error, sse_event
+from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, sse_error
 
 KEEP_ALIVE_S = 10.0
 """Time between two comments of a stream that has no answer yet."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+_CERTAIN = frozenset({"connection", "timeout", "policy_unavailable"})
+"""Codes of failures that are the policy's, whatever the request was."""
 _LONGEST_NAME = 200
 """Maximum length of the name of an unknown model that is sent back."""
 
@@ -24,6 +26,8 @@ class ApiError(Exception):
     param: str | None = None
     code: str | None = None
     retry_after_s: float | None = None
+    rest_s: float | None = None
+    """How long the server of a policy asks not to be asked; None if it does not say."""
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
@@ -32,6 +36,11 @@ class ApiError(Exception):
     def is_server_error(self) -> bool:
         """Whether the policy or this server failed, and not the request."""
         return self.status >= 500
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the request may have made the policy fail: a server that answers with an error is there."""
+        return self.is_server_error and self.code not in _CERTAIN
 
     @property
     def is_retryable(self) -> bool:
@@ -73,6 +82,11 @@ def unknown_model(model: str, served: Iterable[str]) -> ApiError:
 def queue_timeout(policy: str, waited_s: float) -> ApiError:
     """429: an engine works, but was busy with other requests for too long."""
     return rate_limit(f"the policy {policy!r} was busy with other requests for {waited_s:g} s: try again later", 10)
+
+
+def stopping() -> ApiError:
+    """503: this server stops before the answer is complete."""
+    return server_error(503, "this server is stopping: send the request again", "stopping", retry_after_s=1)
 
 
 def internal() -> ApiError:

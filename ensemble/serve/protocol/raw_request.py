@@ -6,13 +6,14 @@ answers one `Part` of the choices. `request_schema` decides which parameters an 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from alphamix.ensemble.serve.protocol.api_errors import invalid
+from alphamix.ensemble.serve.protocol.request_record import RequestRecord
 
 Path = Literal["chat/completions", "completions"]
 Fields = dict[str, Raw]
@@ -56,7 +57,14 @@ class RawRequest:
     seed: int | None
     stream: bool
     include_usage: bool
-    user: str | None
+    session: str | None
+    """What names the conversation: the header `x-alphamix-session`, or `user`."""
+    record: RequestRecord = field(default_factory=RequestRecord, compare=False)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the policies are asked for the usage of a stream, for the client or for our accounts."""
+        return self.include_usage or self.record.asks_usage
 
     @property
     def num_choices(self) -> int:
@@ -79,18 +87,23 @@ class RawRequest:
             fields["n"] = Raw(b"%d" % part.n)
         if self.seed is not None and part.first:
             fields["seed"] = Raw(b"%d" % seed_of_choice(self.seed, part.first))
+        if self.stream and self.wants_usage and not self.include_usage:
+            options = _read(self.fields, "stream_options", Fields) or {}
+            fields["stream_options"] = Raw(encode({**options, "include_usage": True}))
         for name, added in (extra or {}).items():
             fields[name] = Raw(encode({**(_read(self.fields, name, Fields) or {}), **added}))
         return encode(fields)
 
 
-def read_request(path: Path, raw: bytes) -> RawRequest:
-    """Read a request body.
+def read_request(path: Path, raw: bytes, record: RequestRecord | None = None, session: str | None = None) -> RawRequest:
+    """Read a request body, and note in the record what it asks.
 
     Raises:
         ApiError: 400; `param` names the parameter that is wrong, if it is one.
     """
     try:
+        if not raw.isascii():
+            raw.decode()  # msgspec does not check the encoding of what it leaves raw
         fields = read_fields(raw)
     except msgspec.ValidationError:
         raise invalid("the body must be a JSON object: send one") from None
@@ -103,7 +116,8 @@ def read_request(path: Path, raw: bytes) -> RawRequest:
     if model is None:
         raise invalid("the parameter 'model' is missing: send the name of a policy or ensemble", param="model")
     stream_options: Mapping[str, Any] = _read(fields, "stream_options", dict[str, Any]) or {}
-    return RawRequest(
+    record = record or RequestRecord()
+    request = RawRequest(
         path=path,
         fields=fields,
         model=model,
@@ -112,8 +126,16 @@ def read_request(path: Path, raw: bytes) -> RawRequest:
         seed=_read(fields, "seed", int),
         stream=bool(_read(fields, "stream", bool)),
         include_usage=stream_options.get("include_usage") is True,
-        user=_read(fields, "user", str),
+        session=session or _read(fields, "user", str),
+        record=record,
     )
+    record.stream, record.n = request.stream, request.n
+    return request
+
+
+def turn_of_session(session: str) -> int:
+    """Return the turn of a conversation, always the same; over many conversations the shares equal the weights."""
+    return int.from_bytes(hashlib.sha256(session.encode(errors="surrogatepass")).digest()[:8])
 
 
 def seed_of_choice(seed: int, choice: int) -> int:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import from_json
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
-from alphamix.policies.types import Message, Prompt, SamplingParameters
+from alphamix.policies.types import Message, Prompt, SamplingParameters, TokenIds
 
 COMPLETIONS_MAX_TOKENS = 16
 """Default of `max_tokens` in `/v1/completions`, from the OpenAI API reference."""
@@ -25,8 +25,8 @@ CHANGES_NOTHING: Mapping[str, Sequence[object] | None] = {
     "store": [False],
     "logprobs": [False],
     "echo": [False],
-    "presence_penalty": [0, 0.0],
-    "frequency_penalty": [0, 0.0],
+    "presence_penalty": [0],
+    "frequency_penalty": [0],
     "logit_bias": [{}],
     "tools": [[]],
     "tool_choice": ["none", "auto"],
@@ -34,12 +34,30 @@ CHANGES_NOTHING: Mapping[str, Sequence[object] | None] = {
     "modalities": [["text"]],
     "response_format": [{"type": "text"}],
     "suffix": [""],
+    "top_k": [-1, 0],
+    "min_p": [0],
+    "repetition_penalty": [1],
+    "length_penalty": [1],
+    "best_of": [1],
+    "top_logprobs": [0],
+    "ignore_eos": [False],
+    "use_beam_search": [False],
+    "skip_special_tokens": [True],
+    "functions": [[]],
+    "function_call": ["none", "auto"],
+    "prompt_cache_retention": None,
 }
 """Parameters that are ignored, with the values that have no effect (None: any value)."""
 
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _as_prompts(value: object) -> object:
+    """Return one prompt, which is a text or a list of tokens, as a list of prompts."""
+    is_tokens = isinstance(value, list) and value and all(type(item) is int for item in cast("list[object]", value))
+    return [value] if isinstance(value, str) or is_tokens else value
 
 
 def _joined_parts(value: object) -> object:
@@ -58,7 +76,10 @@ def _joined_parts(value: object) -> object:
 
 Text = Annotated[str, BeforeValidator(_joined_parts)]
 StopStrings = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=4)]
-Prompts = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Token = Annotated[int, Field(ge=0)]
+Prompts = Annotated[
+    list[str] | list[Annotated[list[Token], Field(min_length=1)]], BeforeValidator(_as_prompts), Field(min_length=1)
+]
 TokenLimit = Annotated[int, Field(ge=1)]
 
 
@@ -68,6 +89,13 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool = False
+    include_obfuscation: bool = False
+    """Accepted and ignored: there is nothing to hide the length of."""
+
+
+_READ = frozenset({"role", "content"})
+_UNREAD = frozenset({"reasoning", "reasoning_content"})
+_EMPTY: tuple[object, ...] = (None, [], {})
 
 
 class ChatMessage(BaseModel):
@@ -77,6 +105,15 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_says_nothing(cls, message: object) -> object:
+        """Leave out what clients send back of an answer and no template reads, such as `"refusal": null`."""
+        if not isinstance(message, dict):
+            return message
+        fields = cast("dict[str, object]", message)
+        return {key: value for key, value in fields.items() if key in _READ or not (value in _EMPTY or key in _UNREAD)}
 
     def message(self) -> Message:
         """Return the message as chat templates expect it: `developer` is the newer name of `system`."""
@@ -141,8 +178,8 @@ class CompletionBody(RequestBody):
     prompt: Prompts
 
     def prompts(self) -> list[Prompt]:
-        """Return the texts to continue."""
-        return [*self.prompt]
+        """Return the texts, or the tokens, to continue."""
+        return [prompt if isinstance(prompt, str) else TokenIds(prompt) for prompt in self.prompt]
 
     def token_limit(self) -> int:
         """Return the limit, or the default of the API."""
@@ -176,9 +213,15 @@ def read_body(kind: type[B], raw: bytes) -> B:
 def _check_unsupported(extra: Mapping[str, object]) -> None:
     for key, value in extra.items():
         neutral = CHANGES_NOTHING.get(key, [])
-        if neutral is not None and not any(value == same and type(value) is type(same) for same in neutral):
+        if neutral is not None and not any(_is_same(value, same) for same in neutral):
             message = f"the parameter {key!r} = {_shown(value)} is not supported here; leave it out"
             raise invalid(message, param=key, code="unsupported_parameter")
+
+
+def _is_same(value: object, same: object) -> bool:
+    """Whether two values are the same; 1 and 1.0 are, and 1 and true are not."""
+    kinds = (type(value), type(same))
+    return value == same and (kinds[0] is kinds[1] or set(kinds) == {int, float})
 
 
 def validation_failed(error: ValidationError, parent: str = "") -> ApiError:

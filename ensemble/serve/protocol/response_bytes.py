@@ -41,11 +41,18 @@ class ResponseJson:
         return encode({**self.fields, "choices": [choice for _, choice in self.choices]})
 
 
+class IgnoresNError(ApiError):
+    """502: a server gave one choice for each prompt where several were requested."""
+
+
 class ResponseReader:
     """Reads the answer to one part, checks its form, and gives each choice its policy and its index."""
 
     def __init__(self, policy: PolicyInfo, part: Part, choices_per_prompt: int, num_prompts: int) -> None:
         self._policy = Raw(encode(policy._asdict()))
+        self._n = part.n
+        self._begun = set[int]()
+        """Places of the choices that have begun, if there may be too few."""
         self._places = [part.client_index(index, choices_per_prompt) for index in range(part.n * num_prompts)]
         self._unfinished = set(self._places)
 
@@ -53,13 +60,16 @@ class ResponseReader:
         """Read an answer that is not streamed.
 
         Raises:
+            IgnoresNError: 502, it has one choice for each prompt where several were requested.
             ApiError: 502, it is malformed, or has too few or too many choices.
         """
         body = self._body(data)
-        if sorted(place for place, _ in body.choices) != self._places:
-            raise _malformed(f"an answer has {len(body.choices)} choices where {len(self._places)} were requested")
         if not all(_has_content(choice) for _, choice in body.choices):
             raise _malformed("a choice has neither a message nor a text")
+        if self._n > 1 and len(body.choices) == len(self._places) // self._n:
+            raise _ignores_n()
+        if sorted(place for place, _ in body.choices) != self._places:
+            raise _malformed(f"an answer has {len(body.choices)} choices where {len(self._places)} were requested")
         return body
 
     def chunk(self, data: bytes) -> ResponseJson:
@@ -70,6 +80,8 @@ class ResponseReader:
         """
         body = self._body(data)
         for place, choice in body.choices:
+            if self._n > 1:
+                self._begun.add(place)
             if choice.get("finish_reason", NULL) != NULL:
                 self._unfinished.discard(place)
         return body
@@ -78,8 +90,12 @@ class ResponseReader:
         """Check that the stream was complete when it ended.
 
         Raises:
+            IgnoresNError: 502, the first choice of each prompt is complete, and no other has begun.
             ApiError: 502, a choice has no end.
         """
+        firsts = set(self._places[:: self._n])
+        if self._n > 1 and self._begun == firsts and not firsts & self._unfinished:
+            raise _ignores_n()
         if self._unfinished:
             raise _malformed(f"a stream ended before choices {sorted(self._unfinished)} were complete")
 
@@ -139,6 +155,10 @@ def _sum(total: Any, value: Any) -> Any:
 def _has_content(choice: Fields) -> bool:
     message, text = bytes(choice.get("message", NULL)), bytes(choice.get("text", NULL))
     return (message.startswith(b"{") and message != b"{}") or text.startswith(b'"')
+
+
+def _ignores_n() -> IgnoresNError:
+    return IgnoresNError(502, "a server gives one choice whatever n is", kind="server_error", code="malformed")
 
 
 def _malformed(message: str) -> ApiError:

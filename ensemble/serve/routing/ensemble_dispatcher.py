@@ -17,11 +17,12 @@ from urllib.parse import quote
 from msgspec import Raw
 
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
+from alphamix.ensemble.serve.http_io import sse_event
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, unknown_model
-from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawRequest, encode
-from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, merge_responses, sum_usage
+from alphamix.ensemble.serve.protocol.raw_request import NULL, Fields, Part, RawRequest, encode, turn_of_session
+from alphamix.ensemble.serve.protocol.response_bytes import IgnoresNError, ResponseJson, merge_responses, sum_usage
 from alphamix.ensemble.serve.protocol.responses import FORMATS
-from alphamix.ensemble.serve.routing.split import assign_draws, split, turn_of_session
+from alphamix.ensemble.serve.routing.split import assign_draws, split
 
 T = TypeVar("T")
 _Answer: TypeAlias = tuple[Part, ResponseJson]
@@ -44,7 +45,7 @@ class Dispatcher:
         self._mixtures = frozenset(mixtures)
         self._turns = Counter[str]()
 
-    def plan(self, request: RawRequest, session: str | None) -> list[Part]:
+    def plan(self, request: RawRequest) -> list[Part]:
         """Decide which policy answers which choice, and advance the turn; a session always has the same turn.
 
         Raises:
@@ -53,8 +54,8 @@ class Dispatcher:
         weights = self._weights_of(request.model)
         if request.model not in self._mixtures:
             return [Part(request.model, 0, request.n)]
-        if request.n == 1 and session is not None:
-            return split(self._available(weights), 1, turn_of_session(session))
+        if request.n == 1 and request.session is not None:
+            return split(self._available(weights), 1, turn_of_session(request.session))
         self._turns[request.model] += 1
         return split(self._available(weights), request.n, self._turns[request.model] - 1)
 
@@ -83,16 +84,24 @@ class Dispatcher:
     async def complete_part(self, request: RawRequest, part: Part, failed: set[str]) -> list[_Answer]:
         """Return the answers to one part, each with its own part: more than one if other policies take it over.
 
-        Policies that fail are added to `failed`, and are not asked again for this request.
+        Policies that fail are added to `failed`, and are not asked again for this request. A policy whose server
+        ignores `n` is asked for one choice at a time.
 
         Raises:
             ApiError: a choice is unavailable.
         """
+        policy = self.policies[part.policy]
+        if policy.ignores_n and part.n > 1:
+            return await self._complete_all(request, single_choices(part), failed)
         try:
-            return [(part, await self.policies[part.policy].complete(request, part))]
-        except ApiError as error:
-            others = self._fail_over(request, part, failed, error)
-        return await self._complete_all(request, others, failed)
+            return [(part, await policy.complete(request, part))]
+        except IgnoresNError:
+            return await self._complete_all(request, single_choices(part), failed)
+        except ApiError as caught:
+            error, others = caught, self._fail_over(request, part, failed, caught)
+        answers = await self._complete_all(request, others, failed)
+        self._blame(part.policy, error)
+        return answers
 
     async def start_stream(
         self, request: RawRequest, parts: Sequence[Part]
@@ -111,28 +120,33 @@ class Dispatcher:
         headers: dict[str, str] = {}
         if request.n == 1:
             headers = self.headers([first[0]])
-        elif first[0] in parts:  # else others have taken over a part: only the choices say which policy they are from
+        elif any(
+            first[0] in (part, *single_choices(part)) for part in parts
+        ):  # else others have taken over a part: only the choices say which policy they are from
             headers = self.headers(parts)
         return self._events(request, first, stream), headers
 
     async def _events(
         self, request: RawRequest, first: _Chunks, stream: AsyncGenerator[_Chunks]
     ) -> AsyncGenerator[bytes]:
-        """Yield the chunks as server-sent events; those of an ensemble have one id, and usage summed at the end."""
+        """Yield the chunks as server-sent events; those of several calls have one id, and usage summed at the end."""
         head = self.head(request)
-        is_mixture = request.model in self._mixtures
-        usages: list[ResponseJson] = []
+        is_joined = request.n > 1 or request.model in self._mixtures
+        if is_joined:
+            head = {**{name: raw for name, raw in first[1][0].fields.items() if name in ("id", "created")}, **head}
         async with aclosing(stream):
             try:
-                yield _sse_events(first[1], head, usages if is_mixture else None)
+                yield _sse_events(first[1], head, request, is_joined)
                 async for _, bodies in stream:
-                    yield _sse_events(bodies, head, usages if is_mixture else None)
+                    yield _sse_events(bodies, head, request, is_joined)
             except Exception as error:
+                if isinstance(error, ApiError):
+                    request.record.error = error.code
                 yield sse_error(error)
                 return
-            if usages:
-                usage = Raw(encode(sum_usage([body.usage for body in usages])))
-                yield sse_event(ResponseJson({**usages[0].fields, **head, "usage": usage}, []).as_bytes())
+            if is_joined and request.include_usage:
+                usage = Raw(encode(sum_usage(request.record.usages)))
+                yield sse_event(ResponseJson({**first[1][0].fields, **head, "usage": usage}, []).as_bytes())
             yield sse_event(b"[DONE]")
 
     async def _complete_all(self, request: RawRequest, parts: Sequence[Part], failed: set[str]) -> list[_Answer]:
@@ -150,19 +164,26 @@ class Dispatcher:
         return streams[0] if len(streams) == 1 else merge_streams(streams)
 
     async def _stream(self, request: RawRequest, part: Part, failed: set[str]) -> AsyncGenerator[_Chunks]:
-        has_begun = False
-        try:
-            async with aclosing(self.policies[part.policy].stream(request, part)) as chunks:
-                async for bodies in chunks:
-                    has_begun = True
-                    yield part, bodies
-                return
-        except ApiError as error:
-            if has_begun:
-                raise
-            others = self._fail_over(request, part, failed, error)
-        async with aclosing(self._stream_all(request, others, failed)) as stream:
+        policy, error, has_begun = self.policies[part.policy], None, False
+        singles = single_choices(part) if policy.ignores_n and part.n > 1 else []
+        if not singles:
+            try:
+                async with aclosing(policy.stream(request, part)) as chunks:
+                    async for bodies in chunks:
+                        has_begun = True
+                        yield part, bodies
+                    return
+            except IgnoresNError:
+                singles = single_choices(part)[1:]  # the first choice has been sent
+            except ApiError as caught:
+                if has_begun:
+                    raise
+                error, singles = caught, self._fail_over(request, part, failed, caught)
+        async with aclosing(self._stream_all(request, singles, failed)) as stream:
             async for chunks in stream:
+                if error is not None:
+                    self._blame(part.policy, error)
+                    error = None
                 yield chunks
 
     def _weights_of(self, model: str) -> Mapping[str, float]:
@@ -179,6 +200,11 @@ class Dispatcher:
         if not error.is_retryable or request.model not in self._mixtures or not any(left.values()):
             raise error
         return split(self._available(left), part.n, self._turns[request.model], part.first)
+
+    def _blame(self, policy: str, error: ApiError) -> None:
+        """Count the failure of a policy now that another has answered the same request: so it is not the request's."""
+        if error.is_doubtful:
+            self.policies[policy].breaker.fail()
 
     def _available(self, weights: Mapping[str, float]) -> Mapping[str, float]:
         """Return the policies that would accept a request now; if there are none, all of them: their errors say why."""
@@ -240,9 +266,9 @@ async def merge_streams(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def sse_event(data: bytes) -> bytes:
-    """Return a server-sent event."""
-    return b"data: " + data + b"\n\n"
+def single_choices(part: Part) -> list[Part]:
+    """Return a part for each choice of a part."""
+    return [Part(part.policy, part.first + choice, 1) for choice in range(part.n)]
 
 
 def sse_error(error: Exception) -> bytes:
@@ -253,13 +279,16 @@ def sse_error(error: Exception) -> bytes:
     return sse_event(encode(error.as_json()))
 
 
-def _sse_events(bodies: Sequence[ResponseJson], head: Fields, usages: list[ResponseJson] | None) -> bytes:
-    """Return chunks as events. Chunks that only report usage are moved to `usages`, if that is given."""
+def _sse_events(bodies: Sequence[ResponseJson], head: Fields, request: RawRequest, is_joined: bool) -> bytes:
+    """Return chunks as events. The usage of one call among several is left out, and any that the client does not want
+    if a chunk reports nothing else."""
     events = bytearray()
     for body in bodies:
-        if usages is not None and not body.choices and body.usage is not None:
-            usages.append(body)
-            continue
+        if body.fields.get("usage", NULL) != NULL:
+            if not body.choices and (is_joined or not request.include_usage):
+                continue
+            if is_joined:
+                body.fields["usage"] = NULL
         body.fields |= head
         events += sse_event(body.as_bytes())
     return bytes(events)

@@ -3,7 +3,6 @@
 A single policy is a mixture with one member. `ensemble_dispatcher` handles health, retries and failover.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -41,11 +40,6 @@ def assign_draws(weights: Mapping[str, float], budget: int, turn: int) -> list[s
 def group_draws(policies: Sequence[str], first: int) -> list[Part]:
     """Group draws into one part per policy; the first draw has the index `first`."""
     return _blocks(Counter(policies), first)
-
-
-def turn_of_session(session: str) -> int:
-    """Return the turn of a conversation, always the same; over many conversations the shares equal the weights."""
-    return int.from_bytes(hashlib.sha256(session.encode(errors="surrogatepass")).digest()[:8])
 
 
 def _blocks(counts: Mapping[str, int], first: int) -> list[Part]:

@@ -15,7 +15,7 @@ import openai
 from alphamix.policies.engines.openai.failures import ERRORS, classify
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.types import EngineFailure, Request
+from alphamix.policies.types import EngineFailure, Request, TokenIds
 
 _CONNECT_TIMEOUT_S = 10.0
 """Maximum seconds to connect: a host that drops packets is recognised long before the first byte is due."""
@@ -178,6 +178,10 @@ class Client:
         if isinstance(request.prompt, str):
             return self._client.completions.with_streaming_response.create(
                 prompt=request.prompt, max_tokens=parameters.max_tokens, **arguments
+            )
+        if isinstance(request.prompt, TokenIds):
+            return self._client.completions.with_streaming_response.create(
+                prompt=list(request.prompt), max_tokens=parameters.max_tokens, **arguments
             )
         messages: list[Any] = list(request.prompt)
         arguments[self._limit_key] = parameters.max_tokens

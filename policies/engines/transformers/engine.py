@@ -31,7 +31,17 @@ from alphamix.policies.engines.transformers.decoding import (
 from alphamix.policies.engines.transformers.detokenise import Decode, TextStream
 from alphamix.policies.engines.transformers.loading import first_line, load_checkpoint
 from alphamix.policies.merging.compatibility import check_mixable
-from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Prompt, PromptError, Reply, Request
+from alphamix.policies.types import (
+    Completion,
+    Delta,
+    EngineFailure,
+    PolicyError,
+    Prompt,
+    PromptError,
+    Reply,
+    Request,
+    TokenIds,
+)
 
 _DROP_SHARE = 1 / 8
 """Share of finished rows at which they are dropped. Dropping rows copies the cache; keeping them wastes work."""
@@ -147,6 +157,14 @@ class TransformersEngine:
     def _tokenize(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str):
             return self._tokenizer(prompt, verbose=False)["input_ids"]
+        if isinstance(prompt, TokenIds):
+            assert self._model is not None
+            model = self._model.low if isinstance(self._model, ModelPair) else self._model
+            embeddings: Any = model.get_input_embeddings()
+            size: int = embeddings.weight.shape[0]
+            if wrong := [token for token in prompt if not 0 <= token < size]:
+                raise PromptError(f"the prompt has the token {wrong[0]}: send tokens from 0 to {size - 1}.")
+            return list(prompt)
         if self._tokenizer.chat_template is None:
             raise PromptError(
                 f"the tokenizer of {Path(self._tokenizer.name_or_path).name or 'this policy'} has no chat template "
@@ -250,7 +268,7 @@ def _uniforms(seed: int) -> Iterator[float]:
 
 
 def _hashable(prompt: Prompt) -> object:
-    if isinstance(prompt, str):
+    if isinstance(prompt, str | TokenIds):
         return prompt
     return tuple((message["role"], message["content"]) for message in prompt)
 

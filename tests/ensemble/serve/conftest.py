@@ -1,5 +1,6 @@
 """A registry of engines made of plain functions, and a real server for it on a free port."""
 
+import shutil
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ import uvicorn
 from openai import OpenAI
 
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions, create_app
+from alphamix.ensemble.serve.http_protocol import BoundedHttpProtocol
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, Request
@@ -104,7 +106,8 @@ def running(registry: FakeRegistry, options: ServeOptions | RequestLimits | None
         options = ServeOptions(limits=options)
     with socket.socket(proto=socket.IPPROTO_TCP) as door:
         door.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(registry, options), log_level="error", timeout_graceful_shutdown=10)
+        app = create_app(registry, options)
+        config = uvicorn.Config(app, log_level="error", http=BoundedHttpProtocol, timeout_graceful_shutdown=10)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()
@@ -116,6 +119,19 @@ def running(registry: FakeRegistry, options: ServeOptions | RequestLimits | None
             server.should_exit = True
             thread.join(timeout=120)
             assert not thread.is_alive(), "the server did not stop"
+
+
+@pytest.fixture
+def which() -> Callable[[str], str]:
+    """Find a program, or skip the test that needs it."""
+
+    def find(program: str) -> str:
+        found = shutil.which(program)
+        if found is None:
+            pytest.skip(f"needs {program}")
+        return found
+
+    return find
 
 
 @pytest.fixture

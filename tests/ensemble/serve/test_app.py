@@ -70,6 +70,14 @@ def test_a_chat_with_one_policy(registry: Any, client_of: Start) -> None:
     assert (request.parameters.max_tokens, request.prompt) == (40, ASK["messages"])
 
 
+def test_an_answer_can_be_sent_back(registry: Any, client_of: Start) -> None:
+    client = client_of(registry)
+    (choice,) = client.chat.completions.create(model="low", seed=1, **ASK).choices
+    more = {"role": "user", "content": "again"}
+    assert client.chat.completions.create(model="low", messages=[*ASK["messages"], choice.message, more]).choices
+    assert [turn["content"] for turn in registry.engines["low"].calls[1][0].prompt] == ["hi", "low\n1\nbye", "again"]
+
+
 def test_a_chat_as_a_stream(registry: Any, client_of: Start) -> None:
     chunks = list(
         client_of(registry).chat.completions.create(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alphamix.ensemble.serve.accounts import ClientKey
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions
 from alphamix.ensemble.serve.protocol.request_schema import CHANGES_NOTHING
 
@@ -41,7 +42,7 @@ def post() -> Iterator[Post]:
     engines: dict[str, Any] = {name: ScriptEngine(lambda _: ["fine"]) for name in ("low", "high")}
     registry = FakeRegistry(engines, mixtures={"both": {"low": 1, "high": 1}})
     with ExitStack() as stack:
-        url = stack.enter_context(running(registry, ServeOptions(limits=LIMITS, keys=(KEY,))))
+        url = stack.enter_context(running(registry, ServeOptions(limits=LIMITS, keys=(ClientKey("k", KEY),))))
         client = stack.enter_context(httpx.Client(base_url=url, timeout=WAIT_S))
 
         def send(route: str, content: Any, key: bytes = KEY.encode()) -> httpx.Response:

@@ -14,6 +14,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from alphamix.ensemble.serve.accounts import ClientKey
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions
 from alphamix.policies.registry import Registry
 
@@ -242,7 +243,7 @@ def test_more_requests_than_may_be_under_way_are_sent_off(
 
 
 def test_only_clients_with_a_key_are_served(registry: Registry, serving: Serving) -> None:
-    url = serving(registry, ServeOptions(keys=("one", "twö")))
+    url = serving(registry, ServeOptions(keys=(ClientKey("1", "one"), ClientKey("2", "twö"))))
     root = url.removesuffix("/v1")
     for key in ("one", "twö"):
         given = {"authorization": f"Bearer {key}".encode()}

@@ -30,7 +30,7 @@ def refused(raw: bytes) -> ApiError:
 
 def test_what_routing_reads() -> None:
     read = ask(n=3, seed=-1, stream=True, stream_options={"include_usage": True}, user="ann")
-    assert (read.model, read.n, read.seed, read.stream, read.include_usage, read.user) == (
+    assert (read.model, read.n, read.seed, read.stream, read.include_usage, read.session) == (
         "m",
         3,
         -1,

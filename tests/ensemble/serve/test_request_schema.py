@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.ensemble.serve.protocol.request_schema import CHANGES_NOTHING, ChatBody, CompletionBody, read_body
-from alphamix.policies.types import SamplingParameters
+from alphamix.policies.types import SamplingParameters, TokenIds
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 JSON_VALUES = st.recursive(
@@ -52,6 +52,31 @@ def test_completions_take_one_text_or_several() -> None:
     two = read_body(CompletionBody, b'{"model": "m", "prompt": ["a", "b"], "max_tokens": 3}')
     assert (one.prompts(), one.parameters().max_tokens) == (["a"], 16)
     assert (two.prompts(), two.parameters().max_tokens) == (["a", "b"], 3)
+
+
+@pytest.mark.parametrize(("prompt", "read"), [([5, 0], [(5, 0)]), ([[5], [6, 7]], [(5,), (6, 7)])])
+def test_prompts_may_be_tokens(prompt: Any, read: Any) -> None:
+    body = read_body(CompletionBody, json.dumps({"model": "m", "prompt": prompt}).encode())
+    assert body.prompts() == read
+    assert all(isinstance(one, TokenIds) for one in body.prompts())
+
+
+@pytest.mark.parametrize("prompt", [[-1], [[]], [1, "a"], [1.5], [[1], "a"], [True], {}])
+def test_other_prompts_are_refused(prompt: Any) -> None:
+    with pytest.raises(ApiError) as raised:
+        read_body(CompletionBody, json.dumps({"model": "m", "prompt": prompt}).encode())
+    assert (raised.value.status, str(raised.value.param).startswith("prompt")) == (400, True)
+
+
+def test_an_answer_can_be_sent_back() -> None:
+    sent = {"role": "assistant", "content": "4", "refusal": None, "annotations": [], "tool_calls": None, "audio": None}
+    body = chat(messages=[*CHAT["messages"], {**sent, "reasoning": "two and two"}])
+    assert body.prompts()[0][1] == {"role": "assistant", "content": "4"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("presence_penalty", 0.0), ("top_k", -1), ("repetition_penalty", 1.0)])
+def test_numbers_that_change_nothing_are_accepted_in_either_form(name: str, value: float) -> None:
+    chat(**{name: value})
 
 
 def test_text_parts_are_joined_and_developer_is_system() -> None:

@@ -12,8 +12,8 @@ from alphamix.ensemble.cli import main
 from alphamix.ensemble.cli.commands.serve import command
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve import server
+from alphamix.ensemble.serve.accounts import ClientKey, read_keys, read_secret
 from alphamix.ensemble.serve.app import ServeOptions
-from alphamix.ensemble.serve.server import read_keys
 from alphamix.policies.registry import Registry
 
 POLICIES = '[policies.low]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
@@ -29,17 +29,20 @@ def mixture(folder: Path, value: Any) -> Path:
 def test_keys_come_by_the_names_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONE", "k1")
     monkeypatch.setenv("EMPTY", " ")
-    assert read_keys(["ONE"]) == ("k1",)
+    tables: dict[str, Any] = {"ann": {"env": "ONE", "models": ["low"], "tokens": 9}}
+    assert read_keys(tables, Path("p.toml"), ["low"]) == (ClientKey("ann", "k1", frozenset({"low"}), 9),)
     for name in ("EMPTY", "UNSET"):
         with pytest.raises(EnsembleError, match=f"export {name}="):
-            read_keys(["ONE", name])
+            read_keys({"ann": {"env": name}}, Path("p.toml"), ["low"])
+    with pytest.raises(EnsembleError, match=r"\[keys.ann\] of p.toml allows 'hihg', which is not served"):
+        read_keys({"ann": {"env": "ONE", "models": ["hihg"]}}, Path("p.toml"), ["low"])
 
 
 def test_the_command_hands_all_of_it_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "policies.toml"
     file.write_text(POLICIES)
     served: list[tuple[Registry, ServeOptions, dict[str, Any]]] = []
-    monkeypatch.setattr(server, "create_app", lambda registry, options: (registry, options))
+    monkeypatch.setattr(server, "create_app", lambda registry, options, _: (registry, options))
     monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: served.append((*app, how)))
     monkeypatch.setenv("MY_KEY", "k1")
     path = mixture(tmp_path, {"allocation": {"low": 1, "high": 3}})
@@ -48,7 +51,7 @@ def test_the_command_hands_all_of_it_over(tmp_path: Path, monkeypatch: pytest.Mo
     assert (result.exit_code, result.output) == (0, "")
     ((registry, options, how),) = served
     assert registry.mixtures == {"mixture": {"low": 1, "high": 3}}
-    assert (options.keys, options.timeouts.idle_s) == (("k1",), 5)
+    assert (options.keys, options.timeouts.idle_s) == ((ClientKey("MY_KEY", "k1"),), 5)
     assert (how["host"], how["timeout_graceful_shutdown"]) == ("127.0.0.1", 3)
     assert "k1" not in repr(options)
 
@@ -63,7 +66,7 @@ def test_serving_the_world_without_a_key_is_remarked(tmp_path: Path, monkeypatch
 
 def test_a_key_in_place_of_its_variable_is_never_shown() -> None:
     with pytest.raises(EnsembleError, match="never the key") as caught:
-        read_keys(["sk-abc"])
+        read_secret("sk-abc")
     assert "sk-abc" not in str(caught.value)
 
 

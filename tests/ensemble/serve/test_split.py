@@ -5,8 +5,8 @@ from math import ceil, floor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphamix.ensemble.serve.protocol.raw_request import Part, seed_of_choice
-from alphamix.ensemble.serve.routing.split import assign_draws, group_draws, split, turn_of_session
+from alphamix.ensemble.serve.protocol.raw_request import Part, seed_of_choice, turn_of_session
+from alphamix.ensemble.serve.routing.split import assign_draws, group_draws, split
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 20), min_size=1).filter(
     lambda weights: any(weights.values())
