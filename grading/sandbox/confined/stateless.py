@@ -410,12 +410,17 @@ class _Proof:
             self._consume(value)
         else:
             self._plain(value)
-        self._bind(target)
+        if isinstance(target, ast.Name) and target.id == "__slots__":
+            # A slot for `__repr__` or `__hash__` would hide that the class shows addresses.
+            names = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+            self._require(all(isinstance(name, ast.Constant) and not _is_dunder(str(name.value)) for name in names))
+        else:
+            self._bind(target)
 
     def _bind(self, target: Any) -> None:
         match target:
             case ast.Name(id=name):
-                self._require(not _is_dunder(name) or name == "__slots__")
+                self._require(not _is_dunder(name))
             case ast.Tuple() | ast.List():
                 for element in target.elts:
                     self._bind(element)
