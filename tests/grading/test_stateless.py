@@ -60,6 +60,7 @@ class A:⏎  __slots__ = ("x", "y")⏎  def __init__(self): self.x = 1⏎print(A
 class Solution:⏎  def f(self, xs: list[int]) -> int: return max(xs, default=0)
 def f(x: "list[int] | None"): return sorted(x, key=lambda y: -y)
 from functools import cmp_to_key as by⏎class A:⏎  def __lt__(self, x): return 0⏎[A()].sort(key=by(lambda a, b: 0))
+import re⏎class A:⏎  def __init__(self): self.x = re.sub("a", "b", input())⏎print(A().x)
 import re; print(re.findall("a+", input()), re.sub("a", "b", "aa"))
 print("yes" if isinstance(input(), (int, str)) else type(1) is int)
 """.replace("⏎", "\x0b")
@@ -141,6 +142,7 @@ class A(dict):⏎  def f(self): return super().values()⏎print({A().f()})
 class A:⏎  def __f(self): return 1⏎class B:⏎  def __init__(self): self._A__f = 1⏎print(A()._A__f)
 from collections import Counter⏎__x = 0; _A__x = Counter⏎class A:⏎  def f(self): self.y = 1; __x.y = 1
 import re⏎class A:⏎  def __call__(self, match): self.expand = 1; return str(match.expand)⏎re.sub("a", A(), "a")
+import re⏎class A:⏎  def __and__(self, flag): flag.kept = 1⏎re.compile("a", A())
 import copy; seen = {}; copy.deepcopy([1], seen); print(seen)
 from copy import deepcopy; from functools import reduce; print(reduce(deepcopy, [{}], [1]))
 def f(x: "print('Node')"): return x

@@ -177,8 +177,9 @@ class _Proof:
         self._require(not self._methods.keys() & REVEALING_METHODS)
         bound = {*self._bound, *self._imported, *self._attributes, *self._methods}
         self._require(not any(_MANGLED.match(name) for name in bound))
-        # The function that replaces a match of a regular expression must be named, but an instance would get the match.
-        self._require("re" not in self.modules or "__call__" not in self._methods)
+        # An instance of the program that is given as flags or as a replacement would get flags or matches to keep.
+        has_operators = any(_is_dunder(name) and name != "__init__" for name in self._methods)
+        self._require("re" not in self.modules or not has_operators)
         for _ in range(_MAX_PASSES):
             self._used: set[str] = set()
             self._is_settled = True
