@@ -143,6 +143,8 @@ class A:⏎  def __f(self): return 1⏎class B:⏎  def __init__(self): self._A_
 from collections import Counter⏎__x = 0; _A__x = Counter⏎class A:⏎  def f(self): self.y = 1; __x.y = 1
 import re⏎class A:⏎  def __call__(self, match): self.expand = 1; return str(match.expand)⏎re.sub("a", A(), "a")
 import re⏎class A:⏎  def __and__(self, flag): flag.kept = 1⏎re.compile("a", A())
+class A:⏎  @property⏎  def f(self): return 1⏎class B:⏎  def f(self): return 1⏎print({B().f})
+from functools import lru_cache⏎class A:⏎  def f(self): print(self)⏎  @lru_cache(f)⏎  def g(self): return 1
 import copy; seen = {}; copy.deepcopy([1], seen); print(seen)
 from copy import deepcopy; from functools import reduce; print(reduce(deepcopy, [{}], [1]))
 def f(x: "print('Node')"): return x

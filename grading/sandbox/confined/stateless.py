@@ -169,7 +169,7 @@ class _Proof:
         self._attributes: set[str] = set()
         self._names: dict[str, int] = {}
         self._methods: dict[str, int] = {}
-        self._properties: set[str] = set()
+        self._properties: dict[str, bool] = {}
         self._frames = [_Frame()]
         self._collect(tree)
         if self._bound & self._imported.keys() or self._attributes & self._methods.keys():
@@ -366,8 +366,9 @@ class _Proof:
         for statement in node.body:
             match statement:
                 case ast.FunctionDef():
-                    for default in (*statement.args.defaults, *statement.args.kw_defaults):
-                        self._names_no_method(default)
+                    arguments = statement.args
+                    for inner in (*arguments.defaults, *arguments.kw_defaults, *statement.decorator_list):
+                        self._names_no_method(inner)
                     self._method(statement)
                 case ast.Assign(value=value) | ast.AnnAssign(value=value):
                     if value is not None:
@@ -390,10 +391,10 @@ class _Proof:
         if node.name.startswith("__") and node.name.endswith("__"):
             self._require(node.name in DUNDERS)
             self._require(returns == PLAIN or (node.name == "__iter__" and returns == OBJECT))
-        for decorator in node.decorator_list:
-            if isinstance(decorator, ast.Name) and decorator.id == "property":
-                self._require(returns == PLAIN and len(node.decorator_list) == 1)
-                self._properties.add(node.name)
+        decorators = node.decorator_list
+        is_property = any(isinstance(decorator, ast.Name) and decorator.id == "property" for decorator in decorators)
+        self._require(not is_property or (returns == PLAIN and len(decorators) == 1))
+        self._require(self._properties.setdefault(node.name, is_property) == is_property)
         self._learn(self._methods, node.name, kind)
 
     # Names that become bound.
@@ -507,10 +508,10 @@ class _Proof:
             return self._method_kind(name)
         is_class = isinstance(node.value, ast.Name) and node.value.id in self._classes
         base = PLAIN if is_class else self._kind(node.value)
-        if name in self._properties or (name in self._attributes and name not in self._methods):
+        if self._properties.get(name) or (name in self._attributes and name not in self._methods):
             self._require(base == PLAIN and name not in ATTRIBUTES_OF_VALUES and not _is_dunder(name))
             # On the class, the name of a property or of a slot means a descriptor, whose text or hash is an address.
-            self._require(not is_class or not (name in self._properties or "__slots__" in self._bound))
+            self._require(not is_class or not (self._properties.get(name) or "__slots__" in self._bound))
             return PLAIN
         self._require_method(base, name)
         return self._method_kind(name, own=base == PLAIN)
