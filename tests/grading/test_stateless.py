@@ -56,7 +56,11 @@ def numbers(): return map(int, input().split())⏎a, b = numbers(); print(a + b)
 def count(n):⏎  while n: yield n; n -= 1⏎print(sum(count(5)))
 try: n = int(input())⏎except ValueError: n = 0⏎print(n)
 class Tree:⏎  size = 0⏎  def __init__(self, left): self.left = left; Tree.size += 1⏎print(Tree(Tree(None)).left.left)
+class A:⏎  __slots__ = ("x", "y")⏎  def __init__(self): self.x = 1⏎print(A().x)
 class Solution:⏎  def f(self, xs: list[int]) -> int: return max(xs, default=0)
+def f(x: "list[int] | None"): return sorted(x, key=lambda y: -y)
+from functools import cmp_to_key as by⏎class A:⏎  def __lt__(self, x): return 0⏎[A()].sort(key=by(lambda a, b: 0))
+import re⏎class A:⏎  def __init__(self): self.x = re.sub("a", "b", input())⏎print(A().x)
 import re; print(re.findall("a+", input()), re.sub("a", "b", "aa"))
 print("yes" if isinstance(input(), (int, str)) else type(1) is int)
 """.replace("⏎", "\x0b")
@@ -117,6 +121,34 @@ match 1:⏎  case 1: pass
 async def f(): pass
 with open(0) as f: print(f.read())
 x: print(1) = 2
+class A:⏎  def format(self): return 0⏎f = "{0.append}".format; print(f([]))
+class A:⏎  def mro(self): return 0⏎class B: pass⏎print({B.mro()[0]})
+class A:⏎  def __init__(self): self.mro = 1⏎print(A.mro)
+class A:⏎  @property⏎  def p(self): return 1⏎print(A.p)
+class A:⏎  @staticmethod⏎  @property⏎  def p(): return 1⏎print(A().p)
+class A:⏎  __slots__ = ("x", "y")⏎  def __init__(self): self.x = self.y = 0⏎print(list({A.x, A.y}))
+class A:⏎  __slots__ = ("__repr__",)⏎class B(A): pass⏎print(B())
+class A:⏎  x = (__slots__ := ("__repr__",))⏎class B(A): pass⏎print(B())
+from collections import Counter⏎class A:⏎  kept = Counter⏎A.kept.carried = 1
+class A:⏎  def f(self): return 1⏎  def g(self, h=f): print(h)
+from collections import Counter⏎class A:⏎  def __eq__(self, other): other.x = 1⏎x = A()⏎if 0: x = len⏎x == Counter
+from heapq import merge⏎class A:⏎  def __lt__(self, x): x.x = 1⏎sorted([0, 1], key=lambda v: A() if v else merge)
+from bisect import bisect⏎class A:⏎  def __lt__(self, other): print(other)⏎bisect([0], A(), key=lambda v: len)
+t = type; print(t("A", (), {})())
+def f(type): return type⏎print(type("A", (), {})())
+class A:⏎  def __repr__(self): return super().__repr__()⏎print(A())
+class A:⏎  def __hash__(self): return super().__hash__()⏎print({A(), A()})
+class A(dict):⏎  def f(self): return super().values()⏎print({A().f()})
+class A:⏎  def __f(self): return 1⏎class B:⏎  def __init__(self): self._A__f = 1⏎print(A()._A__f)
+from collections import Counter⏎__x = 0; _A__x = Counter⏎class A:⏎  def f(self): self.y = 1; __x.y = 1
+import re⏎class A:⏎  def __call__(self, match): self.expand = 1; return str(match.expand)⏎re.sub("a", A(), "a")
+import re⏎class A:⏎  def __and__(self, flag): flag.kept = 1⏎re.compile("a", A())
+class A:⏎  @property⏎  def f(self): return 1⏎class B:⏎  def f(self): return 1⏎print({B().f})
+from functools import lru_cache⏎class A:⏎  def f(self): print(self)⏎  @lru_cache(f)⏎  def g(self): return 1
+import copy; seen = {}; copy.deepcopy([1], seen); print(seen)
+from copy import deepcopy; from functools import reduce; print(reduce(deepcopy, [{}], [1]))
+def f(x: "print('Node')"): return x
+try: print(later)⏎except NameError: later = 1
 """.replace("⏎", "\x0b")
     .strip()
     .split("\n")
@@ -157,6 +189,51 @@ def test_state_carried_between_tests_earns_nothing(path: Path, shared: Judge, is
     ours, right = [(each.verdict, each.tests_passed, each.message) for each in judgements]
     assert ours == right
     assert right[0] not in ("AC", "IE")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'n = int(input())\ndef f(d): return f(d - 1) if d else "a".encode("cp500")\nprint(f(5 if n == 1 else 985))',
+        "def f(d):\n  if d: return f(d - 1)\n  import random; return 1\nprint(f(985))",
+        "class A: pass\ndef f(d): return f(d - 1) if d else len(str(A())) > 0\nprint([f(d) for d in range(985, 996)])",
+        "import sys\na = sys.stdin.buffer.readline(); b = input(); print(len(sys.stdin.buffer.read()))",
+    ],
+    ids=["import of a codec", "import of a module", "address of an instance", "buffers of streams"],
+)
+def test_a_used_process_has_no_more_depth_and_no_other_buffers(source: str, shared: Judge, isolated: Judge) -> None:
+    assert stateless.prove(source.encode(), has_floats=False) is not None
+    inputs = ["1\n" * n for n in (1 << 12, 1 << 13, 1 << 14)]
+    problem = SQUARES.model_copy(update={"tests": tuple(Test(input=text, output="") for text in inputs)})
+    ours, right = (judge.run(problem, Program(source), 1 << 16).result() for judge in (shared, isolated))
+    assert _result(ours) == _result(right)
+
+
+@pytest.mark.parametrize("name", ["Counter", "sys"])
+def test_a_name_that_leetcode_provides_is_no_way_to_a_module(name: str, shared: Judge, isolated: Judge) -> None:
+    source = f"""def g({name}): return {name}
+class Solution:
+    def __init__(self): self.carried = 0
+    def f(self, n):
+        try: x = {name}.carried
+        except AttributeError: x = 0
+        {name}.carried = n
+        return x"""
+    assert stateless.prove(source.encode(), has_floats=False) is not None
+    tests = tuple(Test(input=[n], output=0) for n in range(1, 4))
+    problem = SQUARES.model_copy(update={"tests": tests, "entry_point": "Solution.f"})
+    ours, right = (judge.run(problem, Program(source), 1 << 16).result() for judge in (shared, isolated))
+    assert _result(ours) == _result(right)
+    assert right.answers == (b"0",) * 3
+
+
+def test_the_order_of_nans_in_a_result_does_not_depend_on_addresses(shared: Judge, isolated: Judge) -> None:
+    source = "def f(n): x = 1e999; return [{x - x, 1.0, 2.0, 0.5, x - x}, {(x - x, 1), (1, 2), (0, 1), (x - x, 0)}]"
+    tests = tuple(Test(input=[n], output=0) for n in range(1, 7))
+    problem = SQUARES.model_copy(update={"tests": tests, "entry_point": "f"})
+    ours, right = (judge.run(problem, Program(source), 1 << 16).result() for judge in (shared, isolated))
+    assert _result(ours) == _result(right)
+    assert len(set(ours.answers or ())) == 1
 
 
 def test_the_corpus_is_large_enough() -> None:

@@ -18,7 +18,6 @@ import _thread
 import atexit
 import builtins
 import contextlib
-import io
 import json
 import os
 import resource
@@ -150,6 +149,9 @@ def _run_test(code: CodeType, entry_point: str | None, channels: Channels, *, is
         return b"M", ""
     except _NoEntryPointError as error:
         return b"F", str(error)
+    except (NameError, RuntimeError) as error:
+        # The process of a proven program lacks the names that LeetCode provides, and has less room (`stateless.watch`).
+        return (b"U", "") if is_proven else (b"E", _describe(error))
     except SystemExit as error:
         return b"Q", str(error.code & 0xFF if isinstance(error.code, int) else 1)
     except BaseException as error:  # anything that the program raises is its own failure
@@ -165,8 +167,7 @@ def _reset_interpreter(channels: Channels) -> None:
         os.dup2(source, target)
         os.lseek(target, 0, os.SEEK_SET)
     # These text layers do not own their descriptors, because a program may close or replace its streams.
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    _open_streams()
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.argv = ["main.py"]
     sys.setrecursionlimit(RECURSION_LIMIT)
@@ -177,10 +178,13 @@ def _rewind() -> None:
     """Make the next test of a stateless program, which has closed and replaced nothing, run like its first one."""
     os.lseek(0, 0, os.SEEK_SET)
     os.lseek(1, 0, os.SEEK_SET)
-    given, answer = io.FileIO(0, closefd=False), io.FileIO(1, "w", closefd=False)
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(given), "utf-8", "surrogateescape")
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(answer), "utf-8", "surrogateescape")
+    _open_streams()
     sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+def _open_streams() -> None:
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
 
 
 def _fresh_module(name: str) -> ModuleType:
@@ -220,7 +224,8 @@ def _call(code: CodeType, entry_point: str, channels: Channels, *, is_proven: bo
     owner, _, name = entry_point.rpartition(".")
     if owner:
         sys.setrecursionlimit(leetcode.RECURSION_LIMIT)
-        vars(module).update(leetcode.provide(code))
+        if not is_proven:  # a proven program must not reach, by a name that it defines too late, what is provided
+            vars(module).update(leetcode.provide(code))
     exec(code, vars(module))
     namespace: Any = module
     if owner:

@@ -20,7 +20,8 @@ Only two things differ in a process that has run other tests, and neither can be
   Instances of the program's classes are ordinary values; if one is hashed or shown by its address, the class itself
   ends the process (`watch_classes`), and its tests are run apart. The hash of a float NaN is an address as well, so in
   programs that may compute with floats sets are opaque too, and never iterated.
-- Free memory. It shows only where allocation fails, and nothing that is allowed can catch a MemoryError.
+- Free memory and depth. They show only where an allocation or a call fails, and nothing that is allowed can catch a
+  MemoryError or RecursionError. Such a test is run again in a process of its own.
 
 Time is not part of the proof: `judge.run_tests` bounds what a used process may save. The proof relies on the
 interpreter to be correct for the constructs that it allows.
@@ -30,6 +31,7 @@ import _ast as ast
 import builtins
 import contextlib
 import importlib
+import re
 import string
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,11 +48,13 @@ from alphamix.grading.sandbox.confined.vocabulary import (
     LEVEL,
     METHODS,
     MODULES,
+    NO_CALLS,
     NO_ITEMS,
     OBJECT,
     OPAQUE,
     PLAIN,
     RAISED_ONLY,
+    REVEALING_METHODS,
     SET,
     SET_METHODS,
     STREAMS,
@@ -62,6 +66,8 @@ from alphamix.grading.sandbox.confined.vocabulary import (
 MAX_SOURCE_BYTES = 1 << 16
 """Longest source that is read. The interpreter learns while it runs code, and must not learn more than a test's worth
 of time (see `judge.run_tests`)."""
+_SAVED_DEPTH = 200
+"""More calls than the interpreter nests to do something for the first time: to import a module or a codec, say."""
 _MAX_PASSES = 4
 _ONLY_AST = 0x400
 
@@ -103,7 +109,9 @@ def reset(modules: frozenset[str]) -> None:
 def watch(modules: frozenset[str], on_address: Callable[[], object]) -> None:
     """Import the modules of a proven program, and call `on_address` when the program uses what is not proven.
 
-    That is the address of an instance, or an exception that ends a thread and may come from a lack of memory.
+    That is the address of an instance, or an exception that ends a thread and may come from a lack of memory. The
+    recursion limit is lower by what a fresh process may need and a used one may not. So a program that exceeds it is
+    run apart.
     """
     for name in modules:
         importlib.import_module(name)
@@ -113,6 +121,14 @@ def watch(modules: frozenset[str], on_address: Callable[[], object]) -> None:
             on_address()
 
         vars(sys.modules["threading"])["excepthook"] = excepthook
+    set_limit = sys.setrecursionlimit
+
+    def set_lower_limit(limit: int, /) -> None:
+        set_limit(limit)
+        set_limit(max(limit - _SAVED_DEPTH, 1))
+
+    sys.setrecursionlimit = set_lower_limit
+    set_lower_limit(sys.getrecursionlimit())
     build_class = builtins.__build_class__
 
     def show(instance: object) -> str:
@@ -153,11 +169,17 @@ class _Proof:
         self._attributes: set[str] = set()
         self._names: dict[str, int] = {}
         self._methods: dict[str, int] = {}
-        self._properties: set[str] = set()
+        self._properties: dict[str, bool] = {}
         self._frames = [_Frame()]
         self._collect(tree)
         if self._bound & self._imported.keys() or self._attributes & self._methods.keys():
             raise _UnprovenError
+        self._require(not self._methods.keys() & REVEALING_METHODS)
+        bound = {*self._bound, *self._imported, *self._attributes, *self._methods}
+        self._require(not any(_MANGLED.match(name) for name in bound))
+        # An instance of the program that is given as flags or as a replacement would get flags or matches to keep.
+        has_operators = any(_is_dunder(name) and name != "__init__" for name in self._methods)
+        self._require("re" not in self.modules or not has_operators)
         for _ in range(_MAX_PASSES):
             self._used: set[str] = set()
             self._is_settled = True
@@ -344,15 +366,24 @@ class _Proof:
         for statement in node.body:
             match statement:
                 case ast.FunctionDef():
+                    arguments = statement.args
+                    for inner in (*arguments.defaults, *arguments.kw_defaults, *statement.decorator_list):
+                        self._names_no_method(inner)
                     self._method(statement)
                 case ast.Assign(value=value) | ast.AnnAssign(value=value):
-                    names = {inner.id for inner in _walk(value) if isinstance(inner, ast.Name)} if value else set[str]()
-                    self._require(not names & self._methods.keys())
+                    if value is not None:
+                        self._names_no_method(value)
+                        self._plain(value)
                     self._run([statement])
                 case ast.Pass() | ast.Expr(value=ast.Constant()):
                     pass
                 case _:
                     raise _UnprovenError
+
+    def _names_no_method(self, node: Any) -> None:
+        """Check that an expression in the body of a class does not mean one of the functions that are defined there."""
+        names = {inner.id for inner in _walk(node) if isinstance(inner, ast.Name)}
+        self._require(not names & self._methods.keys())
 
     def _method(self, node: ast.FunctionDef) -> None:
         kind = self._function_kind(node, _OF_METHODS)
@@ -360,10 +391,10 @@ class _Proof:
         if node.name.startswith("__") and node.name.endswith("__"):
             self._require(node.name in DUNDERS)
             self._require(returns == PLAIN or (node.name == "__iter__" and returns == OBJECT))
-        for decorator in node.decorator_list:
-            if isinstance(decorator, ast.Name) and decorator.id == "property":
-                self._require(returns == PLAIN)
-                self._properties.add(node.name)
+        decorators = node.decorator_list
+        is_property = any(isinstance(decorator, ast.Name) and decorator.id == "property" for decorator in decorators)
+        self._require(not is_property or (returns == PLAIN and len(decorators) == 1))
+        self._require(self._properties.setdefault(node.name, is_property) == is_property)
         self._learn(self._methods, node.name, kind)
 
     # Names that become bound.
@@ -381,12 +412,17 @@ class _Proof:
             self._consume(value)
         else:
             self._plain(value)
-        self._bind(target)
+        if isinstance(target, ast.Name) and target.id == "__slots__":
+            # A slot for `__repr__` or `__hash__` would hide that the class shows addresses.
+            names = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+            self._require(all(isinstance(name, ast.Constant) and not _is_dunder(str(name.value)) for name in names))
+        else:
+            self._bind(target)
 
     def _bind(self, target: Any) -> None:
         match target:
             case ast.Name(id=name):
-                self._require(not _is_dunder(name) or name == "__slots__")
+                self._require(not _is_dunder(name))
             case ast.Tuple() | ast.List():
                 for element in target.elts:
                     self._bind(element)
@@ -417,7 +453,7 @@ class _Proof:
     def _consume(self, node: Any) -> None:
         """Check a value that is only iterated over or called, and whose elements or results are stored."""
         kind = self._kind(node)
-        self._require(not kind & UNORDERED and not kind >> LEVEL)
+        self._require(not kind & (UNORDERED | NO_CALLS) and not kind >> LEVEL)
 
     def _require(self, holds: bool) -> None:
         if not holds:
@@ -441,6 +477,8 @@ class _Proof:
             return PLAIN
         if path in CALLEES:
             return OBJECT | self._returns(CALLEES[path]) << LEVEL
+        if path == "type":
+            return OBJECT | NO_CALLS
         if path in STREAMS or path in TYPES:
             return OBJECT
         if path in EXCEPTIONS or path in RAISED_ONLY:
@@ -470,8 +508,10 @@ class _Proof:
             return self._method_kind(name)
         is_class = isinstance(node.value, ast.Name) and node.value.id in self._classes
         base = PLAIN if is_class else self._kind(node.value)
-        if name in self._properties or (name in self._attributes and name not in self._methods):
+        if self._properties.get(name) or (name in self._attributes and name not in self._methods):
             self._require(base == PLAIN and name not in ATTRIBUTES_OF_VALUES and not _is_dunder(name))
+            # On the class, the name of a property or of a slot means a descriptor, whose text or hash is an address.
+            self._require(not is_class or not (self._properties.get(name) or "__slots__" in self._bound))
             return PLAIN
         self._require_method(base, name)
         return self._method_kind(name, own=base == PLAIN)
@@ -565,10 +605,17 @@ class _Proof:
                     self._require(left == PLAIN)
                 case ast.Is() | ast.IsNot():
                     pass
-                case _:  # a method of the program could receive an opaque value if the other one were its instance
-                    self._require((left == PLAIN) == (right == PLAIN))
+                case _:
+                    self._require((left == PLAIN) == (right == PLAIN) and self._is_comparable(left))
             left = right
         return PLAIN
+
+    def _is_comparable(self, kind: int) -> bool:
+        """Check whether values of a kind may be compared with each other.
+
+        Where some are opaque and others are instances, a method of the program could receive an opaque one.
+        """
+        return kind == PLAIN or not self._methods.keys() & _COMPARISONS
 
     def _named(self, node: ast.NamedExpr) -> int:
         self._bind(node.target)
@@ -593,6 +640,7 @@ class _Proof:
         if isinstance(node.func, ast.Attribute) and (path is None or path not in CALLEES):
             return self._method_call(node, node.func)
         kind = self._kind(node.func)
+        self._require(not kind & NO_CALLS)
         self._arguments(node, CALLEES.get(path or "", Callee()))
         return kind >> LEVEL
 
@@ -600,9 +648,11 @@ class _Proof:
         name = method.attr
         if self._path(getattr(method.value, "func", None)) == "super":
             self._kind(method.value)
-            self._require(name == "__init__" or name in self._methods or name in METHODS)
+            # Other names with underscores would lead to the text or the hash that `object` gives, which are addresses.
+            self._require(name == "__init__" or (not _is_dunder(name) and (name in self._methods or name in METHODS)))
             self._arguments(node, Callee())
-            return self._methods.get(name, PLAIN) >> LEVEL
+            builtin = self._returns(METHODS[name]) if name in METHODS else PLAIN
+            return self._methods.get(name, PLAIN) >> LEVEL | builtin
         if name == "format":
             self._require(isinstance(method.value, ast.Constant) and _has_plain_fields(method.value.value))
             self._arguments(node, Callee())
@@ -635,11 +685,26 @@ class _Proof:
             else:
                 self._kind(argument)
         for keyword in node.keywords:
-            self._kind(keyword.value) if (keyword.arg or "") in callee.keywords else self._plain(keyword.value)
+            if (keyword.arg or "") not in callee.keywords:
+                self._plain(keyword.value)
+            elif keyword.arg == "key":
+                self._key(keyword.value)
+            else:
+                self._kind(keyword.value)
+
+    def _key(self, node: Any) -> None:
+        """Check a function whose results are compared with each other, or with a value of the program."""
+        is_ordering = isinstance(node, ast.Call) and self._path(node.func) == "functools.cmp_to_key"
+        self._require(self._is_comparable(self._kind(node) >> LEVEL) or is_ordering)
+
+    def _deepcopy_call(self, node: ast.Call) -> int:
+        """Check that this copies only: a second argument would be filled with addresses."""
+        self._require(len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred))
+        return self._plain(node.args[0])
 
     def _type_call(self, node: ast.Call) -> int:
         """Check that this asks for a type: with more arguments, `type` would make one that is not watched."""
-        self._require(len(node.args) == 1 and not node.keywords)
+        self._require(len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred))
         self._plain(node.args[0])
         return OBJECT
 
@@ -661,6 +726,8 @@ class _Proof:
 
     def _annotation(self, node: Any) -> None:
         match node:
+            case ast.Constant(value=str() as text):
+                self._annotation(_parse(text))
             case ast.Constant():
                 pass
             case ast.Name(id=name) if name in self._classes:
@@ -700,6 +767,7 @@ class _Proof:
     _special_calls: ClassVar[dict[str, Callable[[Any, ast.Call], int]]] = {
         "isinstance": _isinstance_call,
         "collections.defaultdict": _defaultdict_call,
+        "copy.deepcopy": _deepcopy_call,
         "type": _type_call,
     }
     _statements: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
@@ -754,6 +822,9 @@ class _Proof:
     }
 
 
+_COMPARISONS = frozenset(("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"))
+_MANGLED = re.compile("_[^_].*__")
+"""What the interpreter makes of a name such as `__name` within a class. The proof takes names as they are written."""
 _CACHES = frozenset(("functools.cache", "functools.lru_cache"))
 _OF_METHODS = _CACHES | {"property", "staticmethod"}
 _FACTORIES = frozenset(
@@ -795,6 +866,15 @@ def _walk(tree: Any) -> Iterator[Any]:
 
 def _is_dunder(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
+
+
+def _parse(annotation: str) -> Any:
+    """Return the expression in a quoted annotation, which `values.shapes` evaluates."""
+    try:
+        tree: Any = compile(annotation, "main.py", "eval", _ONLY_AST, dont_inherit=True)
+    except (SyntaxError, ValueError):
+        raise _UnprovenError from None
+    return tree.body
 
 
 def _public_names(module: str) -> list[str]:

@@ -63,11 +63,11 @@ class _Encoder(json.JSONEncoder):
 def _sorted(items: "set[Any] | frozenset[Any]") -> list[Any]:
     """Return a set's elements in an order that depends only on them: by value if they have one kind, else by text."""
     if {*map(type, items)} <= {int, float} or {*map(type, items)} <= {str}:
-        return sorted(items)
+        return sorted(items, key=lambda item: (item != item, item))  # NaNs last, because they have no order
     # Comparing other elements could depend on the order in which they are met: sets, for example, compare as subsets.
     plain = [json.loads(to_json(item)) for item in items]
     try:
-        return sorted(plain)
+        return sorted(plain, key=json.dumps if "NaN" in json.dumps(plain) else None)
     except TypeError:
         return sorted(plain, key=json.dumps)
 

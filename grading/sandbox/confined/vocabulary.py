@@ -18,6 +18,8 @@ NO_ITEMS = 2
 """The value must not be subscripted."""
 UNORDERED = 4
 """The value must not be iterated over, because its order may depend on addresses."""
+NO_CALLS = 8
+"""The value must not be called, because it may be `type`, which would make a class."""
 LEVEL = 4
 """Bits of one kind. The kind of what a call returns stands above the kind of the function: `kind >> LEVEL`."""
 PLAIN = 0
@@ -60,7 +62,6 @@ CALLEES: dict[str, Callee] = {
     "sorted": Callee(takes=(0,), keywords=_KEY),
     "next": Callee(takes=(0,)),
     "print": Callee(keywords=("file",)),
-    "type": Callee(OBJECT),
     **_each("enumerate iter reversed", Callee(OBJECT, takes=(0,))),
     **_each("filter map zip", Callee(OBJECT, takes=_ALL)),
     **_each("math.ceil math.comb math.factorial math.floor math.gcd math.isqrt math.lcm math.perm"),
@@ -89,7 +90,7 @@ CALLEES: dict[str, Callee] = {
     **_each("operator.add operator.and_ operator.eq operator.floordiv operator.ge operator.gt operator.le operator.lt"),
     **_each("operator.mod operator.mul operator.ne operator.neg operator.or_ operator.sub operator.xor"),
     "operator.itemgetter": Callee(OBJECT),
-    **_each("copy.copy copy.deepcopy fractions.Fraction decimal.Decimal sys.exit sys.setrecursionlimit"),
+    **_each("copy.copy fractions.Fraction decimal.Decimal sys.exit sys.setrecursionlimit"),
     "decimal.getcontext": Callee(OBJECT),
     **_each("random.choice random.choices random.randint random.random random.randrange random.sample random.seed"),
     **_each("random.shuffle random.uniform"),
@@ -113,11 +114,11 @@ TYPES = frozenset("bool bytearray bytes complex dict float frozenset int list ob
 """Builtin types, which may also be named in annotations, in `isinstance` and as the start of `str.lower`."""
 
 EXCEPTIONS = frozenset(
-    "ArithmeticError AssertionError AttributeError EOFError IndexError KeyError LookupError NameError "
+    "ArithmeticError AssertionError AttributeError EOFError IndexError KeyError LookupError "
     "NotImplementedError OverflowError StopIteration TypeError UnboundLocalError UnicodeDecodeError UnicodeError "
     "ValueError ZeroDivisionError".split()
 )
-"""Exceptions that may be caught, none of which comes from a lack of memory."""
+"""Exceptions that may be caught: none comes from a lack of memory or depth, or from a name that is not defined."""
 
 RAISED_ONLY = frozenset("Exception RuntimeError RecursionError SystemExit".split())
 
@@ -171,16 +172,19 @@ DUNDERS = frozenset(
     "__setitem__ __str__ __sub__ __truediv__ __xor__".split()
 )
 
+REVEALING_METHODS = frozenset("format format_map mro".split())
+"""Methods of builtin values that no method of the program may share its name with: they show addresses or types."""
+
 INTEGER_MATH = frozenset("ceil comb factorial floor gcd isqrt lcm perm prod".split())
 """Functions of `math` that make no float NaN from integers."""
 
 ATTRIBUTES_OF_VALUES = frozenset(
     name
     for of in (
-        str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset, range, slice, BaseException,
-        collections.deque, collections.defaultdict, collections.OrderedDict, collections.Counter, decimal.Decimal,
-        fractions.Fraction,
+        type, str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset, range, slice,
+        BaseException, collections.deque, collections.defaultdict, collections.OrderedDict, collections.Counter,
+        decimal.Decimal, fractions.Fraction,
     )
     for name in dir(of)
-)  # fmt: skip
+) | {"obj"}  # fmt: skip
 """Attributes of what is not of the program's own classes: most are methods, whose text contains an address."""
