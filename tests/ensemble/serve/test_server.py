@@ -87,7 +87,7 @@ def test_policies_that_are_gone_are_left_out_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served: list[Registry] = []
-    monkeypatch.setattr(server, "create_app", lambda registry, options: registry)
+    monkeypatch.setattr(server, "create_app", lambda registry, *_: registry)
     monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: served.append(app))
     file = tmp_path / "policies.toml"
     gone = '[policies.gone]\ncheckpoint = "./nowhere"\n[mixtures.all]\nweights = { low = 1, high = 2, gone = 3 }\n'
