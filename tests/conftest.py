@@ -1,10 +1,14 @@
-"""Processes that tests of several rooms share."""
+"""Processes and settings that tests of several rooms share."""
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from .forked_commands import CHECKPOINTS, RUNNING, ForkServer, open_fork_server
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else is running
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,7 @@ def test_any_coming_and_going(seed: int) -> None:
                 await asyncio.wait_for(task, 60)
         assert not inside
         assert done >= 300
-        assert turns.changes < done / 3
+        assert turns.changes < done / 2  # how many fit into a turn depends on the machine
 
     asyncio.run(run())
 
