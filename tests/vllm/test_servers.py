@@ -89,7 +89,7 @@ def test_the_level_goes_by_the_queue_that_vllm_tells(engine: VllmEngine, monkeyp
     monkeypatch.setattr(Level, "queued", noted)
     server = engine.server
     with closing(OpenAIEngine(server.url, engine.model, server.api_key, EngineOptions(choices=1))) as alone:
-        replies = list(alone.sample(requests(500, max_tokens=60, temperature=2.0)))
+        replies = list(alone.sample(requests(1000, max_tokens=60, temperature=2.0)))
     assert all(isinstance(reply.outcome, Completion) for reply in replies)
     assert any(waiting > 0 for waiting, _, _ in seen), f"no queue was told: {seen}"
     assert all(after < before for waiting, before, after in seen if waiting > before / 2)
