@@ -216,11 +216,10 @@ def _equal_gain(
 ) -> StrictGain | None:
     try:
         budget = matched_budget(outcomes, samples, members, currency)
-        by_problems = replace(options, crossfits={"problems": options.crossfits["problems"]})
         split = Split.equal(members, budget)
         if not split.allocation_M(outcomes.policies)[outcomes.rows(members)].all():
             return None  # a split without some of its members would be another claim
-        arms, _ = score_arms(Evidence(outcomes), {"equal": split}, by_problems)
+        arms, _ = score_arms(Evidence(outcomes), {"equal": split}, options)
     except OutcomesError:
         return None
     if "equal" not in arms:

@@ -192,13 +192,15 @@ class _Scores:
         """Add a fold, scored with the choice made on the others, and with the choices made on resamples of them."""
         covered_CP = coverage_of_each(fold.scored_on, self._candidates_CM)
         self._covered_P[fold.scored_where] += covered_CP[self._candidate_F[number]]
-        if len(covered_CP) == 1:
-            self._resampled_R += self._weight_RP[:, fold.scored_where] @ covered_CP[0]
-            return
-        merit_CP = self._rule.merit(evidence, self._candidates_CM)
-        chosen_R = np.round(self._weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
         covered_RC = self._weight_RP[:, fold.scored_where] @ covered_CP.T
-        self._resampled_R += covered_RC[np.arange(len(chosen_R)), chosen_R]
+        self._resampled_R += covered_RC[np.arange(len(covered_RC)), self._choices_R(fold, evidence)]
+
+    def _choices_R(self, fold: "_Fold", evidence: Evidence) -> Ints:
+        """Return the candidate that the rule chooses on each resample, `[R]`."""
+        if len(self._candidates_CM) == 1:
+            return np.zeros(len(self._weight_RP), np.int64)
+        merit_CP = self._rule.merit(evidence, self._candidates_CM)
+        return np.round(self._weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
 
     def averaged(self, times: int) -> CrossFitted:
         """Return means over repeats."""

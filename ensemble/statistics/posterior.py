@@ -4,8 +4,7 @@ A cell with c = 0 of n = 10 does not mean that the policy never solves the probl
 all samples on the policies that were lucky so far. So choices rest on beliefs; reports never do (`pass_at_k`). What one
 policy solved says something about others, and `shared_difficulty` says how much: a problem lies at one of several
 nodes, and the belief has a column for each node where its counts may have come from. Axes: `M` policies, `P` problems,
-`C` columns, `U` distinct pairs of shapes, `G` nodes, `N` allocations, `K` numbers of
-samples.
+`C` columns, `U` distinct pairs of shapes, `G` nodes, `N` allocations, `K` numbers of samples.
 """
 
 from dataclasses import dataclass, replace

@@ -41,14 +41,20 @@ def loaded(folder: Path) -> Any:
 def trained(base: Any, config: Any, move: Callable[[Any], None] | None = None) -> Any:
     """A model of PEFT whose trainable weights have moved away from where they started."""
     model = peft.get_peft_model(base, config)
+    move_weights(model)
+    if move is not None:
+        with torch.no_grad():
+            move(model)
+    return model
+
+
+def move_weights(model: Any) -> None:
+    """Move the trainable weights, in place of training."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) / 8)
-        if move is not None:
-            move(model)
-    return model
 
 
 def lora(**options: Any) -> Any:
@@ -217,11 +223,7 @@ def test_an_init_that_changes_the_base_is_refused_and_both_cures_work(
     fresh.peft_config["default"].init_lora_weights = True  # as PEFT's guide of the conversion asks
     fresh.save_pretrained(tmp_path / "initial")
     fresh.peft_config["default"].init_lora_weights = start
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in fresh.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) / 8)
+    move_weights(fresh)
     fresh.save_pretrained(tmp_path / "adapter")
     with pytest.raises(PolicyError, match=rf"has init_lora_weights = '{start}', which changes the base's weights"):
         fold_adapter(base, tmp_path / "adapter", tmp_path / "folded")

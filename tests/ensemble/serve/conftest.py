@@ -19,6 +19,8 @@ from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, Request
 
+from .upstreams import FakeUpstream
+
 Script = Callable[[Request], Sequence[str] | EngineFailure]
 """What a policy says to a request, line by line."""
 
@@ -101,24 +103,38 @@ class FakeRegistry:
 @contextmanager
 def running(registry: FakeRegistry, options: ServeOptions | RequestLimits | None = None) -> Iterator[str]:
     """Serve on a free port of this machine; gives the base URL."""
-    # asyncio turns the delays of small packets off only where it sees that a socket is TCP.
     if isinstance(options, RequestLimits):
         options = ServeOptions(limits=options)
+    app = create_app(registry, options)
+    config = uvicorn.Config(app, log_level="error", http=BoundedHttpProtocol, timeout_graceful_shutdown=10)
+    with listening(config) as (_, port):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@contextmanager
+def listening(config: uvicorn.Config) -> Iterator[tuple[uvicorn.Server, int]]:
+    """Run a server in a thread; gives it and its port."""
+    # asyncio turns the delays of small packets off only where it sees that a socket is TCP.
     with socket.socket(proto=socket.IPPROTO_TCP) as door:
         door.bind(("127.0.0.1", 0))
-        app = create_app(registry, options)
-        config = uvicorn.Config(app, log_level="error", http=BoundedHttpProtocol, timeout_graceful_shutdown=10)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()
         try:
             while not server.started and thread.is_alive():
                 time.sleep(0.01)
-            yield f"http://127.0.0.1:{door.getsockname()[1]}/v1"
+            yield server, door.getsockname()[1]
         finally:
             server.should_exit = True
             thread.join(timeout=120)
             assert not thread.is_alive(), "the server did not stop"
+
+
+@pytest.fixture
+def upstreams() -> Iterator[dict[str, FakeUpstream]]:
+    """Servers behind `low` and `high`."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture

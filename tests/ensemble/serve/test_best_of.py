@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,6 @@ def programs(sources: Sequence[str], delay_s: float = 0.0) -> Behaviour:
         return json_reply(completion_body(request, [fenced(next(served)) for _ in range(n)], usage=usage))
 
     return answer
-
-
-@pytest.fixture
-def upstreams() -> Iterator[dict[str, FakeUpstream]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture

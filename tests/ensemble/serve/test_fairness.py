@@ -8,7 +8,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,26 @@ from alphamix.ensemble.serve.backends.proxy import retry_after_s
 from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest
 from alphamix.policies.registry import Registry
 
-from .upstreams import USAGE, FakeUpstream, chunks_of, events, hangs, json_reply, says, status, stream, well, whole_body
+from .upstreams import (
+    USAGE,
+    FakeUpstream,
+    chunks_of,
+    events,
+    hangs,
+    json_reply,
+    says,
+    status,
+    stream,
+    well,
+    well_after,
+    whole_body,
+)
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 WAIT_S = 60
 POISON = "poison"
 
 Start = Callable[..., OpenAI]
-
-
-@pytest.fixture
-def upstreams() -> Iterator[dict[str, FakeUpstream]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture
@@ -317,13 +323,7 @@ def test_a_reload_loses_no_request_and_a_wrong_file_changes_nothing(
     upstreams: dict[str, FakeUpstream], file: Path
 ) -> None:
     release = threading.Event()
-
-    async def slow(*given: Any) -> Any:
-        while not release.is_set():
-            await asyncio.sleep(0.02)
-        return await well(*given)
-
-    upstreams["low"].behaviour = slow
+    upstreams["low"].behaviour = well_after(release)
     old = file.read_text()
     command = [sys.executable, "-m", "alphamix", "serve", str(file), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:

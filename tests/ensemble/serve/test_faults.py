@@ -1,6 +1,5 @@
 """Upstreams that die, hang, err or stream garbage: an answer of another policy, or a proper error; never nothing."""
 
-import asyncio
 import json
 import re
 import signal
@@ -8,8 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.policies.engines.openai import fake_server
 from alphamix.policies.registry import Registry
 
-from .upstreams import Behaviour, FakeUpstream, hangs, hangs_up, says, status, stream_then, well
+from .upstreams import Behaviour, FakeUpstream, hangs, hangs_up, says, status, stream_then, well, well_after
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 WAIT_S = 60
@@ -69,12 +67,6 @@ BROKEN_OFF: dict[str, tuple[Behaviour, str]] = {
     "an error": (stream_then(b'data: {"error": {"message": "secret"}}\n\n'), "malformed"),
     "hangs": (stream_then(None), "timeout"),
 }
-
-
-@pytest.fixture
-def upstreams() -> Iterator[dict[str, FakeUpstream]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture
@@ -223,13 +215,7 @@ def test_what_is_under_way_is_brought_to_its_end_before_the_server_stops(
     upstreams: dict[str, FakeUpstream], tmp_path: Path, stop: signal.Signals
 ) -> None:
     release = threading.Event()
-
-    async def slow(*given: Any) -> Any:
-        while not release.is_set():
-            await asyncio.sleep(0.02)
-        return await well(*given)
-
-    upstreams["low"].behaviour = slow
+    upstreams["low"].behaviour = well_after(release)
     file = policies_file(tmp_path, {name: fake.url for name, fake in upstreams.items()})
     command = [sys.executable, "-m", "alphamix", "serve", str(file), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:

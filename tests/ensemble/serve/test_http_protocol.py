@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ import uvicorn
 from alphamix.ensemble.serve.app import create_app
 from alphamix.ensemble.serve.http_protocol import ConnectionLimits, protocol_with
 
-from .conftest import FakeRegistry, ScriptEngine
+from .conftest import FakeRegistry, ScriptEngine, listening
 
 ASK = json.dumps({"model": "low", "messages": [{"role": "user", "content": "hi"}]}).encode()
 STREAM = json.dumps({"model": "low", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
@@ -27,25 +26,15 @@ WAIT_S = 60
 @contextmanager
 def _running(limits: ConnectionLimits) -> Iterator[tuple[uvicorn.Server, int]]:
     registry = FakeRegistry({"low": ScriptEngine(lambda _: ["fine", " day"])})
-    with socket.socket(proto=socket.IPPROTO_TCP) as door:
-        door.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            create_app(registry),
-            log_level="critical",
-            http=protocol_with(limits),
-            timeout_keep_alive=1,
-            timeout_graceful_shutdown=1,
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([door],))
-        thread.start()
-        try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.01)
-            yield server, door.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(WAIT_S)
+    config = uvicorn.Config(
+        create_app(registry),
+        log_level="critical",
+        http=protocol_with(limits),
+        timeout_keep_alive=1,
+        timeout_graceful_shutdown=1,
+    )
+    with listening(config) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

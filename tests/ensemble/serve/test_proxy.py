@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,12 +26,6 @@ KEY = "upstream-key-1234"
 
 Serving = Callable[..., str]
 Start = Callable[..., OpenAI]
-
-
-@pytest.fixture
-def upstreams() -> Iterator[dict[str, FakeUpstream]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture

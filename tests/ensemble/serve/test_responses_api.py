@@ -1,8 +1,7 @@
 """`/v1/responses`, asked by the official client: texts, streams, tools and schemas, over the same policies."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from .upstreams import CALL, FakeUpstream, says, status, stream_then
 
 TOOL: Any = {"type": "function", "name": "run", "parameters": {"type": "object"}, "strict": False}
 ARGUMENTS = CALL["function"]["arguments"]
-
-
-@pytest.fixture
-def upstreams() -> Iterator[dict[str, FakeUpstream]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(FakeUpstream(name)) for name in ("low", "high")}
 
 
 @pytest.fixture

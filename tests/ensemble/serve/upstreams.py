@@ -105,6 +105,17 @@ async def well(upstream: FakeUpstream, request: FakeRequest) -> AnyReply:
     return events(chunks_of(upstream.name, request), comment="a comment")
 
 
+def well_after(release: threading.Event) -> Behaviour:
+    """Answer once a test says so."""
+
+    async def answer(upstream: FakeUpstream, request: FakeRequest) -> AnyReply:
+        while not release.is_set():
+            await asyncio.sleep(0.02)
+        return await well(upstream, request)
+
+    return answer
+
+
 def status(code: int, body: Any = None, **headers: str) -> Behaviour:
     async def answer(*_: Any) -> AnyReply:
         return json_reply(body or {"error": {"message": "no"}}, code, **headers)
