@@ -51,7 +51,8 @@ def read_keys(tables: Mapping[str, Any], source: Path, models: Iterable[str]) ->
         place = f"[keys.{name}] of {source}"
         table = validated(_KeyTable, content, place, EnsembleError)
         if unknown := sorted(set(table.models or ()) - served):
-            raise EnsembleError(f"{place} allows {unknown[0]!r}, which is not served: name some of {', '.join(served)}")
+            names = ", ".join(sorted(served))
+            raise EnsembleError(f"{place} allows {unknown[0]!r}, which is not served: name some of {names}")
         allowed = None if table.models is None else frozenset(table.models)
         keys.append(ClientKey(name, read_secret(table.env), allowed, table.tokens, table.requests_per_minute))
     return tuple(keys)
