@@ -1,12 +1,13 @@
 """Types at the edge of a policy: requests go in, completions come out.
 
-This module holds data and one protocol. It knows nothing of problems, tests or verdicts, and
-imports no engine.
+This module holds data, and the protocols of an engine and of a session with one. It knows nothing of problems, tests or
+verdicts, and imports no engine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 from alphamix.errors import AlphamixError
 
@@ -19,11 +20,34 @@ class PromptError(PolicyError):
     """A policy cannot take this prompt, but may well take another. The message names no place on this machine."""
 
 
-class Message(TypedDict):
-    """One turn of a chat, as in the OpenAI API."""
+class FunctionCall(TypedDict):
+    """The name of a function, and its arguments as the text of a JSON object, which a model may have got wrong."""
 
-    role: Literal["system", "user", "assistant"]
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """One call that a model asks for, as in the OpenAI API."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class Message(TypedDict):
+    """One turn of a chat, as in the OpenAI API. A message of the role `tool` answers the call `tool_call_id`."""
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    reasoning: NotRequired[str]
+    """The assistant's thinking, where it is kept apart from the content."""
+    tool_calls: NotRequired[list[ToolCall]]
+    tool_call_id: NotRequired[str]
+
+
+Tool = Mapping[str, Any]
+"""A function that a model may call, in the OpenAI form: `{"type": "function", "function": {"name", "parameters"}}`."""
 
 
 class TokenIds(tuple[int, ...]):
@@ -35,7 +59,7 @@ class TokenIds(tuple[int, ...]):
 Prompt = str | TokenIds | Sequence[Message]
 """Plain text is continued as it stands; messages go through the policy's own chat template."""
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 AnswerKind = Literal["text", "reasoning", "refusal", "empty"]
 """What an answer consists of: text; only the model's reasoning, or only its refusal, where a server sends these apart
@@ -59,6 +83,10 @@ class Request:
     prompt: Prompt
     seed: int
     parameters: SamplingParameters
+    tools: tuple[Tool, ...] = ()
+    """Functions that the model may call; they are of use only with messages."""
+    continues_last_message: bool = False
+    """Whether the last message, which is the assistant's, begins the answer, and the completion is the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +106,22 @@ class Completion:
     """Wall time from the request until the answer was complete."""
     kind: AnswerKind = "text"
     """What `text` is."""
+    reasoning: str = ""
+    """The model's thinking, where its server sends it apart from the text."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls that the model asks for. If the finish reason is `length`, the last one may be cut off."""
+    cached_tokens: int = 0
+    """Number of prompt tokens that the server found in its prefix cache, where it tells."""
+
+    @property
+    def message(self) -> Message:
+        """The answer as a message that continues the chat."""
+        message: Message = {"role": "assistant", "content": self.text if self.kind == "text" else ""}
+        if self.reasoning:
+            message["reasoning"] = self.reasoning
+        if self.tool_calls:
+            message["tool_calls"] = list(self.tool_calls)
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +150,63 @@ class Delta:
     outcome: Completion | EngineFailure | None = None
 
 
+class Session(Protocol):
+    """Live exchange with an engine: requests go in at any time, and outcomes come back as they finish.
+
+    Requests are numbered from 0 in the order in which they are submitted, and each gets exactly one outcome. One thread
+    submits and receives; `wake` and `Engine.close` may be called from any thread.
+    """
+
+    def submit(self, requests: Sequence[Request]) -> int:
+        """Add requests, and return the index of the first. Returns at once.
+
+        The sequence is read as the requests are sent: a long one may build its requests when they are accessed.
+        Neighbours may be sent together, so requests that are alike should be submitted together.
+        """
+        ...
+
+    def receive(self) -> Delta | None:
+        """Wait for the next delta; return None if no request is left, or once `wake` was called.
+
+        Raises:
+            PolicyError: the engine cannot go on, or was closed.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Let the call of `receive` that is waiting, or else the next one, return None if nothing has arrived."""
+        ...
+
+    def close(self) -> None:
+        """Cancel all requests that have no outcome yet. Safe to call twice."""
+        ...
+
+
 class Engine(Protocol):
-    """Engine that runs one policy. Replies and deltas arrive in any order; every request gets exactly one outcome."""
+    """Engine that runs one policy. An engine inherits from this class, and gets `sample` and `stream` from it."""
 
     reproducible: bool
     """Whether equal batches give equal completions."""
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Answer all requests, each as soon as it is whole."""
-        ...
-
-    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
-        """Answer all requests, piece by piece as tokens come."""
+    def open_session(self, *, stream: bool = False) -> Session:
+        """Begin a session. With `stream` the pieces of an answer arrive as tokens come, otherwise only its outcome."""
         ...
 
     def close(self) -> None:
         """Release what the engine holds. Safe to call twice, and from any thread: sampling under way ends soon."""
         ...
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer all requests, each as soon as it is whole, in any order."""
+        with closing(self.open_session()) as session:
+            session.submit(requests)
+            while (delta := session.receive()) is not None:
+                assert delta.outcome is not None
+                yield Reply(delta.index, delta.outcome)
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        """Answer all requests, piece by piece as tokens come, in any order."""
+        with closing(self.open_session(stream=True)) as session:
+            session.submit(requests)
+            while (delta := session.receive()) is not None:
+                yield delta

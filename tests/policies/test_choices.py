@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, choice_groups, outcomes
+from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, next_choice_group, outcomes
 from alphamix.policies.engines.openai.engine import OpenAIEngine
 from alphamix.policies.engines.openai.fake_server import FakeReply, FakeRequest, FakeServer, completion, error
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body
 from alphamix.policies.engines.options import EngineOptions
+from alphamix.policies.engines.submissions import Submissions
 from alphamix.policies.types import Completion, EngineFailure, Prompt, Reply, Request, SamplingParameters
 
 CHAT: Prompt = [{"role": "user", "content": "hello"}]
@@ -32,7 +33,9 @@ def test_only_neighbours_with_consecutive_seeds_of_one_prompt_are_asked_together
     seeds: list[int], prompts: list[str]
 ) -> None:
     wanted = [Request(prompt, seed, HOT) for seed, prompt in zip(seeds, prompts, strict=False)]
-    groups = list(choice_groups(wanted, 3))
+    waiting = Submissions()
+    waiting.add(wanted)
+    groups = list(iter(lambda: next_choice_group(waiting, 3), None))
     assert [request for group in groups for request in group.requests] == wanted
     assert [group.index for group in groups] == [sum(len(g.requests) for g in groups[:i]) for i in range(len(groups))]
     for group in groups:

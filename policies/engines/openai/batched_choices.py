@@ -6,11 +6,12 @@ of requests sent one by one. Other servers draw as they like, from a seed that n
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, is_count
+from alphamix.policies.engines.submissions import Submissions
 from alphamix.policies.types import Completion, EngineFailure, FinishReason, Request
 
 _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
@@ -39,16 +40,17 @@ class ChoiceGroup:
         return [fresh.part(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
-def choice_groups(requests: Sequence[Request], most: int) -> Iterator[ChoiceGroup]:
-    """Group neighbours that may be sent together, at most `most` in a group."""
-    start, group = 0, list[Request]()
-    for index, request in enumerate(requests):
-        if group and (len(group) == most or not _follows(group[-1], request)):
-            yield ChoiceGroup(start, tuple(group))
-            start, group = index, []
-        group.append(request)
-    if group:
-        yield ChoiceGroup(start, tuple(group))
+def next_choice_group(waiting: Submissions, most: int) -> ChoiceGroup | None:
+    """Take the next request and its neighbours that may be sent with it, at most `most`; None if nothing waits."""
+    taken = waiting.pop()
+    if taken is None:
+        return None
+    index, first = taken
+    group = [first]
+    while len(group) < most and (after := waiting.peek()) is not None and _follows(group[-1], after[1]):
+        waiting.pop()
+        group.append(after[1])
+    return ChoiceGroup(index, tuple(group))
 
 
 def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int, Completion | EngineFailure]:
@@ -88,9 +90,7 @@ def all_alike(choices: Sequence[Completion | EngineFailure], request: Request) -
 
 
 def _follows(before: Request, request: Request) -> bool:
-    return (
-        request.seed == before.seed + 1 and request.prompt == before.prompt and request.parameters == before.parameters
-    )
+    return request == replace(before, seed=before.seed + 1)
 
 
 def _length(answer: ServerAnswer, index: int) -> int:

@@ -6,10 +6,9 @@ and what its answer means.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from queue import SimpleQueue
 from typing import TypeAlias, TypeVar
 
 from alphamix.policies.engines.openai.batched_choices import ChoiceGroup
@@ -37,24 +36,32 @@ class Dispatch:
 
     async def answer(
         self,
-        waiting: Iterator[ChoiceGroup],
+        next_waiting: Callable[[], ChoiceGroup | None],
         attempt: Attempt[T],
         failed: Callable[[int, EngineFailure], T],
-        results: "SimpleQueue[T | None]",
+        put: Callable[[T], None],
+        num_untaken: Callable[[], int],
     ) -> None:
-        """Send requests until each has its outcome. `failed` makes an outcome from a request's index and a failure."""
+        """Send requests until cancelled, so that each gets its outcome.
+
+        Args:
+            next_waiting: Takes what is to be sent next; None if nothing waits. `Endpoints.changed` announces more.
+            attempt: Asks one server once.
+            failed: Makes an outcome from a request's index and a failure.
+            put: Hands a result over.
+            num_untaken: Returns how many results were handed over and have not been taken yet.
+        """
         endpoints, now = self._endpoints, asyncio.get_running_loop().time
         again: deque[ChoiceGroup] = deque()
-        running: set[asyncio.Task[None]] = set()
 
         def give_up(ask: ChoiceGroup, failure: EngineFailure) -> None:
             for index in range(ask.index, ask.index + len(ask.requests)):
-                results.put(failed(index, failure))
+                put(failed(index, failure))
 
         async def once(ask: ChoiceGroup, endpoint: Endpoint, places: int) -> None:
             sent = now()
             try:
-                again.extend(await attempt(ask, endpoint, results.put))
+                again.extend(await attempt(ask, endpoint, put))
             except ERRORS as error:
                 endpoint.failed(error, sent, now())
                 if await self._may_ask_again(ask, endpoint, error):
@@ -66,19 +73,13 @@ class Dispatch:
             finally:
                 endpoints.give_back(endpoint, places)
 
-        def ended(task: asyncio.Task[None]) -> None:
-            running.discard(task)
-            endpoints.changed.set()
-
         async with asyncio.TaskGroup() as group:
             while True:
                 endpoints.changed.clear()
-                while results.qsize() > _MOST_UNTAKEN:
+                while num_untaken() > _MOST_UNTAKEN:
                     await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-                ask = again.popleft() if again else next(waiting, None)
+                ask = again.popleft() if again else next_waiting()
                 if ask is None:
-                    if not running:
-                        return
                     await endpoints.changed.wait()
                 elif (place := endpoints.take(len(ask.requests), now())) is not None:
                     endpoint, places = place
@@ -87,9 +88,7 @@ class Dispatch:
                     group_sent = replace(
                         ask.part(0, places), deadline=min(ask.deadline, now() + self._options.deadline_s)
                     )
-                    task = group.create_task(once(group_sent, endpoint, places))
-                    running.add(task)
-                    task.add_done_callback(ended)
+                    group.create_task(once(group_sent, endpoint, places))
                 elif endpoints.are_gone:
                     client, failure = endpoints.all[0].client, endpoints.all[0].last_failure
                     assert failure is not None

@@ -8,31 +8,41 @@ Whatever goes wrong becomes an `EngineFailure` with a cause, never an answer. `i
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import aclosing
-from queue import SimpleQueue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, all_alike, choice_groups, outcomes
+from alphamix.policies.engines.openai.batched_choices import ChoiceGroup, all_alike, next_choice_group, outcomes
 from alphamix.policies.engines.openai.client import Client
 from alphamix.policies.engines.openai.dispatch import Attempt, Dispatch
 from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
 from alphamix.policies.engines.openai.failures import ERRORS, classify
+from alphamix.policies.engines.openai.loop_session import LoopSession, Result
 from alphamix.policies.engines.openai.server_answers import ServerAnswer
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Reply, Request
+from alphamix.policies.engines.submissions import Submissions
+from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, PolicyError, Request
 
-T = TypeVar("T")
-_Put: TypeAlias = Callable[[T], None]
+R = TypeVar("R", bound=Result)
+_Put: TypeAlias = Callable[[R], None]
 
 
-class OpenAIEngine:
+@dataclass(frozen=True, slots=True)
+class _Inspection:
+    """What a server says to the request of an index, unjudged."""
+
+    index: int
+    outcome: ServerAnswer | EngineFailure
+
+
+class OpenAIEngine(Engine):
     """Engine that samples from `model` at one URL, or at several that serve the same model.
 
-    The requests run on an event loop in a thread of this engine. A generator that is closed early cancels what it
-    still has in flight. A request keeps its place among those in flight while it waits to be repeated, so a server at
-    its limit gets fewer requests. A stream is not repeated once a piece of it has been handed out.
+    The requests of all sessions run on an event loop in a thread of this engine. A session that is closed early
+    cancels what it still has in flight. A request keeps its place among those in flight while it waits to be repeated,
+    so a server at its limit gets fewer requests. A stream is not repeated once a piece of it has been handed out.
     """
 
     reproducible = False
@@ -72,52 +82,25 @@ class OpenAIEngine:
             except ERRORS as error:
                 return client.failure(error)
 
-        return self._begin(ask).result()
+        self._check_open()
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
 
     def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
-        """Request `n` choices of each request; yield what the server says, unjudged, with the request's index."""
+        """Request `n` choices of each request; yield what the server says, unjudged."""
 
-        async def attempt(
-            ask: ChoiceGroup, endpoint: Endpoint, put: _Put[tuple[int, ServerAnswer | EngineFailure]]
-        ) -> Sequence[ChoiceGroup]:
-            put((ask.index, await self._whole(ask, endpoint, n)))
+        async def attempt(ask: ChoiceGroup, endpoint: Endpoint, put: _Put[_Inspection]) -> Sequence[ChoiceGroup]:
+            put(_Inspection(ask.index, await self._whole(ask, endpoint, n)))
             return ()
 
-        return self._run(requests, 1, attempt, lambda index, failure: (index, failure))
+        with closing(self._open(1, attempt, _Inspection)) as session:
+            session.submit(requests)
+            while (said := session.receive()) is not None:
+                yield said.index, said.outcome
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Answer all requests, each as soon as it is whole. Neighbours that differ only in their seeds are sent
-        together."""
-        return self._run(requests, self._options.choices, self._sample, Reply)
-
-    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
-        """Answer all requests, piece by piece as the server sends them."""
-
-        async def attempt(ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Delta]) -> Sequence[ChoiceGroup]:
-            (request,), answer, began, begun = ask.requests, ServerAnswer(), self._loop.time(), False
-            blank = ""  # held back, since an answer of only blanks counts as having no text
-            pieces = endpoint.client.pieces(answer, request, 1, ask.deadline)
-            try:
-                async with aclosing(pieces) as coming:
-                    async for piece in coming:
-                        blank += piece
-                        if begun or blank.strip():
-                            begun = True
-                            put(Delta(ask.index, blank))
-                            blank = ""
-            except ERRORS as error:
-                if not begun:
-                    raise
-                endpoint.failed(error, began, self._loop.time())
-                put(Delta(ask.index, "", endpoint.client.failure(error)))
-                return ()
-            endpoint.answered(1, self._loop.time())
-            outcome = self._outcomes(answer, endpoint, 1, began)[0]
-            # A refusal, or reasoning alone, counts as the text only once no text has come.
-            put(Delta(ask.index, outcome.text if isinstance(outcome, Completion) and not begun else "", outcome))
-            return ()
-
-        return self._run(requests, 1, attempt, lambda index, failure: Delta(index, "", failure))
+    def open_session(self, *, stream: bool = False) -> LoopSession[Delta]:
+        """Begin a session. Neighbours that differ only in their seeds are sent together, unless they are streamed."""
+        most_together, attempt = (1, self._stream) if stream else (self._options.choices, self._sample)
+        return self._open(most_together, attempt, lambda index, failure: Delta(index, "", failure))
 
     def close(self) -> None:
         """Close the connections and stop the thread. Safe to call twice, and from any thread."""
@@ -137,44 +120,52 @@ class OpenAIEngine:
                 self._thread.join()
                 self._loop.close()
 
-    def _run(
-        self,
-        requests: Sequence[Request],
-        most_together: int,
-        attempt: Attempt[T],
-        failed: Callable[[int, EngineFailure], T],
-    ) -> Iterator[T]:
-        """Answer all requests on the loop, and hand results over as they come."""
-        results: SimpleQueue[T | None] = SimpleQueue()
+    def _open(
+        self, most_together: int, attempt: Attempt[R], failed: Callable[[int, EngineFailure], R]
+    ) -> LoopSession[R]:
+        """Begin a session whose requests are answered by attempts at the servers."""
+        endpoints = self._endpoints
 
-        async def all_of_them() -> None:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    watching = [
-                        group.create_task(endpoint.watch_queue(self._endpoints.changed))
-                        for endpoint in self._endpoints.all
-                    ]
-                    await self._dispatch.answer(choice_groups(requests, most_together), attempt, failed, results)
-                    for task in watching:
-                        task.cancel()
-            finally:
-                results.put(None)
+        async def answer(waiting: Submissions, put: _Put[R], num_untaken: Callable[[], int]) -> None:
+            next_waiting = partial(next_choice_group, waiting, most_together)
+            async with asyncio.TaskGroup() as group:
+                for endpoint in endpoints.all:
+                    group.create_task(endpoint.watch_queue(endpoints.changed))
+                await self._dispatch.answer(next_waiting, attempt, failed, put, num_untaken)
 
-        running = self._begin(all_of_them)
-        try:
-            while (item := results.get()) is not None:
-                yield item
-            running.result()
-        finally:
-            running.cancel()
+        self._check_open()
+        return LoopSession(self._loop, endpoints.changed.set, answer)
 
-    def _begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
-        """Start a coroutine on the loop."""
+    def _check_open(self) -> None:
         if self._loop.is_closed():
             raise PolicyError("the engine is closed: open the policy again.")
-        return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
-    async def _sample(self, ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Reply]) -> Sequence[ChoiceGroup]:
+    async def _stream(self, ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Delta]) -> Sequence[ChoiceGroup]:
+        """Request one answer, and hand its pieces over as the server sends them."""
+        (request,), answer, began, begun = ask.requests, ServerAnswer(), self._loop.time(), False
+        blank = ""  # held back, since an answer of only blanks counts as having no text
+        pieces = endpoint.client.pieces(answer, request, 1, ask.deadline)
+        try:
+            async with aclosing(pieces) as coming:
+                async for piece in coming:
+                    blank += piece
+                    if begun or blank.strip():
+                        begun = True
+                        put(Delta(ask.index, blank))
+                        blank = ""
+        except ERRORS as error:
+            if not begun:
+                raise
+            endpoint.failed(error, began, self._loop.time())
+            put(Delta(ask.index, "", endpoint.client.failure(error)))
+            return ()
+        endpoint.answered(1, self._loop.time())
+        outcome = self._outcomes(answer, endpoint, 1, began)[0]
+        # A refusal, or reasoning alone, counts as the text only once no text has come.
+        put(Delta(ask.index, outcome.text if isinstance(outcome, Completion) and not begun else "", outcome))
+        return ()
+
+    async def _sample(self, ask: ChoiceGroup, endpoint: Endpoint, put: _Put[Delta]) -> Sequence[ChoiceGroup]:
         """Request all samples of a group at once, and return what is left to ask."""
         n, began = len(ask.requests), self._loop.time()
         try:
@@ -194,7 +185,7 @@ class OpenAIEngine:
                 if all_alike(list(arrived.values()), ask.requests[0]):
                     arrived = await self._without_copies(arrived, ask, endpoint)
         for index, outcome in arrived.items():
-            put(Reply(ask.index + index, outcome))
+            put(Delta(ask.index + index, "", outcome))
         return ask.rest(arrived)
 
     async def _without_copies(

@@ -2,12 +2,15 @@
 with many requests in one batch.
 
 It is for a small model on a CPU or one GPU. A large model is better served by vLLM and sampled through `openai`.
-`loading` loads, `decoding` decodes, and `detokenise` makes text; this module connects them to requests and replies.
+`loading` loads, `batch_session` forms batches, `decoding` decodes, and `detokenise` makes text; this module connects
+them to requests and outcomes.
 """
 
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -20,6 +23,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alphamix.policies.engines.options import EngineOptions
+from alphamix.policies.engines.transformers.batch_session import BatchSession
 from alphamix.policies.engines.transformers.decoding import (
     NO_TOKEN,
     Batch,
@@ -34,11 +38,11 @@ from alphamix.policies.merging.compatibility import check_mixable
 from alphamix.policies.types import (
     Completion,
     Delta,
+    Engine,
     EngineFailure,
+    Message,
     PolicyError,
-    Prompt,
     PromptError,
-    Reply,
     Request,
     TokenIds,
 )
@@ -61,7 +65,7 @@ class _Row:
     finished: bool = False
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """Engine that samples from a model, or a pair of models, and a tokenizer.
 
     Each request draws from its own random stream, made from its seed, so its neighbours in the batch change only the
@@ -124,29 +128,9 @@ class TransformersEngine:
         pair = ModelPair(low_model, high_model, alpha)
         return cls(pair, tokenizer, batch_size=options.batch_size, device=device)
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Answer all requests, each as soon as it is whole."""
-        for delta in self.stream(requests):
-            if delta.outcome is not None:
-                yield Reply(delta.index, delta.outcome)
-
-    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
-        """Answer all requests, piece by piece, in batches of at most `batch_size` in order."""
-        prompt_tokens: dict[object, list[int]] = {}
-        for start in range(0, len(requests), self._batch_size):
-            started = time.perf_counter()
-            rows: list[_Row] = []
-            for index, request in enumerate(requests[start : start + self._batch_size], start):
-                key = _hashable(request.prompt)
-                if key not in prompt_tokens:
-                    prompt_tokens[key] = self._tokenize(request.prompt)
-                row = self._row(index, request, prompt_tokens[key])
-                if isinstance(row, EngineFailure):
-                    yield Delta(index, "", row)
-                else:
-                    rows.append(row)
-            if rows:
-                yield from self._run_batch(rows, started)
+    def open_session(self, *, stream: bool = False) -> BatchSession:
+        """Begin a session. The model runs in the thread that receives."""
+        return BatchSession(self._batch_size, self._decode_batch, stream=stream)
 
     def close(self) -> None:
         """Release the model; sampling in another thread ends at its next token. Safe to call twice."""
@@ -154,7 +138,27 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _tokenize(self, prompt: Prompt) -> list[int]:
+    def _decode_batch(self, requests: Sequence[Request], first: int) -> Iterator[list[Delta]]:
+        """Answer requests as one batch; after each token of all, yield what has become certain."""
+        started = time.perf_counter()
+        prompt_tokens: dict[object, list[int]] = {}
+        rows: list[_Row] = []
+        rejected: list[Delta] = []
+        for index, request in enumerate(requests, first):
+            key = _prompt_key(request)
+            if key not in prompt_tokens:
+                prompt_tokens[key] = self._tokenize(request)
+            row = self._row(index, request, prompt_tokens[key])
+            if isinstance(row, EngineFailure):
+                rejected.append(Delta(index, "", row))
+            else:
+                rows.append(row)
+        yield rejected
+        if rows:
+            yield from self._run_batch(rows, started)
+
+    def _tokenize(self, request: Request) -> list[int]:
+        prompt = request.prompt
         if isinstance(prompt, str):
             return self._tokenizer(prompt, verbose=False)["input_ids"]
         if isinstance(prompt, TokenIds):
@@ -171,8 +175,13 @@ class TransformersEngine:
                 "for messages: ask with plain text, or put chat_template.jinja beside the tokenizer."
             )
         try:
-            messages: list[Any] = list(prompt)
-            text: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text: Any = self._tokenizer.apply_chat_template(
+                [_for_template(message) for message in prompt],
+                tools=list(map(dict, request.tools)) or None,
+                add_generation_prompt=not request.continues_last_message,
+                continue_final_message=request.continues_last_message,
+                tokenize=False,
+            )
         except jinja2.TemplateError as error:
             raise PromptError(
                 f"the chat template refuses these messages ({first_line(error)}): use the roles it knows."
@@ -197,16 +206,14 @@ class TransformersEngine:
         text = TextStream(self._decode, parameters.stop)
         return _Row(index, request, prompt_tokens, max_tokens, text, _uniforms(request.seed))
 
-    def _run_batch(self, rows: list[_Row], started: float) -> Iterator[Delta]:
+    def _run_batch(self, rows: list[_Row], started: float) -> Iterator[list[Delta]]:
         batch = start_batch(self._open_model(), [row.prompt_tokens for row in rows])
         while True:
             self._open_model()  # another thread may have closed the engine
             tokens_B = _draw(batch, rows)
-            for row, token in zip(rows, tokens_B.tolist(), strict=True):
-                if not row.finished:
-                    delta = self._advance(row, token, started)
-                    if delta.text or delta.outcome is not None:
-                        yield delta
+            drawn = zip(rows, tokens_B.tolist(), strict=True)
+            deltas = [self._advance(row, token, started) for row, token in drawn if not row.finished]
+            yield [delta for delta in deltas if delta.text or delta.outcome is not None]
             unfinished = [b for b, row in enumerate(rows) if not row.finished]
             if not unfinished:
                 return
@@ -267,10 +274,25 @@ def _uniforms(seed: int) -> Iterator[float]:
         yield from generator.random(64).tolist()
 
 
-def _hashable(prompt: Prompt) -> object:
-    if isinstance(prompt, str | TokenIds):
-        return prompt
-    return tuple((message["role"], message["content"]) for message in prompt)
+def _prompt_key(request: Request) -> object:
+    """Return a value that is equal for requests with the same prompt tokens."""
+    if isinstance(request.prompt, str | TokenIds):
+        return request.prompt
+    return json.dumps([request.prompt, request.tools, request.continues_last_message], default=dict)
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """Return a message in the form that chat templates expect: the arguments of calls as objects, as vLLM gives them.
+
+    Arguments that are not JSON stay the text that they are.
+    """
+    calls: list[Any] = []
+    for call in message.get("tool_calls", ()):
+        arguments: Any = call["function"]["arguments"]
+        with suppress(ValueError, RecursionError):
+            arguments = json.loads(arguments)
+        calls.append({**call, "function": {**call["function"], "arguments": arguments}})
+    return {**message, "tool_calls": calls} if calls else dict(message)
 
 
 def _decoder_of(tokenizer: PreTrainedTokenizerBase) -> Decode:

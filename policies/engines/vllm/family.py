@@ -24,7 +24,7 @@ from alphamix.policies.engines.vllm.server import VllmOptions, VllmServer
 from alphamix.policies.engines.vllm.switch import SwitchedServer, Terms
 from alphamix.policies.lora.peft_folder import ADAPTER_WEIGHTS, CONFIG, read_adapter
 from alphamix.policies.policy_file.recipes import Serve
-from alphamix.policies.types import Delta, EngineFailure, PolicyError, Reply, Request
+from alphamix.policies.types import Engine, EngineFailure, PolicyError, Request, Session
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of `--max-lora-rank` that vLLM accepts."""
@@ -44,8 +44,8 @@ class Member:
     """With `servers`, the other folder and α of logits that are checkpoint + α·(other − checkpoint)."""
 
 
-class VllmEngine:
-    """`OpenAIEngine` on a server that we started. The context `turn` is held while answers arrive."""
+class VllmEngine(Engine):
+    """`OpenAIEngine` on a server that we started. The context `turn` is held while a session is open."""
 
     reproducible = False
 
@@ -71,15 +71,13 @@ class VllmEngine:
         self._turn = turn
         self._on_close = on_close
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Answer all requests, each as soon as it is whole."""
-        with self._turn():
-            yield from self._engine.sample(requests)
-
-    def stream(self, requests: Sequence[Request]) -> Iterator[Delta]:
-        """Answer all requests, piece by piece as tokens come."""
-        with self._turn():
-            yield from self._engine.stream(requests)
+    def open_session(self, *, stream: bool = False) -> Session:
+        """Begin a session, which holds the policy's turn until it is closed."""
+        with ExitStack() as turn:
+            turn.enter_context(self._turn())
+            session = self._engine.open_session(stream=stream)
+            session.on_close(turn.pop_all().close)
+        return session
 
     def inspect(self, requests: Sequence[Request], n: int = 1) -> Iterator[tuple[int, ServerAnswer | EngineFailure]]:
         """Request `n` choices of each request, and yield what the server says, unjudged."""
