@@ -74,6 +74,13 @@ class SamplingParameters:
     top_p: float = 1.0
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    thinking: bool | None = None
+    """Whether a model that can do both is to think before it answers; None leaves it to its chat template."""
+
+
+def template_arguments(thinking: bool) -> dict[str, bool]:
+    """Return the arguments by which chat templates switch thinking: that of Qwen, GLM and others, and of DeepSeek."""
+    return {"enable_thinking": thinking, "thinking": thinking}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,8 @@ class EngineFailure:
     cause: str
     """One of `rate_limit`, `timeout`, `connection`, `server`, `rejected` and `malformed`."""
     message: str
+    is_too_long: bool = False
+    """Whether it was rejected because the prompt leaves no room for the answer in the model's context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class SamplingSection(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 1024
     stop: list[str] = []
+    thinking: bool | None = None
+    """Whether models that can do both think before they answer; each policy's chat template decides when left out."""
     seed: Annotated[int, Field(ge=0)] = 0
     batch_size: Annotated[int, Field(ge=1)] = _ENGINE.batch_size
     """Number of samples in one batch of an embedded engine."""

@@ -66,11 +66,11 @@ def export(
     samples, verdicts = (folder / f"{name}.{form}" for name in ("samples", "verdicts"))
     outcomes = folder / f"outcomes.{table}"
     with store.snapshot():
-        write_records(samples, sample_records(store), SAMPLE_COLUMNS)
-        lines = verdict_records(store, verdict_set)
-        if form == "parquet":  # a column has one type, and descriptions of judges differ in their keys
-            lines = ({**line, "judge": json.dumps(line["judge"])} for line in lines)
-        write_records(verdicts, lines, VERDICT_COLUMNS)
+        for path, lines, columns in (
+            (samples, sample_records(store), SAMPLE_COLUMNS),
+            (verdicts, verdict_records(store, verdict_set), VERDICT_COLUMNS),
+        ):
+            write_records(path, map(_with_json, lines) if form == "parquet" else lines, columns)
         if missing != "keep":
             whole = count_outcomes(store, level, verdict_set, missing)
             write_outcomes(whole, outcomes)
@@ -84,7 +84,7 @@ def export(
 def sample_records(store: Store) -> Iterator[dict[str, Any]]:
     """Yield the record of every sample, as it stands in a line of `samples.jsonl`."""
     about = store.about()
-    return (sample_record(sample, about) for sample in store.samples())
+    return (sample_record(sample, about, store.transcript(sample.slot)) for sample in store.samples())
 
 
 def verdict_records(store: Store, verdict_set: str | None = None) -> Iterator[dict[str, Any]]:
@@ -92,3 +92,8 @@ def verdict_records(store: Store, verdict_set: str | None = None) -> Iterator[di
     for graded, judge in store.graded(verdict_set):
         key = SampleKey(graded.slot.problem, graded.slot.policy, graded.slot.index)
         yield verdict_record(key, graded.judgement, graded.failure, json.loads(judge))
+
+
+def _with_json(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with text where its objects differ in their keys: a column of Parquet has one type."""
+    return {key: json.dumps(value) if key in ("judge", "messages") else value for key, value in line.items()}

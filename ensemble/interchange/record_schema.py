@@ -6,13 +6,13 @@ A key whose value is unknown is left out; null means the same as no key. Unknown
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from alphamix.ensemble.interchange.record_files import Columns
-from alphamix.ensemble.store import Graded, Sample, Slot
+from alphamix.ensemble.store import Graded, Sample, Slot, Transcript
 from alphamix.grading.types import Failure, Judgement, Verdict, failure_of
 from alphamix.policies.types import AnswerKind, Completion
 
@@ -24,7 +24,20 @@ SAMPLE_COLUMNS: Columns = {
     "code": "string",
     "kind": "string",
     "finish_reason": "string",
-    "usage": {"prompt_tokens": "int64", "completion_tokens": "int64"},
+    "ending": "string",
+    "prompt": {"id": "string", "hash": "string"},
+    "messages": "string",  # JSON
+    "usage": {
+        "prompt_tokens": "int64",
+        "completion_tokens": "int64",
+        "turns": "int64",
+        "calls": "int64",
+        "new_prompt_tokens": "int64",
+        "cached_tokens": "int64",
+        "tool_characters": "int64",
+        "model_seconds": "double",
+        "tool_seconds": "double",
+    },
     "seconds": "double",
     "seed": "int64",
     "setting": "string",
@@ -217,12 +230,24 @@ class VerdictRecord(VerdictLine):
         return self.judge if isinstance(self.judge, str) else json.dumps(self.judge or {})
 
 
-def sample_record(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
-    """Return the record of a sample in a run that was planned from `about`."""
+def sample_record(sample: Sample, about: Mapping[str, str], transcript: Transcript | None = None) -> dict[str, Any]:
+    """Return the record of a sample in a run that was planned from `about`.
+
+    A transcript of a prompt and one plain answer is named by its prompt alone; any other is written out.
+    """
     slot, completion = sample.slot, sample.completion
     usage = {
         key: getattr(completion, key) for key in ("prompt_tokens", "completion_tokens") if key not in sample.unknown
     }
+    course: dict[str, Any] = {}
+    if transcript is not None:
+        course = {
+            "ending": transcript.ending,
+            "prompt": {"id": transcript.prompt, "hash": transcript.prompt_hash},
+        }
+        if not transcript.is_plain(completion.text):
+            course["messages"] = transcript.messages
+            usage = asdict(transcript.usage)
     return {
         "problem_id": slot.problem,
         "policy": slot.policy,
@@ -230,6 +255,7 @@ def sample_record(sample: Sample, about: Mapping[str, str]) -> dict[str, Any]:
         "code" if sample.is_code else "completion": completion.text,
         **({} if completion.kind == "text" else {"kind": completion.kind}),
         "finish_reason": completion.finish_reason,
+        **course,
         **({"usage": usage} if usage else {}),
         **({"seconds": completion.seconds} if "seconds" not in sample.unknown else {}),
         "seed": slot.seed,

@@ -23,6 +23,7 @@ from alphamix.ensemble.run.producer_threads import ProducerEnded, ProducerThread
 from alphamix.ensemble.run.progress_events import RunObserver, Spent
 from alphamix.ensemble.run.slots import sample_owed
 from alphamix.ensemble.run.spend_limit import limit_of_run
+from alphamix.ensemble.settings.reasoning import Reasoning
 from alphamix.ensemble.settings.setting import Sampled
 from alphamix.ensemble.store import Sample, Slot, Store
 from alphamix.grading.judge.judge import Judge
@@ -144,6 +145,7 @@ class Executor:
         self._judge_description = judge.describe()
         self._observer = observer
         self._problems = {problem.id: problem for problem in inputs.problems}
+        self._setting = Reasoning(inputs.section.prompt)
         self._spend_limit = limit_of_run(store, inputs, limits)
         self._keeper = VerdictKeeper(StoreSink(store), observer)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -210,6 +212,7 @@ class Executor:
                     policy,
                     engine,
                     self._problems,
+                    self._setting,
                     section,
                     self._spend_limit,
                     failed_before=self._began,

@@ -32,6 +32,9 @@ _SAMPLES_DO_NOT_DEPEND_ON = {
 }
 """Keys of `sampling` that may change when a run is resumed."""
 
+_ADDED_KEYS = {"thinking": None}
+"""Keys of `sampling` that runs of early versions do not have, with the value that they mean by that."""
+
 
 def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, str]:
     """Return everything that samples and verdicts depend on, by name; `packages` are those of `grading`."""
@@ -43,7 +46,11 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
         # Runs of early versions do not name their engine: it was always this one.
         **({"engine": engine} if engine != "transformers" else {}),
         **({"grading.packages": json.dumps(sorted(packages))} if packages else {}),
-        **{f"sampling.{key}": json.dumps(value) for key, value in sampling.items()},
+        **{
+            f"sampling.{key}": json.dumps(value)
+            for key, value in sampling.items()
+            if key not in _ADDED_KEYS or value != _ADDED_KEYS[key]
+        },
         **{f"policies.{name}": registry.fingerprint(name) for name in registry.names},
     }
 

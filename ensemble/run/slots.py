@@ -16,11 +16,14 @@ import numpy as np
 from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.experiment.schema import SamplingSection
 from alphamix.ensemble.run.spend_limit import UNLIMITED, SpendLimit
-from alphamix.ensemble.settings import reasoning
-from alphamix.ensemble.settings.setting import Sampled, slot_of
+from alphamix.ensemble.settings.interleave import interleave
+from alphamix.ensemble.settings.setting import Sampled, Setting, slot_of
 from alphamix.ensemble.store import Sample, Slot, Store
 from alphamix.grading.types import Problem
 from alphamix.policies.types import Engine, SamplingParameters
+
+_REQUESTS_AHEAD = 2
+"""Requests at a session for each that may be in flight: some must wait, so that a free place is filled at once."""
 
 
 def plan_slots(
@@ -62,6 +65,7 @@ def sample_owed(
     policy: str,
     engine: Engine,
     problems: Mapping[str, Problem],
+    setting: Setting,
     section: SamplingSection,
     spend_limit: SpendLimit = UNLIMITED,
     *,
@@ -69,32 +73,37 @@ def sample_owed(
 ) -> Generator[list[Sampled]]:
     """Ask for all samples that a policy owes, and yield the outcomes as they come, in groups to be stored together.
 
-    A reproducible engine gets the very batches of the plan: a run that was interrupted in mid-batch asks for the whole
-    batch again and gets the same samples as a run that was not. Other engines are asked only for what is owed, and each
-    outcome is a group of its own, since it may have cost money; they combine neighbours into requests as they see fit
-    (`choices`). Sampling ends early, and leaves the rest owed, when the spend limit is reached.
+    In a setting of one turn, a reproducible engine gets the very batches of the plan: a run that was interrupted in
+    mid-batch asks for the whole batch again and gets the same samples as a run that was not. Otherwise engines are
+    asked only for what is owed, and each outcome is a group of its own, since it may have cost money; they combine
+    neighbours into requests as they see fit (`choices`). Sampling ends early, and leaves the rest owed, when the spend
+    limit is reached.
 
     Slots for which asking has failed come last, and only if it failed before `failed_before` (seconds since the epoch),
     so that what was refused does not hold up what was never asked for.
     """
-    parameters = SamplingParameters(section.temperature, section.top_p, section.max_tokens, tuple(section.stop))
-
-    def ask(slots: Sequence[Slot]) -> Iterator[Sampled]:
-        return reasoning.ask(engine, slots, problems, section.prompt, parameters)
-
+    parameters = SamplingParameters(
+        section.temperature, section.top_p, section.max_tokens, tuple(section.stop), section.thinking
+    )
     failed = list(store.failed_slots(policy, failed_before))
-    if engine.reproducible:
-        batches = chain(_planned_batches(store, policy, section.batch_size), _parts(failed, section.batch_size))
-        yield from _by_batch(policy, batches, ask, spend_limit)
-        return
-    slots = Slots(policy, chain(store.owed_slots(policy), failed))
-    start = 0
-    while start < len(slots) and (granted := spend_limit.grant(policy, len(slots) - start)):
-        part = slots if granted == len(slots) else slots[start : start + granted]
-        with closing(_settled(policy, ask(part), spend_limit, granted)) as results:
-            for result in results:
-                yield [result]
-        start += granted
+    with closing(engine.open_session()) as session:
+
+        def ask(slots: Iterable[Slot]) -> Generator[Sampled]:
+            most = max(section.batch_size, _REQUESTS_AHEAD * section.concurrency)
+            return interleave(session, setting, slots, problems, parameters, most_requests=most)
+
+        if engine.reproducible and setting.is_one_turn:
+            batches = chain(_planned_batches(store, policy, section.batch_size), _parts(failed, section.batch_size))
+            yield from _by_batch(policy, batches, ask, spend_limit)
+            return
+        slots = Slots(policy, chain(store.owed_slots(policy), failed))
+        start = 0
+        while start < len(slots) and (granted := spend_limit.grant(policy, len(slots) - start)):
+            part = slots if granted == len(slots) else slots[start : start + granted]
+            with closing(_settled(policy, ask(part), spend_limit, granted)) as results:
+                for result in results:
+                    yield [result]
+            start += granted
 
 
 class _Batch(NamedTuple):
@@ -128,7 +137,7 @@ def _by_batch(
         yield list(_settled(policy, results, spend_limit, len(batch.wanted)))
 
 
-def _settled(policy: str, results: Iterable[Sampled], spend_limit: SpendLimit, granted: int) -> Generator[Sampled]:
+def _settled(policy: str, results: Iterator[Sampled], spend_limit: SpendLimit, granted: int) -> Generator[Sampled]:
     """Pass outcomes on and settle their cost; grants for samples that do not come are given back."""
     try:
         for result in results:

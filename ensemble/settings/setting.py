@@ -1,6 +1,13 @@
-"""What every setting shares: the outcome of asking a policy for the sample of one slot."""
+"""What every setting shares: how an attempt begins, and the outcome of a slot."""
 
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from alphamix.ensemble.settings.loop import Loop, RunResult
+from alphamix.ensemble.settings.prompts import OpeningPrompt
 from alphamix.ensemble.store import Sample, Slot
+from alphamix.grading.types import Problem
 from alphamix.policies.types import EngineFailure
 
 Sampled = Sample | tuple[Slot, EngineFailure]
@@ -10,3 +17,37 @@ Sampled = Sample | tuple[Slot, EngineFailure]
 def slot_of(result: Sampled) -> Slot:
     """Return the slot of an outcome."""
     return result.slot if isinstance(result, Sample) else result[0]
+
+
+class Sandbox(Protocol):
+    """What runs the code of one attempt."""
+
+    def run(self, code: str) -> Future[RunResult]:
+        """Begin to run code. A failure of the sandbox itself is the future's exception."""
+        ...
+
+    def close(self) -> None:
+        """End everything that was started. Safe to call twice, and while code runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that begins: its prompt, its loop, and what runs its code if it may run any."""
+
+    prompt: OpeningPrompt
+    loop: Loop
+    sandbox: Sandbox | None = None
+
+
+class Setting(Protocol):
+    """A way to ask a policy about a problem."""
+
+    @property
+    def is_one_turn(self) -> bool:
+        """Whether every attempt asks exactly once, so that equal batches of attempts give equal samples."""
+        ...
+
+    def begin(self, problem: Problem) -> Attempt:
+        """Return a new attempt at a problem."""
+        ...

@@ -1,18 +1,20 @@
 """The record of one run, in one SQLite file: every planned slot, its sample, its verdicts.
 
-`store` is what other rooms use, `rows` what goes in and comes out, `schema` the tables, `sql` the queries, and
-`connection` the file and its lock. Nothing here samples, grades or analyses.
+`store` is what other rooms use, `rows` what goes in and comes out, `transcripts` how a sample came about, `schema` the
+tables, `sql` the queries, and `connection` the file and its lock. Nothing here samples, grades or analyses.
 """
 
 from alphamix.ensemble.store.connection import StoreLostError, is_at_work
 from alphamix.ensemble.store.rows import FailureCount, Graded, Recent, Sample, Slot, StoreError, VerdictSet
 from alphamix.ensemble.store.schema import RUN_SET, SCHEMA_VERSION
 from alphamix.ensemble.store.store import STORE_NAME, Store
+from alphamix.ensemble.store.transcripts import Ending, Transcript, Usage
 
 __all__ = [
     "RUN_SET",
     "SCHEMA_VERSION",
     "STORE_NAME",
+    "Ending",
     "FailureCount",
     "Graded",
     "Recent",
@@ -21,6 +23,8 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreLostError",
+    "Transcript",
+    "Usage",
     "VerdictSet",
     "is_at_work",
 ]

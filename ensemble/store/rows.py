@@ -6,12 +6,13 @@ Texts are compressed one by one with Zstandard, so that each can be read alone.
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, NamedTuple
 
 from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.store.transcripts import Transcript, Usage, as_json
 from alphamix.grading.types import Failure, Judgement, Verdict
-from alphamix.policies.types import AnswerKind, Completion
+from alphamix.policies.types import AnswerKind, Completion, Message
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -54,6 +55,8 @@ class Sample:
     """Whether the text is the program itself, not a completion that contains one (imported samples only)."""
     unknown: frozenset[str] = frozenset()
     """Fields of the completion that are unknown, and therefore 0 (imported samples only)."""
+    transcript: Transcript | None = field(default=None, compare=False)
+    """How the sample came about. It is stored with the sample, and read apart (`Store.transcript`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,44 @@ def sample_of(slot: Slot, row: Sequence[Any], text: bytes, kind: AnswerKind) -> 
         kind,
     )
     return Sample(slot, completion, created, bool(is_code), unknown)
+
+
+def transcript_row(slot: int, prompt: int, transcript: Transcript, text: str) -> tuple[Any, ...]:
+    """Return the row of a transcript whose prompt is stored under a number, and whose sample has the text."""
+    usage = transcript.usage
+    return (
+        slot,
+        prompt,
+        transcript.ending,
+        usage.turns,
+        usage.calls,
+        usage.new_prompt_tokens,
+        usage.cached_tokens,
+        usage.tool_characters,
+        usage.tool_seconds,
+        None if transcript.is_plain(text) else compress(as_json(transcript.turns)),
+    )
+
+
+def transcript_of(row: Sequence[Any]) -> Transcript:
+    """Return the transcript of a row of the query `TRANSCRIPT_OF`."""
+    prompt, prompt_messages, text, ending, stored, *counts, seconds, tool_seconds = row
+    before: list[Message] = json.loads(decompress(prompt_messages))
+    plain: Message = {"role": "assistant", "content": decompress(text)}
+    after: list[Message] = json.loads(decompress(stored)) if stored else [plain]
+    turns, calls, prompt_tokens, new_tokens, cached, completion_tokens, characters = counts
+    usage = Usage(
+        turns,
+        calls,
+        prompt_tokens or 0,
+        new_tokens,
+        cached,
+        completion_tokens or 0,
+        characters,
+        model_seconds=(seconds or 0.0) - tool_seconds,
+        tool_seconds=tool_seconds,
+    )
+    return Transcript(prompt, (*before, *after), len(before), ending, usage)
 
 
 def judgement_row(judgement: Judgement) -> tuple[Any, ...]:

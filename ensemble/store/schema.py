@@ -4,11 +4,12 @@ Texts are stored apart from the rest of a sample, and names apart from slots, so
 cell the first `num_fixed` slots were planned in advance, and those beyond because of what had been drawn (adaptive
 arms): pass@k is estimated from the former alone.
 
-Format 4 added the tables of failures and of kinds of answers. A record of format 3 gets them when a process opens it
-for writing; for a reader they are empty.
+Format 4 added the tables of failures and of kinds of answers, and format 5 those of prompts and transcripts. An older
+record gets them when a process opens it for writing; for a reader they are empty.
 """
 
 import sqlite3
+from itertools import chain
 from pathlib import Path
 
 from alphamix.ensemble.store.rows import StoreError
@@ -16,11 +17,23 @@ from alphamix.ensemble.store.rows import StoreError
 RUN_SET = "run"
 """Name of the set of verdicts that the run itself makes."""
 
-_TABLES_OF_4 = (
-    "CREATE {kind} failures (slot INTEGER PRIMARY KEY REFERENCES slots, cause TEXT NOT NULL, message TEXT NOT NULL, "
-    "tries INTEGER NOT NULL, failed REAL NOT NULL);",
-    "CREATE {kind} answer_kinds (slot INTEGER PRIMARY KEY REFERENCES samples, kind TEXT NOT NULL);",
-)
+_ADDED_TABLES = {
+    4: (
+        "CREATE {kind} failures (slot INTEGER PRIMARY KEY REFERENCES slots, cause TEXT NOT NULL, "
+        "message TEXT NOT NULL, tries INTEGER NOT NULL, failed REAL NOT NULL);",
+        "CREATE {kind} answer_kinds (slot INTEGER PRIMARY KEY REFERENCES samples, kind TEXT NOT NULL);",
+    ),
+    5: (
+        "CREATE {kind} prompts (prompt INTEGER PRIMARY KEY, id TEXT NOT NULL, hash TEXT NOT NULL, "
+        "messages BLOB NOT NULL, UNIQUE (id, hash));",
+        # One plain answer, which is the sample's text, takes the place of null messages.
+        "CREATE {kind} transcripts (slot INTEGER PRIMARY KEY REFERENCES samples, "
+        "prompt INTEGER NOT NULL REFERENCES prompts, ending TEXT NOT NULL, turns INTEGER NOT NULL, "
+        "calls INTEGER NOT NULL, new_prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, "
+        "tool_characters INTEGER NOT NULL, tool_seconds REAL NOT NULL, messages BLOB);",
+    ),
+}
+"""Tables by the format that added them."""
 
 _TABLES = f"""
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -53,7 +66,7 @@ CREATE TABLE verdicts (
 ) WITHOUT ROWID;
 """
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _OLDEST_VERSION = 3
 
 
@@ -64,7 +77,7 @@ def prepare_reading(db: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} contains no run yet: wait until it has begun, or start it again")
     _check_version(version, path)
     if version < SCHEMA_VERSION:
-        db.executescript("PRAGMA temp_store = MEMORY; " + _new_tables("TEMP TABLE"))
+        db.executescript("PRAGMA temp_store = MEMORY; " + _new_tables("TEMP TABLE", version))
 
 
 def make_tables(db: sqlite3.Connection, path: Path) -> None:
@@ -76,15 +89,17 @@ def make_tables(db: sqlite3.Connection, path: Path) -> None:
     if version:
         _check_version(version, path)
         if version < SCHEMA_VERSION:
-            _change(db, _new_tables("TABLE"))
+            _change(db, _new_tables("TABLE", version))
     elif db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() != (0,):
         raise StoreError(f"{path} is a database, but no run's record: give another folder")
     else:
-        _change(db, _TABLES + _new_tables("TABLE"))
+        _change(db, _TABLES + _new_tables("TABLE", _OLDEST_VERSION))
 
 
-def _new_tables(kind: str) -> str:
-    return " ".join(table.format(kind=kind) for table in _TABLES_OF_4)
+def _new_tables(kind: str, version: int) -> str:
+    """Return the statements that make the tables that a format lacks."""
+    lacking = chain.from_iterable(tables for added, tables in _ADDED_TABLES.items() if added > version)
+    return " ".join(table.format(kind=kind) for table in lacking)
 
 
 def _change(db: sqlite3.Connection, statements: str) -> None:

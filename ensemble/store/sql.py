@@ -69,6 +69,15 @@ UNGRADED_NUMBERS = (
     f"WHERE {_NO_VERDICT} ORDER BY problem, slot"
 )
 
+PROMPT = "SELECT prompt FROM prompts WHERE id = ? AND hash = ?"
+ADD_PROMPT = "INSERT INTO prompts (id, hash, messages) VALUES (?, ?, ?) RETURNING prompt"
+TRANSCRIPT_OF = (
+    "SELECT prompts.id, prompts.messages, text, ending, transcripts.messages, turns, calls, prompt_tokens, "
+    "new_prompt_tokens, cached_tokens, completion_tokens, tool_characters, seconds, tool_seconds "
+    "FROM transcripts CROSS JOIN prompts USING (prompt) CROSS JOIN samples USING (slot) CROSS JOIN texts USING (slot) "
+    "WHERE slot = ?"
+)
+
 VERDICT = f"SELECT {JUDGEMENT_COLUMNS} FROM verdicts WHERE verdict_set = ? AND slot = ?"
 GRADED = (
     f"SELECT {_SLOT}, failure, description, {JUDGEMENT_COLUMNS} "

@@ -33,8 +33,11 @@ from alphamix.ensemble.store.rows import (
     judgement_row,
     sample_of,
     sample_row,
+    transcript_of,
+    transcript_row,
 )
 from alphamix.ensemble.store.schema import RUN_SET
+from alphamix.ensemble.store.transcripts import Transcript, as_json
 from alphamix.grading.types import Failure, Judgement, Verdict
 from alphamix.policies.types import AnswerKind, EngineFailure
 
@@ -185,6 +188,8 @@ class Store:
             self._db.executemany(f"INSERT INTO samples VALUES ({_places(7)}) ON CONFLICT DO NOTHING", rows)
             self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", texts)
             self._db.executemany("INSERT INTO answer_kinds VALUES (?, ?) ON CONFLICT DO NOTHING", kinds)
+            transcripts = [self._transcript_row(sample) for sample in samples if sample.transcript is not None]
+            self._db.executemany(f"INSERT INTO transcripts VALUES ({_places(10)}) ON CONFLICT DO NOTHING", transcripts)
 
     def samples(self) -> Iterator[Sample]:
         """Yield all samples, in the order of the plan."""
@@ -201,6 +206,11 @@ class Store:
             rows = self._db.execute(queries.SAMPLES_OF, (json.dumps(page),)).fetchall()
             row_of_number = {row[0]: row for row in rows}
             yield from (self._sample(row_of_number[number]) for number in page)
+
+    def transcript(self, slot: Slot) -> Transcript | None:
+        """Return how the sample in a slot came about; None if there is none, or it does not tell."""
+        row = self._db.execute(queries.TRANSCRIPT_OF, (slot.number,)).fetchone()
+        return None if row is None else transcript_of(row)
 
     # Failures
 
@@ -426,6 +436,16 @@ class Store:
         new = ((cell, *names) for names, cell in islice(cells.items(), num_known, None))
         self._db.executemany("INSERT INTO cells VALUES (?, ?, ?, 0)", new)
         self._cells = {}
+
+    def _transcript_row(self, sample: Sample) -> tuple[Any, ...]:
+        transcript = sample.transcript
+        assert transcript is not None
+        key = transcript.prompt, transcript.prompt_hash
+        found = self._db.execute(queries.PROMPT, key).fetchone()
+        if found is None:
+            messages = compress(as_json(transcript.prompt_messages))
+            found = self._db.execute(queries.ADD_PROMPT, (*key, messages)).fetchone()
+        return transcript_row(sample.slot.number, found[0], transcript, sample.completion.text)
 
     def _sample(self, row: Sequence[Any]) -> Sample:
         number, cell, index, seed, text, kind, *rest = row

@@ -170,7 +170,10 @@ def test_an_older_record_is_read_and_goes_on(tmp_path: Path) -> None:
     with Store(path) as store:
         store.plan(slots, {"problems": "hash"})
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE failures; DROP TABLE answer_kinds; PRAGMA user_version = 3")
+        db.executescript(
+            "DROP TABLE failures; DROP TABLE answer_kinds; DROP TABLE transcripts; DROP TABLE prompts; "
+            "PRAGMA user_version = 3"
+        )
     with Store(path, read_only=True) as store:
         assert store.failures() == []
         assert len(list(store.owed_slots("low"))) == 3

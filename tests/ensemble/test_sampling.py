@@ -17,15 +17,17 @@ from alphamix.ensemble.experiment.schema import SamplingSection
 from alphamix.ensemble.run.producer_threads import ProducerEnded, ProducerThreads
 from alphamix.ensemble.run.slots import Slots, plan_slots, sample_owed
 from alphamix.ensemble.run.spend_limit import SpendLimit
+from alphamix.ensemble.settings.reasoning import Reasoning
 from alphamix.ensemble.store import STORE_NAME, Sample, Slot, Store
 from alphamix.grading.types import Problem
 from alphamix.policies.engines.scripted import ScriptedEngine
-from alphamix.policies.types import Completion, EngineFailure, PolicyError, Reply, Request
+from alphamix.policies.types import Completion, Delta, EngineFailure, PolicyError, Request
 
 TEST = {"input": "", "output": ""}
 PROBLEMS = [Problem.model_validate({"id": f"p{i}", "statement": f"Do {i}.", "tests": [TEST]}) for i in range(3)]
 BY_ID = {problem.id: problem for problem in PROBLEMS}
-SECTION = SamplingSection(batch_size=4, prompt="{statement}")
+SECTION = SamplingSection(batch_size=4)
+REASONING = Reasoning("{statement}")
 
 
 class Engine(ScriptedEngine):
@@ -41,10 +43,31 @@ class Engine(ScriptedEngine):
             return EngineFailure("server", "no")
         return Completion(f"{request.prompt} {request.seed}", "stop", 1, 1, 0.0)
 
-    def sample(self, requests: Sequence[Request]):  # type: ignore[override]
-        self.batches.append([request.seed for request in requests])
-        for index in reversed(range(len(requests))):  # replies may come in any order
-            yield Reply(index, self.complete(requests[index]))
+    def open_session(self, *, stream: bool = False) -> "Backwards":
+        return Backwards(self)
+
+
+class Backwards:
+    """Answers what was submitted together from the last to the first: replies may come in any order."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.waiting: list[Delta] = []
+        self.count = 0
+
+    def submit(self, requests: Sequence[Request]) -> int:
+        self.engine.batches.append([request.seed for request in requests])
+        first = self.count
+        self.count += len(requests)
+        self.waiting += [Delta(first + i, "", self.engine.complete(request)) for i, request in enumerate(requests)]
+        return first
+
+    def receive(self) -> Delta | None:
+        return self.waiting.pop() if self.waiting else None
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -93,7 +116,7 @@ def test_a_million_planned_slots_take_the_room_of_their_problems() -> None:
 def test_each_reply_goes_to_its_slot(path: Path, slots: list[Slot]) -> None:
     with Store(path) as store:
         engine = Engine(reproducible=False)
-        groups = list(sample_owed(store, "a", engine, BY_ID, SECTION))
+        groups = list(sample_owed(store, "a", engine, BY_ID, REASONING, SECTION))
     found = [one for group in groups for one in group if isinstance(one, Sample)]
     assert all(len(group) == 1 for group in groups)
     assert sorted(sample.slot.number for sample in found) == list(range(15))
@@ -106,7 +129,7 @@ def test_only_what_is_owed_is_asked_for(path: Path, slots: list[Slot]) -> None:
     with Store(path) as store:
         store.add_samples([Sample(slots[i], Completion("done", "stop", 1, 1, 0.0), 0.0) for i in done])
         engine = Engine(reproducible=False)
-        list(sample_owed(store, "a", engine, BY_ID, SECTION))
+        list(sample_owed(store, "a", engine, BY_ID, REASONING, SECTION))
     assert engine.batches == [[slot.seed for slot in slots[:15] if slot.number not in done]]
 
 
@@ -114,7 +137,7 @@ def test_a_reproducible_engine_gets_the_very_batches_of_the_plan(path: Path, slo
     with Store(path) as store:
         store.add_samples([Sample(slots[i], Completion("done", "stop", 1, 1, 0.0), 0.0) for i in (0, 1, 2, 3, 5)])
         engine = Engine(reproducible=True)
-        groups = list(sample_owed(store, "a", engine, BY_ID, SECTION))
+        groups = list(sample_owed(store, "a", engine, BY_ID, REASONING, SECTION))
     seeds = [slot.seed for slot in slots[:15]]
     assert engine.batches == [seeds[4:8], seeds[8:12], seeds[12:]]
     numbers = [sorted(one.slot.number for one in group if isinstance(one, Sample)) for group in groups]
@@ -124,7 +147,7 @@ def test_a_reproducible_engine_gets_the_very_batches_of_the_plan(path: Path, slo
 def test_a_failure_names_its_slot(path: Path, slots: list[Slot]) -> None:
     with Store(path) as store:
         engine = Engine(reproducible=False, fails=frozenset({slots[3].seed}))
-        groups = list(sample_owed(store, "a", engine, BY_ID, SECTION))
+        groups = list(sample_owed(store, "a", engine, BY_ID, REASONING, SECTION))
     failed = [one for group in groups for one in group if not isinstance(one, Sample)]
     assert failed == [(slots[3], EngineFailure("server", "no"))]
 
@@ -183,13 +206,13 @@ def test_a_plan_in_several_steps_is_that_in_one(steps: list[Ints]) -> None:
 
 def test_what_was_granted_to_an_engine_that_breaks_is_given_back(path: Path) -> None:
     class Broken(Engine):
-        def sample(self, requests: Sequence[Request]):  # type: ignore[override]
+        def complete(self, request: Request) -> Completion:
             raise PolicyError("no memory: free some")
 
     allowance = SpendLimit({"samples": 20}, {}, {"samples": 1})
     for reproducible in (True, False):
         with Store(path) as store, pytest.raises(PolicyError):
-            list(sample_owed(store, "a", Broken(reproducible=reproducible), BY_ID, SECTION, allowance))
+            list(sample_owed(store, "a", Broken(reproducible=reproducible), BY_ID, REASONING, SECTION, allowance))
         granted: list[int] = []
         waiting = threading.Thread(
             target=lambda to=granted: to.append(allowance.grant("a", 20, whole=True)), daemon=True

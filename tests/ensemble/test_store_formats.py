@@ -20,8 +20,8 @@ SLOTS = [Slot(number, "low", "p", number, 100 + number) for number in range(3)]
             SCHEMA_VERSION + 1,
             rf"newer alphamix \(its format is {SCHEMA_VERSION + 1}, this one reads 3 to {SCHEMA_VERSION}\)",
         ),
-        (1, r"before the first release \(its format is 1, this one reads 3 to 4\): run the experiment again"),
-        (2, r"before the first release \(its format is 2, this one reads 3 to 4\): run the experiment again"),
+        (1, r"before the first release \(its format is 1, this one reads 3 to 5\): run the experiment again"),
+        (2, r"before the first release \(its format is 2, this one reads 3 to 5\): run the experiment again"),
     ],
 )
 def test_a_record_of_another_format_is_left_alone(tmp_path, version, message, read_only):

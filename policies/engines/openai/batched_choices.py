@@ -14,7 +14,7 @@ from alphamix.policies.engines.openai.server_answers import ServerAnswer, is_cou
 from alphamix.policies.engines.submissions import Submissions
 from alphamix.policies.types import Completion, EngineFailure, FinishReason, Request
 
-_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,23 @@ def outcomes(answer: ServerAnswer, url: str, n: int, seconds: float) -> dict[int
     by_index: dict[int, Completion | EngineFailure] = {}
     for index, count in zip(indices, tokens, strict=True):
         stated = answer.finish_reasons.get(index)
+        calls = answer.tool_calls(index)
         reason = _FINISH_REASONS.get(stated) if isinstance(stated, str) else None
+        if reason == "tool_calls" and not calls:
+            reason = None
         if reason is not None:
             text, kind = answer.answer(index)
-            by_index[index] = Completion(text, reason, answer.prompt_tokens, count, seconds, kind)
+            by_index[index] = Completion(
+                text,
+                "tool_calls" if calls and reason == "stop" else reason,
+                answer.prompt_tokens,
+                count,
+                seconds,
+                kind,
+                reasoning=answer.beside.get(index, {}).get("reasoning", ""),
+                tool_calls=calls,
+                cached_tokens=answer.cached_tokens if is_count(answer.cached_tokens) else 0,
+            )
         elif stated == "content_filter":
             filtered = f"{url}: a filter of the server withheld an answer; turn it off, or leave the problem out."
             by_index[index] = EngineFailure("rejected", filtered)

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
-from alphamix.policies.engines.openai.failures import ERRORS, classify
+from alphamix.policies.engines.openai.failures import ERRORS, classify, is_too_long
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.types import EngineFailure, Request, TokenIds
+from alphamix.policies.types import EngineFailure, Message, Request, TokenIds, template_arguments
 
 _CONNECT_TIMEOUT_S = 10.0
 """Maximum seconds to connect: a host that drops packets is recognised long before the first byte is due."""
@@ -130,7 +130,7 @@ class Client:
         # The client says "Connection error." and leaves the reason to the error below its own.
         reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
         text = " ".join(str(reason or error).split())[:_MAX_ERROR_LENGTH].rstrip(".") or type(error).__name__
-        return EngineFailure(cause, f"{self.url}: {text}; {cure}.")
+        return EngineFailure(cause, f"{self.url}: {text}; {cure}.", is_too_long(error))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -167,7 +167,7 @@ class Client:
             "temperature": parameters.temperature,
             "top_p": parameters.top_p,
         }
-        if extra_body := self._extra_body_of_choices if n > 1 else self._extra_body:
+        if extra_body := {**(self._extra_body_of_choices if n > 1 else self._extra_body), **_beyond_api(request)}:
             arguments["extra_body"] = extra_body
         if parameters.stop:
             arguments["stop"] = list(parameters.stop)
@@ -183,10 +183,27 @@ class Client:
             return self._client.completions.with_streaming_response.create(
                 prompt=list(request.prompt), max_tokens=parameters.max_tokens, **arguments
             )
-        messages: list[Any] = list(request.prompt)
+        messages: list[Any] = [_for_server(message) for message in request.prompt]
+        if request.tools:
+            arguments["tools"] = list(request.tools)
         arguments[self._limit_key] = parameters.max_tokens
         return self._client.chat.completions.with_streaming_response.create(messages=messages, **arguments)
 
     def _root(self) -> str:
         """Return the address of the server: the URL of the API without its path."""
         return urlunsplit((*urlsplit(self.url)[:2], "", "", ""))
+
+
+def _beyond_api(request: Request) -> dict[str, Any]:
+    """Return the fields for what the OpenAI API cannot express, under the names of vLLM and SGLang."""
+    fields: dict[str, Any] = {}
+    if request.continues_last_message:
+        fields |= {"continue_final_message": True, "add_generation_prompt": False}
+    if (thinking := request.parameters.thinking) is not None:
+        fields["chat_template_kwargs"] = template_arguments(thinking)
+    return fields
+
+
+def _for_server(message: Message) -> Mapping[str, Any]:
+    """Return a message with its reasoning, if any, under both of the names that servers know."""
+    return {**message, "reasoning_content": message["reasoning"]} if "reasoning" in message else message

@@ -7,6 +7,7 @@ they know no deadline, give up at a Retry-After of more than a minute or two, an
 
 import math
 import random
+import re
 import time
 from email.utils import parsedate_to_datetime
 
@@ -32,6 +33,9 @@ _CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
     (openai.APIStatusError, "rejected", "correct the request or the model's name"),
 )
 """Errors, most specific first, with their cause and cure."""
+
+_TOO_LONG = re.compile(r"context (?:length|window|size)|max_model_len|maximum (?:model|sequence) length", re.IGNORECASE)
+"""What the errors of vLLM, SGLang, llama.cpp and others say; their codes differ."""
 
 _MALFORMED = ("malformed", "see that the URL is an OpenAI-compatible API")
 
@@ -63,6 +67,13 @@ def wait_before_retry(error: Exception, attempt: int) -> float | None:
 def pause(attempt: int) -> float:
     """Return the seconds to leave a server alone after `attempt` failures in a row, from 1. They double each time."""
     return min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+
+
+def is_too_long(error: Exception) -> bool:
+    """Return whether the server refuses a request because it exceeds the model's context."""
+    return isinstance(error, openai.BadRequestError) and (
+        error.code == "context_length_exceeded" or _TOO_LONG.search(str(error)) is not None
+    )
 
 
 def overloaded(error: Exception) -> bool:

@@ -4,11 +4,21 @@ Only the form is checked here. The engine decides whether an answer is whole, an
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alphamix.policies.types import AnswerKind
+from alphamix.policies.types import AnswerKind, ToolCall
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call as far as it has arrived. `index` is its place in a stream, which a whole body does not tell."""
+
+    index: Any
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 @dataclass(slots=True)
@@ -23,6 +33,10 @@ class ServerAnswer:
     system_fingerprint: Any = None
     token_counts: dict[int, int] = field(default_factory=dict)
     """Completion tokens by index of the choice, where the server lists them (vLLM's `return_token_ids`)."""
+    cached_tokens: Any = None
+    """Prompt tokens that were found in the server's prefix cache."""
+    calls: dict[int, list[_Call]] = field(default_factory=dict)
+    """Tool calls by index of the choice."""
     beside: dict[int, dict[AnswerKind, str]] = field(default_factory=dict)
     """What a choice has beside its text, by kind: its reasoning and its refusal, where a server sends these apart."""
 
@@ -35,6 +49,17 @@ class ServerAnswer:
             if beside.get(kind, "").strip():
                 return beside[kind], kind
         return text, "empty"
+
+    def tool_calls(self, index: int) -> tuple[ToolCall, ...]:
+        """Return the tool calls of a choice. Servers leave out empty arguments, and sometimes ids, in a stream."""
+        return tuple(
+            {
+                "id": call.id or f"call_{place}",
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments or "{}"},
+            }
+            for place, call in enumerate(self.calls.get(index, ()))
+        )
 
 
 _BESIDE: dict[str, AnswerKind] = {"reasoning_content": "reasoning", "reasoning": "reasoning", "refusal": "refusal"}
@@ -72,6 +97,7 @@ def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
     usage = body.get("usage")
     if usage:
         answer.prompt_tokens, answer.completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     answer.system_fingerprint = body.get("system_fingerprint") or answer.system_fingerprint
     first = ""
     for position, choice in enumerate(body["choices"] or ()):  # the last chunk of a stream has only the usage
@@ -86,6 +112,8 @@ def add_body(answer: ServerAnswer, body: Any, part: str) -> str:
         piece.encode()  # raises for half a surrogate pair, which JSON can escape but which is not text
         answer.texts[index] = answer.texts.get(index, "") + piece
         _add_beside(answer.beside.setdefault(index, {}), message)
+        if message.get("tool_calls"):
+            _add_calls(answer.calls.setdefault(index, []), message["tool_calls"])
         answer.finish_reasons[index] = choice.get("finish_reason") or answer.finish_reasons.get(index)
         listed: Any = choice.get("token_ids")
         if isinstance(listed, list):
@@ -103,3 +131,22 @@ def _add_beside(beside: dict[AnswerKind, str], message: Mapping[str, Any]) -> No
             piece.encode()
             beside[kind] = beside.get(kind, "") + piece
             seen.add(kind)
+
+
+def _add_calls(calls: list[_Call], pieces: Sequence[Any]) -> None:
+    """Add tool calls, or pieces of some. Arguments are appended to the call of their index.
+
+    A new id begins a new call even at the index of another one: some servers number all calls 0.
+    """
+    for piece in pieces:
+        index, identity, function = piece.get("index"), piece.get("id") or "", piece.get("function") or {}
+        call = next((call for call in reversed(calls) if index is not None and call.index == index), None)
+        if call is None or (identity and call.id and identity != call.id):
+            call = _Call(index)
+            calls.append(call)
+        call.id = call.id or identity
+        call.name = call.name or function.get("name") or ""
+        arguments: Any = function.get("arguments") or ""
+        # A few servers send the object itself where the API has its text.
+        call.arguments += arguments if isinstance(arguments, str) else json.dumps(arguments)
+        f"{call.id}{call.name}{call.arguments}".encode()

@@ -45,6 +45,7 @@ from alphamix.policies.types import (
     PromptError,
     Request,
     TokenIds,
+    template_arguments,
 )
 
 _DROP_SHARE = 1 / 8
@@ -181,6 +182,7 @@ class TransformersEngine(Engine):
                 add_generation_prompt=not request.continues_last_message,
                 continue_final_message=request.continues_last_message,
                 tokenize=False,
+                **(template_arguments(request.parameters.thinking) if request.parameters.thinking is not None else {}),
             )
         except jinja2.TemplateError as error:
             raise PromptError(
@@ -201,6 +203,7 @@ class TransformersEngine(Engine):
                     "rejected",
                     f"the prompt has {len(prompt_tokens)} tokens and the model's context holds "
                     f"{self._context_length}: shorten the prompt, or take a model with a longer context.",
+                    is_too_long=True,
                 )
             max_tokens = min(max_tokens, room)
         text = TextStream(self._decode, parameters.stop)
@@ -278,21 +281,26 @@ def _prompt_key(request: Request) -> object:
     """Return a value that is equal for requests with the same prompt tokens."""
     if isinstance(request.prompt, str | TokenIds):
         return request.prompt
-    return json.dumps([request.prompt, request.tools, request.continues_last_message], default=dict)
+    thinking = request.parameters.thinking
+    return json.dumps([list(request.prompt), request.tools, request.continues_last_message, thinking], default=dict)
 
 
 def _for_template(message: Message) -> dict[str, Any]:
-    """Return a message in the form that chat templates expect: the arguments of calls as objects, as vLLM gives them.
+    """Return a message in the form that chat templates expect, as vLLM does: the arguments of calls as objects, and
+    the reasoning as `reasoning_content`.
 
     Arguments that are not JSON stay the text that they are.
     """
+    content: dict[str, Any] = dict(message)
+    if "reasoning" in content:
+        content["reasoning_content"] = content.pop("reasoning")
     calls: list[Any] = []
     for call in message.get("tool_calls", ()):
         arguments: Any = call["function"]["arguments"]
         with suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
         calls.append({**call, "function": {**call["function"], "arguments": arguments}})
-    return {**message, "tool_calls": calls} if calls else dict(message)
+    return {**content, "tool_calls": calls} if calls else content
 
 
 def _decoder_of(tokenizer: PreTrainedTokenizerBase) -> Decode:
