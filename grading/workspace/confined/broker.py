@@ -42,9 +42,8 @@ def main(tier: str, *words: str) -> None:
         syscall_filter = Filter("workspace")
         environment: dict[str, str] = setup["environment"]
         _become_what_programs_see(environment)
-        for _ in range(3):  # what is done here needs no memory of its own in each workspace
-            python.rehearse()
-            first.rehearse()
+        python.rehearse()
+        first.rehearse(environment, setup["bash"])
     except Exception as error:
         orders.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return

@@ -22,6 +22,7 @@ MAX_OPEN_FILES = 256
 CWD_DESCRIPTOR = MAX_OPEN_FILES - 2  # bash may use the last one itself
 """Where the shell writes its working directory when it ends."""
 _MAX_PATH = 4096
+_REHEARSALS = 10
 _RESERVED_PROCESSES = 4
 """Processes that this one can start even if programs have as many as they may."""
 
@@ -52,10 +53,32 @@ def run(
         os._exit(0)
 
 
-def rehearse() -> None:
-    """Do once, in the broker, what every first process would do first."""
-    packed = wire.pack({"text": "text", "number": 1, "list": [1.5, None]})
-    wire.json.loads(packed[wire.HEAD.size :])
+def rehearse(environment: dict[str, str], bash: str) -> None:
+    """Do what every first process would do first, in the broker, which is process 1 of a pid namespace as well.
+
+    The interpreter adapts its code to what it meets (PEP 659), and memory that is written to here stays shared.
+    """
+    ours, theirs = _socket.socketpair()
+    oom_score = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    limits = {"memory_bytes": 1 << 30, "max_processes": 1 << 10}
+    workspace = _Workspace(theirs, Processes(oom_score, limits["max_processes"]), limits, environment, bash)
+    calls = {"cpu_s": 60.0, "wall_s": 60.0, "keep_bytes": 1 << 10}
+    orders = [
+        ({"do": "command", "merged": True} | calls, b"true"),
+        ({"do": "python", "keeps_variables": False} | calls, b""),
+        ({"do": "read", "path": "absent", "offset": 0, "max_bytes": 1}, b""),
+    ]
+    for fields, body in orders * _REHEARSALS:
+        given = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        wire.send(ours, wire.pack(fields, body), [given])
+        os.close(given)
+        message = wire.receive(theirs)
+        if message is not None:
+            wire.send(theirs, wire.pack(*workspace.obey(message)))
+        wire.receive(ours)
+    os.close(oom_score)
+    ours.close()
+    theirs.close()
 
 
 def _confine(limits: dict[str, int], readable: list[str], syscall_filter: Filter) -> int:
