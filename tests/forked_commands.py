@@ -57,6 +57,7 @@ class RunningCommand:
             return self.returncode
         if not self._server.has_answer(timeout):
             os.kill(self._pid, signal.SIGKILL)
+            self._server.read()  # the exit code: the next command would take it for its own answer
             raise subprocess.TimeoutExpired("alphamix", timeout)
         code = self.returncode = int(self._server.read()["code"])
         return code

@@ -21,30 +21,33 @@ _BOOTSTRAP = """
 import sys, types
 from importlib import import_module
 folder, module, *arguments = sys.argv[1:]
-for name in ("alphamix", "alphamix.grading", "alphamix.grading.sandbox", "alphamix.grading.sandbox.confined"):
-    package = sys.modules[name] = types.ModuleType(name)
-    package.__path__ = [folder]
-import_module("alphamix.grading.sandbox.confined." + module).main(*arguments)
+sys.modules["alphamix"] = types.ModuleType("alphamix")
+for name in ("", ".sandbox", ".sandbox.confined", ".workspace", ".workspace.confined"):
+    package = sys.modules["alphamix.grading" + name] = types.ModuleType("alphamix.grading" + name)
+    package.__path__ = [folder + name.replace(".", "/")]
+import_module("alphamix.grading." + module).main(*arguments)
 """
-"""Imports a module of `confined` without running the `__init__` of the packages above it, which need site-packages that
-`-S` hides."""
+"""Imports a module of a package `confined` without running the `__init__` of the packages above it, which need
+site-packages that `-S` hides."""
 
 _FIRST_DESCRIPTOR = 3
 """Lowest number for inherited descriptors. In a service that closed its standard streams, a duplicate could otherwise
 get one of their numbers, which the child replaces with /dev/null."""
 
 
-def start_inside(module: str, tier: Tier, descriptors: Sequence[int], *arguments: object) -> "subprocess.Popen[bytes]":
-    """Start `main` of a module of `confined`. It receives the tier, the process id of its parent, the descriptors and
-    the arguments, all as text.
+def start_inside(
+    module: str, tier: Tier, descriptors: Sequence[int], *arguments: object, room: str = "sandbox"
+) -> "subprocess.Popen[bytes]":
+    """Start `main` of a module of `confined` in a room of grading. It receives the tier, the process id of its parent,
+    the descriptors and the arguments, all as text.
     """
-    folder = Path(__file__).resolve().with_name("confined")
+    folder = Path(__file__).resolve().parents[1]
     interpreter = os.path.realpath(sys.executable)  # not the venv's, which confinement would hide
     with ExitStack() as stack:
         given = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR) for each in descriptors]
         for descriptor in given:
             stack.callback(os.close, descriptor)
-        words = [folder, module, tier, os.getpid(), *given, *arguments]
+        words = [folder, f"{room}.confined.{module}", tier, os.getpid(), *given, *arguments]
         return subprocess.Popen(
             [interpreter, "-I", "-S", "-c", _BOOTSTRAP, *map(str, words)],
             pass_fds=given,

@@ -68,7 +68,7 @@ def find_tools() -> list[ToolFinding]:
 
 
 def _find_tier(tier: Tier) -> TierFinding:
-    fix = _fix_namespaces() if tier == "namespaces" else _fix_landlock()
+    fix = fix_namespaces() if tier == "namespaces" else fix_landlock()
     try:
         with closing(Zygote(tier)) as zygote:
             results = probes.probe(zygote)
@@ -78,7 +78,8 @@ def _find_tier(tier: Tier) -> TierFinding:
     return TierFinding(tier, holds, fix="" if holds else fix, probes=results)
 
 
-def _fix_namespaces() -> str:
+def fix_namespaces() -> str:
+    """Return what allows user namespaces on this machine."""
     for name, (denies, allows) in _USERNS_SYSCTLS.items():
         if cgroup.read_if_present(Path("/proc/sys") / name.replace(".", "/")).strip() == denies:
             return f"sudo sysctl -w {name}={allows}"
@@ -87,7 +88,8 @@ def _fix_namespaces() -> str:
     return "use Linux 5.12 or newer, built with CONFIG_USER_NS, on x86-64 or aarch64"
 
 
-def _fix_landlock() -> str:
+def fix_landlock() -> str:
+    """Return what allows Landlock on this machine."""
     modules = cgroup.read_if_present(Path("/sys/kernel/security/lsm")).strip()
     if modules and "landlock" not in modules.split(","):
         return f"boot the kernel with: lsm=landlock,{modules}"

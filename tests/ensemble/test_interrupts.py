@@ -58,6 +58,7 @@ def check_interrupts(fork_server: Any, folder: Path, number: int, *arguments: ob
     rng, interrupted, life = random.Random(number), 0, 0
     before: Record = {}
     while interrupted < number:
+        assert life <= 10 * number, f"{life} runs ended before they were interrupted, {interrupted} were"
         where = folder / f"life-{life}"
         code = interrupt(fork_server, where, rng.random() * longest_s / 2, *arguments)
         after = record(where)
@@ -76,7 +77,7 @@ def check_interrupts(fork_server: Any, folder: Path, number: int, *arguments: ob
     assert {path.name for path in last.iterdir()} == {path.name for path in (folder / "undisturbed").iterdir()}
 
 
-@pytest.mark.parametrize("number", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [4, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_ctrl_c_ends_a_run_at_any_moment(
     number: int, fork_server: Any, trial: Path, server: Server, tmp_path: Path
 ) -> None:

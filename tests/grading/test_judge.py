@@ -403,7 +403,10 @@ def test_no_process_outlives_a_killed_parent(descendants: Descendants) -> None:
 def test_an_interrupted_parent_ends(descendants: Descendants) -> None:
     with start_child("interrupt") as child:
         family = descendants(child.pid)
-        _, errors = child.communicate(timeout=60)
+        try:
+            _, errors = child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert child.returncode == -signal.SIGINT
     assert errors.strip().endswith("KeyboardInterrupt")
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))

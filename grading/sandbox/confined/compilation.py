@@ -73,12 +73,12 @@ def _confine(tier: str, prefix: str, scratch: str) -> str:
         confinement.enter_namespaces(readable, _SCRATCH_BYTES)
         confinement.drop_privileges(become_nobody=True)
         with contextlib.suppress(OSError):  # older kernels lack Landlock; the read-only root holds without it
-            confinement.restrict_files(readable, executable=True, scratch=scratch)
+            confinement.restrict_files(readable, executable=True, writable=[scratch])
     elif tier == "landlock":
         become_nobody = confinement.reachable_by_nobody(readable) and os.geteuid() == 0
         if become_nobody:
             os.chown(scratch, confinement.NOBODY, confinement.NOBODY)
         confinement.drop_privileges(become_nobody=become_nobody)
-        confinement.restrict_files(readable, executable=True, scratch=scratch)
+        confinement.restrict_files(readable, executable=True, writable=[scratch])
     confinement.limit_resources(file_bytes=EXECUTABLE_BYTES, limit_threads=tier == "namespaces")
     return scratch

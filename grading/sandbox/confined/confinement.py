@@ -21,7 +21,7 @@ import resource
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 NOBODY = 65534
 MAX_THREADS = 32
@@ -32,6 +32,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_NESTED_NAMESPACES = _CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
 _ALL_NAMESPACES = _CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
@@ -50,6 +51,11 @@ SCRATCH = "/tmp"
 _MAX_SCRATCH_FILES = 256
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 """Devices that programs may use. They connect to nothing."""
+PROCESSES = "/proc"
+"""Where a nested sandbox sees its own processes."""
+PRIVATE_DIRECTORIES = ("/workspace", SCRATCH, "/dev/shm")
+"""Directories of a nested sandbox that are on its own file system: the working directory, and two for temporary files.
+"""
 STDIN, _STDOUT, _STDERR = "/dev/stdin", "/dev/stdout", "/dev/stderr"
 """Names for standard streams, in namespaces; elsewhere, they lead to a process's own streams through /proc."""
 
@@ -122,10 +128,11 @@ def readable_paths(more: Sequence[str] = ()) -> list[str]:
     return paths
 
 
-def enter_namespaces(readable: Sequence[str], scratch_bytes: int) -> None:
+def enter_namespaces(readable: Sequence[str], scratch_bytes: int, *, can_nest: bool = False) -> None:
     """Continue as process 1 of new namespaces, in a read-only root with `readable`, some devices, and SCRATCH.
 
     The calling process stays outside as a keeper: it ends when process 1 ends, and when it is killed, so is process 1.
+    If `can_nest`, the root also has what `enter_nested_namespaces` needs, and standard streams are those of a process.
     """
     _unshare_with_identity_maps()
     die_with_parent()
@@ -134,7 +141,31 @@ def enter_namespaces(readable: Sequence[str], scratch_bytes: int) -> None:
         os.closerange(3, MAX_OPEN_FILES * 16)
         _, status = os.waitpid(first, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    _build_root(readable, scratch_bytes)
+    _build_root(readable, scratch_bytes, can_nest=can_nest)
+
+
+def enter_nested_namespaces(disk_bytes: int, max_files: int) -> None:
+    """Continue as process 1 of namespaces below those of this process, which `enter_namespaces` made to be nested.
+
+    The new process is a child of this one's parent, because this one ends. It shares the root, and the network
+    namespace, which has no interface; it has its own processes and its own file system in memory. The limits, in bytes
+    and in files, hold for all of PRIVATE_DIRECTORIES together.
+    """
+    _prctl(_PR_SET_DUMPABLE, 1, "prctl(PR_SET_DUMPABLE)")  # else the next three files belong to root
+    _check(_LIBC.unshare(_NESTED_NAMESPACES), "unshare(user, pid, mount, ipc, uts) inside namespaces")
+    identity = f"{NOBODY} {NOBODY} 1\n"
+    for name, text in (("uid_map", identity), ("setgroups", "deny"), ("gid_map", identity)):
+        _write(f"{PROCESSES}/self/{name}", text)
+    if os.fork():
+        os._exit(0)
+    flags = _MS_NOSUID | _MS_NODEV
+    os.umask(0o022)
+    _mount("tmpfs", SCRATCH, "tmpfs", flags, f"mode=0755,size={disk_bytes},nr_inodes={max_files}")
+    for directory in PRIVATE_DIRECTORIES:
+        os.mkdir(SCRATCH + "/" + os.path.basename(directory), 0o755)
+    for directory in sorted(PRIVATE_DIRECTORIES, key=SCRATCH.__eq__):  # last what hides the others
+        _mount(SCRATCH + "/" + os.path.basename(directory), directory, None, _MS_BIND)
+    _mount("proc", PROCESSES, "proc", flags | _MS_NOEXEC)
 
 
 def _unshare_with_identity_maps() -> None:
@@ -179,12 +210,13 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
     _check(_LIBC.mount(*arguments, ctypes.c_ulong(flags), data), f"mount {target}")
 
 
-def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
+def _build_root(readable: Sequence[str], scratch_bytes: int, *, can_nest: bool) -> None:
     root = "/tmp"
     # Open the sources first: mounting the new root may hide them or make their parents inaccessible.
     sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in readable}
     devices = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _DEVICES if os.path.exists(path)}
-    devices[_STDERR] = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
+    if not can_nest:
+        devices[_STDERR] = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
     os.umask(0o022)
@@ -195,9 +227,11 @@ def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
     for link in ("/bin", "/lib", "/lib64"):
         if os.path.islink(link):
             os.symlink(os.readlink(link), root + link)
-    for path in (*devices, STDIN, _STDOUT):
+    for path in (*devices, *(() if can_nest else (STDIN, _STDOUT))):
         _make_mount_point(root + path, is_directory=False)
     os.mkdir(root + SCRATCH)
+    if can_nest:
+        _furnish(root)
     os.chdir(root)
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_READ_ONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
     result = _LIBC.syscall(
@@ -209,9 +243,24 @@ def _build_root(readable: Sequence[str], scratch_bytes: int) -> None:
         os.close(source)
     options = f"mode=1777,size={scratch_bytes},nr_inodes={_MAX_SCRATCH_FILES}"
     _mount("tmpfs", root + SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
+    if (
+        can_nest
+    ):  # not earlier, because identity maps are written there; not later, because then no other one is visible
+        _mount("proc", root + PROCESSES, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _check(_LIBC.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_LIBC.umount2(b".", _MNT_DETACH), "umount2(old root)")
     os.chdir("/")
+
+
+def _furnish(root: str) -> None:
+    """Add what shells and compilers expect to a root that is still writable."""
+    for directory in (PROCESSES, *PRIVATE_DIRECTORIES, "/etc"):
+        os.makedirs(root + directory, exist_ok=True)
+    for number, name in enumerate((STDIN, _STDOUT, _STDERR)):
+        os.symlink(f"{PROCESSES}/self/fd/{number}", root + name)
+    os.symlink(f"{PROCESSES}/self/fd", root + "/dev/fd")  # for `<(command)` of bash
+    _write(root + "/etc/passwd", f"nobody:x:{NOBODY}:{NOBODY}:nobody:/workspace:/bin/bash\n")
+    _write(root + "/etc/group", f"nogroup:x:{NOBODY}:\n")
 
 
 def make_standard_files() -> tuple[int, int]:
@@ -268,12 +317,14 @@ def reachable_by_nobody(paths: Sequence[str]) -> bool:
     return True
 
 
-def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch: str | None = None) -> None:
-    """Restrict this process by Landlock: no use of files except below `readable` and `scratch`.
+def restrict_files(
+    readable: Sequence[str], *, executable: bool = False, writable: Sequence[str] = (), listable: Sequence[str] = ()
+) -> None:
+    """Restrict this process by Landlock: no use of files except below `readable` and `writable`.
 
-    Below `readable` it may read and, if `executable`, execute files; below `scratch` it may do anything except make
-    devices; it may use the devices and standard files of the sandbox. TCP is denied from Landlock's version 4 on, and
-    signals to processes outside from version 6 on.
+    Below `readable` it may read and, if `executable`, execute files; below `writable` it may do anything except make
+    devices; below `listable` it may list directories; it may use the devices and standard files of the sandbox. TCP is
+    denied from Landlock's version 4 on, and signals to processes outside from version 6 on.
     """
     version = _check(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "landlock_create_ruleset(version)")
     num_file_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
@@ -284,13 +335,12 @@ def restrict_files(readable: Sequence[str], *, executable: bool = False, scratch
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = _check(_LIBC.syscall(_LANDLOCK_CREATE, attributes, size, 0), "landlock_create_ruleset")
     reading = _LANDLOCK_READ_FILE | _LANDLOCK_READ_DIR | (_LANDLOCK_EXECUTE if executable else 0)
-    rights_of = dict.fromkeys(readable, reading)
+    rights_of = dict.fromkeys(listable, _LANDLOCK_READ_DIR) | dict.fromkeys(readable, reading)
     usable = [path for path in _DEVICES if os.path.exists(path)]
     usable += [path for path in (STDIN, _STDOUT) if os.path.isfile(path)]
     reading_and_writing = _LANDLOCK_READ_FILE | _LANDLOCK_WRITE_FILE | _LANDLOCK_TRUNCATE
     rights_of |= dict.fromkeys(usable, reading_and_writing & all_rights)
-    if scratch is not None:
-        rights_of[scratch] = all_rights & ~_LANDLOCK_MAKE_DEVICES
+    rights_of |= dict.fromkeys(writable, all_rights & ~_LANDLOCK_MAKE_DEVICES)
     for path, rights in rights_of.items():
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
         if not os.path.isdir(path):
@@ -331,8 +381,8 @@ def limit_program(address_space: int, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
 
 
-def limit_resources(*, file_bytes: int, limit_threads: bool) -> None:
-    """Set the limits that are the same for every program.
+def limit_resources(*, file_bytes: int, limit_threads: bool, others: Mapping[int, int] | None = None) -> None:
+    """Set the limits that are the same for every program, and `others`, which take precedence.
 
     Threads can be limited only in a separate user namespace: elsewhere the kernel counts all processes of the user.
     """
@@ -346,7 +396,7 @@ def limit_resources(*, file_bytes: int, limit_threads: bool) -> None:
     }
     if limit_threads:
         limits[resource.RLIMIT_NPROC] = MAX_THREADS + 2  # for the zygote and the program's first thread
-    for kind, value in limits.items():
+    for kind, value in (limits | dict(others or {})).items():
         _, hard = resource.getrlimit(kind)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))

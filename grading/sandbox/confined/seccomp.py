@@ -1,8 +1,9 @@
 """The system calls that a judged program may make: an allow-list, compiled to a seccomp filter.
 
-Any call that is not listed fails with EPERM, so calls that new kernels add are denied as well. A call through another
-ABI (x32, 32-bit) kills the program. The numbers are those of Linux's asm/unistd_64.h and asm-generic/unistd.h. The
-filter is a binary search over the call numbers. Its length matters, because the kernel compiles it for every program.
+Any call that is not listed fails with EPERM, so calls that new kernels add are denied as well; in a workspace it fails
+with ENOSYS, for which shells and tools have another way. A call through another ABI (x32, 32-bit) kills the program.
+The numbers are those of Linux's asm/unistd_64.h and asm-generic/unistd.h. The filter is a binary search over the call
+numbers. Its length matters, because the kernel compiles it for every program.
 """
 
 import ctypes
@@ -61,15 +62,36 @@ _COMPILER: dict[str, tuple[int, int | None]] = {
     "fallocate": (285, 47), "umask": (95, 166), "chdir": (80, 49),
 }  # fmt: skip
 
+_WORKSPACE: dict[str, tuple[int, int | None]] = {
+    # processes, which see and signal only those of the same workspace
+    "fchdir": (81, 50), "setpgid": (109, 154), "setsid": (112, 157), "kill": (62, 129), "tkill": (200, 130),
+    "rt_sigqueueinfo": (129, 138), "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424),
+    "setpriority": (141, 140), "sched_setaffinity": (203, 122), "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120), "capget": (125, 90),
+    # files, on a file system of the workspace's own; the others are read-only
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
+    "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "link": (86, None), "linkat": (265, 37),
+    "symlink": (88, None), "symlinkat": (266, 36), "mknod": (133, None), "mknodat": (259, 33),
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88), "flock": (73, 32),
+    "statfs": (137, 43), "fstatfs": (138, 44), "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10),
+    "listxattr": (194, 11), "llistxattr": (195, 12), "flistxattr": (196, 13),
+    # messages over socket pairs, which connect to nothing else
+    "sendmsg": (46, 211), "recvmsg": (47, 212), "shutdown": (48, 210), "getsockopt": (55, 209),
+    "setsockopt": (54, 208), "getsockname": (51, 204), "getpeername": (52, 205),
+}  # fmt: skip
+
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1034)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC GET_SEALS
 _IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS WINSZ FIONREAD FIONBIO FIO(N)CLEX
-Role = Literal["python", "native", "compiler"]
-"""Kind of process to filter: `native` may also execute the descriptor EXECUTABLE, `compiler` also call _COMPILER."""
+Role = Literal["python", "native", "compiler", "workspace"]
+"""Kind of process to filter: `native` may also execute the descriptor EXECUTABLE, `compiler` also call _COMPILER, and
+`workspace`, which has its own pid namespace and disk, also _WORKSPACE."""
+_MORE_OF_ROLE = {"compiler": _COMPILER, "workspace": _COMPILER | _WORKSPACE}
 EXECUTABLE = 63
 """Descriptor of a compiled program, the last one that RLIMIT_NOFILE allows. It closes on execution, and the program
 cannot put another executable in its place, because it cannot make one."""
+_PRCTL_OPTIONS = (1, 2, 3, 4, 15, 16)  # SET_PDEATHSIG GET_PDEATHSIG GET_DUMPABLE SET_DUMPABLE SET_NAME GET_NAME
 _PR_SET_NAME, _AF_UNIX, _SIGKILL = 15, 1, 9
 
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -110,7 +132,8 @@ _ARCHITECTURES = {
 def build_filter(own_pid: int, machine: str, role: Role = "python") -> list[Instruction]:
     """Return the filter for the process `own_pid` (in its own pid namespace). KeyError means an unknown machine."""
     arch = _ARCHITECTURES[machine]
-    allowed = _ALLOWED | (_COMPILER if role == "compiler" else {})
+    allowed = _ALLOWED | _MORE_OF_ROLE.get(role, {})
+    starts_processes = role in _MORE_OF_ROLE
     numbers = [columns[arch.column] for columns in allowed.values()]
     decisions = {number: _ALLOWED_CALL for number in numbers if number is not None} | {
         arch.fcntl: _if_one_of(1, _FCNTL_COMMANDS),
@@ -123,17 +146,23 @@ def build_filter(own_pid: int, machine: str, role: Role = "python") -> list[Inst
         # raise() and abort() need this. SIGKILL is denied, so that it always comes from the controller or the kernel.
         arch.tgkill: [_argument(2), (_EQUAL, 2, 0, _SIGKILL), *_if_one_of(0, (own_pid,))],
         arch.clone: [
-            _argument(0), (_ANY_BIT, 0, 0 if role == "compiler" else 2, _CLONE_THREAD),
+            _argument(0), (_ANY_BIT, 0, 0 if starts_processes else 2, _CLONE_THREAD),
             (_ANY_BIT, 1, 0, _CLONE_NAMESPACES), *_ALLOWED_CALL, *_DENIED_CALL,
         ],
         # A filter cannot check the flags of clone3, which are in memory. If it is absent, glibc falls back to clone.
         arch.clone3: _ABSENT_CALL,
         arch.execveat: _if_one_of(0, (EXECUTABLE,)) if role == "native" else _DENIED_CALL,
     }  # fmt: skip
+    if role == "workspace":  # its processes may signal and limit each other; none has the privilege to raise a limit
+        decisions |= {
+            arch.prlimit64: _ALLOWED_CALL,
+            arch.tgkill: _ALLOWED_CALL,
+            arch.prctl: _if_one_of(0, _PRCTL_OPTIONS),
+        }
     return [
         (_LOAD, 0, 0, 4), (_EQUAL, 1, 0, arch.audit), (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, 0), (_GREATER_EQUAL, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL),
-        *_search(_segments(decisions)),
+        *_search(_segments(decisions, _ABSENT_CALL if role == "workspace" else _DENIED_CALL)),
     ]  # fmt: skip
 
 
@@ -146,11 +175,13 @@ def _if_one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
     return [_argument(argument), *tests, *_DENIED_CALL, *_ALLOWED_CALL]
 
 
-def _segments(decisions: dict[int, list[Instruction]]) -> list[tuple[int, list[Instruction]]]:
-    """Split all call numbers into runs with the same decision, each given by its first number. Gaps are denied."""
-    segments = [(0, _DENIED_CALL)]
+def _segments(
+    decisions: dict[int, list[Instruction]], others: list[Instruction]
+) -> list[tuple[int, list[Instruction]]]:
+    """Split all call numbers into runs with the same decision, each given by its first number. `others` is for gaps."""
+    segments = [(0, others)]
     for number in sorted({*decisions, *(number + 1 for number in decisions)}):
-        decision = decisions.get(number, _DENIED_CALL)
+        decision = decisions.get(number, others)
         if decision is not segments[-1][1]:
             segments.append((number, decision))
     return segments[1:] if segments[1][0] == 0 else segments

@@ -133,7 +133,7 @@ def _confine(tier: str, output_bytes: int, package_files: list[str]) -> tuple[in
     if tier == "namespaces":
         confinement.drop_privileges(become_nobody=True)
         with contextlib.suppress(OSError):  # older kernels lack Landlock; the read-only root holds without it
-            confinement.restrict_files(readable, scratch=confinement.SCRATCH)
+            confinement.restrict_files(readable, writable=[confinement.SCRATCH])
     elif tier == "landlock":
         confinement.drop_privileges(become_nobody=confinement.reachable_by_nobody(readable))
         confinement.restrict_files(readable)

@@ -1,0 +1,203 @@
+"""The first process of a workspace: it confines itself, then does what it is ordered to, one order at a time.
+
+Programs run as its children, behind the same walls. It is process 1 of their pid namespace: they can neither signal nor
+inspect it, it inherits whatever they leave running and kills that after each order, and when it ends the kernel ends
+all of them.
+"""
+
+import _socket
+import os
+import resource
+from typing import Any, NoReturn
+
+from alphamix.grading.sandbox.confined import confinement
+from alphamix.grading.sandbox.confined.seccomp import Filter
+from alphamix.grading.workspace.confined import files, wire
+from alphamix.grading.workspace.confined.execution import Execution, Streams, how_it_ended, restore_signals
+from alphamix.grading.workspace.confined.processes import Processes
+from alphamix.grading.workspace.confined.session import Session
+
+DIRECTORY = confinement.PRIVATE_DIRECTORIES[0]
+MAX_OPEN_FILES = 256
+CWD_DESCRIPTOR = MAX_OPEN_FILES - 2  # bash may use the last one itself
+"""Where the shell writes its working directory when it ends."""
+_MAX_PATH = 4096
+_REHEARSALS = 10
+_RESERVED_PROCESSES = 4
+"""Processes that this one can start even if programs have as many as they may."""
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+def run(
+    channel: int,
+    limits: dict[str, int],
+    readable: list[str],
+    environment: dict[str, str],
+    bash: str,
+    syscall_filter: Filter,
+) -> NoReturn:
+    """Confine this process and serve orders until the trusted side closes the channel. Never returns."""
+    stream = _socket.socket(fileno=channel)
+    try:
+        oom_score = _confine(limits, readable, syscall_filter)
+        own_pidfd = os.pidfd_open(os.getpid())
+        wire.send(stream, wire.pack({"ready": True}), [own_pidfd])
+        os.close(own_pidfd)
+        workspace = _Workspace(stream, Processes(oom_score, limits["max_processes"]), limits, environment, bash)
+        while (message := wire.receive(stream)) is not None:
+            wire.send(stream, wire.pack(*workspace.obey(message)))
+    except Exception as error:
+        wire.send(stream, wire.pack({"failure": f"{type(error).__name__}: {error}"}))
+    finally:
+        os._exit(0)
+
+
+def rehearse(environment: dict[str, str], bash: str) -> None:
+    """Do what every first process would do first, in the broker, which is process 1 of a pid namespace as well.
+
+    The interpreter adapts its code to what it meets (PEP 659), and memory that is written to here stays shared.
+    """
+    ours, theirs = _socket.socketpair()
+    oom_score = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    limits = {"memory_bytes": 1 << 30, "max_processes": 1 << 10}
+    workspace = _Workspace(theirs, Processes(oom_score, limits["max_processes"]), limits, environment, bash)
+    calls = {"cpu_s": 60.0, "wall_s": 60.0, "keep_bytes": 1 << 10}
+    orders = [
+        ({"do": "command", "merged": True} | calls, b"true"),
+        ({"do": "python", "keeps_variables": False} | calls, b""),
+        ({"do": "read", "path": "absent", "offset": 0, "max_bytes": 1}, b""),
+    ]
+    for fields, body in orders * _REHEARSALS:
+        given = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        wire.send(ours, wire.pack(fields, body), [given])
+        os.close(given)
+        message = wire.receive(theirs)
+        if message is not None:
+            wire.send(theirs, wire.pack(*workspace.obey(message)))
+        wire.receive(ours)
+    os.close(oom_score)
+    ours.close()
+    theirs.close()
+
+
+def _confine(limits: dict[str, int], readable: list[str], syscall_filter: Filter) -> int:
+    """Confine this process, and return a descriptor of its rank for out-of-memory kills."""
+    confinement.enter_nested_namespaces(limits["disk_bytes"], limits["max_files"])
+    oom_score = os.open(f"{confinement.PROCESSES}/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    confinement.drop_privileges(become_nobody=False)
+    visible = [*readable, confinement.PROCESSES]
+    own = confinement.PRIVATE_DIRECTORIES
+    confinement.restrict_files(visible, executable=True, writable=own, listable=["/"])
+    address_space = max(2 * limits["memory_bytes"], limits["memory_bytes"] + (1 << 30))
+    others = {
+        resource.RLIMIT_NPROC: limits["max_processes"] + _RESERVED_PROCESSES,
+        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+        resource.RLIMIT_AS: address_space,
+    }
+    confinement.limit_resources(file_bytes=limits["disk_bytes"], limit_threads=False, others=others)
+    syscall_filter.install()
+    os.chdir(DIRECTORY)
+    return oom_score
+
+
+class _Workspace:
+    """What one order after the other finds: files, a working directory, and perhaps a Python session."""
+
+    def __init__(
+        self,
+        stream: "_socket.socket",
+        processes: Processes,
+        limits: dict[str, int],
+        environment: dict[str, str],
+        bash: str,
+    ) -> None:
+        self._control = stream.fileno()
+        self._processes = processes
+        self._limits = {"memory_bytes": limits["memory_bytes"]}
+        self._environment = environment
+        self._bash = bash
+        self._cwd = DIRECTORY
+        self._session: Session | None = None
+
+    def obey(self, message: wire.Message) -> Answer:
+        """Carry out an order, and return the answer."""
+        fields, body, descriptors = message
+        try:
+            match fields["do"]:
+                case "command":
+                    return self._run_command(fields | self._limits, body, descriptors[0])
+                case "python":
+                    return self._run_python(fields | self._limits, descriptors[0])
+                case "read":
+                    return files.read(fields["path"], fields["offset"], fields["max_bytes"])
+                case "write":
+                    return files.write(fields["path"], body)
+                case _:
+                    return self._read_submission(fields)
+        except files.RefusedError as refusal:
+            return {"refused": str(refusal)}, b""
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _run_command(self, fields: dict[str, Any], command: bytes, stdin: int) -> Answer:
+        session = self._session.pid if self._session else None
+        streams = Streams(merged=fields["merged"])
+        execution = Execution(self._processes, self._control, streams, fields, others_run=session is not None)
+        cwd_read, cwd_write = os.pipe()
+        pid = self._processes.fork()
+        if pid == 0:
+            streams.become_standard(stdin, {cwd_write: CWD_DESCRIPTOR})
+            self._execute(command)
+        os.close(cwd_write)
+        streams.close_written()
+        pidfd = os.pidfd_open(pid)
+        excess = execution.watch(pidfd)
+        os.close(pidfd)
+        statuses = self._processes.clear(kept=session)
+        answer = execution.answer(*how_it_ended(excess, statuses.get(pid)))
+        streams.close()
+        self._remember_cwd(cwd_read)
+        return answer
+
+    def _execute(self, command: bytes) -> NoReturn:
+        try:
+            os.setsid()
+            restore_signals()
+            try:
+                os.chdir(self._cwd)
+            except OSError:  # the directory is gone
+                os.chdir(DIRECTORY)
+            script = b"trap 'pwd -P >&%d' EXIT; %s" % (CWD_DESCRIPTOR, command)
+            os.execve(self._bash, [b"bash", b"-c", script], self._environment)
+        except (OSError, ValueError) as error:
+            os.write(2, f"bash: {error}\n".encode())
+        finally:
+            os._exit(126)
+
+    def _remember_cwd(self, cwd_read: int) -> None:
+        os.set_blocking(cwd_read, False)
+        try:
+            said = os.read(cwd_read, _MAX_PATH)
+        except BlockingIOError:
+            said = b""
+        os.close(cwd_read)
+        path = said.partition(b"\n")[0]
+        if path.startswith(b"/") and b"\0" not in path:
+            self._cwd = os.fsdecode(path)
+
+    def _run_python(self, fields: dict[str, Any], source: int) -> Answer:
+        session = self._session or Session(self._processes, self._control)
+        has_variables = session.has_run
+        answer = session.run(fields, source)
+        self._session = session if session.lives else None
+        answer[0]["lost_variables"] = fields["keeps_variables"] and has_variables and not session.lives
+        return answer
+
+    def _read_submission(self, fields: dict[str, Any]) -> Answer:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        self._processes.clear()
+        return files.read_submission(DIRECTORY, fields["path"], fields["max_bytes"])
