@@ -98,6 +98,7 @@ def read_inputs(experiment: Experiment, *, is_sampled: bool = True) -> Inputs:
         pass_at=tuple(experiment.analysis.pass_at),
     )
     _check_costs(experiment, registry)
+    _check_tools(experiment, registry)
     if is_sampled:
         registry.check()
     return Inputs(experiment, SamplingInputs(registry, problems, experiment.sampling), design)
@@ -153,3 +154,21 @@ def _check_costs(experiment: Experiment, registry: Registry) -> None:
     if unknown or missing:
         wrong = f"names {unknown[0]!r}, which is not sampled" if unknown else f"does not say what {missing[0]!r} costs"
         raise ExperimentError(f"budget.costs {wrong}: give one cost for each of {', '.join(registry.names)}")
+
+
+def _check_tools(experiment: Experiment, registry: Registry) -> None:
+    """Check that the policies with weights here get their tool calls parsed; a server tells only when it is asked."""
+    sampling, engine = experiment.sampling, registry.engine
+    if sampling.setting != "tool" or sampling.tool.format != "openai" or all(map(registry.is_remote, registry.names)):
+        return
+    if engine.name == "vllm" and any(argument.startswith("--tool-call-parser") for argument in engine.arguments):
+        return
+    parser = (
+        "give [engine] the arguments --enable-auto-tool-choice and --tool-call-parser, or "
+        if engine.name == "vllm"
+        else ""
+    )
+    raise ExperimentError(
+        f'sampling.tool.format is "openai", but the {engine.name} engine parses no tool calls as it is set up: '
+        f'{parser}set sampling.tool.format to "hermes", "cwm" or "fenced"'
+    )

@@ -43,10 +43,33 @@ class PoliciesSection(Section):
     """Names of policies and sweeps; all of the file when left out."""
 
 
+class ToolSection(Section):
+    """How Python is offered to the model in the setting `tool`. Each attempt, and each call, has its own limits."""
+
+    format: Literal["openai", "hermes", "cwm", "fenced"] = "openai"
+    """How the model writes a call: as the OpenAI API has it, or in plain text, which needs no parser at the server."""
+    calls: Annotated[int, Field(ge=1)] = 8
+    """Maximum number of calls."""
+    cpu_s: Annotated[float, Field(gt=0)] = 10.0
+    """Limit of CPU seconds of a call."""
+    wall_s: Annotated[float, Field(gt=0)] = 30.0
+    """Limit of seconds of a call."""
+    memory_mb: Annotated[int, Field(ge=16)] = 1024
+    disk_mb: Annotated[int, Field(ge=1)] = 256
+    output_chars: Annotated[int, Field(ge=1)] = 2000
+    """Characters that the model sees of each output of a call."""
+    keeps_variables: bool = True
+    """Whether a call finds the variables of earlier ones."""
+    public_tests: bool = False
+    """Whether code can read the tests that the statement shows. Hidden tests it can never read."""
+
+
 class SamplingSection(Section):
     """How samples are drawn."""
 
-    setting: Literal["reasoning"] = "reasoning"
+    setting: Literal["reasoning", "tool"] = "reasoning"
+    """`reasoning` asks once; in `tool` the model may run Python before it answers."""
+    tool: ToolSection = ToolSection()
     prompt: str | None = None
     """Text of the user's turn, with `{statement}` in it; the setting's own instructions when left out."""
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
@@ -54,6 +77,7 @@ class SamplingSection(Section):
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 1024
+    """Maximum number of tokens of a sample, over all its turns."""
     stop: list[str] = []
     thinking: bool | None = None
     """Whether models that can do both think before they answer; each policy's chat template decides when left out."""

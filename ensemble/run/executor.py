@@ -19,11 +19,11 @@ from typing import TypeAlias
 from alphamix.ensemble.budget import Currency
 from alphamix.ensemble.experiment.resolved import SamplingInputs
 from alphamix.ensemble.run.grading_loop import StoreSink, VerdictKeeper
+from alphamix.ensemble.run.open_setting import open_setting
 from alphamix.ensemble.run.producer_threads import ProducerEnded, ProducerThreads
 from alphamix.ensemble.run.progress_events import RunObserver, Spent
 from alphamix.ensemble.run.slots import sample_owed
 from alphamix.ensemble.run.spend_limit import limit_of_run
-from alphamix.ensemble.settings.reasoning import Reasoning
 from alphamix.ensemble.settings.setting import Sampled
 from alphamix.ensemble.store import Sample, Slot, Store
 from alphamix.grading.judge.judge import Judge
@@ -145,7 +145,7 @@ class Executor:
         self._judge_description = judge.describe()
         self._observer = observer
         self._problems = {problem.id: problem for problem in inputs.problems}
-        self._setting = Reasoning(inputs.section.prompt)
+        self._setting = open_setting(inputs.section)
         self._spend_limit = limit_of_run(store, inputs, limits)
         self._keeper = VerdictKeeper(StoreSink(store), observer)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -165,6 +165,7 @@ class Executor:
         """Sample and grade; return what is left."""
         self._observer.begin(self._store.progress(), self._spend_limit.cap())
         with (
+            closing(self._setting),
             ProducerThreads[_Produced](self._events.put, _MAX_UNSTORED_GROUPS) as producers,
             self._engines_closed_on_error(),
         ):
@@ -240,10 +241,12 @@ class Executor:
 
     @contextmanager
     def _engines_closed_on_error(self) -> Generator[None]:
-        """Close all engines if the block ends by an exception, such as Ctrl-C, so that no thread samples on."""
+        """Close all engines and sandboxes if the block ends by an exception, such as Ctrl-C, so that no thread samples
+        on."""
         try:
             yield
         except BaseException:
+            self._setting.close()
             for engine in list(self._engines.values()):
                 engine.close()
             raise

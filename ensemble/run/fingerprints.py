@@ -13,6 +13,7 @@ from typing import Any
 
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import SamplingInputs
+from alphamix.ensemble.experiment.schema import ToolSection
 from alphamix.ensemble.store import Store
 from alphamix.grading.problems import fingerprint
 from alphamix.grading.types import Problem
@@ -32,7 +33,7 @@ _SAMPLES_DO_NOT_DEPEND_ON = {
 }
 """Keys of `sampling` that may change when a run is resumed."""
 
-_ADDED_KEYS = {"thinking": None}
+_ADDED_KEYS: dict[str, Any] = {"thinking": None, "tool": ToolSection().model_dump(mode="json")}
 """Keys of `sampling` that runs of early versions do not have, with the value that they mean by that."""
 
 

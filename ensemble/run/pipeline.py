@@ -27,6 +27,7 @@ from alphamix.ensemble.report.write import write_report
 from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.executor import Executor, Unfinished
 from alphamix.ensemble.run.fingerprints import check_unchanged, identity, problem_hashes
+from alphamix.ensemble.run.open_setting import check_setting
 from alphamix.ensemble.run.progress_events import RunObserver
 from alphamix.ensemble.run.status import remarks_on
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
@@ -66,9 +67,11 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
         AlphamixError: the folder cannot be written.
         ExperimentError: the folder holds a run of another experiment.
         StoreError: another process is working on it.
-        PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged safely here.
+        PolicyError, GradingError: a policy cannot be opened, or programs cannot be judged, or run for a model, safely
+            here.
     """
     plan.check(inputs.design)
+    check_setting(inputs.experiment.sampling)
     registry = inputs.sampling.registry
     with registry, _judge(inputs.experiment.grading, inputs.sampling.problems) as judge:
         checks.folder(folder)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
 
-from alphamix.ensemble.settings.loop import Ask, Run, RunResult, Submit
+from alphamix.ensemble.settings.loop import Ask, Run, Submit
 from alphamix.ensemble.settings.setting import Attempt, Sampled, Setting
 from alphamix.ensemble.store import Sample, Slot, Transcript, Usage
 from alphamix.grading.types import Problem
+from alphamix.grading.workspace import CallResult
 from alphamix.policies.types import Completion, EngineFailure, Message, Request, SamplingParameters, Session
 
 _REFILL = 3 / 4
@@ -91,7 +92,7 @@ class _Driver:
         self._to_ask: list[tuple[_Open, Request]] = []
         """Requests that are submitted together next."""
         self._num_running = 0
-        self._ran: SimpleQueue[tuple[_Open, Future[RunResult]]] = SimpleQueue()
+        self._ran: SimpleQueue[tuple[_Open, Future[CallResult]]] = SimpleQueue()
         self._done: deque[Sampled] = deque()
 
     def outcomes(self) -> Iterator[Sampled]:
@@ -161,7 +162,7 @@ class _Driver:
         opened.usage = opened.usage.with_call(characters, result.wall_s)
         self._advance(opened, result)
 
-    def _advance(self, opened: _Open, sent: Completion | RunResult | None) -> None:
+    def _advance(self, opened: _Open, sent: Completion | CallResult | None) -> None:
         """Let a loop go on until it needs something again."""
         try:
             step = next(opened.attempt.loop) if sent is None else opened.attempt.loop.send(sent)
@@ -195,7 +196,7 @@ class _Driver:
         future = opened.attempt.sandbox.run(step.code)
         future.add_done_callback(lambda done: self._has_run(opened, done))
 
-    def _has_run(self, opened: _Open, future: Future[RunResult]) -> None:
+    def _has_run(self, opened: _Open, future: Future[CallResult]) -> None:
         """Pass a result on, from any thread."""
         self._ran.put((opened, future))
         self._session.wake()

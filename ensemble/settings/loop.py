@@ -2,7 +2,7 @@
 
     def loop(task):
         reply = yield Ask(messages)          # a `Completion`
-        seen = yield Run("print(6 * 7)")     # a `RunResult`
+        seen = yield Run("print(6 * 7)")     # a `CallResult`
         return Submit(reply.text)
 
 It never waits and needs no thread: while one attempt waits for its answer, others go on (`interleave`).
@@ -10,9 +10,10 @@ It never waits and needs no thread: while one attempt waits for its answer, othe
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TypeAlias
 
 from alphamix.ensemble.store import Ending
+from alphamix.grading.workspace import CallResult
 from alphamix.policies.types import Completion, Message, Tool
 
 
@@ -30,7 +31,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run code in the attempt's sandbox. The loop is sent a `RunResult`."""
+    """Run code in the attempt's sandbox. The loop is sent a `CallResult`."""
 
     code: str
 
@@ -45,47 +46,4 @@ class Submit:
     """Whether the text is the program itself."""
 
 
-class Output(Protocol):
-    """What a program wrote to one of its streams."""
-
-    @property
-    def text(self) -> str:
-        """The text, cut in the middle if it is long, with a note that says so."""
-        ...
-
-    @property
-    def dropped_bytes(self) -> int:
-        """Number of bytes that were cut out."""
-        ...
-
-
-class RunResult(Protocol):
-    """What became of the code that a sandbox ran. A failure of the sandbox itself is an exception instead."""
-
-    @property
-    def ended(self) -> Literal["ok", "error", "cpu_limit", "wall_limit", "memory_limit", "killed"]:
-        """How the program ended."""
-        ...
-
-    @property
-    def stdout(self) -> Output:
-        """Standard output."""
-        ...
-
-    @property
-    def stderr(self) -> Output:
-        """Standard error."""
-        ...
-
-    @property
-    def wall_s(self) -> float:
-        """Wall time of the program."""
-        ...
-
-    @property
-    def lost_variables(self) -> bool:
-        """Whether the variables of earlier calls are gone, since their process was killed."""
-        ...
-
-
-Loop: TypeAlias = Generator[Ask | Run, Completion | RunResult, Submit]
+Loop: TypeAlias = Generator[Ask | Run, Completion | CallResult, Submit]

@@ -27,6 +27,9 @@ class Reasoning:
             self._last = problem.id, opening_prompt(problem, self._template)
         return Attempt(self._last[1], answer_once(self._last[1]))
 
+    def close(self) -> None:
+        """Do nothing, since nothing runs."""
+
 
 def answer_once(prompt: OpeningPrompt) -> Loop:
     """Ask once, and submit the answer."""

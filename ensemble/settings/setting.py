@@ -4,10 +4,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from alphamix.ensemble.settings.loop import Loop, RunResult
+from alphamix.ensemble.settings.loop import Loop
 from alphamix.ensemble.settings.prompts import OpeningPrompt
 from alphamix.ensemble.store import Sample, Slot
 from alphamix.grading.types import Problem
+from alphamix.grading.workspace import CallResult
 from alphamix.policies.types import EngineFailure
 
 Sampled = Sample | tuple[Slot, EngineFailure]
@@ -22,7 +23,7 @@ def slot_of(result: Sampled) -> Slot:
 class Sandbox(Protocol):
     """What runs the code of one attempt."""
 
-    def run(self, code: str) -> Future[RunResult]:
+    def run(self, code: str) -> Future[CallResult]:
         """Begin to run code. A failure of the sandbox itself is the future's exception."""
         ...
 
@@ -50,4 +51,8 @@ class Setting(Protocol):
 
     def begin(self, problem: Problem) -> Attempt:
         """Return a new attempt at a problem."""
+        ...
+
+    def close(self) -> None:
+        """End what runs for any attempt. Safe to call twice, and from any thread."""
         ...

@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from alphamix.ensemble.settings.interleave import MOST_OPEN, interleave, seed_of_turn
-from alphamix.ensemble.settings.loop import Ask, Loop, Run, RunResult, Submit
+from alphamix.ensemble.settings.loop import Ask, Loop, Run, Submit
 from alphamix.ensemble.settings.prompts import OpeningPrompt
 from alphamix.ensemble.settings.reasoning import Reasoning
 from alphamix.ensemble.settings.setting import Attempt, Sampled
 from alphamix.ensemble.store import Sample, Slot
 from alphamix.grading.types import Problem
+from alphamix.grading.workspace import CallResult, Output
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.types import Completion, EngineFailure, Message, Request, SamplingParameters
 
@@ -27,33 +28,22 @@ def slots(count: int) -> list[Slot]:
     return [Slot(number, "low", "p", number, 10 * number) for number in range(count)]
 
 
-@dataclass
-class Text:
-    text: str = ""
-    dropped_bytes: int = 0
-
-
-@dataclass
-class Result:
-    stdout: Text
-    stderr: Text = field(default_factory=Text)
-    ended: Literal["ok"] = "ok"
-    wall_s: float = 0.25
-    lost_variables: bool = False
+def shown(text: str = "") -> CallResult:
+    return CallResult("ok", 0, Output(text), Output(""), cpu_s=0.1, wall_s=0.25)
 
 
 @dataclass
 class Sandbox:
     """Runs code by a function, which gives a result, a future or an exception."""
 
-    answer: Callable[[str], Any] = lambda code: Result(Text(code))
+    answer: Callable[[str], Any] = lambda code: shown(code)
     closed: int = 0
 
-    def run(self, code: str) -> Future[RunResult]:
+    def run(self, code: str) -> Future[CallResult]:
         given = self.answer(code)
         if isinstance(given, Future):
             return given
-        future: Future[RunResult] = Future()
+        future: Future[CallResult] = Future()
         if isinstance(given, BaseException):
             future.set_exception(given)
         else:
@@ -179,13 +169,13 @@ def test_a_full_context_is_out_of_tokens_but_a_first_prompt_that_is_too_long_is_
 
 
 def test_a_slow_call_holds_up_nobody() -> None:
-    slow: Future[RunResult] = Future()
-    setting = Looping(three_turns, lambda: Sandbox(lambda code: slow if code == "0: s70" else Result(Text(code))))
+    slow: Future[CallResult] = Future()
+    setting = Looping(three_turns, lambda: Sandbox(lambda code: slow if code == "0: s70" else shown(code)))
     with closing(ScriptedEngine(numbered).open_session()) as session:
         found = interleave(session, setting, slots(50), {"p": PROBLEM}, PARAMETERS, most_requests=4)
         first = [next(found) for _ in range(49)]
         assert 7 not in {one.slot.number for one in first if isinstance(one, Sample)}
-        threading.Timer(0.05, slow.set_result, [Result(Text("late"))]).start()
+        threading.Timer(0.05, slow.set_result, [shown("late")]).start()
         last = only(list(found))
     assert last.slot.number == 7
     assert last.transcript is not None
@@ -193,19 +183,19 @@ def test_a_slow_call_holds_up_nobody() -> None:
 
 
 def test_thousands_are_open_at_once_and_no_more_than_allowed() -> None:
-    waiting: list[Future[RunResult]] = []
+    waiting: list[Future[CallResult]] = []
     before = threading.active_count()
 
-    def hold(_: str) -> Future[RunResult]:
+    def hold(_: str) -> Future[CallResult]:
         waiting.append(Future())
         if len(waiting) == MOST_OPEN:
             for future in waiting:
-                future.set_result(Result(Text("go")))
+                future.set_result(shown("go"))
             waiting.clear()
         return waiting[-1] if waiting else done
 
-    done: Future[RunResult] = Future()
-    done.set_result(Result(Text("go")))
+    done: Future[CallResult] = Future()
+    done.set_result(shown("go"))
 
     def one_call() -> Loop:
         reply = yield Ask((user("Do it."),))
@@ -230,7 +220,7 @@ def test_a_failure_of_ours_leaves_the_slot_owed_and_the_others_alone() -> None:
     def answer(request: Request) -> Completion | EngineFailure:
         return EngineFailure("server", "down") if request.seed == 0 else numbered(request)
 
-    setting = Looping(loop, lambda: Sandbox(lambda code: OSError("gone") if code == "s20" else Result(Text())))
+    setting = Looping(loop, lambda: Sandbox(lambda code: OSError("gone") if code == "s20" else shown()))
     found = outcomes(setting, 5, answer)
     failed = {one[0].number: one[1].cause for one in found if not isinstance(one, Sample)}
     assert failed == {0: "server", 1: "setting", 2: "sandbox"}
