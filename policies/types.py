@@ -159,7 +159,7 @@ class Delta:
     outcome: Completion | EngineFailure | None = None
 
 
-class Session(Protocol):
+class EngineSession(Protocol):
     """Live exchange with an engine: requests go in at any time, and outcomes come back as they finish.
 
     Requests are numbered from 0 in the order in which they are submitted, and each gets exactly one outcome. One thread
@@ -197,7 +197,7 @@ class Engine(Protocol):
     reproducible: bool
     """Whether equal batches give equal completions."""
 
-    def open_session(self, *, stream: bool = False) -> Session:
+    def open_session(self, *, stream: bool = False) -> EngineSession:
         """Begin a session. With `stream` the pieces of an answer arrive as tokens come, otherwise only its outcome."""
         ...
 

@@ -207,7 +207,7 @@ WRONG_REQUESTS: list[tuple[object, dict[str, object], str]] = [
     (["x"], {}, "message 0 of the prompt is 'x', without a role"),
     ([USER, {"role": "user"}], {}, "message 1 of the prompt is {'role': 'user'}, without"),
     ([{**USER, "content": 5}], {}, "the content of message 0 of the prompt is 5"),
-    ([{**USER, "role": "boss"}], {}, "is 'boss': give 'system', 'user' or 'assistant'"),
+    ([{**USER, "role": "boss"}], {}, "is 'boss': give 'system', 'user', 'assistant' or 'tool'"),
     ("\ud800", {}, "half of a character"),
     ("x", {"n": "2"}, "^n is '2': give a whole number"),
     ("x", {"n": 0}, "^n is 0: give a whole number of completions, 1 or more$"),

@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.mixture.compare_arms import Comparison
 from alphamix.ensemble.mixture.gains import naive_and_honest
+from alphamix.ensemble.store import Ending
 from alphamix.policies.types import AnswerKind
 
 
@@ -22,6 +23,8 @@ class RunRemarks:
     """Planned samples that cannot be drawn: the policy refused the request, or is gone."""
     answer_kinds: Mapping[str, Mapping[AnswerKind, int]] = field(default_factory=dict)
     """Number of answers that are not text, by kind, of each policy that gave any."""
+    endings: Mapping[str, Mapping[Ending, int]] = field(default_factory=dict)
+    """Number of attempts of several turns that did not submit by themselves, by how they ended, of each policy."""
     missing_modules: Mapping[str, int] = field(default_factory=dict)
     """Number of programs that failed for want of a module, by its name."""
 
@@ -69,6 +72,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: Run
         "owed": remarks.owed,
         "rejected": remarks.rejected,
         "answer_kinds": remarks.answer_kinds,
+        "endings": remarks.endings,
         "missing_modules": remarks.missing_modules,
         "judge": judge,
     }

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.intervals import Estimate, Method, Resampling
+from alphamix.ensemble.store import Ending
 from alphamix.policies.types import AnswerKind
 
 _NAMES_IN_NOTES = 3
@@ -116,6 +117,21 @@ def kinds_label(kinds: Mapping[AnswerKind, int]) -> str:
     """Return the number of answers of each kind, as in `3 are empty; 2 are a refusal`."""
     counts = sorted(kinds.items(), key=lambda item: -item[1])
     return "; ".join(f"{number:,} {'is' if number == 1 else 'are'} {_KIND_LABELS[kind]}" for kind, number in counts)
+
+
+_ENDING_LABELS: dict[Ending, str] = {
+    "submitted": "submitted",
+    "gave_up": "gave up",
+    "out_of_turns": "were out of turns",
+    "out_of_tokens": "were out of tokens",
+    "nothing_submitted": "submitted nothing",
+}
+
+
+def endings_label(endings: Mapping[Ending, int]) -> str:
+    """Return the number of attempts by how they ended, as in `3 were out of tokens; 2 gave up`."""
+    counts = sorted(endings.items(), key=lambda item: -item[1])
+    return "; ".join(f"{number:,} {_ENDING_LABELS[ending]}" for ending, number in counts)
 
 
 def lookalikes_note(number: int, num_problems: int) -> str:

@@ -18,6 +18,7 @@ from alphamix.ensemble.report.formatting import (
     alpha_label,
     arm_label,
     bare,
+    endings_label,
     interval_note,
     kinds_label,
     left_out_note,
@@ -56,6 +57,7 @@ def notes(analysis: Analysis, remarks: RunRemarks) -> list[str]:
     if remarks.rejected:
         found.append(f"{remarks.rejected:,} samples could not be drawn (rejected), and no figure counts them.")
     found += [f"Answers of {shown(policy)}: {kinds_label(kinds)}." for policy, kinds in remarks.answer_kinds.items()]
+    found += [f"Attempts of {shown(policy)}: {endings_label(endings)}." for policy, endings in remarks.endings.items()]
     return [note for note in found if note]
 
 

@@ -20,6 +20,10 @@ RECENT_S = 300.0
 """Span that rates cover."""
 
 
+REASONING = '"reasoning"'
+"""The setting of one turn, as a plan names it. How an answer ended is then told by its kind and its failure."""
+
+
 @dataclass(frozen=True)
 class StatusCounts:
     """What is done for one policy, or for all of them together."""
@@ -93,7 +97,14 @@ def remarks_on(store: Store, verdict_set: str | None = None) -> RunRemarks:
     progress = store.progress()
     rejected = int(progress["rejected"].sum())
     unfilled = int((progress["planned"] - progress["graded"]).sum())
-    return RunRemarks(unfilled - rejected, rejected, store.answer_kinds(), store.missing_modules(verdict_set))
+    is_one_turn = store.about().get("sampling.setting", REASONING) == REASONING
+    return RunRemarks(
+        unfilled - rejected,
+        rejected,
+        store.answer_kinds(),
+        {} if is_one_turn else store.endings(),
+        store.missing_modules(verdict_set),
+    )
 
 
 def read_status(folder: Path) -> RunStatus:

@@ -16,10 +16,10 @@ from queue import SimpleQueue
 
 from alphamix.ensemble.settings.loop import Ask, Run, Submit
 from alphamix.ensemble.settings.setting import Attempt, Sampled, Setting
-from alphamix.ensemble.store import Sample, Slot, Transcript, Usage
+from alphamix.ensemble.store import AttemptUsage, Sample, Slot, Transcript
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallResult
-from alphamix.policies.types import Completion, EngineFailure, Message, Request, SamplingParameters, Session
+from alphamix.policies.types import Completion, EngineFailure, EngineSession, Message, Request, SamplingParameters
 
 _REFILL = 3 / 4
 """Share of the requests below which more attempts are opened: several at once, since neighbours share requests."""
@@ -34,7 +34,7 @@ class _Open:
 
     slot: Slot
     attempt: Attempt
-    usage: Usage = field(default_factory=Usage)
+    usage: AttemptUsage = field(default_factory=AttemptUsage)
     ask: Ask | None = None
     """What the model was asked last."""
     last: Completion = field(default_factory=lambda: Completion("", "stop", 0, 0, 0.0))
@@ -42,7 +42,7 @@ class _Open:
 
 
 def interleave(
-    session: Session,
+    session: EngineSession,
     setting: Setting,
     slots: Iterable[Slot],
     problems: Mapping[str, Problem],
@@ -72,7 +72,7 @@ class _Driver:
 
     def __init__(
         self,
-        session: Session,
+        session: EngineSession,
         setting: Setting,
         slots: Iterable[Slot],
         problems: Mapping[str, Problem],

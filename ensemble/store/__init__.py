@@ -8,12 +8,13 @@ from alphamix.ensemble.store.connection import StoreLostError, is_at_work
 from alphamix.ensemble.store.rows import FailureCount, Graded, Recent, Sample, Slot, StoreError, VerdictSet
 from alphamix.ensemble.store.schema import RUN_SET, SCHEMA_VERSION
 from alphamix.ensemble.store.store import STORE_NAME, Store
-from alphamix.ensemble.store.transcripts import Ending, Transcript, Usage
+from alphamix.ensemble.store.transcripts import AttemptUsage, Ending, Transcript
 
 __all__ = [
     "RUN_SET",
     "SCHEMA_VERSION",
     "STORE_NAME",
+    "AttemptUsage",
     "Ending",
     "FailureCount",
     "Graded",
@@ -24,7 +25,6 @@ __all__ = [
     "StoreError",
     "StoreLostError",
     "Transcript",
-    "Usage",
     "VerdictSet",
     "is_at_work",
 ]

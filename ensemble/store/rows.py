@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Any, NamedTuple
 
 from alphamix.ensemble.errors import EnsembleError
-from alphamix.ensemble.store.transcripts import Transcript, Usage, as_json
+from alphamix.ensemble.store.transcripts import AttemptUsage, Transcript, as_json
 from alphamix.grading.types import Failure, Judgement, Verdict
 from alphamix.policies.types import AnswerKind, Completion, Message
 
@@ -172,7 +172,7 @@ def transcript_of(row: Sequence[Any]) -> Transcript:
     plain: Message = {"role": "assistant", "content": decompress(text)}
     after: list[Message] = json.loads(decompress(stored)) if stored else [plain]
     turns, calls, prompt_tokens, new_tokens, cached, completion_tokens, characters = counts
-    usage = Usage(
+    usage = AttemptUsage(
         turns,
         calls,
         prompt_tokens or 0,

@@ -69,6 +69,10 @@ UNGRADED_NUMBERS = (
     f"WHERE {_NO_VERDICT} ORDER BY problem, slot"
 )
 
+ENDINGS = (
+    "SELECT policy, ending, COUNT(*) FROM transcripts CROSS JOIN slots USING (slot) CROSS JOIN cells USING (cell) "
+    "WHERE ending <> 'submitted' GROUP BY policy, ending"
+)
 PROMPT = "SELECT prompt FROM prompts WHERE id = ? AND hash = ?"
 ADD_PROMPT = "INSERT INTO prompts (id, hash, messages) VALUES (?, ?, ?) RETURNING prompt"
 TRANSCRIPT_OF = (

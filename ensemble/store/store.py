@@ -37,7 +37,7 @@ from alphamix.ensemble.store.rows import (
     transcript_row,
 )
 from alphamix.ensemble.store.schema import RUN_SET
-from alphamix.ensemble.store.transcripts import Transcript, as_json
+from alphamix.ensemble.store.transcripts import Ending, Transcript, as_json
 from alphamix.grading.types import Failure, Judgement, Verdict
 from alphamix.policies.types import AnswerKind, EngineFailure
 
@@ -410,6 +410,13 @@ class Store:
         counts: defaultdict[str, Counter[AnswerKind]] = defaultdict(Counter)
         for policy, kind, count in self._db.execute(queries.ANSWER_KINDS):
             counts[policy][kind] = count
+        return dict(counts)
+
+    def endings(self) -> dict[str, Counter[Ending]]:
+        """Count the attempts that submitted nothing by themselves, by how they ended, per policy that has any."""
+        counts: defaultdict[str, Counter[Ending]] = defaultdict(Counter)
+        for policy, ending, count in self._db.execute(queries.ENDINGS):
+            counts[policy][ending] = count
         return dict(counts)
 
     # How rows become records

@@ -13,7 +13,7 @@ Ending = Literal["submitted", "gave_up", "out_of_turns", "out_of_tokens", "nothi
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class AttemptUsage:
     """What an attempt cost, summed over its turns."""
 
     turns: int = 0
@@ -34,7 +34,7 @@ class Usage:
     tool_seconds: float = 0.0
     """Time of the calls. Waiting between turns, which depends on other attempts, counts in neither."""
 
-    def with_answer(self, completion: Completion, previous_tokens: int) -> "Usage":
+    def with_answer(self, completion: Completion, previous_tokens: int) -> "AttemptUsage":
         """Add an answer; `previous_tokens` are those of the prompt and the answer before it."""
         return replace(
             self,
@@ -46,7 +46,7 @@ class Usage:
             model_seconds=self.model_seconds + completion.seconds,
         )
 
-    def with_call(self, characters: int, seconds: float) -> "Usage":
+    def with_call(self, characters: int, seconds: float) -> "AttemptUsage":
         """Add a call that returned so many characters."""
         return replace(
             self,
@@ -66,7 +66,7 @@ class Transcript:
     """All messages in the OpenAI form: the first `num_prompt_messages` are the prompt."""
     num_prompt_messages: int
     ending: Ending
-    usage: Usage
+    usage: AttemptUsage
 
     @property
     def prompt_messages(self) -> tuple[Message, ...]:

@@ -22,10 +22,10 @@ from alphamix.policies.types import (
     Delta,
     Engine,
     EngineFailure,
+    EngineSession,
     PolicyError,
     Request,
     SamplingParameters,
-    Session,
 )
 
 PARAMETERS = SamplingParameters(max_tokens=8)
@@ -183,7 +183,7 @@ def test_a_session_that_is_left_cancels_what_is_in_flight(
 class Waiting:
     """A call of `receive` in a thread of its own, which waits."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: EngineSession) -> None:
         self.outcome: Future[Delta | None] = Future()
         self._session = session
         self._thread = threading.Thread(target=self._receive, daemon=True)
@@ -226,7 +226,9 @@ def test_closing_the_engine_ends_a_wait(server: FakeServer, open_openai: Callabl
     go_on.set()
 
 
-def test_hundreds_of_open_requests_need_no_threads(server: FakeServer, open_openai: Callable[..., OpenAIEngine]) -> None:
+def test_hundreds_of_open_requests_need_no_threads(
+    server: FakeServer, open_openai: Callable[..., OpenAIEngine]
+) -> None:
     before = threading.active_count()
     with closing(open_openai(choices=1).open_session()) as session:
         for seed in range(300):

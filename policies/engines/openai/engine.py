@@ -19,13 +19,13 @@ from alphamix.policies.engines.openai.client import Client
 from alphamix.policies.engines.openai.dispatch import Attempt, Dispatch
 from alphamix.policies.engines.openai.endpoints import Endpoint, Endpoints
 from alphamix.policies.engines.openai.failures import ERRORS, classify
-from alphamix.policies.engines.openai.loop_session import LoopSession, Result
+from alphamix.policies.engines.openai.loop_session import LoopSession, SessionResult
 from alphamix.policies.engines.openai.server_answers import ServerAnswer
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.submissions import Submissions
 from alphamix.policies.types import Completion, Delta, Engine, EngineFailure, PolicyError, Request
 
-R = TypeVar("R", bound=Result)
+R = TypeVar("R", bound=SessionResult)
 _Put: TypeAlias = Callable[[R], None]
 
 

@@ -11,7 +11,7 @@ from alphamix.policies.engines.submissions import Submissions
 from alphamix.policies.types import PolicyError, Request
 
 
-class Result(Protocol):
+class SessionResult(Protocol):
     """What a session hands over for a request: a piece of an answer, or the outcome."""
 
     @property
@@ -20,7 +20,7 @@ class Result(Protocol):
         ...
 
 
-R = TypeVar("R", bound=Result)
+R = TypeVar("R", bound=SessionResult)
 Signal: TypeAlias = Literal["wake", "end"]
 
 

@@ -175,6 +175,8 @@ class TransformersEngine(Engine):
                 f"the tokenizer of {Path(self._tokenizer.name_or_path).name or 'this policy'} has no chat template "
                 "for messages: ask with plain text, or put chat_template.jinja beside the tokenizer."
             )
+        thinking = request.parameters.thinking
+        switches: dict[str, Any] = {} if thinking is None else dict(template_arguments(thinking))
         try:
             text: Any = self._tokenizer.apply_chat_template(
                 [_for_template(message) for message in prompt],
@@ -182,7 +184,7 @@ class TransformersEngine(Engine):
                 add_generation_prompt=not request.continues_last_message,
                 continue_final_message=request.continues_last_message,
                 tokenize=False,
-                **(template_arguments(request.parameters.thinking) if request.parameters.thinking is not None else {}),
+                **switches,
             )
         except jinja2.TemplateError as error:
             raise PromptError(

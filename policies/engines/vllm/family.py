@@ -24,7 +24,7 @@ from alphamix.policies.engines.vllm.server import VllmOptions, VllmServer
 from alphamix.policies.engines.vllm.switch import SwitchedServer, Terms
 from alphamix.policies.lora.peft_folder import ADAPTER_WEIGHTS, CONFIG, read_adapter
 from alphamix.policies.policy_file.recipes import Serve
-from alphamix.policies.types import Engine, EngineFailure, PolicyError, Request, Session
+from alphamix.policies.types import Engine, EngineFailure, EngineSession, PolicyError, Request
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of `--max-lora-rank` that vLLM accepts."""
@@ -71,7 +71,7 @@ class VllmEngine(Engine):
         self._turn = turn
         self._on_close = on_close
 
-    def open_session(self, *, stream: bool = False) -> Session:
+    def open_session(self, *, stream: bool = False) -> EngineSession:
         """Begin a session, which holds the policy's turn until it is closed."""
         with ExitStack() as turn:
             turn.enter_context(self._turn())
