@@ -40,7 +40,7 @@ JUDGE_OVERHEAD_S = 0.0014
 _LEVEL = 0.95
 _SLICES = 10
 """Number of slices of a run's time whose throughputs are compared."""
-_EMPTY_RECORD_BYTES = 20 * 4096
+_EMPTY_RECORD_BYTES = 21 * 4096
 
 
 class CostError(EnsembleError):

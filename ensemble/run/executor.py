@@ -24,13 +24,13 @@ from alphamix.ensemble.run.producer_threads import ProducerEnded, ProducerThread
 from alphamix.ensemble.run.progress_events import RunObserver, Spent
 from alphamix.ensemble.run.slots import sample_owed
 from alphamix.ensemble.run.spend_limit import limit_of_run
-from alphamix.ensemble.settings.setting import Sampled
-from alphamix.ensemble.store import Sample, Slot, Store
+from alphamix.ensemble.settings.setting import Failed, Sampled
+from alphamix.ensemble.store import Sample, Store
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.parallel.cluster import ClusterJudge
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement
-from alphamix.policies.types import Engine, EngineFailure, PolicyError
+from alphamix.policies.types import Engine, PolicyError
 
 _MAX_FAILURES_IN_A_ROW = 100
 """Failures without a success between them after which a policy is set aside (at least twice its concurrency)."""
@@ -258,7 +258,7 @@ class Executor:
         while not self._events.empty():
             events.append(self._events.get())
         samples: list[Sample] = []
-        failures: list[tuple[Slot, EngineFailure]] = []
+        failures: list[Failed] = []
         gone: list[_Gone] = []
         judged: list[_Judged] = []
         ended: list[str] = []
@@ -302,10 +302,11 @@ class Executor:
             else:
                 self._may_have_ungraded = True
 
-    def _keep_failures(self, failures: list[tuple[Slot, EngineFailure]], gone: list[_Gone]) -> None:
+    def _keep_failures(self, failures: list[Failed], gone: list[_Gone]) -> None:
         now = time.time()
         if failures:
-            self._store.add_failures(failures, now)
+            self._store.add_failures(((failed.slot, failed.failure) for failed in failures), now)
+            self._store.add_lost_costs((failed.slot, failed.lost) for failed in failures if failed.lost.turns)
         for event in gone:  # only now, when what the policy did answer is stored
             self._store.give_up(event.policy, event.message, now)
 
@@ -376,10 +377,9 @@ class _FailuresInARow:
                 self._number = 0
                 self._problems.clear()
             else:
-                slot, failure = result
                 self._number += 1
-                self._problems.add(slot.problem)
-                self._last = f"{failure.cause}: {failure.message}"
+                self._problems.add(result.slot.problem)
+                self._last = f"{result.failure.cause}: {result.failure.message}"
 
     @property
     def is_too_long(self) -> bool:

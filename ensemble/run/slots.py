@@ -17,7 +17,7 @@ from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.experiment.schema import SamplingSection
 from alphamix.ensemble.run.spend_limit import UNLIMITED, SpendLimit
 from alphamix.ensemble.settings.interleave import interleave
-from alphamix.ensemble.settings.setting import Sampled, Setting, slot_of
+from alphamix.ensemble.settings.setting import Sampled, Setting
 from alphamix.ensemble.store import Sample, Slot, Store
 from alphamix.grading.types import Problem
 from alphamix.policies.types import Engine, SamplingParameters
@@ -133,7 +133,7 @@ def _by_batch(
     for batch in batches:
         if not spend_limit.grant(policy, len(batch.wanted), whole=True):
             return
-        results = (result for result in ask(batch.slots) if slot_of(result).number in batch.wanted)
+        results = (result for result in ask(batch.slots) if result.slot.number in batch.wanted)
         yield list(_settled(policy, results, spend_limit, len(batch.wanted)))
 
 
@@ -145,7 +145,7 @@ def _settled(policy: str, results: Iterator[Sampled], spend_limit: SpendLimit, g
             if isinstance(result, Sample):
                 spend_limit.settle(policy, 1, result.completion.completion_tokens, result.completion.seconds)
             else:
-                spend_limit.settle(policy, 0, lost=1)
+                spend_limit.settle(policy, 0, result.lost.completion_tokens, result.lost.seconds, lost=1)
             yield result
     finally:
         spend_limit.settle(policy, 0, lost=granted)

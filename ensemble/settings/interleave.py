@@ -15,7 +15,7 @@ from itertools import islice
 from queue import SimpleQueue
 
 from alphamix.ensemble.settings.loop import Ask, Run, Submit
-from alphamix.ensemble.settings.setting import Attempt, Sampled, Setting
+from alphamix.ensemble.settings.setting import Attempt, Failed, Sampled, Setting
 from alphamix.ensemble.store import AttemptUsage, Sample, Slot, Transcript
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallResult
@@ -209,7 +209,7 @@ class _Driver:
             "length" if submitted.ending == "out_of_tokens" else "stop",
             usage.prompt_tokens,
             usage.completion_tokens,
-            usage.model_seconds + usage.tool_seconds,
+            usage.seconds,
             last.kind if is_last else "text" if submitted.text.strip() else "empty",
             reasoning=last.reasoning if is_last else "",
             cached_tokens=usage.cached_tokens,
@@ -223,7 +223,7 @@ class _Driver:
         self._end(opened)
 
     def _fail(self, opened: _Open, failure: EngineFailure) -> None:
-        self._done.append((opened.slot, failure))
+        self._done.append(Failed(opened.slot, failure, opened.usage))
         self._end(opened)
 
     def _end(self, opened: _Open) -> None:

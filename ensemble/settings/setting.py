@@ -6,18 +6,24 @@ from typing import Protocol
 
 from alphamix.ensemble.settings.loop import Loop
 from alphamix.ensemble.settings.prompts import OpeningPrompt
-from alphamix.ensemble.store import Sample, Slot
+from alphamix.ensemble.store import AttemptUsage, Sample, Slot
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallResult
 from alphamix.policies.types import EngineFailure
 
-Sampled = Sample | tuple[Slot, EngineFailure]
-"""The outcome of a slot; after a failure its sample is still owed."""
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that failed for a reason that is not the model's; the sample of its slot is still owed."""
+
+    slot: Slot
+    failure: EngineFailure
+    lost: AttemptUsage
+    """What it had cost by then."""
 
 
-def slot_of(result: Sampled) -> Slot:
-    """Return the slot of an outcome."""
-    return result.slot if isinstance(result, Sample) else result[0]
+Sampled = Sample | Failed
+"""The outcome of a slot."""
 
 
 class Sandbox(Protocol):

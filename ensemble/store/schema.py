@@ -31,6 +31,8 @@ _ADDED_TABLES = {
         "prompt INTEGER NOT NULL REFERENCES prompts, ending TEXT NOT NULL, turns INTEGER NOT NULL, "
         "calls INTEGER NOT NULL, new_prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, "
         "tool_characters INTEGER NOT NULL, tool_seconds REAL NOT NULL, messages BLOB);",
+        "CREATE {kind} lost_costs (slot INTEGER PRIMARY KEY REFERENCES slots, attempts INTEGER NOT NULL, "
+        "lost_tokens INTEGER NOT NULL, lost_seconds REAL NOT NULL);",
     ),
 }
 """Tables by the format that added them."""

@@ -37,6 +37,10 @@ FAIL = (
     "INSERT INTO failures VALUES (?, ?, ?, 1, ?) ON CONFLICT (slot) DO UPDATE "
     "SET cause = excluded.cause, message = excluded.message, tries = tries + 1, failed = excluded.failed"
 )
+LOSE = (
+    "INSERT INTO lost_costs VALUES (?, 1, ?, ?) ON CONFLICT (slot) DO UPDATE SET attempts = attempts + 1, "
+    "lost_tokens = lost_tokens + excluded.lost_tokens, lost_seconds = lost_seconds + excluded.lost_seconds"
+)
 GIVE_UP = (
     f"INSERT INTO failures SELECT slot, 'gone', ?, 0, ? {_UNSAMPLED} ON CONFLICT (slot) DO UPDATE "
     "SET cause = excluded.cause, message = excluded.message, failed = excluded.failed WHERE cause <> 'rejected'"
@@ -108,10 +112,12 @@ PROGRESS = (
     "SELECT policy, SUM(planned) AS planned, SUM(sampled) AS sampled, SUM(graded) AS graded, SUM(tokens) AS tokens, "
     "SUM(seconds) AS seconds, SUM(rejected) AS rejected, SUM(failed) AS failed "
     "FROM (SELECT cell, COUNT(*) AS planned, COUNT(samples.slot) AS sampled, COUNT(verdicts.slot) AS graded, "
-    "COALESCE(SUM(completion_tokens), 0) AS tokens, COALESCE(SUM(seconds), 0.0) AS seconds, "
+    "COALESCE(SUM(completion_tokens), 0) + COALESCE(SUM(lost_tokens), 0) AS tokens, "
+    "COALESCE(SUM(seconds), 0.0) + COALESCE(SUM(lost_seconds), 0.0) AS seconds, "
     f"COUNT(failures.slot) FILTER (WHERE samples.slot IS NULL AND {_FINAL}) AS rejected, "
     f"COUNT(failures.slot) FILTER (WHERE samples.slot IS NULL AND NOT {_FINAL}) AS failed "
     "FROM slots LEFT JOIN samples USING (slot) LEFT JOIN failures ON failures.slot = slots.slot "
+    "LEFT JOIN lost_costs ON lost_costs.slot = slots.slot "
     "LEFT JOIN verdicts ON verdicts.verdict_set = ? AND verdicts.slot = slots.slot GROUP BY cell) "
     "JOIN cells USING (cell) GROUP BY policy ORDER BY MIN(cell)"
 )

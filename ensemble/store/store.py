@@ -37,7 +37,7 @@ from alphamix.ensemble.store.rows import (
     transcript_row,
 )
 from alphamix.ensemble.store.schema import RUN_SET
-from alphamix.ensemble.store.transcripts import Ending, Transcript, as_json
+from alphamix.ensemble.store.transcripts import AttemptUsage, Ending, Transcript, as_json
 from alphamix.grading.types import Failure, Judgement, Verdict
 from alphamix.policies.types import AnswerKind, EngineFailure
 
@@ -220,6 +220,12 @@ class Store:
         with self.transaction():
             self._db.executemany(queries.FAIL, rows)
 
+    def add_lost_costs(self, costs: Iterable[tuple[Slot, AttemptUsage]]) -> None:
+        """Add what attempts cost that failed in a later turn: it is spent, although their slots are still owed."""
+        rows = [(slot.number, usage.completion_tokens, usage.seconds) for slot, usage in costs]
+        with self.transaction():
+            self._db.executemany(queries.LOSE, rows)
+
     def give_up(self, policy: str, message: str, now: float) -> None:
         """Store that a policy is gone, for all of its slots that have no sample and were not rejected one by one."""
         with self.transaction():
@@ -361,7 +367,9 @@ class Store:
         return pd.read_sql_query(queries.COSTS, self._db, params=(samples,), index_col="policy")
 
     def progress(self, verdict_set: str = RUN_SET) -> pd.DataFrame:
-        """Count per policy slots, samples, verdicts of a set, completion tokens and seconds of engines.
+        """Count per policy slots, samples, verdicts of a set, completion tokens and seconds of attempts.
+
+        Tokens and seconds include those of attempts that failed.
 
         Columns: `planned`, `sampled`, `graded`, `tokens`, `seconds`; of the slots without a sample `rejected`, which
         cannot be filled by asking again, and `failed`, for which asking failed in another way.

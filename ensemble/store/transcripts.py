@@ -34,6 +34,11 @@ class AttemptUsage:
     tool_seconds: float = 0.0
     """Time of the calls. Waiting between turns, which depends on other attempts, counts in neither."""
 
+    @property
+    def seconds(self) -> float:
+        """Time of the model and of the calls."""
+        return self.model_seconds + self.tool_seconds
+
     def with_answer(self, completion: Completion, previous_tokens: int) -> "AttemptUsage":
         """Add an answer; `previous_tokens` are those of the prompt and the answer before it."""
         return replace(

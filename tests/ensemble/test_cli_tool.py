@@ -90,11 +90,14 @@ def test_an_attempt_that_failed_in_a_later_turn_is_owed_and_begins_anew(trial: P
         assert run("run", trial, *TOOL, "-q", "-o", folder) == 3
         with Store(folder / STORE_NAME, read_only=True) as store:
             before = {sample.slot.number: sample.completion.text for sample in store.samples()}
+            spent = int(store.progress().loc["low", "tokens"])
         assert len(before) == 8
+        assert spent == 8 * 14 + 4 * 7  # the first turns of the attempts that failed are paid for
         failing = False
         assert run("run", trial, *TOOL, "-q", "-o", folder) == 0
     with Store(folder / STORE_NAME, read_only=True) as store:
         after = {sample.slot.number: sample.completion.text for sample in store.samples()}
+        assert int(store.progress().loc["low", "tokens"]) == 12 * 14 + 4 * 7
     assert len(after) == 12
     assert {number: after[number] for number in before} == before
 

@@ -5,14 +5,14 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from alphamix.ensemble.cli import main
 from alphamix.ensemble.run import executor
 from alphamix.ensemble.run.status import read_status
-from alphamix.ensemble.store import STORE_NAME, Sample, Slot, Store
+from alphamix.ensemble.settings.setting import Failed
+from alphamix.ensemble.store import STORE_NAME, AttemptUsage, Sample, Slot, Store
 from alphamix.policies.engines.openai import failures
 from alphamix.policies.types import Completion, EngineFailure
 
@@ -172,7 +172,7 @@ def test_an_older_record_is_read_and_goes_on(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript(
             "DROP TABLE failures; DROP TABLE answer_kinds; DROP TABLE transcripts; DROP TABLE prompts; "
-            "PRAGMA user_version = 3"
+            "DROP TABLE lost_costs; PRAGMA user_version = 3"
         )
     with Store(path, read_only=True) as store:
         assert store.failures() == []
@@ -208,11 +208,13 @@ def test_tries_are_counted_and_a_sample_ends_them(tmp_path: Path) -> None:
 
 
 def test_one_problem_that_is_refused_sets_no_policy_aside() -> None:
+    def failed(number: int, problem: str, message: str) -> Failed:
+        return Failed(Slot(number, "low", problem, 0, 0), EngineFailure("rejected", message), AttemptUsage())
+
     row = executor._FailuresInARow(100, num_problems=10)
-    refused: list[Any] = [(Slot(i, "low", "long", i, i), EngineFailure("rejected", "too long")) for i in range(500)]
-    row.add(refused)
+    row.add([failed(i, "long", "too long") for i in range(500)])
     assert not row.is_too_long
-    row.add([(Slot(i, "low", f"p{i}", i, i), EngineFailure("rejected", "no model")) for i in range(2)])
+    row.add([failed(i, f"p{i}", "no model") for i in range(2)])
     assert row.is_too_long
     assert str(row) == "set aside after 502 failures in a row, the last: rejected: no model"
     row.add([Sample(Slot(1, "low", "p", 0, 0), Completion("x", "stop", 1, 1, 0.0), 0.0)])

@@ -13,8 +13,8 @@ from alphamix.ensemble.settings.interleave import MOST_OPEN, interleave, seed_of
 from alphamix.ensemble.settings.loop import Ask, Loop, Run, Submit
 from alphamix.ensemble.settings.prompts import OpeningPrompt
 from alphamix.ensemble.settings.reasoning import Reasoning
-from alphamix.ensemble.settings.setting import Attempt, Sampled
-from alphamix.ensemble.store import Sample, Slot
+from alphamix.ensemble.settings.setting import Attempt, Failed, Sampled
+from alphamix.ensemble.store import AttemptUsage, Sample, Slot
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallResult, Output
 from alphamix.policies.engines.scripted import ScriptedEngine
@@ -164,8 +164,9 @@ def test_a_full_context_is_out_of_tokens_but_a_first_prompt_that_is_too_long_is_
     assert sample.transcript is not None
     assert (sample.transcript.ending, sample.transcript.usage.turns) == ("out_of_tokens", 2)
     limit = 0
-    ((slot, failure),) = outcomes(Looping(three_turns), 1, answer)  # type: ignore[misc]
-    assert (slot.number, failure.cause) == (0, "rejected")
+    (failed,) = outcomes(Looping(three_turns), 1, answer)
+    assert isinstance(failed, Failed)
+    assert (failed.slot.number, failed.failure.cause, failed.lost) == (0, "rejected", AttemptUsage())
 
 
 def test_a_slow_call_holds_up_nobody() -> None:
@@ -222,8 +223,9 @@ def test_a_failure_of_ours_leaves_the_slot_owed_and_the_others_alone() -> None:
 
     setting = Looping(loop, lambda: Sandbox(lambda code: OSError("gone") if code == "s20" else shown()))
     found = outcomes(setting, 5, answer)
-    failed = {one[0].number: one[1].cause for one in found if not isinstance(one, Sample)}
-    assert failed == {0: "server", 1: "setting", 2: "sandbox"}
+    failed = [one for one in found if isinstance(one, Failed)]
+    assert {one.slot.number: one.failure.cause for one in failed} == {0: "server", 1: "setting", 2: "sandbox"}
+    assert {one.slot.number: one.lost.completion_tokens for one in failed} == {0: 0, 1: 2, 2: 2}
     assert len(found) == 5
     assert all(sandbox.closed for sandbox in setting.sandboxes)
 

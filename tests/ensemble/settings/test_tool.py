@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from alphamix.ensemble.settings.interleave import interleave
+from alphamix.ensemble.settings.setting import Failed
 from alphamix.ensemble.settings.tool import TESTS_FILE, ToolLimits, ToolUse
 from alphamix.ensemble.settings.tool_formats import FORMATS
 from alphamix.ensemble.store import Sample, Slot, Transcript
@@ -198,6 +199,6 @@ def test_a_pool_that_was_closed_leaves_the_slot_owed() -> None:
     pool.close()
     with closing(ScriptedEngine(lambda _: said("", calls=(call("1"),))).open_session()) as session:
         slots = [Slot(0, "low", "p", 0, 1)]
-        found = list(interleave(session, ToolUse(pool), slots, {"p": PROBLEM}, SamplingParameters(), most_requests=1))
-    ((_, failure),) = found  # type: ignore[misc]
-    assert failure.cause == "sandbox"  # type: ignore[union-attr]
+        (found,) = interleave(session, ToolUse(pool), slots, {"p": PROBLEM}, SamplingParameters(), most_requests=1)
+    assert isinstance(found, Failed)
+    assert found.failure.cause == "sandbox"
