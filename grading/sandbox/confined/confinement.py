@@ -151,7 +151,7 @@ def enter_nested_namespaces(disk_bytes: int, max_files: int) -> None:
     namespace, which has no interface; it has its own processes and its own file system in memory. The limits, in bytes
     and in files, hold for all of PRIVATE_DIRECTORIES together.
     """
-    _prctl(_PR_SET_DUMPABLE, 1, "prctl(PR_SET_DUMPABLE)")  # else the next three files belong to root
+    become_inspectable()  # else the next three files belong to root
     _check(_LIBC.unshare(_NESTED_NAMESPACES), "unshare(user, pid, mount, ipc, uts) inside namespaces")
     identity = f"{NOBODY} {NOBODY} 1\n"
     for name, text in (("uid_map", identity), ("setgroups", "deny"), ("gid_map", identity)):
@@ -304,6 +304,11 @@ def drop_privileges(*, become_nobody: bool) -> None:
     none = (ctypes.c_uint32 * 6)()
     _check(_LIBC.syscall(_CAPSET, header, none), "capset")
     _prctl(_PR_SET_DUMPABLE, 0, "prctl(PR_SET_DUMPABLE)")
+
+
+def become_inspectable() -> None:
+    """Let this process, and others of the same user, use its files in /proc, which `drop_privileges` prevents."""
+    _prctl(_PR_SET_DUMPABLE, 1, "prctl(PR_SET_DUMPABLE)")
 
 
 def reachable_by_nobody(paths: Sequence[str]) -> bool:

@@ -95,7 +95,8 @@ def _confine(limits: dict[str, int], readable: list[str], syscall_filter: Filter
         resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
         resource.RLIMIT_AS: address_space,
     }
-    confinement.limit_resources(file_bytes=limits["disk_bytes"], limit_threads=False, others=others)
+    file_bytes = limits["disk_bytes"] + (1 << 20)  # more, because a full disk is an error and no signal
+    confinement.limit_resources(file_bytes=file_bytes, limit_threads=False, others=others)
     syscall_filter.install()
     os.chdir(DIRECTORY)
     return oom_score
@@ -169,7 +170,7 @@ class _Workspace:
                 os.chdir(self._cwd)
             except OSError:  # the directory is gone
                 os.chdir(DIRECTORY)
-            script = b"trap 'pwd -P >&%d' EXIT; %s" % (CWD_DESCRIPTOR, command)
+            script = b"trap 'pwd -P >&%d 2> /dev/null' EXIT; %s" % (CWD_DESCRIPTOR, command)
             os.execve(self._bash, [b"bash", b"-c", script], self._environment)
         except (OSError, ValueError) as error:
             os.write(2, f"bash: {error}\n".encode())
