@@ -36,7 +36,7 @@ class Connection:
         self._lock = threading.Lock()
         self._received = bytearray()
         self._descriptors: list[int] = []
-        self._pidfd = -1
+        self._pidfd = self._mounts = -1
         self._ended: WorkspaceError | None = None
         self._started: Future[wire.Message] = Future()
         self._orders = deque([_Order(b"", (), self._started)])
@@ -70,7 +70,7 @@ class Connection:
         """Take what has arrived, and return False if the other side is gone. Only the broker's thread calls this."""
         try:
             data, descriptors, _, _ = socket.recv_fds(
-                self._channel, _CHUNK, 1, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                self._channel, _CHUNK, 2, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return True
@@ -105,7 +105,8 @@ class Connection:
                 return
             order = self._orders.popleft()
             if order.answer is self._started and message.descriptors:
-                self._pidfd = message.descriptors[0]
+                self._pidfd, *mounts = message.descriptors
+                self._mounts = mounts[0] if mounts else -1
             if self._orders:
                 self._send(self._orders[0])
         if "failure" in message.fields:
@@ -117,6 +118,22 @@ class Connection:
         with suppress(OSError):  # the next read finds that the other side is gone
             wire.send(self._channel, order.data, order.descriptors)
         _close_all(order.descriptors)
+
+    def take_mounts(self) -> int:
+        """Return a descriptor of a new workspace's mount namespace, which keeps its files. The caller closes it."""
+        with self._lock:
+            mounts, self._mounts = self._mounts, -1
+        return mounts
+
+    def end_if_idle(self) -> bool:
+        """Let the first process end if no order waits, and return whether it does."""
+        with self._lock:
+            if self._orders or self._ended is not None:
+                return False
+            self._ended = WorkspaceError("the first process of the workspace was ended")
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_WR)
+            return True
 
     def end(self, error: WorkspaceError) -> None:
         """Let all orders that wait, and all later ones, fail with this error."""
@@ -142,6 +159,8 @@ class Connection:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             wait_for_end(pidfd)
             os.close(pidfd)
+        if (mounts := self.take_mounts()) >= 0:
+            os.close(mounts)
 
 
 def wait_for_end(pidfd: int) -> None:

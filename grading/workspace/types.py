@@ -5,6 +5,8 @@ from typing import Literal
 
 from alphamix.grading.errors import GradingError
 
+DIRECTORY = "/workspace"
+"""Where commands start, and what a submission is taken from."""
 Ended = Literal["ok", "error", "cpu_limit", "wall_limit", "memory_limit", "killed"]
 """How a call ended: with exit code 0, with another one or an exception, by a limit, or by a signal that none sent."""
 

@@ -216,6 +216,26 @@ class TestPool:
         for workspace in opened:
             workspace.close()
 
+    def test_what_rests_takes_no_process_and_keeps_its_files(self, descendants: Callable[[int], set[int]]) -> None:
+        with WorkspacePool(max_awake=2) as pool:
+            pool.check()
+            before = descendants(os.getpid())
+            workspaces = [pool.open() for _ in range(10)]
+            for number, workspace in enumerate(workspaces):
+                shell(workspace, f"mkdir d; cd d; echo {number} > n")
+            python(workspaces[4], "x = 4")
+            for turn in range(2):
+                for number, workspace in enumerate(workspaces):
+                    assert shell(workspace, "pwd; cat n") == f"/workspace/d\n{number}\n", turn
+            assert python(workspaces[4], "x").stdout.text == "4\n"
+            for workspace in workspaces[:-1]:
+                assert workspace.submission("d/n").exception() is None
+            while len(descendants(os.getpid()) - before) > 2:  # the others are ending
+                pass
+            for workspace in workspaces:
+                workspace.close()
+            assert descendants(os.getpid()) <= before
+
     def test_refuses_after_close(self) -> None:
         with WorkspacePool() as pool:
             workspace = pool.open()
