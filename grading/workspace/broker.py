@@ -133,7 +133,7 @@ def unavailable(reason: str) -> WorkspaceUnavailableError:
         cure = "start the container with: --security-opt systempaths=unconfined"
     else:
         cure = fix_namespaces()
-    return WorkspaceUnavailableError(f"commands cannot be confined on this machine ({reason}): {cure}")
+    return WorkspaceUnavailableError(reason, cure)
 
 
 def _allow_many_files() -> None:
@@ -148,7 +148,7 @@ def _setup(packages: Packages) -> str:
     """Return what the broker needs to know, as JSON. Raises WorkspaceUnavailableError if there is no shell."""
     bash = shutil.which("bash")
     if bash is None:
-        raise WorkspaceUnavailableError("workspaces need bash, which this machine lacks: install it with its packages")
+        raise WorkspaceUnavailableError("there is no bash", "install it with this system's packages")
     interpreters = Path(os.path.realpath(sys.executable)).parent
     environment = {
         "PATH": f"{interpreters}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",

@@ -16,7 +16,11 @@ class WorkspaceError(RuntimeError):
 
 
 class WorkspaceUnavailableError(GradingError):
-    """This machine cannot confine a workspace: the message says why, then what to do."""
+    """This machine cannot confine a workspace: the arguments, and the message, say why and then what to do."""
+
+    def __str__(self) -> str:
+        reason, cure = self.args
+        return f"commands cannot be confined on this machine ({reason}): {cure}"
 
 
 class FileRefusedError(Exception):
