@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from measure import Row, alternate, cpu_s, median_difference, milliseconds, write_page
@@ -148,11 +148,11 @@ def _many_open(kernel: tuple[str, ...]) -> Row:
     """Measure the memory of attempts that have run a command and may run another."""
     with closing(WorkspacePool()) as pool:
         pool.check()
-        before_kb = _meminfo_kb(kernel) + _descendants_kb()
+        before_kb = _meminfo_kb(kernel) + _processes_kb()
         workspaces = [pool.open() for _ in range(_OPEN)]
         for workspace in workspaces:
             assert workspace.run("echo 1 > a", _PATIENT).result().ended == "ok"
-        mb = (_meminfo_kb(kernel) + _descendants_kb() - before_kb) / 1000
+        mb = (_meminfo_kb(kernel) + _processes_kb() - before_kb) / 1000
         for workspace in workspaces:
             workspace.close()
     what = f"{_OPEN:,} open attempts, each after a command: memory of processes, of the kernel and of files"
@@ -164,15 +164,16 @@ def _meminfo_kb(names: tuple[str, ...]) -> int:
     return sum(int(line.split()[1]) for line in lines if line.partition(":")[0] in names)
 
 
-def _descendants_kb() -> int:
-    """Return the memory of all processes below this one, with shared pages divided among those that share them."""
+def _processes_kb() -> int:
+    """Return the memory of this process and all below it, with shared pages divided among those that share them."""
     total_kb, pending = 0, [os.getpid()]
     while pending:
-        for task in Path(f"/proc/{pending.pop()}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                pending.append(child)
-                lines = Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()
-                total_kb += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        process = pending.pop()
+        with suppress(OSError):  # it has ended
+            for task in Path(f"/proc/{process}/task").iterdir():
+                pending += map(int, (task / "children").read_text().split())
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            total_kb += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total_kb
 
 

@@ -22,7 +22,7 @@ _END_WAIT_S = 60.0
 class _Order(NamedTuple):
     data: bytes
     descriptors: Sequence[int]
-    answer: "Future[wire.Message]"
+    answer: "Future[wire.Packet]"
 
 
 class Connection:
@@ -38,7 +38,7 @@ class Connection:
         self._descriptors: list[int] = []
         self._pidfd = self._mounts = -1
         self._ended: WorkspaceError | None = None
-        self._started: Future[wire.Message] = Future()
+        self._started: Future[wire.Packet] = Future()
         self._orders = deque([_Order(b"", (), self._started)])
 
     def fileno(self) -> int:
@@ -49,9 +49,7 @@ class Connection:
         """Wait until the workspace is confined. Raises WorkspaceError if it cannot be."""
         self._started.result(_END_WAIT_S)
 
-    def send(
-        self, fields: dict[str, Any], body: bytes = b"", descriptors: Sequence[int] = ()
-    ) -> "Future[wire.Message]":
+    def send(self, fields: dict[str, Any], body: bytes = b"", descriptors: Sequence[int] = ()) -> "Future[wire.Packet]":
         """Order something. The descriptors are closed once they are sent, or never will be."""
         order = _Order(wire.pack(fields, body), descriptors, Future())
         order.answer.set_running_or_notify_cancel()
@@ -86,7 +84,7 @@ class Connection:
             self._on_message(message)
         return True
 
-    def _next_message(self) -> wire.Message | None:
+    def _next_message(self) -> wire.Packet | None:
         if len(self._received) < wire.HEAD.size:
             return None
         text_bytes, body_bytes = wire.HEAD.unpack_from(self._received)
@@ -94,12 +92,12 @@ class Connection:
         if len(self._received) < start + body_bytes:
             return None
         fields = wire.json.loads(self._received[wire.HEAD.size : start])
-        message = wire.Message(fields, bytes(self._received[start : start + body_bytes]), self._descriptors)
+        message = wire.Packet(fields, bytes(self._received[start : start + body_bytes]), self._descriptors)
         del self._received[: start + body_bytes]
         self._descriptors = []
         return message
 
-    def _on_message(self, message: wire.Message) -> None:
+    def _on_message(self, message: wire.Packet) -> None:
         with self._lock:
             if not self._orders:  # ended meanwhile
                 return

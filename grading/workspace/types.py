@@ -62,7 +62,7 @@ class CallLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ShownText:
     """What a program wrote, as text that is safe to show (`output.show`)."""
 
     text: str
@@ -77,8 +77,8 @@ class CallResult:
     ended: Ended
     exit_code: int | None
     """Exit code; a negative number is a signal; None if a limit ended it."""
-    stdout: Output
-    stderr: Output
+    stdout: ShownText
+    stderr: ShownText
     cpu_s: float
     wall_s: float
     lost_variables: bool = False

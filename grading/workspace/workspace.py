@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from alphamix.grading.workspace import output
-from alphamix.grading.workspace.confined.wire import Message
+from alphamix.grading.workspace.confined.wire import Packet
 from alphamix.grading.workspace.connection import Connection
 from alphamix.grading.workspace.types import (
     DIRECTORY,
@@ -17,7 +17,7 @@ from alphamix.grading.workspace.types import (
     CallResult,
     FilePart,
     FileRefusedError,
-    Output,
+    ShownText,
     WorkspaceError,
 )
 
@@ -130,7 +130,7 @@ class Workspace:
         self.close()
 
     def _order(
-        self, fields: dict[str, Any], parse: Callable[[Message], T], body: bytes = b"", given: bytes | None = None
+        self, fields: dict[str, Any], parse: Callable[[Packet], T], body: bytes = b"", given: bytes | None = None
     ) -> "Future[T]":
         """Send an order, with `given` as a file that nobody can change, and return the parsed answer."""
         parsed: Future[T] = Future()
@@ -152,7 +152,7 @@ class Workspace:
             self._connection = self._connect(self._cwd, self._mounts)
         return self._connection
 
-    def _resolve(self, parsed: "Future[T]", answer: "Future[Message]", parse: Callable[[Message], T]) -> None:
+    def _resolve(self, parsed: "Future[T]", answer: "Future[Packet]", parse: Callable[[Packet], T]) -> None:
         try:
             message = answer.result()
             self._cwd = message.fields.get("cwd", self._cwd)
@@ -184,15 +184,15 @@ def _limit_fields(limits: CallLimits) -> dict[str, Any]:
     }
 
 
-def _reads_result(limits: CallLimits) -> Callable[[Message], CallResult]:
-    def parse(message: Message) -> CallResult:
-        fields, at, outputs = message.fields, 0, list[Output]()
+def _reads_result(limits: CallLimits) -> Callable[[Packet], CallResult]:
+    def parse(message: Packet) -> CallResult:
+        fields, at, outputs = message.fields, 0, list[ShownText]()
         for head_bytes, tail_bytes, total_bytes in fields["streams"]:
             head = message.body[at : at + head_bytes]
             tail = message.body[at + head_bytes : at + head_bytes + tail_bytes]
             outputs.append(output.show(head, tail, total_bytes, limits.output_chars))
             at += head_bytes + tail_bytes
-        stdout, stderr = outputs if len(outputs) == 2 else (outputs[0], Output(""))
+        stdout, stderr = outputs if len(outputs) == 2 else (outputs[0], ShownText(""))
         return CallResult(
             ended=fields["ended"],
             exit_code=fields["exit_code"],

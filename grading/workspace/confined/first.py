@@ -136,12 +136,12 @@ class _Workspace:
         self._cwd: str = order["cwd"]
         self._session: Session | None = None
 
-    def obey(self, message: wire.Message) -> Answer:
+    def obey(self, message: wire.Packet) -> Answer:
         """Carry out an order, and return the answer, with whether a new process could go on as well as this one."""
         answer, body = self._obey(message)
         return answer | {"can_end": self._session is None}, body
 
-    def _obey(self, message: wire.Message) -> Answer:
+    def _obey(self, message: wire.Packet) -> Answer:
         fields, body, descriptors = message
         try:
             match fields["do"]:
