@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -17,9 +18,10 @@ from alphamix.grading.sandbox.launch import start_inside
 from alphamix.grading.sandbox.machine import fix_landlock, fix_namespaces
 from alphamix.grading.sandbox.packages import NO_PACKAGES, Packages
 from alphamix.grading.workspace.connection import Connection, wait_for_end
-from alphamix.grading.workspace.types import WorkspaceError, WorkspaceLimits, WorkspaceUnavailableError
+from alphamix.grading.workspace.types import DIRECTORY, WorkspaceError, WorkspaceLimits, WorkspaceUnavailableError
 
 _ANSWER_WAIT_S = 60.0
+_OPEN_FILES = 1 << 16
 _READABLE = ("/usr", "/bin", "/sbin", "/etc/alternatives", "/etc/ld.so.cache")
 """What shells and compilers consist of, beside the interpreter's own directories."""
 _ENDED = WorkspaceError("the broker of the workspaces ended unexpectedly: try again")
@@ -31,6 +33,7 @@ class Broker:
     def __init__(self, packages: Packages | None = None) -> None:
         """Start it, without any workspace. Raises WorkspaceUnavailableError."""
         self._setup = _setup(packages or NO_PACKAGES)
+        _allow_many_files()
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._lock = threading.Lock()
@@ -41,8 +44,12 @@ class Broker:
         self._thread.start()
         started.result()
 
-    def open(self, limits: WorkspaceLimits) -> Connection:
-        """Open a workspace, whose failure its connection reports. Raises WorkspaceError if the broker has ended."""
+    def open(self, limits: WorkspaceLimits, cwd: str = DIRECTORY, mounts: int = -1) -> Connection:
+        """Start the first process of a new workspace, or of that with the mount namespace `mounts`.
+
+        The connection reports if that fails. Raises WorkspaceError if the broker has ended.
+        """
+        order = asdict(limits) | {"cwd": cwd}
         ours, theirs = socket.socketpair()
         connection = Connection(ours)
         with theirs, self._lock:
@@ -52,7 +59,8 @@ class Broker:
             self._connections[ours.fileno()] = connection
             self._epoll.register(ours, select.EPOLLIN)
             with suppress(OSError):  # then the other end of the stream is closed
-                socket.send_fds(self._orders, [json.dumps(asdict(limits)).encode()], [theirs.fileno()])
+                given = [theirs.fileno(), *([mounts] if mounts >= 0 else [])]
+                socket.send_fds(self._orders, [json.dumps(order).encode()], given)
         return connection
 
     def close(self) -> None:
@@ -125,19 +133,27 @@ def unavailable(reason: str) -> WorkspaceUnavailableError:
         cure = "start the container with: --security-opt systempaths=unconfined"
     else:
         cure = fix_namespaces()
-    return WorkspaceUnavailableError(f"commands cannot be confined on this machine ({reason}): {cure}")
+    return WorkspaceUnavailableError(reason, cure)
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit on open files: a workspace takes up to three, and the default of 1,024 is for `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _setup(packages: Packages) -> str:
     """Return what the broker needs to know, as JSON. Raises WorkspaceUnavailableError if there is no shell."""
     bash = shutil.which("bash")
     if bash is None:
-        raise WorkspaceUnavailableError("workspaces need bash, which this machine lacks: install it with its packages")
+        raise WorkspaceUnavailableError("there is no bash", "install it with this system's packages")
     interpreters = Path(os.path.realpath(sys.executable)).parent
     environment = {
         "PATH": f"{interpreters}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-        "HOME": "/workspace",
-        "PWD": "/workspace",
+        "HOME": DIRECTORY,
+        "PWD": DIRECTORY,
         "USER": "nobody",
         "SHELL": bash,
         "TMPDIR": "/tmp",

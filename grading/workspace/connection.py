@@ -22,7 +22,7 @@ _END_WAIT_S = 60.0
 class _Order(NamedTuple):
     data: bytes
     descriptors: Sequence[int]
-    answer: "Future[wire.Message]"
+    answer: "Future[wire.Packet]"
 
 
 class Connection:
@@ -36,9 +36,9 @@ class Connection:
         self._lock = threading.Lock()
         self._received = bytearray()
         self._descriptors: list[int] = []
-        self._pidfd = -1
+        self._pidfd = self._mounts = -1
         self._ended: WorkspaceError | None = None
-        self._started: Future[wire.Message] = Future()
+        self._started: Future[wire.Packet] = Future()
         self._orders = deque([_Order(b"", (), self._started)])
 
     def fileno(self) -> int:
@@ -49,9 +49,7 @@ class Connection:
         """Wait until the workspace is confined. Raises WorkspaceError if it cannot be."""
         self._started.result(_END_WAIT_S)
 
-    def send(
-        self, fields: dict[str, Any], body: bytes = b"", descriptors: Sequence[int] = ()
-    ) -> "Future[wire.Message]":
+    def send(self, fields: dict[str, Any], body: bytes = b"", descriptors: Sequence[int] = ()) -> "Future[wire.Packet]":
         """Order something. The descriptors are closed once they are sent, or never will be."""
         order = _Order(wire.pack(fields, body), descriptors, Future())
         order.answer.set_running_or_notify_cancel()
@@ -70,7 +68,7 @@ class Connection:
         """Take what has arrived, and return False if the other side is gone. Only the broker's thread calls this."""
         try:
             data, descriptors, _, _ = socket.recv_fds(
-                self._channel, _CHUNK, 1, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                self._channel, _CHUNK, 2, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return True
@@ -86,7 +84,7 @@ class Connection:
             self._on_message(message)
         return True
 
-    def _next_message(self) -> wire.Message | None:
+    def _next_message(self) -> wire.Packet | None:
         if len(self._received) < wire.HEAD.size:
             return None
         text_bytes, body_bytes = wire.HEAD.unpack_from(self._received)
@@ -94,18 +92,19 @@ class Connection:
         if len(self._received) < start + body_bytes:
             return None
         fields = wire.json.loads(self._received[wire.HEAD.size : start])
-        message = wire.Message(fields, bytes(self._received[start : start + body_bytes]), self._descriptors)
+        message = wire.Packet(fields, bytes(self._received[start : start + body_bytes]), self._descriptors)
         del self._received[: start + body_bytes]
         self._descriptors = []
         return message
 
-    def _on_message(self, message: wire.Message) -> None:
+    def _on_message(self, message: wire.Packet) -> None:
         with self._lock:
             if not self._orders:  # ended meanwhile
                 return
             order = self._orders.popleft()
             if order.answer is self._started and message.descriptors:
-                self._pidfd = message.descriptors[0]
+                self._pidfd, *mounts = message.descriptors
+                self._mounts = mounts[0] if mounts else -1
             if self._orders:
                 self._send(self._orders[0])
         if "failure" in message.fields:
@@ -117,6 +116,22 @@ class Connection:
         with suppress(OSError):  # the next read finds that the other side is gone
             wire.send(self._channel, order.data, order.descriptors)
         _close_all(order.descriptors)
+
+    def take_mounts(self) -> int:
+        """Return a descriptor of a new workspace's mount namespace, which keeps its files. The caller closes it."""
+        with self._lock:
+            mounts, self._mounts = self._mounts, -1
+        return mounts
+
+    def end_if_idle(self) -> bool:
+        """Let the first process end if no order waits, and return whether it does."""
+        with self._lock:
+            if self._orders or self._ended is not None:
+                return False
+            self._ended = WorkspaceError("the first process of the workspace was ended")
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_WR)
+            return True
 
     def end(self, error: WorkspaceError) -> None:
         """Let all orders that wait, and all later ones, fail with this error."""
@@ -142,6 +157,8 @@ class Connection:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             wait_for_end(pidfd)
             os.close(pidfd)
+        if (mounts := self.take_mounts()) >= 0:
+            os.close(mounts)
 
 
 def wait_for_end(pidfd: int) -> None:

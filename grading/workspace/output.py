@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 
-from alphamix.grading.workspace.types import Output
+from alphamix.grading.workspace.types import ShownText
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _BYTE = 0xFF
@@ -20,7 +20,7 @@ def kept_bytes(max_chars: int) -> int:
     return 2 * max_chars
 
 
-def show(head: bytes, tail: bytes, total_bytes: int, max_chars: int) -> Output:
+def show(head: bytes, tail: bytes, total_bytes: int, max_chars: int) -> ShownText:
     """Return what a program wrote: at most `max_chars` characters, and a note of how many bytes are left out.
 
     Args:
@@ -33,13 +33,13 @@ def show(head: bytes, tail: bytes, total_bytes: int, max_chars: int) -> Output:
         head = tail = head + tail
         text = _escape(_decode(head))
         if len(text) <= max_chars:
-            return Output(text)
+            return ShownText(text)
     at_start, at_end = max_chars - max_chars // 2, max_chars // 2
     first, last = _decode(head)[:at_start], _decode(tail)[-at_end:] if at_end else ""
     first = first[: _longest(len(first), at_start, lambda count: first[:count])]
     last = last[len(last) - _longest(len(last), at_end, lambda count: last[len(last) - count :]) :]
     dropped_bytes = total_bytes - len(_encode(first)) - len(_encode(last))
-    return Output(f"{_escape(first)}\n[… {dropped_bytes:,} bytes left out …]\n{_escape(last)}", dropped_bytes)
+    return ShownText(f"{_escape(first)}\n[… {dropped_bytes:,} bytes left out …]\n{_escape(last)}", dropped_bytes)
 
 
 def _longest(most: int, room: int, part: Callable[[int], str]) -> int:

@@ -40,7 +40,7 @@ def prove(broker: Broker) -> None:
     """Try to break out of a workspace. Raises WorkspaceUnavailableError if that succeeds or there can be none."""
     limits = WorkspaceLimits()
     program = _PROGRAM.format(own_file=__file__, max_processes=limits.max_processes + 1)
-    with Workspace(lambda: broker.open(limits)) as workspace:
+    with Workspace(lambda cwd, mounts: broker.open(limits, cwd, mounts)) as workspace:
         try:
             result = workspace.run_python(program, _LIMITS).result()
         except WorkspaceError as error:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from alphamix.grading.errors import GradingError
 
+DIRECTORY = "/workspace"
+"""Where commands start, and what a submission is taken from."""
 Ended = Literal["ok", "error", "cpu_limit", "wall_limit", "memory_limit", "killed"]
 """How a call ended: with exit code 0, with another one or an exception, by a limit, or by a signal that none sent."""
 
@@ -14,7 +16,11 @@ class WorkspaceError(RuntimeError):
 
 
 class WorkspaceUnavailableError(GradingError):
-    """This machine cannot confine a workspace: the message says why, then what to do."""
+    """This machine cannot confine a workspace: the arguments, and the message, say why and then what to do."""
+
+    def __str__(self) -> str:
+        reason, cure = self.args
+        return f"commands cannot be confined on this machine ({reason}): {cure}"
 
 
 class FileRefusedError(Exception):
@@ -56,7 +62,7 @@ class CallLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ShownText:
     """What a program wrote, as text that is safe to show (`output.show`)."""
 
     text: str
@@ -71,8 +77,8 @@ class CallResult:
     ended: Ended
     exit_code: int | None
     """Exit code; a negative number is a signal; None if a limit ended it."""
-    stdout: Output
-    stderr: Output
+    stdout: ShownText
+    stderr: ShownText
     cpu_s: float
     wall_s: float
     lost_variables: bool = False

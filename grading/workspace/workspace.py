@@ -5,12 +5,21 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from alphamix.grading.workspace import output
-from alphamix.grading.workspace.confined.wire import Message
+from alphamix.grading.workspace.confined.wire import Packet
 from alphamix.grading.workspace.connection import Connection
-from alphamix.grading.workspace.types import CallLimits, CallResult, FilePart, FileRefusedError, Output, WorkspaceError
+from alphamix.grading.workspace.types import (
+    DIRECTORY,
+    CallLimits,
+    CallResult,
+    FilePart,
+    FileRefusedError,
+    ShownText,
+    WorkspaceError,
+)
 
 T = TypeVar("T")
 
@@ -26,11 +35,29 @@ class Workspace:
     everything that it started has been killed, or with a kept session, stopped.
     """
 
-    def __init__(self, connect: Callable[[], Connection], *, keeps_variables: bool = True) -> None:
+    def __init__(
+        self,
+        connect: Callable[[str, int], Connection],
+        on_idle: Callable[["Workspace"], None] = lambda workspace: None,
+        *,
+        keeps_variables: bool = True,
+    ) -> None:
+        """Prepare a workspace.
+
+        Args:
+            connect: Starts a first process, given the directory of the shell and the mount namespace or -1.
+            on_idle: Is called whenever a call has ended and `rest` is possible.
+            keeps_variables: Whether Python code finds the variables of earlier calls.
+        """
         self._connect = connect
+        self._on_idle = on_idle
         self._keeps_variables = keeps_variables
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._former: Connection | None = None
+        self._mounts = -1
+        self._cwd = DIRECTORY
+        self._may_rest = False
         self._is_closed = False
 
     def run(
@@ -69,13 +96,32 @@ class Workspace:
         fields = {"do": "submission", "path": path, "max_bytes": max_bytes}
         return self._order(fields, lambda message: message.body)
 
+    def rest(self) -> None:
+        """Let the first process end unless it is needed, so that only files take memory. The next call starts one."""
+        if not self._lock.acquire(blocking=False):  # somebody is using it
+            return
+        try:
+            if self._connection is None or not self._may_rest or not self._connection.end_if_idle():
+                return
+            if self._mounts < 0:
+                self._mounts = self._connection.take_mounts()
+            former, self._former, self._connection = self._former, self._connection, None
+        finally:
+            self._lock.release()
+        if former is not None:
+            with suppress(WorkspaceError):
+                former.close()
+
     def close(self) -> None:
         """End everything in the workspace, and wait for it. Safe to call twice, during a call, and from any thread."""
         with self._lock:
             self._is_closed = True
-            connection = self._connection
-        if connection is not None:
+            connections = [each for each in (self._former, self._connection) if each is not None]
+            mounts, self._mounts = self._mounts, -1
+        for connection in connections:
             connection.close()
+        if mounts >= 0:
+            os.close(mounts)
 
     def __enter__(self) -> "Workspace":
         return self
@@ -84,38 +130,40 @@ class Workspace:
         self.close()
 
     def _order(
-        self, fields: dict[str, Any], parse: Callable[[Message], T], body: bytes = b"", given: bytes | None = None
+        self, fields: dict[str, Any], parse: Callable[[Packet], T], body: bytes = b"", given: bytes | None = None
     ) -> "Future[T]":
         """Send an order, with `given` as a file that nobody can change, and return the parsed answer."""
         parsed: Future[T] = Future()
         parsed.set_running_or_notify_cancel()
         try:
-            connection = self._connected()
+            with self._lock:
+                descriptors = [] if given is None else [_sealed_file(given)]
+                answer = self._connected().send(fields, body, descriptors)
         except Exception as error:
             parsed.set_exception(error)
             return parsed
-        descriptors = [] if given is None else [_sealed_file(given)]
-        answer = connection.send(fields, body, descriptors)
-        answer.add_done_callback(lambda done: _resolve(parsed, done, parse))
+        answer.add_done_callback(lambda done: self._resolve(parsed, done, parse))
         return parsed
 
     def _connected(self) -> Connection:
-        with self._lock:
-            if self._is_closed:
-                raise WorkspaceError("the workspace was closed")
-            if self._connection is None:
-                self._connection = self._connect()
-            return self._connection
+        if self._is_closed:
+            raise WorkspaceError("the workspace was closed")
+        if self._connection is None:
+            self._connection = self._connect(self._cwd, self._mounts)
+        return self._connection
 
-
-def _resolve(parsed: "Future[T]", answer: "Future[Message]", parse: Callable[[Message], T]) -> None:
-    try:
-        message = answer.result()
-        if "refused" in message.fields:
-            raise FileRefusedError(message.fields["refused"])
-        parsed.set_result(parse(message))
-    except Exception as error:
-        parsed.set_exception(error)
+    def _resolve(self, parsed: "Future[T]", answer: "Future[Packet]", parse: Callable[[Packet], T]) -> None:
+        try:
+            message = answer.result()
+            self._cwd = message.fields.get("cwd", self._cwd)
+            self._may_rest = message.fields["can_end"]
+            if self._may_rest:
+                self._on_idle(self)
+            if "refused" in message.fields:
+                raise FileRefusedError(message.fields["refused"])
+            parsed.set_result(parse(message))
+        except Exception as error:
+            parsed.set_exception(error)
 
 
 def _sealed_file(data: bytes) -> int:
@@ -136,15 +184,15 @@ def _limit_fields(limits: CallLimits) -> dict[str, Any]:
     }
 
 
-def _reads_result(limits: CallLimits) -> Callable[[Message], CallResult]:
-    def parse(message: Message) -> CallResult:
-        fields, at, outputs = message.fields, 0, list[Output]()
+def _reads_result(limits: CallLimits) -> Callable[[Packet], CallResult]:
+    def parse(message: Packet) -> CallResult:
+        fields, at, outputs = message.fields, 0, list[ShownText]()
         for head_bytes, tail_bytes, total_bytes in fields["streams"]:
             head = message.body[at : at + head_bytes]
             tail = message.body[at + head_bytes : at + head_bytes + tail_bytes]
             outputs.append(output.show(head, tail, total_bytes, limits.output_chars))
             at += head_bytes + tail_bytes
-        stdout, stderr = outputs if len(outputs) == 2 else (outputs[0], Output(""))
+        stdout, stderr = outputs if len(outputs) == 2 else (outputs[0], ShownText(""))
         return CallResult(
             ended=fields["ended"],
             exit_code=fields["exit_code"],

@@ -24,6 +24,7 @@ from alphamix.grading.errors import GradingError
 from alphamix.grading.parallel.batch import Judged
 from alphamix.grading.sandbox import machine
 from alphamix.grading.types import Judgement, Verdict
+from alphamix.grading.workspace import WorkspacePool, WorkspaceUnavailableError
 from alphamix.text_lines import zstd_module
 
 from .conftest import DOUBLE, write_humaneval
@@ -396,7 +397,16 @@ def test_the_doctor_tells_what_grading_will_do(capsys: pytest.CaptureFixture[str
         assert tier["ok"] == (not tier["reason"] and all(tier["probes"].values()))
         assert tier["ok"] or tier["fix"]
     findings = [*report["tools"].values(), *report["extras"].values()]
-    assert {one["name"] for one in findings} >= {"g++", "cgroup v2 memory", "cores", "local", "dask", "ray", "vllm"}
+    assert {one["name"] for one in findings} >= {
+        "g++",
+        "workspaces",
+        "cgroup v2 memory",
+        "cores",
+        "local",
+        "dask",
+        "ray",
+        "vllm",
+    }
     assert all(one["ok"] or one["fix"] for one in findings)
 
 
@@ -409,7 +419,12 @@ def test_the_doctor_names_what_is_open_and_its_fix(
     ]
     monkeypatch.setattr(doctor, "find_tiers", lambda: tiers)
     tool = machine.ToolFinding("g++", False, "absent", "apt-get install g++")
+
+    def no_workspaces(_: WorkspacePool) -> None:
+        raise WorkspaceUnavailableError("landlock_create_ruleset: refused", "boot anew")
+
     monkeypatch.setattr(doctor, "find_tools", lambda: [tool])
+    monkeypatch.setattr(WorkspacePool, "check", no_workspaces)
     with pytest.raises(SystemExit) as end:
         cli.main(["doctor"])
     assert end.value.code == 1
@@ -420,6 +435,8 @@ def test_the_doctor_names_what_is_open_and_its_fix(
     assert "missing open: tracing" in lines
     assert "missing g++ (absent)" in lines
     assert "fix: apt-get install g++" in lines
+    at = lines.index("missing workspaces (landlock_create_ruleset: refused)")
+    assert lines[at + 1] == "fix: boot anew"
     assert any("--sandbox=weak" in line for line in lines)
 
 
@@ -440,7 +457,7 @@ def test_the_fix_for_namespaces_is_what_denies_them(
 ) -> None:
     monkeypatch.setattr(machine.cgroup, "read_if_present", lambda path: settings.get(str(path), ""))
     monkeypatch.setattr(machine, "_in_container", lambda: False)
-    assert machine._fix_namespaces() == fix
+    assert machine.fix_namespaces() == fix
 
 
 def test_a_missing_compiler_comes_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

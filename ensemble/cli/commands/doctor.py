@@ -11,6 +11,7 @@ from alphamix.ensemble.cli.lazy_group import MODULES_OF_EXTRA
 from alphamix.ensemble.cli.options import json_option
 from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.grading.sandbox.machine import TierFinding, ToolFinding, find_tiers, find_tools
+from alphamix.grading.workspace import WorkspacePool, WorkspaceUnavailableError
 
 _EXTRAS = ("local", "report", "serve", "dask", "ray", "vllm")
 
@@ -22,7 +23,7 @@ def command(as_json: bool) -> None:
 
     The exit code is 0 if programs can be judged safely on this machine, and 1 otherwise.
     """
-    tiers, tools = find_tiers(), find_tools()
+    tiers, tools = find_tiers(), [*find_tools(), _find_workspaces()]
     extras = [_find_extra(extra, MODULES_OF_EXTRA[extra]) for extra in _EXTRAS]
     chosen = next((tier.tier for tier in tiers if tier.ok), None)
     if as_json:
@@ -31,6 +32,16 @@ def command(as_json: bool) -> None:
     else:
         _print(chosen, tiers, tools, extras)
     sys.exit(0 if chosen else 1)
+
+
+def _find_workspaces() -> ToolFinding:
+    """Open a workspace, and try to break out of it."""
+    try:
+        with WorkspacePool() as pool:
+            pool.check()
+    except WorkspaceUnavailableError as error:
+        return ToolFinding("workspaces", False, *error.args)
+    return ToolFinding("workspaces", True, "models can use tools")
 
 
 def _find_extra(extra: str, modules: tuple[str, ...]) -> ToolFinding:

@@ -16,6 +16,7 @@ memory that it takes.
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -32,11 +33,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-_NESTED_NAMESPACES = _CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
+_FIRST_PROCESS_NAMESPACES = _CLONE_NEWPID | _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
 _ALL_NAMESPACES = _CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 _MS_READ_ONLY, _MS_REMOUNT = 1, 32
+_NS_GET_USERNS = 0xB701
 _MNT_DETACH, _AT_FDCWD, _AT_RECURSIVE = 2, -100, 0x8000
 _MOUNT_ATTR_READ_ONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
 
@@ -132,7 +134,7 @@ def enter_namespaces(readable: Sequence[str], scratch_bytes: int, *, can_nest: b
     """Continue as process 1 of new namespaces, in a read-only root with `readable`, some devices, and SCRATCH.
 
     The calling process stays outside as a keeper: it ends when process 1 ends, and when it is killed, so is process 1.
-    If `can_nest`, the root also has what `enter_nested_namespaces` needs, and standard streams are those of a process.
+    If `can_nest`, the root also has what `make_nested_namespaces` needs, and standard streams are those of a process.
     """
     _unshare_with_identity_maps()
     die_with_parent()
@@ -144,28 +146,45 @@ def enter_namespaces(readable: Sequence[str], scratch_bytes: int, *, can_nest: b
     _build_root(readable, scratch_bytes, can_nest=can_nest)
 
 
-def enter_nested_namespaces(disk_bytes: int, max_files: int) -> None:
-    """Continue as process 1 of namespaces below those of this process, which `enter_namespaces` made to be nested.
+def make_nested_namespaces(disk_bytes: int, max_files: int) -> int:
+    """Enter new user and mount namespaces below those of this process, which `enter_namespaces` made to be nested.
 
-    The new process is a child of this one's parent, because this one ends. It shares the root, and the network
-    namespace, which has no interface; it has its own processes and its own file system in memory. The limits, in bytes
-    and in files, hold for all of PRIVATE_DIRECTORIES together.
+    They have the same root, and a file system in memory of their own. The limits, in bytes and in files, hold for all
+    of PRIVATE_DIRECTORIES together. Returns a descriptor of the mount namespace, which keeps both of them.
     """
-    _prctl(_PR_SET_DUMPABLE, 1, "prctl(PR_SET_DUMPABLE)")  # else the next three files belong to root
-    _check(_LIBC.unshare(_NESTED_NAMESPACES), "unshare(user, pid, mount, ipc, uts) inside namespaces")
+    become_inspectable()  # else the next three files belong to root
+    _check(_LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS), "unshare(user, mount) inside namespaces")
     identity = f"{NOBODY} {NOBODY} 1\n"
     for name, text in (("uid_map", identity), ("setgroups", "deny"), ("gid_map", identity)):
         _write(f"{PROCESSES}/self/{name}", text)
-    if os.fork():
-        os._exit(0)
-    flags = _MS_NOSUID | _MS_NODEV
     os.umask(0o022)
-    _mount("tmpfs", SCRATCH, "tmpfs", flags, f"mode=0755,size={disk_bytes},nr_inodes={max_files}")
+    options = f"mode=0755,size={disk_bytes},nr_inodes={max_files}"
+    _mount("tmpfs", SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
     for directory in PRIVATE_DIRECTORIES:
         os.mkdir(SCRATCH + "/" + os.path.basename(directory), 0o755)
     for directory in sorted(PRIVATE_DIRECTORIES, key=SCRATCH.__eq__):  # last what hides the others
         _mount(SCRATCH + "/" + os.path.basename(directory), directory, None, _MS_BIND)
-    _mount("proc", PROCESSES, "proc", flags | _MS_NOEXEC)
+    return os.open(f"{PROCESSES}/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def enter_nested_namespaces(mounts: int) -> None:
+    """Enter the namespaces that `make_nested_namespaces` made for another child of this process's parent."""
+    become_inspectable()
+    user = fcntl.ioctl(mounts, _NS_GET_USERNS)
+    _check(_LIBC.setns(user, _CLONE_NEWUSER), "setns(user)")
+    _check(_LIBC.setns(mounts, _CLONE_NEWNS), "setns(mount)")
+    os.close(user)
+
+
+def become_first_process() -> None:
+    """Continue as process 1 of a new pid namespace below nested namespaces, with a view of /proc of its own.
+
+    The new process is a child of this one's parent, because this one ends.
+    """
+    _check(_LIBC.unshare(_FIRST_PROCESS_NAMESPACES), "unshare(pid, mount, ipc, uts) inside namespaces")
+    if os.fork():
+        os._exit(0)
+    _mount("proc", PROCESSES, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
 def _unshare_with_identity_maps() -> None:
@@ -304,6 +323,11 @@ def drop_privileges(*, become_nobody: bool) -> None:
     none = (ctypes.c_uint32 * 6)()
     _check(_LIBC.syscall(_CAPSET, header, none), "capset")
     _prctl(_PR_SET_DUMPABLE, 0, "prctl(PR_SET_DUMPABLE)")
+
+
+def become_inspectable() -> None:
+    """Let this process, and others of the same user, use its files in /proc, which `drop_privileges` prevents."""
+    _prctl(_PR_SET_DUMPABLE, 1, "prctl(PR_SET_DUMPABLE)")
 
 
 def reachable_by_nobody(paths: Sequence[str]) -> bool:

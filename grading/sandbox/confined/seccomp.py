@@ -121,11 +121,12 @@ class _Architecture(NamedTuple):
     socketpair: int
     sendto: int
     execveat: int
+    socket: int
 
 
 _ARCHITECTURES = {
-    "x86_64": _Architecture(0, 0xC000003E, 317, 72, 16, 56, 435, 157, 302, 234, 53, 44, 322),
-    "aarch64": _Architecture(1, 0xC00000B7, 277, 25, 29, 220, 435, 167, 261, 131, 199, 206, 281),
+    "x86_64": _Architecture(0, 0xC000003E, 317, 72, 16, 56, 435, 157, 302, 234, 53, 44, 322, 41),
+    "aarch64": _Architecture(1, 0xC00000B7, 277, 25, 29, 220, 435, 167, 261, 131, 199, 206, 281, 198),
 }
 
 
@@ -154,11 +155,8 @@ def build_filter(own_pid: int, machine: str, role: Role = "python") -> list[Inst
         arch.execveat: _if_one_of(0, (EXECUTABLE,)) if role == "native" else _DENIED_CALL,
     }  # fmt: skip
     if role == "workspace":  # its processes may signal and limit each other; none has the privilege to raise a limit
-        decisions |= {
-            arch.prlimit64: _ALLOWED_CALL,
-            arch.tgkill: _ALLOWED_CALL,
-            arch.prctl: _if_one_of(0, _PRCTL_OPTIONS),
-        }
+        decisions |= {arch.prlimit64: _ALLOWED_CALL, arch.tgkill: _ALLOWED_CALL, arch.socket: _DENIED_CALL}
+        decisions[arch.prctl] = _if_one_of(0, _PRCTL_OPTIONS)
     return [
         (_LOAD, 0, 0, 4), (_EQUAL, 1, 0, arch.audit), (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, 0), (_GREATER_EQUAL, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL),

@@ -1,4 +1,4 @@
-"""The broker of all workspaces: an interpreter inside namespaces that forks a first process for each workspace.
+"""The broker of all workspaces: an interpreter inside namespaces that forks first processes of workspaces.
 
 Nothing untrusted runs in its process. It is process 1 of its namespaces, so whatever a workspace leaves behind is its
 child, and nothing outlives it. It waits for orders on a socket and keeps no state: a workspace speaks with the trusted
@@ -26,7 +26,7 @@ from alphamix.grading.workspace.confined import first, python
 
 _NAME = b"workspace"
 _SCRATCH_BYTES = 1 << 16
-_MAX_ORDER = 1 << 12
+_MAX_ORDER = 1 << 14
 
 
 def main(tier: str, *words: str) -> None:
@@ -55,12 +55,13 @@ def main(tier: str, *words: str) -> None:
     gc.collect()
     gc.freeze()
     while received := _receive(orders):
-        limits, channel = received
+        order, descriptors = received
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(orders.fileno())
-            first.run(channel, limits, readable, environment, setup["bash"], syscall_filter)
-        os.close(channel)
+            first.run(order, descriptors, readable, environment, setup["bash"], syscall_filter)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _confine(setup: dict[str, Any]) -> list[str]:
@@ -103,9 +104,7 @@ def _reap(*_: object) -> None:
             pass
 
 
-def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], int] | None:
-    """Return the limits of the next workspace and its end of the stream, or None if there are no more."""
-    message, ancillary, _, _ = orders.recvmsg(_MAX_ORDER, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    if not message:
-        return None
-    return json.loads(message), first.wire.descriptors_in(ancillary)[0]
+def _receive(orders: "_socket.socket") -> tuple[dict[str, Any], list[int]] | None:
+    """Return the next order and its descriptors, as `first.run` expects them, or None if there are no more."""
+    message, ancillary, _, _ = orders.recvmsg(_MAX_ORDER, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+    return (json.loads(message), first.wire.descriptors_in(ancillary)) if message else None

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from alphamix.grading.workspace.confined.processes import Processes, Usage, children_cpu_s
+from alphamix.grading.workspace.confined.processes import Processes, ResourceUse, children_cpu_s
 
 _FIRST_LOOK_S, _LOOK_S = 0.02, 0.1
 """Wall seconds to the first measurement, which are doubled for each further one up to the second figure."""
 _CHUNK = 1 << 16
-_NO_USAGE = Usage(0.0, 0.0, 0)
+_NO_USAGE = ResourceUse(0.0, 0.0, 0)
 
 
 class Capture:
@@ -133,7 +133,7 @@ class Execution:
             if excess := self._excess(usage, counted_s):
                 return excess
 
-    def _excess(self, usage: Usage, wall_s: float) -> str | None:
+    def _excess(self, usage: ResourceUse, wall_s: float) -> str | None:
         if self.cpu_s(usage) > self._limits["cpu_s"]:
             return "cpu_limit"
         if wall_s > self._limits["wall_s"]:
@@ -143,14 +143,16 @@ class Execution:
             return "memory_limit"
         return None
 
-    def cpu_s(self, usage: Usage) -> float:
+    def cpu_s(self, usage: ResourceUse) -> float:
         """Return the CPU seconds of the living and the dead, given the usage of those that live."""
         cpu_s = children_cpu_s() - self._children_cpu_s + usage.cpu_s - self._before.cpu_s
         # Of children that nobody waits for, the dead do not count, but they did while they lived.
         self._most_cpu_s = max(self._most_cpu_s, cpu_s)
         return self._most_cpu_s
 
-    def answer(self, ended: str, exit_code: int | None, usage: Usage | None = None) -> tuple[dict[str, Any], bytes]:
+    def answer(
+        self, ended: str, exit_code: int | None, usage: ResourceUse | None = None
+    ) -> tuple[dict[str, Any], bytes]:
         """Return what the trusted side needs to know, given the usage of what still lives, which must be stopped."""
         for capture in self._captures:
             while capture.pump():

@@ -22,7 +22,7 @@ MAX_OPEN_FILES = 256
 CWD_DESCRIPTOR = MAX_OPEN_FILES - 2  # bash may use the last one itself
 """Where the shell writes its working directory when it ends."""
 _MAX_PATH = 4096
-_REHEARSALS = 10
+_REHEARSALS, _REHEARSED_PROCESSES = 10, 1000
 _RESERVED_PROCESSES = 4
 """Processes that this one can start even if programs have as many as they may."""
 
@@ -30,21 +30,36 @@ Answer = tuple[dict[str, Any], bytes]
 
 
 def run(
-    channel: int,
-    limits: dict[str, int],
+    order: dict[str, Any],
+    descriptors: list[int],
     readable: list[str],
     environment: dict[str, str],
     bash: str,
     syscall_filter: Filter,
 ) -> NoReturn:
-    """Confine this process and serve orders until the trusted side closes the channel. Never returns."""
-    stream = _socket.socket(fileno=channel)
+    """Confine this process and serve orders until the trusted side closes the stream. Never returns.
+
+    Args:
+        order: The limits of the workspace, and `cwd`, where its shell is.
+        descriptors: This end of the stream, and for a workspace that exists its mount namespace.
+        readable: Paths of the root that may be read.
+        environment: Environment of commands.
+        bash: Path of the shell.
+        syscall_filter: Filter for this process and its children.
+    """
+    stream = _socket.socket(fileno=descriptors[0])
     try:
-        oom_score = _confine(limits, readable, syscall_filter)
-        own_pidfd = os.pidfd_open(os.getpid())
-        wire.send(stream, wire.pack({"ready": True}), [own_pidfd])
-        os.close(own_pidfd)
-        workspace = _Workspace(stream, Processes(oom_score, limits["max_processes"]), limits, environment, bash)
+        kept = descriptors[1:]
+        if kept:
+            confinement.enter_nested_namespaces(kept.pop())
+        else:
+            kept.append(confinement.make_nested_namespaces(order["disk_bytes"], order["max_files"]))
+        oom_score = _confine(order, readable, syscall_filter)
+        told = [os.pidfd_open(os.getpid()), *kept]
+        wire.send(stream, wire.pack({"ready": True}), told)
+        for descriptor in {*told, *descriptors[1:]}:
+            os.close(descriptor)
+        workspace = _Workspace(stream, Processes(oom_score, order["max_processes"]), order, environment, bash)
         while (message := wire.receive(stream)) is not None:
             wire.send(stream, wire.pack(*workspace.obey(message)))
     except Exception as error:
@@ -60,8 +75,8 @@ def rehearse(environment: dict[str, str], bash: str) -> None:
     """
     ours, theirs = _socket.socketpair()
     oom_score = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    limits = {"memory_bytes": 1 << 30, "max_processes": 1 << 10}
-    workspace = _Workspace(theirs, Processes(oom_score, limits["max_processes"]), limits, environment, bash)
+    order = {"memory_bytes": 1 << 30, "cwd": "/"}
+    workspace = _Workspace(theirs, Processes(oom_score, _REHEARSED_PROCESSES), order, environment, bash)
     calls = {"cpu_s": 60.0, "wall_s": 60.0, "keep_bytes": 1 << 10}
     orders = [
         ({"do": "command", "merged": True} | calls, b"true"),
@@ -81,9 +96,9 @@ def rehearse(environment: dict[str, str], bash: str) -> None:
     theirs.close()
 
 
-def _confine(limits: dict[str, int], readable: list[str], syscall_filter: Filter) -> int:
+def _confine(limits: dict[str, Any], readable: list[str], syscall_filter: Filter) -> int:
     """Confine this process, and return a descriptor of its rank for out-of-memory kills."""
-    confinement.enter_nested_namespaces(limits["disk_bytes"], limits["max_files"])
+    confinement.become_first_process()
     oom_score = os.open(f"{confinement.PROCESSES}/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     confinement.drop_privileges(become_nobody=False)
     visible = [*readable, confinement.PROCESSES]
@@ -95,7 +110,8 @@ def _confine(limits: dict[str, int], readable: list[str], syscall_filter: Filter
         resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
         resource.RLIMIT_AS: address_space,
     }
-    confinement.limit_resources(file_bytes=limits["disk_bytes"], limit_threads=False, others=others)
+    file_bytes = limits["disk_bytes"] + (1 << 20)  # more, because a full disk is an error and no signal
+    confinement.limit_resources(file_bytes=file_bytes, limit_threads=False, others=others)
     syscall_filter.install()
     os.chdir(DIRECTORY)
     return oom_score
@@ -108,20 +124,24 @@ class _Workspace:
         self,
         stream: "_socket.socket",
         processes: Processes,
-        limits: dict[str, int],
+        order: dict[str, Any],
         environment: dict[str, str],
         bash: str,
     ) -> None:
         self._control = stream.fileno()
         self._processes = processes
-        self._limits = {"memory_bytes": limits["memory_bytes"]}
+        self._limits = {"memory_bytes": order["memory_bytes"]}
         self._environment = environment
         self._bash = bash
-        self._cwd = DIRECTORY
+        self._cwd: str = order["cwd"]
         self._session: Session | None = None
 
-    def obey(self, message: wire.Message) -> Answer:
-        """Carry out an order, and return the answer."""
+    def obey(self, message: wire.Packet) -> Answer:
+        """Carry out an order, and return the answer, with whether a new process could go on as well as this one."""
+        answer, body = self._obey(message)
+        return answer | {"can_end": self._session is None}, body
+
+    def _obey(self, message: wire.Packet) -> Answer:
         fields, body, descriptors = message
         try:
             match fields["do"]:
@@ -159,6 +179,7 @@ class _Workspace:
         answer = execution.answer(*how_it_ended(excess, statuses.get(pid)))
         streams.close()
         self._remember_cwd(cwd_read)
+        answer[0]["cwd"] = self._cwd
         return answer
 
     def _execute(self, command: bytes) -> NoReturn:
@@ -169,7 +190,7 @@ class _Workspace:
                 os.chdir(self._cwd)
             except OSError:  # the directory is gone
                 os.chdir(DIRECTORY)
-            script = b"trap 'pwd -P >&%d' EXIT; %s" % (CWD_DESCRIPTOR, command)
+            script = b"trap 'pwd -P >&%d 2> /dev/null' EXIT; %s" % (CWD_DESCRIPTOR, command)
             os.execve(self._bash, [b"bash", b"-c", script], self._environment)
         except (OSError, ValueError) as error:
             os.write(2, f"bash: {error}\n".encode())

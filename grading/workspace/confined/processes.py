@@ -18,7 +18,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _POLL_S = 0.0005
 
 
-class Usage(NamedTuple):
+class ResourceUse(NamedTuple):
     """What all living processes have used so far."""
 
     cpu_s: float
@@ -48,7 +48,7 @@ class Processes:
             os.pwrite(self._oom_score, self._own_oom_score, 0)
         return pid
 
-    def measure(self) -> Usage:
+    def measure(self) -> ResourceUse:
         """Measure the living processes."""
         cpu_s, waited_ns, memory_kb = 0.0, 0, 0
         for pid in _living():
@@ -57,7 +57,7 @@ class Processes:
                 cpu_s += sum(map(int, _stat(pid)[13:15])) / _TICKS_PER_S
                 waited_ns += int(_read(pid, "schedstat").split()[1])
                 memory_kb += sum(_kilobytes(_read(pid, "status"), b"RssAnon:", b"RssShmem:"))
-        return Usage(cpu_s, waited_ns * 1e-9, memory_kb << 10)
+        return ResourceUse(cpu_s, waited_ns * 1e-9, memory_kb << 10)
 
     def measure_memory(self) -> int:
         """Return the memory in bytes, with what processes share counted once. This takes longer than `measure`."""

@@ -10,6 +10,7 @@ import signal
 from array import array
 from typing import Any
 
+from alphamix.grading.sandbox.confined import confinement
 from alphamix.grading.workspace.confined import python
 from alphamix.grading.workspace.confined.execution import Execution, Streams, how_it_ended
 from alphamix.grading.workspace.confined.processes import Processes
@@ -31,6 +32,7 @@ class Session:
         if self.pid == 0:
             null = os.open(os.devnull, os.O_RDONLY)
             self._streams.become_standard(null, {theirs.fileno(): python.CHANNEL})
+            confinement.become_inspectable()
             python.serve()
         theirs.close()
         self._streams.close_written()

@@ -16,7 +16,7 @@ HEAD = struct.Struct("!II")
 _ANCILLARY_BYTES = _socket.CMSG_SPACE(4)
 
 
-class Message(NamedTuple):
+class Packet(NamedTuple):
     """One order or one answer."""
 
     fields: dict[str, Any]
@@ -38,7 +38,7 @@ def send(channel: "_socket.socket", data: bytes, descriptors: Sequence[int] = ()
         channel.sendall(memoryview(data)[sent:], _socket.MSG_NOSIGNAL)
 
 
-def receive(channel: "_socket.socket") -> Message | None:
+def receive(channel: "_socket.socket") -> Packet | None:
     """Wait for a message; None if the other side is gone."""
     head, ancillary, _, _ = channel.recvmsg(HEAD.size, _ANCILLARY_BYTES, _socket.MSG_CMSG_CLOEXEC | _socket.MSG_WAITALL)
     if len(head) < HEAD.size:
@@ -47,7 +47,7 @@ def receive(channel: "_socket.socket") -> Message | None:
     text, body = (channel.recv(size, _socket.MSG_WAITALL) if size else b"" for size in sizes)
     if (len(text), len(body)) != sizes:
         return None
-    return Message(json.loads(text), body, descriptors_in(ancillary))
+    return Packet(json.loads(text), body, descriptors_in(ancillary))
 
 
 def descriptors_in(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
