@@ -7,14 +7,15 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Self
+from itertools import takewhile
+from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from alphamix.ensemble.interchange.record_files import Columns
-from alphamix.ensemble.store import Graded, Sample, Slot, Transcript
+from alphamix.ensemble.store import AttemptUsage, Ending, Graded, Sample, Slot, Transcript
 from alphamix.grading.types import Failure, Judgement, Verdict, failure_of
-from alphamix.policies.types import AnswerKind, Completion
+from alphamix.policies.types import AnswerKind, Completion, Message
 
 SAMPLE_COLUMNS: Columns = {
     "problem_id": "string",
@@ -141,10 +142,38 @@ class VerdictLine(_Line):
 
 
 class Usage(BaseModel):
-    """Numbers of tokens of a sample, where they are known."""
+    """What a sample cost, where it is known."""
 
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
+    turns: _Count | None = None
+    calls: _Count | None = None
+    new_prompt_tokens: _Count | None = None
+    cached_tokens: _Count | None = None
+    tool_characters: _Count | None = None
+    model_seconds: _Amount | None = None
+    tool_seconds: _Amount | None = None
+
+
+class PromptKey(BaseModel):
+    """What names the prompt of a sample."""
+
+    id: str | None = None
+
+
+def _messages(value: Any) -> tuple[Message, ...] | None:
+    """Return the messages of a record, which are text in Parquet."""
+    messages: Any = json.loads(value) if isinstance(value, str) else value
+    if messages is None:
+        return None
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("no list of messages")
+    for message in cast("list[Any]", messages):
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            raise ValueError(f"a list with {json.dumps(message)}, which has no role and content")
+        for key in ("role", "content"):
+            _text(message[key])
+    return tuple(messages)
 
 
 class SampleRecord(SampleLine):
@@ -152,6 +181,9 @@ class SampleRecord(SampleLine):
 
     kind: AnswerKind | None = None
     usage: Usage | None = None
+    ending: Ending | None = None
+    prompt: PromptKey | None = None
+    messages: Annotated[Any, PlainValidator(_messages)] = None
     seconds: _Amount | None = None
     seed: int | None = None
     setting: str | None = None
@@ -181,7 +213,8 @@ class SampleRecord(SampleLine):
     def sample(self, slot: Slot) -> Sample:
         """Return the record as the sample of a slot."""
         usage = self.usage or Usage()
-        numbers: dict[str, Any] = {**dict(usage), "seconds": self.seconds}
+        tokens = {name: getattr(usage, name) for name in ("prompt_tokens", "completion_tokens")}
+        numbers: dict[str, Any] = {**tokens, "seconds": self.seconds}
         unknown = frozenset(name for name, number in numbers.items() if number is None)
         counted: dict[str, Any] = {name: number or 0 for name, number in numbers.items()}
         completion = Completion(
@@ -191,7 +224,22 @@ class SampleRecord(SampleLine):
             kind=self.kind or "text",
         )
         created = time.time() if self.created is None else self.created
-        return Sample(slot, completion, created, self.is_code, unknown)
+        return Sample(slot, completion, created, self.is_code, unknown, self._transcript(usage))
+
+    def _transcript(self, usage: Usage) -> Transcript | None:
+        """Return the transcript, if the record writes it out: its prompt is what comes before the first answer."""
+        messages: tuple[Message, ...] | None = self.messages
+        if messages is None:
+            return None
+        num_prompt_messages = sum(1 for _ in takewhile(lambda message: message["role"] != "assistant", messages))
+        costs: dict[str, Any] = {name: number for name, number in dict(usage).items() if number is not None}
+        return Transcript(
+            (self.prompt and self.prompt.id) or "own",
+            messages,
+            num_prompt_messages,
+            self.ending or "submitted",
+            AttemptUsage(**costs),
+        )
 
 
 class VerdictRecord(VerdictLine):

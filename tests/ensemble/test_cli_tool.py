@@ -1,12 +1,15 @@
 """Whole runs in the setting `tool`: a server whose models call Python, real workspaces, the record and its export."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from alphamix.ensemble.cli import main
+from alphamix.ensemble.interchange.record_schema import SampleRecord
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, FakeServer, error, json_reply
 
@@ -74,6 +77,33 @@ def test_a_run_keeps_every_turn_and_sums_their_costs(trial: Path, tmp_path: Path
         assert record["seconds"] == pytest.approx(usage["model_seconds"] + usage["tool_seconds"])
         assert (record["ending"], record["prompt"]["id"], record["setting"]) == ("submitted", "own", "tool")
     assert len({record["prompt"]["hash"] for record in records}) == 3  # one for each problem
+    again = tmp_path / "again"
+    again.mkdir()
+    with Store(folder / STORE_NAME, read_only=True) as store, Store(again / STORE_NAME) as copy:
+        copy.plan(store.slots("low"), store.about())
+        before = [store.transcript(slot) for slot in store.slots("low")]
+    assert run("import", again, "--samples", tmp_path / "out" / "samples.jsonl") == 0
+    with Store(again / STORE_NAME, read_only=True) as copy:
+        for slot, transcript in zip(copy.slots("low"), before, strict=True):
+            found = copy.transcript(slot)
+            assert found is not None
+            assert transcript is not None
+            assert (found.messages, found.prompt_hash, found.ending) == (
+                transcript.messages,
+                transcript.prompt_hash,
+                transcript.ending,
+            )
+            assert asdict(found.usage) == pytest.approx(asdict(transcript.usage))
+
+
+@pytest.mark.parametrize(
+    "messages", ["[", "{}", [], [5], [{"role": "user"}], [{"role": "user", "content": None}], [{"content": "x"}]]
+)
+def test_messages_of_another_form_are_refused(messages: Any) -> None:
+    with pytest.raises(ValidationError, match="messages"):
+        SampleRecord.model_validate(
+            {"problem_id": "p", "policy": "low", "index": 0, "completion": "x", "messages": messages}
+        )
 
 
 def test_an_attempt_that_failed_in_a_later_turn_is_owed_and_begins_anew(trial: Path, tmp_path: Path) -> None:
