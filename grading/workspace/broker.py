@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from concurrent.futures import Future
@@ -65,35 +66,56 @@ class Broker:
 
     def close(self) -> None:
         """End the process and all workspaces. Safe to call twice."""
-        with suppress(ProcessLookupError, OSError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with self._lock:
+            if self.is_alive:
+                self._kill()
         self._thread.join()
 
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
     def _live(self, started: "Future[None]") -> None:
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            keeper = start_inside("broker", "namespaces", [theirs.fileno()], self._setup, room="workspace")
         try:
-            self._pidfd = self._receive_ready()
+            keeper = self._start()
         except Exception as error:
-            keeper.kill()
-            keeper.wait()
-            self._orders.close()
             self._epoll.close()
             started.set_exception(error)
             return
-        self._epoll.register(self._pidfd, select.EPOLLIN)
         started.set_result(None)
-        while self._read_from_workspaces():
-            pass
-        self._end()
-        keeper.kill()
-        keeper.wait()
+        try:
+            while self._read_from_workspaces():
+                pass
+        finally:  # whatever ends this thread ends the workspaces, for nobody would read from them
+            self._kill()
+            self._end()
+            keeper.wait()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        """Start the broker. Raises WorkspaceUnavailableError, or WorkspaceError if there are no resources for it."""
+        try:
+            self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                keeper = start_inside("broker", "namespaces", [theirs.fileno()], self._setup, room="workspace")
+        except OSError as error:
+            raise WorkspaceError(f"the broker of the workspaces cannot be started ({error}): try again") from None
+        try:
+            self._pidfd = self._receive_ready()
+            self._epoll.register(self._pidfd, select.EPOLLIN)
+        except BaseException:
+            keeper.kill()
+            keeper.wait()
+            self._orders.close()
+            raise
+        return keeper
 
     def _receive_ready(self) -> int:
         """Return a descriptor of the broker's process. Raises WorkspaceUnavailableError."""
         self._orders.settimeout(_ANSWER_WAIT_S)
-        message, descriptors, _, _ = socket.recv_fds(self._orders, 1 << 16, 1, socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._orders, 1 << 16, 1, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise WorkspaceError(f"the broker of the workspaces did not answer ({error}): try again") from None
         self._orders.settimeout(None)
         if not message:
             raise unavailable("its process ended")
@@ -108,8 +130,10 @@ class Broker:
                 return False
             connection = self._connections[descriptor]
             if not connection.read():
-                with self._lock:
+                with self._lock:  # before another stream can get this descriptor
+                    self._epoll.unregister(descriptor)
                     del self._connections[descriptor]
+                connection.hang_up()
         return True
 
     def _end(self) -> None:
@@ -120,6 +144,7 @@ class Broker:
         for connection in connections:
             while connection.read():  # answers that were sent before the end
                 pass
+            connection.hang_up()
         self._orders.close()
         self._epoll.close()
         os.close(self._pidfd)

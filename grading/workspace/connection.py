@@ -45,10 +45,6 @@ class Connection:
         """Return the descriptor to watch."""
         return self._channel.fileno()
 
-    def wait_until_started(self) -> None:
-        """Wait until the workspace is confined. Raises WorkspaceError if it cannot be."""
-        self._started.result(_END_WAIT_S)
-
     def send(self, fields: dict[str, Any], body: bytes = b"", descriptors: Sequence[int] = ()) -> "Future[wire.Packet]":
         """Order something. The descriptors are closed once they are sent, or never will be."""
         order = _Order(wire.pack(fields, body), descriptors, Future())
@@ -64,6 +60,10 @@ class Connection:
             order.answer.set_exception(ended)
         return order.answer
 
+    def hang_up(self) -> None:
+        """Close the stream."""
+        self._channel.close()
+
     def read(self) -> bool:
         """Take what has arrived, and return False if the other side is gone. Only the broker's thread calls this."""
         try:
@@ -75,7 +75,6 @@ class Connection:
         except OSError:
             data, descriptors = b"", []
         if not data:
-            self._channel.close()
             self.end(WorkspaceError("the workspace ended unexpectedly: try again"))
             return False
         self._descriptors += descriptors

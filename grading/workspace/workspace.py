@@ -68,7 +68,7 @@ class Workspace:
         If `merged`, standard error is shown in standard output, where it was written.
         """
         fields = {"do": "command", "merged": merged} | _limit_fields(limits)
-        return self._order(fields, _reads_result(limits), os.fsencode(command), stdin)
+        return self._order(fields, _reads_result(limits), _encoded(command), stdin)
 
     def run_python(self, code: str, limits: CallLimits = _DEFAULT) -> "Future[CallResult]":
         """Run Python code and show the value of its last expression, as a notebook does.
@@ -77,7 +77,7 @@ class Workspace:
         that they are lost. Otherwise it runs in a new interpreter.
         """
         fields = {"do": "python", "keeps_variables": self._keeps_variables} | _limit_fields(limits)
-        return self._order(fields, _reads_result(limits), given=code.encode("utf-8", "surrogatepass"))
+        return self._order(fields, _reads_result(limits), given=_encoded(code))
 
     def read(self, path: str, *, offset: int = 0, max_bytes: int = 1 << 20) -> "Future[FilePart]":
         """Read a part of a regular file. The future may raise FileRefusedError."""
@@ -139,6 +139,11 @@ class Workspace:
             with self._lock:
                 descriptors = [] if given is None else [_sealed_file(given)]
                 answer = self._connected().send(fields, body, descriptors)
+        except OSError as error:
+            parsed.set_exception(
+                WorkspaceError(f"a workspace cannot be reached ({error}): close some, or allow more files")
+            )
+            return parsed
         except Exception as error:
             parsed.set_exception(error)
             return parsed
@@ -164,6 +169,10 @@ class Workspace:
             parsed.set_result(parse(message))
         except Exception as error:
             parsed.set_exception(error)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a model's text may have halves of surrogate pairs
 
 
 def _sealed_file(data: bytes) -> int:

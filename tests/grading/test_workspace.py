@@ -148,6 +148,21 @@ class TestPython:
         assert float(before) > 0
         assert cpu_s < 0.25
 
+    @pytest.mark.parametrize(
+        ("code", "value"),
+        [
+            ("import sqlite3\nd = sqlite3.connect('a.db')\nd.execute('create table t(a)')\nd.commit()", "None"),
+            ("import multiprocessing as m\nwith m.Pool(2) as p: a = p.map(abs, [-1, 2])\na", "[1, 2]"),
+            ("import asyncio\nasync def f(): return 3\nasyncio.run(f())", "3"),
+            ("import subprocess\nsubprocess.run('echo 4', shell=True, capture_output=True).stdout", "b'4\\n'"),
+            ("open('/dev/stdout', 'w').write('5')", "51"),
+        ],
+        ids=["locks", "processes", "event loop", "subprocess", "device"],
+    )
+    def test_libraries_find_what_they_need(self, workspace: Workspace, code: str, value: str) -> None:
+        result = python(workspace, code)
+        assert (result.stdout.text.strip() or "None", result.stderr.text) == (value, "")
+
     def test_packages_can_be_imported(self) -> None:
         with WorkspacePool(find_packages(["numpy"])) as pool, pool.open() as workspace:
             assert python(workspace, "import numpy\nint(numpy.arange(5).sum())").stdout.text == "10\n"

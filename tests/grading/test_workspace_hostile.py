@@ -196,7 +196,7 @@ class TestMemoryAndDisk:
 class TestWalls:
     def test_looking_for_files_of_the_host(self, workspace: Workspace, tmp_path: Path) -> None:
         secret = tmp_path / "expected_output"
-        secret.write_text("42")
+        secret.write_text("what the judge expects")
         names = [
             secret,
             Path(__file__),
@@ -206,7 +206,7 @@ class TestWalls:
             Path("/var/log"),
         ]
         for name in names:
-            assert "42" not in run(workspace, f"cat {name}; ls {name}").stdout.text
+            assert "what the judge" not in run(workspace, f"cat {name}; ls {name}").stdout.text
             assert run(workspace, f"test -e {name}").exit_code == 1
         found = run(
             workspace, f"find / -path /usr -prune -o -name {secret.name} -print -o -name {Path(__file__).name} -print"
@@ -295,6 +295,19 @@ if os.uname().machine == "x86_64":
             "ln /usr/bin/env /tmp/env",
         ):
             assert run(workspace, command).exit_code != 0, command
+
+    def test_denying_itself_the_workspace(self, workspace: Workspace) -> None:
+        assert (
+            run(workspace, "chmod 000 /workspace /tmp /dev/shm; rm -rf /workspace; mv /workspace /tmp/x").exit_code == 1
+        )
+        workspace.rest()
+        assert run(workspace, "echo 1 > a; cat a").stdout.text == "1\n"
+
+    def test_text_that_is_not_unicode(self, workspace: Workspace) -> None:
+        assert run(workspace, "echo '\ud800'").stdout.text == "\\xed\\xa0\\x80\n"
+        assert "SyntaxError" in python(workspace, "'\ud800'").stderr.text
+        with pytest.raises(FileRefusedError, match="surrogates not allowed"):
+            workspace.read("\ud800").result()
 
     def test_changing_what_runs_between_calls(self, workspace: Workspace) -> None:
         run(workspace, "echo 'echo owned' > ~/.bashrc; cp ~/.bashrc ~/.bash_profile; mkdir bin; cp .bashrc bin/cat")

@@ -83,6 +83,7 @@ _WORKSPACE: dict[str, tuple[int, int | None]] = {
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1034)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC GET_SEALS
+_LOCK_COMMANDS = (5, 6, 7, 36, 37, 38)  # (OFD_)GETLK SETLK SETLKW
 _IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS WINSZ FIONREAD FIONBIO FIO(N)CLEX
 Role = Literal["python", "native", "compiler", "workspace"]
 """Kind of process to filter: `native` may also execute the descriptor EXECUTABLE, `compiler` also call _COMPILER, and
@@ -157,6 +158,7 @@ def build_filter(own_pid: int, machine: str, role: Role = "python") -> list[Inst
     if role == "workspace":  # its processes may signal and limit each other; none has the privilege to raise a limit
         decisions |= {arch.prlimit64: _ALLOWED_CALL, arch.tgkill: _ALLOWED_CALL, arch.socket: _DENIED_CALL}
         decisions[arch.prctl] = _if_one_of(0, _PRCTL_OPTIONS)
+        decisions[arch.fcntl] = _if_one_of(1, _FCNTL_COMMANDS + _LOCK_COMMANDS)
     return [
         (_LOAD, 0, 0, 4), (_EQUAL, 1, 0, arch.audit), (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, 0), (_GREATER_EQUAL, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL),

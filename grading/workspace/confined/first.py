@@ -113,6 +113,7 @@ def _confine(limits: dict[str, Any], readable: list[str], syscall_filter: Filter
     file_bytes = limits["disk_bytes"] + (1 << 20)  # more, because a full disk is an error and no signal
     confinement.limit_resources(file_bytes=file_bytes, limit_threads=False, others=others)
     syscall_filter.install()
+    os.chmod(DIRECTORY, 0o755)  # noqa: PTH101  # a program may have denied itself the use of it
     os.chdir(DIRECTORY)
     return oom_score
 
