@@ -16,7 +16,7 @@ from alphamix.ensemble.settings.reasoning import Reasoning
 from alphamix.ensemble.settings.setting import Attempt, Failed, Sampled
 from alphamix.ensemble.store import AttemptUsage, Sample, Slot
 from alphamix.grading.types import Problem
-from alphamix.grading.workspace import CallResult, Output
+from alphamix.grading.workspace import CallResult, ShownText
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.types import Completion, EngineFailure, Message, Request, SamplingParameters
 
@@ -29,7 +29,7 @@ def slots(count: int) -> list[Slot]:
 
 
 def shown(text: str = "") -> CallResult:
-    return CallResult("ok", 0, Output(text), Output(""), cpu_s=0.1, wall_s=0.25)
+    return CallResult("ok", 0, ShownText(text), ShownText(""), cpu_s=0.1, wall_s=0.25)
 
 
 @dataclass
