@@ -136,7 +136,8 @@ class EngineFailure:
     """An answer that never came. It says nothing about the policy, and the request is still owed."""
 
     cause: str
-    """One of `rate_limit`, `timeout`, `connection`, `server`, `rejected` and `malformed`."""
+    """One of `rate_limit`, `timeout`, `connection`, `server`, `rejected` and `malformed`. Attempts of several turns may
+    also fail by `sandbox` or `setting`, which concern no engine."""
     message: str
     is_too_long: bool = False
     """Whether it was rejected because the prompt leaves no room for the answer in the model's context."""

@@ -53,12 +53,16 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_run_keeps_every_turn_and_sums_their_costs(trial: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_every_turn_and_sums_their_costs(
+    trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with FakeServer(calling) as server:
         point_to(trial, server.url)
         folder = tmp_path / "run"
         assert run("run", trial, *TOOL, "-q", "-o", folder) == 0
         num_requests = len(server.requests)
+        assert run("run", trial, *TOOL, "--set", "sampling.tool.calls=3", "-q", "-o", folder) == 2
+    assert "run of another experiment (sampling.tool differs)" in capsys.readouterr().err
     assert num_requests == 2 * 12
     with Store(folder / STORE_NAME, read_only=True) as store:
         assert set(store.verdicts()["verdict"]) == {"AC"}
@@ -130,17 +134,6 @@ def test_an_attempt_that_failed_in_a_later_turn_is_owed_and_begins_anew(trial: P
         assert int(store.progress().loc["low", "tokens"]) == 12 * 14 + 4 * 7
     assert len(after) == 12
     assert {number: after[number] for number in before} == before
-
-
-def test_the_setting_belongs_to_the_identity_of_a_run(
-    trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with FakeServer(calling) as server:
-        point_to(trial, server.url)
-        folder = tmp_path / "run"
-        assert run("run", trial, *TOOL, "-q", "-o", folder) == 0
-        assert run("run", trial, *TOOL, "--set", "sampling.tool.calls=3", "-q", "-o", folder) == 2
-    assert "sampling.tool" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
