@@ -137,16 +137,11 @@ class TestPython:
         assert python(workspace, "import os; os.kill(os.getpid(), 11)").ended == "killed"
 
     def test_nothing_of_it_runs_between_two_calls(self, workspace: Workspace) -> None:
-        counting = "import threading, time, itertools\nn = itertools.count()\n"
-        counting += (
-            "threading.Thread(target=lambda: [next(n) for _ in iter(int, 1)], daemon=True).start(); time.sleep(0.05)"
-        )
-        python(workspace, counting)
-        before = python(workspace, "import os; s = time.process_time(); os.times().user; print(s)").stdout.text
-        shell(workspace, "sleep 0.3")
-        cpu_s = python(workspace, "time.process_time() - s").cpu_s
-        assert float(before) > 0
-        assert cpu_s < 0.25
+        spinning = "import threading\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()"
+        python(workspace, f"x = 1\n{spinning}")
+        states = shell(workspace, "grep -h State /proc/[0-9]*/task/*/status")
+        assert states.count("T (stopped)") == 2
+        assert python(workspace, "x").stdout.text == "1\n"
 
     @pytest.mark.parametrize(
         ("code", "value"),
