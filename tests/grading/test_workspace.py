@@ -1,6 +1,7 @@
 """What a workspace offers: a shell, a Python session, files, limits, and results that say what happened."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -262,6 +263,7 @@ class TestPool:
         with pytest.raises(GradingError, match="disk_bytes is 0"):
             WorkspaceLimits(disk_bytes=0)
 
+    @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs the command unshare")
     def test_refuses_without_user_namespaces(self) -> None:
         """In a user namespace of its own, root may forbid further ones."""
         program = (
