@@ -23,8 +23,8 @@ _HEAD = """# Benchmarks of workspaces
 
 Made by `python benchmarks/settings.py` on {day}: {cores} cores, {machine}, Python {python}. CPU seconds are user and
 system time of the trusted side, the broker and everything in the workspaces, medians of three paired runs. The load
-average was {load:.1f} at the end: above {cores}, other work shares the machine, and wall times are upper bounds. What
-is measured: [workspaces](workspace.md).
+average was {load:.1f} at the end: above {cores}, other work shares the machine, which slows all down and makes wall
+times upper bounds. What is measured: [workspaces](workspace.md).
 
 | what | ours | other | result | target |
 |---|---|---|---|---|
@@ -50,7 +50,7 @@ def main() -> None:
         ),
         _call(f"`{_SHELL}`, against bash without walls", lambda w: w.run(_SHELL, _PATIENT).result(), _SHELL_OUTSIDE),
         _call("`true`, against bash without walls", lambda w: w.run("true", _PATIENT).result(), "true"),
-        _call("the same after a rest", _after_rest, "true"),
+        _call("the same after a rest", _after_rest, "true", target="≤ 20 ms"),
         *_open_and_close(),
         _many_at_once(),
         _many_open(kernel),
@@ -59,7 +59,12 @@ def main() -> None:
 
 
 def _call(
-    what: str, call: Callable[[Workspace], CallResult], plain: str | None = None, *, keeps_variables: bool = True
+    what: str,
+    call: Callable[[Workspace], CallResult],
+    plain: str | None = None,
+    *,
+    keeps_variables: bool = True,
+    target: str = "≤ 5 ms",
 ) -> Row:
     """Compare a call with bash alone, or with the code in an interpreter that runs already, which takes no time."""
 
@@ -78,7 +83,7 @@ def _call(
     pairs = alternate(lambda: slope(ours), lambda: slope(other))
     result = f"{1000 * median_difference(pairs) / (_MANY - _FEW):.2f} ms more"
     ours_each, other_each = milliseconds(pairs, _MANY - _FEW, "call")
-    return Row(what, ours_each, other_each if plain is not None else "an interpreter that runs", result, "≤ 5 ms")
+    return Row(what, ours_each, other_each if plain is not None else "an interpreter that runs", result, target)
 
 
 def _after_rest(workspace: Workspace) -> CallResult:

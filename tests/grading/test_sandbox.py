@@ -11,6 +11,7 @@ from alphamix.grading.sandbox.confined.seccomp import (
     _ALLOWED,
     _ARCHITECTURES,
     _COMPILER,
+    _WORKSPACE,
     EXECUTABLE,
     Role,
     build_filter,
@@ -66,7 +67,7 @@ def test_exactly_the_listed_calls_are_allowed(machine: str) -> None:
 @machines
 def test_no_number_is_listed_twice(machine: str) -> None:
     column = _ARCHITECTURES[machine].column
-    listed = [*_ALLOWED.values(), *_COMPILER.values()]
+    listed = [*_ALLOWED.values(), *_COMPILER.values(), *_WORKSPACE.values()]
     numbers = [numbers[column] for numbers in listed if numbers[column] is not None]
     assert len(numbers) == len(set(numbers))
 
@@ -76,6 +77,34 @@ def test_other_abis_are_killed(machine: str) -> None:
     assert decide(machine, 0, audit=0x40000003) == KILL  # 32-bit x86
     assert decide(machine, 0x40000000) == KILL  # x32
     assert decide(machine, 0xFFFFFFFF) == KILL
+
+
+@machines
+def test_a_workspace_lacks_what_is_not_listed(machine: str) -> None:
+    arch = _ARCHITECTURES[machine]
+    listed = [*_ALLOWED.values(), *_COMPILER.values(), *_WORKSPACE.values()]
+    allowed = {numbers[arch.column] for numbers in listed} - {None}
+    by_arguments = set(arch[3:])
+    assert not allowed & by_arguments
+    for number in range(1024):
+        if number not in by_arguments:
+            assert decide(machine, number, role="workspace") == (ALLOW if number in allowed else ENOSYS), number
+    cases = [
+        (arch.clone, (17,), ALLOW),  # fork
+        *((arch.clone, (17 | 1 << bit,), EPERM) for bit in (17, 25, 26, 27, 28, 29, 30)),  # with new namespaces
+        (arch.clone3, (), ENOSYS),
+        (arch.tgkill, (1, 1, 9), ALLOW),
+        (arch.prlimit64, (1, 7), ALLOW),
+        (arch.prctl, (4,), ALLOW),  # PR_SET_DUMPABLE
+        (arch.prctl, (22,), EPERM),  # PR_SET_SECCOMP
+        (arch.prctl, (36,), EPERM),  # PR_SET_CHILD_SUBREAPER
+        (arch.fcntl, (0, 6), ALLOW),  # F_SETLK
+        (arch.fcntl, (0, 8), EPERM),  # F_SETOWN
+        (arch.socket, (1,), EPERM),
+        (arch.execveat, (63,), EPERM),
+    ]
+    for number, arguments, decision in cases:
+        assert decide(machine, number, *arguments, role="workspace") == decision, (number, arguments)
 
 
 @machines
@@ -103,6 +132,7 @@ def test_arguments_decide(machine: str) -> None:
             (arch.fcntl, (0, 1033), EPERM),  # F_ADD_SEALS
             (arch.ioctl, (0, 0x5401), ALLOW),
             (arch.ioctl, (0, 0x5412), EPERM),  # TIOCSTI
+            (arch.socket, (1,), EPERM),
             (arch.socketpair, (1,), ALLOW),
             (arch.socketpair, (16,), EPERM),  # netlink
             (arch.sendto, (3, 0, 0, 0, 0), ALLOW),

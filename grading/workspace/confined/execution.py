@@ -153,7 +153,7 @@ class Execution:
     def answer(
         self, ended: str, exit_code: int | None, usage: ResourceUse | None = None
     ) -> tuple[dict[str, Any], bytes]:
-        """Return what the trusted side needs to know, given the usage of what still lives, which must be stopped."""
+        """Return what the trusted side needs to know, given the usage of a kept session, which must be stopped."""
         for capture in self._captures:
             while capture.pump():
                 pass

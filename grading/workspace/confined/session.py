@@ -53,13 +53,12 @@ class Session:
         excess = execution.watch(self._channel.fileno(), self._pidfd)
         exit_code = None if excess else self._receive()
         self.lives = exit_code is not None and order == python.KEEP
-        usage = self._processes.measure()
         statuses = self._processes.clear(kept=self.pid if self.lives else None)
         if exit_code is None:
             ended = how_it_ended(excess, statuses.get(self.pid))
         else:
             ended = "ok" if exit_code == 0 else "error", exit_code
-        answer = execution.answer(*ended, usage if self.lives else None)
+        answer = execution.answer(*ended, self._processes.measure() if self.lives else None)
         if not self.lives:
             self.close()
         return answer
