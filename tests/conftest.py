@@ -11,7 +11,7 @@ from .forked_commands import CHECKPOINTS, RUNNING, ForkServer, open_fork_server
 settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else is running
 settings.load_profile("any machine")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and every process that a test starts with them.
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and all that they start would do the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
