@@ -140,8 +140,8 @@ class Process:
             rss_bytes = self._above_baseline(resident_kb(self.pid))
             if rss_bytes > self._limits.memory_bytes:
                 return self._stop(Verdict.MLE, start_cpu_s, self._memory_message(rss_bytes))
-            idle = idle or IdleClock(self.pid, cpu_s)
-            idle_s = idle.read(cpu_s)
+            idle = idle or IdleClock(self.pid, self._clock)
+            idle_s = idle.read()
             if idle_s > self._limits.idle_s:
                 message = f"idle for {idle_s:.1f} s, limit {self._limits.idle_s:g} s"
                 return self._stop(Verdict.ILE, start_cpu_s, message)
