@@ -36,6 +36,7 @@ class Tests(NamedTuple):
     entry_point: str | None
     epilogue: str | None
     checker: Checker
+    time_limit_s: float = 2.0
 
 
 class _UnfitError(Exception):
@@ -81,9 +82,9 @@ def convert(assertions: Sequence[str], function: str, *, alias: str | None = Non
     return Tests(tuple(tests), entry_point, epilogue, checker)
 
 
-def nonce(code: str) -> Tests:
+def nonce(code: str, time_limit_s: float = 2.0) -> Tests:
     """Return the single test that runs `code` after the program and passes if the end of `code` is reached."""
-    return Tests((Test(input=None, output=None),), None, f"{code.rstrip()}\n{_REPEAT_NONCE}", "tokens")
+    return Tests((Test(input=None, output=None),), None, f"{code.rstrip()}\n{_REPEAT_NONCE}", "tokens", time_limit_s)
 
 
 def form_of(problem: Problem) -> Form:
