@@ -37,6 +37,7 @@ class Tests(NamedTuple):
     epilogue: str | None
     checker: Checker
     time_limit_s: float = 2.0
+    memory_limit_mb: float = 256
 
 
 class _UnfitError(Exception):
@@ -82,9 +83,9 @@ def convert(assertions: Sequence[str], function: str, *, alias: str | None = Non
     return Tests(tuple(tests), entry_point, epilogue, checker)
 
 
-def nonce(code: str, time_limit_s: float = 2.0) -> Tests:
+def nonce(code: str) -> Tests:
     """Return the single test that runs `code` after the program and passes if the end of `code` is reached."""
-    return Tests((Test(input=None, output=None),), None, f"{code.rstrip()}\n{_REPEAT_NONCE}", "tokens", time_limit_s)
+    return Tests((Test(input=None, output=None),), None, f"{code.rstrip()}\n{_REPEAT_NONCE}", "tokens")
 
 
 def form_of(problem: Problem) -> Form:

@@ -16,8 +16,8 @@ from alphamix.grading.types import FloatChecker, FloatTolerance
 _REL = 1e-7
 _ABS_OF_FLOATS = 1e-6
 """EvalPlus compares floats with this tolerance where a task has none."""
-TASK_LIMIT_S = 60.0
-"""EvalPlus's limit for all tests of a task."""
+_TIME_S, _MEMORY_MB = 60.0, 4096
+"""EvalPlus's limits for all tests of a task."""
 _EQUAL = "{} == {}"
 _PLAIN = ast.parse("""
 def is_floats(x):
@@ -74,7 +74,8 @@ def nonce(code: Sequence[ast.stmt], last: str = "") -> assertions.Tests:
     if _comparison(code) == _EQUAL:
         code = [*_PLAIN, *(node for node in code if getattr(node, "name", "") not in ("is_floats", "assertion"))]
     text = source(without_unused_imports(code))
-    return assertions.nonce(f"{text}\n{last}", TASK_LIMIT_S if "inputs = [" in text else 2.0)
+    tests = assertions.nonce(f"{text}\n{last}")
+    return tests._replace(time_limit_s=_TIME_S, memory_limit_mb=_MEMORY_MB) if "inputs = [" in text else tests
 
 
 def _comparison(code: Sequence[ast.stmt]) -> str | None:

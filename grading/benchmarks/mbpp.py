@@ -65,7 +65,7 @@ def _tests(record: MbppRecord, function: str) -> assertions.Tests:
 def _example(record: MbppRecord, function: str, problem: Problem) -> tuple[str, int]:
     """Return one assertion in words, and the number of tests that this reveals."""
     first = problem.tests[0]
-    match assertions.form_of(problem):
+    match assertions.form_of(problem) if record.test is None else "nonce":
         case "call":
             return f"For example, `{function}({', '.join(map(repr, first.input))})` returns `{first.output!r}`.", 1
         case "expression":

@@ -139,6 +139,7 @@ def f(type): return type⏎print(type("A", (), {})())
 class A:⏎  def __repr__(self): return super().__repr__()⏎print(A())
 class A:⏎  def __hash__(self): return super().__hash__()⏎print({A(), A()})
 class A(dict):⏎  def f(self): return super().values()⏎print({A().f()})
+def f():⏎  class B(A):⏎    def h(self): return str(super().g())⏎  return B⏎class A:⏎  def g(self): return len⏎print(f()().h())
 class A:⏎  def __f(self): return 1⏎class B:⏎  def __init__(self): self._A__f = 1⏎print(A()._A__f)
 from collections import Counter⏎__x = 0; _A__x = Counter⏎class A:⏎  def f(self): self.y = 1; __x.y = 1
 import re⏎class A:⏎  def __call__(self, match): self.expand = 1; return str(match.expand)⏎re.sub("a", A(), "a")
