@@ -25,6 +25,10 @@ class Prologue(NamedTuple):
     """Its imports and helpers, which a whole program needs as well."""
     name: str | None = None
     """Function or class that it leaves open, if any."""
+    method: str | None = None
+    """Method that it leaves open, if it ends in a class."""
+    above_method: str = ""
+    """All that stands above that method."""
     head: str = ""
     """The shortest code that its body could follow as well, such as the head of a function; empty if none could."""
     indent: str = ""
@@ -35,9 +39,12 @@ def complete(prologue: Prologue, source: str) -> str:
     """Return the program that `source` makes together with the prologue.
 
     Text that does not parse by itself, or that returns or yields outside functions, is a body: it follows the whole
-    prologue, and is indented if necessary. Any other text is a whole program: it follows what the prologue has above
-    the definition that it leaves open.
+    prologue, and is indented if necessary. The method itself takes the place of its head. Any other text is a whole
+    program: it follows what the prologue has above the definition that it leaves open.
     """
+    if prologue.method is not None and (method := _as_method(source, prologue.method)) is not None:
+        margin = _margin(prologue.text[len(prologue.above_method) :])
+        return prologue.above_method + textwrap.indent(method, margin)
     if not prologue.head or _is_whole(source):
         return with_preamble(prologue.above, source) if prologue.above else source
     programs = [prologue.text + body for body in _bodies(source, prologue.indent)]
@@ -79,9 +86,15 @@ def read_prologue(prologue: str) -> Prologue:
     head = "class Head:\n" if isinstance(outer, ast.ClassDef) else ""
     if inner is not outer or not head:
         head += f"{_margin(lines[inner.lineno - 1])}def head():\n"
-    first_line = min(node.lineno for node in (outer, *outer.decorator_list))
-    above = "".join(line + "\n" for line in lines[: first_line - 1])
-    return Prologue(text, above, outer.name, head, _margin(lines[inner.body[0].lineno - 1]))
+    return Prologue(
+        text,
+        _above(outer, lines),
+        outer.name,
+        inner.name if inner is not outer else None,
+        _above(inner, lines),
+        head,
+        _margin(lines[inner.body[0].lineno - 1]),
+    )
 
 
 def is_body(text: str, prologue: Prologue) -> bool:
@@ -135,8 +148,20 @@ def _is_whole(source: str) -> bool:
     return module is not None
 
 
+def _as_method(source: str, name: str) -> str | None:
+    """Return a text without indent if it consists of functions, of which one has this name; else None."""
+    module = parse(text := textwrap.dedent(source))
+    functions = [node.name for node in module.body if isinstance(node, _Function)] if module is not None else []
+    return text if module is not None and name in functions and len(functions) == len(module.body) else None
+
+
+def _above(definition: _Definition, lines: list[str]) -> str:
+    first = min(node.lineno for node in (definition, *definition.decorator_list))
+    return "".join(line + "\n" for line in lines[: first - 1])
+
+
 def _margin(line: str) -> str:
-    return line[: len(line) - len(line.lstrip())]
+    return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def _innermost(outer: _Definition) -> _Definition:

@@ -190,7 +190,7 @@ def _open_streams() -> None:
 
 def _fresh_module(name: str) -> ModuleType:
     module = ModuleType(name)
-    vars(module)["__builtins__"] = builtins
+    vars(module).update(__builtins__=builtins, __file__="/main.py")
     sys.modules[name] = module
     return module
 
