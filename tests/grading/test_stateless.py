@@ -113,6 +113,9 @@ import re; re._cache["a"] = 1
 import typing; typing.List[int].x = 1
 import time; print(time.process_time())
 class S(str): pass⏎import re; re.compile(S("a"))
+print(str(object()))
+from collections import defaultdict; print(str(defaultdict(object)[1]))
+from collections import Counter⏎def f():⏎  yield 1⏎  return Counter⏎def g():⏎  x = yield from f(); x.kept = 1⏎list(g())
 class A:⏎  def count(self): return 0⏎  kept = count⏎print(str(A.kept))
 class A:⏎  def __init__(self): self.count = 0⏎print(str([].count))
 print(id(1))

@@ -30,6 +30,7 @@ CALLEES: dict[str, Callee] = {
     **_each("max min", Callee(takes=(0,), keywords=_KEY, is_alone=True)),
     "sorted": Callee(takes=(0,), keywords=_KEY),
     "next": Callee(takes=(0,)),
+    "object": Callee(OBJECT),
     "print": Callee(keywords=("file",)),
     **_each("enumerate iter reversed", Callee(OBJECT, takes=(0,))),
     **_each("filter map zip", Callee(OBJECT, takes=_ALL)),
