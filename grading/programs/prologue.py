@@ -69,11 +69,16 @@ def with_preamble(preamble: str, source: str) -> str:
 
 @lru_cache(maxsize=256)
 def read_prologue(prologue: str) -> Prologue:
-    """Take a prologue apart. If it leaves nothing open, all of it is above; if it is not valid Python, nothing is."""
+    """Take a prologue apart.
+
+    All of it is above if it ends with statements, which may be those of a function that goes on. Nothing is above if it
+    is not valid Python.
+    """
     lines = prologue.rstrip().split("\n")
     text = "\n".join(lines) + "\n"
     lines.append(f"{_margin(lines[-1])}{_INDENT}pass")
-    module = parse(text) or parse("\n".join(lines))  # without a docstring, a body is needed
+    whole = parse(text)
+    module = whole or parse("\n".join(lines))  # without a docstring, a body is needed
     if module is None or not prologue.strip():
         return Prologue(text, "")
     match module.body:
@@ -81,20 +86,16 @@ def read_prologue(prologue: str) -> Prologue:
             inner = _innermost(outer)
         case _:
             return Prologue(text, text)
-    if not all(map(_is_idle, inner.body)):
-        return Prologue(text, text)
     head = "class Head:\n" if isinstance(outer, ast.ClassDef) else ""
     if inner is not outer or not head:
         head += f"{_margin(lines[inner.lineno - 1])}def head():\n"
-    return Prologue(
-        text,
-        _above(outer, lines),
-        outer.name,
-        inner.name if inner is not outer else None,
-        _above(inner, lines),
-        head,
-        _margin(lines[inner.body[0].lineno - 1]),
-    )
+    indent = _margin(lines[-1] if whole is None else lines[inner.body[0].lineno - 1])
+    if not all(map(_is_idle, inner.body)):
+        if whole is None:  # a block within the function
+            head += f"{_margin(lines[-2])}if head:\n"
+        return Prologue(text, text, head=head, indent=indent)
+    method = inner.name if inner is not outer else None
+    return Prologue(text, _above(outer, lines), outer.name, method, _above(inner, lines), head, indent)
 
 
 def is_body(text: str, prologue: Prologue) -> bool:
