@@ -5,6 +5,7 @@ several blocks, `extract_program` takes the one that solves the task: a program 
 call or reads and writes, and needs nothing else; of several such, the last. What it lacks is taken from earlier blocks.
 """
 
+import ast
 import html
 import re
 import textwrap
@@ -25,6 +26,9 @@ _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)")
 _READING = frozenset(["input", "stdin", "open", "fileinput", "read", "__stdin__"])
 _WRITING = frozenset(["print", "stdout", "write", "writelines", "__stdout__"])
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+_LABEL = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n")
+"""The label of a fence that was itself lost."""
 _LANGUAGES: dict[str, Language] = {"python": "python", "cpp": "cpp", "rust": "rust"}
 _RUST_MAIN = re.compile(r"^[ \t]*(?:pub )?fn main\(\)[^\n]*\{", re.MULTILINE)
 _READING_COMPILED = re.compile(r"\b(?:cin|scanf|getline|getchar|gets|fread|read|stdin|read_line)\b")
@@ -72,8 +76,23 @@ def extract_program(completion: str, prologue: str | None = None, names: Collect
             return bare and _complete(bare, opened)
     possible = [candidate for candidate in candidates if candidate.is_program] or candidates
     best = max(possible, key=partial(_rank, names=names, prologue=opened)) if len(possible) > 1 else possible[0]
+    if not names:
+        best = _call_of(best, candidates)
     earlier = [candidate for candidate in candidates if candidate.position < best.position and candidate.is_program]
     return _complete(_with_helpers(best.program, earlier, opened), opened)
+
+
+def _call_of(best: _Candidate, candidates: list[_Candidate]) -> _Candidate:
+    """Return the block that calls what a block only defines, if there is one; else that block itself."""
+    module = parse(best.program.source) if best.program.language == "python" else None
+    if module is None or not all(isinstance(node, _DEFINITIONS) for node in module.body):
+        return best
+    defined = defined_names(best.program.source)
+    for candidate in candidates:
+        is_later = candidate.position > best.position and candidate.program.language == "python"
+        if is_later and candidate.is_program and defined & missing_names(candidate.program.source):
+            return candidate
+    return best
 
 
 def guess_language(code: str) -> Language:
@@ -134,6 +153,7 @@ def _without_prompts(code: str) -> str:
 def _bare_program(
     text: str, names: Collection[str], is_code: Callable[[str], bool], prologue: Prologue
 ) -> Program | None:
+    text = _LABEL.sub("", text)
     if (language := guess_language(text)) != "python" and not is_code(text):
         source = bare_compiled(text)
         return Program(source, language) if source is not None else None
