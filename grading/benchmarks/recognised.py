@@ -12,6 +12,7 @@ from alphamix.grading.types import Problem
 
 _KEYS: dict[frozenset[str], Callable[[str, str], Problem]] = {
     frozenset(["task_id", "text", "test_list"]): mbpp.parse,
+    frozenset(["task_id", "prompt", "test_list"]): mbpp.parse,
     frozenset(["task_id", "prompt", "entry_point", "test"]): humaneval.parse,
 }
 
@@ -24,5 +25,10 @@ def each_recognised_problem(path: str | Path) -> Iterator[Problem | GradingError
     except (ValueError, RecursionError):
         record = None
     keys = set(record) if isinstance(record, dict) else set()
+    if {"base_input", "plus_input"} <= keys:
+        raise GradingError(
+            f"{path}: has the inputs of HumanEval+ or MBPP+ without results: give the file that has both, whose name "
+            "ends in OriginFmt, of the same release"
+        )
     parse = next((parse for known, parse in _KEYS.items() if known <= keys), parse_problem)
     return each_problem(path, parse)

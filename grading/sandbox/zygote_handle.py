@@ -46,7 +46,7 @@ class Ended:
 class Zygote:
     """One sandbox: a confined interpreter that runs one program at a time."""
 
-    def __init__(self, tier: Tier, closing: threading.Event | None = None, packages: Packages | None = None) -> None:
+    def __init__(self, tier: Tier, closing: threading.Event | None = None, packages: Packages = NO_PACKAGES) -> None:
         """Start a sandbox whose programs may import `packages`. Raises TierUnavailableError."""
         self.closing = closing or threading.Event()
         self.on_idle: Callable[[], None] = lambda: None
@@ -63,7 +63,7 @@ class Zygote:
         entrance = self._group.open_entrance()
         read_only_inputs = os.open(f"/proc/self/fd/{self.inputs}", os.O_RDONLY | os.O_CLOEXEC)
         theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers, entrance]
-        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES, (packages or NO_PACKAGES).to_json())
+        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES, packages.to_json())
         theirs_control.close()
         theirs_channel.close()
         os.close(read_only_inputs)

@@ -100,9 +100,10 @@ def rehearse(channels: Channels) -> None:
     """
     for name in ("exit", "quit"):  # the site module, which -S disables, would add these
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    code = compile(_REHEARSED, "main.py", "exec", dont_inherit=True)
     for _ in range(20):  # until the interpreter has specialised these functions: doing so writes to their code objects
         _reset_interpreter(channels)
-        _run_script(compile(_REHEARSED, "main.py", "exec", dont_inherit=True))
+        _run_script(code)
         stateless.prove(_REHEARSED, has_floats=False)
         _rewind()
         values.to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
@@ -189,7 +190,7 @@ def _open_streams() -> None:
 
 def _fresh_module(name: str) -> ModuleType:
     module = ModuleType(name)
-    vars(module)["__builtins__"] = builtins
+    vars(module).update(__builtins__=builtins, __file__="/main.py")
     sys.modules[name] = module
     return module
 
