@@ -205,15 +205,30 @@ def test_state_carried_between_tests_earns_nothing(path: Path, shared: Judge, is
         "def f(d):\n  if d: return f(d - 1)\n  import random; return 1\nprint(f(985))",
         "class A: pass\ndef f(d): return f(d - 1) if d else len(str(A())) > 0\nprint([f(d) for d in range(985, 996)])",
         "import sys\na = sys.stdin.buffer.readline(); b = input(); print(len(sys.stdin.buffer.read()))",
+        "import sys\na = sys.stdin.read(10000); print(len(sys.stdin.buffer.read()))",
+        "import sys\nfor a in sys.stdin:\n  if len(a) > 1: break\nprint(len(sys.stdin.readline()), sys.stdin.read(9))",
+        "print(len(input()))\nquit()",
     ],
-    ids=["import of a codec", "import of a module", "address of an instance", "buffers of streams"],
+    ids=["codec", "module", "address of an instance", "buffers", "size of a character", "iteration", "closed input"],
 )
 def test_a_used_process_has_no_more_depth_and_no_other_buffers(source: str, shared: Judge, isolated: Judge) -> None:
     assert stateless.prove(source.encode(), has_floats=False) is not None
-    inputs = ["1\n" * n for n in (1 << 12, 1 << 13, 1 << 14)]
+    inputs = ["1\n" * (1 << 12), "1\n€" * (1 << 13), "1\n" * (1 << 14)]
     problem = SQUARES.model_copy(update={"tests": tuple(Test(input=text, output="") for text in inputs)})
     ours, right = (judge.run(problem, Program(source), 1 << 16).result() for judge in (shared, isolated))
     assert _result(ours) == _result(right)
+
+
+@pytest.mark.parametrize(
+    ("source", "entry_point"), [("print('x' * int(input()))", None), ("def f(n): return 'x' * n", "f")]
+)
+def test_the_answers_of_one_process_are_told_apart(source: str, entry_point: str | None, shared: Judge) -> None:
+    assert stateless.prove(source.encode(), has_floats=False) is not None
+    lengths = (5, 0, 1 << 16, (1 << 16) - 3, (1 << 16) - 2, (1 << 16) - 1, 1, 1 << 20, 2, 1 << 19, 1 << 19, 3)
+    tests = tuple(Test(input=[n] if entry_point else str(n), output="") for n in lengths)
+    problem = SQUARES.model_copy(update={"tests": tests, "entry_point": entry_point, "time_limit_s": 5})
+    answers = shared.run(problem, Program(source), 1 << 23).result().answers
+    assert answers == tuple(b'"%s"' % (b"x" * n) if entry_point else b"x" * n + b"\n" for n in lengths)
 
 
 @pytest.mark.parametrize("name", ["Counter", "sys"])
