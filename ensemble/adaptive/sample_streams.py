@@ -5,13 +5,15 @@ table of outcomes in a random order and hands them out without replacement; no s
 asks for more than a cell holds is refused. Axes: `M` policies, `P` problems, `T` samples of a cell.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState, Strategy
-from alphamix.ensemble.arrays import Bools, Ints
+from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.outcomes.table import Outcomes
 
@@ -28,6 +30,18 @@ class SampleStreams:
     def num_correct(self, num_drawn_MP: Ints) -> Ints:
         """Return how many of the first `num_drawn_MP` samples of each cell were accepted, `[M, P]`."""
         return np.take_along_axis(self._num_correct_MPT, num_drawn_MP[:, :, None], axis=2)[:, :, 0]
+
+    def of(self, problems: Ints) -> Self:
+        """Return the streams of the problems with these indices, which may repeat."""
+        return type(self)(self.accepted_MPT[:, problems], self.num_samples_MP[:, problems])
+
+    def continued(self, length: int, a_MP: Floats, b_MP: Floats, rng: np.random.Generator) -> Self:
+        """Return streams of one length, with samples that were never drawn at rates drawn from Beta(a, b)."""
+        accepted_MPT = rng.random((*a_MP.shape, length)) < rng.beta(a_MP, b_MP)[:, :, None]
+        held = min(length, self.accepted_MPT.shape[2])
+        is_drawn_MPT = np.arange(held) < self.num_samples_MP[:, :, None]
+        accepted_MPT[:, :, :held] = np.where(is_drawn_MPT, self.accepted_MPT[:, :, :held], accepted_MPT[:, :, :held])
+        return type(self)(accepted_MPT, np.full(a_MP.shape, length))
 
     @cached_property
     def _num_correct_MPT(self) -> Ints:
@@ -52,23 +66,27 @@ def follow(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> 
     return state, None
 
 
-def replay(
-    strategy: Strategy, outcomes: Outcomes, budget: Budget, seed: int, num_replays: int = 20
-) -> list[AdaptiveState]:
-    """Play a strategy several times, each time with the samples in another order, and return the final states.
+class Play(NamedTuple):
+    """A strategy, followed to its end."""
+
+    streams: SampleStreams
+    end: AdaptiveState
+
+
+def replay(strategy: Strategy, outcomes: Outcomes, budget: Budget, seed: int, num_replays: int) -> Iterator[Play]:
+    """Play a strategy several times, each time with the samples in another order.
 
     Raises:
         AdaptiveError: the strategy asks for more samples than a cell holds.
         OutcomesError: the outcomes come from a run that itself stopped early.
     """
     outcomes.check_fixed_size()
-    final_states: list[AdaptiveState] = []
     for number in range(num_replays):
         rng = np.random.default_rng([seed, number])
         accepted_MPT = shuffled(outcomes.num_samples_MP, outcomes.num_correct_MP, rng)
-        state = AdaptiveState.empty(len(outcomes.problems), budget, seed=int(rng.integers(2**32)))
-        final_states.append(play(strategy, SampleStreams(accepted_MPT, outcomes.num_samples_MP), state))
-    return final_states
+        streams = SampleStreams(accepted_MPT, outcomes.num_samples_MP)
+        start = AdaptiveState.empty(len(outcomes.problems), budget, seed=int(rng.integers(2**32)))
+        yield Play(streams, play(strategy, streams, start))
 
 
 def play(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> AdaptiveState:
@@ -89,7 +107,7 @@ def play(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> Ad
 
 def shuffled(num_samples_MP: Ints, num_correct_MP: Ints, rng: np.random.Generator) -> Bools:
     """Put the samples of each cell in a random order, `[M, P, T]`; entries beyond a cell's n are False."""
-    order_MPT = rng.random((*num_samples_MP.shape, int(num_samples_MP.max())))
-    order_MPT[np.arange(order_MPT.shape[-1]) >= num_samples_MP[:, :, None]] = np.inf
-    rank_MPT = order_MPT.argsort(axis=2).argsort(axis=2)
-    return rank_MPT < num_correct_MP[:, :, None]
+    key_MPT = rng.random((*num_samples_MP.shape, int(num_samples_MP.max())))
+    key_MPT[np.arange(key_MPT.shape[-1]) >= num_samples_MP[:, :, None]] = np.inf
+    # Of the samples of a cell, the first c are the accepted ones, and sorting random keys says which comes when.
+    return key_MPT.argsort(axis=2, kind="stable") < num_correct_MP[:, :, None]

@@ -39,9 +39,14 @@ class FixedSplit:
     """The same number of samples of each policy on every problem, whatever comes."""
 
     k_M: np.ndarray
+    is_shared: bool = True
 
     def ask(self, state: AdaptiveState) -> np.ndarray:
         return self.k_M[:, None] - state.num_samples_MP
+
+
+def replayed(strategy, outcomes, budget, num_replays) -> list[AdaptiveState]:
+    return [one.end for one in replay(strategy, outcomes, budget, 0, num_replays)]
 
 
 def few(total=8.0, num_policies=3):
@@ -137,7 +142,7 @@ def test_optimised_turns_to_the_policy_that_the_pilot_favours():
 def test_fixed_shares_replayed_from_a_table_cover_what_the_unbiased_estimator_says():
     n_MP, c_MP = np.array([[6, 5, 6], [4, 6, 8]]), np.array([[1, 0, 3], [0, 2, 1]])
     outcomes = Outcomes(("p", "q", "r"), ("a", "b"), n_MP, c_MP, {}, {})
-    ends = replay(FixedSplit(np.array([3, 2])), outcomes, few(5.0, 2), seed=0, num_replays=2000)
+    ends = replayed(FixedSplit(np.array([3, 2])), outcomes, few(5.0, 2), 2000)
     expected = coverage(n_MP, c_MP, [3, 2])
     np.testing.assert_allclose(np.mean([end.solved_P for end in ends], axis=0), expected, atol=4 * 0.5 / np.sqrt(2000))
     assert all(np.all(end.spent_P == 5) for end in ends)
@@ -175,7 +180,7 @@ def test_replays_agree_with_exact_enumeration(strategy, seeds):
         ]
     )
     table = Outcomes(("p",), ("a", "b"), n_MP, c_MP, {}, {})
-    solved = np.mean([end.solved_P for end in replay(strategy, table, budget, seed=0, num_replays=400)])
+    solved = np.mean([end.solved_P for end in replayed(strategy, table, budget, 400)])
     variance = exact * (1 - exact)
     assert abs(solved - exact) < 4 * np.sqrt(variance / 400 + (seeds > 1) * variance / (24 * seeds))
 
@@ -242,7 +247,7 @@ def test_what_does_not_hold_is_refused(make, message):
 def test_a_table_is_never_stretched():
     table = Outcomes(("p",), ("a",), np.array([[3]]), np.array([[1]]), {}, {})
     with pytest.raises(AdaptiveError, match="sample 4 of policy 0 on problem 0, which has only 3"):
-        replay(FixedSplit(np.array([4])), table, few(4.0, 1), seed=0)
+        replayed(FixedSplit(np.array([4])), table, few(4.0, 1), 1)
 
 
 @pytest.mark.skipif(not LADDER.exists(), reason="the table is not part of the project")
@@ -251,8 +256,7 @@ def test_the_ladder_is_solved_for_less_by_thompson():
     num_policies = len(outcomes.policies)
     k_M = np.array(list(largest_remainder(dict.fromkeys(outcomes.policies, 1.0), 24).values()))
     fixed, thompson = (
-        replay(strategy, outcomes, few(24.0, num_policies), seed=0, num_replays=3)
-        for strategy in (FixedSplit(k_M), Thompson(batch=4))
+        replayed(strategy, outcomes, few(24.0, num_policies), 3) for strategy in (FixedSplit(k_M), Thompson(batch=4))
     )
     assert np.mean([end.solved_P for end in thompson]) >= np.mean([end.solved_P for end in fixed]) - 0.01
     assert np.mean([end.spent_P for end in thompson]) < np.mean([end.spent_P for end in fixed]) / 2
