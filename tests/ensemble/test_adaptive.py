@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from alphamix.ensemble.adaptive.adaptive_arm import play_arm
+from alphamix.ensemble.adaptive.adaptive_arm import _of_mean, play_arm
 from alphamix.ensemble.adaptive.halving import SuccessiveHalving
 from alphamix.ensemble.adaptive.sample_streams import SampleStreams, play, replay, shuffled
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState
@@ -19,7 +19,7 @@ from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
 from alphamix.ensemble.statistics.pass_at_k import coverage
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
@@ -272,3 +272,62 @@ def test_an_arm_is_replayed_only_where_every_cell_holds_all_that_it_could_ask_fo
     assert (played.cost.value, played.naive_P.tolist()) == (2.0, [1.0, 1.0])
     replayed = play_arm(Thompson(), outcomes, Budget.of_samples(2, 1), draws, 0, quick)
     assert 1.0 < replayed.cost.value < 2.0
+
+
+# Intervals repeat the choice that all problems share.
+
+
+def halving_arm(rates_MP, total, *, is_replayed, strategy=None):
+    """An arm of successive halving with what it covers in each resample if no choice is repeated."""
+    strategy, how = strategy or SuccessiveHalving(), Resampling(resamples=200)
+    budget = few(float(total), len(rates_MP))
+    streams = SampleStreams(draws_of(rates_MP, total), np.full(rates_MP.shape, total))
+    if not is_replayed:
+        end = play(strategy, streams, AdaptiveState.empty(rates_MP.shape[1], budget))
+        streams = SampleStreams(streams.accepted_MPT, end.num_samples_MP)
+    n_MP = streams.num_samples_MP if is_replayed else np.minimum(streams.num_samples_MP, 1)
+    names = tuple("dcba"[: len(rates_MP)])
+    problems = tuple(f"p{p:02}" for p in reversed(range(rates_MP.shape[1])))
+    outcomes = Outcomes(problems, names, n_MP, streams.num_correct(n_MP), {}, {})
+    arm = play_arm(strategy, outcomes, budget, streams, 0, how)
+    return arm, draw_weights(rates_MP.shape[1], how) @ arm.naive_P
+
+
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_a_choice_that_could_be_another_widens_and_a_certain_one_does_not(is_replayed):
+    open_MP = np.random.default_rng(0).choice([0.0, 0.5], (4, 12))
+    arm, plain_R = halving_arm(open_MP, 16, is_replayed=is_replayed)
+    assert arm.honest["problems"].resampled_R.std() > 1.02 * plain_R.std()
+    certain_MP = np.array([[0.0], [1.0], [0.0], [0.0]]) * np.ones(12)
+    arm, plain_R = halving_arm(certain_MP, 16, is_replayed=is_replayed)
+    np.testing.assert_allclose(arm.honest["problems"].resampled_R, plain_R, atol=1e-12)
+
+
+def test_a_strategy_that_decides_problem_by_problem_shares_no_choice():
+    rates_MP = np.random.default_rng(0).choice([0.0, 0.5], (4, 12))
+    for strategy in (Thompson(), SuccessiveHalving(per_problem=True)):
+        arm, plain_R = halving_arm(rates_MP, 16, is_replayed=True, strategy=strategy)
+        np.testing.assert_array_equal(arm.honest["problems"].resampled_R, plain_R)
+
+
+def test_an_arm_that_was_played_once_has_its_problems_in_canonical_order():
+    solves_P = np.array([0.0, 0.0, 1.0, 0.0, 1.0])  # p04, p03, p02, p01, p00
+    arm, _ = halving_arm(np.tile(solves_P, (4, 1)), 16, is_replayed=False)
+    assert arm.naive_P.tolist() == [1, 0, 1, 0, 0]
+
+
+def test_luck_of_the_order_counts_as_little_as_in_the_mean_of_many_plays():
+    rng = np.random.default_rng(0)
+    by_problems_B1, by_order_BV = rng.normal(0, 1, (20_000, 1)), rng.normal(0, 2, (20_000, 2))
+    assert _of_mean(by_problems_B1 + by_order_BV, 20).var() == pytest.approx(1 + 4 / 20, rel=0.1)
+    assert _of_mean(by_order_BV, 20).var() == pytest.approx(4 / 20, rel=0.3)
+    assert _of_mean(np.full((5, 2), 0.1), 20).tolist() == [0.1] * 5
+
+
+def test_streams_go_on_beyond_what_was_drawn_and_keep_it():
+    drawn = SampleStreams(np.array([[[True, False, True], [False, True, False]]]), np.array([[3, 1]]))
+    a_MP, b_MP = np.array([[1e9, 1e-9]]), np.array([[1e-9, 1e9]])
+    streams = drawn.continued(5, a_MP, b_MP, np.random.default_rng(0))
+    assert streams.accepted_MPT.tolist() == [[[True, False, True, True, True], [False] * 5]]
+    assert streams.num_samples_MP.tolist() == [[5, 5]]
+    assert streams.of(np.array([1, 0, 0])).num_correct(np.array([[5, 2, 5]])).tolist() == [[0, 1, 4]]

@@ -154,7 +154,8 @@ def _print(console: Console, split: dict[str, int], figures: CoverageFigures, fo
         _print_table(console, rows)
     if figures.forecasts:
         console.print(
-            f"pass@{forecast_k} beyond the samples, as models predict it, not an estimate; intervals for new problems"
+            f"pass@{forecast_k} beyond the samples, as models predict it, not an estimate; bootstrap intervals for new "
+            "problems"
         )
         _print_table(console, figures.forecasts)
     for note in _notes(figures):
