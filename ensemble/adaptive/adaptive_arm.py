@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from alphamix.ensemble.adaptive.sample_streams import Play, SampleStreams, follow, play, replay
+from alphamix.ensemble.adaptive.sample_streams import EndlessStreams, Play, SampleStreams, follow, play, replay
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState, Strategy
 from alphamix.ensemble.adaptive.strategies import beta_shapes
 from alphamix.ensemble.arrays import Floats, Ints
@@ -77,10 +77,10 @@ def play_arm(
 
 
 def _played_once(strategy: Strategy, streams: SampleStreams, start: AdaptiveState) -> Play:
-    """Follow a strategy as the run did. The streams that are returned go on beyond what was drawn.
+    """Follow a strategy as the run did, and return it with streams that go on beyond what was drawn.
 
     On resampled problems the strategy may want samples that it did not ask for in the run. Draws from each policy's
-    posterior stand in for them, which move no value, only the width of its interval.
+    posterior stand in for them. They move no value, only the width of its interval.
     """
     end, needed_MP = follow(strategy, streams, start)
     if needed_MP is not None:
@@ -88,9 +88,9 @@ def _played_once(strategy: Strategy, streams: SampleStreams, start: AdaptiveStat
             f"an adaptive arm asks for {int((needed_MP - streams.num_samples_MP).clip(0).sum())} samples that were "
             "not drawn: resume the run with `alphamix resume`"
         )
-    shapes_MP = beta_shapes(streams.num_samples_MP, streams.num_correct(streams.num_samples_MP))
-    most = int(BestSingle(start.budget).samples_M().max())
-    return Play(streams.continued(most, *shapes_MP, np.random.default_rng(start.seed)), end)
+    rng = np.random.default_rng(start.seed)
+    rate_MP = rng.beta(*beta_shapes(streams.num_samples_MP, streams.num_correct(streams.num_samples_MP)))
+    return Play(EndlessStreams(streams, rate_MP, rng), end)
 
 
 def _played_again(

@@ -6,7 +6,7 @@ asks for more than a cell holds is refused. Axes: `M` policies, `P` problems, `T
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
@@ -31,17 +31,13 @@ class SampleStreams:
         """Return how many of the first `num_drawn_MP` samples of each cell were accepted, `[M, P]`."""
         return np.take_along_axis(self._num_correct_MPT, num_drawn_MP[:, :, None], axis=2)[:, :, 0]
 
+    def next_correct(self, state: AdaptiveState, asked_MP: Ints) -> Ints:
+        """Return how many of the next samples of each cell were accepted, `[M, P]`."""
+        return self.num_correct(state.num_samples_MP + asked_MP) - state.num_correct_MP
+
     def of(self, problems: Ints) -> Self:
         """Return the streams of the problems with these indices, which may repeat."""
         return type(self)(self.accepted_MPT[:, problems], self.num_samples_MP[:, problems])
-
-    def continued(self, length: int, a_MP: Floats, b_MP: Floats, rng: np.random.Generator) -> Self:
-        """Return streams of one length, with samples that were never drawn at rates drawn from Beta(a, b)."""
-        accepted_MPT = rng.random((*a_MP.shape, length)) < rng.beta(a_MP, b_MP)[:, :, None]
-        held = min(length, self.accepted_MPT.shape[2])
-        is_drawn_MPT = np.arange(held) < self.num_samples_MP[:, :, None]
-        accepted_MPT[:, :, :held] = np.where(is_drawn_MPT, self.accepted_MPT[:, :, :held], accepted_MPT[:, :, :held])
-        return type(self)(accepted_MPT, np.full(a_MP.shape, length))
 
     @cached_property
     def _num_correct_MPT(self) -> Ints:
@@ -50,7 +46,37 @@ class SampleStreams:
         return np.concatenate([none_MP1, self.accepted_MPT.cumsum(axis=2)], axis=2)
 
 
-def follow(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> tuple[AdaptiveState, Ints | None]:
+@dataclass(frozen=True)
+class EndlessStreams:
+    """The samples that were drawn, and after them as many as are asked for, accepted at given rates."""
+
+    drawn: SampleStreams
+    rate_MP: Floats
+    """`[M, P]` chance that a sample which was not drawn is accepted."""
+    rng: np.random.Generator
+
+    @property
+    def num_samples_MP(self) -> Ints:
+        """No end, `[M, P]`."""
+        return np.full(self.rate_MP.shape, np.iinfo(np.int64).max)
+
+    def next_correct(self, state: AdaptiveState, asked_MP: Ints) -> Ints:
+        """Return how many of the next samples of each cell are accepted, `[M, P]`."""
+        held_MP = self.drawn.num_samples_MP
+        begin_MP = np.minimum(state.num_samples_MP, held_MP)
+        end_MP = np.minimum(state.num_samples_MP + asked_MP, held_MP)
+        seen_MP = self.drawn.num_correct(end_MP) - self.drawn.num_correct(begin_MP)
+        return seen_MP + self.rng.binomial(asked_MP - (end_MP - begin_MP), self.rate_MP)
+
+    def of(self, problems: Ints) -> Self:
+        """Return the streams of the problems with these indices, which may repeat."""
+        return replace(self, drawn=self.drawn.of(problems), rate_MP=self.rate_MP[:, problems])
+
+
+Streams = SampleStreams | EndlessStreams
+
+
+def follow(strategy: Strategy, streams: Streams, state: AdaptiveState) -> tuple[AdaptiveState, Ints | None]:
     """Follow a strategy until it is done, or asks for more samples than the streams hold.
 
     An interrupted run continues from its `state`.
@@ -62,14 +88,14 @@ def follow(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> 
         needed_MP = state.num_samples_MP + asked_MP
         if np.any(needed_MP > streams.num_samples_MP):
             return state, needed_MP
-        state = state.tell(asked_MP, streams.num_correct(needed_MP) - state.num_correct_MP)
+        state = state.tell(asked_MP, streams.next_correct(state, asked_MP))
     return state, None
 
 
 class Play(NamedTuple):
     """A strategy, followed to its end."""
 
-    streams: SampleStreams
+    streams: Streams
     end: AdaptiveState
 
 
@@ -89,7 +115,7 @@ def replay(strategy: Strategy, outcomes: Outcomes, budget: Budget, seed: int, nu
         yield Play(streams, play(strategy, streams, start))
 
 
-def play(strategy: Strategy, streams: SampleStreams, state: AdaptiveState) -> AdaptiveState:
+def play(strategy: Strategy, streams: Streams, state: AdaptiveState) -> AdaptiveState:
     """Follow a strategy to its end and return the final state.
 
     Raises:

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from alphamix.ensemble.adaptive.adaptive_arm import _of_mean, play_arm
 from alphamix.ensemble.adaptive.halving import SuccessiveHalving
-from alphamix.ensemble.adaptive.sample_streams import SampleStreams, play, replay, shuffled
+from alphamix.ensemble.adaptive.sample_streams import EndlessStreams, SampleStreams, play, replay, shuffled
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState
 from alphamix.ensemble.adaptive.strategies import Optimised, Thompson
 from alphamix.ensemble.allocation import largest_remainder
@@ -297,7 +297,9 @@ def halving_arm(rates_MP, total, *, is_replayed, strategy=None):
 def test_a_choice_that_could_be_another_widens_and_a_certain_one_does_not(is_replayed):
     open_MP = np.random.default_rng(0).choice([0.0, 0.5], (4, 12))
     arm, plain_R = halving_arm(open_MP, 16, is_replayed=is_replayed)
-    assert arm.honest["problems"].resampled_R.std() > 1.02 * plain_R.std()
+    change_R = arm.honest["problems"].resampled_R - plain_R
+    # Over many plays, the luck of the order averages out, and with it most of what the choice changes.
+    assert change_R.std() > (0.01 if is_replayed else 0.3) * plain_R.std()
     certain_MP = np.array([[0.0], [1.0], [0.0], [0.0]]) * np.ones(12)
     arm, plain_R = halving_arm(certain_MP, 16, is_replayed=is_replayed)
     np.testing.assert_allclose(arm.honest["problems"].resampled_R, plain_R, atol=1e-12)
@@ -326,8 +328,9 @@ def test_luck_of_the_order_counts_as_little_as_in_the_mean_of_many_plays():
 
 def test_streams_go_on_beyond_what_was_drawn_and_keep_it():
     drawn = SampleStreams(np.array([[[True, False, True], [False, True, False]]]), np.array([[3, 1]]))
-    a_MP, b_MP = np.array([[1e9, 1e-9]]), np.array([[1e-9, 1e9]])
-    streams = drawn.continued(5, a_MP, b_MP, np.random.default_rng(0))
-    assert streams.accepted_MPT.tolist() == [[[True, False, True, True, True], [False] * 5]]
-    assert streams.num_samples_MP.tolist() == [[5, 5]]
-    assert streams.of(np.array([1, 0, 0])).num_correct(np.array([[5, 2, 5]])).tolist() == [[0, 1, 4]]
+    streams = EndlessStreams(drawn, np.array([[1.0, 0.0]]), np.random.default_rng(0)).of(np.array([1, 0, 0]))
+    state = AdaptiveState.empty(3, few(100.0, 1))
+    for asked, correct in (([0, 2, 3], [0, 1, 2]), ([5, 2, 1], [0, 2, 1]), ([1, 1, 1], [0, 1, 1])):
+        asked_MP = np.array([asked])
+        assert streams.next_correct(state, asked_MP).tolist() == [correct]
+        state = state.tell(asked_MP, np.array([correct]))
