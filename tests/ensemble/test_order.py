@@ -17,7 +17,7 @@ from alphamix.ensemble.analysis.run_summary import RunRemarks, summary
 from alphamix.ensemble.experiment.schema import AnalysisSection
 from alphamix.ensemble.mixture.arms import Split
 from alphamix.ensemble.outcomes.table import FAILURES, Outcomes
-from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.ensemble.statistics.intervals import Method, Resampling
 
 N = 8
 ALPHAS = {"b": 0.0, "d": 0.5, "a": 1.0, "c": None}
@@ -74,14 +74,14 @@ def report(outcomes: Outcomes, currency: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("seed", "currency"), [(0, "samples"), (1, "samples"), (2, "tokens")])
-def test_no_figure_of_a_report_depends_on_the_order_of_the_table(seed, currency):
+def test_no_figure_of_a_report_depends_on_the_order_of_the_table(seed: int, currency: str) -> None:
     outcomes = table(seed)
     assert report(outcomes, currency) == report(turned(outcomes, seed), currency)
 
 
 @pytest.mark.parametrize("method", ["score", "bca", "percentile"])
 @pytest.mark.parametrize("fixed_benchmark", [False, True])
-def test_no_figure_of_coverage_depends_on_the_order_of_the_table(method, fixed_benchmark):
+def test_no_figure_of_coverage_depends_on_the_order_of_the_table(method: Method, fixed_benchmark: bool) -> None:
     def figures(outcomes: Outcomes) -> dict[str, Any]:
         how = Resampling(resamples=100, method=method)
         found = estimate_coverage(outcomes, {"b": 2, "a": 1}, [1, 4], 20, how, fixed_benchmark=fixed_benchmark)
@@ -92,7 +92,7 @@ def test_no_figure_of_coverage_depends_on_the_order_of_the_table(method, fixed_b
     assert figures(outcomes) == figures(turned(outcomes, 1))
 
 
-def test_a_report_shows_policies_in_the_order_of_the_table():
+def test_a_report_shows_policies_in_the_order_of_the_table() -> None:
     outcomes = turned(table(0), 5)
     assert list(outcomes.policies) != sorted(outcomes.policies)
     budget = outcomes.budget(N)
