@@ -29,6 +29,8 @@ _CELLS_AT_ONCE = 2_000_000
 _NEGLIGIBLE = 1e-6
 """Weights below this share of the largest are set to 0: the solver leaves traces of useless policies."""
 _TOLERANCE = 1e-8
+_SURE = 1e-12
+"""Chance that all samples fail which counts as none. Chances are known to 1e-15, and noise must decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,13 @@ def _products_of_others(factors_JCF: Complexes) -> Iterator[Complexes]:
 def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tuple[float, Floats]:
     """Return the log chance that all samples fail, and its gradient in the weights.
 
-    The solver works on the logarithm, whose curvature stays moderate even where nearly everything is solved.
+    The solver works on the logarithm, whose curvature stays moderate even where nearly everything is solved. Where all
+    is solved for sure, the logarithm is flat instead of minus infinity, and weights stay as they are.
     """
     weights_M = _weights(weights_M)
     last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_C
     miss = float(weights_M @ last_miss_M)
-    return float(np.log(miss)), num_samples * last_miss_M / miss
+    return float(np.log(miss + _SURE)), num_samples * last_miss_M / (miss + _SURE)
 
 
 def _weights(share_M: Floats) -> Floats:

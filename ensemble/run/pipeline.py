@@ -135,7 +135,7 @@ def report(
         )
     current = next(each.name for each in store.verdict_sets() if each.is_current)
     is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # adaptive arms drew because of these verdicts
-    resampling = experiment.analysis.resampling.with_groups(outcomes.groups)
+    resampling = experiment.analysis.resampling
     played = plan.played_arms(store, design, arms, outcomes, resampling) if is_own else plan.PlayedArms({}, {})
     analysis = analyse(
         outcomes, alphas, arms.splits, arms.budget, played.arms, experiment.analysis, forgeable, played.undefined
