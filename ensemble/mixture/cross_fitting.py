@@ -225,7 +225,16 @@ def _folds(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
 
 
 def _by_problems(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
-    """Divide the problems, with all problems of a group in the same fold."""
+    for chosen, scored in problem_folds(outcomes, crossfit):
+        yield _Fold(outcomes.select(problems=chosen), chosen, outcomes.select(problems=scored), scored)
+
+
+def problem_folds(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[tuple[Ints, Ints]]:
+    """Yield the problems that a choice is made on, and those that it is scored on; groups are never divided.
+
+    Raises:
+        UndefinedError: there is a single problem, or a single group.
+    """
     group_P = outcomes.group_P
     num_groups = int(group_P.max()) + 1
     folds = min(crossfit.folds, num_groups)
@@ -236,8 +245,7 @@ def _by_problems(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
     for _ in range(crossfit.repeats):
         fold_P = (rng.permutation(num_groups) % folds)[group_P]
         for fold in range(folds):
-            chosen, scored = np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
-            yield _Fold(outcomes.select(problems=chosen), chosen, outcomes.select(problems=scored), scored)
+            yield np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
 
 
 def _by_samples(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:

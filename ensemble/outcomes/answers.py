@@ -1,46 +1,44 @@
-"""Tables of answers: what each policy answered on each problem, how often, and how often that was accepted.
+"""Tables of answers: what each sample of each policy answered, and whether that was accepted.
 
-Without a verifier an ensemble can still vote: the answer that most samples give is taken. A table of answers has the
-columns `problem`, `policy`, `answer` and `c`, and where rows stand for several samples `n`. Answers are the same if
-their texts are; so they must be brought into one form before (numbers as numbers, programs as a digest of what they
-print). An empty answer is a sample that gave none, and votes for nothing. Axes: `M` policies, `A` answers of a problem.
+Without a verifier an ensemble can still vote: the answer that most samples give is taken. A table of answers has one
+row per sample and the columns `problem`, `policy`, `answer` and `correct`, and where problems belong together `group`.
+Answers are the same if their texts are, apart from spaces around them, so they must be brought into one form before. A
+sample with an empty answer gave none. Axes: `M` policies, `A` answers of one problem, of which the first is none.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from alphamix.ensemble.arrays import Bools, Ints
+from alphamix.ensemble.arrays import Ints
 from alphamix.ensemble.outcomes.files import (
     Missing,
     check_columns,
+    groups_of,
     outcomes_from_table,
     read_table,
     refuse_rows,
     whole_numbers,
+    with_text_keys,
 )
-from alphamix.ensemble.outcomes.table import Outcomes
-
-_CELL = ["problem", "policy"]
+from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 
 
-@dataclass(frozen=True)
-class ProblemAnswers:
-    """All answers to one problem, in alphabetical order."""
+class ProblemAnswers(NamedTuple):
+    """The answers to one problem: none, then all others in alphabetical order."""
 
     num_given_MA: Ints
     """`[M, A]` samples that gave each answer."""
     num_correct_MA: Ints
     """`[M, A]` accepted samples among them: all or none, unless a judge sees more than the answer."""
-    is_vote_A: Bools
-    """`[A]` False for the empty answer."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of every policy to every problem, in alphabetical order of both."""
+    """The answers of every policy to every problem, both in alphabetical order, on which no result may depend."""
 
     outcomes: Outcomes
     """The same samples, counted without their answers."""
@@ -58,40 +56,43 @@ def read_answers(path: Path, missing: Missing = "error") -> Answers:
 
 
 def answers_from_table(table: pd.DataFrame, source: str, missing: Missing = "error") -> Answers:
-    """Build answers from a table. Rows of the same policy, problem and answer are added up.
+    """Build answers from a table with one row per sample.
 
     Raises:
         OutcomesError: as `read_answers`; `source` names the table in the message.
     """
-    check_columns(table, source, ("problem", "policy", "answer", "c"))
-    table = table if "n" in table else table.assign(n=1)
-    table = table.assign(n=whole_numbers(table, "n", source), c=whole_numbers(table, "c", source))
-    too_many = ", which is more than n: correct the row"
-    refuse_rows((table["c"] > table["n"]).to_numpy(), table, "c", source, too_many)
-    text = table["answer"].where(table["answer"].notna(), "").map(str)
-    table = table.assign(answer=text.where(text.str.strip() != "", ""))
-    accepted_nothing = ((table["answer"] == "") & (table["c"] > 0)).to_numpy()
-    refuse_rows(accepted_nothing, table, "c", source, " without an answer: fill in the answer, or correct the row")
+    check_columns(table, source, ("problem", "policy", "answer", "correct"))
+    if table.empty:
+        raise OutcomesError(f"{source} has no rows: give one for each sample")
+    table = with_text_keys(table, source)
+    groups_of(table, source)
+    correct = whole_numbers(table, "correct", source)
+    refuse_rows(correct > 1, table, "correct", source, ": each row is one sample, so write 0 or 1")
+    answer = table["answer"].map(lambda value: "" if pd.isna(value) else str(value).strip()).astype(object)
+    accepted_nothing = (answer == "").to_numpy() & (correct > 0)
+    refuse_rows(accepted_nothing, table, "correct", source, " without an answer: fill in the answer, or write 0")
+    table = table.assign(answer=answer, correct=correct.astype(np.int64))
     outcomes = outcomes_from_table(_counted(table), source, missing).canonical()
-    given = table.assign(**{key: table[key].map(str) for key in _CELL})
-    by_problem = dict(iter(given.groupby("problem")))
-    return Answers(outcomes, tuple(_answers(by_problem[problem], outcomes) for problem in outcomes.problems))
+    return Answers(outcomes, tuple(_by_problem(table[table["policy"].isin(outcomes.policies)], outcomes)))
 
 
 def _counted(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cell, with its group where the table has one; rows that lack a key stay as they are."""
-    keys = [*_CELL, "group"] if "group" in table else _CELL
-    return table.groupby(keys, dropna=False, sort=False)[["n", "c"]].sum().reset_index()
+    """Return one row per cell, with its group where the table has one."""
+    columns = {"n": ("correct", "size"), "c": ("correct", "sum")}
+    columns |= {"group": ("group", "first")} if "group" in table else {}
+    return table.groupby(["problem", "policy"], sort=False).agg(**columns).reset_index()
 
 
-def _answers(given: pd.DataFrame, outcomes: Outcomes) -> ProblemAnswers:
-    counts = given.pivot_table(index="policy", columns="answer", values=["n", "c"], aggfunc="sum", fill_value=0)
-    counts = counts.reindex(list(outcomes.policies), fill_value=0)
-    answers = counts["n"].columns
-    return ProblemAnswers(
-        counts["n"].to_numpy(np.int64),
-        counts["c"][answers].to_numpy(np.int64),
-        (answers != "").astype(np.bool_),
-    )
-
-
+def _by_problem(table: pd.DataFrame, outcomes: Outcomes) -> list[ProblemAnswers]:
+    sample_m = pd.Categorical(table["policy"], outcomes.policies).codes
+    answers, correct = table["answer"].to_numpy(object), table["correct"].to_numpy()
+    rows_of_problem = table.groupby("problem").indices
+    found: list[ProblemAnswers] = []
+    for rows in (rows_of_problem[problem] for problem in outcomes.problems):
+        names, place = np.unique(np.append("", answers[rows]), return_inverse=True)
+        num_given_MA = np.zeros((len(outcomes.policies), len(names)), np.int64)
+        num_correct_MA = np.zeros_like(num_given_MA)
+        np.add.at(num_given_MA, (sample_m[rows], place[1:]), 1)
+        np.add.at(num_correct_MA, (sample_m[rows], place[1:]), correct[rows])
+        found.append(ProblemAnswers(num_given_MA, num_correct_MA))
+    return found

@@ -115,13 +115,14 @@ def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "er
     check_columns(table, source)
     if table.empty:
         raise OutcomesError(f"{source} has no rows: grade some samples first")
-    table = _with_text_keys(table, source)
+    table = with_text_keys(table, source)
+    _refuse_doubles(table, source)
     counted = [name for name in (*_COUNTS, *FAILURES, "stopped") if name in table]
     costly = [name for name in _COSTS if name in table]
     numbers = {name: whole_numbers(table, name, source) for name in counted}
     numbers |= {name: _costs(table, name, source) for name in costly}
     _check_sums(table, numbers, source)
-    outcomes = replace(_fill(table, numbers, costly), groups=_groups(table, source))
+    outcomes = replace(_fill(table, numbers, costly), groups=groups_of(table, source))
     return _without_holes(outcomes, source, missing)
 
 
@@ -141,17 +142,20 @@ def check_columns(table: pd.DataFrame, source: str, needed: Sequence[str] = (*_K
         raise OutcomesError(f"{source} has {columns.count(double)} columns named {double!r}: keep one of them")
 
 
-def _with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
+def with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return the table with problems and policies as text. Raises OutcomesError if a row lacks one."""
     for key in _KEYS:
         blank = table[key].isna() | (table[key].astype(str).str.strip() == "")
         if blank.any():
             raise OutcomesError(f"{source} has no {key} in row {int(blank.argmax()) + 1}: fill it in")
-    table = table.assign(**{key: table[key].map(str).astype(object) for key in _KEYS})
+    return table.assign(**{key: table[key].map(str).astype(object) for key in _KEYS})
+
+
+def _refuse_doubles(table: pd.DataFrame, source: str) -> None:
     double = table.duplicated(_KEYS)
     if double.any():
         problem, policy = table.loc[double, _KEYS].iloc[0]
         raise OutcomesError(f"{source} has two rows for problem {problem!r} and policy {policy!r}: keep one of them")
-    return table
 
 
 def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
@@ -222,8 +226,12 @@ def _fill(table: pd.DataFrame, numbers: dict[str, Floats], costly: list[str]) ->
     )
 
 
-def _groups(table: pd.DataFrame, source: str) -> tuple[str, ...] | None:
-    """Return the group of each problem, in the order in which problems first appear; None without such a column."""
+def groups_of(table: pd.DataFrame, source: str) -> tuple[str, ...] | None:
+    """Return the group of each problem, in the order in which problems first appear; None without such a column.
+
+    Raises:
+        OutcomesError: a problem lacks a group, or has two.
+    """
     if _GROUP not in table or table[_GROUP].isna().all():
         return None
     lacking = table[_GROUP].isna()

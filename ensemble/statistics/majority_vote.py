@@ -1,98 +1,68 @@
-"""How often the most frequent of k answers is right, estimated from n answers that were kept.
+"""How often the most frequent answer among new samples is right, estimated from answers that were kept.
 
-The estimate is the mean over all choices of k_j of the n_j samples of policy j, without replacement. Each choice is a
-vote among as many new samples as it has, so the estimate is unbiased for any allocation with k_j ≤ n_j. Answers that
-tie share the victory equally, and of samples with the same answer any may be handed out. Where there are few different
-counts of answers they are enumerated, which is exact; else choices are drawn at random, and the error of that is told.
-Axes: `M` policies, `A` answers of one problem, `D` counts that a vote may see.
+The vote of an allocation is the mean over random choices of k_j of the n_j samples of policy j, without replacement.
+Each choice is a vote among as many new samples as it has, so the estimate is unbiased for any k_j ≤ n_j, however few
+choices are drawn; their noise is part of the spread over problems, and so of every interval. Answers that tie share the
+victory equally. Of samples with the same answer any may be handed out. Axes: `M` policies, `A` answers of one problem,
+of which the first is none, `C` allocations, `D` choices.
 """
 
-from math import prod
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import gammaln
 
-from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError
 
-_MOST_COUNTS = 4096
-"""Counts of answers that are enumerated; where there are more, this many choices are drawn."""
+_CELLS = 400_000
+"""Largest number of allocations × choices × answers that are counted at once."""
+_FEWEST_CHOICES, _MOST_CHOICES = 200, 2000
 
 
-class VoteChance(NamedTuple):
-    """Chance that a vote on one problem is right."""
+def vote_accuracies(num_given_MA: Ints, num_correct_MA: Ints, allocations_CM: Ints, rng: np.random.Generator) -> Floats:
+    """Return the chance that the vote of each allocation on one problem is right, `[C]`; 0 where nobody answers.
 
-    value: float
-    variance: float
-    """Of the value over random choices; 0 where all counts were enumerated."""
-
-
-def vote_chance(
-    num_given_MA: Ints, num_correct_MA: Ints, is_vote_A: Bools, allocation_M: Ints, rng: np.random.Generator
-) -> VoteChance:
-    """Return the chance that the most frequent answer of an allocation is right; 0 where nobody answers.
+    All allocations see the same choices, so the noise of their differences is smaller than their own.
 
     Args:
-        num_given_MA: `[M, A]` samples that gave each answer.
+        num_given_MA: `[M, A]` samples that gave each answer; those of the first answer are drawn, but do not vote.
         num_correct_MA: `[M, A]` accepted samples among them.
-        is_vote_A: `[A]` whether an answer takes part in the vote.
-        allocation_M: `[M]` samples k that each policy contributes, at least one in total.
-        rng: draws choices where there are too many to enumerate.
+        allocations_CM: `[C, M]` samples k that each policy contributes.
+        rng: draws the choices.
 
     Raises:
         UndefinedError: some policy has fewer samples than it is to contribute.
     """
-    members = np.flatnonzero(allocation_M)
-    given_MA, k_M = num_given_MA[members], allocation_M[members]
-    for n, k in zip(given_MA.sum(axis=1).tolist(), k_M.tolist(), strict=True):
-        if k > n:
-            raise UndefinedError(f"a vote with {k} samples of a policy needs as many on every problem, but one has {n}")
-    right_MA = num_correct_MA[members] / np.maximum(given_MA, 1)
-    num_counts = [_num_counts(given_A, k) for given_A, k in zip(given_MA, k_M.tolist(), strict=True)]
-    if prod(num_counts) > _MOST_COUNTS:
-        drawn = [rng.multivariate_hypergeometric(given_A, k, _MOST_COUNTS) for given_A, k in zip(given_MA, k_M, strict=True)]
-        score_D = _scores(np.stack(drawn), right_MA, is_vote_A)
-        return VoteChance(float(score_D.mean()), float(score_D.var() / _MOST_COUNTS))
-    each = [_all_counts(given_A, k) for given_A, k in zip(given_MA, k_M.tolist(), strict=True)]
-    place_MD = np.indices(num_counts).reshape(len(each), -1)
-    counts_MDA = np.stack([counts_DA[place_D] for (counts_DA, _), place_D in zip(each, place_MD, strict=True)])
-    weight_D = np.prod([weight_D[place_D] for (_, weight_D), place_D in zip(each, place_MD, strict=True)], axis=0)
-    return VoteChance(float(_scores(counts_MDA, right_MA, is_vote_A) @ weight_D), 0.0)
+    asked_M, drawn_M = allocations_CM.max(axis=0), num_given_MA.sum(axis=1)
+    if (asked_M > drawn_M).any():
+        m = int((asked_M > drawn_M).argmax())
+        raise UndefinedError(
+            f"a vote with {asked_M[m]} samples of a policy needs as many on every problem, but one has {drawn_M[m]}: "
+            "draw more, or lower the budget"
+        )
+    num_allocations, num_answers = len(allocations_CM), num_given_MA.shape[1]
+    choices = int(np.clip(_CELLS // (num_allocations * num_answers), _FEWEST_CHOICES, _MOST_CHOICES))
+    counts_of_M = [
+        {k: rng.multivariate_hypergeometric(given_A, k, choices) for k in np.unique(k_C[k_C > 0]).tolist()}
+        for given_A, k_C in zip(num_given_MA, allocations_CM.T, strict=True)
+    ]
+    right_share_MA = num_correct_MA / np.maximum(num_given_MA, 1)
+    num_blocks = num_allocations * choices * num_answers // _CELLS + 1
+    blocks = np.array_split(allocations_CM, min(num_allocations, num_blocks))
+    return np.concatenate([_accuracies(counts_of_M, right_share_MA, block_CM) for block_CM in blocks])
 
 
-def _scores(counts_MDA: Ints, right_MA: Floats, is_vote_A: Bools) -> Floats:
-    """Return the chance that each vote is right, `[D]`."""
-    votes_DA = counts_MDA.sum(axis=0)
-    right_DA = (counts_MDA * right_MA[:, None]).sum(axis=0) / np.maximum(votes_DA, 1)
-    votes_DA = votes_DA * is_vote_A
-    wins_DA = (votes_DA == votes_DA.max(axis=1, keepdims=True)) & (votes_DA > 0)
-    return (wins_DA * right_DA).sum(axis=1) / np.maximum(wins_DA.sum(axis=1), 1)
-
-
-def _num_counts(given_A: Ints, k: int) -> int:
-    """Return how many different counts of answers k of the samples may have, `_all_counts` without making them."""
-    ways_K = np.zeros(k + 1)
-    ways_K[0] = 1.0
-    for given in given_A:
-        sums_K = ways_K.cumsum()
-        sums_K[given + 1 :] -= ways_K.cumsum()[: max(0, k - given)]
-        ways_K = sums_K
-    return int(min(ways_K[k], _MOST_COUNTS + 1))
-
-
-def _all_counts(given_A: Ints, k: int) -> tuple[Ints, Floats]:
-    """Return all counts of answers that k of the samples may have, `[D, A]`, and the chance of each, `[D]`."""
-    counts_DA = np.zeros((1, 0), np.int64)
-    left_D = np.array([k])
-    behind_A = given_A.sum() - given_A.cumsum()
-    for given, behind in zip(given_A.tolist(), behind_A.tolist(), strict=True):
-        least_D, most_D = np.maximum(0, left_D - behind), np.minimum(given, left_D)
-        times_D = most_D - least_D + 1
-        start_D = np.repeat(times_D.cumsum() - times_D, times_D)
-        taken_D = np.repeat(least_D, times_D) + np.arange(times_D.sum()) - start_D
-        counts_DA = np.column_stack([np.repeat(counts_DA, times_D, axis=0), taken_D])
-        left_D = np.repeat(left_D, times_D) - taken_D
-    log_ways_D = -(gammaln(counts_DA + 1) + gammaln(given_A - counts_DA + 1)).sum(axis=1)
-    weight_D = np.exp(log_ways_D - log_ways_D.max())
-    return counts_DA, weight_D / weight_D.sum()
+def _accuracies(counts_of_M: Sequence[Mapping[int, Ints]], right_share_MA: Floats, allocations_CM: Ints) -> Floats:
+    """Return the mean over choices, given the counts of answers `[D, A]` of each policy for each k, `[C]`."""
+    num_choices = next(len(counts_DA) for counts in counts_of_M for counts_DA in counts.values())
+    votes_CDA = np.zeros((len(allocations_CM), num_choices, right_share_MA.shape[1]))
+    right_CDA = np.zeros_like(votes_CDA)
+    for counts, right_share_A, k_C in zip(counts_of_M, right_share_MA, allocations_CM.T, strict=True):
+        for k, counts_DA in counts.items():
+            votes_CDA[k_C == k] += counts_DA
+            right_CDA[k_C == k] += counts_DA * right_share_A
+    votes_CDA[..., 0] = 0
+    wins_CDA = (votes_CDA > 0) & (votes_CDA == votes_CDA.max(axis=2, keepdims=True))
+    right_CDA *= wins_CDA
+    right_CD = (right_CDA / np.maximum(votes_CDA, 1)).sum(axis=2) / np.maximum(wins_CDA.sum(axis=2), 1)
+    return right_CD.mean(axis=1)
