@@ -7,16 +7,16 @@ victory equally. Of samples with the same answer any may be handed out. Axes: `M
 of which the first is none, `C` allocations, `D` choices.
 """
 
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError
 
-_CELLS = 400_000
-"""Largest number of allocations × choices × answers that are counted at once."""
-_FEWEST_CHOICES, _MOST_CHOICES = 200, 2000
+_CELLS = 300_000
+"""Number of allocations × choices × answers that are counted for one problem, as far as the next two allow."""
+_FEWEST_CHOICES, _MOST_CHOICES = 100, 2000
 
 
 def vote_accuracies(num_given_MA: Ints, num_correct_MA: Ints, allocations_CM: Ints, rng: np.random.Generator) -> Floats:
@@ -40,29 +40,26 @@ def vote_accuracies(num_given_MA: Ints, num_correct_MA: Ints, allocations_CM: In
             f"a vote with {asked_M[m]} samples of a policy needs as many on every problem, but one has {drawn_M[m]}: "
             "draw more, or lower the budget"
         )
-    num_allocations, num_answers = len(allocations_CM), num_given_MA.shape[1]
-    choices = int(np.clip(_CELLS // (num_allocations * num_answers), _FEWEST_CHOICES, _MOST_CHOICES))
-    counts_of_M = [
-        {k: rng.multivariate_hypergeometric(given_A, k, choices) for k in np.unique(k_C[k_C > 0]).tolist()}
-        for given_A, k_C in zip(num_given_MA, allocations_CM.T, strict=True)
-    ]
-    right_share_MA = num_correct_MA / np.maximum(num_given_MA, 1)
-    num_blocks = num_allocations * choices * num_answers // _CELLS + 1
-    blocks = np.array_split(allocations_CM, min(num_allocations, num_blocks))
-    return np.concatenate([_accuracies(counts_of_M, right_share_MA, block_CM) for block_CM in blocks])
+    num_choices = np.clip(_CELLS // (len(allocations_CM) * num_given_MA.shape[1]), _FEWEST_CHOICES, _MOST_CHOICES)
+    right_share_M1A = (num_correct_MA / np.maximum(num_given_MA, 1))[:, None]
+    drawn_of_M: list[dict[int, Any]] = []
+    for given_A, right_share_1A, k_C in zip(num_given_MA, right_share_M1A, allocations_CM.T, strict=True):
+        drawn_of_M.append({})
+        for k in np.unique(k_C[k_C > 0]).tolist():
+            votes_DA = rng.multivariate_hypergeometric(given_A, k, num_choices)
+            votes_DA[:, 0] = 0
+            drawn_of_M[-1][k] = np.stack([votes_DA.T, (votes_DA * right_share_1A).T])
+    accuracy_C = np.empty(len(allocations_CM))
+    for c, k_M in enumerate(allocations_CM.tolist()):
+        members = [drawn[k] for drawn, k in zip(drawn_of_M, k_M, strict=True) if k]
+        accuracy_C[c] = _accuracy(*np.sum(members, axis=0)) if members else 0.0
+    return accuracy_C
 
 
-def _accuracies(counts_of_M: Sequence[Mapping[int, Ints]], right_share_MA: Floats, allocations_CM: Ints) -> Floats:
-    """Return the mean over choices, given the counts of answers `[D, A]` of each policy for each k, `[C]`."""
-    num_choices = next(len(counts_DA) for counts in counts_of_M for counts_DA in counts.values())
-    votes_CDA = np.zeros((len(allocations_CM), num_choices, right_share_MA.shape[1]))
-    right_CDA = np.zeros_like(votes_CDA)
-    for counts, right_share_A, k_C in zip(counts_of_M, right_share_MA, allocations_CM.T, strict=True):
-        for k, counts_DA in counts.items():
-            votes_CDA[k_C == k] += counts_DA
-            right_CDA[k_C == k] += counts_DA * right_share_A
-    votes_CDA[..., 0] = 0
-    wins_CDA = (votes_CDA > 0) & (votes_CDA == votes_CDA.max(axis=2, keepdims=True))
-    right_CDA *= wins_CDA
-    right_CD = (right_CDA / np.maximum(votes_CDA, 1)).sum(axis=2) / np.maximum(wins_CDA.sum(axis=2), 1)
-    return right_CD.mean(axis=1)
+def _accuracy(votes_AD: Floats, right_AD: Floats) -> float:
+    """Return the mean over choices, given how many votes each answer gets, and how many of these are right."""
+    most_D = votes_AD.max(axis=0)
+    wins_AD = votes_AD == most_D
+    # Winners have equally many votes, so the mean of their shares is the share of all of them together.
+    right_D = (right_AD * wins_AD).sum(axis=0) / np.maximum(most_D * wins_AD.sum(axis=0), 1)
+    return float(right_D.mean())

@@ -7,7 +7,7 @@ import click
 from alphamix.ensemble.cli.options import COUNT, PATH, json_option
 from alphamix.ensemble.cli.options.outcomes import level_option, missing_option
 from alphamix.ensemble.cli.terminal.answers import print_result, print_size
-from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS, CrossFit
+from alphamix.ensemble.mixture.cross_fitting import cross_fits
 from alphamix.ensemble.mixture.vote_arms import compare_votes
 from alphamix.ensemble.outcomes.answers import read_answers
 from alphamix.ensemble.outcomes.files import Missing
@@ -36,8 +36,7 @@ def command(answers_file: Path, budget: int, level: float, seed: int, missing: M
     with the same number of samples.
     """
     answers = read_answers(answers_file, missing)
-    crossfit = CrossFit("problems", DEFAULT_FOLDS["problems"], DEFAULT_REPEATS, seed)
-    comparison = compare_votes(answers, budget, crossfit, Resampling(level=level, seed=seed))
+    comparison = compare_votes(answers, budget, cross_fits(seed)["problems"], Resampling(level=level, seed=seed))
     if as_json:
         print_result({**vote_json(comparison), "level": level}, answers.outcomes)
         return
