@@ -375,11 +375,12 @@ def _votes(scale: float) -> Iterator[str]:
         ]
         held = _share([comparison.accuracy["equal"].honest["problems"] for comparison in found], right)
         gains = [comparison.gains["mixture"].honest["problems"] for comparison in found]
-        strict = [one for comparison in found if (one := comparison.strict["mixture"]) is not None]
+        strict = [one.gain for comparison in found if (one := comparison.strict["mixture"]) is not None]
+        honest = 100 * np.mean([one.value for one in gains])
+        claimed, beats = (100 * np.mean([one.sign > 0 for one in verdicts]) for verdicts in (gains, strict))
         yield (
-            f"| {kinds} | {100 * right:.1f} % | {held} | {100 * gain:+.1f} | "
-            f"{100 * np.mean([one.value for one in gains]):+.1f} | {100 * np.mean([one.sign > 0 for one in gains]):.1f} % "
-            f"| {100 * np.mean([one.gain.sign > 0 for one in strict]):.1f} % |"
+            f"| {kinds} | {100 * right:.1f} % | {held} | {100 * gain:+.1f} | {honest:+.1f} | {claimed:.1f} % | "
+            f"{beats:.1f} % |"
         ).replace("-", "−")
 
 

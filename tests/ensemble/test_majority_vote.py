@@ -302,3 +302,17 @@ def test_the_python_face_says_the_same_as_the_command(tmp_path: Path, capsys: py
     assert np.isnan(votes.loc["best_single", "gain"])
     with pytest.raises(alphamix.AlphamixError, match="budget is 0: give a whole number of samples"):
         alphamix.majority_vote(path, 0)
+
+
+def test_the_example_of_the_documentation_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    section = text.split("## Who should vote")[1]
+    monkeypatch.chdir(tmp_path)
+    exec(section.split("```python\n")[1].split("```")[0], {})
+    command, _, shown = section.split("```console\n$ alphamix ")[1].split("```")[0].partition("\n")
+    main(command.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    for part in [*shown.splitlines()[1:4], shown[shown.index("Let ") :]]:
+        assert " ".join(part.split()) in printed
