@@ -17,7 +17,9 @@ likelihood, but change forecasts on real tables by less than 0.2 points. Axes: `
 `T` numbers below a count, `X` coefficients (three β and log s).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, gammaln
@@ -62,7 +64,7 @@ class SharedDifficulty:
 
     def nodes_of(self, num_samples_MP: Ints, num_correct_MP: Ints) -> Floats:
         """Return the chance that each problem lies at each node given its counts, `[P, G]`."""
-        return _responsibilities(self, num_samples_MP, num_correct_MP)
+        return _responsibilities(self, _counts(num_samples_MP, num_correct_MP))
 
     @property
     def sharing_M(self) -> Floats:
@@ -78,10 +80,10 @@ def fit(num_samples_MP: Ints, num_correct_MP: Ints) -> SharedDifficulty:
     n_MP, c_MP = _representative(num_samples_MP, num_correct_MP)
     x_GX, base_G = _grid()
     coefficient_MX = _start(n_MP, c_MP)
-    counts_M = [_Counts(n_P, c_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)]
+    counts_M = _counts(n_MP, c_MP)
     prior = _prior(coefficient_MX, x_GX, base_G / base_G.sum())
     for _ in range(_ROUNDS):
-        node_PG = _responsibilities(prior, n_MP, c_MP)
+        node_PG = _responsibilities(prior, counts_M)
         weight_G = node_PG.sum(axis=0) + base_G
         for coefficient_X, counts in zip(coefficient_MX, counts_M, strict=True):
             coefficient_X[:] = _improved(coefficient_X, x_GX, counts, node_PG[:, :-1])
@@ -129,40 +131,48 @@ def _prior(coefficient_MX: Floats, x_GX: Floats, weight_G: Floats) -> SharedDiff
     return SharedDifficulty(a_MG, b_MG, weight_G, coefficient_MX[:, 2].copy())
 
 
-def _responsibilities(prior: SharedDifficulty, n_MP: Ints, c_MP: Ints) -> Floats:
-    log_PG = np.tile(np.log(prior.weight_G), (n_MP.shape[1], 1))
-    for a_G, b_G, n_P, c_P in zip(prior.a_MG, prior.b_MG, n_MP, c_MP, strict=True):
-        log_PG += _log_rising(a_G, c_P) + _log_rising(b_G, n_P - c_P) - _log_rising(a_G + b_G, n_P)
+class _Distinct:
+    """Counts of one policy, of which equal ones are evaluated once."""
+
+    def __init__(self, count_P: Ints) -> None:
+        self._order_P = np.argsort(count_P, kind="stable")
+        self._count_U, self._first_U, place_P = np.unique(
+            count_P[self._order_P], return_index=True, return_inverse=True
+        )
+        self._place_P = np.empty_like(place_P)
+        self._place_P[self._order_P] = place_P
+        self._above_T = np.searchsorted(self._count_U, np.arange(int(self._count_U[-1])), side="right")
+
+    def log_rising(self, shape_G: Floats) -> Floats:
+        """Return log of shape·(shape + 1)…(shape + count - 1), `[P, G]`."""
+        return (gammaln(shape_G + self._count_U[:, None]) - gammaln(shape_G))[self._place_P]
+
+    def exceeding(self, weight_PG: Floats) -> Floats:
+        """Return the weight of the problems with counts above t = 0, 1, …, `[T, G]`."""
+        weight_UG = np.add.reduceat(weight_PG[self._order_P], self._first_U, axis=0)
+        return weight_UG[::-1].cumsum(axis=0)[::-1][self._above_T]
+
+
+class _Counts(NamedTuple):
+    """Counts of one policy on each problem."""
+
+    accepted: _Distinct
+    failed: _Distinct
+    drawn: _Distinct
+
+
+def _counts(n_MP: Ints, c_MP: Ints) -> list[_Counts]:
+    return [_Counts(_Distinct(c_P), _Distinct(n_P - c_P), _Distinct(n_P)) for n_P, c_P in zip(n_MP, c_MP, strict=True)]
+
+
+def _responsibilities(prior: SharedDifficulty, counts_M: Sequence[_Counts]) -> Floats:
+    """Return the chance of each problem to lie at each node, `[P, G]`, from the beta-binomial likelihood."""
+    log_PG: Floats = np.log(prior.weight_G)
+    for a_G, b_G, counts in zip(prior.a_MG, prior.b_MG, counts_M, strict=True):
+        log_PG = log_PG + counts.accepted.log_rising(a_G) + counts.failed.log_rising(b_G)
+        log_PG -= counts.drawn.log_rising(a_G + b_G)
     chance_PG = np.exp(log_PG - log_PG.max(axis=1, keepdims=True))
     return chance_PG / chance_PG.sum(axis=1, keepdims=True)
-
-
-def _log_rising(shape_G: Floats, count_P: Ints) -> Floats:
-    """Return log of shape·(shape + 1)…(shape + count - 1), `[P, G]`; the beta-binomial likelihood is made of these."""
-    count_U, unique_P = np.unique(count_P, return_inverse=True)
-    return (gammaln(shape_G + count_U[:, None]) - gammaln(shape_G))[unique_P]
-
-
-class _Counts:
-    """Counts of one policy, which tell how many problems at each node have more than t = 0, 1, … of them."""
-
-    def __init__(self, n_P: Ints, c_P: Ints) -> None:
-        self.accepted = _Exceeding(c_P)
-        self.failed = _Exceeding(n_P - c_P)
-        self.drawn = _Exceeding(n_P)
-
-
-class _Exceeding:
-    """How much weight of the problems lies at counts above t = 0, 1, …."""
-
-    def __init__(self, value_P: Ints) -> None:
-        self._order_P = np.argsort(-value_P, kind="stable")
-        self._problems_T = np.searchsorted(np.sort(value_P), np.arange(int(value_P.max())), side="right")
-
-    def __call__(self, weight_PG: Floats) -> Floats:
-        """Return the weight of the problems above each t, `[T, G]`."""
-        total_PG = weight_PG[self._order_P].cumsum(axis=0)
-        return total_PG[len(total_PG) - 1 - self._problems_T]
 
 
 def _improved(coefficient_X: Floats, x_GX: Floats, counts: _Counts, node_PG: Floats) -> Floats:
@@ -180,9 +190,9 @@ def _derivatives(coefficient_X: Floats, x_GX: Floats, counts: _Counts, node_PG: 
     """Return the gradient of the log likelihood, and a matrix near its negative Hessian (without the term in μ'')."""
     mean_G, size = expit(x_GX @ coefficient_X[:-1]), float(np.exp(coefficient_X[-1]))
     a_G, b_G, slope_G = size * mean_G, size * (1 - mean_G), size * mean_G * (1 - mean_G)
-    first_a_G, second_a_G = _sums(a_G, counts.accepted(node_PG))
-    first_b_G, second_b_G = _sums(b_G, counts.failed(node_PG))
-    (first_s,), (second_s,) = _sums(np.array([size]), counts.drawn(node_PG.sum(axis=1, keepdims=True)))
+    first_a_G, second_a_G = _sums(a_G, counts.accepted.exceeding(node_PG))
+    first_b_G, second_b_G = _sums(b_G, counts.failed.exceeding(node_PG))
+    (first_s,), (second_s,) = _sums(np.array([size]), counts.drawn.exceeding(node_PG.sum(axis=1, keepdims=True)))
     tilt_G = first_a_G - first_b_G
     gradient_X = np.append(x_GX.T @ (tilt_G * slope_G), first_a_G @ a_G + first_b_G @ b_G - first_s * size)
     hessian_XX = np.empty((len(coefficient_X),) * 2)
