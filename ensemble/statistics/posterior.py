@@ -101,7 +101,9 @@ class Posterior:
 
     def of_policies(self, member_M: Bools) -> Self:
         """Return the beliefs about some of the policies."""
-        return replace(self, a_MC=self.a_MC[member_M], b_MC=self.b_MC[member_M])
+        some = replace(self, a_MC=self.a_MC[member_M], b_MC=self.b_MC[member_M])
+        some.__dict__["_distinct"] = tuple(values_M[member_M] for values_M in self._distinct)  # as if it were computed
+        return some
 
     def thinned(self, num_columns: int) -> Self:
         """Return at most this many columns that stand for all, spread over the weights, with equal weights."""
