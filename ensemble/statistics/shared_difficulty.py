@@ -134,14 +134,18 @@ class _Distinct:
     """Counts of one policy, of which equal ones are evaluated once."""
 
     def __init__(self, count_P: Ints) -> None:
-        self._count_U, self._place_P = np.unique(count_P, return_inverse=True)
+        num_problems_T = np.bincount(count_P)
+        self._count_U = np.flatnonzero(num_problems_T)
+        num_distinct_T = (num_problems_T > 0).cumsum()
+        self._place_P = num_distinct_T[count_P] - 1
+        self._above_T = num_distinct_T[:-1]
+        """The first distinct count above each t below the largest."""
+        self._first_U = (num_problems_T.cumsum() - num_problems_T)[self._count_U]
 
     @cached_property
-    def _places(self) -> tuple[Ints, Ints, Ints]:
-        """The problems in ascending order of counts, the first with each count, and the first count above each t."""
-        order_P = np.argsort(self._place_P, kind="stable")
-        first_U = np.searchsorted(self._place_P[order_P], np.arange(len(self._count_U)))
-        return order_P, first_U, np.searchsorted(self._count_U, np.arange(int(self._count_U[-1])), side="right")
+    def _order_P(self) -> Ints:
+        """The problems in ascending order of counts, in which `_first_U` is the first one with each count."""
+        return np.argsort(self._place_P, kind="stable")
 
     def log_rising(self, shape_G: Floats) -> Floats:
         """Return log of shape·(shape + 1)…(shape + count - 1), `[P, G]`."""
@@ -153,10 +157,9 @@ class _Distinct:
         They are the sums over t of weight / (shape + t) and of weight / (shape + t)², where the weight is that of the
         problems with counts above t.
         """
-        order_P, first_U, above_T = self._places
-        weight_UG = np.add.reduceat(weight_PG[order_P], first_U, axis=0)
-        weight_TG = weight_UG[::-1].cumsum(axis=0)[::-1][above_T]
-        reciprocal_TG = 1 / (shape_G + np.arange(len(above_T))[:, None])
+        weight_UG = np.add.reduceat(weight_PG[self._order_P], self._first_U, axis=0)
+        weight_TG = weight_UG[::-1].cumsum(axis=0)[::-1][self._above_T]
+        reciprocal_TG = 1 / (shape_G + np.arange(len(self._above_T))[:, None])
         weight_TG *= reciprocal_TG
         return weight_TG.sum(axis=0), np.einsum("tg,tg->g", weight_TG, reciprocal_TG)
 
