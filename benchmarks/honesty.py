@@ -28,6 +28,8 @@ from alphamix.ensemble.mixture.best_allocation import good_allocation
 from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, Evidence, cross_fits
 from alphamix.ensemble.mixture.gains import gain_over, score_single_policies, strict_gain
 from alphamix.ensemble.mixture.pilot_forecast import forecast_pilot
+from alphamix.ensemble.mixture.vote_arms import compare_votes
+from alphamix.ensemble.outcomes.answers import Answers, ProblemAnswers
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.beta_prior import fit_prior
@@ -39,6 +41,7 @@ from alphamix.ensemble.statistics.intervals import (
     means_over_problems,
     student_interval,
 )
+from alphamix.ensemble.statistics.majority_vote import vote_accuracies
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
 from alphamix.ensemble.statistics.posterior import Posterior
 from alphamix.ensemble.statistics.rate_posterior import MeanRate
@@ -58,7 +61,10 @@ _RESAMPLING = Resampling(resamples=1000)
 def main() -> None:
     """Print and write the page."""
     scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    sections = (_means, _groups, _pilots, _sharing, _identical_policies, _folds, _adaptive_arms, _rankings)
+    sections = (
+        *(_means, _groups, _pilots, _sharing, _identical_policies, _folds),
+        *(_adaptive_arms, _rankings, _votes),
+    )
     write_page(_PAGE, _HEAD, (line for section in sections for line in section(scale)))
 
 
@@ -474,6 +480,64 @@ def _judged_ranking(rng: np.random.Generator, policies: int, gap: float) -> tupl
     best = outcomes.policies[int(rate_MP.mean(axis=1).argmax())]
     first = max(ranking.policies, key=lambda ranked: ranked.chance_first)
     return first.chance_first, first.policy == best, best in ranking.best, len(ranking.best)
+
+
+def _votes(scale: float) -> Iterator[str]:
+    tables, policies, problems, samples, total = _times(40, scale), 6, 60, 16, 6
+    yield "\n## Majority votes\n"
+    yield _text(
+        f"{tables} simulated tables of {problems} problems and {policies} policies with {samples} samples; {total} "
+        "samples vote. Half of the wrong answers to a problem are the same. With one kind, all policies have the same "
+        "rates, Beta(1, 1), and no mixture gains anything. With two, either kind has a rate of 0.7 on half of the "
+        "problems and of 0.3 on the other half. The truth is that of 4,000 problems with 100 samples."
+    )
+    yield (
+        "| kinds | accuracy of the equal split | its interval holds it | gain of the equal split | honest gain of the "
+        "mixture | gain > 0 | beats every single policy |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    for kinds in (1, 2):
+        right, gain = _true_votes(_answers(10**6, policies, kinds, 4000, 100), total)
+        found = [
+            compare_votes(
+                _answers(seed, policies, kinds, problems, samples), total, cross_fits(0)["problems"], _RESAMPLING
+            )
+            for seed in range(tables)
+        ]
+        held = _share([comparison.accuracy["equal"].honest["problems"] for comparison in found], right)
+        gains = [comparison.gains["mixture"].honest["problems"] for comparison in found]
+        strict = [one.gain for comparison in found if (one := comparison.strict["mixture"]) is not None]
+        honest = 100 * np.mean([one.value for one in gains])
+        claimed, beats = (100 * np.mean([one.sign > 0 for one in verdicts]) for verdicts in (gains, strict))
+        yield (
+            f"| {kinds} | {100 * right:.1f} % | {held} | {100 * gain:+.1f} | {honest:+.1f} | {claimed:.1f} % | "
+            f"{beats:.1f} % |"
+        ).replace("-", "−")
+
+
+def _answers(seed: int, policies: int, kinds: int, problems: int, samples: int) -> Answers:
+    """Simulate tables of answers: none, the right one, a popular wrong one and five others."""
+    rng = np.random.default_rng(seed)
+    known_P = rng.integers(2, size=problems)
+    rate_MP = np.where(np.arange(policies)[:, None] % 2 == known_P, 0.7, 0.3)
+    rate_MP = rate_MP if kinds == 2 else np.tile(rng.beta(1, 1, problems), (policies, 1))
+    wrong_A = np.array([0.5, *[0.1] * 5])
+    chance_MPA = np.concatenate(
+        [np.zeros((*rate_MP.shape, 1)), rate_MP[..., None], (1 - rate_MP)[..., None] * wrong_A], axis=2
+    )
+    given_MPA = rng.multinomial(samples, chance_MPA)
+    right_MPA = given_MPA * (np.arange(given_MPA.shape[2]) == 1)
+    by_problem = tuple(ProblemAnswers(given_MPA[:, p], right_MPA[:, p]) for p in range(problems))
+    return Answers(_outcomes(samples, right_MPA[..., 1]), by_problem)
+
+
+def _true_votes(answers: Answers, total: int) -> tuple[float, float]:
+    """Return the accuracy of the equal split, and its gain over the first policy, which is like the others."""
+    policies = len(answers.outcomes.policies)
+    split_CM = np.array([np.full(policies, total // policies), [total, *[0] * (policies - 1)]])
+    rng = np.random.default_rng(0)
+    equal, single = np.mean([vote_accuracies(*problem, split_CM, rng) for problem in answers.by_problem], axis=0)
+    return float(equal), float(equal - single)
 
 
 def _same(seed: int, policies: int, problems: int, samples: int, kinds: int = 1) -> Outcomes:
