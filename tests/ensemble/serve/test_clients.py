@@ -1,4 +1,4 @@
-"""What the official clients make of an ensemble: tools in Python, and everything in Node, there by Vercel's SDK as well.
+"""What the official clients make of an ensemble: tools in Python, and everything in Node, by Vercel's SDK as well.
 
 `make test` installs the Node clients where there is npm; without them, or without node, those tests are skipped.
 """

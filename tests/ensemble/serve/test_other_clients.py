@@ -21,7 +21,6 @@ from .upstreams import FakeUpstream
 
 ASK: list[Any] = [{"role": "user", "content": "hi"}]
 HERE = Path(__file__).parent
-TOKENIZER = HERE.parents[2] / "examples/ladder/checkpoints/high"
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -62,7 +61,7 @@ def test_langchain(url: str, more: dict[str, Any]) -> None:
 
 def run(command: Sequence[str], folder: Path, **environment: str) -> str:
     """Run a client; what it downloads by itself is nothing that a test may need."""
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run(
         command,
         cwd=folder,
@@ -115,15 +114,3 @@ def test_lm_eval(url: str, kind: str, which: Callable[[str], str], tmp_path: Pat
     said = [json.loads(line)["resps"][0][0] for line in samples.read_text().splitlines()]
     assert len(said) == 2
     assert set(said) <= {"low 0", "high 0"}
-
-
-@pytest.mark.parametrize("backend", ["openai", "openai-chat"])
-def test_vllm_bench_serve(url: str, backend: str, which: Callable[[str], str], tmp_path: Path) -> None:
-    path = "/v1/chat/completions" if "chat" in backend else "/v1/completions"
-    command = [which("vllm"), "bench", "serve", "--backend", backend, "--endpoint", path, "--model", "both"]
-    command += ["--base-url", url.removesuffix("/v1"), "--tokenizer", str(TOKENIZER), "--dataset-name", "random"]
-    command += ["--random-input-len", "16", "--random-output-len", "8", "--num-prompts", "100"]
-    command += ["--max-concurrency", "16", "--save-result", "--result-filename", str(tmp_path / "result.json")]
-    run(command, tmp_path)
-    told = json.loads((tmp_path / "result.json").read_text())
-    assert (told["completed"], told["failed"]) == (100, 0)
