@@ -1,5 +1,6 @@
 """Processes and settings that tests of several rooms share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,9 @@ from .forked_commands import CHECKPOINTS, RUNNING, ForkServer, open_fork_server
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else is running
 settings.load_profile("any machine")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
