@@ -259,7 +259,7 @@ def _about(name: str) -> Generator[None]:
     try:
         yield
     except PolicyError as error:
-        raise PolicyError(f"policy {name!r}: {error}") from error
+        raise type(error)(f"policy {name!r}: {error}") from error
 
 
 def _floats(shares: Mapping[str, Fraction]) -> tuple[float, ...]:
