@@ -5,6 +5,7 @@ This module joins them under the names of the policies.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -192,6 +193,18 @@ class Registry:
         paths."""
         self._recipe(name)
         return self._materialiser.fingerprint(name)
+
+    def twins(self) -> dict[str, str]:
+        """Return the listed policies that are the same model as one before them, with its name: the same contents of
+        weights, in whatever folders, or the same URL and model. Policies that are not there are passed over."""
+        firsts: dict[object, str] = {}
+        twins: dict[str, str] = {}
+        for name in self.names:
+            with suppress(PolicyError):
+                first = firsts.setdefault(self._materialiser.model(name), name)
+                if first != name:
+                    twins[name] = first
+        return twins
 
     def is_remote(self, name: str) -> bool:
         """Return whether a policy is a model behind a URL, whose weights are not here."""

@@ -1,5 +1,6 @@
 """A policies file becomes policies; each fault is one line with cause and cure."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -446,3 +447,26 @@ def test_the_alpha_of_an_end_outlives_its_line(tmp_path: Path) -> None:
     again.write_text('[policies.low]\nmerge = { low = "a", high = "b", alpha = 1 }\nalpha = 2\n')
     with pytest.raises(PolicyError, match="leave alpha out"):
         Registry.load(again)
+
+
+def test_policies_that_are_the_same_model_are_known(family: Path) -> None:
+    here = family.parent
+    shutil.copytree(here / "low", here / "copy")
+    again = FAMILY[FAMILY.index("[policies.remote]") : FAMILY.index("[mixtures")].replace("remote", "again")
+    family.write_text(
+        f"""{FAMILY}{again}
+        [policies.copy]\ncheckpoint = "./copy"\n[policies.gone]\ncheckpoint = "./gone"
+        [policies.nowhere]\nmerge = {{ low = "low", high = "copy", alpha = 3.0 }}
+        [policies.high-again]\nmerge = {{ low = "low", high = "high", alpha = 1.0 }}
+        [policies.sharp]\nlogits = {{ low = "low", high = "high", alpha = 1.0 }}
+        [policies.sharper]\nlogits = {{ low = "low", high = "high", alpha = 1.5 }}
+        """
+    )
+    assert Registry.load(family).twins() == {
+        "coverage@+0.00": "low",
+        "again": "remote",
+        "copy": "low",
+        "nowhere": "low",
+        "high-again": "high",
+        "sharp": "high",
+    }
