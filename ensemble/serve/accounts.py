@@ -139,6 +139,6 @@ def tokens_by_key(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     spent: dict[str, int] = {}
     for record in records:
         shares = record["policies"].values()
-        tokens = sum((share["prompt_tokens"] or 0) + (share["completion_tokens"] or 0) for share in shares)
+        tokens = sum(share["tokens"] for share in shares)
         spent[record["key"] or ""] = spent.get(record["key"] or "", 0) + tokens
     return spent
