@@ -147,7 +147,7 @@ def _text_of_pickle(pickled: bytes, where: str) -> str:
         operations = [(operation.name, argument) for operation, argument, _ in pickletools.genops(pickled)]
     except ValueError as error:
         raise GradingError(f"{where}: a damaged pickle ({error}): fetch it anew") from None
-    texts = [argument for name, argument in operations if name.endswith("UNICODE")]
+    texts = [str(argument) for name, argument in operations if name.endswith("UNICODE")]
     others = {name for name, _ in operations if not name.endswith("UNICODE")} - _HARMLESS
     if others or len(texts) != 1:
         raise GradingError(

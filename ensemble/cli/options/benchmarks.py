@@ -18,15 +18,11 @@ from alphamix.grading.types import Problem
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class _Day(click.ParamType):
-    name = "day"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """Parse a day."""
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no day: write it as YYYY-MM-DD, such as 2024-08-01.", param, ctx)
+def _day(context: click.Context, parameter: click.Parameter, value: str | None) -> date | None:
+    try:
+        return None if value is None else date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no day: write it as YYYY-MM-DD, such as 2024-08-01.") from None
 
 
 _PARAMETERS = (
@@ -35,8 +31,8 @@ _PARAMETERS = (
     click.option("--release", metavar="NAME", show_default="the newest", help="Release, such as v6; v4_v6 is a range."),
     click.option("--difficulty", type=click.Choice(get_args(Difficulty)), help="Only problems of this difficulty."),
     click.option("--platform", type=click.Choice(get_args(Platform)), help="Only problems of this contest site."),
-    click.option("--after", type=_Day(), metavar="YYYY-MM-DD", help="Only problems of this day or later."),
-    click.option("--before", type=_Day(), metavar="YYYY-MM-DD", help="Only problems of this day or earlier."),
+    click.option("--after", callback=_day, metavar="YYYY-MM-DD", help="Only problems of this day or later."),
+    click.option("--before", callback=_day, metavar="YYYY-MM-DD", help="Only problems of this day or earlier."),
     click.option("--without-errata", is_flag=True, help="Leave out problems with a fault that is known."),
 )
 
