@@ -121,7 +121,7 @@ def _check_problems(store: Store, problems: Sequence[Problem], own_source: str |
     """Refuse problems that are not those of the run; if they come from another file, those that lack some."""
     if own_source is not None and fingerprint(problems) != store.about().get("problems"):
         raise StoreError(
-            f"{own_source} has changed since the run was planned: restore it, or give the problems of today with --problems"
+            f"{own_source} has changed since the run was planned: restore it, or give what it is now with --problems"
         )
     lacking = sorted({problem for _, problem in store.cells()} - {problem.id for problem in problems})
     if lacking:

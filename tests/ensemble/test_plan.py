@@ -341,7 +341,11 @@ def test_a_run_of_a_benchmark_goes_on_and_is_graded_again(trial, server, tmp_pat
     trial.write_text(trial.read_text().replace('file = "problems.jsonl"', selected))
     _, folder = go(trial)
     assert set(read_outcomes(folder / "outcomes.csv").problems) == {"abc300_a", "abc302_a"}
-    assert main_says(capsys, "resume", str(folder), "-q") == ""
-    assert main_says(capsys, "regrade", str(folder), "--verdict-set", "again", "-q") == ""
+    drawn = len(server.seeds)
+    for again in (["resume", str(folder)], ["regrade", str(folder), "--verdict-set", "again"]):
+        assert "error" not in main_says(capsys, *again, "-q")
+    assert len(server.seeds) == drawn
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        assert len(store.verdicts()) == drawn
     trial.write_text(trial.read_text().replace('"hard"', '"medium"'))
     assert "no problem of" in main_says(capsys, "run", str(trial), "--dry-run")
