@@ -4,6 +4,7 @@ Checks that need several sections are in `config`.
 """
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
 from alphamix.ensemble.outcomes.files import Missing
 from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.grading.benchmarks.selection import Selection
 from alphamix.policies.engines.options import EngineOptions
 
 _ENGINE = EngineOptions()
@@ -28,11 +30,32 @@ class Section(BaseModel):
 
 
 class ProblemsSection(Section):
-    """Problems of the experiment."""
+    """Problems of the experiment: a file, or a benchmark and what is wanted of it (see `Selection`)."""
 
-    file: Path
+    file: Path | None = None
+    benchmark: str | None = None
+    path: Path | None = None
+    """Local copy of the benchmark's published files; they are fetched when it is left out."""
+    release: str | None = None
+    difficulty: str | None = None
+    platform: str | None = None
+    after: date | None = None
+    before: date | None = None
+    without_errata: bool = False
     limit: Annotated[int, Field(ge=1)] | None = None
     """Number of problems to use, from the first on; all when left out."""
+
+    @property
+    def selection(self) -> Selection:
+        """What is wanted of the benchmark."""
+        return Selection(
+            self.release, self.difficulty, self.platform, self.after, self.before, without_errata=self.without_errata
+        )
+
+    @property
+    def source(self) -> str:
+        """Where the problems come from, in words."""
+        return str(self.file or self.path or f"the benchmark {self.benchmark}")
 
 
 class PoliciesSection(Section):

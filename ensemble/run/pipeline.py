@@ -182,7 +182,8 @@ def _without_rejected(store: Store, inputs: Inputs) -> Design | None:
 def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
     """Return the experiment in the form that `alphamix run` reads, with paths relative to the run's folder."""
     table = inputs.experiment.to_toml()
-    table["problems"]["file"] = os.path.relpath(inputs.experiment.problems.file, folder)
+    for key in {"file", "path"} & table["problems"].keys():
+        table["problems"][key] = os.path.relpath(table["problems"][key], folder)
     # The policies file beside it has sweeps written out, and contains the sources of merges, which need not be sampled.
     table["policies"] = {"file": "policies.toml", "use": list(inputs.design.policies)}
     table["allocation"]["policies"] = list(inputs.design.members)
