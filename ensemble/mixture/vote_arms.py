@@ -98,7 +98,7 @@ def compare_votes(answers: Answers, num_samples: int, crossfit: CrossFit, resamp
     return VoteComparison(
         budget=budget,
         arms=arms,
-        accuracy={name: arm_estimates(arm.naive_P, arm.honest, resampling, lowest=0.0) for name, arm in arms.items()},
+        accuracy={name: arm_estimates(arm, resampling) for name, arm in arms.items()},
         gains=gains,
         strict=strict,
         num_mixtures=len(mixture_CM),

@@ -32,9 +32,10 @@ def command(folder: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool
             )
     settings = experiment.load(stored, overrides, os.environ)
     again = f"if it has moved, `alphamix resume {folder} --set"
-    if not settings.problems.file.is_file():
+    problems = settings.problems.file
+    if problems is not None and not problems.is_file():
         raise experiment.ExperimentError(
-            f"there is no file {settings.problems.file}, which held the problems: {again} problems.file=FILE` goes on"
+            f"there is no file {problems}, which held the problems: {again} problems.file=FILE` goes on"
         )
     try:
         inputs = read_inputs(settings)
