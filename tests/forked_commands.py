@@ -151,7 +151,6 @@ def _next_request() -> dict[str, Any] | None:
 
 if __name__ == "__main__":
     sys.path[0] = str(Path.cwd())
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process that ignores Ctrl-C passes on
     for module in sys.argv[1:]:
         importlib.import_module(module)
     gc.freeze()  # else a collection in a fork copies the memory of all that was imported

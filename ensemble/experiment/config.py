@@ -137,7 +137,7 @@ def _check_problems(problems: ProblemsSection) -> None:
         raise ExperimentError(
             f"problems come from problems.file or from problems.benchmark, and {given}: give one of them"
         )
-    of_benchmark = [*problems.selection.given(), *(["path"] if problems.path else [])]
+    of_benchmark = [*problems.given(), *(["path"] if problems.path else [])]
     if problems.file is not None and of_benchmark:
         raise ExperimentError(
             f"problems.{of_benchmark[0]} belongs to a benchmark, and problems.file is given: leave one of them out"

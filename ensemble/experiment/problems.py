@@ -22,7 +22,7 @@ def read_problems(section: ProblemsSection) -> list[Problem]:
     if section.file is not None:
         return load_problems(section.file)[: section.limit]
     name = section.benchmark or ""
-    each = each_problem_of(name, section.path, section.selection, lambda text: print(text, file=sys.stderr))
+    each = each_problem_of(name, section.path, section, lambda text: print(text, file=sys.stderr))
     problems = all_problems(islice(each, section.limit))
     if not problems:
         raise ExperimentError(f"no problem of {section.source} is selected: widen the selection in [problems]")

@@ -4,7 +4,6 @@ Checks that need several sections are in `config`.
 """
 
 import os
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,28 +28,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ProblemsSection(Section):
-    """Problems of the experiment: a file, or a benchmark and what is wanted of it (see `Selection`)."""
+class ProblemsSection(Section, Selection):
+    """Problems of the experiment: a file, or a benchmark and what is wanted of it."""
 
     file: Path | None = None
     benchmark: str | None = None
     path: Path | None = None
     """Local copy of the benchmark's published files; they are fetched when it is left out."""
-    release: str | None = None
-    difficulty: str | None = None
-    platform: str | None = None
-    after: date | None = None
-    before: date | None = None
-    without_errata: bool = False
     limit: Annotated[int, Field(ge=1)] | None = None
     """Number of problems to use, from the first on; all when left out."""
-
-    @property
-    def selection(self) -> Selection:
-        """What is wanted of the benchmark."""
-        return Selection(
-            self.release, self.difficulty, self.platform, self.after, self.before, without_errata=self.without_errata
-        )
 
     @property
     def source(self) -> str:

@@ -45,7 +45,7 @@ class Benchmark:
             "known faults": f"{self.num_errata} problems" if self.num_errata else "none listed here",
         }
         if self.hub is not None:
-            megabytes = self.hub.total_mb(list(self.hub.size_mb))
+            megabytes = self.hub.total_mb(self.hub.names_of(None))
             facts["fetched"] = f"{self.hub.repository} at {self.hub.revision}, {megabytes:,} MB, if --path is not given"
         return facts
 
@@ -70,6 +70,7 @@ BENCHMARKS = {
                 "livecodebench/code_generation_lite",
                 "0fe84c3912ea0c4d4a78037083943e8f0c4dd505",
                 dict(zip(livecodebench.FILES, (1250, 713, 623, 1200, 558, 134), strict=True)),
+                livecodebench.names_of,
             ),
         ),
         Benchmark(
@@ -117,12 +118,7 @@ def each_problem_of(
     if foreign := [key for key in selection.given() if key not in benchmark.selects]:
         raise GradingError(f"{name} cannot be selected by {' or '.join(foreign)}: leave that out")
     if path is None:
-        path = _fetched(benchmark, selection, announce)
+        if benchmark.hub is None:
+            raise GradingError(f"{name} is read from a local copy: give {benchmark.files} with --path")
+        path = fetch(benchmark.hub, selection.release, benchmark.licence, announce)
     return benchmark.read(path, selection)
-
-
-def _fetched(benchmark: Benchmark, selection: Selection, announce: Callable[[str], None]) -> Path:
-    if benchmark.hub is None:
-        raise GradingError(f"{benchmark.name} is read from a local copy: give {benchmark.files} with --path")
-    names = livecodebench.names_of(selection.release)
-    return fetch(benchmark.hub, names, benchmark.licence, announce)

@@ -17,20 +17,23 @@ class HubFiles:
     revision: str
     size_mb: Mapping[str, int]
     """Size of each file in 10^6 bytes."""
+    names_of: Callable[[str | None], Sequence[str]]
+    """Return the names of the files of a release, or of all where None is given."""
 
     def total_mb(self, names: Sequence[str]) -> int:
         """Return the size of some files in 10^6 bytes."""
         return sum(self.size_mb[name] for name in names)
 
 
-def fetch(files: HubFiles, names: Sequence[str], licence: str, announce: Callable[[str], None]) -> Path:
-    """Return a folder with these files, fetched unless the hub's cache has them.
+def fetch(files: HubFiles, release: str | None, licence: str, announce: Callable[[str], None]) -> Path:
+    """Return a folder with the files of a release, fetched unless the hub's cache has them.
 
     `announce` is told the size and the licence before anything is fetched.
 
     Raises:
-        GradingError: the hub does not answer, or refuses.
+        GradingError: there is no such release, or the hub does not answer, or refuses.
     """
+    names = files.names_of(release)
     hub: Any = importlib.import_module("huggingface_hub")  # slow to import
     announce(
         f"{', '.join(names)} of {files.repository} at {files.revision[:8]}: {files.total_mb(names):,} MB "

@@ -180,7 +180,7 @@ def _has_fraction(test: Test) -> bool:
     """Whether the expected output has a number that is not whole."""
     if isinstance(test.output, str):
         return any(_FRACTION.fullmatch(token) for token in test.output.split())
-    return "." in json.dumps(test.output) and any(isinstance(value, float) for value in _scalars(test.output))
+    return any(isinstance(value, float) for value in _scalars(test.output))
 
 
 def _scalars(value: Any) -> list[Any]:

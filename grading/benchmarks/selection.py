@@ -1,12 +1,14 @@
 """Which problems of a benchmark are wanted: a release, and bounds that each problem must satisfy."""
 
-from dataclasses import dataclass, fields
 from datetime import date
 
+from pydantic import BaseModel, ConfigDict
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+
+class Selection(BaseModel):
     """What is wanted of a benchmark; None stands for everything."""
+
+    model_config = ConfigDict(frozen=True)
 
     release: str | None = None
     """Name of a published state of the benchmark, such as `v6`; a range of its files is `v4_v6`."""
@@ -21,4 +23,4 @@ class Selection:
 
     def given(self) -> tuple[str, ...]:
         """Return the names of the keys that select something."""
-        return tuple(field.name for field in fields(self) if getattr(self, field.name) not in (None, False))
+        return tuple(key for key in Selection.model_fields if getattr(self, key) not in (None, False))

@@ -75,7 +75,7 @@ def test_problems_come_from_a_file_or_a_benchmark(path, tmp_path):
 
     settings = load('benchmark = "livecodebench"\npath = "lcb"\nafter = 2024-08-01\nbefore = "2025-01-31"')
     assert settings.problems.path == tmp_path / "lcb"
-    assert settings.problems.selection.given() == ("after", "before")
+    assert settings.problems.given() == ("after", "before")
     again = tmp_path / "again.toml"
     again.write_text(tomli_w.dumps(settings.to_toml()))
     assert experiment.load(again) == settings

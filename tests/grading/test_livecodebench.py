@@ -139,8 +139,10 @@ def test_answers_with_fractions_get_a_tolerance(tmp_path: Path) -> None:
     fractions = row(public_test_cases=json.dumps([case("1\n", "0.5 1e-3\n")]))
     versions = row(question_id="b", public_test_cases=json.dumps([case("1\n", "a1.5b 1.2.3\n")]))
     of_a_method = METHOD | {"private_test_cases": json.dumps([case("1\n[]", "[1, 2.5]")])}
-    checkers = [problem.checker for problem in read(write(tmp_path / "t.jsonl", fractions, versions, of_a_method))]
-    assert [isinstance(checker, FloatChecker) for checker in checkers] == [True, False, True]
+    tiny = of_a_method | {"question_id": "d", "private_test_cases": json.dumps([case("1\n[]", "1e-7")])}
+    rows = fractions, versions, of_a_method, tiny
+    checkers = [problem.checker for problem in read(write(tmp_path / "t.jsonl", *rows))]
+    assert [isinstance(checker, FloatChecker) for checker in checkers] == [True, False, True, True]
 
 
 def test_parquet_rows_are_the_same_problems(release: Path, tmp_path: Path) -> None:
@@ -314,11 +316,11 @@ def test_a_release_is_fetched_from_the_hub_after_its_size_and_licence_were_told(
 
 
 def test_a_file_that_the_hub_lacks_is_told(local_hub: None, release: Path) -> None:
-    files = hub.HubFiles("livecodebench/other", "0" * 40, {"missing.jsonl": 1})
+    files = hub.HubFiles("livecodebench/other", "0" * 40, {"missing.jsonl": 1}, lambda _: ["missing.jsonl"])
     with pytest.raises(
         GradingError, match=r"cannot be fetched .*: check network access, or give its files with --path"
     ):
-        hub.fetch(files, ["missing.jsonl"], "MIT", lambda _: None)
+        hub.fetch(files, None, "MIT", lambda _: None)
 
 
 @pytest.mark.parametrize(
