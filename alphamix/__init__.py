@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from alphamix._outcomes import Mixture, OutcomesTable, read_outcomes
     from alphamix._policies import Policy, merge, open_policy
     from alphamix._runs import Run, open_run, run_experiment
+    from alphamix._votes import majority_vote
     from alphamix.ensemble.statistics.intervals import Estimate
     from alphamix.grading.problems import load_problems
     from alphamix.grading.types import Judgement, Problem
@@ -60,6 +61,7 @@ __all__ = [
     "Run",
     "judge",
     "load_problems",
+    "majority_vote",
     "merge",
     "open_policy",
     "open_run",
@@ -78,6 +80,7 @@ _MODULE_OF_NAME = {
     "Run": "_runs",
     "judge": "_judging",
     "load_problems": "grading.problems",
+    "majority_vote": "_votes",
     "merge": "_policies",
     "open_policy": "_policies",
     "open_run": "_runs",

@@ -1,11 +1,11 @@
 """Judging without a run: programs of completions against the tests of a problem."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from alphamix import _checks as checks
 from alphamix.grading.errors import GradingError
-from alphamix.grading.judge.judge import Judge
+from alphamix.grading.judge.judge import Judge, check_packages
 from alphamix.grading.programs.extract import program_of
 from alphamix.grading.types import Judgement, Problem
 from alphamix.policies.types import Completion
@@ -20,6 +20,7 @@ def judge(
     all_tests: bool = False,
     sandbox: Literal["strict", "weak"] = "strict",
     workers: int = 1,
+    packages: Sequence[str] = (),
 ) -> list[Judgement]:
     """Run the programs of completions against a problem's tests, each in a sandbox.
 
@@ -30,6 +31,7 @@ def judge(
         all_tests: Whether to run every test, not only those up to the first failure.
         sandbox: `weak` runs programs without confinement: only for programs that you trust.
         workers: Number of programs judged at once.
+        packages: Installed packages that programs may import, such as `numpy`, beside those of the problem.
 
     Returns:
         One judgement for each completion, in their order. The verdict `IE` says that the judge failed, and nothing
@@ -50,7 +52,9 @@ def judge(
     texts = _texts(completions)
     num_workers = checks.whole_number("workers", workers, 1, thing="number of workers")
     checks.one_of("sandbox", sandbox, ("strict", "weak"))
-    with Judge(workers=num_workers, sandbox=sandbox, all_tests=all_tests) as opened:
+    names = checks.texts("packages", packages)
+    check_packages([problem], names)
+    with Judge(workers=num_workers, sandbox=sandbox, all_tests=all_tests, packages=names) as opened:
         programs = [program_of(text, problem, is_code=are_programs) for text in texts]
         return [future.result() for future in [opened.submit(problem, program) for program in programs]]
 

@@ -271,7 +271,7 @@ class OutcomesTable:
         """
         section = AnalysisSection(level=_resampling(level).level)
         spent = self._budget(budget, currency)
-        splits = {"equal": Split.equal(self.policies, spent)}
+        splits = {"equal": Split.equal(sorted(self.policies), spent)}
         known = self._alphas({} if alphas is None else alphas)
         checks.module("alphamix.ensemble.report.page", "a report", "report")
         target = _report_folder(checks.path("folder", folder))

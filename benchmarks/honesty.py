@@ -16,19 +16,35 @@ import numpy as np
 from measure import write_page
 from scipy.special import betaln, expit
 
+from alphamix.ensemble.adaptive.adaptive_arm import play_arm
+from alphamix.ensemble.adaptive.halving import SuccessiveHalving
+from alphamix.ensemble.adaptive.sample_streams import SampleStreams, play
+from alphamix.ensemble.adaptive.state import AdaptiveState, Strategy
+from alphamix.ensemble.analysis.ranking import rank_policies
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import BestMixture, BestSingle, Split, score_arms
-from alphamix.ensemble.mixture.best_allocation import best_allocation
+from alphamix.ensemble.mixture.best_allocation import good_allocation
 from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, Evidence, cross_fits
 from alphamix.ensemble.mixture.gains import gain_over, score_single_policies, strict_gain
 from alphamix.ensemble.mixture.pilot_forecast import forecast_pilot
+from alphamix.ensemble.mixture.vote_arms import compare_votes
+from alphamix.ensemble.outcomes.answers import Answers, ProblemAnswers
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.statistics.beta_prior import fit_prior
-from alphamix.ensemble.statistics.intervals import Estimate, Method, Resampling, means_over_problems
+from alphamix.ensemble.statistics.intervals import (
+    Estimate,
+    Method,
+    Resampling,
+    draw_weights,
+    means_over_problems,
+    student_interval,
+)
+from alphamix.ensemble.statistics.majority_vote import vote_accuracies
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
 from alphamix.ensemble.statistics.posterior import Posterior
+from alphamix.ensemble.statistics.rate_posterior import MeanRate
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_honesty.md"
 _LIVECODEBENCH = Path(__file__).parents[2] / "shared" / "data" / "lcb_outcomes.csv"
@@ -45,7 +61,10 @@ _RESAMPLING = Resampling(resamples=1000)
 def main() -> None:
     """Print and write the page."""
     scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    sections = (_means, _groups, _pilots, _sharing, _identical_policies, _folds)
+    sections = (
+        *(_means, _groups, _pilots, _sharing, _identical_policies, _folds),
+        *(_adaptive_arms, _rankings, _votes),
+    )
     write_page(_PAGE, _HEAD, (line for section in sections for line in section(scale)))
 
 
@@ -216,7 +235,7 @@ def _real_gains(whole: Outcomes, rest: Outcomes, evidence: Evidence) -> list[flo
 
 def _gain_on(scored: Outcomes, posterior: Posterior, samples: int) -> float:
     budget, n_MP, c_MP = Budget.of_samples(samples, len(scored.policies)), scored.num_samples_MP, scored.num_correct_MP
-    chosen_M = best_allocation(posterior, budget, n_MP.min(axis=1), max_nodes=0).allocation_M
+    chosen_M = good_allocation(posterior, budget, n_MP.min(axis=1))[0]
     return float(coverage(n_MP, c_MP, chosen_M).mean() - pass_at_k(n_MP, c_MP, samples).mean(axis=1).max())
 
 
@@ -262,13 +281,13 @@ def _world(
         return 1 - np.prod((1 - rate_MP) ** chosen_M[:, None], axis=0)
 
     single = max(float(solved_P(alone_M).mean()) for alone_M in samples * np.eye(policies, dtype=np.int64))
-    ours_M = best_allocation(evidence.posterior, budget, max_nodes=0).allocation_M
+    ours_M = good_allocation(evidence.posterior, budget)[0]
     expected = forecast_pilot(evidence, ours_M, Resampling())
     ours_P = solved_P(ours_M)
     low, high = expected.interval
     inside = low <= np.mean(rng.random(problems) < ours_P) <= high
     one_by_one = _one_by_one(evidence.outcomes)
-    theirs_M = best_allocation(one_by_one, budget, max_nodes=0).allocation_M
+    theirs_M = good_allocation(one_by_one, budget)[0]
     error = abs(expected.value - float(ours_P.mean()))
     theirs = [float(solved_P(theirs_M).mean()), one_by_one.coverage(theirs_M)]
     return [single, float(ours_P.mean()), expected.value, error, float(inside), *theirs]
@@ -346,6 +365,179 @@ def _summary(gains: list[Estimate]) -> str:
     values = 100 * np.array([gain.value for gain in gains])
     missed = 100 * np.mean([gain.sign != 0 for gain in gains])
     return f"{values.mean():+.2f} | {values.std():.2f} | {missed:.1f} %".replace("-", "−")
+
+
+def _adaptive_arms(scale: float) -> Iterator[str]:
+    tables, policies, budget = _times(200, scale), 8, Budget.of_samples(24, 8)
+    yield "\n## Adaptive arms\n"
+    yield _text(
+        f"Successive halving of {budget} over {policies} policies, one of which is better than the others. Log odds "
+        "are normal over problems, around −4.5 (−2.5 for the better policy) with a standard deviation of 1.7. An arm "
+        "that is replayed has every sample that it could ask for; one that is played once has what it drew. Share of "
+        f"{tables} simulated tables whose interval holds the mean share that such an arm solves, on problems that it "
+        "also chooses on; in brackets, without repeating the choice that all problems share."
+    )
+    yield f"| successive halving | {' | '.join(f'{size} problems' for size in _SIZES)} |"
+    yield f"|---|{'---|' * len(_SIZES)}"
+    for is_replayed in (False, True):
+        held = [_held_by_arm(SuccessiveHalving(), budget, size, tables, is_replayed) for size in _SIZES]
+        yield f"| {'replayed' if is_replayed else 'played once'} | {' | '.join(held)} |"
+
+
+def _held_by_arm(strategy: Strategy, budget: Budget, size: int, tables: int, is_replayed: bool) -> str:
+    rng = np.random.default_rng(size)
+    start = AdaptiveState.empty(size, budget)
+    truth = float(
+        np.mean([play(strategy, _streams(budget, size, rng), start).solved_P.mean() for _ in range(5 * tables)])
+    )
+    ours: list[Estimate] = []
+    without: list[Estimate] = []
+    for seed in range(tables):
+        streams, how = _streams(budget, size, rng), replace(_RESAMPLING, seed=seed)
+        if not is_replayed:
+            streams = replace(streams, num_samples_MP=play(strategy, streams, start).num_samples_MP)
+        n_MP = streams.num_samples_MP if is_replayed else np.minimum(streams.num_samples_MP, 1)
+        outcomes = _outcomes(n_MP, streams.num_correct(n_MP))
+        solved = play_arm(strategy, outcomes, budget, streams, 0, how).honest["problems"]
+        plain_R = draw_weights(size, how) @ solved.covered_P
+        ours.append(student_interval(solved.covered_P, solved.resampled_R, how, 0.0))
+        without.append(student_interval(solved.covered_P, plain_R, how, 0.0))
+    return f"{_share(ours, truth)} ({_share(without, truth)})"
+
+
+def _streams(budget: Budget, problems: int, rng: np.random.Generator) -> SampleStreams:
+    shape = len(budget.cost_M), problems
+    level_M1 = np.where(np.arange(shape[0]) == 0, -2.5, -4.5)[:, None]
+    rate_MP = expit(level_M1 + rng.normal(0, 1.5, problems) + rng.normal(0, 0.8, shape))
+    return SampleStreams(
+        rng.random((*shape, int(budget.total))) < rate_MP[:, :, None], np.full(shape, int(budget.total))
+    )
+
+
+def _rankings(scale: float) -> Iterator[str]:
+    tables = _times(300, scale)
+    yield "\n## Rankings on the problems of the table\n"
+    yield _text(
+        f"Share of {tables} simulated tables in which the credible interval of a policy's mean solve rate on these "
+        "problems holds it; with samples of 1 to 20, their number differs from problem to problem."
+    )
+    sizes: tuple[int | str, ...] = (1, 2, 10, 50, "1 to 20")
+    headings = [f"{size} sample{'' if size == 1 else 's'}" for size in sizes]
+    yield f"| rates | problems | {' | '.join(headings)} |"
+    yield f"|---|---|{'---|' * len(sizes)}"
+    for name, draw in _rate_kinds():
+        for problems in (10, 40, 300):
+            held = [_held_by_posterior(draw, problems, size, tables) for size in sizes]
+            yield f"| {name} | {problems} | {' | '.join(held)} |"
+    worlds = _times(400, scale)
+    yield ""
+    yield _text(
+        f"{worlds} simulated tables each of 60 problems, 8 samples of each policy, rates Beta(0.5, 0.8) of the "
+        "problem, plus normal noise of each policy (the gap) and of each cell (5 points). The first policy's chance to "
+        "be the best on these problems, as claimed, and how often it was; how often the policies that were named as "
+        "candidates held the truly best one, and how many they were."
+    )
+    yield "| policies | gap, points | chance claimed | right | best among candidates | candidates |"
+    yield "|---|---|---|---|---|---|"
+    for policies in (2, 4, 9):
+        for gap in (0.0, 0.02, 0.1):
+            rng = np.random.default_rng(policies)
+            judged = [_judged_ranking(rng, policies, gap) for _ in range(worlds)]
+            claimed, right, held, number = np.mean(judged, axis=0)
+            figures = f"{100 * claimed:.0f} % | {100 * right:.0f} % | {100 * held:.1f} % | {number:.1f}"
+            yield f"| {policies} | {100 * gap:g} | {figures} |"
+
+
+_Rates = Callable[[np.random.Generator, int], Floats]
+
+
+def _rate_kinds() -> Iterator[tuple[str, _Rates]]:
+    yield "all 30 %", lambda _, problems: np.full(problems, 0.3)
+    yield "all 2 %", lambda _, problems: np.full(problems, 0.02)
+    yield "Beta(0.3, 0.6)", lambda rng, problems: rng.beta(0.3, 0.6, problems)
+    yield "Beta(0.1, 3)", lambda rng, problems: rng.beta(0.1, 3.0, problems)
+    yield "Beta(2, 0.5)", lambda rng, problems: rng.beta(2.0, 0.5, problems)
+    yield "0 or 50 %", lambda rng, problems: rng.choice([0.0, 0.5], problems)
+    yield "0 or 100 %", lambda rng, problems: rng.choice([0.0, 1.0], problems, p=[0.6, 0.4])
+
+
+def _held_by_posterior(draw: _Rates, problems: int, size: int | str, tables: int) -> str:
+    rng = np.random.default_rng(problems)
+    held = 0
+    for _ in range(tables):
+        rate_P = draw(rng, problems)
+        n_P = rng.choice([1, 2, 5, 20], problems) if isinstance(size, str) else np.full(problems, size)
+        low, high = MeanRate.of(n_P, rng.binomial(n_P, rate_P)).interval(0.95)
+        held += low - 1e-9 <= rate_P.mean() <= high + 1e-9
+    return f"{100 * held / tables:.0f} %"
+
+
+def _judged_ranking(rng: np.random.Generator, policies: int, gap: float) -> tuple[float, bool, bool, int]:
+    noise_MP = rng.normal(0, gap, (policies, 1)) + rng.normal(0, 0.05, (policies, 60))
+    rate_MP = np.clip(rng.beta(0.5, 0.8, 60) + noise_MP, 0, 1)
+    outcomes = _outcomes(8, rng.binomial(8, rate_MP))
+    ranking = rank_policies(outcomes, Resampling(resamples=2, method="percentile"))
+    best = outcomes.policies[int(rate_MP.mean(axis=1).argmax())]
+    first = max(ranking.policies, key=lambda ranked: ranked.chance_first)
+    return first.chance_first, first.policy == best, best in ranking.best, len(ranking.best)
+
+
+def _votes(scale: float) -> Iterator[str]:
+    tables, policies, problems, samples, total = _times(40, scale), 6, 60, 16, 6
+    yield "\n## Majority votes\n"
+    yield _text(
+        f"{tables} simulated tables of {problems} problems and {policies} policies with {samples} samples; {total} "
+        "samples vote. Half of the wrong answers to a problem are the same. With one kind, all policies have the same "
+        "rates, Beta(1, 1), and no mixture gains anything. With two, either kind has a rate of 0.7 on half of the "
+        "problems and of 0.3 on the other half. The truth is that of 4,000 problems with 100 samples."
+    )
+    yield (
+        "| kinds | accuracy of the equal split | its interval holds it | gain of the equal split | honest gain of the "
+        "mixture | gain > 0 | beats every single policy |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    for kinds in (1, 2):
+        right, gain = _true_votes(_answers(10**6, policies, kinds, 4000, 100), total)
+        found = [
+            compare_votes(
+                _answers(seed, policies, kinds, problems, samples), total, cross_fits(0)["problems"], _RESAMPLING
+            )
+            for seed in range(tables)
+        ]
+        held = _share([comparison.accuracy["equal"].honest["problems"] for comparison in found], right)
+        gains = [comparison.gains["mixture"].honest["problems"] for comparison in found]
+        strict = [one.gain for comparison in found if (one := comparison.strict["mixture"]) is not None]
+        honest = 100 * np.mean([one.value for one in gains])
+        claimed, beats = (100 * np.mean([one.sign > 0 for one in verdicts]) for verdicts in (gains, strict))
+        yield (
+            f"| {kinds} | {100 * right:.1f} % | {held} | {100 * gain:+.1f} | {honest:+.1f} | {claimed:.1f} % | "
+            f"{beats:.1f} % |"
+        ).replace("-", "−")
+
+
+def _answers(seed: int, policies: int, kinds: int, problems: int, samples: int) -> Answers:
+    """Simulate tables of answers: none, the right one, a popular wrong one and five others."""
+    rng = np.random.default_rng(seed)
+    known_P = rng.integers(2, size=problems)
+    rate_MP = np.where(np.arange(policies)[:, None] % 2 == known_P, 0.7, 0.3)
+    rate_MP = rate_MP if kinds == 2 else np.tile(rng.beta(1, 1, problems), (policies, 1))
+    wrong_A = np.array([0.5, *[0.1] * 5])
+    chance_MPA = np.concatenate(
+        [np.zeros((*rate_MP.shape, 1)), rate_MP[..., None], (1 - rate_MP)[..., None] * wrong_A], axis=2
+    )
+    given_MPA = rng.multinomial(samples, chance_MPA)
+    right_MPA = given_MPA * (np.arange(given_MPA.shape[2]) == 1)
+    by_problem = tuple(ProblemAnswers(given_MPA[:, p], right_MPA[:, p]) for p in range(problems))
+    return Answers(_outcomes(samples, right_MPA[..., 1]), by_problem)
+
+
+def _true_votes(answers: Answers, total: int) -> tuple[float, float]:
+    """Return the accuracy of the equal split, and its gain over the first policy, which is like the others."""
+    policies = len(answers.outcomes.policies)
+    split_CM = np.array([np.full(policies, total // policies), [total, *[0] * (policies - 1)]])
+    rng = np.random.default_rng(0)
+    equal, single = np.mean([vote_accuracies(*problem, split_CM, rng) for problem in answers.by_problem], axis=0)
+    return float(equal), float(equal - single)
 
 
 def _same(seed: int, policies: int, problems: int, samples: int, kinds: int = 1) -> Outcomes:

@@ -156,7 +156,9 @@ class Problem(BaseModel):
     preamble: str | None = None
     """Python source that stands before every Python program, such as imports and helper classes."""
     packages: tuple[str, ...] = ()
-    """Installed distributions that Python programs may import, such as `numpy`, with those that they depend on."""
+    """Installed distributions that programs and a checker in Python may import, such as `numpy`, with those that they
+    depend on.
+    """
     prologue: str | None = None
     """Start of a Python program, up to the head of a function, that the statement shows and an answer may continue;
     `programs.prologue` puts the two together.
@@ -223,12 +225,11 @@ class Problem(BaseModel):
 
     @model_validator(mode="after")
     def _own_code_can_work(self) -> Self:
-        has_packages = bool(self.packages)
         code = {"preamble": self.preamble, "epilogue": self.epilogue}
         if isinstance(self.checker, ProgramChecker) and self.checker.program.language == "python":
             code["checker"] = self.checker.program.source
         for key, source in code.items():
-            if source is not None and (fault := fault_in(source, has_packages=has_packages and key != "checker")):
+            if source is not None and (fault := fault_in(source, has_packages=bool(self.packages))):
                 raise ValueError(f"the {key} of {self.id!r} {fault}")
         return self
 

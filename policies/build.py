@@ -6,6 +6,7 @@ adapters under `adapters`. Each is made once, and appears whole or not at all.
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -20,7 +21,7 @@ from alphamix.policies.lora import fold_into_base as fold
 from alphamix.policies.lora import merge_adapters as adapter_merge
 from alphamix.policies.lora import peft_folder as adapters
 from alphamix.policies.merging import provenance
-from alphamix.policies.merging.affine_form import adapter_base, adapter_shares
+from alphamix.policies.merging.affine_form import adapter_base, adapter_shares, coefficients
 from alphamix.policies.merging.compatibility import check_mergeable, check_mixable
 from alphamix.policies.merging.merge import combine
 from alphamix.policies.merging.trajectory import extrapolate
@@ -49,6 +50,20 @@ class CheckpointBuilder:
         if name not in self._fingerprints:
             self._fingerprints[name] = self._fingerprint(name)
         return self._fingerprints[name]
+
+    def model(self, name: str) -> object:
+        """Return what a policy computes with, equal for policies that are the same model: the contents of checkpoints
+        with their coefficients, or else the fingerprint of its recipe."""
+        recipe = self._recipes[name]
+        if isinstance(recipe, Logits) and recipe.alpha in (0, 1):
+            return self.model(recipe.high if recipe.alpha else recipe.low)
+        shares = coefficients(self._recipes, name)
+        if shares is None:
+            return self.fingerprint(name)
+        total: defaultdict[str, Fraction] = defaultdict(Fraction)
+        for source, share in shares.items():
+            total[weights.fingerprint(self._entry(name, Checkpoint(source)))] += share
+        return frozenset((contents, float(share)) for contents, share in total.items() if share)
 
     def check(self, names: Sequence[str]) -> None:
         """Check policies with weights, and everything that they depend on, without writing anything.
@@ -259,7 +274,7 @@ def _about(name: str) -> Generator[None]:
     try:
         yield
     except PolicyError as error:
-        raise PolicyError(f"policy {name!r}: {error}") from error
+        raise type(error)(f"policy {name!r}: {error}") from error
 
 
 def _floats(shares: Mapping[str, Fraction]) -> tuple[float, ...]:

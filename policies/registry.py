@@ -4,12 +4,13 @@
 This module joins them under the names of the policies.
 """
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from alphamix.environment import read_secret
 from alphamix.policies.build import CheckpointBuilder
 from alphamix.policies.checkpoints.locate import locate
 from alphamix.policies.engines.load import load_engine
@@ -148,6 +149,11 @@ class Registry:
         return is_whole and not isinstance(self._recipe(name), Checkpoint | Logits | Remote)
 
     @property
+    def names_of_file(self) -> frozenset[str]:
+        """Names of all policies and mixtures of the file, listed or not."""
+        return frozenset((*self._recipes, *self._file.mixtures))
+
+    @property
     def source(self) -> Path:
         """Path of the policies file."""
         return self._file.source
@@ -168,8 +174,7 @@ class Registry:
         for name in self.names:
             recipe = self._recipes[name]
             if isinstance(recipe, Remote):
-                _api_key(name, recipe)
-                remote_headers(name, recipe)
+                Credentials.of(name, recipe)
         self._check_serving()
 
     def materialise(self, name: str) -> Path:
@@ -188,6 +193,18 @@ class Registry:
         paths."""
         self._recipe(name)
         return self._materialiser.fingerprint(name)
+
+    def twins(self) -> dict[str, str]:
+        """Return the listed policies that are the same model as one before them, with its name: the same contents of
+        weights, in whatever folders, or the same URL and model. Policies that are not there are passed over."""
+        firsts: dict[object, str] = {}
+        twins: dict[str, str] = {}
+        for name in self.names:
+            with suppress(PolicyError):
+                first = firsts.setdefault(self._materialiser.model(name), name)
+                if first != name:
+                    twins[name] = first
+        return twins
 
     def is_remote(self, name: str) -> bool:
         """Return whether a policy is a model behind a URL, whose weights are not here."""
@@ -220,7 +237,8 @@ class Registry:
         """
         recipe = self._recipe(name)
         if isinstance(recipe, Remote):
-            return load_engine("openai")(recipe.url, recipe.model, _api_key(name, recipe), options)
+            key, headers = Credentials.of(name, recipe)
+            return load_engine("openai")(recipe.url, recipe.model, key, options, headers=headers)
         if self.engine.name == "vllm":
             if self._family is None:
                 make_family = load_engine("vllm")
@@ -296,36 +314,30 @@ class Registry:
         return WholeForm(self.materialise(name))
 
 
-def remote_headers(name: str, recipe: Remote) -> dict[str, str]:
-    """Return the headers for a policy behind a URL.
+class Credentials(NamedTuple):
+    """What a policy behind a URL is asked with."""
 
-    Raises:
-        PolicyError: the variable of one is unset.
-    """
-    headers = dict(recipe.headers or {})
-    for header, variable in (recipe.headers_env or {}).items():
-        value = os.environ.get(variable, "").strip()
-        if not value:
-            raise PolicyError(
-                f"policy {name!r} needs the header {header} for {recipe.url}, but the variable {variable} is unset: "
-                f"export {variable}=… first."
-            )
-        headers[header] = value
-    return headers
+    api_key: str | None
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, name: str, recipe: Remote) -> "Credentials":
+        """Read them from the environment.
+
+        Raises:
+            PolicyError: a variable is unset, or holds what no header can.
+        """
+        variable = recipe.api_key_env
+        api_key = None if variable is None else _header_value(variable, f"policy {name!r} needs an API key")
+        headers = {
+            header: _header_value(variable, f"policy {name!r} needs the header {header}")
+            for header, variable in (recipe.headers_env or {}).items()
+        }
+        return cls(api_key, {**(recipe.headers or {}), **headers})
 
 
-def _api_key(name: str, recipe: Remote) -> str | None:
-    if recipe.api_key_env is None:
-        return None
-    key = os.environ.get(recipe.api_key_env)
-    if not key:
-        if recipe.api_key_env != recipe.api_key_env.upper():  # not as variables are named: perhaps the key itself
-            raise PolicyError(
-                f"policy {name!r} needs a key for {recipe.url}, but there is no variable of the name that its "
-                "api_key_env gives: give the name of the variable that holds the key, never the key, and export it."
-            )
-        raise PolicyError(
-            f"policy {name!r} needs a key for {recipe.url}, but the variable {recipe.api_key_env} is unset: "
-            f"export {recipe.api_key_env}=… first."
-        )
-    return key
+def _header_value(variable: str, need: str) -> str:
+    value = read_secret(variable, need, PolicyError)
+    if not (value.isascii() and value.isprintable()):
+        raise PolicyError(f"{need}, but the value of {variable} cannot be sent: export it as printable ASCII.")
+    return value

@@ -16,6 +16,10 @@ class PolicyError(AlphamixError):
     """A policy cannot be read, made or reached as asked: the message says why, then what to do."""
 
 
+class CheckpointNotFoundError(PolicyError):
+    """A checkpoint or an adapter is not where a policy has it."""
+
+
 class PromptError(PolicyError):
     """A policy cannot take this prompt, but may well take another. The message names no place on this machine."""
 

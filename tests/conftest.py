@@ -11,8 +11,13 @@ from .forked_commands import CHECKPOINTS, RUNNING, ForkServer, open_fork_server
 settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else is running
 settings.load_profile("any machine")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and every process that a test starts with them.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def pytest_runtest_setup() -> None:
+    """Let Ctrl-C reach every test, and all that it starts.
+
+    A shell makes what it starts in the background ignore it, as does a command that was interrupted in this process.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

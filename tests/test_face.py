@@ -166,6 +166,11 @@ WRONG += [
     (lambda _, __: ask_judge("print(1)"), "give a list of programs"),
     (lambda _, __: ask_judge([None]), "completions\\[0\\] is None: give text"),
     (lambda _, __: ask_judge(["print(1)"], workers=1.5), "workers is 1.5: give a whole number"),
+    (lambda _, __: ask_judge(["print(1)"], packages="numpy"), "packages is 'numpy': give a list of texts"),
+    (
+        lambda _, __: ask_judge(["print(1)"], packages=["no-such"]),
+        "the package 'no-such' is not installed: pip install",
+    ),
     (lambda _, __: ask_judge(["print(1)"], problem={"id": "one"}), "give an alphamix.Problem"),
     (lambda _, __: alphamix.Problem(id="one", statement="", tests=[]), "tests is \\[\\]: it should have at least 1"),
     (lambda _, __: alphamix.load_problems(None), "None: cannot be read"),  # type: ignore[arg-type]

@@ -20,6 +20,11 @@ class SuccessiveHalving:
     per_problem: bool = False
     """Whether policies are ranked and dropped on each problem separately, or by their successes on all problems."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether policies are dropped on all problems together."""
+        return not self.per_problem
+
     def ask(self, state: AdaptiveState) -> Ints:
         """Ask for the samples that the current rung lacks.
 

@@ -93,6 +93,11 @@ class AdaptiveState:
 class Strategy(Protocol):
     """A rule that decides what to draw next."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether all problems get the samples that successes on all of them decide on."""
+        ...
+
     def ask(self, state: AdaptiveState) -> Ints:
         """Return the samples to draw now, `[M, P]`, all 0 when the run is done.
 

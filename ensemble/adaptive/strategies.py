@@ -25,6 +25,11 @@ class Optimised:
     pilot: int = 2
     """Samples of each policy on each problem before anything is chosen."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Always, since one mixture is chosen for all problems."""
+        return True
+
     def ask(self, state: AdaptiveState) -> Ints:
         """Ask for the pilot, then for the rest of the budget.
 
@@ -59,11 +64,16 @@ class Thompson:
     batch: int = 1
     """Samples per problem and step. Larger batches take fewer steps, and overshoot more."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Never: problems share the priors alone, which hardly move what is drawn."""
+        return False
+
     def ask(self, state: AdaptiveState) -> Ints:
         """Ask for one batch on every problem that is not solved and can pay for a sample."""
         rng = np.random.default_rng([state.seed, int(state.num_samples_MP.sum())])
         cost_M1 = state.budget.cost_M[:, None]
-        a_MP, b_MP = _beta_shapes(state)
+        a_MP, b_MP = beta_shapes(state.num_samples_MP, state.num_correct_MP)
         asked_MP = np.zeros_like(state.num_samples_MP)
         left_P = np.where(state.solved_P, 0.0, state.left_P)
         for _ in range(self.batch):
@@ -79,12 +89,12 @@ class Thompson:
         return asked_MP
 
 
-def _beta_shapes(state: AdaptiveState) -> tuple[Floats, Floats]:
+def beta_shapes(num_samples_MP: Ints, num_correct_MP: Ints) -> tuple[Floats, Floats]:
     """Return both shapes of the Beta posteriors, `[M, P]` each; priors are fitted per policy (empirical Bayes)."""
-    n_MP, c_MP = state.num_samples_MP, state.num_correct_MP
-    prior_M2: Floats = np.array([_fit_prior(n_P, c_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)])
+    counts = zip(num_samples_MP, num_correct_MP, strict=True)
+    prior_M2: Floats = np.array([_fit_prior(n_P, c_P) for n_P, c_P in counts])
     a_M1, b_M1 = np.split(prior_M2, 2, axis=1)
-    return a_M1 + c_MP, b_M1 + (n_MP - c_MP)
+    return a_M1 + num_correct_MP, b_M1 + (num_samples_MP - num_correct_MP)
 
 
 def _fit_prior(n_P: Ints, c_P: Ints) -> tuple[float, float]:

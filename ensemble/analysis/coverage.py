@@ -80,18 +80,20 @@ def estimate_coverage(
         resampling: how intervals for new problems are made. All of them use the same resamples.
         fixed_benchmark: give intervals for other samples of the same problems instead.
     """
+    table = outcomes.canonical()
+    resampling = resampling.with_groups(table.groups)
     # pass@k is the coverage of an allocation of k samples to one policy.
-    single_MM = np.eye(len(outcomes.policies), dtype=np.int64)
+    single_MM = np.eye(len(table.policies), dtype=np.int64)
     allocations = [k * single_M for single_M in single_MM for k in ks]
     if allocation:
-        allocations.append(np.array([allocation.get(policy, 0) for policy in outcomes.policies]))
+        allocations.append(np.array([allocation.get(policy, 0) for policy in table.policies]))
     if fixed_benchmark:
-        figures = iter([_on_fixed_benchmark(outcomes, each_M, resampling.level) for each_M in allocations])
+        figures = iter([_on_fixed_benchmark(table, each_M, resampling.level) for each_M in allocations])
     else:
-        figures = iter(_for_new_problems(outcomes, allocations, resampling))
-    pass_at_k = {policy: {k: next(figures) for k in ks} for policy in outcomes.policies if ks}
-    forecasts = {} if forecast_k is None else _forecasts(outcomes, forecast_k, resampling)
-    return CoverageFigures(next(figures, None), pass_at_k, forecasts)
+        figures = iter(_for_new_problems(table, allocations, resampling))
+    pass_at_k = {policy: {k: next(figures) for k in ks} for policy in table.policies if ks}
+    forecasts = {} if forecast_k is None else _forecasts(table, forecast_k, resampling)
+    return CoverageFigures(next(figures, None), outcomes.in_order(pass_at_k), outcomes.in_order(forecasts))
 
 
 def _for_new_problems(outcomes: Outcomes, allocations: Sequence[Ints], resampling: Resampling) -> list[CoverageFigure]:

@@ -94,8 +94,6 @@ def examine(
             budget in each currency; None or absent where it is unknown.
         resampling: how intervals are made; p-values are compared with 1 - `level`.
     """
-    outcomes = outcomes.canonical()  # the order of rows must not decide which samples are drawn
-    resampling = resampling.with_groups(outcomes.groups)
     alpha_claims = _AlphaClaims(outcomes, TrendLine.of(outcomes, alphas), resampling)
     tested = {
         "trade": alpha_claims.trade(),

@@ -53,7 +53,8 @@ def rank_policies(outcomes: Outcomes, resampling: Resampling) -> Ranking:
         OutcomesError: n depends on what was drawn.
     """
     outcomes.check_fixed_size()
-    table, resampling = outcomes.canonical(), resampling.with_groups(outcomes.canonical().groups)
+    table = outcomes.canonical()
+    resampling = resampling.with_groups(table.groups)
     rates_M = [MeanRate.of(*counts) for counts in zip(table.num_samples_MP, table.num_correct_MP, strict=True)]
     mean_M, chance_M = np.array([rate.mean for rate in rates_M]), chances_first(rates_M)
     order_M = np.argsort(-mean_M.round(12), kind="stable")

@@ -98,6 +98,22 @@ class Analysis:
         policies = self.outcomes.policies
         return [[gain.get((first, second), 0.0) for second in policies] for first in policies]
 
+    def shown_as(self, outcomes: Outcomes, budget: Budget) -> "Analysis":
+        """Return the same results with policies in the order of this table and budget."""
+        splits = {name: curve for name, curve in self.curves.items() if name not in outcomes.policies}
+        return replace(
+            self,
+            outcomes=outcomes,
+            budget=budget,
+            pass_at_k=outcomes.in_order(self.pass_at_k),
+            frontier=outcomes.in_order(self.frontier),
+            front=outcomes.in_order(self.front),
+            comparison=self.comparison.shown_as(outcomes, budget),
+            curves=outcomes.in_order(self.curves) | splits,
+            pairs=sorted(self.pairs, key=lambda pair: outcomes.rows([pair.first, pair.second])),
+            solved_by_one=outcomes.in_order(self.solved_by_one),
+        )
+
     def policies_along_alpha(self) -> list[str]:
         """Return the policies that have an α, in ascending order of it."""
         on_line = [(alpha, name) for name, alpha in self.alphas.items() if alpha is not None]
@@ -121,7 +137,7 @@ def analyse(
         alphas: α by policy, None where a policy has none.
         splits: arms that spend in fixed shares, by name.
         budget: budget per problem of every arm.
-        played: adaptive arms, already scored, by name.
+        played: adaptive arms, already scored, by name, with problems in canonical order.
         section: the values of k, and how intervals and cross-fitting are made.
         forgeable: problems whose acceptance a program could forge.
         unplayed: adaptive arms that could not be scored, and why.
@@ -130,6 +146,23 @@ def analyse(
         BudgetError: the budget pays for no sample.
         OutcomesError: n depends on what was drawn.
     """
+    table = outcomes.canonical()
+    order_M = outcomes.rows(table.policies)
+    splits = {name: split.reordered(order_M) for name, split in splits.items()}
+    found = _analyse(table, alphas, splits, budget.reordered(order_M), played, section, forgeable)
+    comparison = replace(found.comparison, undefined={**found.comparison.undefined, **(unplayed or {})})
+    return replace(found, comparison=comparison).shown_as(outcomes, budget)
+
+
+def _analyse(
+    outcomes: Outcomes,
+    alphas: Mapping[str, float | None],
+    splits: Mapping[str, Split],
+    budget: Budget,
+    played: Mapping[str, Arm],
+    section: AnalysisSection,
+    forgeable: Collection[str],
+) -> Analysis:
     resampling = section.resampling.with_groups(outcomes.groups)
     folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
     options = CrossFitOptions(cross_fits(section.seed, section.repeats, folds), resampling)
@@ -137,7 +170,6 @@ def analyse(
         comparison = compare(outcomes, budget, options, splits, played=played)
     except BudgetError:  # too few samples were drawn to score any mixture at this budget
         comparison = compare(outcomes, budget, options, splits, played=played, is_pilot=True)
-    comparison = replace(comparison, undefined={**comparison.undefined, **(unplayed or {})})
     gains: dict[Currency, StrictGain | None] = {}
     if "equal" in splits:
         num_samples = int(splits["equal"].allocation_M(outcomes.policies).sum())

@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.mixture.compare_arms import Comparison
 from alphamix.ensemble.mixture.gains import naive_and_honest
+from alphamix.ensemble.outcomes.table import Outcomes
 from alphamix.ensemble.store import Ending
 from alphamix.policies.types import AnswerKind
 
@@ -36,6 +37,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: Run
     drawn.
     """
     outcomes, comparison = analysis.outcomes, analysis.comparison
+    table = outcomes.canonical()  # rounding depends on the order of problems
     arms = {name: _arm_summary(comparison, name) for name in comparison.arms}
     content = {
         "run": run,
@@ -44,9 +46,9 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: Run
         "costs": dict(zip(outcomes.policies, analysis.budget.cost_M.tolist(), strict=True)),
         "problems": len(outcomes.problems),
         "left_out": {outcomes.left_out_are: outcomes.left_out} if outcomes.left_out else {},
-        "policies": {name: _policy_summary(analysis, name) for name in outcomes.policies},
+        "policies": {name: _policy_summary(analysis, table, name) for name in outcomes.policies},
         "pass_at_k": analysis.curves,
-        "frontier": [_point(analysis, name) for name in analysis.policies_along_alpha()],
+        "frontier": [_point(analysis, table, name) for name in analysis.policies_along_alpha()],
         "front": analysis.front,
         "trends": analysis.trends,
         "moderate_range": analysis.moderate,
@@ -79,13 +81,12 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: Run
     return to_jsonable_python(content)
 
 
-def _policy_summary(analysis: Analysis, policy: str) -> dict[str, Any]:
-    outcomes = analysis.outcomes
-    m = outcomes.row(policy)
-    mean_costs = {cost: float(cost_MP[m].mean()) for cost, cost_MP in outcomes.costs_MP.items()}
+def _policy_summary(analysis: Analysis, table: Outcomes, policy: str) -> dict[str, Any]:
+    m = table.row(policy)
+    mean_costs = {cost: float(cost_MP[m].mean()) for cost, cost_MP in table.costs_MP.items()}
     return {
         "alpha": analysis.alphas[policy],
-        "n": int(outcomes.num_samples_MP[m].sum()),
+        "n": int(table.num_samples_MP[m].sum()),
         "pass_at_k": analysis.pass_at_k[policy],
         "frontier": analysis.frontier[policy],
         "tokens": mean_costs.get("tokens"),
@@ -93,11 +94,11 @@ def _policy_summary(analysis: Analysis, policy: str) -> dict[str, Any]:
     }
 
 
-def _point(analysis: Analysis, policy: str) -> dict[str, Any]:
+def _point(analysis: Analysis, table: Outcomes, policy: str) -> dict[str, Any]:
     return {
         "policy": policy,
         "alpha": analysis.alphas[policy],
-        "solved": float(analysis.outcomes.solve_rate_MP[analysis.outcomes.row(policy)].mean()),
+        "solved": float(table.solve_rate_MP[table.row(policy)].mean()),
         **{name: estimate.value for name, estimate in analysis.frontier[policy].items()},
     }
 

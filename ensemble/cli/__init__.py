@@ -27,6 +27,7 @@ COMMANDS = {
     "grade": "Judge a file of samples and write a file of verdicts.",
     "mix": "Choose the best α-mixture from outcomes, and estimate honestly what it gains.",
     "coverage": "Estimate coverage of an allocation, and pass@k, from outcomes.",
+    "vote": "Choose whose samples should vote where no verifier can pick, from a table of answers.",
     "rank": "Rank policies by their solve rate, and say which cannot be told from the best.",
     "diagnose": "Say at which budgets an ensemble gains, and why.",
     "power": "Say how large a gain a comparison could see, and what to buy next.",

@@ -119,6 +119,7 @@ def _keys(sections: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _check_numbers(experiment: Experiment) -> None:
+    _check_problems(experiment.problems)
     _check_budget(experiment.budget)
     _check_arms(experiment.allocation)
     if experiment.budget.samples is not None:
@@ -127,6 +128,19 @@ def _check_numbers(experiment: Experiment) -> None:
     if prompt is not None and "{statement}" not in prompt:
         raise ExperimentError(
             f"sampling.prompt is {prompt!r}, which does not contain the problem: put {{statement}} into it"
+        )
+
+
+def _check_problems(problems: ProblemsSection) -> None:
+    if (problems.file is None) == (problems.benchmark is None):
+        given = "both are given" if problems.file else "neither is given"
+        raise ExperimentError(
+            f"problems come from problems.file or from problems.benchmark, and {given}: give one of them"
+        )
+    of_benchmark = [*problems.given(), *(["path"] if problems.path else [])]
+    if problems.file is not None and of_benchmark:
+        raise ExperimentError(
+            f"problems.{of_benchmark[0]} belongs to a benchmark, and problems.file is given: leave one of them out"
         )
 
 
@@ -167,10 +181,10 @@ def _check_samples(experiment: Experiment, budget: int) -> None:
 
 
 def _anchor(data: dict[str, Any], folder: Path) -> None:
-    for section in ("problems", "policies"):
+    for section, key in (("problems", "file"), ("problems", "path"), ("policies", "file")):
         table = data.get(section)
-        if isinstance(table, dict) and isinstance(table.get("file"), str):
-            table["file"] = str(folder / table["file"])
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = str(folder / table[key])
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alphamix.ensemble.experiment.config import Experiment, ExperimentError
+from alphamix.ensemble.experiment.problems import read_problems
 from alphamix.ensemble.experiment.schema import AllocationSection, BudgetSection, SamplingSection
-from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Problem
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import PolicyError
@@ -84,7 +84,7 @@ def read_inputs(experiment: Experiment, *, is_sampled: bool = True) -> Inputs:
         ExperimentError, PolicyError, GradingError: one line with cause and cure.
     """
     registry = Registry.load(experiment.policies.file).select(experiment.policies.use)
-    problems = load_problems(experiment.problems.file)[: experiment.problems.limit]
+    problems = read_problems(experiment.problems)
     design = Design(
         policies=registry.names,
         members=members_of(experiment, registry),

@@ -13,6 +13,7 @@ from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
 from alphamix.ensemble.outcomes.files import Missing
 from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.grading.benchmarks.selection import Selection
 from alphamix.policies.engines.options import EngineOptions
 
 _ENGINE = EngineOptions()
@@ -27,12 +28,20 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ProblemsSection(Section):
-    """Problems of the experiment."""
+class ProblemsSection(Section, Selection):
+    """Problems of the experiment: a file, or a benchmark and what is wanted of it."""
 
-    file: Path
+    file: Path | None = None
+    benchmark: str | None = None
+    path: Path | None = None
+    """Local copy of the benchmark's published files; they are fetched when it is left out."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Number of problems to use, from the first on; all when left out."""
+
+    @property
+    def source(self) -> str:
+        """Where the problems come from, in words."""
+        return str(self.file or self.path or f"the benchmark {self.benchmark}")
 
 
 class PoliciesSection(Section):

@@ -45,6 +45,10 @@ class Split:
         """Give each member the same number of samples, whatever they cost."""
         return cls(dict.fromkeys(members, 1.0), budget)
 
+    def reordered(self, order_M: Sequence[int]) -> "Split":
+        """Return the same split for the policies with these indices, whose costs change places."""
+        return replace(self, budget=self.budget.reordered(order_M))
+
     def allocation_M(self, policies: Sequence[str]) -> Ints:
         """Divide as many samples as the budget pays for by largest remainder, `[M]`."""
         weight_M = np.array([self.weights.get(policy, 0.0) for policy in policies])
@@ -149,11 +153,10 @@ class Arm:
     cost: Estimate | None = None
     """What an adaptive arm, which may stop early, spent per problem; None for arms that spend the whole budget."""
 
-    def reordered(self, order_P: Sequence[int], weight_RP: Floats) -> "Arm":
-        """Return an adaptive arm with problems in another order, resampled with these weights, `[R, P]`."""
-        covered_P = self.naive_P[order_P]
-        scores = CrossFitted(covered_P, weight_RP @ covered_P, None)
-        return replace(self, naive_P=covered_P, honest=dict.fromkeys(self.honest, scores))
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the arm decides what to draw by what was drawn; its naive and honest figures are then the same."""
+        return self.cost is not None
 
 
 def score_arms(

@@ -58,14 +58,7 @@ class Choice:
 
 
 @one_thread()
-def best_allocation(
-    posterior: Posterior,
-    budget: Budget,
-    limit_M: Ints | None = None,
-    min_policies: int = 1,
-    *,
-    max_nodes: int | None = None,
-) -> Choice:
+def best_allocation(posterior: Posterior, budget: Budget, limit_M: Ints | None = None, min_policies: int = 1) -> Choice:
     """Choose the whole numbers k_j that maximise expected coverage within a budget.
 
     Args:
@@ -75,7 +68,6 @@ def best_allocation(
         limit_M: `[M]` maximum number of samples of each policy, None for no limit. The samples drawn are the limit
             where the choice is to be scored without a model.
         min_policies: minimum number of policies that get a sample.
-        max_nodes: maximum number of nodes of branch and bound; None for 200, or fewer on large tables.
 
     Returns:
         The choice. Among allocations that differ by rounding noise, the policy named first gets most.
@@ -88,8 +80,7 @@ def best_allocation(
         return listed
     relaxed = relax(posterior, region)
     k_M = exchange(posterior, region, _rounded(posterior, region, relaxed.k_M))
-    if max_nodes is None:
-        max_nodes = min(_MAX_NODES, _NODE_CELLS // posterior.a_MC.size)
+    max_nodes = min(_MAX_NODES, _NODE_CELLS // posterior.a_MC.size)
     k_M, upper_bound = branch_and_bound(posterior, region, relaxed, k_M, max_nodes)
     objective = posterior.coverage(k_M)
     closed = upper_bound - objective <= CLOSED
@@ -102,7 +93,8 @@ def good_allocation(
 ) -> tuple[Ints, float]:
     """Choose as `best_allocation` does, several times faster and without proof. Return the choice and its coverage.
 
-    Cross-fits and Shapley values make hundreds of choices. On real tables these lose less than 0.01 points.
+    Cross-fits, Shapley values and candidates for the next α make hundreds of choices. On real tables these lose less
+    than 0.01 points.
     """
     region = _region(budget, limit_M, min_policies)
     if region.left(region.upper_M) >= 0:

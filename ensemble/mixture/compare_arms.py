@@ -28,7 +28,7 @@ from alphamix.ensemble.mixture.random_routing import best_routing
 from alphamix.ensemble.mixture.shapley import Contribution, contributions
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
-from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
+from alphamix.ensemble.statistics.intervals import Resampling
 from alphamix.ensemble.statistics.posterior import Posterior
 
 _COLUMNS = 300
@@ -78,19 +78,16 @@ class Comparison:
     resampling: Resampling
     """How the intervals of naive estimates are made; those of honest ones have the same level."""
 
-    def shown_as(self, policies: Sequence[str], budget: Budget) -> "Comparison":
-        """Return the same results with policies in this order, which is that of the budget."""
-        k = dict(zip(self.contributions, self.choice.allocation_M, strict=True))
+    def shown_as(self, outcomes: Outcomes, budget: Budget) -> "Comparison":
+        """Return the same results with policies in the order of this table and budget."""
+        allocation = dict(zip(self.contributions, self.choice.allocation_M, strict=True))
         return replace(
             self,
             budget=budget,
-            choice=replace(self.choice, allocation_M=np.array([k[policy] for policy in policies])),
-            expected={policy: self.expected[policy] for policy in policies},
-            contributions={policy: self.contributions[policy] for policy in policies},
-            arms={
-                name: replace(arm, allocation={p: arm.allocation[p] for p in policies if p in arm.allocation})
-                for name, arm in self.arms.items()
-            },
+            choice=replace(self.choice, allocation_M=np.array(list(outcomes.in_order(allocation).values()))),
+            expected=outcomes.in_order(self.expected),
+            contributions=outcomes.in_order(self.contributions),
+            arms={name: replace(arm, allocation=outcomes.in_order(arm.allocation)) for name, arm in self.arms.items()},
         )
 
 
@@ -105,7 +102,7 @@ def compare(
     is_pilot: bool = False,
     played: Mapping[str, Arm] | None = None,
 ) -> Comparison:
-    """Choose and score every arm at one budget. The order of policies and problems changes nothing but the order shown.
+    """Choose and score every arm at one budget.
 
     Args:
         outcomes: counts of fixed size.
@@ -115,7 +112,7 @@ def compare(
         min_policies: minimum number of policies in the mixture.
         is_pilot: whether the mixture may need more samples than were drawn; its coverage is then known from the
             posterior alone.
-        played: adaptive arms, already scored.
+        played: adaptive arms, already scored, with problems in canonical order.
 
     Raises:
         BudgetError: no mixture meets the budget with the samples that were drawn.
@@ -127,22 +124,13 @@ def compare(
             "one sample of each policy does not tell a problem that is solved half of the time from one that is solved "
             "always: draw a pilot of 2 or more samples, or score a budget of 1 sample each without --pilot"
         )
-    canonical = outcomes.canonical()
-    order_M, order_P = outcomes.rows(canonical.policies), [outcomes.problems.index(p) for p in canonical.problems]
+    table = outcomes.canonical()
+    order_M = outcomes.rows(table.policies)
     if splits is not None:
-        splits = {name: replace(split, budget=split.budget.reordered(order_M)) for name, split in splits.items()}
-    grouped = replace(options, resampling=options.resampling.with_groups(canonical.groups))
-    weight_RP = draw_weights(len(order_P), grouped.resampling)
-    comparison = _compare(
-        canonical,
-        budget.reordered(order_M),
-        grouped,
-        splits,
-        min_policies,
-        is_pilot,
-        {name: arm.reordered(order_P, weight_RP) for name, arm in (played or {}).items()},
-    )
-    return comparison.shown_as(outcomes.policies, budget)
+        splits = {name: split.reordered(order_M) for name, split in splits.items()}
+    options = replace(options, resampling=options.resampling.with_groups(table.groups))
+    found = _compare(table, budget.reordered(order_M), options, splits, min_policies, is_pilot, played or {})
+    return found.shown_as(outcomes, budget)
 
 
 def _compare(
@@ -184,10 +172,7 @@ def _compare(
         random=_random_mixture(outcomes.policies, posterior, budget),
         contributions=dict(zip(outcomes.policies, contributions(posterior, budget), strict=True)),
         arms=arms,
-        coverage={
-            name: arm_estimates(scored.naive_P, scored.honest, options.resampling, lowest=0.0)
-            for name, scored in arms.items()
-        },
+        coverage={name: arm_estimates(arm, options.resampling) for name, arm in arms.items()},
         gains=gains,
         strict={name: strict_gain(singles, arms[name], options.resampling) for name in gains},
         ties=singles.ties(single) if single else (),
@@ -206,8 +191,6 @@ def equal_gains(
     or less where some policy alone could not be scored at that. A gain is None where costs are unknown, an estimate is
     undefined, or the budget pays for no sample of some policy.
     """
-    outcomes = outcomes.canonical()  # so that no gain depends on the order of rows
-    options = replace(options, resampling=options.resampling.with_groups(outcomes.groups))
     return {currency: _equal_gain(outcomes, samples, options, members, currency) for currency in CURRENCIES}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import BudgetError
-from alphamix.ensemble.outcomes.table import Outcomes
+from alphamix.ensemble.outcomes.table import MAX_SAMPLES, Outcomes
 from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, miss_of_each
 from alphamix.ensemble.statistics.posterior import Posterior
@@ -190,17 +190,24 @@ class _Scores:
 
     def add(self, number: int, fold: "_Fold", evidence: Evidence) -> None:
         """Add a fold, scored with the choice made on the others, and with the choices made on resamples of them."""
-        covered_CP = coverage_of_each(fold.scored_on, self._candidates_CM)
-        self._covered_P[fold.scored_where] += covered_CP[self._candidate_F[number]]
-        covered_RC = self._weight_RP[:, fold.scored_where] @ covered_CP.T
-        self._resampled_R += covered_RC[np.arange(len(covered_RC)), self._choices_R(fold, evidence)]
-
-    def _choices_R(self, fold: "_Fold", evidence: Evidence) -> Ints:
-        """Return the candidate that the rule chooses on each resample, `[R]`."""
+        scored_CP = coverage_of_each(fold.scored_on, self._candidates_CM)
+        self._covered_P[fold.scored_where] += scored_CP[self._candidate_F[number]]
         if len(self._candidates_CM) == 1:
-            return np.zeros(len(self._weight_RP), np.int64)
+            self._resampled_R += self._weight_RP @ self._everywhere(scored_CP[0], fold.scored_where)
+            return
         merit_CP = self._rule.merit(evidence, self._candidates_CM)
-        return np.round(self._weight_RP[:, fold.chosen_where] @ merit_CP.T, _DECIMALS).argmax(axis=1)
+        covered_CR, merit_CR = (
+            self._everywhere(values_CP, where) @ self._weight_RP.T
+            for values_CP, where in ((scored_CP, fold.scored_where), (merit_CP, fold.chosen_where))
+        )
+        choice_R = np.round(merit_CR, _DECIMALS).argmax(axis=0)
+        self._resampled_R += np.take_along_axis(covered_CR, choice_R[None], axis=0)[0]
+
+    def _everywhere(self, values: Floats, where_P: Ints) -> Floats:
+        """Return values of some problems with 0 for all others; to copy the weights of some would take longer."""
+        all_P = np.zeros((*values.shape[:-1], len(self._covered_P)))
+        all_P[..., where_P] = values
+        return all_P
 
     def averaged(self, times: int) -> CrossFitted:
         """Return means over repeats."""
@@ -214,9 +221,9 @@ def coverage_of_each(outcomes: Outcomes, allocations_CM: Ints) -> Floats:
         if not k_C.any():
             continue
         # Counts repeat from problem to problem, and numbers of samples from allocation to allocation.
-        (n_U, c_U), unique_P = np.unique([n_P, c_P], axis=1, return_inverse=True)
+        _, first_U, unique_P = np.unique(n_P * (MAX_SAMPLES + 1) + c_P, return_index=True, return_inverse=True)
         k_K, unique_C = np.unique(k_C, return_inverse=True)
-        miss_CP *= miss_of_each(n_U, c_U, k_K)[unique_C][:, unique_P.ravel()]
+        miss_CP *= miss_of_each(n_P[first_U], c_P[first_U], k_K)[unique_C][:, unique_P]
     return 1 - miss_CP
 
 
@@ -225,7 +232,16 @@ def _folds(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
 
 
 def _by_problems(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
-    """Divide the problems, with all problems of a group in the same fold."""
+    for chosen, scored in problem_folds(outcomes, crossfit):
+        yield _Fold(outcomes.select(problems=chosen), chosen, outcomes.select(problems=scored), scored)
+
+
+def problem_folds(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[tuple[Ints, Ints]]:
+    """Yield the problems that a choice is made on, and those that it is scored on; groups are never divided.
+
+    Raises:
+        UndefinedError: there is a single problem, or a single group.
+    """
     group_P = outcomes.group_P
     num_groups = int(group_P.max()) + 1
     folds = min(crossfit.folds, num_groups)
@@ -236,8 +252,7 @@ def _by_problems(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:
     for _ in range(crossfit.repeats):
         fold_P = (rng.permutation(num_groups) % folds)[group_P]
         for fold in range(folds):
-            chosen, scored = np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
-            yield _Fold(outcomes.select(problems=chosen), chosen, outcomes.select(problems=scored), scored)
+            yield np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
 
 
 def _by_samples(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[_Fold]:

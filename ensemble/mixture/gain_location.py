@@ -137,10 +137,7 @@ def locate_gain(
     sharing = dict(zip(table.policies, evidence.prior.sharing_M.tolist(), strict=True))
     contrast_M = evidence.prior.contrast_M - evidence.prior.contrast_M.mean()
     contrast = dict(zip(table.policies, contrast_M.tolist(), strict=True))
-    shown = outcomes.policies
-    return GainLocation(
-        points, samples, place, {name: sharing[name] for name in shown}, {name: contrast[name] for name in shown}
-    )
+    return GainLocation(points, samples, place, outcomes.in_order(sharing), outcomes.in_order(contrast))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alphamix.ensemble.arrays import Bools, Floats
+from alphamix.ensemble.arrays import Bools
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.arms import Arm, BestSingle
 from alphamix.ensemble.mixture.cross_fitting import CrossFitted, Division
@@ -138,7 +138,11 @@ def gain_over(single: Arm, other: Arm, resampling: Resampling) -> ArmEstimates:
         for by, ours in other.honest.items()
         if (theirs := single.honest.get(by)) is not None
     }
-    if other.cost is None and other.allocation == single.allocation:
+    if other.is_adaptive:
+        weight_RP = draw_weights(len(single.naive_P), resampling)
+        naive = CrossFitted(single.naive_P, weight_RP @ single.naive_P, None)
+        return ArmEstimates(_difference(other.honest["problems"], naive, resampling), honest)
+    if other.allocation == single.allocation:
         return ArmEstimates(NO_DIFFERENCE, honest)
     return ArmEstimates(mean_over_problems(other.naive_P - single.naive_P, resampling), honest)
 
@@ -151,15 +155,15 @@ def _difference(ours: CrossFitted, theirs: CrossFitted, resampling: Resampling) 
     return student_interval(ours.covered_P - theirs.covered_P, draws_R, resampling, lowest=-1.0)
 
 
-def arm_estimates(
-    naive_P: Floats, honest: Mapping[Division, CrossFitted], resampling: Resampling, lowest: float
-) -> ArmEstimates:
-    """Make intervals for naive and honest values per problem.
+def arm_estimates(arm: Arm, resampling: Resampling) -> ArmEstimates:
+    """Make intervals for what an arm covers, naive and honest.
 
     Honest intervals are not percentiles of the bootstrap: in a resample of identical policies, the one that was
     luckiest in the data is truly the best, so resampled gains do not centre on the estimate.
     """
-    return ArmEstimates(
-        mean_over_problems(naive_P, resampling, lowest),
-        {by: student_interval(fit.covered_P, fit.resampled_R, resampling, lowest) for by, fit in honest.items()},
-    )
+    honest: dict[Division, Estimate] = {
+        by: student_interval(fit.covered_P, fit.resampled_R, resampling, lowest=0.0) for by, fit in arm.honest.items()
+    }
+    if arm.is_adaptive:
+        return ArmEstimates(honest["problems"], honest)
+    return ArmEstimates(mean_over_problems(arm.naive_P, resampling, lowest=0.0), honest)

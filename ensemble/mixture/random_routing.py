@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft
+from scipy.fft import next_fast_len, rfft
 from scipy.optimize import minimize
-from scipy.stats import poisson
+from scipy.special import gammaln, xlogy
 
-from alphamix.ensemble.arrays import Floats
+from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.statistics.posterior import Posterior
@@ -29,6 +29,8 @@ _CELLS_AT_ONCE = 2_000_000
 _NEGLIGIBLE = 1e-6
 """Weights below this share of the largest are set to 0: the solver leaves traces of useless policies."""
 _TOLERANCE = 1e-8
+_SURE = 1e-12
+"""Chance that all samples fail which counts as none. Chances are known to 1e-15, and noise must decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,12 @@ def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floa
     below rounding noise. Errors are absolute, of the order of 1e-15.
     """
     num_others = num_samples - 1
-    length = 1 << max(6, (4 * num_samples).bit_length())
+    length = 2 * next_fast_len(max(32, num_samples), real=True)
     frequency_F = np.arange(length // 2 + 1)
     twice_F = np.where((frequency_F == 0) | (frequency_F == length // 2), 1, 2)
     coefficient_F = np.exp(2j * np.pi * frequency_F * num_others / length) * twice_F / length
     drawn_J = np.flatnonzero(weights_M > 0)
-    pmf_J1K = np.array([[poisson.pmf(np.arange(num_samples), num_others * w)] for w in weights_M[drawn_J]])
+    pmf_J1K = _poisson(np.arange(num_samples), num_others * weights_M[drawn_J, None, None])
 
     num_columns = len(posterior.weight_C)
     last_miss_MC = np.empty((len(weights_M), num_columns))
@@ -98,7 +100,12 @@ def last_miss(posterior: Posterior, weights_M: Floats, num_samples: int) -> Floa
         last_miss_MC[:, rows] = miss_MCK[:, :, 1] * all_C
         for j, others_CF, last_CF in zip(drawn_J, _products_of_others(drawn_JCF), with_last_JCF, strict=True):
             last_miss_MC[j, rows] = ((others_CF * last_CF) @ coefficient_F).real
-    return np.clip(last_miss_MC / poisson.pmf(num_others, num_others), 0, 1)
+    return np.clip(last_miss_MC / _poisson(np.array([num_others]), np.array([float(num_others)])), 0, 1)
+
+
+def _poisson(count_K: Ints, mean: Floats) -> Floats:
+    """Return the chance of a Poisson count. (Importing `scipy.stats` takes longer than all that is computed here.)"""
+    return np.exp(xlogy(count_K, mean) - mean - gammaln(count_K + 1))
 
 
 def _products_of_others(factors_JCF: Complexes) -> Iterator[Complexes]:
@@ -115,12 +122,13 @@ def _products_of_others(factors_JCF: Complexes) -> Iterator[Complexes]:
 def _log_miss(posterior: Posterior, num_samples: int, weights_M: Floats) -> tuple[float, Floats]:
     """Return the log chance that all samples fail, and its gradient in the weights.
 
-    The solver works on the logarithm, whose curvature stays moderate even where nearly everything is solved.
+    The solver works on the logarithm, whose curvature stays moderate even where nearly everything is solved. Where all
+    is solved for sure, the logarithm is flat instead of minus infinity, and weights stay as they are.
     """
     weights_M = _weights(weights_M)
     last_miss_M = last_miss(posterior, weights_M, num_samples) @ posterior.weight_C
     miss = float(weights_M @ last_miss_M)
-    return float(np.log(miss)), num_samples * last_miss_M / miss
+    return float(np.log(miss + _SURE)), num_samples * last_miss_M / (miss + _SURE)
 
 
 def _weights(share_M: Floats) -> Floats:

@@ -19,7 +19,7 @@ of the circle.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 
@@ -72,12 +72,14 @@ def contributions(posterior: Posterior, budget: Budget) -> list[Contribution]:
 
 
 def _value_under(posterior: Posterior, budget: Budget) -> Value:
-    most_M = np.floor(budget.total / budget.cost_M * (1 + 1e-12)).astype(np.int64)
+    is_affordable_M = budget.cost_M <= budget.total * (1 + 1e-12)
 
     def value(member_M: Bools) -> float:
         """Return the expected coverage of a good allocation over some policies."""
-        limit_M = np.where(member_M, most_M, 0)
-        return good_allocation(posterior, budget, limit_M)[1] if limit_M.any() else 0.0
+        member_M = member_M & is_affordable_M
+        if not member_M.any():
+            return 0.0
+        return good_allocation(posterior.of_policies(member_M), replace(budget, cost_M=budget.cost_M[member_M]))[1]
 
     return value
 

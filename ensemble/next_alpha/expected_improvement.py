@@ -16,7 +16,7 @@ import numpy as np
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
-from alphamix.ensemble.mixture.best_allocation import Choice, best_allocation
+from alphamix.ensemble.mixture.best_allocation import good_allocation
 from alphamix.ensemble.next_alpha.gaussian_process import AlphaCurves
 from alphamix.ensemble.next_alpha.lines import AlphaError
 from alphamix.ensemble.statistics.posterior import Posterior
@@ -98,10 +98,10 @@ def propose(curves: AlphaCurves, options: ProposalOptions) -> Proposal:
         )
     measured, grid_A = len(curves.alpha_M), candidates(curves, options)
     rate_SAP = curves.draws(np.concatenate([curves.alpha_M, grid_A]), _CHOOSING_DRAWS, _CHOOSING_SEED)
-    without = _best(rate_SAP[:, :measured], options.budget)
-    kept_A = _screen(rate_SAP, grid_A, without.allocation_M, options.budget)
-    with_A = [_best(rate_SAP[:, [*range(measured), measured + a]], options.budget).allocation_M for a in kept_A]
-    scored = _score(curves, options, without.allocation_M, grid_A[kept_A], with_A)
+    without_M, covered = _best(rate_SAP[:, :measured], options.budget)
+    kept_A = _screen(rate_SAP, grid_A, without_M, options.budget)
+    with_A = [_best(rate_SAP[:, [*range(measured), measured + a]], options.budget)[0] for a in kept_A]
+    scored = _score(curves, options, without_M, grid_A[kept_A], with_A)
     ranked = sorted(scored, key=lambda candidate: -candidate.improvement)
     best, verdict = ranked[0], "make"
     if best.improvement < options.min_gain:
@@ -110,7 +110,7 @@ def propose(curves: AlphaCurves, options: ProposalOptions) -> Proposal:
         verdict = "flat"
     elif best.improvement < best.stderr:
         verdict = "noise"
-    return Proposal(ranked, without.allocation_M, without.certificate.objective, verdict)
+    return Proposal(ranked, without_M, covered, verdict)
 
 
 def candidates(curves: AlphaCurves, options: ProposalOptions) -> Floats:
@@ -154,8 +154,8 @@ def _round_step(least: float) -> float:
     return power * next(factor for factor in (1, 2.5, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
-def _best(rate_SAP: Floats, budget: int) -> Choice:
-    """Search the best mixture under draws of curves.
+def _best(rate_SAP: Floats, budget: int) -> tuple[Ints, float]:
+    """Search the best mixture under draws of curves, and return it with its coverage.
 
     Rates of neighbouring α depend on the same curve. Independent beliefs about each policy would ignore that, and
     spread samples over neighbours. So each column of the posterior is one problem in one draw, where the rates are
@@ -168,7 +168,7 @@ def _best(rate_SAP: Floats, budget: int) -> Choice:
     rate_AC = np.clip(rate_SAP[draw_C, :, problem_C].T, 1e-9, 1 - 1e-9)
     share_C = np.full(len(draw_C), 1 / len(draw_C))
     beliefs = Posterior(_CERTAIN * rate_AC, _CERTAIN * (1 - rate_AC), share_C)
-    return best_allocation(beliefs, Budget.of_samples(budget, num_policies), max_nodes=0)
+    return good_allocation(beliefs, Budget.of_samples(budget, num_policies))
 
 
 def _screen(rate_SAP: Floats, grid_A: Floats, without_M: Ints, budget: int) -> list[int]:

@@ -6,6 +6,7 @@ taken literally: 1 and 01 are two problems, and so are two names that differ by 
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,16 +36,24 @@ def read_outcomes(path: Path, missing: Missing = "error") -> Outcomes:
     Raises:
         OutcomesError: the file is not a table of outcomes, its values are impossible, or cells are missing.
     """
+    return outcomes_from_table(read_table(path, "outcomes"), str(path), missing)
+
+
+def read_table(path: Path, what: str) -> pd.DataFrame:
+    """Read a table with one row per line; `what` it holds is told in errors.
+
+    Raises:
+        OutcomesError: the file cannot be read as CSV or Parquet.
+    """
     try:
-        table = pd.read_parquet(path) if _is_parquet(path) else _read_csv(path)
+        return pd.read_parquet(path) if _is_parquet(path) else _read_csv(path)
     except ImportError:
         raise OutcomesError(f"{path} needs the package pyarrow: pip install 'alphamix[parquet]'") from None
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise OutcomesError(
-            f"{path} cannot be read ({cause}): give a table of outcomes as CSV in UTF-8, or as Parquet named *.parquet"
+            f"{path} cannot be read ({cause}): give a table of {what} as CSV in UTF-8, or as Parquet named *.parquet"
         ) from error
-    return outcomes_from_table(table, str(path), missing)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -52,7 +61,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    text = dict.fromkeys([*_KEYS, _GROUP], str)
+    text = dict.fromkeys([*_KEYS, _GROUP, "answer"], str)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
@@ -103,45 +112,50 @@ def outcomes_from_table(table: pd.DataFrame, source: str, missing: Missing = "er
     Raises:
         OutcomesError: as `read_outcomes`; `source` names the table in the message.
     """
-    _check_columns(table, source)
+    check_columns(table, source)
     if table.empty:
         raise OutcomesError(f"{source} has no rows: grade some samples first")
-    table = _with_text_keys(table, source)
+    table = with_text_keys(table, source)
+    _refuse_doubles(table, source)
     counted = [name for name in (*_COUNTS, *FAILURES, "stopped") if name in table]
     costly = [name for name in _COSTS if name in table]
-    numbers = {name: _counts(table, name, source) for name in counted}
+    numbers = {name: whole_numbers(table, name, source) for name in counted}
     numbers |= {name: _costs(table, name, source) for name in costly}
     _check_sums(table, numbers, source)
-    outcomes = replace(_fill(table, numbers, costly), groups=_groups(table, source))
+    outcomes = replace(_fill(table, numbers, costly), groups=groups_of(table, source))
     return _without_holes(outcomes, source, missing)
 
 
-def _check_columns(table: pd.DataFrame, source: str) -> None:
+def check_columns(table: pd.DataFrame, source: str, needed: Sequence[str] = (*_KEYS, *_COUNTS)) -> None:
+    """Refuse a table that lacks a column or has one twice. Raises OutcomesError."""
     columns = list(map(str, table.columns))
-    lacking = [name for name in (*_KEYS, *_COUNTS) if name not in columns]
+    lacking = [name for name in needed if name not in columns]
     if lacking:
         known = ", ".join(map(repr, columns))
         known = f"{known[:_MAX_NAMES_LENGTH]}…" if len(known) > _MAX_NAMES_LENGTH else known
         raise OutcomesError(
-            f"{source} lacks the columns {', '.join(lacking)} and has {known}: name the columns problem,policy,n,c (in "
+            f"{source} lacks the columns {', '.join(lacking)} and has {known}: name the columns {','.join(needed)} (in "
             "CSV in the first line, separated by commas)"
         )
-    double = next((name for name in (*_KEYS, *_COUNTS, *FAILURES, *_COSTS, "stopped") if columns.count(name) > 1), None)
+    double = next((name for name in (*needed, "n", *FAILURES, *_COSTS, "stopped") if columns.count(name) > 1), None)
     if double is not None:
         raise OutcomesError(f"{source} has {columns.count(double)} columns named {double!r}: keep one of them")
 
 
-def _with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
+def with_text_keys(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return the table with problems and policies as text. Raises OutcomesError if a row lacks one."""
     for key in _KEYS:
         blank = table[key].isna() | (table[key].astype(str).str.strip() == "")
         if blank.any():
             raise OutcomesError(f"{source} has no {key} in row {int(blank.argmax()) + 1}: fill it in")
-    table = table.assign(**{key: table[key].map(str).astype(object) for key in _KEYS})
+    return table.assign(**{key: table[key].map(str).astype(object) for key in _KEYS})
+
+
+def _refuse_doubles(table: pd.DataFrame, source: str) -> None:
     double = table.duplicated(_KEYS)
     if double.any():
         problem, policy = table.loc[double, _KEYS].iloc[0]
         raise OutcomesError(f"{source} has two rows for problem {problem!r} and policy {policy!r}: keep one of them")
-    return table
 
 
 def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
@@ -153,34 +167,35 @@ def _numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
         raise OutcomesError(f"{source} has complex numbers in the column {column}: give real numbers")
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
     is_text = np.isnan(numbers) & table[column].notna().to_numpy()
-    _refuse(is_text, table, column, source, ", which is not a number: correct it")
+    refuse_rows(is_text, table, column, source, ", which is not a number: correct it")
     return numbers
 
 
-def _counts(table: pd.DataFrame, column: str, source: str) -> Floats:
+def whole_numbers(table: pd.DataFrame, column: str, source: str) -> Floats:
+    """Return a column of counts. Raises OutcomesError if one is no whole number from 0 to `MAX_SAMPLES`."""
     numbers = _numbers(table, column, source)
     whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
-    _refuse(~whole, table, column, source, ": counts are whole numbers of 0 or more, correct it")
+    refuse_rows(~whole, table, column, source, ": counts are whole numbers of 0 or more, correct it")
     too_many = f": counts go up to {MAX_SAMPLES:,}, correct it or use fewer samples"
-    _refuse(numbers > MAX_SAMPLES, table, column, source, too_many)
+    refuse_rows(numbers > MAX_SAMPLES, table, column, source, too_many)
     return numbers
 
 
 def _costs(table: pd.DataFrame, column: str, source: str) -> Floats:
     numbers = _numbers(table, column, source)
-    _refuse(np.isinf(numbers) | (numbers < 0), table, column, source, ": costs are 0 or more, correct it")
+    refuse_rows(np.isinf(numbers) | (numbers < 0), table, column, source, ": costs are 0 or more, correct it")
     return numbers
 
 
 def _check_sums(table: pd.DataFrame, numbers: dict[str, Floats], source: str) -> None:
-    _refuse(numbers["c"] > numbers["n"], table, "c", source, ", which is more than n: correct the row")
+    refuse_rows(numbers["c"] > numbers["n"], table, "c", source, ", which is more than n: correct the row")
     failed = sum((numbers[name] for name in FAILURES if name in numbers), np.zeros(len(table)))
     too_few = ", less than accepted and failed samples together: correct the row"
-    _refuse(numbers["c"] + failed > numbers["n"], table, "n", source, too_few)
+    refuse_rows(numbers["c"] + failed > numbers["n"], table, "n", source, too_few)
 
 
-def _refuse(wrong: Bools, table: pd.DataFrame, column: str, source: str, reason: str) -> None:
-    """Refuse a column with wrong values, naming the first of them."""
+def refuse_rows(wrong: Bools, table: pd.DataFrame, column: str, source: str, reason: str) -> None:
+    """Refuse a column with wrong values. Raises OutcomesError, which names the first of them."""
     if wrong.any():
         row = table.iloc[int(wrong.argmax())]
         value = "nothing" if pd.api.types.is_scalar(row[column]) and pd.isna(row[column]) else row[column]
@@ -211,8 +226,12 @@ def _fill(table: pd.DataFrame, numbers: dict[str, Floats], costly: list[str]) ->
     )
 
 
-def _groups(table: pd.DataFrame, source: str) -> tuple[str, ...] | None:
-    """Return the group of each problem, in the order in which problems first appear; None without such a column."""
+def groups_of(table: pd.DataFrame, source: str) -> tuple[str, ...] | None:
+    """Return the group of each problem, in the order in which problems first appear; None without such a column.
+
+    Raises:
+        OutcomesError: a problem lacks a group, or has two.
+    """
     if _GROUP not in table or table[_GROUP].isna().all():
         return None
     lacking = table[_GROUP].isna()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from alphamix.ensemble.errors import EnsembleError
 
 FAILURES = ("optimisation", "correctness", "format", "exhausted")
 Cost = Literal["tokens", "seconds"]
+_Value = TypeVar("_Value")
 
 
 MAX_SAMPLES = 10**6
@@ -102,6 +103,11 @@ class Outcomes:
                 raise OutcomesError(f"unknown policy {policy!r} in the outcomes: did you mean {near[0]!r}?")
         return [self.row(policy) for policy in policies]
 
+    def columns(self, problems: Sequence[str]) -> Ints:
+        """Return the indices of problems on the axis P."""
+        place = {problem: p for p, problem in enumerate(self.problems)}
+        return np.array([place[problem] for problem in problems], np.int64)
+
     def select(self, *, policies: Sequence[int] | Ints | None = None, problems: Ints | None = None) -> "Outcomes":
         """Return the outcomes of the policies and problems with these indices, in this order."""
         rows = np.arange(len(self.policies)) if policies is None else np.asarray(policies, np.int64)
@@ -120,11 +126,19 @@ class Outcomes:
         )
 
     def canonical(self) -> "Outcomes":
-        """Return the same outcomes with policies and problems in alphabetical order, on which no result may depend."""
+        """Return the same outcomes with policies and problems in alphabetical order.
+
+        Ties, random draws and rounding depend on an order, and no figure may depend on that of the table. So analyses
+        work on this, and `in_order` returns what they found to the order of the table.
+        """
         return self.select(
             policies=np.argsort(np.array(self.policies), kind="stable"),
             problems=np.argsort(np.array(self.problems), kind="stable"),
         )
+
+    def in_order(self, by_policy: Mapping[str, _Value]) -> dict[str, _Value]:
+        """Return values by policy in the order of this table, for the policies that have one."""
+        return {policy: by_policy[policy] for policy in self.policies if policy in by_policy}
 
     def mean_cost_M(self, cost: Cost) -> Floats:
         """Return the cost of one sample of each policy, `[M]`, as the mean over problems.
@@ -142,7 +156,8 @@ class Outcomes:
                 f"the {cost} of policy {policy!r} are unknown on some problem, or all 0: fill in the column, or leave "
                 "the policy out"
             )
-        return cost_MP.mean(axis=1)
+        # In ascending order, so that rounding does not depend on the order of problems.
+        return np.sort(cost_MP, axis=1).mean(axis=1)
 
     def budget(self, total: float, currency: Currency = "samples") -> Budget:
         """Return a budget per problem for the policies of this table.

@@ -3,6 +3,7 @@
 Shares are in [0, 1] in JSON and percentages elsewhere.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from alphamix.ensemble.mixture.compare_arms import Comparison
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS, CrossFit, Division
-from alphamix.ensemble.mixture.gains import ArmEstimates, naive_and_honest
+from alphamix.ensemble.mixture.gains import ArmEstimates, StrictGain, naive_and_honest
 from alphamix.ensemble.report.formatting import (
     allocation_label,
     arm_label,
@@ -54,8 +55,9 @@ def sentence(comparison: Comparison, by: Division, *, is_strict: bool = False) -
             f"{spend}: it covers {percent(covered)}. What that gains over a single policy is unknown, since "
             f"{_reason(comparison, missing)}. A model expects {100 * expected:.1f} % of {shown(best)} alone."
         )
-    if is_strict and honest.sign > 0 and not _beats_every(comparison):
-        return f"Use {shown(_single(comparison))} alone. {_against_every(comparison)}"
+    strict = comparison.strict.get("mixture")
+    if is_strict and honest.sign > 0 and not beats_every(strict):
+        return f"Use {shown(_single(comparison))} alone. {against_every(strict)}"
     return _from_gain(comparison, by, spend, covered, honest)
 
 
@@ -64,8 +66,9 @@ def _from_gain(comparison: Comparison, by: Division, spend: str, covered: Estima
     if _allocation(comparison) == comparison.arms["best_single"].allocation:
         return f"Use {single} alone: it is the best mixture, and covers {percent(covered)}."
     over = f"{points(gain)} over {single}, the policy that you would have picked alone"
-    if gain.sign > 0 or (by == "problems" and _beats_every(comparison)):
-        every = f" {_against_every(comparison)}" if by == "problems" else ""
+    strict = comparison.strict.get("mixture")
+    if gain.sign > 0 or (by == "problems" and beats_every(strict)):
+        every = f" {against_every(strict)}" if by == "problems" else ""
         return f"{spend}: it covers {percent(covered)}, {over}. The gain is more than chance explains.{every}"
     if gain.sign < 0:
         return f"Use {single} alone: the best mixture that these outcomes can choose gains {over}."
@@ -76,14 +79,13 @@ def _from_gain(comparison: Comparison, by: Division, spend: str, covered: Estima
     )
 
 
-def _beats_every(comparison: Comparison) -> bool:
-    strict = comparison.strict.get("mixture")
+def beats_every(strict: StrictGain | None) -> bool:
+    """Return whether an arm surely beats every single policy."""
     return strict is not None and strict.is_complete and strict.gain.sign > 0
 
 
-def _against_every(comparison: Comparison) -> str:
+def against_every(strict: StrictGain | None) -> str:
     """Say whether the mixture beats every single policy, which is more than beating the one that was picked."""
-    strict = comparison.strict.get("mixture")
     if strict is None:
         return "No single policy has enough samples to be compared with the mixture."
     compared = "every single policy" if strict.is_complete else "every single policy with enough samples"
@@ -117,7 +119,7 @@ def mixture_tables(comparison: Comparison, by: Division, *, is_strict: bool = Fa
     """Return everything that is printed in a terminal."""
     arms = [
         Text(f"The same budget: {comparison.budget} per problem, % of problems covered", style="bold"),
-        _arms(comparison),
+        arms_table(comparison.coverage, comparison.gains, DIVISIONS),
         Text(f"In brackets {interval_note(comparison.resampling)}; of honest estimates with Student's t.", style="dim"),
     ]
     notes = [*_undefined(comparison), *_single_notes(comparison), _certificate(comparison), *_random(comparison)]
@@ -196,17 +198,20 @@ def mixture_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:
     }
 
 
-def _arms(comparison: Comparison) -> Table:
-    rows = [[arm_label(name), *map(bare, _row(estimates))] for name, estimates in comparison.coverage.items()]
-    for name, estimates in comparison.gains.items():
-        optimism = (estimates.optimism(by) for by in DIVISIONS)
-        rows.append([_GAIN_LABELS[name], *(points(estimate).replace(" points", "") for estimate in _row(estimates))])
+def arms_table(
+    scores: Mapping[str, ArmEstimates], gains: Mapping[str, ArmEstimates], divisions: Sequence[Division]
+) -> Table:
+    """Return the naive and the honest scores of arms, and of their gains over the best single policy, in per cent."""
+
+    def row(estimates: ArmEstimates) -> list[Estimate | None]:
+        return [estimates.naive, *(estimates.honest.get(by) for by in divisions)]
+
+    rows = [[arm_label(name), *map(bare, row(estimates))] for name, estimates in scores.items()]
+    for name, estimates in gains.items():
+        optimism = (estimates.optimism(by) for by in divisions)
+        rows.append([_GAIN_LABELS[name], *(points(estimate).replace(" points", "") for estimate in row(estimates))])
         rows.append(["  optimism", "", *("n/a" if share is None else _signed(share) for share in optimism)])
-    return plain_table(["arm", "naive", *(_DIVISION_LABELS[by] for by in DIVISIONS)], rows)
-
-
-def _row(estimates: ArmEstimates) -> list[Estimate | None]:
-    return [estimates.naive, *(estimates.honest.get(by) for by in DIVISIONS)]
+    return plain_table(["arm", "naive", *(_DIVISION_LABELS[by] for by in divisions)], rows)
 
 
 def _contributions(comparison: Comparison) -> Table:

@@ -1,6 +1,7 @@
 """The text of an analysis: a conclusion in one sentence, tables for a terminal, and notes for the page."""
 
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 
 from rich.console import Group
 from rich.table import Table
@@ -28,6 +29,7 @@ from alphamix.ensemble.report.formatting import (
     shown,
 )
 
+_MOST_MODULES = 10
 _VERDICTS = {1: "the ensemble covers more", 0: "chance could explain the difference", -1: "the ensemble covers less"}
 
 
@@ -58,7 +60,22 @@ def notes(analysis: Analysis, remarks: RunRemarks) -> list[str]:
         found.append(f"{remarks.rejected:,} samples could not be drawn (rejected), and no figure counts them.")
     found += [f"Answers of {shown(policy)}: {kinds_label(kinds)}." for policy, kinds in remarks.answer_kinds.items()]
     found += [f"Attempts of {shown(policy)}: {endings_label(endings)}." for policy, endings in remarks.endings.items()]
+    found += missing_module_notes(remarks.missing_modules, "alphamix regrade FOLDER --packages")
     return [note for note in found if note]
+
+
+def missing_module_notes(count_of_module: Mapping[str, int], cure: str) -> list[str]:
+    """Say for want of which modules programs failed; `cure`, with a package after it, gives one to the sandbox."""
+    provided = metadata.packages_distributions() if count_of_module else {}
+    ranked = sorted(count_of_module.items(), key=lambda item: -item[1])
+    found: list[str] = []
+    for module, count in ranked[:_MOST_MODULES]:
+        programs = (
+            "1 program failed because it imports" if count == 1 else f"{count:,} programs failed because they import"
+        )
+        remedy = f"not in the sandbox: {cure} {provided[module][0]}" if module in provided else "not installed here"
+        found.append(f"{programs} {module}, which is {remedy}.")
+    return found
 
 
 def run_tables(analysis: Analysis, remarks: RunRemarks) -> Group:

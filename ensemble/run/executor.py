@@ -21,7 +21,7 @@ from alphamix.ensemble.experiment.resolved import SamplingInputs
 from alphamix.ensemble.run.grading_loop import StoreSink, VerdictKeeper
 from alphamix.ensemble.run.open_setting import open_setting
 from alphamix.ensemble.run.producer_threads import ProducerEnded, ProducerThreads
-from alphamix.ensemble.run.progress_events import RunObserver, Spent
+from alphamix.ensemble.run.progress_events import JudgeLoad, RunObserver, Spent
 from alphamix.ensemble.run.slots import sample_owed
 from alphamix.ensemble.run.spend_limit import limit_of_run
 from alphamix.ensemble.settings.setting import Failed, Sampled
@@ -150,6 +150,11 @@ class Executor:
         self._keeper = VerdictKeeper(StoreSink(store), observer)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._at_judge: set[int] = set()
+        self._programs_at_judge: set[Future[Judgement]] = set()
+        """Programs that are being judged: several samples may wait for one."""
+        self._num_submitted = 0
+        self._num_judged = 0
+        """Programs that have been judged for these samples."""
         self._failed_at_judge: set[int] = set()
         self._may_have_ungraded = True
         """Whether the store may hold samples that have no verdict and are not at the judge."""
@@ -287,6 +292,9 @@ class Executor:
         self._keep_samples(samples)
         self._keep_failures(failures, gone)
         self._keep_verdicts(judged)
+        self._observer.judging(
+            JudgeLoad(self._num_submitted, len(self._at_judge), self._num_judged, len(self._programs_at_judge))
+        )
         for policy in ended:  # only now, when its last samples are stored
             self._observer.ended(policy)
 
@@ -318,6 +326,9 @@ class Executor:
         )
         self._failed_at_judge.update(slot.number for slot in failed)
         self._at_judge.difference_update(sample.slot.number for sample, _ in judgements)
+        done = {event.judgement for event in judged} & self._programs_at_judge
+        self._programs_at_judge -= done
+        self._num_judged += len(done)
 
     def _submit_from_store(self) -> None:
         """Submit stored samples that have no verdict, once there is room for many: each time costs a query."""
@@ -335,6 +346,9 @@ class Executor:
         program = program_of(sample.completion.text, problem, is_code=sample.is_code)
         future = self._judge.submit(problem, program)
         self._at_judge.add(sample.slot.number)
+        if not future.done():  # else an equal program has been judged before
+            self._programs_at_judge.add(future)
+        self._num_submitted += 1
         future.add_done_callback(lambda done: self._events.put(_Judged(sample, done)))
 
     def _count_unfinished(self) -> Unfinished:

@@ -138,7 +138,7 @@ def report(
         )
     current = next(each.name for each in store.verdict_sets() if each.is_current)
     is_own = level == 1.0 and (verdict_set or current) == RUN_SET  # adaptive arms drew because of these verdicts
-    resampling = experiment.analysis.resampling.with_groups(outcomes.groups)
+    resampling = experiment.analysis.resampling
     played = plan.played_arms(store, design, arms, outcomes, resampling) if is_own else plan.PlayedArms({}, {})
     analysis = analyse(
         outcomes, alphas, arms.splits, arms.budget, played.arms, experiment.analysis, forgeable, played.undefined
@@ -185,7 +185,8 @@ def _without_rejected(store: Store, inputs: Inputs) -> Design | None:
 def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
     """Return the experiment in the form that `alphamix run` reads, with paths relative to the run's folder."""
     table = inputs.experiment.to_toml()
-    table["problems"]["file"] = os.path.relpath(inputs.experiment.problems.file, folder)
+    for key in {"file", "path"} & table["problems"].keys():
+        table["problems"][key] = os.path.relpath(table["problems"][key], folder)
     # The policies file beside it has sweeps written out, and contains the sources of merges, which need not be sampled.
     table["policies"] = {"file": "policies.toml", "use": list(inputs.design.policies)}
     table["allocation"]["policies"] = list(inputs.design.members)

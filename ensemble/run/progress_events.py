@@ -35,6 +35,19 @@ class Cap(NamedTuple):
     currency: Currency
 
 
+class JudgeLoad(NamedTuple):
+    """What the judge has been given since the run began or went on. Equal programs are run once."""
+
+    samples: int
+    """Number of samples that were handed to it."""
+    waiting_samples: int
+    """Number of them that have no verdict yet."""
+    runs: int
+    """Number of programs that it has run."""
+    waiting_runs: int
+    """Number of programs that it has yet to run for the samples that wait."""
+
+
 class VerdictObserver(Protocol):
     """Watches verdicts come in."""
 
@@ -71,6 +84,10 @@ class RunObserver(VerdictObserver, Protocol):
         """Count new samples and their cost."""
         ...
 
+    def judging(self, load: JudgeLoad) -> None:
+        """Take note of what the judge has done and has to do."""
+        ...
+
 
 class Unobserved:
     """Observer of a run without a display: it does nothing with what it hears."""
@@ -85,6 +102,9 @@ class Unobserved:
         """Do nothing."""
 
     def sampled(self, policy: str, spent: Spent) -> None:
+        """Do nothing."""
+
+    def judging(self, load: JudgeLoad) -> None:
         """Do nothing."""
 
     def graded(self, verdicts: Sequence[Verdict]) -> None:

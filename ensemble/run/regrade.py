@@ -59,7 +59,7 @@ def regrade(
     backend: BackendOptions,
     progress: GradingObserver,
     *,
-    own_file: Path | None,
+    own_source: str | None,
     keep_current: bool = False,
 ) -> Counter[str]:
     """Judge what has no verdict in a set yet, and return what is still owed, by reason.
@@ -74,7 +74,7 @@ def regrade(
         options: what each process makes its judge with.
         backend: where the processes run.
         progress: watches the grading.
-        own_file: the run's own file of problems, if they come from there: then they must not have changed.
+        own_source: where the run's own problems come from, if these are they: then they must not have changed.
         keep_current: whether outcomes are counted from the verdicts that are current now.
 
     Raises:
@@ -84,7 +84,7 @@ def regrade(
     path = folder / STORE_NAME
     # The record is opened twice: samples are read from threads of the backend, and a writer belongs to one thread.
     with Store(path, create=False) as store, Store(path, read_only=True) as reader:
-        _check_problems(store, problems, own_file)
+        _check_problems(store, problems, own_source)
         store.add_verdict_set(verdict_set, changes.describe(problems, options))
         owed = store.ungraded_numbers(verdict_set)
         num_samples = int(store.progress()["sampled"].sum())
@@ -117,12 +117,11 @@ def _ungraded(reader: Store, numbers: Sequence[int]) -> Iterator[Ungraded[Slot]]
         yield Ungraded(slot, slot.problem, completion.finish_reason, completion.text, sample.is_code)
 
 
-def _check_problems(store: Store, problems: Sequence[Problem], own_file: Path | None) -> None:
+def _check_problems(store: Store, problems: Sequence[Problem], own_source: str | None) -> None:
     """Refuse problems that are not those of the run; if they come from another file, those that lack some."""
-    if own_file is not None and fingerprint(problems) != store.about().get("problems"):
+    if own_source is not None and fingerprint(problems) != store.about().get("problems"):
         raise StoreError(
-            f"{own_file} has changed since the run was planned: restore it, or give it as --problems to grade with it "
-            "as it is now"
+            f"{own_source} has changed since the run was planned: restore it, or give what it is now with --problems"
         )
     lacking = sorted({problem for _, problem in store.cells()} - {problem.id for problem in problems})
     if lacking:

@@ -1,9 +1,7 @@
 """Keys of clients, with what each may do and has spent, and the log of requests."""
 
-import os
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid, rate_limit
 from alphamix.ensemble.serve.protocol.request_record import RequestRecord
+from alphamix.environment import VariableName, read_secret
 from alphamix.policies.policy_file.toml_errors import validated
 
 
 class _KeyTable(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    env: Annotated[str, Field(min_length=1)]
+    env: VariableName
     models: list[str] | None = None
     tokens: Annotated[int, Field(ge=1)] | None = None
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
@@ -39,40 +38,32 @@ class ClientKey:
     requests_per_minute: int | None = None
 
 
-def read_keys(tables: Mapping[str, Any], source: Path, models: Iterable[str]) -> tuple[ClientKey, ...]:
+def read_keys(
+    tables: Mapping[str, Any], source: Path, models: Iterable[str], others: Collection[str]
+) -> tuple[ClientKey, ...]:
     """Read the tables `[keys.NAME]` of a policies file; the secrets are in environment variables.
 
+    Args:
+        tables: by the name of the key.
+        source: the file.
+        models: what is served.
+        others: what is not served now, but may be allowed: policies that were left out, say.
+
     Raises:
-        EnsembleError: a table is wrong, names a model that is not served, or its variable is unset; without its key the
-            server might be open to everyone.
+        EnsembleError: a table is wrong, names an unknown model, or its variable is unset; without its key the server
+            might be open to everyone.
     """
     served, keys = frozenset(models), list[ClientKey]()
     for name, content in tables.items():
         place = f"[keys.{name}] of {source}"
         table = validated(_KeyTable, content, place, EnsembleError)
-        if unknown := sorted(set(table.models or ()) - served):
+        if unknown := sorted(set(table.models or ()) - served.union(others)):
             names = ", ".join(sorted(served))
             raise EnsembleError(f"{place} allows {unknown[0]!r}, which is not served: name some of {names}")
-        allowed = None if table.models is None else frozenset(table.models)
-        keys.append(ClientKey(name, read_secret(table.env), allowed, table.tokens, table.requests_per_minute))
+        allowed = None if table.models is None else served.intersection(table.models)
+        secret = read_secret(table.env, f"{place} needs an API key", EnsembleError)
+        keys.append(ClientKey(name, secret, allowed, table.tokens, table.requests_per_minute))
     return tuple(keys)
-
-
-def read_secret(variable: str) -> str:
-    """Read a key from an environment variable.
-
-    Raises:
-        EnsembleError: it is unset.
-    """
-    secret = os.environ.get(variable, "").strip()
-    if not secret:
-        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):  # not as variables are named: perhaps the key itself
-            raise EnsembleError(
-                "the name that was given for the variable of an API key is not that of one: give the name of the "
-                "variable that holds the key, never the key, and export it."
-            )
-        raise EnsembleError(f"the variable {variable} has no API key: export {variable}=… first.")
-    return secret
 
 
 class KeyAccount:
@@ -95,7 +86,8 @@ class KeyAccount:
         """
         key = self.key
         if key.models is not None and model not in key.models:
-            message = f"the key {key.name!r} does not allow {model!r}: ask {', '.join(sorted(key.models))}"
+            others = ", ".join(sorted(key.models)) or "for another key, since nothing that this one allows is served"
+            message = f"the key {key.name!r} does not allow {model!r}: ask {others}"
             raise invalid(message, status=403, param="model", code="model_not_allowed")
         if key.tokens is not None and self.tokens >= key.tokens:
             message = f"the key {key.name!r} has spent its {key.tokens:,} tokens: ask for a larger budget"
@@ -147,6 +139,6 @@ def tokens_by_key(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     spent: dict[str, int] = {}
     for record in records:
         shares = record["policies"].values()
-        tokens = sum((share["prompt_tokens"] or 0) + (share["completion_tokens"] or 0) for share in shares)
+        tokens = sum(share["tokens"] for share in shares)
         spent[record["key"] or ""] = spent.get(record["key"] or "", 0) + tokens
     return spent

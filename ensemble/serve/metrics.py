@@ -34,7 +34,7 @@ class Metrics(Collector):
         self.calls = Counter[tuple[str, str]]()
         """Number of calls by policy and outcome: `ok`, `left` (the client left), or the code of an error."""
         self.tokens = Counter[tuple[str, str, str]]()
-        """Number of tokens by key, policy and kind: prompt or completion."""
+        """Number of tokens by key, policy and kind: prompt, completion, or estimated where they were not reported."""
         self._gauges: dict[str, tuple[Callable[[], int], Callable[[], bool]]] = {}
         self._seconds = Histogram(
             "alphamix_request_seconds",
@@ -60,6 +60,7 @@ class Metrics(Collector):
         for policy, share in record.policies.items():
             self.tokens[record.key, policy, "prompt"] += share.prompt_tokens or 0
             self.tokens[record.key, policy, "completion"] += share.completion_tokens or 0
+            self.tokens[record.key, policy, "estimated"] += share.estimated_tokens
 
     def watch(self, policy: str, in_flight: Callable[[], int], is_out: Callable[[], bool]) -> None:
         """Report the state of a policy from now on."""
@@ -78,7 +79,7 @@ class Metrics(Collector):
         verdicts = [((verdict,), count) for verdict, count in self.verdicts.items()]
         yield _counter("alphamix_requests", "Requests of clients.", ["model", "status"], self.requests.items())
         yield _counter("alphamix_policy_calls", "Calls of policies.", ["policy", "outcome"], self.calls.items())
-        yield _counter("alphamix_tokens", "Tokens as reported.", ["key", "policy", "kind"], self.tokens.items())
+        yield _counter("alphamix_tokens", "Tokens.", ["key", "policy", "kind"], self.tokens.items())
         in_flight = GaugeMetricFamily("alphamix_policy_in_flight", "Calls under way.", labels=["policy"])
         is_out = GaugeMetricFamily("alphamix_policy_out_of_service", "1: it failed repeatedly.", labels=["policy"])
         for policy, (read_in_flight, read_is_out) in self._gauges.items():

@@ -98,7 +98,7 @@ def _checked(registry: Registry, options: ServeOptions) -> ServeOptions:
     """Check the policies, and return the options with the keys of their file."""
     registry.check()
     tables = read_toml(registry.source, EnsembleError).get("keys", {})
-    keys = read_keys(tables, registry.source, [*registry.names, *registry.mixtures])
+    keys = read_keys(tables, registry.source, [*registry.names, *registry.mixtures], registry.names_of_file)
     return replace(options, keys=(*options.keys, *keys))
 
 

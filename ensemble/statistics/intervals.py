@@ -12,7 +12,7 @@ unbiased sampling variance. It is narrower, and says nothing about other problem
 Axes: `B` draws of the bootstrap, `M` policies, `P` problems, `R` rows, each with its own interval.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Self
@@ -274,6 +274,16 @@ def draw_weights(num_problems: int, resampling: Resampling) -> Floats:
         weights_BP /= weights_BP.sum(axis=1, keepdims=True)
     weights_BP.flags.writeable = False
     return weights_BP
+
+
+def drawn_problems(num_problems: int, resampling: Resampling, num_draws: int) -> Iterator[Ints]:
+    """Yield the indices of the problems of the first draws, each as often as it was drawn.
+
+    For what is no function of weights, such as a fit or a strategy that is played again.
+    """
+    for weight_P in draw_weights(num_problems, resampling)[:num_draws]:
+        times_P = np.rint(weight_P / weight_P[weight_P > 0].min()).astype(np.int64)
+        yield np.repeat(np.arange(num_problems), times_P)
 
 
 def _without_noise(values: ArrayLike) -> Floats:

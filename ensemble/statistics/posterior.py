@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaln
+from scipy.special import gammaln
 
 from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
@@ -54,17 +54,17 @@ class Posterior:
 
         E[(1 - p)^k] is the chance that k samples all fail, and its logarithm is convex in k.
         """
-        a_MU, b_MU, unique_MC, log_beta_MU = self._distinct
+        size_MU, b_MU, unique_MC, start_MU = self._distinct
         k_M1 = np.asarray(k_M, np.float64).reshape(-1, 1)
-        return np.take_along_axis(betaln(a_MU, b_MU + k_M1) - log_beta_MU, unique_MC, axis=1)
+        return np.take_along_axis(_log_ratio(b_MU + k_M1, size_MU + k_M1) - start_MU, unique_MC, axis=1)
 
     def log_miss_of_all(self, k_M: ArrayLike) -> Floats:
         """Return the log of the chance that all samples of an allocation fail, `[C]`."""
         k_M = np.broadcast_to(np.asarray(k_M, np.float64), len(self.a_MC))
-        a_MU, b_MU, unique_MC, log_beta_MU = self._distinct
+        size_MU, b_MU, unique_MC, start_MU = self._distinct
         total_C = np.zeros(len(self.weight_C))
         for m in np.flatnonzero(k_M):
-            total_C += (betaln(a_MU[m], b_MU[m] + k_M[m]) - log_beta_MU[m])[unique_MC[m]]
+            total_C += (_log_ratio(b_MU[m] + k_M[m], size_MU[m] + k_M[m]) - start_MU[m])[unique_MC[m]]
         return np.minimum(total_C, 0.0)  # rounding noise of large shapes
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
@@ -85,11 +85,11 @@ class Posterior:
         Its mean over problems is `coverage` where problems weigh the same.
         """
         log_miss_NC = np.zeros((len(allocations_NM), len(self.weight_C)))
-        a_MU, b_MU, unique_MC, log_beta_MU = self._distinct
+        size_MU, b_MU, unique_MC, start_MU = self._distinct
         for m, k_N in enumerate(allocations_NM.T):
             # Allocations that are compared differ little, so that few numbers of samples occur.
             k_K, unique_N = np.unique(k_N, return_inverse=True)
-            log_miss_KU = betaln(a_MU[m], b_MU[m] + k_K[:, None]) - log_beta_MU[m]
+            log_miss_KU = _log_ratio(b_MU[m] + k_K[:, None], size_MU[m] + k_K[:, None]) - start_MU[m]
             used_N = np.flatnonzero(k_N)
             log_miss_NC[used_N] += log_miss_KU[unique_N[used_N]][:, unique_MC[m]]
         covered_NC = -np.expm1(np.minimum(log_miss_NC, 0.0))
@@ -101,7 +101,9 @@ class Posterior:
 
     def of_policies(self, member_M: Bools) -> Self:
         """Return the beliefs about some of the policies."""
-        return replace(self, a_MC=self.a_MC[member_M], b_MC=self.b_MC[member_M])
+        some = replace(self, a_MC=self.a_MC[member_M], b_MC=self.b_MC[member_M])
+        some.__dict__["_distinct"] = tuple(values_M[member_M] for values_M in self._distinct)  # as if it were computed
+        return some
 
     def thinned(self, num_columns: int) -> Self:
         """Return at most this many columns that stand for all, spread over the weights, with equal weights."""
@@ -122,7 +124,7 @@ class Posterior:
 
     @cached_property
     def _distinct(self) -> tuple[Floats, Floats, Ints, Floats]:
-        """Both shapes of the distinct beliefs, `[M, U]`, the index of that of each column, `[M, C]`, and log B(a, b).
+        """a + b and b of the distinct beliefs, `[M, U]`, the index of that of each column, `[M, C]`, and their ratio.
 
         Counts repeat from problem to problem, and evaluating special functions only once for each saves most of the
         work.
@@ -132,5 +134,10 @@ class Posterior:
         shapes_MU = np.ones((len(rows), max(len(shapes_U) for shapes_U, _ in rows)), np.complex128) * (1 + 1j)
         for row_U, (shapes_U, _) in zip(shapes_MU, rows, strict=True):
             row_U[: len(shapes_U)] = shapes_U
-        a_MU, b_MU = shapes_MU.real.copy(), shapes_MU.imag.copy()
-        return a_MU, b_MU, np.array([unique_C for _, unique_C in rows]), betaln(a_MU, b_MU)
+        size_MU, b_MU = shapes_MU.real + shapes_MU.imag, shapes_MU.imag.copy()
+        return size_MU, b_MU, np.array([unique_C for _, unique_C in rows]), _log_ratio(b_MU, size_MU)
+
+
+def _log_ratio(b: Floats, size: Floats) -> Floats:
+    """Return log Γ(b) - log Γ(a + b), which is log B(a, b) less a term in a alone, and takes a third of the time."""
+    return gammaln(b) - gammaln(size)

@@ -17,11 +17,13 @@ likelihood, but change forecasts on real tables by less than 0.2 points. Axes: `
 `T` numbers below a count, `X` coefficients (three β and log s).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, gammaln
-from scipy.stats import norm
 
 from alphamix.ensemble.arrays import Floats, Ints
 
@@ -62,7 +64,7 @@ class SharedDifficulty:
 
     def nodes_of(self, num_samples_MP: Ints, num_correct_MP: Ints) -> Floats:
         """Return the chance that each problem lies at each node given its counts, `[P, G]`."""
-        return _responsibilities(self, num_samples_MP, num_correct_MP)
+        return _responsibilities(self, _counts(num_samples_MP, num_correct_MP))
 
     @property
     def sharing_M(self) -> Floats:
@@ -78,13 +80,12 @@ def fit(num_samples_MP: Ints, num_correct_MP: Ints) -> SharedDifficulty:
     n_MP, c_MP = _representative(num_samples_MP, num_correct_MP)
     x_GX, base_G = _grid()
     coefficient_MX = _start(n_MP, c_MP)
-    counts_M = [_Counts(n_P, c_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)]
+    counts_M = _counts(n_MP, c_MP)
     prior = _prior(coefficient_MX, x_GX, base_G / base_G.sum())
     for _ in range(_ROUNDS):
-        node_PG = _responsibilities(prior, n_MP, c_MP)
+        node_PG = _responsibilities(prior, counts_M)
         weight_G = node_PG.sum(axis=0) + base_G
-        for coefficient_X, counts in zip(coefficient_MX, counts_M, strict=True):
-            coefficient_X[:] = _improved(coefficient_X, x_GX, counts, node_PG[:, :-1])
+        coefficient_MX = _improved(coefficient_MX, x_GX, counts_M, node_PG[:, :-1])
         prior = _prior(coefficient_MX, x_GX, weight_G / weight_G.sum())
     return prior
 
@@ -100,7 +101,7 @@ def _representative(n_MP: Ints, c_MP: Ints) -> tuple[Ints, Ints]:
 def _grid() -> tuple[Floats, Floats]:
     """Return the coordinates of the nodes with a leading 1, `[G - 1, 3]`, and pseudo-counts of all nodes, `[G]`."""
     difficulty_G, contrast_G = (axis.ravel() for axis in np.meshgrid(_DIFFICULTIES, _CONTRASTS, indexing="ij"))
-    density_G = norm.pdf(difficulty_G) * norm.pdf(contrast_G)
+    density_G = np.exp(-(difficulty_G**2 + contrast_G**2) / 2)
     base_G = np.append((1 - _UNSOLVABLE) * density_G / density_G.sum(), _UNSOLVABLE)
     return np.column_stack([np.ones_like(difficulty_G), difficulty_G, contrast_G]), _PSEUDO_PROBLEMS * base_G
 
@@ -129,74 +130,102 @@ def _prior(coefficient_MX: Floats, x_GX: Floats, weight_G: Floats) -> SharedDiff
     return SharedDifficulty(a_MG, b_MG, weight_G, coefficient_MX[:, 2].copy())
 
 
-def _responsibilities(prior: SharedDifficulty, n_MP: Ints, c_MP: Ints) -> Floats:
-    log_PG = np.tile(np.log(prior.weight_G), (n_MP.shape[1], 1))
-    for a_G, b_G, n_P, c_P in zip(prior.a_MG, prior.b_MG, n_MP, c_MP, strict=True):
-        log_PG += _log_rising(a_G, c_P) + _log_rising(b_G, n_P - c_P) - _log_rising(a_G + b_G, n_P)
+class _Distinct:
+    """Counts of one policy, of which equal ones are evaluated once."""
+
+    def __init__(self, count_P: Ints) -> None:
+        num_problems_T = np.bincount(count_P)
+        self._count_U = np.flatnonzero(num_problems_T)
+        num_distinct_T = (num_problems_T > 0).cumsum()
+        self._place_P = num_distinct_T[count_P] - 1
+        self._above_T = num_distinct_T[:-1]
+        """The first distinct count above each t below the largest."""
+        self._first_U = (num_problems_T.cumsum() - num_problems_T)[self._count_U]
+
+    @cached_property
+    def _order_P(self) -> Ints:
+        """The problems in ascending order of counts, in which `_first_U` is the first one with each count."""
+        return np.argsort(self._place_P, kind="stable")
+
+    def log_rising(self, shape_G: Floats) -> Floats:
+        """Return log of shape·(shape + 1)…(shape + count - 1), `[P, G]`."""
+        return (gammaln(shape_G + self._count_U[:, None]) - gammaln(shape_G))[self._place_P]
+
+    def sums(self, shape_G: Floats, weight_PG: Floats) -> tuple[Floats, Floats]:
+        """Return the first two derivatives of the weighted log by the shape, the second negated, `[G]` each.
+
+        They are the sums over t of weight / (shape + t) and of weight / (shape + t)², where the weight is that of the
+        problems with counts above t.
+        """
+        weight_UG = np.add.reduceat(weight_PG[self._order_P], self._first_U, axis=0)
+        weight_TG = weight_UG[::-1].cumsum(axis=0)[::-1][self._above_T]
+        reciprocal_TG = 1 / (shape_G + np.arange(len(self._above_T))[:, None])
+        weight_TG *= reciprocal_TG
+        return weight_TG.sum(axis=0), np.einsum("tg,tg->g", weight_TG, reciprocal_TG)
+
+
+class _Counts(NamedTuple):
+    """Counts of one policy on each problem."""
+
+    accepted: _Distinct
+    failed: _Distinct
+    drawn: _Distinct
+
+
+def _counts(n_MP: Ints, c_MP: Ints) -> list[_Counts]:
+    return [_Counts(_Distinct(c_P), _Distinct(n_P - c_P), _Distinct(n_P)) for n_P, c_P in zip(n_MP, c_MP, strict=True)]
+
+
+def _responsibilities(prior: SharedDifficulty, counts_M: Sequence[_Counts]) -> Floats:
+    """Return the chance of each problem to lie at each node, `[P, G]`, from the beta-binomial likelihood."""
+    log_PG: Floats = np.log(prior.weight_G)
+    for a_G, b_G, counts in zip(prior.a_MG, prior.b_MG, counts_M, strict=True):
+        log_PG = log_PG + counts.accepted.log_rising(a_G) + counts.failed.log_rising(b_G)
+        log_PG -= counts.drawn.log_rising(a_G + b_G)
     chance_PG = np.exp(log_PG - log_PG.max(axis=1, keepdims=True))
     return chance_PG / chance_PG.sum(axis=1, keepdims=True)
 
 
-def _log_rising(shape_G: Floats, count_P: Ints) -> Floats:
-    """Return log of shape·(shape + 1)…(shape + count - 1), `[P, G]`; the beta-binomial likelihood is made of these."""
-    count_U, unique_P = np.unique(count_P, return_inverse=True)
-    return (gammaln(shape_G + count_U[:, None]) - gammaln(shape_G))[unique_P]
-
-
-class _Counts:
-    """Counts of one policy, which tell how many problems at each node have more than t = 0, 1, … of them."""
-
-    def __init__(self, n_P: Ints, c_P: Ints) -> None:
-        self.accepted = _Exceeding(c_P)
-        self.failed = _Exceeding(n_P - c_P)
-        self.drawn = _Exceeding(n_P)
-
-
-class _Exceeding:
-    """How much weight of the problems lies at counts above t = 0, 1, …."""
-
-    def __init__(self, value_P: Ints) -> None:
-        self._order_P = np.argsort(-value_P, kind="stable")
-        self._problems_T = np.searchsorted(np.sort(value_P), np.arange(int(value_P.max())), side="right")
-
-    def __call__(self, weight_PG: Floats) -> Floats:
-        """Return the weight of the problems above each t, `[T, G]`."""
-        total_PG = weight_PG[self._order_P].cumsum(axis=0)
-        return total_PG[len(total_PG) - 1 - self._problems_T]
-
-
-def _improved(coefficient_X: Floats, x_GX: Floats, counts: _Counts, node_PG: Floats) -> Floats:
-    """Return coefficients of one policy after one Newton step of limited length."""
-    gradient_X, hessian_XX = _derivatives(coefficient_X, x_GX, counts, node_PG)
-    eigenvalue_X, vector_XX = np.linalg.eigh(hessian_XX)
+def _improved(coefficient_MX: Floats, x_GX: Floats, counts_M: Sequence[_Counts], node_PG: Floats) -> Floats:
+    """Return the coefficients after one Newton step of limited length for each policy."""
+    gradient_MX, hessian_MXX = _derivatives(coefficient_MX, x_GX, counts_M, node_PG)
+    eigenvalue_MX, vector_MXX = np.linalg.eigh(hessian_MXX)
     # Where the likelihood is not concave, the size of the curvature still gives a sensible length.
-    step_X = vector_XX @ (vector_XX.T @ gradient_X / np.maximum(np.abs(eigenvalue_X), 1e-3))
-    moved_X = coefficient_X + step_X * min(1.0, _LONGEST_STEP / max(float(np.abs(step_X).max()), 1e-12))
-    moved_X[-1] = np.clip(moved_X[-1], *_LOG_SIZES)
-    return moved_X
+    along_MX = np.einsum("mxy,mx->my", vector_MXX, gradient_MX) / np.maximum(np.abs(eigenvalue_MX), 1e-3)
+    step_MX = np.einsum("mxy,my->mx", vector_MXX, along_MX)
+    longest_M1 = np.abs(step_MX).max(axis=1, keepdims=True)
+    moved_MX = coefficient_MX + step_MX * np.minimum(1.0, _LONGEST_STEP / np.maximum(longest_M1, 1e-12))
+    moved_MX[:, -1] = np.clip(moved_MX[:, -1], *_LOG_SIZES)
+    return moved_MX
 
 
-def _derivatives(coefficient_X: Floats, x_GX: Floats, counts: _Counts, node_PG: Floats) -> tuple[Floats, Floats]:
-    """Return the gradient of the log likelihood, and a matrix near its negative Hessian (without the term in μ'')."""
-    mean_G, size = expit(x_GX @ coefficient_X[:-1]), float(np.exp(coefficient_X[-1]))
-    a_G, b_G, slope_G = size * mean_G, size * (1 - mean_G), size * mean_G * (1 - mean_G)
-    first_a_G, second_a_G = _sums(a_G, counts.accepted(node_PG))
-    first_b_G, second_b_G = _sums(b_G, counts.failed(node_PG))
-    (first_s,), (second_s,) = _sums(np.array([size]), counts.drawn(node_PG.sum(axis=1, keepdims=True)))
-    tilt_G = first_a_G - first_b_G
-    gradient_X = np.append(x_GX.T @ (tilt_G * slope_G), first_a_G @ a_G + first_b_G @ b_G - first_s * size)
-    hessian_XX = np.empty((len(coefficient_X),) * 2)
-    hessian_XX[:-1, :-1] = (x_GX.T * ((second_a_G + second_b_G) * slope_G**2)) @ x_GX
-    hessian_XX[:-1, -1] = hessian_XX[-1, :-1] = x_GX.T @ ((second_a_G * a_G - second_b_G * b_G - tilt_G) * slope_G)
-    hessian_XX[-1, -1] = second_a_G @ a_G**2 + second_b_G @ b_G**2 - second_s * size**2 - gradient_X[-1]
-    return (
-        gradient_X - (coefficient_X - _CENTRE_X) / _SPREAD_X**2,
-        hessian_XX + np.diag(1 / _SPREAD_X**2),
+def _derivatives(
+    coefficient_MX: Floats, x_GX: Floats, counts_M: Sequence[_Counts], node_PG: Floats
+) -> tuple[Floats, Floats]:
+    """Return the gradients of the log likelihood, and matrices near its negative Hessians (without the term in μ'')."""
+    mean_MG, size_M1 = expit(coefficient_MX[:, :-1] @ x_GX.T), np.exp(coefficient_MX[:, -1:])
+    a_MG, b_MG, slope_MG = size_M1 * mean_MG, size_M1 * (1 - mean_MG), size_M1 * mean_MG * (1 - mean_MG)
+    node_P1 = node_PG.sum(axis=1, keepdims=True)
+    of_policy_M = zip(a_MG, b_MG, size_M1, counts_M, strict=True)
+    sums_M = [
+        (*counts.accepted.sums(a_G, node_PG), *counts.failed.sums(b_G, node_PG), *counts.drawn.sums(size_1, node_P1))
+        for a_G, b_G, size_1, counts in of_policy_M
+    ]
+    first_a_MG, second_a_MG, first_b_MG, second_b_MG, first_s_M1, second_s_M1 = map(np.array, zip(*sums_M, strict=True))
+    tilt_MG = first_a_MG - first_b_MG
+    by_size_M1 = (first_a_MG * a_MG + first_b_MG * b_MG).sum(axis=1, keepdims=True) - first_s_M1 * size_M1
+    curvature_MG, mixed_MG = (
+        (second_a_MG + second_b_MG) * slope_MG**2,
+        second_a_MG * a_MG - second_b_MG * b_MG - tilt_MG,
     )
-
-
-def _sums(shape_G: Floats, count_TG: Floats) -> tuple[Floats, Floats]:
-    """Return the sums over t of count / (shape + t) and of count / (shape + t)², `[G]` each."""
-    reciprocal_TG = 1 / (shape_G + np.arange(len(count_TG))[:, None])
-    first_TG = count_TG * reciprocal_TG
-    return first_TG.sum(axis=0), np.einsum("tg,tg->g", first_TG, reciprocal_TG)
+    of_size_MG = second_a_MG * a_MG**2 + second_b_MG * b_MG**2
+    num_coefficients = coefficient_MX.shape[1]
+    hessian_MXX = np.empty((len(coefficient_MX), num_coefficients, num_coefficients))
+    hessian_MXX[:, :-1, :-1] = (x_GX.T * curvature_MG[:, None]) @ x_GX
+    hessian_MXX[:, :-1, -1] = hessian_MXX[:, -1, :-1] = (mixed_MG * slope_MG) @ x_GX
+    hessian_MXX[:, -1, -1] = of_size_MG.sum(axis=1) - (second_s_M1 * size_M1**2 + by_size_M1)[:, 0]
+    gradient_MX = np.concatenate([(tilt_MG * slope_MG) @ x_GX, by_size_M1], axis=1)
+    return (
+        gradient_MX - (coefficient_MX - _CENTRE_X) / _SPREAD_X**2,
+        hessian_MXX + np.diag(1 / _SPREAD_X**2),
+    )

@@ -36,6 +36,8 @@ class Tests(NamedTuple):
     entry_point: str | None
     epilogue: str | None
     checker: Checker
+    time_limit_s: float = 2.0
+    memory_limit_mb: float = 256
 
 
 class _UnfitError(Exception):

@@ -8,17 +8,22 @@ is public.
 """
 
 import ast
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from alphamix.grading.benchmarks import assertions, evalplus, parser
+from alphamix.grading.benchmarks.statements import packages, source, uses, without_unused_imports
 from alphamix.grading.problems import all_problems, each_problem
 from alphamix.grading.types import Problem
 
 _CANDIDATE = "candidate"
 _CHECK = "check"
+_ERRATUM = (
+    "assert _poly(*candidate(*inp), inp) <= 0.0001",
+    "assert abs(_poly(*inp, candidate(*inp))) <= 0.0001",
+)
+"""An assertion that fails for every program, in HumanEval/32 of HumanEval+ 0.1.10, and what it means to say."""
 
 
 class HumanEvalRecord(BaseModel):
@@ -38,12 +43,11 @@ def load(path: str | Path) -> list[Problem]:
 
 def convert(record: HumanEvalRecord) -> Problem:
     """Convert one record. Raises SyntaxError if the tests are not valid Python or do not define `check(candidate)`."""
-    module = ast.parse(record.test)
+    module = ast.parse(record.test.replace(*_ERRATUM))
     checks = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == _CHECK]
     if len(checks) != 1:
         raise SyntaxError("the tests do not define check(candidate)")
     code = [node for node in module.body if not _is_inert(node)]
-    code = _without_unused_imports(evalplus.without_numpy(code))
     fields = _tests(record, checks[0], code)
     return Problem(
         id=record.task_id,
@@ -51,20 +55,20 @@ def convert(record: HumanEvalRecord) -> Problem:
         prologue=record.prompt,
         reference=None if record.canonical_solution is None else record.prompt + record.canonical_solution,
         **fields._asdict(),
-        packages=_packages(fields.epilogue or ""),
+        packages=packages(fields.epilogue or ""),
     )
 
 
 def _tests(record: HumanEvalRecord, check: ast.FunctionDef, code: list[ast.stmt]) -> assertions.Tests:
     statements = [node for node in check.body if not _is_inert(node)]
     others = [node for node in code if node is not check]
-    if (tests := evalplus.convert(statements, record.entry_point, _CANDIDATE)) is not None:
+    if (tests := evalplus.convert([*others, *statements], record.entry_point, _CANDIDATE)) is not None:
         return tests
-    if all(isinstance(node, ast.Assert) for node in statements) and not _uses(others, _CHECK):
-        return assertions.convert(
-            [ast.unparse(node) for node in statements], record.entry_point, alias=_CANDIDATE, set_up=_source(others)
-        )
-    return assertions.nonce(f"{_source(code)}\n{_CHECK}({record.entry_point})")
+    if all(isinstance(node, ast.Assert) for node in statements) and not uses(others, _CHECK):
+        set_up = source([node for node in without_unused_imports(code) if node is not check])
+        lines = [ast.unparse(node) for node in statements]
+        return assertions.convert(lines, record.entry_point, alias=_CANDIDATE, set_up=set_up)
+    return evalplus.nonce(code, f"{_CHECK}({record.entry_point})")
 
 
 def _is_inert(node: ast.stmt) -> bool:
@@ -82,32 +86,6 @@ def _is_inert(node: ast.stmt) -> bool:
             return True
         case _:
             return False
-
-
-def _without_unused_imports(statements: list[ast.stmt]) -> list[ast.stmt]:
-    """Drop what nothing uses, so that no problem needs a package in vain."""
-    return [
-        node
-        for node in statements
-        if not isinstance(node, ast.Import)
-        or any(_uses(statements, alias.asname or alias.name.partition(".")[0]) for alias in node.names)
-    ]
-
-
-def _uses(statements: list[ast.stmt], name: str) -> bool:
-    return any(isinstance(node, ast.Name) and node.id == name for tree in statements for node in ast.walk(tree))
-
-
-def _packages(code: str) -> tuple[str, ...]:
-    """Return the packages that a problem's own code imports."""
-    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {node.module for node in imports if isinstance(node, ast.ImportFrom) and node.module}
-    return tuple(sorted({module.partition(".")[0] for module in modules} - sys.stdlib_module_names))
-
-
-def _source(statements: list[ast.stmt]) -> str:
-    return "\n".join(ast.unparse(node) for node in statements)
 
 
 parse = parser(HumanEvalRecord, convert)

@@ -1,16 +1,19 @@
-"""MBPP as problems: 974 short tasks with three assertions each. Reads the published `mbpp.jsonl`.
+"""MBPP as problems: 974 short tasks with three assertions each. Reads the published `mbpp.jsonl`, its sanitised form,
+and MBPP+ of EvalPlus, whose tests are lists of inputs and results (`evalplus`).
 
 Austin et al. 2021, "Program Synthesis with Large Language Models", arXiv 2108.07732; CC BY 4.0. The statement names the
 function and shows the shortest assertion, because the published text alone does not say how the function is called.
 The `challenge_test_list` of eleven tasks is not used, as in the paper.
 """
 
+import ast
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
-from alphamix.grading.benchmarks import assertions, parser
+from alphamix.grading.benchmarks import assertions, evalplus, parser
+from alphamix.grading.benchmarks.statements import packages
 from alphamix.grading.problems import all_problems, each_problem
 from alphamix.grading.types import Problem
 
@@ -21,9 +24,12 @@ class MbppRecord(BaseModel):
     """One line of the file; other keys are ignored."""
 
     task_id: int
-    text: str
+    text: Annotated[str, Field(validation_alias=AliasChoices("text", "prompt"))]
     test_list: Annotated[list[str], Field(min_length=1)]
+    test_imports: list[str] = []
     test_setup_code: str = ""
+    test: str | None = None
+    """Code of MBPP+ that runs all tests."""
     code: str | None = None
 
 
@@ -35,17 +41,31 @@ def load(path: str | Path) -> list[Problem]:
 def convert(record: MbppRecord) -> Problem:
     """Convert one record. Raises SyntaxError if an assertion is not valid Python."""
     function = assertions.function_under_test(record.test_list[0])
-    fields = assertions.convert(record.test_list, function, set_up=record.test_setup_code.replace("\r\n", "\n"))
-    problem = Problem(id=f"mbpp/{record.task_id}", statement="", reference=record.code, **fields._asdict())
+    fields = _tests(record, function)
+    problem = Problem(
+        id=f"mbpp/{record.task_id}",
+        statement="",
+        reference=record.code,
+        **fields._asdict(),
+        packages=packages(fields.epilogue or ""),
+    )
     example, num_shown = _example(record, function, problem)
     statement = f"{record.text.strip()}\n\nThe function is called `{function}`. {example}\n\n{HOW_TO_ANSWER}"
     return problem.model_copy(update={"statement": statement, "public_tests": num_shown})
 
 
+def _tests(record: MbppRecord, function: str) -> assertions.Tests:
+    if record.test is None:
+        set_up = "\n".join((*record.test_imports, record.test_setup_code)).replace("\r\n", "\n")
+        return assertions.convert(record.test_list, function, set_up=set_up)
+    code = ast.parse(record.test).body
+    return evalplus.convert(code, function, function) or evalplus.nonce(code)
+
+
 def _example(record: MbppRecord, function: str, problem: Problem) -> tuple[str, int]:
     """Return one assertion in words, and the number of tests that this reveals."""
     first = problem.tests[0]
-    match assertions.form_of(problem):
+    match assertions.form_of(problem) if record.test is None else "nonce":
         case "call":
             return f"For example, `{function}({', '.join(map(repr, first.input))})` returns `{first.output!r}`.", 1
         case "expression":

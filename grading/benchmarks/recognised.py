@@ -1,28 +1,33 @@
 """Files of problems in any form: our own, or that of a published benchmark, as the keys of the first line tell."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from alphamix.grading.benchmarks import humaneval, mbpp
+from alphamix.grading.benchmarks.catalog import BENCHMARKS
+from alphamix.grading.benchmarks.rows import each_row
+from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.errors import GradingError
-from alphamix.grading.problems import each_problem, parse_problem, read_lines
+from alphamix.grading.problems import each_problem, parse_problem
 from alphamix.grading.types import Problem
 
-_KEYS: dict[frozenset[str], Callable[[str, str], Problem]] = {
-    frozenset(["task_id", "text", "test_list"]): mbpp.parse,
-    frozenset(["task_id", "prompt", "entry_point", "test"]): humaneval.parse,
-}
+_KEYS: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset(["question_id", "public_test_cases", "private_test_cases"]), "livecodebench"),
+    (frozenset(["task_id", "text", "test_list"]), "mbpp"),
+    (frozenset(["task_id", "prompt", "test_list"]), "mbpp"),
+    (frozenset(["task_id", "prompt", "entry_point", "test"]), "humaneval"),
+)
 
 
 def each_recognised_problem(path: str | Path) -> Iterator[Problem | GradingError]:
     """Yield the problem of each line, or why it is none. Raises GradingError if the file is unreadable or empty."""
-    _, first = read_lines(path, "problems")[0]
     try:
-        record: Any = json.loads(first)
-    except (ValueError, RecursionError):
-        record = None
-    keys = set(record) if isinstance(record, dict) else set()
-    parse = next((parse for known, parse in _KEYS.items() if known <= keys), parse_problem)
-    return each_problem(path, parse)
+        keys = set(next(each_row(Path(path)))[1])
+    except (StopIteration, GradingError):  # what is wrong is told by what reads a file in our own form
+        keys = set[str]()
+    if {"base_input", "plus_input"} <= keys:
+        raise GradingError(
+            f"{path}: has the inputs of HumanEval+ or MBPP+ without results: give the file that has both, whose name "
+            "ends in OriginFmt, of the same release"
+        )
+    name = next((name for known, name in _KEYS if known <= keys), None)
+    return each_problem(path, parse_problem) if name is None else BENCHMARKS[name].read(Path(path), Selection())

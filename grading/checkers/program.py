@@ -5,8 +5,11 @@ its length in bytes on a line by itself, then that many bytes, then a newline. F
 Exit code 0 accepts and 1 rejects. Any other end is a fault of the problem and says nothing about the answer.
 """
 
+from collections.abc import Sequence
+
 from alphamix.grading.errors import GradingError
 from alphamix.grading.sandbox.controller import ProcessLimits
+from alphamix.grading.sandbox.packages import packages_for
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import ProgramChecker, Verdict
 
@@ -14,12 +17,23 @@ LIMITS = ProcessLimits(cpu_s=10.0, memory_bytes=1 << 30)
 _REJECT = 1
 
 
-def accepts(sandboxes: ThreadSandboxes, checker: ProgramChecker, given: bytes, expected: bytes, answer: bytes) -> bool:
-    """Run the checker on one answer. Raises GradingError if the checker fails, ZygoteDiedError if the sandbox does."""
+def accepts(
+    sandboxes: ThreadSandboxes,
+    checker: ProgramChecker,
+    packages: Sequence[str],
+    given: bytes,
+    expected: bytes,
+    answer: bytes,
+) -> bool:
+    """Run the checker, which may import `packages`, on one answer.
+
+    Raises GradingError if the checker fails, ZygoteDiedError if the sandbox does.
+    """
     documents = b"".join(b"%d\n%s\n" % (len(document), document) for document in (given, expected, answer))
     program = checker.program
     source = program.source.encode(errors="surrogatepass")
-    process, outcome = sandboxes.start(sandboxes.checkers, program.language, source, None, LIMITS)
+    zygote = sandboxes.checkers(packages_for(source, packages if program.language == "python" else ()))
+    process, outcome = sandboxes.start(zygote, program.language, source, None, LIMITS)
     try:
         if process is not None and outcome.verdict is None:
             outcome = process.run_test(documents)

@@ -29,7 +29,7 @@ from alphamix.grading.sandbox.packages import find_packages, versions
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
-JUDGE_VERSION = "4"
+JUDGE_VERSION = "5"
 """Version of the judging rules, incremented whenever a program may get a different verdict than before."""
 _MAX_REMEMBERED = 1 << 14
 _MAX_PREPARED = 256
@@ -326,6 +326,8 @@ class Judge:
 
     def _is_wanted(self, job: _Job) -> bool:
         """Check whether any submitter still needs a job. If not, drop it, so that an equal submission starts anew."""
+        if not job.prepared.is_forgotten:
+            return True  # mostly so; without the lock, because this is asked before every test
         with self._lock:
             is_wanted = not all(prepared.is_forgotten for prepared in job.submitted_with)
             if not is_wanted and self._running.get(job.key) is job:

@@ -13,7 +13,7 @@ from typing import Any
 from alphamix.grading.checkers import program as checker_program
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.problems import fingerprint
-from alphamix.grading.programs.preamble import with_preamble
+from alphamix.grading.programs.prologue import with_preamble
 from alphamix.grading.sandbox.controller import Outcome, ProcessLimits
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, ProgramChecker, Verdict
@@ -100,7 +100,8 @@ class PreparedProblem:
             return True  # every built-in checker accepts this, and parsing a long answer would cost much more
         value = parse_value(answer) if is_function else None
         if isinstance(problem.checker, ProgramChecker):
-            return checker_program.accepts(sandboxes, problem.checker, given, self.output(index), answer)
+            expected = self.output(index)
+            return checker_program.accepts(sandboxes, problem.checker, problem.packages, given, expected, answer)
         if is_function:
             return accepts_value(problem.checker, test.output, value)
         return accepts(problem.checker, test.output, answer.decode(errors="surrogateescape"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.prepared_problem import PreparedProblem
 from alphamix.grading.sandbox.controller import Outcome, Process
-from alphamix.grading.sandbox.packages import find_packages
+from alphamix.grading.sandbox.packages import packages_for
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Program, Verdict
 
@@ -51,9 +51,8 @@ class _Attempt:
         self._program = program
         self._source = prepared.source(program)
         self._options = options
-        packages = find_packages((*options.packages, *prepared.problem.packages))
-        is_wanted = packages is not None and program.language == "python" and packages.are_named_in(self._source)
-        self._packages = packages if is_wanted else None
+        distributions = (*options.packages, *prepared.problem.packages) if program.language == "python" else ()
+        self._packages = packages_for(self._source, distributions)
         self._may_share = options.may_share
         self._process: Process | None = None
 
@@ -79,7 +78,7 @@ class _Attempt:
         """Run a test in a process that is kept for the next test if the program is proven stateless."""
         sandboxes, prepared = self._sandboxes, self._prepared
         self._process, outcome = sandboxes.start(
-            sandboxes.samples_with(self._packages),
+            sandboxes.samples(self._packages),
             self._program.language,
             self._source,
             prepared.problem.entry_point,

@@ -28,7 +28,7 @@ def answer_of(completion: str, is_code: Callable[[str], bool]) -> str:
     `is_code` tells whether a text is a program; see `fenced_blocks`. Unfinished reasoning leaves an empty answer, or
     what came before it.
     """
-    text = completion.replace("\r\n", "\n")
+    text = completion.removeprefix("\ufeff").replace("\r\n", "\n")
     markers = list(_MARKER.finditer(text)) if any(sign in text for sign in "<[◁") else []
     if not markers:
         return text

@@ -22,13 +22,17 @@ _COMPILED_START = re.compile(r"^[ \t]*(?:#[ \t]*include[ \t]*[<\"]|(?:use|fn) \w
 _COMPILED_END = re.compile(r"\}[ \t]*;?[ \t]*$", re.MULTILINE)
 
 
-def bare_python(text: str, is_code: Callable[[str], bool]) -> str | None:
-    """Return the program in a text without fences, or None. `is_code` tells whether a text is a program."""
+def bare_python(text: str, is_code: Callable[[str], bool], head: str = "", indent: str = "") -> str | None:
+    """Return the program in a text without fences, or None. `is_code` tells whether a text is a program.
+
+    The head and the indent are those of a function whose body the text may be.
+    """
     text = text.strip("\n") + "\n"
     if is_code(text):
         return text
-    if (start := without_text_below(text, is_code)) is not None:
-        return start
+    for margin in dict.fromkeys(("", indent)):  # the first line loses its indent when a text is stripped
+        if (start := without_text_below(margin + text, is_code, head)) is not None:
+            return start
     lines = text.splitlines(keepends=True)
     for index in _paragraphs(lines)[: _num_tries(text)]:
         rest = "".join(lines[index:])
@@ -37,15 +41,17 @@ def bare_python(text: str, is_code: Callable[[str], bool]) -> str | None:
     return None
 
 
-def without_text_below(text: str, is_code: Callable[[str], bool]) -> str | None:
+def without_text_below(text: str, is_code: Callable[[str], bool], head: str = "") -> str | None:
     """Return a text up to the prose below its program, or None if nothing is left.
 
-    Below the body of a function, which is indented, anything at the left margin is cut off from the first error on.
+    Below the body of a function with this head, which is indented, anything at the left margin is cut off from the
+    first error on.
     """
     is_body = text.lstrip("\n")[:1].isspace()
+    head = head if is_body else ""
     lines = text.split("\n")
     for _ in range(_num_tries(text)):
-        error = _line_of_error("def head():\n" + "\n".join(lines)) - 1 if is_body else _line_of_error("\n".join(lines))
+        error = _line_of_error(head + "\n".join(lines)) - head.count("\n")
         margin = [index for index, line in enumerate(lines[:error]) if line[:1].strip()]
         if not margin or margin[-1] == 0 or not (is_body or _is_prose(lines[margin[-1]])):
             return None

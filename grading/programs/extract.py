@@ -5,6 +5,7 @@ several blocks, `extract_program` takes the one that solves the task: a program 
 call or reads and writes, and needs nothing else; of several such, the last. What it lacks is taken from earlier blocks.
 """
 
+import ast
 import html
 import re
 import textwrap
@@ -16,7 +17,7 @@ from alphamix.grading.programs.answer import answer_of
 from alphamix.grading.programs.bare import bare_compiled, bare_python, without_text_below
 from alphamix.grading.programs.fences import Block, fenced_blocks
 from alphamix.grading.programs.names import defined_names, identifiers, is_module, missing_names, tested_names
-from alphamix.grading.programs.prologue import complete, does_something, is_body, parse
+from alphamix.grading.programs.prologue import Prologue, complete, does_something, is_body, parse, read_prologue
 from alphamix.grading.types import Language, Problem, Program
 
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]", re.MULTILINE)
@@ -25,6 +26,9 @@ _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)")
 _READING = frozenset(["input", "stdin", "open", "fileinput", "read", "__stdin__"])
 _WRITING = frozenset(["print", "stdout", "write", "writelines", "__stdout__"])
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+_LABEL = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n")
+"""The label of a fence that was itself lost."""
 _LANGUAGES: dict[str, Language] = {"python": "python", "cpp": "cpp", "rust": "rust"}
 _RUST_MAIN = re.compile(r"^[ \t]*(?:pub )?fn main\(\)[^\n]*\{", re.MULTILINE)
 _READING_COMPILED = re.compile(r"\b(?:cin|scanf|getline|getchar|gets|fread|read|stdin|read_line)\b")
@@ -54,25 +58,41 @@ def extract_program(completion: str, prologue: str | None = None, names: Collect
         prologue: Code that the model was asked to continue; it is joined with a Python program.
         names: Names by which the tests call the program, if they do.
     """
-    is_code = partial(_is_code, may_be_body=prologue is not None)
+    opened = read_prologue(prologue or "")
+    is_code = partial(_is_code, prologue=opened)
     answer = answer_of(completion, is_code)
     blocks = [block for block in fenced_blocks(answer, is_code) if block.code.strip()]
     if len(blocks) == 1 and _is_plain(blocks[0]):
-        return _complete(Program(blocks[0].code), prologue)
+        return _complete(Program(blocks[0].code), opened)
     candidates = [
-        _candidate(position, block, is_code)
+        _candidate(position, block, is_code, opened)
         for position, block in enumerate(blocks)
         if block.language in ("python", "cpp", "rust", "")
     ]
     if not any(candidate.is_program for candidate in candidates):
         first_fence = min((block.lines.start - 1 for block in blocks), default=None)
-        bare = _bare_program("\n".join(answer.split("\n")[:first_fence]), names, is_code)
+        bare = _bare_program("\n".join(answer.split("\n")[:first_fence]), names, is_code, opened)
         if bare is not None or not candidates:
-            return _complete(bare, prologue)
+            return bare and _complete(bare, opened)
     possible = [candidate for candidate in candidates if candidate.is_program] or candidates
-    best = max(possible, key=partial(_rank, names=names)) if len(possible) > 1 else possible[0]
+    best = max(possible, key=partial(_rank, names=names, prologue=opened)) if len(possible) > 1 else possible[0]
+    if not names:
+        best = _call_of(best, candidates)
     earlier = [candidate for candidate in candidates if candidate.position < best.position and candidate.is_program]
-    return _complete(_with_helpers(best.program, earlier, prologue or ""), prologue)
+    return _complete(_with_helpers(best.program, earlier, opened), opened)
+
+
+def _call_of(best: _Candidate, candidates: list[_Candidate]) -> _Candidate:
+    """Return the block that calls what a block only defines, if there is one; else that block itself."""
+    module = parse(best.program.source) if best.program.language == "python" else None
+    if module is None or not all(isinstance(node, _DEFINITIONS) for node in module.body):
+        return best
+    defined = defined_names(best.program.source)
+    for candidate in candidates:
+        is_later = candidate.position > best.position and candidate.program.language == "python"
+        if is_later and candidate.is_program and defined & missing_names(candidate.program.source):
+            return candidate
+    return best
 
 
 def guess_language(code: str) -> Language:
@@ -82,8 +102,8 @@ def guess_language(code: str) -> Language:
     return "rust" if _RUST_MAIN.search(code) else "python"
 
 
-def _candidate(position: int, block: Block, is_code: Callable[[str], bool]) -> _Candidate:
-    source, is_python = _repaired(block, is_code)
+def _candidate(position: int, block: Block, is_code: Callable[[str], bool], prologue: Prologue) -> _Candidate:
+    source, is_python = _repaired(block, is_code, prologue)
     language = _LANGUAGES.get(block.language) or guess_language(source)
     return _Candidate(block, position, Program(source, language), language != "python" or is_python)
 
@@ -95,15 +115,15 @@ def _is_plain(block: Block) -> bool:
     return block.language == "python" and block.is_closed and has_margin and ">>>" not in code and "&" not in code
 
 
-def _rank(candidate: _Candidate, names: Collection[str]) -> tuple[bool | int, ...]:
+def _rank(candidate: _Candidate, names: Collection[str], prologue: Prologue) -> tuple[bool | int, ...]:
     """Return what decides between two candidates: the one with the greater rank is the better answer."""
     block, position, program, _ = candidate
     found = identifiers(program.source) if program.language == "python" else _WRITING
-    is_complete = _solves(program, found, names)
+    is_complete = _solves(program, found, names, prologue)
     return is_complete, bool(found & _WRITING), block.language != "", block.is_closed, position
 
 
-def _repaired(block: Block, is_code: Callable[[str], bool]) -> tuple[str, bool]:
+def _repaired(block: Block, is_code: Callable[[str], bool], prologue: Prologue) -> tuple[str, bool]:
     """Return the code of a block as it was meant, and whether it is valid Python.
 
     Common indent, prompts, HTML entities and prose below are removed, but only if the code becomes valid by that.
@@ -119,7 +139,7 @@ def _repaired(block: Block, is_code: Callable[[str], bool]) -> tuple[str, bool]:
     if ">>>" in code:
         repairs.append(_without_prompts)
     if not block.is_closed:
-        repairs.append(partial(without_text_below, is_code=is_code))
+        repairs.append(partial(without_text_below, is_code=is_code, head=prologue.head))
     repaired = [text for repair in repairs if (text := repair(code)) is not None]
     return next(((text, True) for text in repaired if is_code(text)), (code, False))
 
@@ -130,13 +150,20 @@ def _without_prompts(code: str) -> str:
     return "".join(_PROMPT.sub("", line) + "\n" for line in lines)
 
 
-def _bare_program(text: str, names: Collection[str], is_code: Callable[[str], bool]) -> Program | None:
+def _bare_program(
+    text: str, names: Collection[str], is_code: Callable[[str], bool], prologue: Prologue
+) -> Program | None:
+    text = _LABEL.sub("", text)
     if (language := guess_language(text)) != "python" and not is_code(text):
         source = bare_compiled(text)
         return Program(source, language) if source is not None else None
     if is_code(text):
         return Program(text.strip("\n") + "\n")
-    source = bare_python(text, lambda part: is_code(part) and (_is_body(part) or _is_whole_answer(part, names)))
+
+    def is_answer(part: str) -> bool:
+        return is_code(part) and (_is_body(part, prologue) or _is_whole_answer(part, names))
+
+    source = bare_python(text, is_answer, prologue.head, prologue.indent)
     return Program(source) if source is not None else None
 
 
@@ -145,22 +172,22 @@ def _is_whole_answer(source: str, names: Collection[str]) -> bool:
     return bool(names and defined_names(source) & set(names)) or bool(identifiers(source) & _WRITING)
 
 
-def _solves(program: Program, found: Collection[str], names: Collection[str]) -> bool:
+def _solves(program: Program, found: Collection[str], names: Collection[str], prologue: Prologue) -> bool:
     """Check whether a program defines what the tests call; without names, whether it reads, writes and is complete."""
     source = program.source
     if program.language != "python":
         return not names and _READING_COMPILED.search(source) is not None
     if names:
-        return _is_body(source) or not defined_names(source).isdisjoint(names)
+        return _is_body(source, prologue) or not defined_names(source).isdisjoint(names)
     return not _READING.isdisjoint(found) and not _WRITING.isdisjoint(found) and not missing_names(source)
 
 
-def _with_helpers(program: Program, earlier: list[_Candidate], prologue: str) -> Program:
+def _with_helpers(program: Program, earlier: list[_Candidate], prologue: Prologue) -> Program:
     """Put earlier blocks above a program that uses what they define, such as imports or a helper function."""
     if program.language != "python" or not earlier:
         return program
     source = program.source
-    missing = missing_names(source) - defined_names(f"{prologue}\n    pass\n")
+    missing = missing_names(source) - defined_names(prologue.above)
     for candidate in reversed(earlier):
         helper = candidate.program.source
         if candidate.program.language == "python" and missing & defined_names(helper):
@@ -169,18 +196,16 @@ def _with_helpers(program: Program, earlier: list[_Candidate], prologue: str) ->
     return Program(source)
 
 
-def _complete(program: Program | None, prologue: str | None) -> Program | None:
-    if program is None or prologue is None or program.language != "python":
-        return program
-    return Program(complete(prologue, program.source))
+def _complete(program: Program, prologue: Prologue) -> Program:
+    return Program(complete(prologue, program.source)) if program.language == "python" else program
 
 
-def _is_body(source: str) -> bool:
+def _is_body(source: str, prologue: Prologue) -> bool:
     """Check for the body of a function: it is no module, or returns outside functions."""
-    return is_body(source) and not is_module(source)
+    return is_body(source, prologue) and not is_module(source)
 
 
-def _is_code(text: str, *, may_be_body: bool) -> bool:
+def _is_code(text: str, prologue: Prologue) -> bool:
     """Check for Python that parses and has an effect: a single word parses as Python, too."""
     module = parse(text)
-    return (module is not None and does_something(module.body)) or (may_be_body and is_body(text))
+    return (module is not None and does_something(module.body)) or is_body(text, prologue)

@@ -24,6 +24,8 @@ _CODE_ON_FENCE = re.compile(
 """The first line of a program, which stands where the language should stand alone."""
 _PYTHON_TAG = re.compile(r"^[ \t]*\[(/?)PYTHON\][ \t]*$", re.MULTILINE)
 """Code Llama was trained to answer between these tags."""
+_ANSWER_TAG = re.compile(r"^[ \t]*</?(?:answer|code|python|solution)>[ \t]*$", re.MULTILINE | re.IGNORECASE)
+"""Lines that prompts ask for instead of fences."""
 
 _PYTHON = ("python", "py", "pypy", "pycon", "cpython", "ipython", "sage")
 _CPP = ("cpp", "c++", "cc", "cxx", "cplusplus")
@@ -78,6 +80,8 @@ def fenced_blocks(text: str, is_code: Callable[[str], bool], *, is_inside: bool 
     """
     if "PYTHON]" in text:
         text = _PYTHON_TAG.sub(lambda tag: "```" if tag[1] else "```python", text)
+    if "```" not in text and "~~~" not in text and _ANSWER_TAG.search(text) and not is_code(text):
+        text = _ANSWER_TAG.sub("```", text)
     lines, blocks, index = text.split("\n"), list[Block](), 0
     while index < len(lines):
         opening = _opening(lines[index])

@@ -7,7 +7,7 @@ import warnings
 from functools import lru_cache
 from types import CodeType
 
-from alphamix.grading.programs.prologue import parse
+from alphamix.grading.programs.prologue import parse, read_prologue
 from alphamix.grading.types import Problem
 
 _ALWAYS_THERE = frozenset(dir(builtins)) | {"__file__", "__annotations__"}
@@ -25,10 +25,8 @@ def tested_names(problem: Problem) -> frozenset[str]:
 
 @lru_cache(maxsize=256)
 def _tested_names(entry_point: str | None, prologue: str, epilogue: str, call: str) -> frozenset[str]:
-    started = parse(f"{prologue.rstrip()}\n    pass\n") if prologue else None
-    functions = [node.name for node in started.body if isinstance(node, ast.FunctionDef)] if started else []
-    if functions:
-        return frozenset(functions[-1:])
+    if prologue and (continued := read_prologue(prologue).name) is not None:
+        return frozenset([continued])
     ending = parse(epilogue)
     own = defined_names(epilogue)
     if entry_point is not None and entry_point not in own:

@@ -7,14 +7,13 @@ outcome.
 
 import fcntl
 import os
-import select
 import signal
 import socket
 import struct
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from alphamix.grading.sandbox.meters import CpuClock, IdleClock, resident_kb
 from alphamix.grading.sandbox.zygote_handle import ANSWER_WAIT_S, OUTPUT_BYTES, Ended, Zygote, ZygoteDiedError
@@ -73,9 +72,6 @@ class Process:
         self._may_exit = True
         self._has_run = False
         self._ended: Ended | None = None
-        self._poll = select.poll()
-        self._poll.register(zygote.channel, select.POLLIN)
-        self._poll.register(zygote.control, select.POLLIN)
         # Only a backstop, because measured memory is what counts: reserving memory without touching it is free.
         address_space = max(2 * limits.memory_bytes, limits.memory_bytes + (1 << 30))
         zygote.start_program(order | {"address_space": address_space}, limits.memory_bytes, descriptors)
@@ -104,13 +100,13 @@ class Process:
 
     def _receive_hello(self) -> tuple[int, int]:
         """Return the pid of the process, which the kernel attests, and its memory before it loads the program."""
-        if not self._poll.poll(ANSWER_WAIT_S * 1000):
+        event = self._zygote.next_event(ANSWER_WAIT_S)
+        if event is None:
             raise ZygoteDiedError(f"no program process within {ANSWER_WAIT_S:.0f} s")
-        try:
-            message, ancillary, _, _ = self._zygote.channel.recvmsg(512, 64, socket.MSG_DONTWAIT)
-        except OSError:
+        if event == "end":
             end = self._zygote.receive_end()
-            raise ZygoteDiedError(f"the program process ended at its start with exit code {end.exit_code}") from None
+            raise ZygoteDiedError(f"the program process ended at its start with exit code {end.exit_code}")
+        message, ancillary, _, _ = self._zygote.channel.recvmsg(512, 64)
         status, peak_rss_kb, text = _parse(message)
         if status != "H" or not ancillary:
             raise ZygoteDiedError(f"the program process could not start: {text}")
@@ -125,7 +121,7 @@ class Process:
         start_cpu_s, idle = self._cpu_s, None
         while True:
             remaining_s = max(start_cpu_s + cpu_limit_s - self._cpu_s, 0.0)
-            event = self._next_event(min(remaining_s, _POLL_S))
+            event = self._zygote.next_event(min(remaining_s, _POLL_S))
             self._cpu_s = self._clock.read()
             cpu_s = self._cpu_s - start_cpu_s
             if event == "message":
@@ -140,30 +136,13 @@ class Process:
             rss_bytes = self._above_baseline(resident_kb(self.pid))
             if rss_bytes > self._limits.memory_bytes:
                 return self._stop(Verdict.MLE, start_cpu_s, self._memory_message(rss_bytes))
-            idle = idle or IdleClock(self.pid, cpu_s)
-            idle_s = idle.read(cpu_s)
+            idle = idle or IdleClock(self.pid, self._clock)
+            idle_s = idle.read()
             if idle_s > self._limits.idle_s:
                 message = f"idle for {idle_s:.1f} s, limit {self._limits.idle_s:g} s"
                 return self._stop(Verdict.ILE, start_cpu_s, message)
             if idle_s > _GIVES_WAY_S:
                 self._zygote.on_idle()
-
-    def _next_event(self, timeout_s: float) -> Literal["message", "end"] | None:
-        """Wait for a message or the end of the program. Raises ZygoteDiedError, also when the judge closes."""
-        control, channel = self._zygote.control.fileno(), self._zygote.channel.fileno()
-        ready = self._poll.poll(timeout_s * 1000 + 1)
-        if ready == [(channel, select.POLLIN)]:
-            return "message"
-        events = dict(ready)
-        if events.get(control, 0) & select.POLLHUP:
-            raise ZygoteDiedError("the zygote ended")
-        if channel in events:  # checked first, because a program sends its last message before it ends
-            return "message"
-        if control in events:
-            return "end"
-        if self._zygote.closing.is_set():
-            raise ZygoteDiedError("the judge was closed")
-        return None
 
     def _on_end(self, start_cpu_s: float, cpu_limit_s: float) -> Outcome:
         """Return the outcome of a process that ended without a message: by os._exit, a signal, or a crash."""

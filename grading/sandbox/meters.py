@@ -32,16 +32,31 @@ class CpuClock:
 
 
 class IdleClock:
-    """Clock of the wall seconds, since its creation, that a process neither ran nor waited for a CPU."""
+    """Clock of the wall seconds, since its creation, that a process neither ran nor waited for a CPU.
 
-    def __init__(self, pid: int, cpu_s: float) -> None:
+    The clock stands still while a thread is runnable: the kernel tells how long a wait took once it has ended.
+    """
+
+    def __init__(self, pid: int, cpu_clock: CpuClock) -> None:
         self._pid = pid
+        self._cpu_clock = cpu_clock
         self._waited_s: dict[str, float] = {}  # by thread, so that the waiting time of ended threads still counts
-        self._start_s = time.monotonic() - cpu_s - self._read_waited()
+        self._start_s = time.monotonic() - cpu_clock.read() - self._read_waited()
+        self._idle_s = 0.0
 
-    def read(self, cpu_s: float) -> float:
-        """Return the idle seconds, given the CPU seconds on the same scale as at the creation."""
-        return time.monotonic() - cpu_s - self._read_waited() - self._start_s
+    def read(self) -> float:
+        """Return the idle seconds."""
+        now_s = time.monotonic()  # read first: what the process does while the rest is read only shortens the result
+        if not self._is_runnable():
+            self._idle_s = now_s - self._cpu_clock.read() - self._read_waited() - self._start_s
+        return self._idle_s
+
+    def _is_runnable(self) -> bool:
+        with suppress(OSError, IndexError):
+            for task in Path(f"/proc/{self._pid}/task").iterdir():
+                if (task / "stat").read_text().rsplit(") ", 1)[1][0] == "R":
+                    return True
+        return False
 
     def _read_waited(self) -> float:
         with suppress(OSError, IndexError):  # a thread may end while its file is read

@@ -40,13 +40,21 @@ class Packages:
 NO_PACKAGES = Packages((), {}, ())
 
 
-def find_packages(distributions: Iterable[str]) -> Packages | None:
-    """Return the files of distributions and of their dependencies; None if there are no distributions.
+def find_packages(distributions: Iterable[str]) -> Packages:
+    """Return the files of distributions and of their dependencies.
 
     Raises GradingError for a distribution that is not installed.
     """
-    wanted = tuple(sorted(set(distributions)))
-    return _find(wanted) if wanted else None
+    return _find(tuple(sorted(set(distributions))))
+
+
+def packages_for(source: bytes, distributions: Iterable[str]) -> Packages:
+    """Return distributions if a Python program names any of their modules or their dependencies', else no packages.
+
+    Raises GradingError for a distribution that is not installed.
+    """
+    packages = find_packages(distributions)
+    return packages if packages.names and packages.are_named_in(source) else NO_PACKAGES
 
 
 @cache

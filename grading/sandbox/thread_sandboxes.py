@@ -1,4 +1,4 @@
-"""The sandboxes of one thread of the judge: for samples, for samples that import packages, and for checkers.
+"""The sandboxes of one thread of the judge: for samples and for checkers, with each set of packages that they import.
 
 A sandbox is used only after probes have shown that it holds. Expected outputs go to the sandbox for checkers and never
 to the one for samples, whose programs may still be alive when their answer is checked.
@@ -13,7 +13,7 @@ from alphamix.grading.sandbox.compiler import CompileFailure, Compiler
 from alphamix.grading.sandbox.controller import NativeProcess, Outcome, Process, ProcessLimits, PythonProcess
 from alphamix.grading.sandbox.languages import LANGUAGES
 from alphamix.grading.sandbox.launch import Tier
-from alphamix.grading.sandbox.packages import Packages
+from alphamix.grading.sandbox.packages import NO_PACKAGES, Packages
 from alphamix.grading.sandbox.zygote_handle import TierUnavailableError, Zygote, ZygoteDiedError
 from alphamix.grading.types import Language, Verdict
 
@@ -22,9 +22,7 @@ _MAX_WITH_PACKAGES = 4
 
 
 class ThreadSandboxes:
-    """One zygote for samples; others for checkers and for samples that import packages, started when they are needed.
-    Belongs to one thread.
-    """
+    """One zygote for samples without packages; all others are started when they are needed. Belongs to one thread."""
 
     def __init__(
         self,
@@ -39,30 +37,29 @@ class ThreadSandboxes:
         """
         self._compiler = compiler
         self._closing = closing
+        self._on_idle = on_idle
         self.tier: Tier  # declared, because the inferred type would be str
-        self.samples, self.tier = _boot(tiers, closing)
-        self._on_idle = self.samples.on_idle = on_idle
-        self._checkers: Zygote | None = None
-        self._with_packages: dict[tuple[str, ...], Zygote] = {}
+        zygote, self.tier = _boot(tiers, closing)
+        self._samples: dict[tuple[str, ...], Zygote] = {NO_PACKAGES.readable: zygote}
+        self._checkers: dict[tuple[str, ...], Zygote] = {}
 
-    def samples_with(self, packages: Packages | None) -> Zygote:
-        """Return the sandbox for samples that import packages. Raises GradingError if they cannot be imported."""
-        if packages is None:
-            return self.samples
-        if packages.readable not in self._with_packages:
-            if len(self._with_packages) == _MAX_WITH_PACKAGES:
-                self._with_packages.pop(next(iter(self._with_packages))).close()
-            zygote, _ = _boot([self.tier], self._closing, packages)
-            zygote.on_idle = self._on_idle
-            self._with_packages[packages.readable] = zygote
-        return self._with_packages[packages.readable]
+    def samples(self, packages: Packages = NO_PACKAGES) -> Zygote:
+        """Return the sandbox for samples that import these packages. Raises GradingError if they cannot be imported."""
+        zygote = self._booted(self._samples, packages)
+        zygote.on_idle = self._on_idle
+        return zygote
 
-    @property
-    def checkers(self) -> Zygote:
-        """The sandbox that expected outputs may enter."""
-        if self._checkers is None:
-            self._checkers, _ = _boot([self.tier], self._closing)
-        return self._checkers
+    def checkers(self, packages: Packages = NO_PACKAGES) -> Zygote:
+        """Return the sandbox for checkers that import these packages, which expected outputs may enter."""
+        return self._booted(self._checkers, packages)
+
+    def _booted(self, zygotes: dict[tuple[str, ...], Zygote], packages: Packages) -> Zygote:
+        if packages.readable not in zygotes:
+            with_packages = [readable for readable in zygotes if readable]
+            if packages.names and len(with_packages) == _MAX_WITH_PACKAGES:
+                zygotes.pop(with_packages[0]).close()
+            zygotes[packages.readable], _ = _boot([self.tier], self._closing, packages)
+        return zygotes[packages.readable]
 
     def start(
         self,
@@ -92,13 +89,11 @@ class ThreadSandboxes:
 
     def close(self) -> None:
         """End all sandboxes."""
-        for zygote in (self.samples, *self._with_packages.values()):
+        for zygote in (*self._samples.values(), *self._checkers.values()):
             zygote.close()
-        if self._checkers is not None:
-            self._checkers.close()
 
 
-def _boot(tiers: Sequence[Tier], closing: threading.Event, packages: Packages | None = None) -> tuple[Zygote, Tier]:
+def _boot(tiers: Sequence[Tier], closing: threading.Event, packages: Packages = NO_PACKAGES) -> tuple[Zygote, Tier]:
     reasons: list[str] = []
     for tier in tiers:
         try:
@@ -114,7 +109,7 @@ def _boot(tiers: Sequence[Tier], closing: threading.Event, packages: Packages | 
             return zygote, tier
         reasons += [f"{tier}: {gap}" for gap in gaps]
         zygote.close()
-    if packages is not None:
+    if packages.names:
         raise GradingError(
             f"the packages {', '.join(packages.names)} cannot be used in the sandbox ({'; '.join(reasons)}): "
             "reinstall them, or leave them out"

@@ -4,14 +4,16 @@ It belongs to the thread that made it: when that thread ends, the kernel kills t
 """
 
 import json
+import marshal
 import os
+import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from alphamix.grading.sandbox import cgroup
 from alphamix.grading.sandbox.launch import Tier, start_inside
@@ -20,6 +22,10 @@ from alphamix.grading.sandbox.packages import NO_PACKAGES, Packages
 
 OUTPUT_BYTES = 16 << 20
 """Limit on what a program may write for one test."""
+_SHORT_BYTES = 1 << 16
+"""Size of an answer that is read without asking for its size first."""
+_KEPT_BYTES = 1 << 20
+"""Size of a process's answers up to which they stay in their file. To empty it takes as long as to read ten answers."""
 ANSWER_WAIT_S = 60.0
 """Wall seconds that trusted code may take to answer, far above what any load causes; it only prevents a deadlock."""
 
@@ -46,7 +52,7 @@ class Ended:
 class Zygote:
     """One sandbox: a confined interpreter that runs one program at a time."""
 
-    def __init__(self, tier: Tier, closing: threading.Event | None = None, packages: Packages | None = None) -> None:
+    def __init__(self, tier: Tier, closing: threading.Event | None = None, packages: Packages = NO_PACKAGES) -> None:
         """Start a sandbox whose programs may import `packages`. Raises TierUnavailableError."""
         self.closing = closing or threading.Event()
         self.on_idle: Callable[[], None] = lambda: None
@@ -57,13 +63,17 @@ class Zygote:
         self.inputs = os.memfd_create("input")
         os.fchmod(self.inputs, 0o444)  # where programs see /proc, they could otherwise open it for writing
         self.answers = os.memfd_create("answer")
-        self._input_bytes = 0
+        self._input_bytes = self._answered_bytes = 0
+        self._poll = select.poll()
+        self._poll.register(self.channel, select.POLLIN)
+        self._poll.register(self.control, select.POLLIN)
+        self._message_only = [(self.channel.fileno(), select.POLLIN)]
         self.program_pidfd = -1
         self._group = cgroup.new_group()
         entrance = self._group.open_entrance()
         read_only_inputs = os.open(f"/proc/self/fd/{self.inputs}", os.O_RDONLY | os.O_CLOEXEC)
         theirs = [theirs_control.fileno(), theirs_channel.fileno(), read_only_inputs, self.answers, entrance]
-        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES, (packages or NO_PACKAGES).to_json())
+        self._process = start_inside("zygote", tier, theirs, OUTPUT_BYTES, packages.to_json())
         theirs_control.close()
         theirs_channel.close()
         os.close(read_only_inputs)
@@ -99,44 +109,69 @@ class Zygote:
         `order` and `descriptors` are the arguments of `native.run` or `program.run`.
         """
         self._group.limit(memory_bytes)
-        with suppress(BlockingIOError):  # discard messages that the previous program left in the channel
-            while True:
-                self.channel.recv(1, socket.MSG_DONTWAIT)
+        self._empty_answers()
+        while self._poll.poll(0) == self._message_only:
+            self.channel.recv(1)  # discard messages that the previous program left in the channel
         try:
-            socket.send_fds(self.control, [json.dumps(order).encode()], descriptors)
+            self.control.sendmsg([marshal.dumps(order)], _as_ancillary(descriptors))
         except OSError as error:
             raise ZygoteDiedError(f"cannot reach the zygote: {error.strerror}") from None
 
     def put_input(self, data: bytes) -> None:
-        """Make `data` the program's next input, and empty the answer."""
+        """Make `data` the program's next input."""
         os.pwrite(self.inputs, data, 0)
         if len(data) < self._input_bytes:  # truncating anew each time would make the kernel free and clear the memory
             os.ftruncate(self.inputs, len(data))
         self._input_bytes = len(data)
-        os.ftruncate(self.answers, 0)
 
     def take_answer(self) -> bytes | None:
-        """Return what the program wrote; None if it reached the limit."""
-        size = os.fstat(self.answers).st_size
-        return None if size >= OUTPUT_BYTES else os.pread(self.answers, size, 0)
+        """Return what the program wrote since the last answer was taken; None if it reached the limit."""
+        answer = os.pread(self.answers, _SHORT_BYTES, self._answered_bytes)
+        if len(answer) == _SHORT_BYTES:
+            size = os.fstat(self.answers).st_size
+            if size >= OUTPUT_BYTES:
+                return None
+            answer = os.pread(self.answers, size - self._answered_bytes, self._answered_bytes)
+        self._answered_bytes += len(answer)
+        if self._answered_bytes > _KEPT_BYTES:
+            self._empty_answers()
+        return answer
+
+    def _empty_answers(self) -> None:
+        os.ftruncate(self.answers, 0)
+        os.lseek(self.answers, 0, os.SEEK_SET)  # the program's standard output shares this offset
+        self._answered_bytes = 0
+
+    def next_event(self, timeout_s: float) -> Literal["message", "end"] | None:
+        """Wait for a message or the end of the program. Raises ZygoteDiedError, also when the judge closes."""
+        ready = self._poll.poll(timeout_s * 1000 + 1)
+        if ready == self._message_only:
+            return "message"
+        events, control, channel = dict(ready), self.control.fileno(), self.channel.fileno()
+        if events.get(control, 0) & select.POLLHUP:
+            raise ZygoteDiedError("the zygote ended")
+        if channel in events:  # checked first, because a program sends its last message before it ends
+            return "message"
+        if control in events:
+            return "end"
+        if self.closing.is_set():
+            raise ZygoteDiedError("the judge was closed")
+        return None
 
     def receive_end(self) -> Ended:
         """Wait for the report that the program's process ended. Raises ZygoteDiedError."""
-        end = Ended(**self._receive_report(ANSWER_WAIT_S))
-        was_killed = end.exit_code == -signal.SIGKILL
-        return replace(end, at_memory_wall=True) if was_killed and self._group.has_killed() else end
-
-    def _receive_report(self, timeout_s: float) -> dict[str, Any]:
-        self.control.settimeout(timeout_s)
         try:
-            message = self.control.recv(1 << 16)
+            report = self.control.recv(1 << 10)
         except TimeoutError:
-            raise ZygoteDiedError(f"the zygote said nothing for {timeout_s:.0f} s") from None
+            raise ZygoteDiedError(f"the zygote said nothing for {ANSWER_WAIT_S:.0f} s") from None
         except OSError as error:
             raise ZygoteDiedError(f"cannot reach the zygote: {error.strerror}") from None
-        if not message:
+        if not report:
             raise ZygoteDiedError("the zygote ended")
-        return json.loads(message)
+        status, cpu_s, peak_rss_kb = report.split()
+        exit_code = os.waitstatus_to_exitcode(int(status))
+        at_memory_wall = exit_code == -signal.SIGKILL and self._group.has_killed()
+        return Ended(exit_code, float(cpu_s), int(peak_rss_kb), at_memory_wall)
 
     def host_ran_out_of_memory(self) -> bool:
         """Check whether the kernel has killed a process for lack of memory since the last call."""
@@ -154,3 +189,8 @@ class Zygote:
             if descriptor >= 0:
                 os.close(descriptor)
         self.inputs = self.answers = self.program_pidfd = -1
+
+
+def _as_ancillary(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    packed = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in descriptors)
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)] if packed else []

@@ -5,8 +5,8 @@ finish reasons. A *warning* says what is lost. *Unknown* is what could not be de
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from alphamix.policies.engines.openai.server_answers import is_count
@@ -178,6 +178,30 @@ def judge_chat(refusal: EngineFailure | None, *, asked: bool) -> Finding:
     if refusal is None:
         return Finding("chat", "ok", "messages are accepted")
     return Finding("chat", "failure" if asked else "warning", f"messages are refused: {refusal.message}")
+
+
+def judge_twins(findings: dict[str, list[Finding]], twins: Mapping[str, str]) -> dict[str, list[Finding]]:
+    """Mark the fingerprints of policies that are the same model as another.
+
+    Args:
+        findings: of each policy that was checked.
+        twins: policies that are the same model as another, by what is known of them here, with its name.
+    """
+    reported: dict[int | str, str] = {}
+    judged: dict[str, list[Finding]] = {}
+    for name, of_policy in findings.items():
+        *others, fingerprint = of_policy
+        first = name if fingerprint.value is None else reported.setdefault(fingerprint.value, name)
+        if (twin := twins.get(name)) is not None:
+            text = f"is the same model as {twin!r}: leave one out, since together they solve what one does."
+            fingerprint = replace(fingerprint, state="warning", message=text)
+        elif first != name:
+            text = (
+                f"its server reports {fingerprint.value}, as for {first!r}: leave one out if they are the same model."
+            )
+            fingerprint = replace(fingerprint, state="warning", message=text)
+        judged[name] = [*others, fingerprint]
+    return judged
 
 
 def judge_description(about: dict[str, Any] | EngineFailure, system_fingerprint: Any) -> tuple[Finding, Finding]:

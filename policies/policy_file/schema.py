@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from alphamix.environment import VariableName
 from alphamix.policies.policy_file.recipes import EngineName, Logits, Merge, Method, Norms, Serve
 
 _KINDS = ("checkpoint", "merge", "trajectory", "adapter", "logits", "url")
@@ -72,13 +73,6 @@ def _urls(given: str | list[str]) -> str | list[str]:
     return given
 
 
-def _name_of_variable(given: str | None) -> str | None:
-    """Check the name of a variable, and show it in no error: it may be the key itself."""
-    if given is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):
-        raise ValueError("this is no name of an environment variable; give the name of the one that holds the key")
-    return given
-
-
 class PolicyTable(_Table):
     """Table of one policy, with the keys of exactly one kind."""
 
@@ -91,10 +85,10 @@ class PolicyTable(_Table):
     logits: LineTable | None = None
     url: Annotated[str | list[str], AfterValidator(_urls)] | None = None
     model: str | None = None
-    api_key_env: Annotated[str | None, AfterValidator(_name_of_variable)] = None
-    headers: dict[str, str] | None = None
+    api_key_env: VariableName | None = None
+    headers: Annotated[dict[str, str] | None, Field(repr=False)] = None
     """Headers for the URL, by name."""
-    headers_env: dict[str, Text] | None = None
+    headers_env: Annotated[dict[str, VariableName] | None, Field(repr=False)] = None
     """Names of environment variables with the values of further headers."""
     alpha: Number | None = None
 
@@ -113,7 +107,10 @@ class PolicyTable(_Table):
                 raise ValueError(f"{key} goes with a url: leave it out")
         for name, value in {**(self.headers or {}), **(self.headers_env or {})}.items():
             if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not (value.isascii() and value.isprintable()):
-                raise ValueError(f"the header {name!r} = {value!r} cannot be sent; use letters, digits and -")
+                raise ValueError(
+                    f"the header {name!r} cannot be sent; use letters, digits and - in its name, and "
+                    "printable ASCII in its value"
+                )
         if self.alpha is not None and (self.logits is not None or "alpha" in (self.merge or ())):
             raise ValueError("this policy has its α from the line that it is made on: leave alpha out")
         return self
@@ -175,5 +172,5 @@ class FileTable(_Table):
     policies: dict[str, PolicyTable] = Field(default_factory=dict)
     sweeps: dict[str, SweepTable] = Field(default_factory=dict)
     mixtures: dict[str, MixtureTable] = Field(default_factory=dict)
-    keys: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    keys: Annotated[dict[str, dict[str, Any]], Field(repr=False)] = Field(default_factory=dict)
     """Keys of clients, which only the server reads."""

@@ -85,7 +85,8 @@ def _sentence(model: type[BaseModel], fault: Any, source: str | Path) -> str:
     if fault["type"] == "value_error":
         message = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
         return f"{place}: {message}."
-    return f"{place} is {shown(fault['input'])}: it should {requirement(fault)}."
+    should = f"it should {requirement(fault)}."
+    return f"{place} is {shown(fault['input'])}: {should}" if _may_be_shown(model, location) else f"{place}: {should}"
 
 
 def _dotted(location: Location) -> str:
@@ -98,6 +99,16 @@ def _known_keys(model: type[BaseModel], location: Location) -> list[str]:
     for step in location:
         here = [inner for annotation in here for inner in _inside(annotation, step)]
     return [key for table in here if _is_model(table) for key in table.model_fields]
+
+
+def _may_be_shown(model: type[BaseModel], location: Location) -> bool:
+    """Return whether no value that leads to `location` has `repr=False`, which fields with secrets have."""
+    here: list[Any] = [model]
+    for step in location:
+        if any(_is_model(table) and step in table.model_fields and not table.model_fields[step].repr for table in here):
+            return False
+        here = [inner for annotation in here for inner in _inside(annotation, step)]
+    return True
 
 
 def _inside(annotation: Any, step: int | str) -> Iterable[Any]:

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from alphamix.ensemble.adaptive.adaptive_arm import play_arm
+from alphamix.ensemble.adaptive.adaptive_arm import _of_mean, play_arm
 from alphamix.ensemble.adaptive.halving import SuccessiveHalving
-from alphamix.ensemble.adaptive.sample_streams import SampleStreams, play, replay, shuffled
+from alphamix.ensemble.adaptive.sample_streams import EndlessStreams, SampleStreams, play, replay, shuffled
 from alphamix.ensemble.adaptive.state import AdaptiveError, AdaptiveState
 from alphamix.ensemble.adaptive.strategies import Optimised, Thompson
 from alphamix.ensemble.allocation import largest_remainder
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.statistics.intervals import Resampling
+from alphamix.ensemble.statistics.intervals import Resampling, draw_weights
 from alphamix.ensemble.statistics.pass_at_k import coverage
 
 LADDER = Path(__file__).parents[2].parent / "shared/data/ladder_outcomes.csv"
@@ -39,9 +39,14 @@ class FixedSplit:
     """The same number of samples of each policy on every problem, whatever comes."""
 
     k_M: np.ndarray
+    is_shared: bool = True
 
     def ask(self, state: AdaptiveState) -> np.ndarray:
         return self.k_M[:, None] - state.num_samples_MP
+
+
+def replayed(strategy, outcomes, budget, num_replays) -> list[AdaptiveState]:
+    return [one.end for one in replay(strategy, outcomes, budget, 0, num_replays)]
 
 
 def few(total=8.0, num_policies=3):
@@ -137,7 +142,7 @@ def test_optimised_turns_to_the_policy_that_the_pilot_favours():
 def test_fixed_shares_replayed_from_a_table_cover_what_the_unbiased_estimator_says():
     n_MP, c_MP = np.array([[6, 5, 6], [4, 6, 8]]), np.array([[1, 0, 3], [0, 2, 1]])
     outcomes = Outcomes(("p", "q", "r"), ("a", "b"), n_MP, c_MP, {}, {})
-    ends = replay(FixedSplit(np.array([3, 2])), outcomes, few(5.0, 2), seed=0, num_replays=2000)
+    ends = replayed(FixedSplit(np.array([3, 2])), outcomes, few(5.0, 2), 2000)
     expected = coverage(n_MP, c_MP, [3, 2])
     np.testing.assert_allclose(np.mean([end.solved_P for end in ends], axis=0), expected, atol=4 * 0.5 / np.sqrt(2000))
     assert all(np.all(end.spent_P == 5) for end in ends)
@@ -175,7 +180,7 @@ def test_replays_agree_with_exact_enumeration(strategy, seeds):
         ]
     )
     table = Outcomes(("p",), ("a", "b"), n_MP, c_MP, {}, {})
-    solved = np.mean([end.solved_P for end in replay(strategy, table, budget, seed=0, num_replays=400)])
+    solved = np.mean([end.solved_P for end in replayed(strategy, table, budget, 400)])
     variance = exact * (1 - exact)
     assert abs(solved - exact) < 4 * np.sqrt(variance / 400 + (seeds > 1) * variance / (24 * seeds))
 
@@ -242,7 +247,7 @@ def test_what_does_not_hold_is_refused(make, message):
 def test_a_table_is_never_stretched():
     table = Outcomes(("p",), ("a",), np.array([[3]]), np.array([[1]]), {}, {})
     with pytest.raises(AdaptiveError, match="sample 4 of policy 0 on problem 0, which has only 3"):
-        replay(FixedSplit(np.array([4])), table, few(4.0, 1), seed=0)
+        replayed(FixedSplit(np.array([4])), table, few(4.0, 1), 1)
 
 
 @pytest.mark.skipif(not LADDER.exists(), reason="the table is not part of the project")
@@ -251,8 +256,7 @@ def test_the_ladder_is_solved_for_less_by_thompson():
     num_policies = len(outcomes.policies)
     k_M = np.array(list(largest_remainder(dict.fromkeys(outcomes.policies, 1.0), 24).values()))
     fixed, thompson = (
-        replay(strategy, outcomes, few(24.0, num_policies), seed=0, num_replays=3)
-        for strategy in (FixedSplit(k_M), Thompson(batch=4))
+        replayed(strategy, outcomes, few(24.0, num_policies), 3) for strategy in (FixedSplit(k_M), Thompson(batch=4))
     )
     assert np.mean([end.solved_P for end in thompson]) >= np.mean([end.solved_P for end in fixed]) - 0.01
     assert np.mean([end.spent_P for end in thompson]) < np.mean([end.spent_P for end in fixed]) / 2
@@ -268,3 +272,65 @@ def test_an_arm_is_replayed_only_where_every_cell_holds_all_that_it_could_ask_fo
     assert (played.cost.value, played.naive_P.tolist()) == (2.0, [1.0, 1.0])
     replayed = play_arm(Thompson(), outcomes, Budget.of_samples(2, 1), draws, 0, quick)
     assert 1.0 < replayed.cost.value < 2.0
+
+
+# Intervals repeat the choice that all problems share.
+
+
+def halving_arm(rates_MP, total, *, is_replayed, strategy=None):
+    """An arm of successive halving with what it covers in each resample if no choice is repeated."""
+    strategy, how = strategy or SuccessiveHalving(), Resampling(resamples=200)
+    budget = few(float(total), len(rates_MP))
+    streams = SampleStreams(draws_of(rates_MP, total), np.full(rates_MP.shape, total))
+    if not is_replayed:
+        end = play(strategy, streams, AdaptiveState.empty(rates_MP.shape[1], budget))
+        streams = SampleStreams(streams.accepted_MPT, end.num_samples_MP)
+    n_MP = streams.num_samples_MP if is_replayed else np.minimum(streams.num_samples_MP, 1)
+    names = tuple("dcba"[: len(rates_MP)])
+    problems = tuple(f"p{p:02}" for p in reversed(range(rates_MP.shape[1])))
+    outcomes = Outcomes(problems, names, n_MP, streams.num_correct(n_MP), {}, {})
+    arm = play_arm(strategy, outcomes, budget, streams, 0, how)
+    return arm, draw_weights(rates_MP.shape[1], how) @ arm.naive_P
+
+
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_a_choice_that_could_be_another_widens_and_a_certain_one_does_not(is_replayed):
+    open_MP = np.random.default_rng(0).choice([0.0, 0.5], (4, 12))
+    arm, plain_R = halving_arm(open_MP, 16, is_replayed=is_replayed)
+    change_R = arm.honest["problems"].resampled_R - plain_R
+    # Over many plays, the luck of the order averages out, and with it most of what the choice changes.
+    assert change_R.std() > (0.01 if is_replayed else 0.3) * plain_R.std()
+    certain_MP = np.array([[0.0], [1.0], [0.0], [0.0]]) * np.ones(12)
+    arm, plain_R = halving_arm(certain_MP, 16, is_replayed=is_replayed)
+    np.testing.assert_allclose(arm.honest["problems"].resampled_R, plain_R, atol=1e-12)
+
+
+def test_a_strategy_that_decides_problem_by_problem_shares_no_choice():
+    rates_MP = np.random.default_rng(0).choice([0.0, 0.5], (4, 12))
+    for strategy in (Thompson(), SuccessiveHalving(per_problem=True)):
+        arm, plain_R = halving_arm(rates_MP, 16, is_replayed=True, strategy=strategy)
+        np.testing.assert_array_equal(arm.honest["problems"].resampled_R, plain_R)
+
+
+def test_an_arm_that_was_played_once_has_its_problems_in_canonical_order():
+    solves_P = np.array([0.0, 0.0, 1.0, 0.0, 1.0])  # p04, p03, p02, p01, p00
+    arm, _ = halving_arm(np.tile(solves_P, (4, 1)), 16, is_replayed=False)
+    assert arm.naive_P.tolist() == [1, 0, 1, 0, 0]
+
+
+def test_luck_of_the_order_counts_as_little_as_in_the_mean_of_many_plays():
+    rng = np.random.default_rng(0)
+    by_problems_B1, by_order_BV = rng.normal(0, 1, (20_000, 1)), rng.normal(0, 2, (20_000, 2))
+    assert _of_mean(by_problems_B1 + by_order_BV, 20).var() == pytest.approx(1 + 4 / 20, rel=0.1)
+    assert _of_mean(by_order_BV, 20).var() == pytest.approx(4 / 20, rel=0.3)
+    assert _of_mean(np.full((5, 2), 0.1), 20).tolist() == [0.1] * 5
+
+
+def test_streams_go_on_beyond_what_was_drawn_and_keep_it():
+    drawn = SampleStreams(np.array([[[True, False, True], [False, True, False]]]), np.array([[3, 1]]))
+    streams = EndlessStreams(drawn, np.array([[1.0, 0.0]]), np.random.default_rng(0)).of(np.array([1, 0, 0]))
+    state = AdaptiveState.empty(3, few(100.0, 1))
+    for asked, correct in (([0, 2, 3], [0, 1, 2]), ([5, 2, 1], [0, 2, 1]), ([1, 1, 1], [0, 1, 1])):
+        asked_MP = np.array([asked])
+        assert streams.next_correct(state, asked_MP).tolist() == [correct]
+        state = state.tell(asked_MP, np.array([correct]))

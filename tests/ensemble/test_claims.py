@@ -116,6 +116,18 @@ def test_problems_are_the_same_where_one_end_is_better_on_each():
     assert [part.estimate.sign for part in claim.parts] == [-1, 1]
 
 
+def test_ends_that_solve_different_problems_are_told_apart_by_few_samples():
+    """60 problems, 8 samples, log odds that differ by a contrast of sd 2: true, and once never supported."""
+    rng, supported = np.random.default_rng(0), 0
+    for _ in range(10):
+        logit_P, contrast_P = rng.normal(-0.7, 1.5, 60), rng.normal(0, 2, 60)
+        solved_MP = 1 / (1 + np.exp(-np.array([logit_P + contrast_P / 2, logit_P - contrast_P / 2])))
+        outcomes = sampled(rng, np.stack([1 - solved_MP, np.zeros((2, 60)), np.zeros((2, 60))]), n=8)
+        claims = examine(replace(outcomes, num_failures_MP={}), named(0.0, 1.0), {}, QUICK)
+        supported += verdicts(claims)["problems"] == "supported"
+    assert supported >= 7
+
+
 def test_where_alpha_makes_no_difference_nothing_is_decided():
     """Of 60 runs, few may have any decided claim: Holm's correction holds that chance to 5 %."""
     rng = np.random.default_rng(5)

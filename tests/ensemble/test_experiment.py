@@ -65,6 +65,31 @@ def test_what_does_not_hold_is_refused_in_one_line(path, override, message):
     assert "\n" not in str(caught.value)
 
 
+def test_problems_come_from_a_file_or_a_benchmark(path, tmp_path):
+    text = path.read_text()
+    start, end = text.index("[problems]"), text.index("[policies]")
+
+    def load(section):
+        path.write_text(f"{text[:start]}[problems]\n{section}\n{text[end:]}")
+        return experiment.load(path)
+
+    settings = load('benchmark = "livecodebench"\npath = "lcb"\nafter = 2024-08-01\nbefore = "2025-01-31"')
+    assert settings.problems.path == tmp_path / "lcb"
+    assert settings.problems.given() == ("after", "before")
+    again = tmp_path / "again.toml"
+    again.write_text(tomli_w.dumps(settings.to_toml()))
+    assert experiment.load(again) == settings
+    for section, told in (
+        ("limit = 3", "neither is given"),
+        ('file = "p.jsonl"\nbenchmark = "mbpp"', "both are given"),
+        ('file = "p.jsonl"\ndifficulty = "hard"', "problems.difficulty belongs to a benchmark"),
+        ('file = "p.jsonl"\npath = "lcb"', "problems.path belongs to a benchmark"),
+        ('benchmark = "mbpp"\nafter = "soon"', r"problems\.after of .* is 'soon'"),
+    ):
+        with pytest.raises(ExperimentError, match=told):
+            load(section)
+
+
 def test_a_resolved_experiment_reads_back_the_same(path, tmp_path):
 
     settings = experiment.load(path)

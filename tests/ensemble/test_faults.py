@@ -16,7 +16,7 @@ import pytest
 from alphamix.ensemble.experiment.config import load
 from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
 from alphamix.ensemble.run.executor import Executor
-from alphamix.ensemble.run.progress_events import Spent
+from alphamix.ensemble.run.progress_events import JudgeLoad, Spent
 from alphamix.ensemble.run.slots import plan_slots
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.grading.types import Judgement, Verdict
@@ -41,9 +41,26 @@ class Judge:
         return {"version": "of the tests"}
 
 
+class JudgeOfEqualPrograms(Judge):
+    """Runs one program for all samples of a problem, once it has them all."""
+
+    def __init__(self, samples_per_problem: int) -> None:
+        self._samples_per_problem = samples_per_problem
+        self._submitted = Counter[str]()
+        self._futures: dict[str, Future[Judgement]] = {}
+
+    def submit(self, problem: Any, program: Any) -> "Future[Judgement]":
+        future = self._futures.setdefault(problem.id, Future())
+        self._submitted[problem.id] += 1
+        if self._submitted[problem.id] == self._samples_per_problem:
+            threading.Timer(0.05, future.set_result, [Judgement(Verdict.AC, 3, 3, None, 0.0, 0.0, "")]).start()
+        return future
+
+
 class Monitor:
     def __init__(self) -> None:
         self.num_sampled = 0
+        self.load = JudgeLoad(0, 0, 0, 0)
 
     def begin(self, progress: object, cap: object = None) -> None: ...
     def began(self, policy: str) -> None: ...
@@ -52,6 +69,8 @@ class Monitor:
         self.num_sampled += spent.samples
 
     def graded(self, verdicts: object) -> None: ...
+    def judging(self, load: JudgeLoad) -> None:
+        self.load = load
 
 
 class Run:
@@ -66,10 +85,10 @@ class Run:
         with Store(self.path) as store:
             store.plan(self.planned, {"made": "here"})
 
-    def fill(self) -> Counter[str]:
+    def fill(self, judge: Any = None) -> Counter[str]:
         """Fill, check that what is owed is exactly what is missing, and return it by cause."""
-        judge: Any = Judge()
-        monitor = Monitor()
+        judge = judge or Judge()
+        self.monitor = monitor = Monitor()
         with Store(self.path) as store:
             before = len(list(store.samples()))
             left = Executor(
@@ -111,6 +130,13 @@ def quick(monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
     monkeypatch.setattr(failures, "_FIRST_WAIT_S", 0.01)
     server.answer = program
     server.honours_n = True
+
+
+def test_equal_programs_count_once_for_the_judge(trial: Path) -> None:
+    run = Run(trial)
+    policies, problems = run.inputs.design.policies, run.inputs.design.problems
+    assert not run.fill(JudgeOfEqualPrograms(SAMPLES * len(policies)))
+    assert run.monitor.load == JudgeLoad(len(run.planned), 0, len(problems), 0)
 
 
 def at_random(chosen: list[Fault], share: float) -> Callable[[int], Fault | None]:

@@ -34,6 +34,8 @@ class Quiet:
 
     def began(self, *_: Any) -> None: ...
 
+    def judging(self, *_: Any) -> None: ...
+
     def ended(self, *_: Any) -> None: ...
 
     def sampled(self, *_: Any) -> None: ...
@@ -316,3 +318,36 @@ def test_a_dry_run_tells_the_plan(trial):
     assert told["arms"]["thompson"] == {"adaptive": ["even", "odd"], "at_most": 4}
     # Thompson sampling could put all four samples of a problem on one policy, of which two are there.
     assert (told["samples"], told["most_samples"], told["most_tokens"]) == (12, 12 + 3 * 2, (12 + 3 * 2) * 1024)
+
+
+def test_a_run_of_a_benchmark_goes_on_and_is_graded_again(trial, server, tmp_path, capsys):
+    server.answer = hard
+    published = tmp_path / "published"
+    published.mkdir()
+    rows = [
+        {
+            "question_id": f"abc30{number}_a",
+            "question_title": "",
+            "question_content": "Read n. Print n + 1.",
+            "platform": "atcoder",
+            "difficulty": difficulty,
+            "contest_date": "2024-08-01T00:00:00",
+            "starter_code": "",
+            "public_test_cases": json.dumps([{"input": "1\n", "output": "2\n"}]),
+            "private_test_cases": "[]",
+        }
+        for number, difficulty in enumerate(["hard", "easy", "hard"])
+    ]
+    (published / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    selected = 'benchmark = "livecodebench"\npath = "published"\nrelease = "v1"\ndifficulty = "hard"'
+    trial.write_text(trial.read_text().replace('file = "problems.jsonl"', selected))
+    _, folder = go(trial)
+    assert set(read_outcomes(folder / "outcomes.csv").problems) == {"abc300_a", "abc302_a"}
+    drawn = len(server.seeds)
+    for again in (["resume", str(folder)], ["regrade", str(folder), "--verdict-set", "again"]):
+        assert "error" not in main_says(capsys, *again, "-q")
+    assert len(server.seeds) == drawn
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        assert len(store.verdicts()) == drawn
+    trial.write_text(trial.read_text().replace('"hard"', '"medium"'))
+    assert "no problem of" in main_says(capsys, "run", str(trial), "--dry-run")

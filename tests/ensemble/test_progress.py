@@ -10,7 +10,7 @@ from rich.console import Console
 from alphamix.ensemble.cli.terminal.formatting import duration, shortened
 from alphamix.ensemble.cli.terminal.progress import GradingProgress, RunProgress
 from alphamix.ensemble.run.pace import Pace, RecentRate, time_left
-from alphamix.ensemble.run.progress_events import Cap, Spent
+from alphamix.ensemble.run.progress_events import Cap, JudgeLoad, Spent
 from alphamix.grading.types import Verdict
 
 
@@ -93,6 +93,25 @@ def test_policies_side_by_side_have_their_own_rates():
     assert row(shown, "all") == ["550", "2,450", "25.0", "2,050", "2:50"]
     assert row(shown, "graded") == ["500", "2,500", "20.0", "2:05"]
     assert picture(shown)[-3:] == ["1 waiting", "WA 75%  AC 25%", "spent 550 of 3,000 samples, 23,500 tokens"]
+
+
+def test_verdicts_of_equal_programs_do_not_make_the_judge_look_fast():
+    """Of 9,000 samples, 8,500 have had their verdicts at once; 500 wait for 250 runs, of which 5 end in a second."""
+    clock = Clock()
+    shown = RunProgress(console(), quiet=False, clock=clock)
+    shown.begin(progress_of(["even"], planned=10_000))
+    shown.began("even")
+    for second in range(1, 11):
+        clock.now += 1
+        shown.sampled("even", Spent(900, 9000, 1.0))
+        shown.graded([Verdict.AC] * 850)
+        shown.judging(JudgeLoad(900 * second, 50 * second, 5 * second, 25 * second))
+    # 250 runs are known, and a thirtieth of the last 1,000 samples will need one.
+    left = (250 + 1000 * 300 / 9000) / 5
+    assert row(shown, "graded")[-1] == duration(left) == "0:57"
+    assert row(shown, "all")[-1] == "0:57"
+    shown.begin(progress_of(["even"], planned=10_000, sampled=9_000))  # the next stage begins anew
+    assert row(shown, "graded")[-1] == duration(1000 / 850)
 
 
 def test_what_has_ended_is_counted_and_what_begins_says_so():

@@ -12,9 +12,10 @@ import pytest
 import tomli_w
 
 from alphamix.ensemble.cli import main
+from alphamix.ensemble.cli.commands import resume
 from alphamix.ensemble.experiment.config import load
-from alphamix.ensemble.experiment.resolved import read_inputs
-from alphamix.ensemble.run.fingerprints import identity, problem_hashes
+from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
+from alphamix.ensemble.run.fingerprints import check_unchanged, identity, problem_hashes
 from alphamix.ensemble.run.slots import plan_slots
 from alphamix.ensemble.store import STORE_NAME, Store
 
@@ -137,6 +138,28 @@ def test_weights_that_changed_since_are_named(
     folder = plan(merges)
     edit(merges.parent)
     assert said in refused(capsys, "run", merges, "-o", folder)
+
+
+def test_a_run_goes_on_where_its_files_have_moved(
+    merges: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, here = plan(merges), merges.parent
+    (folder / "experiment.toml").write_text(merges.read_text().replace('file = "problems', 'file = "../../problems'))
+    taken: list[Inputs] = []
+    monkeypatch.setattr(resume, "execute", lambda inputs, *_, **__: taken.append(inputs))
+    for name in ("low", "high", "problems.jsonl", "policies.toml"):
+        (here / "moved").mkdir(exist_ok=True)
+        (here / name).rename(here / "moved" / name)
+    cure = f"if it has moved, `alphamix resume {folder} --set"
+    assert f"{cure} problems.file=FILE` goes on" in refused(capsys, "resume", folder)
+    problems = ["--set", f"problems.file={here}/moved/problems.jsonl"]
+    told = refused(capsys, "resume", folder, *problems)
+    assert "policy 'low': there is no folder" in told
+    assert f"{cure} policies.file=FILE` goes on" in told
+    main(["resume", str(folder), *problems, "--set", f"policies.file={here}/moved/policies.toml"])
+    (inputs,) = taken
+    with Store(folder / STORE_NAME) as store:
+        check_unchanged(store, inputs.sampling, identity(inputs.sampling))
 
 
 def test_resume_refuses_in_one_line(trial: Path, planned: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.policies.registry import Registry
 
-from .conftest import DOUBLE, write_humaneval
+from .conftest import DOUBLE, honest_program, write_humaneval
 
 SUMMARY_KEYS = {
     *("run", "budget", "problems", "policies", "pass_at_k", "frontier", "arms", "ensemble", "best_single"),
@@ -108,6 +108,32 @@ def test_export_and_status_tell_what_there_is(alphamix, trial, tmp_path):
     assert (accepted["failure"], accepted["tests_passed"], accepted["first_failed_test"]) == (None, 3, None)
     wrong = next(verdict for verdict in verdicts if verdict["verdict"] == "WA")
     assert (wrong["failure"], wrong["tests_passed"], wrong["first_failed_test"]) == ("correctness", 0, 0)
+
+
+def test_a_run_says_which_modules_programs_lacked_and_its_packages_reach_them(alphamix, trial, server, tmp_path):
+    def answer(model: str, prompt: str, seed: int) -> str:
+        module = "sortedcontainers" if model == "even" else "no_such_module"
+        return honest_program("even", prompt, 0).replace("print", f"import {module}\nprint")
+
+    server.answer = answer
+    without = alphamix("run", trial, "-q", cwd=tmp_path)
+    folder = tmp_path / "results" / "trial"
+    lacked = "12 programs failed because they import sortedcontainers, which is not in the sandbox"
+    for text in (without.stderr, " ".join((folder / "report.html").read_text().split())):
+        assert f"{lacked}: alphamix regrade FOLDER --packages sortedcontainers." in text
+        assert "12 programs failed because they import no_such_module, which is not installed here." in text
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["missing_modules"] == {"sortedcontainers": 12, "no_such_module": 12}
+    assert read_outcomes(folder / "outcomes.csv").num_correct_MP.sum() == 0
+    trial.write_text(trial.read_text() + '[grading]\npackages = ["sortedcontainers"]\n')
+    refused = alphamix("run", trial, "-q", cwd=tmp_path)
+    assert (refused.returncode, "grading.packages" in refused.stderr) == (2, True)
+    assert alphamix("run", trial, "-q", "-o", folder.with_name("with"), cwd=tmp_path).returncode == 0
+    outcomes = read_outcomes(folder.with_name("with") / "outcomes.csv")
+    assert outcomes.num_correct_MP.sum(axis=1).tolist() == [12, 0]
+    summary = json.loads((folder.with_name("with") / "summary.json").read_text())
+    assert summary["missing_modules"] == {"no_such_module": 12}
+    assert list(summary["judge"]["limits"]["packages"]) == ["sortedcontainers"]
 
 
 def test_completions_go_on_from_the_prologue_and_forgeable_acceptance_is_told(alphamix, trial, server, tmp_path):

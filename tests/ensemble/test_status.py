@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 
 import pytest
@@ -120,3 +121,12 @@ def test_watch_goes_with_the_table_alone(tmp_path, capsys):
     assert "leave out --json" in capsys.readouterr().err
     main(["status", str(tmp_path), "--watch"])  # no process is at work and this is no terminal: it prints once
     assert "even" in capsys.readouterr().out
+
+
+def test_a_file_that_is_younger_than_now_was_written_just_now(tmp_path):
+    make(tmp_path, ["even"])
+    later = time.time() + 7200  # the clock of a file server that is ahead
+    os.utime(tmp_path / STORE_NAME, (later, later))
+    status = read_status(tmp_path)
+    assert status.last_write == status.now
+    assert "last write 0:00 ago" in " ".join(shown(tmp_path))

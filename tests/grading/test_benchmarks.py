@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from alphamix.grading.benchmarks import assertions, humaneval, mbpp
+from alphamix.grading.benchmarks.recognised import each_recognised_problem
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.problems import load_problems
@@ -365,6 +366,83 @@ def test_evalplus_is_judged_without_numpy(
     right, wrong = (extract_program(body, problem.prologue) for body in (BODY, "    return 77"))
     assert judge.submit(problem, right).result().verdict == "AC"
     assert judge.submit(problem, wrong).result().verdict in ("WA", "RE")
+
+
+MBPP_PLUS = """import numpy as np
+
+def is_floats(x) -> bool:
+    return isinstance(x, float)
+
+def assertion(out, exp, atol):
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    COMPARED
+    if out != exp and atol != 0:
+        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+    else:
+        assert out == exp
+
+inputs = INPUTS
+results = RESULTS
+for i, (inp, exp) in enumerate(zip(inputs, results)):
+    assertion(pair(*inp), exp, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("compared", "inputs", "results", "form", "wrong"),
+    [
+        ("pass", "[[1, 2], [3, 4]]", "[[2, 1], [4, 3]]", "call", "[a, b]"),
+        ("pass", "[[1, 2], [(3,), 4]]", "[(2, 1), (4, (3,))]", "expression", "[a, b]"),
+        ("out = set(out); exp = set(exp)", "[[1, 2], [3, 4]]", "[[1, 2], [3, 4, 4]]", "expression", "[a]"),
+    ],
+)
+def test_mbpp_plus_is_judged_by_its_own_tests(
+    judge: Judge, compared: str, inputs: str, results: str, form: str, wrong: str
+) -> None:
+    test = MBPP_PLUS.replace("COMPARED", compared).replace("INPUTS", inputs).replace("RESULTS", results)
+    record = {"task_id": "7", "prompt": "Swap.", "test_list": ["assert pair(1, 2) == [2, 1]"], "test": test}
+    problem = mbpp.parse(json.dumps(record), "line 1")
+    assert (problem.id, len(problem.tests), assertions.form_of(problem)) == ("mbpp/7", 2, form)
+    assert "For example, `assert pair(1, 2) == [2, 1]` holds." in problem.statement
+    assert judge.submit(problem, Program("def pair(a, b): return [b, a]")).result().verdict == "AC"
+    assert judge.submit(problem, Program(f"def pair(a, b): return {wrong}")).result().verdict == "WA"
+
+
+def test_suites_that_call_a_reference_have_the_limits_of_evalplus() -> None:
+    loop = "for i, inp in enumerate(inputs):\n        assertion(candidate(*inp), ref_func(*inp), 0)"
+    code = "def ref_func(x): return x\n\ndef check(candidate):\n    inputs = [[1]]\n    "
+    problem = humaneval_problem(EVALPLUS[: EVALPLUS.index("def check")] + code + loop)
+    assert assertions.form_of(problem) == "nonce"
+    assert (problem.time_limit_s, problem.memory_limit_mb, problem.packages) == (60, 4096, ())
+
+
+def test_inputs_without_results_are_refused(tmp_path: Path) -> None:
+    record = {
+        "task_id": "HumanEval/0",
+        "prompt": "",
+        "entry_point": "f",
+        "test": "",
+        "base_input": [],
+        "plus_input": [],
+    }
+    (tmp_path / "plus.jsonl").write_text(json.dumps(record))
+    with pytest.raises(
+        GradingError, match="without results: give the file that has both, whose name ends in OriginFmt"
+    ):
+        each_recognised_problem(tmp_path / "plus.jsonl")
+
+
+def test_an_assertion_that_no_program_passes_is_corrected(judge: Judge) -> None:
+    poly = "def _poly(xs, x):\n    return sum(c * x**i for i, c in enumerate(xs))\n\n"
+    loop = (
+        "for i, (inp, exp) in enumerate(zip(inputs, results)):\n        assert _poly(*candidate(*inp), inp) <= 0.0001"
+    )
+    problem = humaneval_problem(
+        f"{poly}def check(candidate):\n    inputs = [[[1, 2]]]\n    results = [-0.5]\n    {loop}"
+    )
+    assert judge.submit(problem, Program("def total(xs): return -xs[0] / xs[1]")).result().verdict == "AC"
+    assert judge.submit(problem, Program("def total(xs): return -xs[1]")).result().verdict == "RE"
 
 
 def test_packages_that_the_tests_need_are_named() -> None:

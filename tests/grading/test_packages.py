@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import alphamix
 from alphamix.ensemble.cli import main
 from alphamix.ensemble.run.regrade import Changes, name_of_set
 from alphamix.grading.errors import GradingError
@@ -15,7 +16,7 @@ from alphamix.grading.judge import judge as judge_module
 from alphamix.grading.judge.judge import Judge, check_packages
 from alphamix.grading.parallel.batch import JudgeOptions
 from alphamix.grading.sandbox import packages as packages_module
-from alphamix.grading.sandbox.packages import find_packages
+from alphamix.grading.sandbox.packages import NO_PACKAGES, find_packages
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
 MakeProblem = Callable[..., Problem]
@@ -125,13 +126,45 @@ def test_packages_of_one_problem(judge: Judge, make_problem: MakeProblem) -> Non
     assert judge.submit(make_problem(("", "1"), packages=["sortedcontainers"]), program).result().verdict == "AC"
 
 
+SORTED = "from sortedcontainers import SortedList\n"
+
+
+@pytest.mark.parametrize(("packages", "verdict"), [(["sortedcontainers"], "AC"), ([], "RE")])
+def test_packages_where_no_file_names_them(packages: list[str], verdict: str) -> None:
+    problem = alphamix.Problem(id="p", statement="", tests=[{"input": "", "output": "1"}])
+    (judgement,) = alphamix.judge(problem, [SORTED + "print(SortedList([2, 1])[0])"], packages=packages)
+    assert judgement.verdict == verdict, judgement
+
+
+def test_a_checker_imports_the_packages_of_its_problem(judge: Judge, make_problem: MakeProblem) -> None:
+    source = SORTED + "import sys\nlines = sys.stdin.read().split()\nsys.exit(SortedList(lines[1::2])[-1] != '6')"
+    checker = {"program": {"source": source}}
+    problem = make_problem(("1", "2"), ("3", "4"), checker=checker, packages=["sortedcontainers"])
+    assert judge.submit(problem, Program("print(6)")).result().verdict == "AC"
+    assert judge.submit(problem, Program(SORTED + "print(5)")).result().verdict == "WA"
+    with pytest.raises(GradingError, match="the checker of 'p' imports sortedcontainers, which is not in the standard"):
+        make_problem(("1", "2"), checker=checker)
+
+
+def test_verify_takes_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = SORTED + "print(SortedList([2, 1])[0])"
+    problem = {"id": "p", "statement": "", "tests": [{"input": "", "output": "1"}], "reference": reference}
+    (tmp_path / "p.jsonl").write_text(json.dumps(problem))
+    arguments = ["problems", "verify", str(tmp_path / "p.jsonl"), "--workers", "1"]
+    main([*arguments, "--packages", "sortedcontainers"])
+    assert capsys.readouterr().out == "p: fine\n"
+    with pytest.raises(SystemExit, match="1"):
+        main(arguments)
+    assert "No module named 'sortedcontainers'" in capsys.readouterr().out
+
+
 def test_dependencies_come_along_and_nothing_else() -> None:
     found = find_packages(["pandas"])
     assert found is not None
     assert {"pandas", "numpy", "dateutil"} <= set(found.location_of_name)
     assert not {"pydantic", "click", "alphamix"} & set(found.location_of_name)
     assert found.names == ("pandas",)
-    assert find_packages([]) is None
+    assert find_packages([]) == NO_PACKAGES
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_problem(make_problem: MakeProblem) -> None:
@@ -181,8 +214,8 @@ def test_grade_counts_programs_that_lack_a_module(tmp_path: Path, capsys: pytest
     assert "error: the package 'no-such' is not installed" in capsys.readouterr().err
     main(arguments)
     said = capsys.readouterr().err
-    assert "2 programs import numpy, which is not in the sandbox: --packages numpy" in said
-    assert "1 program imports no_such_module, which is not in the sandbox, nor installed here" in said
+    assert "2 programs failed because they import numpy, which is not in the sandbox: --packages numpy." in said
+    assert "1 program failed because it imports no_such_module, which is not installed here." in said
     (tmp_path / "v.jsonl").unlink()
     main([*arguments, "--packages", "numpy", "--json"])
     counted = json.loads(capsys.readouterr().out)

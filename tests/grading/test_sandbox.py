@@ -1,8 +1,10 @@
 """Parts of the sandbox on their own: the system call filter, and what the probes notice."""
 
 import errno
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -167,7 +169,12 @@ def test_the_compiler_may_fork_and_execute_and_no_more_than_is_listed(machine: s
             assert decide(machine, number, role="compiler") == wanted, number
 
 
-def test_probes_notice_an_unconfined_zygote() -> None:
+def test_probes_notice_an_unconfined_zygote_and_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library, name = tmp_path / "os.py", f"alphamix-probe-{os.getpid()}"
+    library.touch(0o640)
+    program = probes.PROGRAM.replace("os.__file__", repr(str(library))).replace("alphamix-probe", name)
+    monkeypatch.setattr(probes, "PROGRAM", program)
+    monkeypatch.setattr(probes, "_IN_TEMPORARY_DIRECTORY", Path("/tmp", name))
     zygote = Zygote("weak")
     try:
         assert probes.unproven(zygote, "weak") == []  # this tier promises nothing
@@ -176,6 +183,9 @@ def test_probes_notice_an_unconfined_zygote() -> None:
         zygote.close()
     assert "reading /proc is possible" in gaps
     assert "forking is possible" in gaps
+    assert "changing a file mode is possible" in gaps
+    assert library.stat().st_mode & 0o777 == 0o640
+    assert not [folder for folder in ("/", "/tmp", "/dev/shm", "/var/tmp") if Path(folder, name).exists()]
 
 
 SPINNER = b"""

@@ -1,8 +1,10 @@
 """Tests share a process only if they cannot notice: the proof, a corpus of programs with state, and a property."""
 
+import contextlib
 import random
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from alphamix.grading.sandbox.confined import stateless
 from alphamix.grading.sandbox.controller import Process
 from alphamix.grading.types import Judgement, Problem, Program, Test
 
-STATEFUL = Path(__file__).resolve().parents[1] / "programs" / "stateful"
+PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
+STATEFUL = PROGRAMS / "stateful"
 SQUARES = Problem(
     id="squares",
     statement="",
@@ -113,6 +116,9 @@ import re; re._cache["a"] = 1
 import typing; typing.List[int].x = 1
 import time; print(time.process_time())
 class S(str): pass⏎import re; re.compile(S("a"))
+print(str(object()))
+from collections import defaultdict; print(str(defaultdict(object)[1]))
+from collections import Counter⏎def f():⏎  yield 1⏎  return Counter⏎def g():⏎  x = yield from f(); x.kept = 1⏎list(g())
 class A:⏎  def count(self): return 0⏎  kept = count⏎print(str(A.kept))
 class A:⏎  def __init__(self): self.count = 0⏎print(str([].count))
 print(id(1))
@@ -139,6 +145,7 @@ def f(type): return type⏎print(type("A", (), {})())
 class A:⏎  def __repr__(self): return super().__repr__()⏎print(A())
 class A:⏎  def __hash__(self): return super().__hash__()⏎print({A(), A()})
 class A(dict):⏎  def f(self): return super().values()⏎print({A().f()})
+def f():⏎  class B(A):⏎    def h(self): print(super().g())⏎  return B⏎class A:⏎  def g(self): return len⏎f()().h()
 class A:⏎  def __f(self): return 1⏎class B:⏎  def __init__(self): self._A__f = 1⏎print(A()._A__f)
 from collections import Counter⏎__x = 0; _A__x = Counter⏎class A:⏎  def f(self): self.y = 1; __x.y = 1
 import re⏎class A:⏎  def __call__(self, match): self.expand = 1; return str(match.expand)⏎re.sub("a", A(), "a")
@@ -198,15 +205,30 @@ def test_state_carried_between_tests_earns_nothing(path: Path, shared: Judge, is
         "def f(d):\n  if d: return f(d - 1)\n  import random; return 1\nprint(f(985))",
         "class A: pass\ndef f(d): return f(d - 1) if d else len(str(A())) > 0\nprint([f(d) for d in range(985, 996)])",
         "import sys\na = sys.stdin.buffer.readline(); b = input(); print(len(sys.stdin.buffer.read()))",
+        "import sys\na = sys.stdin.read(10000); print(len(sys.stdin.buffer.read()))",
+        "import sys\nfor a in sys.stdin:\n  if len(a) > 1: break\nprint(len(sys.stdin.readline()), sys.stdin.read(9))",
+        "print(len(input()))\nquit()",
     ],
-    ids=["import of a codec", "import of a module", "address of an instance", "buffers of streams"],
+    ids=["codec", "module", "address of an instance", "buffers", "size of a character", "iteration", "closed input"],
 )
 def test_a_used_process_has_no_more_depth_and_no_other_buffers(source: str, shared: Judge, isolated: Judge) -> None:
     assert stateless.prove(source.encode(), has_floats=False) is not None
-    inputs = ["1\n" * n for n in (1 << 12, 1 << 13, 1 << 14)]
+    inputs = ["1\n" * (1 << 12), "1\n€" * (1 << 13), "1\n" * (1 << 14)]
     problem = SQUARES.model_copy(update={"tests": tuple(Test(input=text, output="") for text in inputs)})
     ours, right = (judge.run(problem, Program(source), 1 << 16).result() for judge in (shared, isolated))
     assert _result(ours) == _result(right)
+
+
+@pytest.mark.parametrize(
+    ("source", "entry_point"), [("print('x' * int(input()))", None), ("def f(n): return 'x' * n", "f")]
+)
+def test_the_answers_of_one_process_are_told_apart(source: str, entry_point: str | None, shared: Judge) -> None:
+    assert stateless.prove(source.encode(), has_floats=False) is not None
+    lengths = (5, 0, 1 << 16, (1 << 16) - 3, (1 << 16) - 2, (1 << 16) - 1, 1, 1 << 20, 2, 1 << 19, 1 << 19, 3)
+    tests = tuple(Test(input=[n] if entry_point else str(n), output="") for n in lengths)
+    problem = SQUARES.model_copy(update={"tests": tests, "entry_point": entry_point, "time_limit_s": 5})
+    answers = shared.run(problem, Program(source), 1 << 23).result().answers
+    assert answers == tuple(b'"%s"' % (b"x" * n) if entry_point else b"x" * n + b"\n" for n in lengths)
 
 
 @pytest.mark.parametrize("name", ["Counter", "sys"])
@@ -308,6 +330,54 @@ def test_shared_and_isolated_judging_agree_on_generated_programs(shared: Judge, 
         assert _result(ours.result()) == _result(right.result()), program.source
     proven = sum(stateless.prove(program.source.encode(), has_floats=False) is not None for program in programs)
     assert 30 < proven < 110
+
+
+CARRIERS = (PROGRAMS / "carriers.txt").read_text().strip().split("\n\n")
+"""Ways in which a value goes from one place of a program to another."""
+IMPORTS = """import copy, threading
+from collections import Counter, deque, defaultdict
+from functools import reduce, partial, cache, lru_cache
+from itertools import accumulate, chain, repeat, product, zip_longest, islice, cycle, starmap, takewhile
+from heapq import heappushpop, nlargest, merge
+from operator import itemgetter
+"""
+SINKS = ("{}.kept = 1", "print(str({}))", "print({{{}}})", "kept = [{}]")
+
+
+def carried(value: str, carriers: Sequence[str], sink: str) -> str:
+    """Return a program in which a value goes through carriers, and then into a sink."""
+    lines = [IMPORTS]
+    for number, carrier in enumerate(carriers):
+        step = carrier.replace("VALUE", value).replace("NUMBER", str(number))
+        value = f"value{number}"
+        lines.append(step.replace("RESULT", value))
+    return "\n".join([*lines, sink.format(value)])
+
+
+@pytest.mark.parametrize("value", ["Counter", "(lambda: 0)", "iter([1])", "object()"])
+def test_what_must_not_be_kept_is_never_proven_plain_however_it_gets_there(value: str) -> None:
+    """The reference is Python itself: only ways on which the value really arrives count."""
+    rng = random.Random(value)
+    ways = [(), *((one,) for one in CARRIERS), *(tuple(rng.sample(CARRIERS, 2)) for _ in range(150))]
+    num_arrived = 0
+    for way in ways:
+        arrived: list[object] = []
+        with contextlib.suppress(Exception):
+            exec(carried(value, way, "check({})"), {"check": arrived.append, "__name__": "program"})
+        if arrived and type(arrived[0]) is type(eval(value, {"Counter": Counter})):
+            num_arrived += 1
+            for program in (carried(value, way, sink) for sink in SINKS):
+                assert stateless.prove(program.encode(), has_floats=False) is None, program
+    assert num_arrived > 200
+
+
+def test_plain_values_go_nearly_everywhere() -> None:
+    proven = [
+        carrier
+        for carrier in CARRIERS
+        if stateless.prove(carried("1", [carrier], "kept = [{}]").encode(), has_floats=False) is not None
+    ]
+    assert len(proven) > 0.9 * len(CARRIERS)
 
 
 def _result(judgement: Judgement) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ from alphamix.policies.engines.openai.fake_server import (
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.health.check_policy import CheckQuestion, check_engine, check_policy
-from alphamix.policies.health.findings import CHECKS, Finding
+from alphamix.policies.health.findings import CHECKS, Finding, judge_twins
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Completion, EngineFailure, PolicyError, Reply, Request
 
@@ -301,3 +301,16 @@ def test_the_ladder_has_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_a_policy_that_cannot_be_opened_is_not_reachable(policies: Path) -> None:
     policies.write_text('[policies.far]\ncheckpoint = "./gone"\n')
     assert states(checked(policies)) == {"reachable": "failure"} | dict.fromkeys(CHECKS[1:], "unknown")
+
+
+def test_policies_that_are_the_same_model_are_told() -> None:
+    def findings(value: str | None) -> list[Finding]:
+        return [*findings_of_nothing[:-1], Finding("fingerprint", "ok", "shown", value)]
+
+    findings_of_nothing = [Finding(check, "ok", "well") for check in CHECKS]
+    asked = {"a": findings("x"), "b": findings("y"), "c": findings("x"), "d": findings(None), "e": findings(None)}
+    judged = judge_twins(asked, {"b": "a"})
+    told = {name for name, of_policy in judged.items() if states(of_policy) == {"fingerprint": "warning"}}
+    assert told == {"b", "c"}
+    assert message_of("fingerprint", judged["b"]).startswith("is the same model as 'a': leave one out")
+    assert message_of("fingerprint", judged["c"]).startswith("its server reports x, as for 'a'")

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from email.utils import formatdate
 from itertools import pairwise
 from typing import Any, Literal
@@ -601,3 +602,17 @@ def test_closing_twice_is_safe(open_engine: OpenEngine) -> None:
     engine.close()
     with pytest.raises(PolicyError, match="is closed"):
         outcome_of(engine)
+
+
+def test_headers_and_the_query_and_the_user_of_a_url_are_sent_and_never_shown(server: FakeServer) -> None:
+    url = server.url.replace("http://", "http://ann:pw-secret@") + "?api-version=3"
+    options = EngineOptions(max_retries=0, first_byte_timeout_s=60.0)
+    for api_key, authorization in ((None, "Basic YW5uOnB3LXNlY3JldA=="), ("key", "Bearer key")):
+        with closing(OpenAIEngine(url, "m", api_key, options, headers={"x-team": "blue"})) as engine:
+            assert isinstance(outcome_of(engine), Completion)
+            request = server.requests[-1]
+            assert request.path.endswith("/v1/chat/completions?api-version=3")
+            assert (request.headers["authorization"], request.headers["x-team"]) == (authorization, "blue")
+            server.respond = lambda _: FakeReply(b"", 500)
+            assert "secret" not in failure_of(engine).message
+            server.respond = lambda _: completed()

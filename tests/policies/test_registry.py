@@ -1,5 +1,6 @@
 """A policies file becomes policies; each fault is one line with cause and cure."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from alphamix.policies.types import PolicyError, Request, SamplingParameters
 
 from .conftest import LINE, MakeCheckpoint
 
+SECRETS = ("sk-proj-abc123", "hf_AbC123", "sk_live_abc", "AKIAIOSFODNN7EXAMPLE")
 FAMILY = (
     LINE
     + """
@@ -195,7 +197,7 @@ def test_check_names_what_is_missing(
 ) -> None:
     registry = Registry.load(family)
     monkeypatch.delenv("ALPHAMIX_TEST_KEY", raising=False)
-    with pytest.raises(PolicyError, match=r"'remote' needs a key .* export ALPHAMIX_TEST_KEY"):
+    with pytest.raises(PolicyError, match=r"'remote' needs an API key, .* export ALPHAMIX_TEST_KEY"):
         registry.check()
     make_checkpoint("high", seed=2, intermediate_size=40)
     with pytest.raises(PolicyError, match=r"policy 'beyond': .*'model.layers.0.mlp.down_proj.weight' is F32"):
@@ -389,16 +391,44 @@ def test_pairs_of_logits_take_members_without_a_checkpoint(family: Path) -> None
     assert not registry.is_made("coverage@+0.70")
 
 
-@pytest.mark.parametrize("key", ["sk-proj-abc123", "hf_AbC123", "sk_live_abc"])
-def test_a_key_in_place_of_its_variable_is_never_shown(key: str, tmp_path: Path) -> None:
+FAR = '[policies.far]\nurl = "http://h/v1"\nmodel = "m"\n'
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key_env = "{}"',
+        'api_key_env = ["{}"]',
+        'headers_env = {{ api-key = "{}" }}',
+        'headers_env = "{}"',
+        'headers = "{}"',
+        'headers = {{ api-key = ["{}"] }}',
+        'headers = {{ api-key = "Bearer {}\\n" }}',
+        '[keys]\nann = "{}"',
+    ],
+)
+def test_a_secret_in_place_of_its_variable_is_never_shown(line: str, secret: str, tmp_path: Path) -> None:
     path = tmp_path / "policies.toml"
-    path.write_text(f'[policies.far]\nurl = "http://h/v1"\nmodel = "m"\napi_key_env = "{key}"\n')
-    with pytest.raises(PolicyError, match="name of the") as caught:
+    path.write_text(FAR + line.format(secret))
+    with pytest.raises(PolicyError, match=r"never the secret|it should|cannot be sent") as caught:
         Registry.load(path).check()
-    assert key not in str(caught.value)
-    path.write_text(path.read_text().replace(key, "UNSET_KEY"))
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ['api_key_env = "UNSET_KEY"', 'headers_env = { api-key = "UNSET_KEY" }'])
+def test_a_variable_must_be_set_to_what_can_be_sent(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text(FAR + line)
+    registry = Registry.load(path)
     with pytest.raises(PolicyError, match=r"the variable UNSET_KEY is unset: export UNSET_KEY=… first\.$"):
-        Registry.load(path).check()
+        registry.check()
+    monkeypatch.setenv("UNSET_KEY", "se\ncret")
+    with pytest.raises(PolicyError, match="the value of UNSET_KEY cannot be sent") as caught:
+        registry.check()
+    assert "cret" not in str(caught.value)
+    monkeypatch.setenv("UNSET_KEY", "secret\n")
+    registry.check()
 
 
 def test_the_alpha_of_an_end_outlives_its_line(tmp_path: Path) -> None:
@@ -417,3 +447,26 @@ def test_the_alpha_of_an_end_outlives_its_line(tmp_path: Path) -> None:
     again.write_text('[policies.low]\nmerge = { low = "a", high = "b", alpha = 1 }\nalpha = 2\n')
     with pytest.raises(PolicyError, match="leave alpha out"):
         Registry.load(again)
+
+
+def test_policies_that_are_the_same_model_are_known(family: Path) -> None:
+    here = family.parent
+    shutil.copytree(here / "low", here / "copy")
+    again = FAMILY[FAMILY.index("[policies.remote]") : FAMILY.index("[mixtures")].replace("remote", "again")
+    family.write_text(
+        f"""{FAMILY}{again}
+        [policies.copy]\ncheckpoint = "./copy"\n[policies.gone]\ncheckpoint = "./gone"
+        [policies.nowhere]\nmerge = {{ low = "low", high = "copy", alpha = 3.0 }}
+        [policies.high-again]\nmerge = {{ low = "low", high = "high", alpha = 1.0 }}
+        [policies.sharp]\nlogits = {{ low = "low", high = "high", alpha = 1.0 }}
+        [policies.sharper]\nlogits = {{ low = "low", high = "high", alpha = 1.5 }}
+        """
+    )
+    assert Registry.load(family).twins() == {
+        "coverage@+0.00": "low",
+        "again": "remote",
+        "copy": "low",
+        "nowhere": "low",
+        "high-again": "high",
+        "sharp": "high",
+    }

@@ -1,5 +1,8 @@
 """The endpoint before real vLLM servers: relayed as they stand, started when first asked, and switched between α."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +140,23 @@ def test_models_and_refusals_are_passed_on(client: OpenAI, engine: VllmEngine) -
         client.chat.completions.create(model="far", messages=CHAT, max_tokens=10**6)
     assert str(lengths["far"]) in raised.value.message
     assert engine.server.url not in raised.value.message
+
+
+@pytest.mark.parametrize("backend", ["openai", "openai-chat"])
+def test_the_load_generator_of_vllm_loses_no_request(client: OpenAI, backend: str, tmp_path: Path) -> None:
+    # The command `vllm` looks for its version under the name "vllm", which the build for processors has not.
+    run = "import argparse; from vllm.benchmarks.serve import add_cli_args, main; p = argparse.ArgumentParser(); "
+    run += "add_cli_args(p); main(p.parse_args())"
+    path = "/v1/chat/completions" if "chat" in backend else "/v1/completions"
+    address = str(client.base_url).removesuffix("/v1/")
+    command = [sys.executable, "-c", run, "--backend", backend, "--base-url", address, "--endpoint", path]
+    command += ["--model", "both", "--tokenizer", str(HIGH), "--dataset-name", "random", "--random-input-len", "16"]
+    command += ["--random-output-len", "16", "--num-prompts", "100", "--max-concurrency", "16"]
+    command += ["--save-result", "--result-filename", str(tmp_path / "result.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "result.json").read_text())
+    assert (told["completed"], told["failed"]) == (100, 0)
 
 
 def test_a_server_of_ours_is_found_when_it_is_first_asked(

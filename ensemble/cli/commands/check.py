@@ -14,7 +14,7 @@ from alphamix.ensemble.cli.options import COUNT, PATH, json_option
 from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.health.check_policy import CheckQuestion, check_policy
-from alphamix.policies.health.findings import CHECKS, Finding
+from alphamix.policies.health.findings import CHECKS, Finding, judge_twins
 from alphamix.policies.registry import Registry
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]", "unknown": "[dim]–[/]"}
@@ -64,6 +64,7 @@ def command(
         for name in registry.names:
             status.update(f"checking {escape(name)} …")
             findings[name] = check_policy(registry, name, question, options)
+        findings = judge_twins(findings, registry.twins())
     ok = all(finding.state != "failure" for of_policy in findings.values() for finding in of_policy)
     if as_json:
         print_json({"ok": ok, "question": question, "policies": _report(findings)})

@@ -79,7 +79,7 @@ def command(
     if pass_at is None and not split and forecast_k is None:
         pass_at = "1"
     ks = [] if pass_at is None else _read_ks(pass_at)
-    resampling = Resampling(level, method=method).with_groups(outcomes.groups)
+    resampling = Resampling(level, method=method)
     figures = estimate_coverage(outcomes, split, ks, forecast_k, resampling, fixed_benchmark=fixed_benchmark)
     if as_json:
         about = {
@@ -154,7 +154,8 @@ def _print(console: Console, split: dict[str, int], figures: CoverageFigures, fo
         _print_table(console, rows)
     if figures.forecasts:
         console.print(
-            f"pass@{forecast_k} beyond the samples, as models predict it, not an estimate; intervals for new problems"
+            f"pass@{forecast_k} beyond the samples, as models predict it, not an estimate; bootstrap intervals for new "
+            "problems"
         )
         _print_table(console, figures.forecasts)
     for note in _notes(figures):

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from alphamix.ensemble.cli.options import FILE, json_option, quiet_option
 from alphamix.ensemble.cli.options.judging import judging_options, sandbox_option
-from alphamix.ensemble.cli.terminal.output import print_json, print_missing_modules, print_owed
+from alphamix.ensemble.cli.terminal.output import print_json, print_owed
 from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.interchange.record_files import InterchangeError, listed
 from alphamix.ensemble.interchange.sample_index import SampleIndex, read_index
+from alphamix.ensemble.report.run_text import missing_module_notes
 from alphamix.ensemble.run.grade_file import grade_file
 from alphamix.grading.judge.judge import check_packages
 from alphamix.grading.parallel.batch import BackendOptions, JudgeOptions
@@ -64,7 +65,8 @@ def command(
         print_json(grading.summary)
     elif not quiet:
         console.print(_table(grading.summary["policies"]))
-        print_missing_modules(grading.summary["missing_modules"], "--packages {}")
+        for note in missing_module_notes(grading.summary["missing_modules"], "--packages"):
+            click.echo(note, err=True)
     if grading.owed:
         print_owed("verdicts are still owed", grading.owed)
         sys.exit(3)

@@ -15,6 +15,7 @@ from alphamix.ensemble.cli.options.judging import judging_options, sandbox_optio
 from alphamix.ensemble.cli.terminal.output import print_owed
 from alphamix.ensemble.cli.terminal.progress import GradingProgress
 from alphamix.ensemble.experiment import config as experiment
+from alphamix.ensemble.experiment.problems import read_problems
 from alphamix.ensemble.run.regrade import Changes, name_of_set, regrade
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
 from alphamix.grading.judge.judge import check_packages
@@ -78,9 +79,7 @@ def command(
             f"{RUN_SET!r} names the run's own verdicts: choose another", param_hint="--verdict-set"
         )
     settings = experiment.load(folder / "experiment.toml", environment=os.environ)
-    problems = load_problems(problems_file or settings.problems.file)
-    if problems_file is None:
-        problems = problems[: settings.problems.limit]
+    problems = read_problems(settings.problems) if problems_file is None else load_problems(problems_file)
     options = JudgeOptions(
         sandbox or settings.grading.sandbox,
         all_tests,
@@ -101,7 +100,7 @@ def command(
             options,
             BackendOptions(backend, workers, address),
             progress,
-            own_file=None if problems_file else settings.problems.file,
+            own_source=None if problems_file else settings.problems.source,
             keep_current=keep_current,
         )
     if owed:

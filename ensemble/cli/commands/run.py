@@ -16,7 +16,6 @@ from alphamix.ensemble.cli.options.outcomes import missing_of_run_option
 from alphamix.ensemble.cli.terminal.output import (
     ASK_AGAIN,
     print_json,
-    print_missing_modules,
     print_notes,
     print_owed,
     print_report,
@@ -96,8 +95,6 @@ def execute(inputs: Inputs, folder: Path, *, as_json: bool, quiet: bool) -> None
             click.echo(conclusion(result.report.analysis))
         else:
             print_report(result.report, console)
-        if not as_json:
-            print_missing_modules(result.report.remarks.missing_modules, f"alphamix regrade {folder} --packages {{}}")
     _print_left(result, folder, inputs.design.budget.run.amounts)
     if result.report is None or result.left.owed:
         sys.exit(3)

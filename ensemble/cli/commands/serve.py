@@ -6,13 +6,15 @@ from pathlib import Path
 import click
 
 from alphamix.ensemble.cli.options import COUNT, PATH
-from alphamix.ensemble.serve.accounts import ClientKey, read_secret
+from alphamix.ensemble.errors import EnsembleError
+from alphamix.ensemble.serve.accounts import ClientKey
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions
 from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.best_of.request import BestOfLimits
 from alphamix.ensemble.serve.http_protocol import ConnectionLimits
 from alphamix.ensemble.serve.routing.alpha_on_request import AlphaLimits
 from alphamix.ensemble.serve.server import open_tracer, serve
+from alphamix.environment import read_secret
 
 _COUNT_OR_0 = click.IntRange(min=0)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -131,7 +133,10 @@ def command(
     The file is an experiment or a file of policies. The allocation of an experiment is served as one model under the
     experiment's name.
     """
-    keys = tuple(ClientKey(variable, read_secret(variable)) for variable in key_variables)
+    keys = tuple(
+        ClientKey(variable, read_secret(variable, "--api-key-env needs an API key", EnsembleError))
+        for variable in key_variables
+    )
     if not keys and not _is_loopback(host):
         click.echo(f"no --api-key-env is given: anyone who can reach {host}:{port} can use these policies", err=True)
     options = ServeOptions(

@@ -15,14 +15,15 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
     return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+packages_option = click.option(
+    "--packages",
+    metavar="NAME,…",
+    callback=_split,
+    show_default="none",
+    help="Installed packages that programs may import, such as numpy,scipy.",
+)
 _OPTIONS = (
-    click.option(
-        "--packages",
-        metavar="NAME,…",
-        callback=_split,
-        show_default="none",
-        help="Installed packages that programs may import, such as numpy,scipy.",
-    ),
+    packages_option,
     click.option("--all-tests", is_flag=True, help="Run every test, not only those up to the first failure."),
     click.option("--workers", type=COUNT, show_default="one per core", help="Number of processes."),
     click.option(

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import metadata
 from typing import Any
 
 import click
@@ -20,16 +19,6 @@ ASK_AGAIN = "the same command asks for them again"
 def print_json(content: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:
     """Print a result as JSON; a dataclass becomes an object with its fields."""
     click.echo(json.dumps(content, indent=2, ensure_ascii=ensure_ascii, default=asdict))
-
-
-def print_missing_modules(count_of_module: Mapping[str, int], option: str) -> None:
-    """Print the modules for want of which programs failed; `option` gives one of them to the sandbox."""
-    ranked = sorted(count_of_module.items(), key=lambda item: -item[1])
-    for module, count in ranked[:_MOST_CAUSES]:
-        programs = "1 program imports" if count == 1 else f"{count:,} programs import"
-        provider = metadata.packages_distributions().get(module)
-        cure = f": {option.format(provider[0])}" if provider else ", nor installed here"
-        click.echo(f"{programs} {module}, which is not in the sandbox{cure}", err=True)
 
 
 def print_report(report: Report, console: Console) -> None:

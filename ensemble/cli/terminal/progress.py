@@ -18,7 +18,7 @@ from rich.text import Text
 
 from alphamix.ensemble.cli.terminal.formatting import duration, rate, shares, shortened
 from alphamix.ensemble.run.pace import Pace, RecentRate, time_left
-from alphamix.ensemble.run.progress_events import Cap, Spent
+from alphamix.ensemble.run.progress_events import Cap, JudgeLoad, Spent
 from alphamix.grading.types import Verdict
 
 _REFRESHES_PER_SECOND = 2
@@ -179,6 +179,9 @@ class RunProgress(_SampleProgress):
         self._spent = Spent(0, 0, 0.0)
         self._cap: Cap | None = None
         self._cost = RecentRate(clock())
+        self._load = JudgeLoad(0, 0, 0, 0)
+        self._runs = RecentRate(clock())
+        """Programs that the judge has run. Verdicts of equal programs come at once, and say nothing of its pace."""
 
     def begin(self, progress: pd.DataFrame, cap: Cap | None = None) -> None:
         """Set the totals. This is called again when a plan has grown."""
@@ -191,6 +194,7 @@ class RunProgress(_SampleProgress):
         with self._lock:
             self._spent = Spent(int(totals["sampled"]), int(totals["tokens"]), float(totals["seconds"]))
             self._cap = cap
+            self._load = JudgeLoad(0, 0, 0, 0)
         self.update(self._all.id, total=int(totals["planned"]), completed=int(totals["sampled"]))
         self.update(self._grading.id, total=int(totals["planned"]), completed=int(totals["graded"]))
 
@@ -215,6 +219,12 @@ class RunProgress(_SampleProgress):
             if self._cap is not None:
                 self._cost.add(spent.of(self._cap.currency), self.get_time())
         self.write_line_if_due()
+
+    def judging(self, load: JudgeLoad) -> None:
+        """Take note of what the judge has done and has to do."""
+        with self._lock:
+            self._runs.add(load.runs - self._load.runs, self.get_time())
+            self._load = load
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Yield the policies that fit on the screen, the totals, and what has been spent."""
@@ -287,6 +297,18 @@ class RunProgress(_SampleProgress):
         of_cap = f"{spent.of(cap.currency):,.0f} of {cap.total:,.0f} {cap.currency} ({share:.0%})"
         others = [f"{amount} {currency}" for currency, amount in amounts.items() if currency != cap.currency]
         return "spent " + ", ".join([of_cap, *others])
+
+    def _pace(self, task: Task) -> Pace:
+        """Return the pace of a task; that of grading in programs that the judge has to run, as far as they are known.
+
+        Of samples that it has not seen, as large a share is assumed to need a run as of those that it has.
+        """
+        load, pace = self._load, super()._pace(task)
+        if task is not self._grading or not load.samples:
+            return pace
+        share = (load.runs + load.waiting_runs) / load.samples
+        unseen = max(0, pace.owed - load.waiting_samples)
+        return Pace(load.waiting_runs + share * unseen, self._runs.per_second(self.get_time()))
 
     def _run_time_left(self) -> float | None:
         """Return the seconds until everything is sampled and graded, or the cap is reached."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import lu_factor, lu_solve
+from scipy.linalg.lapack import dgetrf, dgetrs
 
 from alphamix.ensemble.arrays import Floats
 
@@ -83,14 +83,15 @@ def _step(at: _Iterate, gradient_V: Floats, hessian_VV: Floats, price_V: Floats,
     matrix = np.zeros((len(price_V) + 1,) * 2)
     matrix[:-1, :-1] = hessian_VV + np.diag(at.low_V / at.x_V + at.high_V / at.room_V)
     matrix[:-1, -1] = matrix[-1, :-1] = price_V
-    factor = lu_factor(matrix)
+    # LAPACK itself, since SciPy's checks of its arguments take longer than matrices as small as these.
+    factor, pivots, _ = dgetrf(matrix)
     # Gradient of the Lagrangian.
     dual_V = gradient_V - at.low_V + at.high_V - at.multiplier * price_V
 
     def change(low_target_V: Floats | float, high_target_V: Floats | float) -> _Iterate:
         """Return Newton's step to where the products of bounds and multipliers have these values."""
         right_V = -dual_V - at.low_V + at.high_V + low_target_V / at.x_V - high_target_V / at.room_V
-        solution = lu_solve(factor, np.append(right_V, total - price_V @ at.x_V))
+        solution, _ = dgetrs(factor, pivots, np.append(right_V, total - price_V @ at.x_V))
         dx_V = solution[:-1]
         dlow_V = (low_target_V - at.low_V * dx_V) / at.x_V - at.low_V
         dhigh_V = (high_target_V + at.high_V * dx_V) / at.room_V - at.high_V

@@ -3,8 +3,8 @@
 Coverage is monotone and has diminishing returns in every direction (it is DR-submodular). So where all samples cost the
 same, greedy filling from zero reaches at least 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978; for whole
 numbers Soma and Yoshida 2015, arXiv 1503.01218). Exchanging samples between policies gains most of the rest, and
-`branch_and_bound` proves how much is left. Axes: `M` policies, `C` columns of the posterior; in pairs `[M, M]`, the
-first policy gives up samples and the second gets them.
+`branch_and_bound` proves how much is left. Axes: `M` policies, `C` columns of the posterior, `N` kinds of moves; in
+pairs `[M, M]`, the first policy gives up samples and the second gets them.
 """
 
 import numpy as np
@@ -26,6 +26,8 @@ def fill(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
     Ties go to the policy named first.
     """
     k_M, left = k_M.copy(), region.left(k_M)
+    if left < region.cost_M.min():
+        return k_M
     miss_C = np.exp(posterior.log_miss_of_all(k_M)) * posterior.weight_C
     while (fits_M := (k_M < region.upper_M) & (region.cost_M <= left)).any():
         next_miss_MC = posterior.next_miss(k_M)
@@ -38,52 +40,52 @@ def fill(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
 
 
 def exchange(posterior: Posterior, region: Region, k_M: Ints) -> Ints:
-    """Exchange samples between policies until nothing improves, then settle ties.
+    """Exchange samples between policies until nothing improves and ties are settled.
 
     Where costs differ, either one sample is given up for as many as then fit, or as many are given up as one sample
     needs. Settling ties moves samples to the policy named first wherever coverage stays equal, so that equal tables
     give equal answers.
     """
-    for settles_ties in (False, True):
-        for _ in range(_MAX_EXCHANGES):
-            exchanged_M = _best_exchange(posterior, region, k_M, settles_ties)
-            if exchanged_M is None:
-                break
-            k_M = fill(posterior, region, exchanged_M)
+    for _ in range(_MAX_EXCHANGES):
+        exchanged_M = _best_exchange(posterior, region, k_M)
+        if exchanged_M is None:
+            break
+        k_M = fill(posterior, region, exchanged_M)
     return k_M
 
 
-def _best_exchange(posterior: Posterior, region: Region, k_M: Ints, settles_ties: bool) -> Ints | None:
-    """Make the exchange that gains most, or with `settles_ties` one that gains nothing and favours an earlier policy.
+def _best_exchange(posterior: Posterior, region: Region, k_M: Ints) -> Ints | None:
+    """Make the exchange that gains most, or if there is none, one that gains nothing and favours an earlier policy.
 
     Return None if there is no such exchange.
     """
-    miss = float(np.exp(posterior.log_miss_of_all(k_M)) @ posterior.weight_C)
-    best, least = None, np.inf
-    for out_MM, in_MM in _moves(region, k_M):
-        miss_MM = _exchanged_miss(posterior, k_M, out_MM, in_MM)
-        good_MM = miss_MM < miss - _IMPROVEMENT
-        if settles_ties:
-            good_MM = np.tri(len(k_M), k=-1, dtype=bool) & (np.abs(miss_MM - miss) <= _NOISE * miss)
-        miss_MM[~(good_MM & _allowed(region, k_M, out_MM, in_MM))] = np.inf
-        r, a = np.unravel_index(int(miss_MM.argmin()), miss_MM.shape)
-        if miss_MM[r, a] < least:
-            least, best = miss_MM[r, a], k_M.copy()
-            best[r] -= out_MM[r, a]
-            best[a] += in_MM[r, a]
-    return best
+    miss_C = np.exp(posterior.log_miss_of_all(k_M)) * posterior.weight_C
+    miss = float(miss_C.sum())
+    out_NMM, in_NMM = _moves(region, k_M)
+    miss_NMM = np.array([_exchanged_miss(posterior, k_M, miss_C, *move) for move in zip(out_NMM, in_NMM, strict=True)])
+    allowed_NMM = np.array([_allowed(region, k_M, *move) for move in zip(out_NMM, in_NMM, strict=True)])
+    is_better_NMM = miss_NMM < miss - _IMPROVEMENT
+    favours_earlier_NMM = np.tri(len(k_M), k=-1, dtype=bool) & (np.abs(miss_NMM - miss) <= _NOISE * miss)
+    for good_NMM in (is_better_NMM & allowed_NMM, favours_earlier_NMM & allowed_NMM):
+        if good_NMM.any():
+            move, r, a = np.unravel_index(int(np.where(good_NMM, miss_NMM, np.inf).argmin()), miss_NMM.shape)
+            exchanged_M = k_M.copy()
+            exchanged_M[r] -= out_NMM[move, r, a]
+            exchanged_M[a] += in_NMM[move, r, a]
+            return exchanged_M
+    return None
 
 
-def _moves(region: Region, k_M: Ints) -> list[tuple[Ints, Ints]]:
-    """Return the numbers of samples given up and of samples gained, for every pair of policies."""
+def _moves(region: Region, k_M: Ints) -> tuple[Ints, Ints]:
+    """Return the numbers of samples given up and of samples gained for every pair of policies, `[N, M, M]` each."""
     cost_out_M1, cost_in_1M, left = region.cost_M[:, None], region.cost_M[None, :], region.left(k_M)
     ones_MM = np.ones((len(k_M),) * 2, np.int64)
     if np.ptp(region.cost_M) == 0:
-        return [(ones_MM, ones_MM)]
+        return ones_MM[None], ones_MM[None]
     room_1M = (region.upper_M - k_M)[None, :]
     as_many_as_fit_MM = np.minimum(np.floor((left + cost_out_M1) / cost_in_1M + 1e-9).astype(np.int64), room_1M)
     as_many_as_needed_MM = np.maximum(1, np.ceil((cost_in_1M - left) / cost_out_M1 - 1e-9).astype(np.int64))
-    return [(ones_MM, as_many_as_fit_MM), (as_many_as_needed_MM, ones_MM)]
+    return np.array([ones_MM, as_many_as_needed_MM]), np.array([as_many_as_fit_MM, ones_MM])
 
 
 def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Bools:
@@ -99,16 +101,17 @@ def _allowed(region: Region, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Bools:
     )
 
 
-def _exchanged_miss(posterior: Posterior, k_M: Ints, out_MM: Ints, in_MM: Ints) -> Floats:
-    """Return the chance that all samples fail after each exchange, `[M, M]`.
+def _exchanged_miss(posterior: Posterior, k_M: Ints, miss_C: Floats, out_MM: Ints, in_MM: Ints) -> Floats:
+    """Return the chance that all samples fail after each exchange, `[M, M]`, from that of each column before.
 
     Entries of exchanges that are not allowed are meaningless.
     """
-    log_miss_MC = posterior.log_miss(k_M)
-    miss_C = np.exp(log_miss_MC.sum(axis=0)) * posterior.weight_C
     one_out_MC = miss_C / posterior.next_miss(np.maximum(k_M - 1, 0))
     one_in_MC = posterior.next_miss(k_M)
     miss_MM = one_out_MC @ one_in_MC.T
+    if max(out_MM.max(), in_MM.max()) <= 1:
+        return miss_MM
+    log_miss_MC = posterior.log_miss(k_M)
     for r, in_M in enumerate(in_MM):
         if (in_M > 1).any():
             miss_MM[r] = np.exp(posterior.log_miss(k_M + np.maximum(in_M, 0)) - log_miss_MC) @ one_out_MC[r]

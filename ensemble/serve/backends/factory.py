@@ -5,7 +5,6 @@ request also states its α. Servers whose weights are switched do not take reque
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
@@ -26,7 +25,7 @@ from alphamix.ensemble.serve.protocol.api_errors import ApiError
 from alphamix.ensemble.serve.protocol.raw_request import Part, RawRequest
 from alphamix.ensemble.serve.protocol.responses import PolicyInfo
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.registry import Registry, remote_headers
+from alphamix.policies.registry import Credentials, Registry
 from alphamix.policies.types import Engine
 
 
@@ -183,9 +182,8 @@ class BackendFactory:
         open_engine = partial(self._open, name)
         if isinstance(catalogue, Registry):
             if (remote := catalogue.remote(name)) is not None:
-                key = os.environ.get(remote.api_key_env) if remote.api_key_env else None
+                key, headers = Credentials.of(name, remote)
                 urls = [remote.url] if isinstance(remote.url, str) else remote.url
-                headers = remote_headers(name, remote)
                 upstreams = [Upstream(url, remote.model, key, headers=headers) for url in urls]
                 proxies = [Proxy(name, upstream, self._timeouts) for upstream in upstreams]
                 return proxies[0] if len(proxies) == 1 else LoadBalancer(proxies, self._breaker)

@@ -84,7 +84,9 @@ class PolicyEndpoint:
         with self._admitted(request):
             data = await self._backend.complete(request, part)
             body = ResponseReader(self.policy, part, request.n, request.num_prompts).complete(data)
-        self._answered(request, body.usage, len(body.choices), started)
+        usage = body.usage
+        num_bytes = request.num_bytes + body.num_bytes if usage is None else 0
+        self._answered(request, usage, len(body.choices), started, num_bytes)
         return body
 
     async def stream(self, request: RawRequest, part: Part) -> AsyncGenerator[list[ResponseJson]]:
@@ -95,23 +97,36 @@ class PolicyEndpoint:
             ApiError: there is no answer, it is malformed, or it breaks off.
         """
         started, usage = perf_counter(), None
+        counts_bytes, is_broken_off = request.record.asks_usage, False
+        num_bytes = request.num_bytes if counts_bytes else 0
         reader = ResponseReader(self.policy, part, request.n, request.num_prompts)
-        with self._admitted(request):
-            async with aclosing(self._backend.stream(request, part)) as events:
-                async for batch in events:
-                    bodies = [reader.chunk(data) for data in batch]
-                    for body in bodies:
-                        usage = body.usage or usage
-                    yield bodies
-            try:
-                reader.end()
-            except IgnoresNError:
-                self._answered(request, usage, request.num_prompts, started)
-                raise
-        self._answered(request, usage, part.n * request.num_prompts, started)
+        try:
+            with self._admitted(request):
+                async with aclosing(self._backend.stream(request, part)) as events:
+                    async for batch in events:
+                        bodies = [reader.chunk(data) for data in batch]
+                        for body in bodies:
+                            usage = body.usage or usage
+                            if counts_bytes:
+                                num_bytes += body.num_bytes
+                        is_broken_off = True
+                        yield bodies
+                try:
+                    reader.end()
+                except IgnoresNError:
+                    is_broken_off = False
+                    self._answered(request, usage, request.num_prompts, started, num_bytes)
+                    raise
+            is_broken_off = False
+            self._answered(request, usage, part.n * request.num_prompts, started, num_bytes)
+        finally:
+            if is_broken_off:
+                request.record.add_broken_off(self.policy.name, num_bytes)
 
-    def _answered(self, request: RawRequest, usage: dict[str, Any] | None, choices: int, started: float) -> None:
-        request.record.add(self.policy.name, usage, choices, perf_counter() - started)
+    def _answered(
+        self, request: RawRequest, usage: dict[str, Any] | None, choices: int, started: float, num_bytes: int
+    ) -> None:
+        request.record.add(self.policy.name, usage, choices, perf_counter() - started, num_bytes)
 
     @contextmanager
     def _admitted(self, request: RawRequest) -> Generator[None]:

@@ -5,7 +5,6 @@ and names of the upstream. The form of an answer, and which policy is asked inst
 """
 
 import asyncio
-import base64
 import io
 import logging
 import re
@@ -31,6 +30,7 @@ from alphamix.ensemble.serve.protocol.api_errors import (
     unreachable,
 )
 from alphamix.ensemble.serve.protocol.raw_request import UNREADABLE, Part, RawRequest
+from alphamix.policies.engines.openai.address import authorization, shown, without_user
 from alphamix.policies.engines.openai.server_answers import event_data
 
 LONGEST_ANSWER = 256 * 2**20
@@ -71,18 +71,15 @@ class Proxy:
         self._policy = policy
         self._upstream = upstream
         self._timeouts = timeouts
-        base = URL(upstream.url)
+        base = URL(without_user(upstream.url))
         self._urls = {
-            path: base.with_user(None).with_path(f"{base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
+            path: base.with_path(f"{base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
             for path in ("chat/completions", "completions", "models")
         }
-        self._shown_url = str(base.with_user(None).with_query(None))
-        """The URL as the log has it, without what may be secret."""
+        self._shown_url = shown(upstream.url)
         self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "alphamix"}
-        if base.user is not None:
-            self._headers["authorization"] = _basic(base.user, base.password or "")
-        if upstream.api_key is not None:
-            self._headers["authorization"] = f"Bearer {upstream.api_key}"
+        if (user := authorization(upstream.url, upstream.api_key)) is not None:
+            self._headers["authorization"] = user
         self._headers.update(upstream.headers)
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
@@ -256,10 +253,6 @@ class Proxy:
     def _unreachable(self, error: Exception) -> ApiError:
         log.error("the policy %r at %s is unreachable: %r", self._policy, self._shown_url, error)
         return unreachable(self._policy)
-
-
-def _basic(user: str, password: str) -> str:
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def retry_after_s(header: str, now: float) -> float | None:

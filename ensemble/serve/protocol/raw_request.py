@@ -67,6 +67,11 @@ class RawRequest:
         return self.include_usage or self.record.asks_usage
 
     @property
+    def num_bytes(self) -> int:
+        """Number of bytes of the prompt, in JSON."""
+        return len(bytes(self.fields.get("messages") or self.fields.get("prompt") or b""))
+
+    @property
     def num_choices(self) -> int:
         """Number of choices for all prompts."""
         return self.n * self.num_prompts

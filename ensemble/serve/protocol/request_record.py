@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Usage = Mapping[str, Any]
+_BYTES_PER_TOKEN = 4
+"""A token of English text has about four characters; other languages have fewer, but more bytes a character."""
 
 
 class PolicyFailure(NamedTuple):
@@ -27,6 +29,10 @@ class PolicyShare:
     prompt_tokens: int | None = 0
     """None if a call did not report it."""
     completion_tokens: int | None = 0
+    tokens: int = 0
+    """All tokens, read and written: those of calls that reported them, and an estimate for the others."""
+    estimated_tokens: int = 0
+    """The part of `tokens` that is estimated."""
     seconds: float = 0.0
     """Sum over the calls."""
 
@@ -66,20 +72,35 @@ class RequestRecord:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens of all calls that reported them."""
-        return sum((share.prompt_tokens or 0) + (share.completion_tokens or 0) for share in self.policies.values())
+        """Number of tokens of all calls, as far as they are known or estimated."""
+        return sum(share.tokens for share in self.policies.values())
 
-    def add(self, policy: str, usage: Usage | None, choices: int, seconds: float) -> None:
-        """Add a call that was answered."""
+    def add(self, policy: str, usage: Usage | None, choices: int, seconds: float, num_bytes: int) -> None:
+        """Add a call that was answered; its tokens are estimated from its bytes of text if it does not report them."""
         self.usages.append(usage)
-        share = self.policies.get(policy)
-        if share is None:
-            share = self.policies[policy] = PolicyShare()
+        share = self._share(policy)
         share.calls += 1
         share.choices += choices
         share.seconds += seconds
-        share.prompt_tokens = _plus(share.prompt_tokens, usage, "prompt_tokens")
-        share.completion_tokens = _plus(share.completion_tokens, usage, "completion_tokens")
+        read, written = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
+        share.prompt_tokens = _plus(share.prompt_tokens, read)
+        share.completion_tokens = _plus(share.completion_tokens, written)
+        if read is not None and written is not None:
+            share.tokens += read + written
+        else:
+            self.add_broken_off(policy, num_bytes)
+
+    def add_broken_off(self, policy: str, num_bytes: int) -> None:
+        """Add a call that ended before its usage came: its tokens are estimated from its bytes of text."""
+        share, tokens = self._share(policy), -(-num_bytes // _BYTES_PER_TOKEN)
+        share.tokens += tokens
+        share.estimated_tokens += tokens
+
+    def _share(self, policy: str) -> PolicyShare:
+        share = self.policies.get(policy)
+        if share is None:
+            share = self.policies[policy] = PolicyShare()
+        return share
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as a line of the request log has it."""
@@ -102,6 +123,8 @@ class RequestRecord:
                     "choices": share.choices,
                     "prompt_tokens": share.prompt_tokens,
                     "completion_tokens": share.completion_tokens,
+                    "tokens": share.tokens,
+                    "estimated_tokens": share.estimated_tokens,
                     "seconds": round(share.seconds, 6),
                 }
                 for name, share in self.policies.items()
@@ -110,6 +133,10 @@ class RequestRecord:
         }
 
 
-def _plus(total: int | None, usage: Usage | None, name: str) -> int | None:
+def _tokens(usage: Usage | None, name: str) -> int | None:
     tokens = None if usage is None else usage.get(name)
-    return total + tokens if total is not None and type(tokens) is int and tokens >= 0 else None
+    return tokens if type(tokens) is int and tokens >= 0 else None
+
+
+def _plus(total: int | None, tokens: int | None) -> int | None:
+    return None if total is None or tokens is None else total + tokens

@@ -19,6 +19,22 @@ _read_usage = msgspec.json.Decoder(dict[str, Any]).decode
 _read_index = msgspec.json.Decoder(int).decode
 
 
+_NONE = Raw(b"[]")
+
+
+class _Said(msgspec.Struct):
+    """What a message or a piece of one says."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: Raw = NULL
+
+
+_read_said = msgspec.json.Decoder(_Said).decode
+
+
 @dataclass(slots=True)
 class ResponseJson:
     """A complete answer, or one chunk of a stream, with its choices apart from the other fields."""
@@ -35,6 +51,11 @@ class ResponseJson:
             return None if raw is None or raw == NULL else _read_usage(raw)
         except UNREADABLE:
             return None
+
+    @property
+    def num_bytes(self) -> int:
+        """Number of bytes of what the choices say: texts, reasoning and calls of tools."""
+        return sum(_num_bytes(choice) for _, choice in self.choices)
 
     def as_bytes(self) -> bytes:
         """Return the JSON text."""
@@ -150,6 +171,19 @@ def _sum(total: Any, value: Any) -> Any:
     if isinstance(total, int | float) and isinstance(value, int | float):
         return total + value
     return value if total is None else total
+
+
+def _num_bytes(choice: Fields) -> int:
+    raw = choice.get("delta") or choice.get("message")
+    if raw is None:
+        return max(0, len(bytes(choice.get("text", b""))) - len('""'))
+    try:
+        said = _read_said(raw)
+    except UNREADABLE:
+        return len(bytes(raw))
+    texts = (said.content, said.reasoning_content, said.reasoning, said.refusal)
+    calls = 0 if said.tool_calls in (NULL, _NONE) else len(bytes(said.tool_calls))
+    return sum(len(text.encode()) for text in texts if text) + calls
 
 
 def _has_content(choice: Fields) -> bool:

@@ -37,6 +37,7 @@ def main(tier: str, *words: str) -> None:
     source, executable, messages = confinement.move_down(inherited)
     try:
         scratch = _confine(tier, prefix, scratch)
+        confinement.die_with_parent()
         confinement.limit_program(address_space, cpu_s)
         if tier != "weak":
             Filter("compiler").install()

@@ -399,8 +399,7 @@ def remove_contents(directory: str) -> None:
 
 
 def limit_program(address_space: int, cpu_s: int) -> None:
-    """Tie this process to the life of its parent, and set the limits of this program: bytes, and whole seconds."""
-    die_with_parent()
+    """Set the limits of this program: bytes, and whole seconds."""
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
 

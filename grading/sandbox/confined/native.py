@@ -24,8 +24,7 @@ def run(
         os.dup2(executable, EXECUTABLE, inheritable=False)
         for source, target in ((channels.inputs, 0), (channels.answers, 1), (errors, 2)):
             os.dup2(source, target)
-        os.lseek(0, 0, os.SEEK_SET)
-        os.lseek(1, 0, os.SEEK_SET)
+        os.lseek(0, 0, os.SEEK_SET)  # the previous program, which shares the offset, may have moved it
         confinement.limit_program(order["address_space"], order["cpu_s"])
         if syscall_filter is not None:
             syscall_filter.install()

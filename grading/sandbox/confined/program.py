@@ -14,6 +14,7 @@ can only be a reason to reject it.
 
 # ruff: noqa: SIM115  (standard streams must stay open)
 import _sitebuiltins
+import _socket
 import _thread
 import atexit
 import builtins
@@ -30,6 +31,7 @@ from alphamix.grading.sandbox.confined.seccomp import Filter
 
 MAX_MESSAGE = 300
 RECURSION_LIMIT = 1000
+_SHORT_BYTES = 1 << 16
 
 
 class Channels(NamedTuple):
@@ -45,19 +47,21 @@ _REHEARSED = b"""
 import sys
 from collections import defaultdict
 class Solution:
-    def double(self, values: list[int]) -> list[int]:
+    def double(self, values: list[int], other: dict) -> list:
         counts, answer = defaultdict(int), []
         for index, value in enumerate(values):
             while answer and answer[-1] > value: answer.pop()
             counts[value] += 1
             answer.append(2 * value if index % 2 == 0 else -value)
-        return sorted((value for value in answer if value in counts), key=lambda value: -value)
+        return [sorted((value for value in answer if value in counts), key=lambda value: -value), other]
 def main():
-    n, *values = [0] + list(map(int, "1 2 3".split()))
-    print(len(values), f"{n}", *Solution().double(values))
+    n, *values = [len(input())] + list(map(int, "1 2 3".split()))
+    print(len(values), f"{n}", *Solution().double(values, {}))
 if __name__ == "__main__": main()
 """
 """A program with what programs contain most."""
+_REHEARSED_INPUT = b'[[1, 2, 3], {"key": [2.5, "text", true, null]}]'
+_REHEARSALS = 20
 
 
 class _NoEntryPointError(Exception):
@@ -74,18 +78,8 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None
         confinement.limit_program(order["address_space"], order["cpu_s"])
         if syscall_filter is not None:
             syscall_filter.install()
-        send(channels, b"H")
-        os.read(channels.status, 1)  # nothing untrusted may run until the controller measures this process
-        for descriptor in (0, 1):  # the previous program, which shares the offsets, may have moved them
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        code, modules = _compile(channels, order.get("proves"))
-        is_used = False
-        while os.read(channels.status, 1) and code is not None:
-            if is_used:
-                _rewind()
-                stateless.reset(modules or frozenset())
-            send(channels, *_run_test(code, order["entry_point"], channels, is_proven=modules is not None))
-            is_used = True
+        code, modules = _load(channels, order["proves"])
+        _run_tests(code, modules, order["entry_point"], channels)
     except OSError as error:
         send(channels, b"X", str(error))
     finally:
@@ -93,32 +87,39 @@ def run(order: dict[str, Any], channels: Channels, syscall_filter: Filter | None
 
 
 def rehearse(channels: Channels) -> None:
-    """Do once, in the zygote, what every program's process would do first, and leave it ready for a first test.
+    """Do in the zygote what a program's process does, except to confine itself, and leave it ready for a first test.
 
     Forks then inherit the standard streams, and what the interpreter builds on first use (above all the compiler's tree
-    types, which take 1 ms of CPU).
+    types, which take 1 ms of CPU). The interpreter also specialises functions that run often, which writes to many
+    pages. So this is repeated until it is done.
     """
     for name in ("exit", "quit"):  # the site module, which -S disables, would add these
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
-    for _ in range(20):  # until the interpreter has specialised these functions: doing so writes to their code objects
-        _reset_interpreter(channels)
-        _run_script(compile(_REHEARSED, "main.py", "exec", dont_inherit=True))
+    inputs, answers = os.memfd_create("input"), os.memfd_create("answer")
+    for entry_point in (None, "Solution.double") * _REHEARSALS:
+        controller, own = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        stand_ins = Channels(own.fileno(), inputs, answers, channels.null)
+        _reset_interpreter(stand_ins)
+        os.ftruncate(inputs, os.pwrite(inputs, _REHEARSED, 0))
+        for _ in range(3):
+            controller.send(b"N")
+        controller.shutdown(_socket.SHUT_WR)
+        code, modules = _load(stand_ins, None)
         stateless.prove(_REHEARSED, has_floats=False)
-        _rewind()
-        values.to_json(json.loads('[{"key": [1, 2.5, "text", true, null]}]'))
+        os.ftruncate(inputs, os.pwrite(inputs, _REHEARSED_INPUT, 0))
+        _run_tests(code, modules, entry_point, stand_ins)
+    os.close(inputs)
+    os.close(answers)
+    del sys.modules["solution"]
     _reset_interpreter(channels)
 
 
-def send(channels: Channels, status: bytes, text: str = "") -> None:
-    """Send the controller a status message, with the peak memory."""
-    peak_rss_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    message = b"%s %d %s" % (status, peak_rss_kb, text[:MAX_MESSAGE].encode(errors="replace"))
-    os.write(channels.status, message)
-
-
-def _compile(channels: Channels, has_floats: bool | None) -> tuple[CodeType | None, frozenset[str] | None]:
+def _load(channels: Channels, has_floats: bool | None) -> tuple[CodeType | None, frozenset[str] | None]:
     """Return the code of the program, and the modules that it uses if it is proven stateless, else None."""
-    source = os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0)
+    send(channels, b"H")
+    os.read(channels.status, 1)  # nothing untrusted may run until the controller measures this process
+    os.lseek(0, 0, os.SEEK_SET)  # the previous program, which shares the offset, may have moved it
+    source = _read_input(channels)
     try:
         code = compile(source, "main.py", "exec", dont_inherit=True)
     except BaseException as error:  # on hostile source the compiler may raise nearly anything
@@ -129,6 +130,31 @@ def _compile(channels: Channels, has_floats: bool | None) -> tuple[CodeType | No
         stateless.watch(modules, lambda: _leave_unproven(channels))
     send(channels, b"C", "" if modules is None else "stateless")
     return code, modules
+
+
+def _run_tests(
+    code: CodeType | None, modules: frozenset[str] | None, entry_point: str | None, channels: Channels
+) -> None:
+    """Run a test whenever the controller asks for one, until it closes the channel."""
+    is_used = False
+    while os.read(channels.status, 1) and code is not None:
+        if is_used:
+            _rewind()
+            stateless.reset(modules or frozenset())
+        send(channels, *_run_test(code, entry_point, channels, is_proven=modules is not None))
+        is_used = True
+
+
+def send(channels: Channels, status: bytes, text: str = "") -> None:
+    """Send the controller a status message, with the peak memory."""
+    peak_rss_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = b"%s %d %s" % (status, peak_rss_kb, text[:MAX_MESSAGE].encode(errors="replace"))
+    os.write(channels.status, message)
+
+
+def _read_input(channels: Channels) -> bytes:
+    data = os.pread(channels.inputs, _SHORT_BYTES, 0)  # without asking for the size, which takes longer
+    return data if len(data) < _SHORT_BYTES else os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0)
 
 
 def _leave_unproven(channels: Channels) -> NoReturn:
@@ -144,7 +170,7 @@ def _run_test(code: CodeType, entry_point: str | None, channels: Channels, *, is
             os.dup2(channels.null, 0)
             os.dup2(channels.null, 1)
             result = _call(code, entry_point, channels, is_proven=is_proven)
-            os.pwrite(channels.answers, result, 0)
+            os.write(channels.answers, result)
     except MemoryError:
         return b"M", ""
     except _NoEntryPointError as error:
@@ -167,7 +193,8 @@ def _reset_interpreter(channels: Channels) -> None:
         os.dup2(source, target)
         os.lseek(target, 0, os.SEEK_SET)
     # These text layers do not own their descriptors, because a program may close or replace its streams.
-    _open_streams()
+    _open_input()
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.argv = ["main.py"]
     sys.setrecursionlimit(RECURSION_LIMIT)
@@ -175,21 +202,24 @@ def _reset_interpreter(channels: Channels) -> None:
 
 
 def _rewind() -> None:
-    """Make the next test of a stateless program, which has closed and replaced nothing, run like its first one."""
+    """Make the next test of a stateless program run like its first one.
+
+    Such a program cannot replace a stream, or close one other than its input, which `quit` does. Its output continues
+    where it is, because the controller knows what belongs to which test.
+    """
+    sys.stdout.flush()
     os.lseek(0, 0, os.SEEK_SET)
-    os.lseek(1, 0, os.SEEK_SET)
-    _open_streams()
+    _open_input()
     sys.setrecursionlimit(RECURSION_LIMIT)
 
 
-def _open_streams() -> None:
+def _open_input() -> None:
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
 
 
 def _fresh_module(name: str) -> ModuleType:
     module = ModuleType(name)
-    vars(module)["__builtins__"] = builtins
+    vars(module).update(__builtins__=builtins, __file__="/main.py")
     sys.modules[name] = module
     return module
 
@@ -219,7 +249,7 @@ def _finish(stdout: TextIO) -> None:
 
 
 def _call(code: CodeType, entry_point: str, channels: Channels, *, is_proven: bool) -> bytes:
-    arguments = json.loads(os.pread(channels.inputs, os.fstat(channels.inputs).st_size, 0))
+    arguments = json.loads(_read_input(channels))
     module = _fresh_module("solution")
     owner, _, name = entry_point.rpartition(".")
     if owner:

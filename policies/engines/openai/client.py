@@ -8,10 +8,11 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
+from alphamix.policies.engines.openai.address import authorization, shown
 from alphamix.policies.engines.openai.failures import ERRORS, classify, is_too_long
 from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data
 from alphamix.policies.engines.options import EngineOptions
@@ -35,20 +36,25 @@ class Client:
         url: str,
         model: str,
         api_key: str | None,
+        headers: Mapping[str, str],
         extra_body: Mapping[str, Any],
         options: EngineOptions,
         *,
         lists_tokens: bool = False,
     ) -> None:
-        self.url = url
+        self.url = shown(url)
+        """The URL without what may be secret."""
         self._model = model
         self._extra_body = dict(extra_body)
         self._extra_body_of_choices = self._extra_body | ({"return_token_ids": True} if lists_tokens else {})
         self._options = options
         self._limit_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
         """Key of the limit of a chat's tokens: the older one, until the server asks for the other."""
+        user = authorization(url, api_key)
         self._client = openai.AsyncOpenAI(
-            base_url=url,
+            base_url=self.url,
+            default_query=dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)),
+            default_headers=headers if user is None else {"Authorization": user, **headers},
             # A key is always given: otherwise the client would send this machine's OPENAI_API_KEY to any URL.
             api_key=api_key or "none",
             timeout=openai.Timeout(None, connect=_CONNECT_TIMEOUT_S),

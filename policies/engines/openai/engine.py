@@ -54,10 +54,11 @@ class OpenAIEngine(Engine):
         api_key: str | None,
         options: EngineOptions,
         *,
+        headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         lists_tokens: bool = False,
     ) -> None:
-        """Put `extra_body` into every request: fields that are not part of the OpenAI API.
+        """Send `headers` and `extra_body`, fields that are not part of the OpenAI API, with every request.
 
         With `lists_tokens` the server, which must be vLLM, is asked for the tokens of each of several choices, so that
         they are counted rather than split by length.
@@ -65,9 +66,13 @@ class OpenAIEngine(Engine):
         urls = [url] if isinstance(url, str) else list(url)
         self._options = options
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"openai {urls[0]}", daemon=True)
+        clients = [
+            Client(each, model, api_key, headers or {}, extra_body or {}, options, lists_tokens=lists_tokens)
+            for each in urls
+        ]
+        name = f"openai {clients[0].url}"
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
-        clients = [Client(each, model, api_key, extra_body or {}, options, lists_tokens=lists_tokens) for each in urls]
         self._endpoints = Endpoints([Endpoint(client, options.concurrency, options.choices) for client in clients])
         self._dispatch = Dispatch(self._endpoints, options)
         self._closing = threading.Lock()

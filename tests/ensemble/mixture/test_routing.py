@@ -87,3 +87,14 @@ def test_nobody_or_everybody_solves(accepted):
     routing = best_routing(posterior, 50)
     assert routing.gap < 1e-3
     assert 0 <= routing.coverage <= 1
+
+
+@pytest.mark.parametrize("num_samples", [100, 1000])
+def test_where_all_is_solved_for_sure_alike_policies_weigh_the_same_and_nothing_warns(num_samples):
+    """The chance that all samples fail is then below what numbers can tell from 0, and its logarithm was taken."""
+    sure = Posterior(np.full((4, 3), 1e7), np.full((4, 3), 1e-9), np.full(3, 1 / 3))
+    drawn = Posterior.of(np.full((4, 20), num_samples), np.full((4, 20), num_samples))
+    for posterior in (sure, drawn):
+        routing = best_routing(posterior, num_samples)
+        assert routing.weights_M == pytest.approx([1 / 4] * 4, abs=1e-6)
+        assert (routing.coverage, routing.gap) == (1, pytest.approx(0, abs=1e-9))

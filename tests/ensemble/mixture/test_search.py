@@ -82,8 +82,10 @@ def test_searching_finds_what_listing_finds(task):
             with pytest.raises(BudgetError):
                 best_allocation(posterior, budget, limit_M, min_policies)
             return
-        searched = best_allocation(posterior, budget, limit_M, min_policies, max_nodes=2000)
-        quick = best_allocation(posterior, budget, limit_M, min_policies, max_nodes=0)
+        patch.setattr(search, "_MAX_NODES", 2000)
+        searched = best_allocation(posterior, budget, limit_M, min_policies)
+        patch.setattr(search, "_MAX_NODES", 0)
+        quick = best_allocation(posterior, budget, limit_M, min_policies)
     for choice in (searched, quick, best_allocation(posterior, budget, limit_M, min_policies)):
         assert_meets(choice, *task)
         assert choice.certificate.upper_bound >= best[0] - 1e-12

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from openai import OpenAI
 
+from alphamix.ensemble.outcomes.request_log import read_log
 from alphamix.ensemble.serve.app import RequestLimits, ServeOptions, create_app
 from alphamix.ensemble.serve.http_protocol import BoundedHttpProtocol
 from alphamix.policies.engines.options import EngineOptions
@@ -109,6 +111,13 @@ def running(registry: FakeRegistry, options: ServeOptions | RequestLimits | None
     config = uvicorn.Config(app, log_level="error", http=BoundedHttpProtocol, timeout_graceful_shutdown=10)
     with listening(config) as (_, port):
         yield f"http://127.0.0.1:{port}/v1"
+
+
+def logged(log: Path, count: int) -> list[dict[str, Any]]:
+    """The lines of a request log, once there are as many: a line is written just after its answer is sent."""
+    while len(records := read_log(log)) < count:
+        time.sleep(0.01)
+    return records
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from alphamix.ensemble.outcomes.request_log import read_log
 from alphamix.ensemble.serve.accounts import ClientKey, KeyAccount, tokens_by_key
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
 
-from .conftest import FakeRegistry, ScriptEngine, running
+from .conftest import FakeRegistry, ScriptEngine, logged, running
 
 ASK = {"model": "low", "messages": [{"role": "user", "content": "hi"}]}
 WAIT_S = 60
@@ -143,7 +142,7 @@ def test_each_request_has_an_id_and_a_line(serving: Any, tmp_path: Path) -> None
         post("b", model="hihg"),
         post("a", headers={"x-request-id": "x" * 200}),
     ]
-    records = read_log(log)
+    records = logged(log, 4)
     assert [answer.headers["x-request-id"] for answer in answers] == [record["id"] for record in records]
     assert records[0]["id"] == "mine"
     assert len({record["id"] for record in records}) == 4
@@ -152,6 +151,7 @@ def test_each_request_has_an_id_and_a_line(serving: Any, tmp_path: Path) -> None
     assert first["policies"].keys() == {"low", "high"}
     share = first["policies"]["low"]
     assert (share["calls"], share["choices"], share["prompt_tokens"], share["completion_tokens"]) == (1, 2, 10, 6)
+    assert (share["tokens"], share["estimated_tokens"]) == (16, 0)
     assert streamed["policies"]["low"]["completion_tokens"] == 3  # though the client did not ask for it
     assert b'"usage":{' not in answers[1].content
     assert 0 < streamed["first_token_s"] <= streamed["seconds"]
@@ -161,7 +161,7 @@ def test_each_request_has_an_id_and_a_line(serving: Any, tmp_path: Path) -> None
 
 def test_spending_is_read_back_from_the_log(serving: Any, tmp_path: Path) -> None:
     log = tmp_path / "requests.jsonl"
-    share = {"calls": 1, "choices": 1, "prompt_tokens": 20, "completion_tokens": None, "seconds": 1}
+    share = {"calls": 1, "choices": 1, "prompt_tokens": 20, "completion_tokens": None, "tokens": 20, "seconds": 1}
     log.write_text(json.dumps({"key": "ann", "policies": {"low": share}}) + '\n{"key": "an')
     url = serving(registry(), ServeOptions(keys=(ClientKey("ann", "a", tokens=20),), request_log=log))
     answer = httpx.post(f"{url}/chat/completions", json=ASK, headers={"authorization": "Bearer a"}, timeout=WAIT_S)

@@ -1,6 +1,6 @@
-"""What the official clients make of an ensemble: tools in Python, and everything in Node.
+"""What the official clients make of an ensemble: tools in Python, and everything in Node, by Vercel's SDK as well.
 
-`make test` installs the Node client where there is npm; without it, or without node, that test is skipped.
+`make test` installs the Node clients where there is npm; without them, or without node, those tests are skipped.
 """
 
 import json
@@ -91,19 +91,44 @@ def test_a_schema_is_passed_on_and_its_answer_parsed(client: OpenAI, upstreams: 
 
 
 @pytest.fixture
-def told_by_node(registry: Registry, upstreams: Mapping[str, FakeUpstream], serving: Callable[..., str]) -> Any:
-    if shutil.which("node") is None or not (NODE / "node_modules" / "openai").is_dir():
-        pytest.skip("needs node and its openai client: make tests/ensemble/serve/node/node_modules")
+def told_by(
+    registry: Registry, upstreams: Mapping[str, FakeUpstream], serving: Callable[..., str]
+) -> Callable[[str, str], Any]:
+    """Run a script of a package in Node, and return what it prints."""
+
+    def run(script: str, package: str) -> Any:
+        if shutil.which("node") is None or not (NODE / "node_modules" / package).is_dir():
+            pytest.skip(f"needs node and its package {package}: make tests/ensemble/serve/node/node_modules")
+        url = serving(registry, ServeOptions(timeouts=Timeouts(idle_s=30)))
+        command = ["node", str(NODE / script), url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_the_sdk_of_vercel(told_by: Callable[[str, str], Any]) -> None:
+    told = told_by("vercel.mjs", "ai")
+    assert told.pop("unknown") == {"isApiError": True, "status": 404}
+    assert told.pop("limited") == {"isApiError": True, "status": 429}
+    assert told.keys() == {"compatible", "completion", "chat", "responses"}
+    for answers in told.values():
+        assert answers["whole"]["text"] in ("low 0", "high 0")
+        assert "".join(answers["streamed"].pop("pieces")) in ("low goes on", "high goes on")
+        ended = {"finishReason": "stop", "tokens": 13}
+        assert answers["whole"].items() >= ended.items()
+        assert answers["streamed"] == ended
+        for step in answers.get("called", []):
+            assert step == {"results": ["ran print(1)"], "text": ""}
+        assert len(answers.get("called", "12")) == 2
+
+
+def test_the_official_client_for_node(
+    told_by: Callable[[str, str], Any], upstreams: Mapping[str, FakeUpstream]
+) -> None:
     upstreams["breaking"].go_on.set()
-    url = serving(registry, ServeOptions(timeouts=Timeouts(idle_s=30)))
-    command = ["node", str(NODE / "client.mjs"), url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_the_official_client_for_node(told_by_node: Any, upstreams: Mapping[str, FakeUpstream]) -> None:
-    told = told_by_node
+    told = told_by("client.mjs", "openai")
     assert told["models"] == [*BEHAVIOURS, "both"]
     assert told["whole"] == [[0, "low 0", "low"], [1, "high 0", "high"], [2, "high 1", "high"], [3, "high 2", "high"]]
     assert (told["split"], told["usage"], told["logprob"]) == ("low=1, high=3", 26, -0.1234567890123456)

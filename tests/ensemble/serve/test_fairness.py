@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -17,17 +18,19 @@ import openai
 import pytest
 from openai import OpenAI
 
-from alphamix.ensemble.outcomes.request_log import read_log
+from alphamix.ensemble.serve.accounts import ClientKey, tokens_by_key
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions
 from alphamix.ensemble.serve.backends.proxy import retry_after_s
 from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest
 from alphamix.policies.registry import Registry
 
+from .conftest import logged
 from .upstreams import (
     USAGE,
     FakeUpstream,
     chunks_of,
+    endless,
     events,
     hangs,
     json_reply,
@@ -185,6 +188,8 @@ async def tells_usage_early(upstream: FakeUpstream, request: FakeRequest) -> Any
 
 
 async def tells_no_usage(upstream: FakeUpstream, request: FakeRequest) -> AnyReply:
+    if not request.json.get("stream"):
+        return json_reply({**whole_body(upstream.name, request), "usage": None})
     return events(chunk for chunk in chunks_of(upstream.name, request) if chunk["choices"])
 
 
@@ -234,7 +239,7 @@ def test_a_request_id_goes_upstream_and_failures_are_logged(
     client = client_of(registry, ServeOptions(request_log=log))
     client.chat.completions.create(model="both", n=2, extra_headers={"x-request-id": "r-7"}, **ASK)
     sent = {request.headers["x-request-id"] for fake in upstreams.values() for request in fake.requests}
-    (record,) = read_log(log)
+    (record,) = logged(log, 1)
     assert (sent, record["id"], record["status"]) == ({"r-7"}, "r-7", 200)
     assert record["failures"] == [{"policy": "low", "cause": "malformed"}]
     assert record["policies"].keys() == {"high"}
@@ -351,3 +356,29 @@ def test_a_reload_loses_no_request_and_a_wrong_file_changes_nothing(
         server.send_signal(signal.SIGTERM)
         assert "Traceback" not in server.stderr.read()
     assert server.returncode in (0, -signal.SIGTERM)
+
+
+def test_calls_without_usage_are_charged_by_an_estimate(
+    registry: Registry, upstreams: dict[str, FakeUpstream], client_of: Start, tmp_path: Path
+) -> None:
+    log, low = tmp_path / "requests.jsonl", upstreams["low"]
+    key = ClientKey("ann", "a", tokens=740)
+    client = client_of(registry, ServeOptions(keys=(key,), request_log=log), api_key="a")
+    low.behaviour = tells_no_usage
+    prompt = {"messages": [{"role": "user", "content": "x" * 960}]}
+    read = len(json.dumps(prompt["messages"], separators=(",", ":")))
+    client.chat.completions.create(model="low", **prompt)
+    list(client.chat.completions.create(model="low", stream=True, **prompt))
+    low.behaviour = endless
+    with client.chat.completions.create(model="low", stream=True, **prompt) as broken_off:
+        next(iter(broken_off))
+    records = logged(log, 3)
+    shares = [record["policies"]["low"] for record in records]
+    assert [share["prompt_tokens"] for share in shares] == [None, None, 0]
+    assert all(share["tokens"] == share["estimated_tokens"] for share in shares)
+    whole, streamed, partial = (share["tokens"] for share in shares)
+    assert (whole, streamed) == (math.ceil((read + len("low 0")) / 4), math.ceil((read + len("low goes on")) / 4))
+    assert read // 4 <= partial < read
+    assert sum(tokens_by_key(records).values()) == whole + streamed + partial
+    with pytest.raises(openai.RateLimitError, match="has spent its 740 tokens"):
+        client.chat.completions.create(model="low", **prompt)

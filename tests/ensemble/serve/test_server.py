@@ -12,7 +12,7 @@ from alphamix.ensemble.cli import main
 from alphamix.ensemble.cli.commands.serve import command
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.serve import server
-from alphamix.ensemble.serve.accounts import ClientKey, read_keys, read_secret
+from alphamix.ensemble.serve.accounts import ClientKey, read_keys
 from alphamix.ensemble.serve.app import ServeOptions
 from alphamix.policies.registry import Registry
 
@@ -30,12 +30,14 @@ def test_keys_come_by_the_names_of_variables(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("ONE", "k1")
     monkeypatch.setenv("EMPTY", " ")
     tables: dict[str, Any] = {"ann": {"env": "ONE", "models": ["low"], "tokens": 9}}
-    assert read_keys(tables, Path("p.toml"), ["low"]) == (ClientKey("ann", "k1", frozenset({"low"}), 9),)
+    assert read_keys(tables, Path("p.toml"), ["low"], []) == (ClientKey("ann", "k1", frozenset({"low"}), 9),)
     for name in ("EMPTY", "UNSET"):
         with pytest.raises(EnsembleError, match=f"export {name}="):
-            read_keys({"ann": {"env": name}}, Path("p.toml"), ["low"])
+            read_keys({"ann": {"env": name}}, Path("p.toml"), ["low"], [])
     with pytest.raises(EnsembleError, match=r"\[keys.ann\] of p.toml allows 'hihg', which is not served"):
-        read_keys({"ann": {"env": "ONE", "models": ["hihg"]}}, Path("p.toml"), ["low"])
+        read_keys({"ann": {"env": "ONE", "models": ["hihg"]}}, Path("p.toml"), ["low"], ["high"])
+    (key,) = read_keys({"ann": {"env": "ONE", "models": ["low", "high"]}}, Path("p.toml"), ["low"], ["high"])
+    assert key.models == {"low"}
 
 
 def test_the_command_hands_all_of_it_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,10 +66,18 @@ def test_serving_the_world_without_a_key_is_remarked(tmp_path: Path, monkeypatch
     assert "no --api-key-env is given" in result.output
 
 
-def test_a_key_in_place_of_its_variable_is_never_shown() -> None:
-    with pytest.raises(EnsembleError, match="never the key") as caught:
-        read_secret("sk-abc")
-    assert "sk-abc" not in str(caught.value)
+@pytest.mark.parametrize("secret", ["sk-abc", "sk_live_abc", "AKIAIOSFODNN7EXAMPLE", "MY_KEY=abc"])
+def test_a_secret_in_place_of_its_variable_is_never_shown(
+    secret: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policies.toml"
+    for more, option in ((f'[keys.ann]\nenv = "{secret}"', []), ("", ["--api-key-env", secret])):
+        file.write_text(POLICIES + more)
+        with pytest.raises(SystemExit):
+            main(["serve", str(file), "--port", "0", *option])
+        told = capsys.readouterr().err
+        assert "never the secret itself" in told
+        assert secret not in told
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -87,7 +97,8 @@ def test_policies_that_are_gone_are_left_out_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served: list[Registry] = []
-    monkeypatch.setattr(server, "create_app", lambda registry, *_: registry)
+    options: list[ServeOptions] = []
+    monkeypatch.setattr(server, "create_app", lambda registry, given, _: options.append(given) or registry)
     monkeypatch.setattr(server.uvicorn, "run", lambda app, **how: served.append(app))
     file = tmp_path / "policies.toml"
     gone = '[policies.gone]\ncheckpoint = "./nowhere"\n[mixtures.all]\nweights = { low = 1, high = 2, gone = 3 }\n'
@@ -98,6 +109,12 @@ def test_policies_that_are_gone_are_left_out_aloud(
     main(["serve", str(file), "--port", "0", "--missing", "drop-policies"])
     assert "'gone' is left out, also of mixtures (policy 'gone': there is no folder" in capsys.readouterr().err
     (registry,) = served
+    monkeypatch.setenv("ANN", "a")
+    monkeypatch.setenv("BOB", "b")
+    file.write_text(f"""{POLICIES}{gone}[keys.ann]\nenv = "ANN"\nmodels = ["gone", "low"]\n
+        [keys.bob]\nenv = "BOB"\nmodels = ["gone"]""")
+    main(["serve", str(file), "--port", "0", "--missing", "drop-policies"])
+    assert [key.models for key in options[-1].keys] == [{"low"}, set()]
     assert registry.names == ("low", "high")
     assert registry.mixtures == {"all": {"low": 1, "high": 2}}
     file.write_text(gone.partition("[mixtures")[0])

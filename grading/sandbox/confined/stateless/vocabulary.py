@@ -1,7 +1,7 @@
-"""What a program may name and still be proven stateless by `stateless`: modules, functions, methods and exceptions.
+"""What a program may name and still be proven stateless: modules, functions, methods and exceptions.
 
 A name is listed only if what it gives access to keeps no state that a program could see in a later test, or if
-`stateless.RESETS` restores that state. Python paths such as `itertools.chain` stand for what they import.
+`watching.RESETS` restores that state. Python paths such as `itertools.chain` stand for what they import.
 """
 
 # ruff: noqa: SIM905  (lists of words are easier to read as text)
@@ -9,41 +9,10 @@ A name is listed only if what it gives access to keeps no state that a program c
 import collections
 import decimal
 import fractions
-from collections.abc import Container
-from typing import NamedTuple
 
-OPAQUE = 1
-"""The value must not be stored, passed on, converted or hashed."""
-NO_ITEMS = 2
-"""The value must not be subscripted."""
-UNORDERED = 4
-"""The value must not be iterated over, because its order may depend on addresses."""
-NO_CALLS = 8
-"""The value must not be called, because it may be `type`, which would make a class."""
-LEVEL = 4
-"""Bits of one kind. The kind of what a call returns stands above the kind of the function: `kind >> LEVEL`."""
-PLAIN = 0
-OBJECT = OPAQUE | NO_ITEMS
-SET = OBJECT | UNORDERED
-
-
-class Callee(NamedTuple):
-    """What may be called, what it returns, and which arguments it only iterates over or calls."""
-
-    returns: int = PLAIN
-    takes: Container[int] = ()
-    """Positions of arguments that may be opaque."""
-    keywords: Container[str] = ()
-    """Keywords of arguments that may be opaque."""
-    is_alone: bool = False
-    """Whether `takes` holds only for calls with one positional argument."""
-    orders: bool = True
-    """Whether the arguments in `takes` are iterated over."""
-
+from alphamix.grading.sandbox.confined.stateless.kinds import LEVEL, OBJECT, SET, Callee
 
 _ALL = range(256)
-
-
 _ON_VALUES = Callee()
 
 
@@ -61,6 +30,7 @@ CALLEES: dict[str, Callee] = {
     **_each("max min", Callee(takes=(0,), keywords=_KEY, is_alone=True)),
     "sorted": Callee(takes=(0,), keywords=_KEY),
     "next": Callee(takes=(0,)),
+    "object": Callee(OBJECT),
     "print": Callee(keywords=("file",)),
     **_each("enumerate iter reversed", Callee(OBJECT, takes=(0,))),
     **_each("filter map zip", Callee(OBJECT, takes=_ALL)),
@@ -112,6 +82,12 @@ STREAMS = frozenset("sys.stdin sys.stdout sys.stderr sys.stdin.buffer sys.stdout
 
 TYPES = frozenset("bool bytearray bytes complex dict float frozenset int list object range set str tuple".split())
 """Builtin types, which may also be named in annotations, in `isinstance` and as the start of `str.lower`."""
+
+FACTORIES = frozenset(
+    {"int", "float", "str", "bool", "list", "dict", "tuple", "set"}
+    | {f"collections.{name}" for name in ("Counter", "OrderedDict", "defaultdict", "deque")}
+)
+"""Types whose text shows no address."""
 
 EXCEPTIONS = frozenset(
     "ArithmeticError AssertionError AttributeError EOFError IndexError KeyError LookupError "
