@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from scipy.stats import beta
 
-from alphamix.ensemble.arrays import Floats, Ints
+from alphamix.ensemble.arrays import Bools, Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation, good_allocation
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
@@ -31,22 +31,26 @@ _ROUNDS, _CALLS = 3, 10
 class Rates:
     """Known solve rates below 1, in place of a posterior."""
 
-    miss_MP: Floats
-    """`[M, P]` 1 - p."""
-    weight_P: Floats
+    miss_MC: Floats
+    """`[M, C]` 1 - p, one column per problem."""
+    weight_C: Floats
 
     @cached_property
-    def log_next_MP(self) -> Floats:
-        """`[M, P]` log(1 - p)."""
-        return np.log(self.miss_MP)
+    def log_miss_MC(self) -> Floats:
+        """`[M, C]` log(1 - p)."""
+        return np.log(self.miss_MC)
 
-    def log_miss(self, k_M: ArrayLike) -> Floats:
-        """`[M, P]` k log(1 - p)."""
-        return np.asarray(k_M, np.float64).reshape(-1, 1) * self.log_next_MP
+    def log_miss_of_all(self, k_M: ArrayLike) -> Floats:
+        """`[C]` Σ k log(1 - p)."""
+        return np.asarray(k_M, np.float64) @ self.log_miss_MC
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
-        """`[M, P]` 1 - p."""
-        return self.miss_MP
+        """`[M, C]` 1 - p."""
+        return self.miss_MC
+
+    def of_policies(self, member_M: Bools) -> "Rates":
+        """Return the rates of some of the policies."""
+        return Rates(self.miss_MC[member_M], self.weight_C)
 
 
 def rows() -> list[Row]:
@@ -69,7 +73,7 @@ def _at_known_rates(posterior: Posterior) -> Row:
     region = Region(np.zeros(_POLICIES, int), np.full(_POLICIES, _BUDGET), np.ones(_POLICIES), float(_BUDGET))
 
     def peer() -> float:
-        return _solve(rates.log_next_MP, rates.weight_P, _BUDGET, most=_BUDGET)
+        return _solve(rates.log_miss_MC, rates.weight_C, _BUDGET, most=_BUDGET)
 
     what = f"relaxation of the best mixture at known rates, {_SIZE}, budget {_BUDGET}, against Clarabel behind cvxpy"
     bounds = f"bounds {relax(rates, region).upper_bound:.8f} and {peer():.8f}"

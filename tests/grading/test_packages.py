@@ -1,6 +1,7 @@
 """Packages in the sandbox: what programs may import, at which price, and what hostile use of them gains."""
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from alphamix.grading.judge import judge as judge_module
 from alphamix.grading.judge.judge import Judge, check_packages
 from alphamix.grading.parallel.batch import JudgeOptions
 from alphamix.grading.sandbox import packages as packages_module
+from alphamix.grading.sandbox.confined.confinement import SCRATCH
 from alphamix.grading.sandbox.packages import NO_PACKAGES, find_packages
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
@@ -28,10 +30,14 @@ def numeric(request: pytest.FixtureRequest) -> Iterator[Judge]:
     """A judge in one tier whose programs may import numpy and networkx."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setitem(judge_module._TIERS, "strict", (request.param,))
-        try:
-            yield stack.enter_context(Judge(packages=["numpy", "networkx"]))
-        except GradingError as error:
-            pytest.skip(str(error))
+        yield stack.enter_context(_judge_or_skip(["numpy", "networkx"]))
+
+
+def _judge_or_skip(packages: list[str]) -> Judge:
+    try:
+        return Judge(packages=packages)
+    except GradingError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(
@@ -221,6 +227,34 @@ def test_grade_counts_programs_that_lack_a_module(tmp_path: Path, capsys: pytest
     counted = json.loads(capsys.readouterr().out)
     assert counted["policies"]["a"]["verdicts"] == {"AC": 3, "RE": 1}
     assert counted["missing_modules"] == {"no_such_module": 1}
+
+
+def test_packages_of_an_environment_in_the_directory_for_temporary_files(
+    make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs have a /tmp of their own, in which a package of the host's /tmp must neither be hidden nor in reach."""
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as environment:
+        package = Path(environment, "lib", "pack")
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "part.py").write_text("six = 6")
+        info = Path(environment, "lib", "pack-1.dist-info")
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pack\nVersion: 1\n")
+        (info / "RECORD").write_text("pack/__init__.py,,\npack/part.py,,\npack-1.dist-info/METADATA,,\n")
+        Path(environment).chmod(0o755)
+        monkeypatch.syspath_prepend(package.parent)
+        moves = f"os.rename('{environment}', '/tmp/elsewhere')", f"os.rename('{package}', '/tmp/elsewhere')"
+        writes = f"open('{environment}/x', 'w')", f"open('{package}/x', 'w')", f"os.unlink('{package}/part.py')"
+        monkeypatch.setitem(judge_module._TIERS, "strict", ("namespaces",))
+        with _judge_or_skip(["pack"]) as judge:
+            problem = make_problem(("", "6"))
+            for attack in (*moves, *writes):
+                code = f"import os\nopen('/tmp/own', 'w')\n{attack}\nimport pack"
+                assert judge.submit(problem, Program(code)).result().verdict == "RE", attack
+            code = f"import os\nfrom pack.part import six\nassert os.listdir('/tmp') == [{package.parts[2]!r}]"
+            judgement = judge.submit(problem, Program(f"{code}\nprint(six)")).result()
+    assert judgement.verdict == "AC", judgement
 
 
 def test_single_modules_and_names_of_dependencies_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alphamix.grading.errors import GradingError
-from alphamix.grading.sandbox.packages import find_packages
+from alphamix.grading.sandbox.packages import Packages, find_packages
 from alphamix.grading.workspace import (
     CallLimits,
     CallResult,
@@ -162,6 +164,19 @@ class TestPython:
     def test_packages_can_be_imported(self) -> None:
         with WorkspacePool(find_packages(["numpy"])) as pool, pool.open() as workspace:
             assert python(workspace, "import numpy\nint(numpy.arange(5).sum())").stdout.text == "10\n"
+
+    def test_packages_in_the_directory_for_temporary_files_are_seen_and_stay(self) -> None:
+        """A workspace has a /tmp of its own."""
+        with tempfile.TemporaryDirectory(dir="/tmp") as environment:
+            module = Path(environment, "lib", "pack.py")
+            module.parent.mkdir()
+            module.write_text("six = 6")
+            Path(environment).chmod(0o755)
+            packages = Packages(("pack",), {"pack": str(module)}, (str(module),))
+            with WorkspacePool(packages) as pool, pool.open() as workspace:
+                moved = workspace.run(f"mv {environment} /tmp/x; touch {module}; touch /tmp/y; ls /tmp").result()
+                assert moved.stdout.text.endswith(f"\n{Path(environment).name}\ny\n")
+                assert python(workspace, "import pack; pack.six").stdout.text == "6\n"
 
     def test_cannot_import_this_project(self, workspace: Workspace) -> None:
         assert "ModuleNotFoundError" in python(workspace, "import alphamix").stderr.text

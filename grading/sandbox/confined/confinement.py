@@ -23,6 +23,7 @@ import signal
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import filterfalse
 
 NOBODY = 65534
 MAX_THREADS = 32
@@ -159,12 +160,19 @@ def make_nested_namespaces(disk_bytes: int, max_files: int) -> int:
         _write(f"{PROCESSES}/self/{name}", text)
     os.umask(0o022)
     options = f"mode=0755,size={disk_bytes},nr_inodes={max_files}"
+    shown = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _entries(SCRATCH)}
     _mount("tmpfs", SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
     for directory in PRIVATE_DIRECTORIES:
         os.mkdir(SCRATCH + "/" + os.path.basename(directory), 0o755)
     for directory in sorted(PRIVATE_DIRECTORIES, key=SCRATCH.__eq__):  # last what hides the others
         _mount(SCRATCH + "/" + os.path.basename(directory), directory, None, _MS_BIND)
+    for path, source in shown.items():
+        _bind(source, path)
     return os.open(f"{PROCESSES}/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _entries(directory: str) -> list[str]:
+    return [f"{directory}/{name}" for name in os.listdir(directory)]
 
 
 def enter_nested_namespaces(mounts: int) -> None:
@@ -239,10 +247,9 @@ def _build_root(readable: Sequence[str], scratch_bytes: int, *, can_nest: bool) 
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
     os.umask(0o022)
-    for path, source in sources.items():
-        _make_mount_point(root + path, is_directory=stat.S_ISDIR(os.fstat(source).st_mode))
-        _mount(f"/proc/self/fd/{source}", root + path, None, _MS_BIND | _MS_REC)
-        os.close(source)
+    in_scratch = {path: source for path, source in sources.items() if path.startswith(f"{SCRATCH}/")}
+    for path in sources.keys() - in_scratch.keys():
+        _bind(sources[path], root + path)
     for link in ("/bin", "/lib", "/lib64"):
         if os.path.islink(link):
             os.symlink(os.readlink(link), root + link)
@@ -252,23 +259,50 @@ def _build_root(readable: Sequence[str], scratch_bytes: int, *, can_nest: bool) 
     if can_nest:
         _furnish(root)
     os.chdir(root)
-    attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_READ_ONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
-    result = _LIBC.syscall(
-        _MOUNT_SETATTR, _AT_FDCWD, root.encode(), _AT_RECURSIVE, attributes, ctypes.sizeof(attributes)
-    )
-    _check(result, "mount_setattr(read-only)")
+    _make_read_only(root)
     for path, source in devices.items():  # mounted only now, because a device does not open where others are forbidden
         _mount(f"/proc/self/fd/{source}", root + path, None, _MS_BIND)
         os.close(source)
     options = f"mode=1777,size={scratch_bytes},nr_inodes={_MAX_SCRATCH_FILES}"
     _mount("tmpfs", root + SCRATCH, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
-    if (
-        can_nest
-    ):  # not earlier, because identity maps are written there; not later, because then no other one is visible
+    _bind_in_scratch(in_scratch, root)
+    # Not earlier, because identity maps are written there; not later, because then no other one is visible.
+    if can_nest:
         _mount("proc", root + PROCESSES, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _check(_LIBC.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_LIBC.umount2(b".", _MNT_DETACH), "umount2(old root)")
     os.chdir("/")
+
+
+def _bind(source: int, target: str) -> None:
+    """Show what the descriptor `source` stands for at the path `target`, and close the descriptor."""
+    _make_mount_point(target, is_directory=stat.S_ISDIR(os.fstat(source).st_mode))
+    _mount(f"/proc/self/fd/{source}", target, None, _MS_BIND | _MS_REC)
+    os.close(source)
+
+
+def _bind_in_scratch(sources: Mapping[str, int], root: str) -> None:
+    """Show paths that lie in SCRATCH, such as an environment that was made there, among the files of programs.
+
+    The directories above them are a read-only file system, because a program could move those of SCRATCH.
+    """
+    tops = {path: "/".join(path.split("/", 3)[:3]) for path in sources}
+    for top in sorted(set(tops.values())):
+        if top not in sources:
+            os.mkdir(root + top)
+            _mount("tmpfs", root + top, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
+        for path in [path for path in sources if tops[path] == top]:
+            _bind(sources[path], root + path)
+        _make_read_only(root + top)
+
+
+def _make_read_only(path: str) -> None:
+    """Forbid writing, devices and set-user-id programs in a mount and all mounts below it."""
+    attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_READ_ONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
+    result = _LIBC.syscall(
+        _MOUNT_SETATTR, _AT_FDCWD, path.encode(), _AT_RECURSIVE, attributes, ctypes.sizeof(attributes)
+    )
+    _check(result, f"mount_setattr({path}, read-only)")
 
 
 def _furnish(root: str) -> None:
@@ -378,11 +412,14 @@ def restrict_files(
 
 
 def remove_contents(directory: str) -> None:
-    """Empty a directory that a hostile program has filled: deeply nested, say, or with directories that deny access."""
+    """Empty a directory that a hostile program has filled: deeply nested, say, or with directories that deny access.
+
+    Mounts in it stay: no program can have made them, nor written to them.
+    """
     os.chdir(directory)
     above: list[str] = []
     while True:
-        for name in os.listdir():
+        for name in filterfalse(os.path.ismount, os.listdir()):
             try:
                 os.unlink(name)
             except IsADirectoryError:
