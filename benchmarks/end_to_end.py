@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import busy
+import httpx
 from busy import processes, tree
 from measure import write_page
 
@@ -53,9 +54,13 @@ _INTERPRETER = _ROOT / ".venv-vllm" / "bin" / "python"
 _IDLE_S = 5.0
 
 
+def _ignore(*_: object) -> None:
+    """Do nothing."""
+
+
 class _Silent:
     def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
+        return _ignore
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Side:
 
 
 @contextmanager
-def server(core: int) -> Iterator[tuple[VllmServer, int]]:
+def server(core: int) -> Generator[tuple[VllmServer, int]]:
     """Run a server of the ladder's `high` on one core; yield it with the root of its process tree."""
     allowed = os.sched_getaffinity(0)
     before = {one for one, (parent, *_) in processes().items() if parent == os.getpid()}
@@ -171,7 +176,7 @@ def main() -> None:
         rows = [["nothing, as a control", "0", f"{idle_s:.0f} s", "", "", *map(str, idle), "", ""]]
         print(*rows[0], sep=" | ", flush=True)
         rows += [measure(served, guard, run) for run in runs]
-        version = json.loads(served._ask("/version"))["version"]
+        version = httpx.get(f"{served.address}/version").json()["version"]
     write_page(
         _PAGE,
         _HEAD,

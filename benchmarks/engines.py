@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openai
 from measure import Row
@@ -118,6 +119,7 @@ def _ours(engine: VllmEngine) -> int:
 async def _bare(engine: VllmEngine) -> int:
     """Send the same requests directly with the official client."""
     slots = asyncio.Semaphore(_CONCURRENCY)
+    messages: Any = _CHAT
     http_client = openai.DefaultAioHttpClient()
     async with openai.AsyncOpenAI(
         base_url=engine.server.url, api_key=engine.server.api_key, http_client=http_client
@@ -127,7 +129,7 @@ async def _bare(engine: VllmEngine) -> int:
             async with slots:
                 body = await client.chat.completions.create(
                     model=engine.model,
-                    messages=list(_CHAT),
+                    messages=messages,
                     seed=seed,
                     temperature=1.0,
                     top_p=1.0,

@@ -73,6 +73,6 @@ def estimate_pass_at_k(num_samples: Iterable[int], num_correct: Iterable[int], k
     def estimator(n: int, c: int, k: int) -> float:
         if n - c < k:
             return 1.0
-        return 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
+        return 1.0 - float(np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
 
     return np.array([estimator(int(n), int(c), k) for n, c in zip(num_samples, num_correct, strict=True)])

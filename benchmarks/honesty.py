@@ -244,7 +244,7 @@ def _one_by_one(outcomes: Outcomes) -> Posterior:
     n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP
     ones_P = np.ones(n_MP.shape[1], np.int64)
     priors_M2 = np.array([fit_prior(n_P, c_P, ones_P) for n_P, c_P in zip(n_MP, c_MP, strict=True)])
-    a_MP, b_MP = priors_M2[:, :1] + c_MP, priors_M2[:, 1:] + n_MP - c_MP
+    a_MP, b_MP = (np.asarray(shape_MP, float) for shape_MP in (priors_M2[:, :1] + c_MP, priors_M2[:, 1:] + n_MP - c_MP))
     return Posterior(a_MP, b_MP, ones_P / len(ones_P))
 
 

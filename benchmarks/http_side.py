@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
-import uvloop
+import uvloop  # pyright: ignore[reportMissingImports]  # installed beside the peers
 
 from alphamix.policies.engines.openai.fake_server import EVENTS, FakeReply, FakeRequest, FakeServer, json_reply
 
@@ -132,6 +132,7 @@ class _Client(asyncio.Protocol):
         self._load = load
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
         self._ask()
 

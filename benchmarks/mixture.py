@@ -1,12 +1,13 @@
 """The best mixture of 20 policies over 1,000 problems, compared with a conic solver behind cvxpy on its relaxation.
 
 The solver handles relaxations only; whole numbers and their proof are on our side alone. At known solve rates both
-sides relax the same problem. Under the posterior the solver gets the relaxation behind our bound: piecewise linear log
-misses with one variable for each sample of each policy.
+sides relax the same problem. Under the posterior, of one policy at a time, the solver gets the relaxation behind our
+bound: piecewise linear log misses with one variable for each sample of each policy.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import cvxpy
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from scipy.stats import beta
 
-from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import best_allocation, good_allocation
 from alphamix.ensemble.mixture.optimiser.relaxation import Region, relax
@@ -24,21 +25,17 @@ from alphamix.ensemble.statistics.posterior import Posterior
 _POLICIES, _PROBLEMS, _SAMPLES = 20, 1000, 250
 _BUDGET, _SMALL_BUDGET = 250, 20
 _SIZE = f"{_POLICIES} policies, {_PROBLEMS:,} problems"
+_PRIOR = 0.2, 1.0
 _ROUNDS, _CALLS = 3, 10
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Known solve rates below 1, in place of a posterior."""
-
-    miss_MC: Floats
-    """`[M, C]` 1 - p, one column per problem."""
-    weight_C: Floats
+class Rates(Posterior):
+    """Known solve rates a / (a + b), in place of beliefs, which change with each failure."""
 
     @cached_property
     def log_miss_MC(self) -> Floats:
         """`[M, C]` log(1 - p)."""
-        return np.log(self.miss_MC)
+        return np.log(self.next_miss(0))
 
     def log_miss_of_all(self, k_M: ArrayLike) -> Floats:
         """`[C]` Σ k log(1 - p)."""
@@ -46,30 +43,29 @@ class Rates:
 
     def next_miss(self, k_M: ArrayLike) -> Floats:
         """`[M, C]` 1 - p."""
-        return self.miss_MC
-
-    def of_policies(self, member_M: Bools) -> "Rates":
-        """Return the rates of some of the policies."""
-        return Rates(self.miss_MC[member_M], self.weight_C)
+        return self.b_MC / (self.a_MC + self.b_MC)
 
 
 def rows() -> list[Row]:
     """Compare on random counts of policies that find the same problems hard."""
     n_MP, c_MP = _counts()
-    posterior = Posterior.of(n_MP, c_MP)
+    weight_P = np.full(_PROBLEMS, 1 / _PROBLEMS)
+    # The solver fails on the columns of the joint posterior, of which a problem has several.
+    posterior = Posterior(_PRIOR[0] + c_MP, _PRIOR[1] + n_MP - c_MP, weight_P)
     return [_at_known_rates(posterior), _under_posterior(posterior), _proven(n_MP, c_MP), _cross_fitted(n_MP, c_MP)]
 
 
 def _counts() -> tuple[Ints, Ints]:
-    """Draw rates from Beta(0.2, 1), with ranks that are correlated between policies."""
+    """Draw rates from the prior, with ranks that are correlated between policies."""
     rng = np.random.default_rng(0)
     normal_MP = 0.8 * rng.normal(size=_PROBLEMS) + 0.6 * rng.normal(size=(_POLICIES, _PROBLEMS))
     n_MP = np.full((_POLICIES, _PROBLEMS), _SAMPLES)
-    return n_MP, rng.binomial(n_MP, beta.ppf(ndtr(normal_MP), 0.2, 1.0))
+    return n_MP, rng.binomial(n_MP, beta.ppf(ndtr(normal_MP), *_PRIOR))
 
 
 def _at_known_rates(posterior: Posterior) -> Row:
-    rates = Rates(posterior.next_miss(0), posterior.weight_C)
+    miss_MC = posterior.next_miss(0)
+    rates = Rates(1 - miss_MC, miss_MC, posterior.weight_C)
     region = Region(np.zeros(_POLICIES, int), np.full(_POLICIES, _BUDGET), np.ones(_POLICIES), float(_BUDGET))
 
     def peer() -> float:
@@ -110,8 +106,9 @@ def _solve(log_miss_VP: Floats, weight_P: Floats, budget: int, most: int) -> flo
     """Return the coverage of the relaxed optimum: variables in [0, most] that sum to the budget; linear log miss."""
     k = cvxpy.Variable(len(log_miss_VP))
     failed = weight_P @ cvxpy.exp(log_miss_VP.T @ k)
-    problem = cvxpy.Problem(cvxpy.Minimize(failed), [k >= 0, k <= most, cvxpy.sum(k) <= budget])
-    return 1 - float(problem.solve(solver=cvxpy.CLARABEL))
+    limits: list[Any] = [k >= 0, k <= most, cvxpy.sum(k) <= budget]
+    failed_share: Any = cvxpy.Problem(cvxpy.Minimize(failed), limits).solve(solver=cvxpy.CLARABEL)
+    return 1 - float(failed_share)
 
 
 def _proven(n_MP: Ints, c_MP: Ints) -> Row:

