@@ -51,7 +51,8 @@ def rows() -> list[Row]:
     n_MP, c_MP = _counts()
     weight_P = np.full(_PROBLEMS, 1 / _PROBLEMS)
     # The solver fails on the columns of the joint posterior, of which a problem has several.
-    posterior = Posterior(_PRIOR[0] + c_MP, _PRIOR[1] + n_MP - c_MP, weight_P)
+    solved_MP, failed_MP = c_MP.astype(np.float64), (n_MP - c_MP).astype(np.float64)
+    posterior = Posterior(_PRIOR[0] + solved_MP, _PRIOR[1] + failed_MP, weight_P)
     return [_at_known_rates(posterior), _under_posterior(posterior), _proven(n_MP, c_MP), _cross_fitted(n_MP, c_MP)]
 
 
