@@ -27,6 +27,7 @@ COMMANDS = {
     "grade": "Judge a file of samples and write a file of verdicts.",
     "mix": "Choose the best α-mixture from outcomes, and estimate honestly what it gains.",
     "coverage": "Estimate coverage of an allocation, and pass@k, from outcomes.",
+    "answers": "Run a run's programs on the inputs of their tests, and write a table of answers to vote on.",
     "vote": "Choose whose samples should vote where no verifier can pick, from a table of answers.",
     "rank": "Rank policies by their solve rate, and say which cannot be told from the best.",
     "diagnose": "Say at which budgets an ensemble gains, and why.",

@@ -84,7 +84,7 @@ def regrade(
     path = folder / STORE_NAME
     # The record is opened twice: samples are read from threads of the backend, and a writer belongs to one thread.
     with Store(path, create=False) as store, Store(path, read_only=True) as reader:
-        _check_problems(store, problems, own_source)
+        check_problems(store, problems, own_source)
         store.add_verdict_set(verdict_set, changes.describe(problems, options))
         owed = store.ungraded_numbers(verdict_set)
         num_samples = int(store.progress()["sampled"].sum())
@@ -117,7 +117,7 @@ def _ungraded(reader: Store, numbers: Sequence[int]) -> Iterator[Ungraded[Slot]]
         yield Ungraded(slot, slot.problem, completion.finish_reason, completion.text, sample.is_code)
 
 
-def _check_problems(store: Store, problems: Sequence[Problem], own_source: str | None) -> None:
+def check_problems(store: Store, problems: Sequence[Problem], own_source: str | None) -> None:
     """Refuse problems that are not those of the run; if they come from another file, those that lack some."""
     if own_source is not None and fingerprint(problems) != store.about().get("problems"):
         raise StoreError(

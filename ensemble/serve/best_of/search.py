@@ -7,8 +7,7 @@ the best of the others is the answer. The request fails only if nothing is left.
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -17,7 +16,6 @@ from alphamix.ensemble.serve.best_of.request import BestOfRequest
 from alphamix.ensemble.serve.best_of.selection import (
     VOTES,
     Answers,
-    Same,
     agreement,
     ranked_by_tests,
     ranked_by_votes,
@@ -28,9 +26,9 @@ from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawReques
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
 from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
 from alphamix.ensemble.serve.routing.split import group_draws
-from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
+from alphamix.grading.checkers.agreement import same_by_checker
 from alphamix.grading.programs.extract import program_of
-from alphamix.grading.types import Judgement, PlainChecker, Problem, Program, Verdict
+from alphamix.grading.types import Judgement, Program, Verdict
 
 FIRST_WAVE = 4
 """Number of draws in the first wave, if no more winners are wanted; each later wave doubles the draws so far."""
@@ -264,30 +262,6 @@ class BestOfSearch:
         most = max(0, len(self._votes) - 1) * (self._num_tests if self._best_of.select == "agreement" else 1)
         failed = None if verdict == Verdict.AC else verdict
         return {**result, "failed": failed, "votes": self._votes.get(place, 0), "most_votes": most}
-
-
-def same_by_checker(problem: Problem) -> Same:
-    """Return a test whether two answers are the same: the checker accepts one where the other is expected."""
-    checker = cast("PlainChecker", problem.checker)
-
-    @cache
-    def value_of(answer: bytes) -> tuple[Any] | None:
-        try:
-            return (parse_value(answer),)
-        except ValueUnreadableError:
-            return None
-
-    def same_value(first: bytes, second: bytes) -> bool:
-        a, b = value_of(first), value_of(second)
-        if a is None or b is None:
-            return False
-        return accepts_value(checker, a[0], b[0]) or accepts_value(checker, b[0], a[0])
-
-    def same_text(first: bytes, second: bytes) -> bool:
-        a, b = (answer.decode(errors="surrogateescape") for answer in (first, second))
-        return accepts(checker, a, b) or accepts(checker, b, a)
-
-    return same_text if problem.entry_point is None else same_value
 
 
 def _text(choice: Fields) -> str:
