@@ -197,6 +197,12 @@ def test_real_outcomes_with_a_hole(capsys):
     assert said["gain"]["interval"][0] > 0
 
 
+def test_commands_do_not_wait_for_scipy_stats():
+    """It takes longer to import than all other parts of scipy."""
+    code = "import sys; from alphamix.ensemble.cli.commands import mix, report; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_in_a_locale_of_ascii_what_it_lacks_becomes_a_question_mark(table, tmp_path):
     frame = pd.read_csv(table).replace("first", "α=½")
     frame.to_csv(table, index=False)
