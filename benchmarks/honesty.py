@@ -20,6 +20,7 @@ from alphamix.ensemble.adaptive.adaptive_arm import play_arm
 from alphamix.ensemble.adaptive.halving import SuccessiveHalving
 from alphamix.ensemble.adaptive.sample_streams import SampleStreams, play
 from alphamix.ensemble.adaptive.state import AdaptiveState, Strategy
+from alphamix.ensemble.adaptive.strategies import Optimised, Thompson
 from alphamix.ensemble.analysis.ranking import rank_policies
 from alphamix.ensemble.arrays import Floats, Ints
 from alphamix.ensemble.budget import Budget
@@ -55,6 +56,7 @@ explains what is measured here. All intervals are at 95 %. A share of T tables h
 and near 95 % of √(0.0475 / T).
 """
 _SIZES = (20, 40, 80, 150)
+_FEW_SIZES = (20, 80)
 _RESAMPLING = Resampling(resamples=1000)
 
 
@@ -382,6 +384,26 @@ def _adaptive_arms(scale: float) -> Iterator[str]:
     for is_replayed in (False, True):
         held = [_held_by_arm(SuccessiveHalving(), budget, size, tables, is_replayed) for size in _SIZES]
         yield f"| {'replayed' if is_replayed else 'played once'} | {' | '.join(held)} |"
+    yield from _learning_arms(_times(60, scale))
+
+
+def _learning_arms(tables: int) -> Iterator[str]:
+    """Yield the table of the strategies that fit priors to all problems, which take longer to play."""
+    budget = Budget.of_samples(16, 4)
+    yield ""
+    yield _text(
+        "The same for strategies that fit priors to all problems, with 16 samples over 4 policies, played once, in "
+        f"{tables} tables."
+    )
+    yield f"| strategy | {' | '.join(f'{size} problems' for size in _FEW_SIZES)} |"
+    yield f"|---|{'---|' * len(_FEW_SIZES)}"
+    strategies: dict[str, Strategy] = {
+        "`optimised`, a pilot of 2": Optimised(2),
+        "`thompson`, batches of 4": Thompson(4),
+    }
+    for name, strategy in strategies.items():
+        held = [_held_by_arm(strategy, budget, size, tables, is_replayed=False) for size in _FEW_SIZES]
+        yield f"| {name} | {' | '.join(held)} |"
 
 
 def _held_by_arm(strategy: Strategy, budget: Budget, size: int, tables: int, is_replayed: bool) -> str:
@@ -396,7 +418,7 @@ def _held_by_arm(strategy: Strategy, budget: Budget, size: int, tables: int, is_
         streams, how = _streams(budget, size, rng), replace(_RESAMPLING, seed=seed)
         if not is_replayed:
             streams = replace(streams, num_samples_MP=play(strategy, streams, start).num_samples_MP)
-        n_MP = streams.num_samples_MP if is_replayed else np.minimum(streams.num_samples_MP, 1)
+        n_MP = streams.num_samples_MP if is_replayed else np.ones_like(streams.num_samples_MP)
         outcomes = _outcomes(n_MP, streams.num_correct(n_MP))
         solved = play_arm(strategy, outcomes, budget, streams, 0, how).honest["problems"]
         plain_R = draw_weights(size, how) @ solved.covered_P

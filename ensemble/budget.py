@@ -41,4 +41,5 @@ class Budget:
         return int(self.total) if self.currency == "samples" else self.total
 
     def __str__(self) -> str:
-        return f"{self.total:{',.0f' if self.total >= 100 else 'g'}} {self.currency}"
+        unit = self.currency[:-1] if self.total == 1 else self.currency
+        return f"{self.total:{',.0f' if self.total >= 100 else 'g'}} {unit}"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from alphamix.ensemble.analysis.complementarity import cross_fitted_wins
 from alphamix.ensemble.analysis.failure_frontier import failure_rates, moderate_range
@@ -299,4 +299,4 @@ def _p_value(estimate: Estimate, num_problems: int) -> float:
         return 1.0
     if estimate.stderr == 0:
         return 0.5 ** (num_problems - 1)
-    return float(2 * student.sf(abs(estimate.value) / estimate.stderr, num_problems - 1))
+    return float(2 * stdtr(num_problems - 1, -abs(estimate.value) / estimate.stderr))

@@ -230,7 +230,10 @@ def matched_budget(outcomes: Outcomes, samples: int, members: Sequence[str], cur
 def _random_mixture(policies: Sequence[str], posterior: Posterior, budget: Budget) -> RandomMixture | None:
     if budget.currency != "samples":
         return None
-    posterior = posterior.thinned(_COLUMNS)
-    routing = best_routing(posterior, int(budget.total))
+    thinned = posterior.thinned(_COLUMNS)
+    routing = best_routing(thinned, int(budget.total))
     weights = {policy: weight for policy, weight in zip(policies, routing.weights_M.tolist(), strict=True) if weight}
-    return RandomMixture(weights, routing.coverage, best_allocation(posterior, budget).certificate.objective)
+    fixed = best_allocation(thinned, budget)
+    # Few columns tell the difference of the two well, and either level less well.
+    fixed_coverage = posterior.coverage(fixed.allocation_M)
+    return RandomMixture(weights, fixed_coverage - (fixed.certificate.objective - routing.coverage), fixed_coverage)

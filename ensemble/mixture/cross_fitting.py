@@ -247,7 +247,7 @@ def problem_folds(outcomes: Outcomes, crossfit: CrossFit) -> Iterator[tuple[Ints
     folds = min(crossfit.folds, num_groups)
     if folds < 2:
         what = "problems" if outcomes.groups is None else "groups of problems"
-        raise UndefinedError(f"cross-fitting by problems needs at least 2 {what}: add {what}, or divide by samples")
+        raise UndefinedError(f"cross-fitting by problems needs at least 2 {what}: add {what}")
     rng = np.random.default_rng(crossfit.seed)
     for _ in range(crossfit.repeats):
         fold_P = (rng.permutation(num_groups) % folds)[group_P]

@@ -102,15 +102,9 @@ def locate_gain(
     It is computed at `budgets`, and at that of `samples`.
 
     Raises:
-        OutcomesError: there is only one policy, or no policy has more than one sample of a problem.
+        OutcomesError: the table says nothing about gains (`check_tells_of_gains`).
     """
-    if len(outcomes.policies) < 2:
-        raise OutcomesError("a gain needs two policies or more, but the table has one: add the outcomes of another")
-    if outcomes.num_samples_MP.max() < 2:
-        raise OutcomesError(
-            "one sample of each policy does not tell luck from ability: draw 2 or more samples of each to see where an "
-            "ensemble would gain"
-        )
+    check_tells_of_gains(outcomes)
     table = outcomes.canonical()
     resampling = resampling.with_groups(table.groups)
     budgets = sorted({*budgets, samples})
@@ -138,6 +132,28 @@ def locate_gain(
     contrast_M = evidence.prior.contrast_M - evidence.prior.contrast_M.mean()
     contrast = dict(zip(table.policies, contrast_M.tolist(), strict=True))
     return GainLocation(points, samples, place, outcomes.in_order(sharing), outcomes.in_order(contrast))
+
+
+def check_tells_of_gains(outcomes: Outcomes) -> None:
+    """Check that a prior fitted to this table says something about gains, and not only about where the fit started.
+
+    Raises:
+        OutcomesError: there is one policy, one problem (or one group), or one sample of each cell; or all samples have
+            the same verdict.
+    """
+    if len(outcomes.policies) < 2:
+        raise OutcomesError("a gain needs two policies or more, but the table has one: add the outcomes of another")
+    if outcomes.num_samples_MP.max() < 2:
+        raise OutcomesError(
+            "one sample of each policy does not tell luck from ability: draw 2 or more samples of each to see where an "
+            "ensemble would gain"
+        )
+    if outcomes.group_P.max() == 0:
+        raise OutcomesError("one problem, or one group of them, does not tell what others are like: add problems")
+    accepted = int(outcomes.num_correct_MP.sum())
+    if accepted in (0, outcomes.num_samples_MP.sum()):
+        which, cure = ("every sample is accepted", "harder") if accepted else ("no sample is accepted", "easier")
+        raise OutcomesError(f"{which}, which does not tell policies apart: take {cure} problems")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from alphamix.ensemble.arrays import Floats, Ints
-from alphamix.ensemble.mixture.gain_location import choose_for_new_problems
+from alphamix.ensemble.mixture.gain_location import check_tells_of_gains, choose_for_new_problems
 from alphamix.ensemble.mixture.single_thread_blas import one_thread
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
 from alphamix.ensemble.statistics.pass_at_k import UndefinedError, coverage
@@ -80,11 +80,10 @@ def analyse_power(
         seed: of the problems that are drawn.
 
     Raises:
-        OutcomesError: there is only one policy.
+        OutcomesError: the table says nothing about gains (`check_tells_of_gains`).
         UndefinedError: a number of samples is below the budget, so that the single policy cannot be scored.
     """
-    if len(outcomes.policies) < 2:
-        raise OutcomesError("a gain needs two policies or more, but the table has one: add the outcomes of another")
+    check_tells_of_gains(outcomes)
     if min(samples) < budget:
         raise UndefinedError(
             f"{min(samples)} samples of each policy cannot score a single policy at a budget of {budget}: give "

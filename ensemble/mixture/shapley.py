@@ -14,8 +14,9 @@ of
 in which the value of one set serves all policies (Kolpaczki et al. 2024, arXiv 2302.00736). Values vary most between
 small sets, and of those there are few, so all are solved. Of each larger size, those sets are solved that are
 neighbours on a circle of policies in random order: every policy is then in equally many, and the Shapley values sum to
-the value of all policies together, whatever was drawn. Axes: `M` policies, `N` sets of one size, `S` sizes, `D` draws
-of the circle.
+the value of all policies together, whatever was drawn. A policy should not be credited with the strong neighbours that
+it happened to have, so its two means are those of a least-squares fit of the values by the members. Where all sets are
+solved, they are the plain means. Axes: `M` policies, `N` sets of one size, `S` sizes.
 """
 
 from collections.abc import Callable
@@ -25,14 +26,14 @@ from math import comb
 
 import numpy as np
 
-from alphamix.ensemble.arrays import Bools, Floats, Ints
+from alphamix.ensemble.arrays import Bools, Floats
 from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.mixture.best_allocation import good_allocation
 from alphamix.ensemble.statistics.posterior import Posterior
 
 _ALL_SETS = 70
 """Largest number of sets of one size that are all solved; with it, 8 policies have exact Shapley values."""
-_DRAWS = 2
+_CIRCLES = 2
 _SIZE_STEP = 1.25
 """Ratio of neighbouring sizes that are solved. Between them, means change so slowly that they are interpolated."""
 _MARGINAL_COLUMNS = 3000
@@ -88,28 +89,23 @@ def shapley_values(value: Value, num_policies: int) -> tuple[Floats, float]:
     """Return Shapley values, `[M]`, and their standard error; a set without members must have the value 0."""
     sizes = _sizes(num_policies)
     rng = np.random.default_rng(0)
-    with_SDM = np.zeros((len(sizes), _DRAWS, num_policies))
-    without_SDM = np.zeros_like(with_SDM)
-    for size, with_DM, without_DM in zip(sizes, with_SDM, without_SDM, strict=True):
-        is_exact = comb(num_policies, size) <= _ALL_SETS
-        for draw in range(1 if is_exact else _DRAWS):
-            member_NM = _all_sets(num_policies, size) if is_exact else _on_a_circle(rng.permutation(num_policies), size)
-            value_N = np.array([value(member_M) for member_M in member_NM])
-            rows = slice(None) if is_exact else draw
-            with_DM[rows] = _mean_of(value_N, member_NM)
-            without_DM[rows] = _mean_of(value_N, ~member_NM)
-    joined_S = np.arange(1, num_policies + 1)
-    added_DM = np.array(
-        [
-            [
-                np.mean(np.interp(joined_S, sizes, with_S) - np.interp(joined_S - 1, sizes, without_S))
-                for with_S, without_S in zip(with_SM.T, without_SM.T, strict=True)
-            ]
-            for with_SM, without_SM in zip(with_SDM.swapaxes(0, 1), without_SDM.swapaxes(0, 1), strict=True)
-        ]
+    share_SS = np.eye(len(sizes))
+    joined_S, joining_S = (
+        np.array([np.interp(range(first, first + num_policies), sizes, share_S).mean() for share_S in share_SS])
+        for first in (1, 0)
     )
-    # Two draws alone give a poor standard error for one policy, but policies are alike in this.
-    return added_DM.mean(axis=0), float(np.sqrt(added_DM.var(axis=0, ddof=1).mean() / _DRAWS))
+    value_M, variance = np.zeros(num_policies), 0.0
+    for size, joined, joining in zip(sizes, joined_S, joining_S, strict=True):
+        is_exact = comb(num_policies, size) <= _ALL_SETS
+        member_NM = _all_sets(num_policies, size) if is_exact else _on_circles(num_policies, size, rng)
+        value_N = np.array([value(member_M) for member_M in member_NM])
+        slope_M, slope_variance = _slopes(value_N, member_NM)
+        # Around the mean of all sets of a size, those with a policy and those without it are a slope apart.
+        others = max(1, num_policies - 1)
+        per_slope = joined * (num_policies - size) / others + joining * size / others
+        value_M += (joined - joining) * value_N.mean() + per_slope * slope_M
+        variance += 0.0 if is_exact else per_slope**2 * slope_variance
+    return value_M, float(np.sqrt(variance))
 
 
 def _sizes(num_policies: int) -> list[int]:
@@ -130,12 +126,21 @@ def _all_sets(num_policies: int, size: int) -> Bools:
     return member_NM
 
 
-def _on_a_circle(order_M: Ints, size: int) -> Bools:
-    """Return the members of the sets of neighbours on a circle of policies in this order, `[N, M]`."""
-    place_M = np.argsort(order_M)
-    return (place_M - np.arange(len(order_M))[:, None]) % len(order_M) < size
+def _on_circles(num_policies: int, size: int, rng: np.random.Generator) -> Bools:
+    """Return the members of all sets of neighbours on two circles of policies in random order, `[N, M]`."""
+    place_DM = np.array([rng.permutation(num_policies) for _ in range(_CIRCLES)])
+    first_N11 = np.arange(num_policies)[:, None, None]
+    return ((place_DM - first_N11) % num_policies < size).reshape(-1, num_policies)
 
 
-def _mean_of(value_N: Floats, member_NM: Bools) -> Floats:
-    """Return the mean value of the sets that each policy is in, `[M]`; 0 where there is none."""
-    return value_N @ member_NM / np.maximum(member_NM.sum(axis=0), 1)
+def _slopes(value_N: Floats, member_NM: Bools) -> tuple[Floats, float]:
+    """Return what each policy adds to sets of one size in place of another, `[M]`, and the mean variance of that.
+
+    The slopes of least squares sum to 0, since all sets are of one size.
+    """
+    deviation_NM = member_NM - member_NM.mean(axis=0)
+    inverse_MN = np.linalg.pinv(deviation_NM)
+    slope_M = inverse_MN @ value_N
+    residual_N = value_N - value_N.mean() - deviation_NM @ slope_M
+    freedom = max(1, len(value_N) - len(slope_M))
+    return slope_M, float(residual_N @ residual_N / freedom * (inverse_MN**2).sum() / len(slope_M))

@@ -256,10 +256,12 @@ def _without_holes(outcomes: Outcomes, source: str, missing: Missing) -> Outcome
     m, p = np.argwhere(hole_MP)[0]
     first = f"policy {outcomes.policies[m]!r} on problem {outcomes.problems[p]!r}"
     if missing == "error":
+        number = int(hole_MP.sum())
+        cells = "1 cell" if number == 1 else f"{number} cells"
         raise OutcomesError(
-            f"{source} has no samples of {first} ({int(hole_MP.sum())} cells missing): draw them, or leave out what "
-            "lacks samples by `--missing drop-problems` or `--missing drop-policies`, in Python by "
-            "missing='drop-problems' or missing='drop-policies'"
+            f"{source} has no samples of {first} ({cells} missing): draw them, or leave out what lacks samples by "
+            "`--missing drop-problems` or `--missing drop-policies`, in Python by missing='drop-problems' or "
+            "missing='drop-policies'"
         )
     by_policy = missing == "drop-policies"
     has_hole = hole_MP.any(axis=1 if by_policy else 0)

@@ -150,14 +150,15 @@ def left_out_note(outcomes: Outcomes) -> str:
     more = len(names) - _NAMES_IN_NOTES
     listed = ", ".join(map(shown, names[:_NAMES_IN_NOTES])) + (f" and {more} more" if more > 0 else "")
     if outcomes.left_out_are == "policies":
-        return f"Left out, since samples are missing: {_counted(len(names), 'policy', 'policies')} ({listed})."
+        return f"Left out, since samples are missing: {counted(len(names), 'policy', 'policies')} ({listed})."
     return (
-        f"Left out for all policies alike, since samples are missing: {_counted(len(names), 'problem', 'problems')} "
+        f"Left out for all policies alike, since samples are missing: {counted(len(names), 'problem', 'problems')} "
         f"({listed}). If these are harder than the others, every figure looks better than it is."
     )
 
 
-def _counted(number: int, one: str, several: str) -> str:
+def counted(number: int, one: str, several: str) -> str:
+    """Return a number with the word for it, as in `1 problem` and `2,000 problems`."""
     return f"{number:,} {one if number == 1 else several}"
 
 

@@ -8,31 +8,34 @@ from rich.table import Table
 from rich.text import Text
 
 from alphamix.ensemble.mixture.gain_location import GainAtBudget, GainLocation
-from alphamix.ensemble.report.formatting import allocation_label, plain_table, points, shown
+from alphamix.ensemble.report.formatting import allocation_label, counted, plain_table, points, shown
 
 
 def gain_sentence(location: GainLocation) -> str:
     """Say where a budget stands, and what to try."""
     here, peak = location.here, location.peak
-    most = f"{expected_gain(peak)} at {peak.samples} samples per problem"
+    most = f"{expected_gain(peak)} at {counted(peak.samples, 'sample', 'samples')} per problem"
     if location.place == "no contrast":
         return (
             f"There is hardly a gain to exploit: whatever the budget, the model expects no more than {most}. Use "
             f"{shown(here.best_single)} alone, or add a policy that solves other problems."
         )
-    arm = f"Try {allocation_label(here.allocation)} against {shown(here.best_single)} alone"
+    budget = f"A budget of {counted(here.samples, 'sample', 'samples')} per problem is {location.place}"
     if location.place == "on the bump":
-        budget = f"{here.samples} samples per problem are on the bump"
-        return f"{budget}: the model expects a gain of {expected_gain(here)}. {arm}."
-    if location.place == "past the bump":
-        return (
-            f"{here.samples} samples per problem are past the bump: single policies catch up. The model expects a gain "
-            f"of {expected_gain(here)}, and {most}. Spend less, or take harder problems. {arm}."
+        said = f"{budget}: the model expects a gain of {expected_gain(here)}."
+    elif location.place == "past the bump":
+        said = (
+            f"{budget}: single policies catch up. The model expects a gain of {expected_gain(here)}, and {most}. Spend "
+            "less, or take harder problems."
         )
-    return (
-        f"{here.samples} samples per problem are before the bump: too few for the harder problems. The model expects a "
-        f"gain of {expected_gain(here)}, and {most}. Spend more, or take easier problems. {arm}."
-    )
+    else:
+        said = (
+            f"{budget}: too small for the harder problems. The model expects a gain of {expected_gain(here)}, and "
+            f"{most}. Spend more, or take easier problems."
+        )
+    if len(here.allocation) == 1:
+        return said
+    return f"{said} Try {allocation_label(here.allocation)} against {shown(here.best_single)} alone."
 
 
 def gain_tables(location: GainLocation) -> Group:

@@ -148,10 +148,17 @@ def _single_notes(comparison: Comparison) -> list[str]:
         thin = ", ".join(f"{shown(name)} ({fewest})" for name, fewest in comparison.left_out.items())
         notes.append(f"Not compared as single policies, since they have too few samples: {thin}.")
     if comparison.ties:
-        single = shown(next(iter(comparison.arms["best_single"].allocation)))
         others = ", ".join(map(shown, comparison.ties))
-        notes.append(f"{single} covers no more than {others}; the posterior prefers it.")
+        notes.append(f"{shown(_single(comparison))} covers no more than {others}; {_why_first(comparison)}.")
     return notes
+
+
+def _why_first(comparison: Comparison) -> str:
+    """Say whether the posterior chose among single policies that cover as much."""
+    most = max(comparison.expected[policy] for policy in comparison.ties)
+    if comparison.expected[_single(comparison)] - most > _NEGLIGIBLE:
+        return "the posterior prefers it"
+    return "the posterior hardly tells them apart, so any of them will do"
 
 
 def mixture_json(comparison: Comparison, crossfit: CrossFit) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from rich.console import Group
 from rich.text import Text
 
 from alphamix.ensemble.mixture.power import ComparisonDesign, PowerAnalysis
-from alphamix.ensemble.report.formatting import plain_table
+from alphamix.ensemble.report.formatting import counted, plain_table
 
 
 def power_sentence(analysis: PowerAnalysis) -> str:
     """Say what the first design could see, and what to buy next."""
     first = analysis.designs[0]
     seen = (
-        f"With {first.problems} problems and {first.samples} samples of each policy, a gain must be "
+        f"With {_counted(first.problems, first.samples)}, a gain must be "
         f"{100 * first.smallest_gain:.1f} points to be seen with a power of {100 * analysis.power:.0f} %."
     )
     parts = [seen, _next(analysis, first), _needed(analysis)]
@@ -27,8 +27,8 @@ def _next(analysis: PowerAnalysis, first: ComparisonDesign) -> str:
     steps = [
         f"{what} lower that to {100 * design.smallest_gain:.1f} points"
         for designs, what in (
-            (more_problems, f"{more_problems[0].problems:,} problems" if more_problems else ""),
-            (more_samples, f"{more_samples[0].samples} samples" if more_samples else ""),
+            (more_problems, counted(more_problems[0].problems, "problem", "problems") if more_problems else ""),
+            (more_samples, counted(more_samples[0].samples, "sample", "samples") if more_samples else ""),
         )
         for design in designs[:1]
     ]
@@ -39,10 +39,12 @@ def _needed(analysis: PowerAnalysis) -> str:
     samples, problems = next(iter(analysis.problems_needed.items()))
     if problems is None:
         return "The model expects no gain, so no number of problems would show one."
-    return (
-        f"A gain of {100 * analysis.expected_gain:.1f} points takes {problems:,} problems with {samples} samples of "
-        "each policy."
-    )
+    return f"A gain of {100 * analysis.expected_gain:.1f} points takes {_counted(problems, samples, 'with')}."
+
+
+def _counted(problems: int, samples: int, joined: str = "and") -> str:
+    of_each = counted(samples, "sample", "samples")
+    return f"{counted(problems, 'problem', 'problems')} {joined} {of_each} of each policy"
 
 
 def power_tables(analysis: PowerAnalysis) -> Group:
@@ -77,7 +79,7 @@ def _tables(analysis: PowerAnalysis, assumption: str) -> Group:
     gain = f"{100 * analysis.expected_gain:+z.1f}".replace("-", "−")
     headings = ["problems", "samples of each", "standard error", "smallest gain seen", f"power for {gain}"]
     return Group(
-        Text(f"Gain at {analysis.budget} samples per problem, points", style="bold"),
+        Text(f"Gain at {counted(analysis.budget, 'sample', 'samples')} per problem, points", style="bold"),
         plain_table(headings, rows, num_texts=0),
         Text(assumption, style="dim"),
         Text("\n" + power_sentence(analysis)),

@@ -21,8 +21,6 @@ from alphamix.ensemble.statistics.shared_difficulty import SharedDifficulty, fit
 _NEGLIGIBLE = 1e-3
 """Chance of a node, relative to the likeliest of its problem, below which it gets no column."""
 
-_GOLDEN_RATIO = (5**0.5 - 1) / 2
-
 
 @dataclass(frozen=True)
 class Posterior:
@@ -109,11 +107,11 @@ class Posterior:
         """Return at most this many columns that stand for all, spread over the weights, with equal weights."""
         if len(self.weight_C) <= num_columns:
             return self
-        # The place inside each step varies, as multiples of the golden ratio do: columns of a problem follow each other
-        # in the order of difficulty, so even steps would fall on the same difficulty in problem after problem.
-        step_C = np.arange(num_columns)
-        at = (step_C + step_C * _GOLDEN_RATIO % 1) / num_columns
-        column_C = np.searchsorted(self.weight_C.cumsum(), at * self.weight_C.sum())
+        # Even steps through columns in order of difficulty take easy and hard ones in proportion. In the order of the
+        # table they would not where difficulty alternates, as it does from task to task of a contest.
+        order_C = self.log_miss_of_all(1).argsort(kind="stable")
+        at = (np.arange(num_columns) + 0.5) / num_columns * self.weight_C.sum()
+        column_C = order_C[np.searchsorted(self.weight_C[order_C].cumsum(), at)]
         return replace(
             self,
             a_MC=self.a_MC[:, column_C],

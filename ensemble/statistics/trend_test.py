@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, rankdata
+import pandas as pd
+from scipy.special import ndtr
 
 from alphamix.ensemble.arrays import Floats
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -53,12 +54,12 @@ class Trend:
 
 def trend(rate_AP: Floats, alpha_A: Floats, resampling: Resampling) -> Trend:
     """Test rates at two or more different α for a trend, and estimate its slope."""
-    page_l, z, part_P = page_test(rate_AP, rankdata(alpha_A))
+    page_l, z, part_P = page_test(rate_AP, _mid_ranks(alpha_A)[:, 0])
     z /= np.sqrt(grouping_inflation(part_P, resampling))
     centred_A = alpha_A - alpha_A.mean()
     slope_P = centred_A @ rate_AP / (centred_A @ centred_A)
     slope = mean_over_problems(slope_P, resampling, lowest=-np.inf)
-    return Trend(page_l, z, float(2 * norm.sf(abs(z))), slope)
+    return Trend(page_l, z, float(2 * ndtr(-abs(z))), slope)
 
 
 def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float, Floats]:
@@ -77,7 +78,7 @@ def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float, Floats]
         L - mean, `[P]`.
     """
     # Rates of equal counts must tie, in whatever way they were computed, so floating-point noise is rounded off.
-    rank_AP = rankdata(np.round(values_AP, 12), axis=0)
+    rank_AP = _mid_ranks(np.round(values_AP, 12))
     num_alphas = len(score_A)
     score_A = np.asarray(score_A, np.float64)
     centred_A, centred_AP = score_A - score_A.mean(), rank_AP - (num_alphas + 1) / 2
@@ -85,3 +86,8 @@ def page_test(values_AP: Floats, score_A: Floats) -> tuple[float, float, Floats]
     part_P = centred_A @ centred_AP
     z = float(part_P.sum() / np.sqrt(variance)) if variance > 0 else 0.0
     return float((score_A @ rank_AP).sum()), z, part_P
+
+
+def _mid_ranks(values: Floats) -> Floats:
+    """Return ranks within each column, from 1; tied values share their mean rank."""
+    return pd.DataFrame(values).rank().to_numpy(np.float64)

@@ -277,8 +277,8 @@ def test_an_arm_is_replayed_only_where_every_cell_holds_all_that_it_could_ask_fo
 # Intervals repeat the choice that all problems share.
 
 
-def halving_arm(rates_MP, total, *, is_replayed, strategy=None):
-    """An arm of successive halving with what it covers in each resample if no choice is repeated."""
+def arm_of(rates_MP, total, *, is_replayed, strategy=None):
+    """An arm, successive halving by default, with what it covers in each resample if no choice is repeated."""
     strategy, how = strategy or SuccessiveHalving(), Resampling(resamples=200)
     budget = few(float(total), len(rates_MP))
     streams = SampleStreams(draws_of(rates_MP, total), np.full(rates_MP.shape, total))
@@ -294,27 +294,34 @@ def halving_arm(rates_MP, total, *, is_replayed, strategy=None):
 
 
 @pytest.mark.parametrize("is_replayed", [False, True])
+def test_priors_that_problems_share_widen_the_interval_of_thompson(is_replayed):
+    """One policy of four is worth drawing, and whether it is found decides on all problems."""
+    rates_MP = np.array([[0.3], [0.02], [0.02], [0.02]]) * np.ones(40)
+    arm, plain_R = arm_of(rates_MP, 8, is_replayed=is_replayed, strategy=Thompson(batch=4))
+    assert arm.honest["problems"].resampled_R.std() > 1.1 * plain_R.std()
+
+
+@pytest.mark.parametrize("is_replayed", [False, True])
 def test_a_choice_that_could_be_another_widens_and_a_certain_one_does_not(is_replayed):
     open_MP = np.random.default_rng(0).choice([0.0, 0.5], (4, 12))
-    arm, plain_R = halving_arm(open_MP, 16, is_replayed=is_replayed)
+    arm, plain_R = arm_of(open_MP, 16, is_replayed=is_replayed)
     change_R = arm.honest["problems"].resampled_R - plain_R
     # Over many plays, the luck of the order averages out, and with it most of what the choice changes.
     assert change_R.std() > (0.01 if is_replayed else 0.3) * plain_R.std()
     certain_MP = np.array([[0.0], [1.0], [0.0], [0.0]]) * np.ones(12)
-    arm, plain_R = halving_arm(certain_MP, 16, is_replayed=is_replayed)
+    arm, plain_R = arm_of(certain_MP, 16, is_replayed=is_replayed)
     np.testing.assert_allclose(arm.honest["problems"].resampled_R, plain_R, atol=1e-12)
 
 
 def test_a_strategy_that_decides_problem_by_problem_shares_no_choice():
     rates_MP = np.random.default_rng(0).choice([0.0, 0.5], (4, 12))
-    for strategy in (Thompson(), SuccessiveHalving(per_problem=True)):
-        arm, plain_R = halving_arm(rates_MP, 16, is_replayed=True, strategy=strategy)
-        np.testing.assert_array_equal(arm.honest["problems"].resampled_R, plain_R)
+    arm, plain_R = arm_of(rates_MP, 16, is_replayed=True, strategy=SuccessiveHalving(per_problem=True))
+    np.testing.assert_array_equal(arm.honest["problems"].resampled_R, plain_R)
 
 
 def test_an_arm_that_was_played_once_has_its_problems_in_canonical_order():
     solves_P = np.array([0.0, 0.0, 1.0, 0.0, 1.0])  # p04, p03, p02, p01, p00
-    arm, _ = halving_arm(np.tile(solves_P, (4, 1)), 16, is_replayed=False)
+    arm, _ = arm_of(np.tile(solves_P, (4, 1)), 16, is_replayed=False)
     assert arm.naive_P.tolist() == [1, 0, 1, 0, 0]
 
 

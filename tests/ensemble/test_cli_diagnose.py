@@ -44,6 +44,47 @@ def test_power_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [(design["problems"], design["samples"]) for design in report["designs"]] == [(100, 16)]
 
 
+def table(tmp_path: Path, cells: list[tuple[int, int, int]]) -> str:
+    """A table of two policies with n, and c of either, of each problem."""
+    rows = [
+        f"p{p},{policy},{n},{c}" for p, (n, *both) in enumerate(cells) for policy, c in zip("ab", both, strict=True)
+    ]
+    path = tmp_path / "outcomes.csv"
+    path.write_text("\n".join(["problem,policy,n,c", *rows]))
+    return str(path)
+
+
+@pytest.mark.parametrize("command", [("diagnose",), ("power", "--budget", "2")])
+@pytest.mark.parametrize(
+    ("cells", "cure"),
+    [
+        ([(1, 0, 1), (1, 1, 0), (1, 1, 1)], "draw 2 or more samples of each"),
+        ([(4, 0, 3)], "add problems"),
+        ([(4, 4, 4)] * 5, "take harder problems"),
+        ([(4, 0, 0)] * 5, "take easier problems"),
+    ],
+)
+def test_a_table_that_says_nothing_about_gains_is_refused(
+    command: tuple[str, ...],
+    cells: list[tuple[int, int, int]],
+    cure: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The model's word would be where its fit started, with an interval of no width."""
+    with pytest.raises(SystemExit):
+        main([*command, "--outcomes", table(tmp_path, cells)])
+    assert cure in capsys.readouterr().err
+
+
+def test_no_policy_is_to_be_tried_against_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sample per problem goes to a single policy, whatever the contrast."""
+    cells = [(6, 6, 0), (6, 0, 6), (6, 5, 0), (6, 0, 4)] * 4
+    text = printed(capsys, "diagnose", "--outcomes", table(tmp_path, cells), "--budget", "1")
+    assert "A budget of 1 sample per problem is before the bump" in text
+    assert "Try" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

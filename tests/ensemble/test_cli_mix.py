@@ -74,6 +74,17 @@ def test_the_sentence_says_what_to_do(capsys, table):
     assert "Chance could explain that gain" in few
 
 
+def test_a_tie_is_told_and_the_posterior_is_named_only_where_it_decides(capsys, tmp_path):
+    def said(c_of: dict[str, list[int]]) -> str:
+        rows = [(f"p{p}", policy, 8, c) for policy, c_P in c_of.items() for p, c in enumerate(c_P * 5)]
+        path = tmp_path / "outcomes.csv"
+        pd.DataFrame(rows, columns=["problem", "policy", "n", "c"]).to_csv(path, index=False)
+        return " ".join(mix(capsys, path, "--budget", "8").split())
+
+    assert "a covers no more than b; the posterior hardly tells them apart" in said({"a": [0, 5, 3], "b": [0, 5, 3]})
+    assert "b covers no more than a; the posterior prefers it." in said({"a": [0, 1, 2], "b": [0, 7, 8]})
+
+
 def test_a_budget_in_tokens_buys_more_of_what_is_cheap(capsys, table):
     said = mix_json(capsys, table, "--budget", "200", "--cost", "tokens")
     assert said["currency"] == "tokens"
@@ -184,6 +195,12 @@ def test_real_outcomes_with_a_hole(capsys):
     assert said["best_single"]["policy"] == "GPT-4-Turbo-1106"
     assert said["certificate"]["is_optimal"]
     assert said["gain"]["interval"][0] > 0
+
+
+def test_commands_do_not_wait_for_scipy_stats():
+    """It takes longer to import than all other parts of scipy."""
+    code = "import sys; from alphamix.ensemble.cli.commands import mix, report; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_in_a_locale_of_ascii_what_it_lacks_becomes_a_question_mark(table, tmp_path):

@@ -75,7 +75,7 @@ def test_what_a_policy_refuses_is_rejected_and_the_rest_is_reported_without_it(
     assert "Left out for all policies alike, since samples are missing: 1 problem (times-3)." in chosen
 
     code, _, errors = said(capsys, "report", folder)
-    assert (code, "policy 'odd' on problem 'times-3' (1 cells missing)" in errors) == (2, True)
+    assert (code, "policy 'odd' on problem 'times-3' (1 cell missing)" in errors) == (2, True)
     code, page, _ = said(capsys, "report", folder, "--missing", "drop-problems")
     assert code == 0
     assert page.startswith("Left out for all policies alike, since samples are missing: 1 problem (times-3).")

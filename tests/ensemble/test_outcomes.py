@@ -33,7 +33,7 @@ def table(*rows, more=()):
         ([("p", "a", float("inf"), 1)], r"n = inf .* whole numbers"),
         ([("p", "a", 4, None)], r"c = nothing .* whole numbers"),
         ([("p", "a", 4, "many")], r"c = many .* not a number"),
-        ([("p", "a", 0, 0)], r"no samples of policy 'a' on problem 'p' \(1 cells missing\)"),
+        ([("p", "a", 0, 0)], r"no samples of policy 'a' on problem 'p' \(1 cell missing\)"),
         ([("p", "a", 4, 1), ("p", "a", 4, 1)], "two rows"),
         ([("p", "a", 4, 1), ("q", "b", 4, 1)], r"no samples of policy 'a' on problem 'q' \(2 cells missing\)"),
         ([("p", None, 4, 1)], "no policy in row 1"),
@@ -233,7 +233,7 @@ def test_counts_that_depend_on_the_draws_are_refused_where_pass_at_k_is_meant():
 
 @pytest.mark.skipif(not LIVECODEBENCH.exists(), reason="the LiveCodeBench outcomes are not here")
 def test_the_hole_in_a_real_table_is_found():
-    with pytest.raises(OutcomesError, match=r"'Claude-Instant-1' on problem '1883_B' \(1 cells missing\)"):
+    with pytest.raises(OutcomesError, match=r"'Claude-Instant-1' on problem '1883_B' \(1 cell missing\)"):
         read_outcomes(LIVECODEBENCH)
     whole = read_outcomes(LIVECODEBENCH, "drop-problems")
     assert (len(whole.policies), len(whole.problems), whole.left_out) == (16, 348, ("1883_B",))

@@ -97,6 +97,15 @@ def test_fewer_columns_say_nearly_the_same(num_problems):
     assert posterior.thinned(10**6) is posterior
 
 
+@pytest.mark.parametrize(("num_problems", "period"), [(400, 7), (348, 3), (348, 6), (360, 3)])
+def test_fewer_columns_stand_for_all_where_hard_and_easy_problems_take_turns(num_problems, period):
+    """As the tasks of a contest do."""
+    n_MP = np.full((2, num_problems), 6)
+    task_P = np.arange(num_problems) % period
+    posterior = Posterior.of(n_MP, np.tile(np.choose(task_P.clip(0, 2), [6, 0, 2]), (2, 1)))
+    assert posterior.thinned(300).coverage([3, 2]) == pytest.approx(posterior.coverage([3, 2]), abs=0.003)
+
+
 def test_misses_are_moments_of_the_beliefs():
     posterior = Posterior(np.array([[0.5, 2.0], [3.0, 3.0]]), np.array([[1.0, 7.0], [0.2, 0.2]]), np.array([0.5, 0.5]))
     rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from alphamix.ensemble.cli.terminal.answers import print_heading, print_result
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.report.formatting import METHOD_LABELS, allocation_label, plain_table, shown
+from alphamix.ensemble.report.formatting import METHOD_LABELS, allocation_label, counted, plain_table, shown
 from alphamix.ensemble.statistics.intervals import Method, Resampling
 from alphamix.policies.policy_file.toml_errors import nearest
 
@@ -89,7 +89,7 @@ def command(
         }
         print_result({**about, **_json(split, figures)}, outcomes)
         return
-    problems = "1 problem" if len(outcomes.problems) == 1 else f"{len(outcomes.problems)} problems"
+    problems = counted(len(outcomes.problems), "problem", "problems")
     label = "normal" if fixed_benchmark else METHOD_LABELS[method]
     heading = f"{problems}; {100 * level:g} % intervals for {_SCOPES[fixed_benchmark]} ({label})."
     console = print_heading(heading, outcomes)

@@ -15,7 +15,7 @@ from alphamix.ensemble.next_alpha.gaussian_process import AlphaCurves
 from alphamix.ensemble.next_alpha.lines import alphas_of
 from alphamix.ensemble.outcomes.files import Missing, read_outcomes
 from alphamix.ensemble.outcomes.table import MAX_SAMPLES
-from alphamix.ensemble.report.formatting import alpha_label, plain_table
+from alphamix.ensemble.report.formatting import alpha_label, counted, plain_table
 from alphamix.policies.registry import Registry
 
 _EXPLANATION = """\
@@ -62,7 +62,7 @@ def command(
         print_result(_json(proposal, alphas, budget, min_gain), table)
         return
     known = f"α is known for {len(alphas)} of {len(table.policies)} policies"
-    console = print_heading(f"{len(table.problems)} problems; {known}.", table)
+    console = print_heading(f"{counted(len(table.problems), 'problem', 'problems')}; {known}.", table)
     console.print(_table(proposal, budget))
     console.print(_EXPLANATION, style="dim")
     console.print("\n" + _sentence(proposal, min_gain, budget))

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from alphamix.ensemble.cli.terminal.output import print_json
 from alphamix.ensemble.outcomes.table import Outcomes
-from alphamix.ensemble.report.formatting import left_out_note, lookalikes_note
+from alphamix.ensemble.report.formatting import counted, left_out_note, lookalikes_note
 
 
 def print_result(content: dict[str, Any], outcomes: Outcomes) -> None:
@@ -21,8 +21,9 @@ def print_result(content: dict[str, Any], outcomes: Outcomes) -> None:
 
 def print_size(outcomes: Outcomes, level: float) -> Console:
     """Print the size of a table and the level of intervals as the heading; return the console for the rest."""
-    size = f"{len(outcomes.problems)} problems, {len(outcomes.policies)} policies"
-    return print_heading(f"{size}; {100 * level:g} % intervals.", outcomes)
+    problems = counted(len(outcomes.problems), "problem", "problems")
+    policies = counted(len(outcomes.policies), "policy", "policies")
+    return print_heading(f"{problems}, {policies}; {100 * level:g} % intervals.", outcomes)
 
 
 def print_heading(heading: str, outcomes: Outcomes) -> Console:

@@ -95,6 +95,17 @@ def test_no_sentence_contradicts_the_table():
         assert f"{100 * abs(gain.value):.1f} points" in said or gain.value == 0
 
 
+def test_random_routing_is_expected_to_cover_no_more_than_the_mixture():
+    """Each third of 348 problems is easy: 300 columns told the difference of the two, but not their level."""
+    rng = np.random.default_rng(2)
+    rate_MP = rng.beta(np.where(np.arange(348) % 3, 0.3, 4.0), 2.0, (2, 348))
+    found = compare(outcomes_of(rng.binomial(8, rate_MP), 8), Budget.of_samples(5, 2), BY_PROBLEMS)
+    assert found.random is not None
+    mixture = found.choice.certificate.objective
+    assert found.random.fixed_coverage == pytest.approx(mixture, abs=1e-3)
+    assert found.random.coverage <= found.random.fixed_coverage
+
+
 def thinned(outcomes: Outcomes, n: int, rng: np.random.Generator) -> tuple[Outcomes, Outcomes]:
     """Return a pilot of n samples of each cell, and the samples that remain."""
     n_MP, c_MP = outcomes.num_samples_MP, outcomes.num_correct_MP

@@ -42,15 +42,20 @@ def test_shapley_values_sum_to_what_all_cover_whether_all_sets_are_solved_or_som
     assert all((one.shapley_stderr > 0) == (num_policies > 8) for one in shares)
 
 
-def test_the_error_told_is_that_made_and_less_than_a_point():
-    """Members solve each problem independently, so the Shapley value is an integral; 30 orders gave ± 2 to 4 points."""
-    chance_MP = np.random.default_rng(0).beta(0.2, 1.5, (15, 40))
+@pytest.mark.parametrize("num_strong", [0, 3])
+def test_the_error_told_is_that_made_and_less_than_a_point(num_strong):
+    """Members solve each problem independently, so the Shapley value is an integral; 30 orders gave ± 2 to 4 points.
+
+    No policy is credited with strong ones that happened to join with it, which made errors of 1.4 points.
+    """
+    rng = np.random.default_rng(0)
+    chance_MP = np.concatenate([rng.beta(4.0, 2.0, (num_strong, 40)), rng.beta(0.2, 1.5, (15 - num_strong, 40))])
     values_M, stderr = shapley_values(lambda member_M: 1 - np.prod(1 - chance_MP[member_M], axis=0).mean(), 15)
     point_Q, weight_Q = np.polynomial.legendre.leggauss(12)
     failed_QMP = 1 - (point_Q[:, None, None] + 1) / 2 * chance_MP
     others_QMP = failed_QMP.prod(axis=1, keepdims=True) / failed_QMP
     exact_M = np.einsum("q,qmp,mp->m", weight_Q / 2, others_QMP, chance_MP) / 40
-    assert np.sqrt(np.mean((values_M - exact_M) ** 2)) < 2 * stderr
+    assert np.sqrt(np.mean((values_M - exact_M) ** 2)) < min(2 * stderr, 0.008)
     assert 0 < stderr < 0.01
 
 
