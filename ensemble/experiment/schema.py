@@ -5,16 +5,18 @@ Checks that need several sections are in `config`.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
 from alphamix.ensemble.outcomes.files import Missing
+from alphamix.ensemble.run_settings import RunSettings
 from alphamix.ensemble.statistics.intervals import Resampling
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.policies.engines.options import EngineOptions
+from alphamix.wording import nearest
 
 _ENGINE = EngineOptions()
 
@@ -52,7 +54,31 @@ class PoliciesSection(Section):
     """Names of policies and sweeps; all of the file when left out."""
 
 
-class ToolSection(Section):
+SettingName = Literal["reasoning", "tool"]
+"""`reasoning` asks once; in `tool` the model may run Python before it answers."""
+
+
+class SettingSection(Section):
+    """Keys of `sampling` that a setting may have for itself; what is left out is that of `sampling`."""
+
+    prompt: str | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: list[str] | None = None
+    thinking: bool | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The keys of `sampling` that are given."""
+        return {key: value for key in SettingSection.model_fields if (value := getattr(self, key)) is not None}
+
+
+class ReasoningSection(SettingSection):
+    """The setting `reasoning`, which has no keys beside those of every setting."""
+
+
+class ToolSection(SettingSection):
     """How Python is offered to the model in the setting `tool`. Each attempt, and each call, has its own limits."""
 
     format: Literal["openai", "hermes", "cwm", "fenced"] = "openai"
@@ -76,8 +102,9 @@ class ToolSection(Section):
 class SamplingSection(Section):
     """How samples are drawn."""
 
-    setting: Literal["reasoning", "tool"] = "reasoning"
-    """`reasoning` asks once; in `tool` the model may run Python before it answers."""
+    setting: SettingName | list[SettingName] = "reasoning"
+    """One setting, or several in which every policy is asked."""
+    reasoning: ReasoningSection = ReasoningSection()
     tool: ToolSection = ToolSection()
     prompt: str | None = None
     """Text of the user's turn, with `{statement}` in it; the setting's own instructions when left out."""
@@ -103,6 +130,31 @@ class SamplingSection(Section):
     """Timeout between two bytes of an answer."""
     deadline_s: Annotated[float, Field(gt=0)] = _ENGINE.deadline_s
     """Deadline of one request to a URL, over all attempts."""
+
+    @field_validator("setting", mode="before")
+    @classmethod
+    def _names_settings(cls, value: object) -> object:
+        """Check names here, since pydantic would complain about each type that is allowed. One in a list is one."""
+        names = cast("list[object]", value) if isinstance(value, list) else [value]
+        known = get_args(SettingName)
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{name!r} is no setting: {nearest(str(name), known)}")
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice: name each setting once")
+        if not names:
+            raise ValueError(f"no setting is named: name some of {', '.join(known)}")
+        return names[0] if len(names) == 1 else names
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings in which policies are asked."""
+        return RunSettings.of(self.setting)
+
+    def in_setting(self, name: str) -> "SamplingSection":
+        """Return the section as it is for one setting alone."""
+        section: SettingSection = getattr(self, name)
+        return self.model_copy(update={"setting": name, **section.given})
 
     @property
     def engine_options(self) -> EngineOptions:
