@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from alphamix.ensemble.analysis.compare_settings import SettingsComparison, compare_settings
 from alphamix.ensemble.analysis.complementarity import Pair, UniqueSolve, pairs, solved_by_extrapolation, solved_by_one
 from alphamix.ensemble.analysis.failure_frontier import (
     FrontPoint,
@@ -26,6 +27,7 @@ from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, c
 from alphamix.ensemble.mixture.gain_location import FEW_BUDGETS, GainLocation, locate_gain
 from alphamix.ensemble.mixture.gains import StrictGain
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
+from alphamix.ensemble.run_settings import RunSettings
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
 from alphamix.ensemble.statistics.trend_test import Trend
@@ -68,6 +70,8 @@ class Analysis:
     """Range of α in which answers are intact; None where it is unknown."""
     comparison: Comparison
     """All arms at the budget."""
+    settings: SettingsComparison | None
+    """Comparison of the settings; None in a run of one setting."""
     curves: dict[str, dict[float, float]]
     """Coverage by amount spent per problem, of each policy alone and of each split, as far as there are samples."""
     pair_samples: int
@@ -129,6 +133,7 @@ def analyse(
     section: AnalysisSection,
     forgeable: Collection[str],
     unplayed: Mapping[str, str] | None = None,
+    settings: RunSettings | None = None,
 ) -> Analysis:
     """Compute all results of a run.
 
@@ -141,6 +146,7 @@ def analyse(
         section: the values of k, and how intervals and cross-fitting are made.
         forgeable: problems whose acceptance a program could forge.
         unplayed: adaptive arms that could not be scored, and why.
+        settings: of the run, by which its policies are told apart.
 
     Raises:
         BudgetError: the budget pays for no sample.
@@ -149,7 +155,8 @@ def analyse(
     table = outcomes.canonical()
     order_M = outcomes.rows(table.policies)
     splits = {name: split.reordered(order_M) for name, split in splits.items()}
-    found = _analyse(table, alphas, splits, budget.reordered(order_M), played, section, forgeable)
+    settings = settings or RunSettings(())
+    found = _analyse(table, alphas, splits, budget.reordered(order_M), played, section, forgeable, settings)
     comparison = replace(found.comparison, undefined={**found.comparison.undefined, **(unplayed or {})})
     return replace(found, comparison=comparison).shown_as(outcomes, budget)
 
@@ -162,6 +169,7 @@ def _analyse(
     played: Mapping[str, Arm],
     section: AnalysisSection,
     forgeable: Collection[str],
+    settings: RunSettings,
 ) -> Analysis:
     resampling = section.resampling.with_groups(outcomes.groups)
     folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
@@ -186,6 +194,7 @@ def _analyse(
         trends=trends(outcomes, alphas, resampling),
         moderate=moderate_range(outcomes, alphas, resampling),
         comparison=comparison,
+        settings=compare_settings(outcomes, settings, budget, section.pass_at, options),
         curves=_curves(outcomes, splits, budget),
         pair_samples=pair_samples,
         pairs=pairs(outcomes, pair_samples, resampling) if pair_samples else [],

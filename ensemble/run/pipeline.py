@@ -142,7 +142,15 @@ def report(
     resampling = experiment.analysis.resampling
     played = plan.played_arms(store, design, arms, outcomes, resampling) if is_own else plan.PlayedArms({}, {})
     analysis = analyse(
-        outcomes, alphas, arms.splits, arms.budget, played.arms, experiment.analysis, forgeable, played.undefined
+        outcomes,
+        alphas,
+        arms.splits,
+        arms.budget,
+        played.arms,
+        experiment.analysis,
+        forgeable,
+        played.undefined,
+        sampling.section.settings,
     )
     remarks = remarks_on(store, verdict_set)
     try:
