@@ -159,7 +159,8 @@ def _check_costs(experiment: Experiment, registry: Registry) -> None:
 def _check_tools(experiment: Experiment, registry: Registry) -> None:
     """Check that the policies with weights here get their tool calls parsed; a server tells only when it is asked."""
     sampling, engine = experiment.sampling, registry.engine
-    if sampling.setting != "tool" or sampling.tool.format != "openai" or all(map(registry.is_remote, registry.names)):
+    formats = {"tool": sampling.tool.format, "agent": sampling.agent.format if sampling.agent.loop is None else "own"}
+    if formats.get(sampling.setting) != "openai" or all(map(registry.is_remote, registry.names)):
         return
     if engine.name == "vllm" and any(argument.startswith("--tool-call-parser") for argument in engine.arguments):
         return
@@ -169,6 +170,6 @@ def _check_tools(experiment: Experiment, registry: Registry) -> None:
         else ""
     )
     raise ExperimentError(
-        f'sampling.tool.format is "openai", but the {engine.name} engine parses no tool calls as it is set up: '
-        f'{parser}set sampling.tool.format to "hermes", "cwm" or "fenced"'
+        f'sampling.{sampling.setting}.format is "openai", but the {engine.name} engine parses no tool calls as it is '
+        f'set up: {parser}set sampling.{sampling.setting}.format to "hermes", "cwm" or "fenced"'
     )

@@ -13,7 +13,8 @@ from typing import Any
 
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import SamplingInputs
-from alphamix.ensemble.experiment.schema import ToolSection
+from alphamix.ensemble.experiment.schema import AgentSection, ToolSection
+from alphamix.ensemble.settings.own_agent import short_reference, source_hash
 from alphamix.ensemble.store import Store
 from alphamix.grading.problems import fingerprint
 from alphamix.grading.types import Problem
@@ -33,7 +34,11 @@ _SAMPLES_DO_NOT_DEPEND_ON = {
 }
 """Keys of `sampling` that may change when a run is resumed."""
 
-_ADDED_KEYS: dict[str, Any] = {"thinking": None, "tool": ToolSection().model_dump(mode="json")}
+_ADDED_KEYS: dict[str, Any] = {
+    "thinking": None,
+    "tool": ToolSection().model_dump(mode="json"),
+    "agent": AgentSection().model_dump(mode="json"),
+}
 """Keys of `sampling` that runs of early versions do not have, with the value that they mean by that."""
 
 
@@ -42,6 +47,10 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
     sampling = inputs.section.model_dump(mode="json", exclude=_SAMPLES_DO_NOT_DEPEND_ON)
     registry = inputs.registry
     engine = registry.engine.name
+    own_agent: dict[str, str] = {}
+    if (loop := inputs.section.agent.loop) is not None:
+        sampling["agent"]["loop"] = short_reference(loop)
+        own_agent["sampling.agent.source"] = source_hash(loop)
     return {
         "problems": fingerprint(inputs.problems),
         # Runs of early versions do not name their engine: it was always this one.
@@ -52,6 +61,7 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
             for key, value in sampling.items()
             if key not in _ADDED_KEYS or value != _ADDED_KEYS[key]
         },
+        **own_agent,
         **{f"policies.{name}": registry.fingerprint(name) for name in registry.names},
     }
 
