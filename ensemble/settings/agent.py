@@ -11,6 +11,7 @@ from alphamix.ensemble.settings.public_tests import public_part
 from alphamix.ensemble.settings.setting import Attempt
 from alphamix.ensemble.settings.task import Agent, AgentLimits, Task
 from alphamix.ensemble.settings.tool_formats import FORMATS, Call
+from alphamix.grading.programs.names import tested_names
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import WorkspacePool
 from alphamix.policies.types import Completion, Message
@@ -58,7 +59,7 @@ class AgenticCoding:
         prompt = opening_prompt(problem, self._template, submits_file=True)
         public = public_part(problem if self._shows_tests else problem.model_copy(update={"public_tests": 0}))
         workspace = self._pool.open(self._limits.workspace, keeps_variables=False)
-        task = Task(public, prompt.messages[-1]["content"], workspace, self._limits)
+        task = Task(public, prompt.messages[-1]["content"], workspace, self._limits, tested_names(problem))
         return Attempt(prompt, work(self._make_agent(), task), workspace, self._limits.turns)
 
     def close(self) -> None:

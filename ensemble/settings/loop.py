@@ -21,7 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the model. The loop is sent a `Completion`, or `LimitReachedError` is raised where it waits."""
+    """What an agent yields to ask the model; it is sent a `Completion`.
+
+    LimitReachedError is raised where it waits if no turn or no token is left.
+
+    Example:
+        >>> alphamix.Ask([{"role": "user", "content": "Given n, print n."}]).tools
+        ()
+    """
 
     messages: Sequence[Message]
     tools: tuple[Tool, ...] = ()
@@ -42,7 +49,12 @@ class Submit:
 
 
 class LimitReachedError(Exception):
-    """The attempt may not do what it wanted, but may still submit. If nothing catches this, it has the ending."""
+    """An agent may not ask or call any further. It may still submit; otherwise its attempt has this ending.
+
+    Example:
+        >>> alphamix.LimitReachedError("out_of_turns").ending
+        'out_of_turns'
+    """
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(f"a limit of the attempt is reached ({ending})")

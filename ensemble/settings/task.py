@@ -3,12 +3,14 @@
 Whatever a model does wrong comes back as text for it to read. Only a failure of the sandbox ends an attempt.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from alphamix.ensemble.settings.loop import LimitReachedError, Steps
 from alphamix.ensemble.settings.public_tests import run_public_tests
 from alphamix.ensemble.settings.tool_formats import Call, show_result, text_tool
+from alphamix.grading.programs.extract import extract_program
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallLimits, CallResult, FileRefusedError, Workspace, WorkspaceLimits, output
 from alphamix.policies.types import Tool
@@ -60,15 +62,24 @@ class Observation:
 
 
 class Task:
-    """A problem to work at. Its methods are loops of their own: `seen = yield from task.bash("ls")`.
+    """A problem at which an agent works, and the tools that it has.
 
-    Each of them is a tool, and counts as a call. They raise LimitReachedError once no call is left.
+    Each tool is a method to `yield from`, returns an `Observation`, and counts as a call. LimitReachedError is raised
+    once no call is left.
+
+    Example:
+        >>> class Once:
+        ...     def run(self, task: alphamix.Task):
+        ...         reply = yield alphamix.Ask([{"role": "user", "content": task.prompt}])
+        ...         yield from task.write("answer.py", task.program_in(reply.text))
+        ...         return "answer.py"
 
     Args:
         problem: The problem, with its public tests and no others.
         prompt: The statement, and which program is wanted.
         workspace: The attempt's workspace, which the caller closes.
         limits: Limits of the attempt.
+        names: Names by which the tests call a program.
         max_file_bytes: Size of the longest file that is read or submitted.
     """
 
@@ -78,12 +89,14 @@ class Task:
         prompt: str,
         workspace: Workspace,
         limits: AgentLimits | None = None,
+        names: Collection[str] = (),
         max_file_bytes: int = 1 << 18,
     ) -> None:
         self.problem = problem
         self.prompt = prompt
         self.limits = limits or AgentLimits()
         self._workspace = workspace
+        self._names = names
         self._max_file_bytes = max_file_bytes
         self._calls_left = self.limits.calls
 
@@ -91,6 +104,11 @@ class Task:
     def tools(self) -> list[Tool]:
         """Definitions of the tools, in the order in which models are told of them."""
         return [BASH, READ, WRITE, EDIT, *([TEST] if self.problem.tests else []), SUBMIT]
+
+    def program_in(self, answer: str) -> str:
+        """Return the program that the judge would find in an answer of the model; empty if there is none."""
+        program = extract_program(answer, self.problem.prologue, self._names)
+        return "" if program is None else program.source
 
     def call(self, call: Call) -> Steps[Observation]:
         """Do what a model asks for. Once no call is left, it may still submit."""

@@ -179,7 +179,7 @@ def test_a_loop_that_has_reached_a_limit_may_still_call_and_submit_but_not_ask()
             seen = yield run(reached.ending)
         if asks_again:
             yield Ask((user("Once more."),))
-        return Submit(seen.stdout.text, reached.ending)
+        return Submit(seen.stdout.text)
 
     asks_again = False
     assert only(outcomes(Looping(loop), 1)).completion.text == "out_of_tokens"
