@@ -189,6 +189,13 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
         table = data.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = str(folder / table[key])
+    agent = data.get("sampling", {}).get("agent") if isinstance(data.get("sampling"), dict) else None
+    if (
+        isinstance(agent, dict)
+        and isinstance(loop := agent.get("loop"), str)
+        and loop.partition(":")[0].endswith(".py")
+    ):
+        agent["loop"] = str(folder / loop)
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:

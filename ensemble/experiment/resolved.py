@@ -130,7 +130,7 @@ def read_inputs(experiment: Experiment, *, is_sampled: bool = True) -> Inputs:
     )
     _check_costs(experiment, policies)
     for name in settings.names:
-        _check_tools(experiment.sampling.in_setting(name), registry)
+        _check_tools(name, experiment.sampling, registry)
     if is_sampled:
         registry.check()
     return Inputs(experiment, sampling, design)
@@ -209,10 +209,11 @@ def _check_costs(experiment: Experiment, policies: Sequence[str]) -> None:
         raise ExperimentError(f"budget.costs {wrong}: give one cost for each of {', '.join(policies)}")
 
 
-def _check_tools(sampling: SamplingSection, registry: Registry) -> None:
+def _check_tools(setting: str, sampling: SamplingSection, registry: Registry) -> None:
     """Check that the policies with weights here get their tool calls parsed; a server tells only when it is asked."""
     engine = registry.engine
-    if sampling.setting != "tool" or sampling.tool.format != "openai" or all(map(registry.is_remote, registry.names)):
+    formats = {"tool": sampling.tool.format, "agent": sampling.agent.format if sampling.agent.loop is None else "own"}
+    if formats.get(setting) != "openai" or all(map(registry.is_remote, registry.names)):
         return
     if engine.name == "vllm" and any(argument.startswith("--tool-call-parser") for argument in engine.arguments):
         return
@@ -222,6 +223,6 @@ def _check_tools(sampling: SamplingSection, registry: Registry) -> None:
         else ""
     )
     raise ExperimentError(
-        f'sampling.tool.format is "openai", but the {engine.name} engine parses no tool calls as it is set up: '
-        f'{parser}set sampling.tool.format to "hermes", "cwm" or "fenced"'
+        f'sampling.{setting}.format is "openai", but the {engine.name} engine parses no tool calls as it is '
+        f'set up: {parser}set sampling.{setting}.format to "hermes", "cwm" or "fenced"'
     )

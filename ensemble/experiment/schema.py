@@ -54,8 +54,10 @@ class PoliciesSection(Section):
     """Names of policies and sweeps; all of the file when left out."""
 
 
-SettingName = Literal["reasoning", "tool"]
-"""`reasoning` asks once; in `tool` the model may run Python before it answers."""
+SettingName = Literal["reasoning", "tool", "agent"]
+"""`reasoning` asks once; in `tool` the model may run Python before it answers; in `agent` an agent works with files and
+commands, and submits a file."""
+CallFormat = Literal["openai", "hermes", "cwm", "fenced"]
 
 
 class SettingSection(Section):
@@ -81,7 +83,7 @@ class ReasoningSection(SettingSection):
 class ToolSection(SettingSection):
     """How Python is offered to the model in the setting `tool`. Each attempt, and each call, has its own limits."""
 
-    format: Literal["openai", "hermes", "cwm", "fenced"] = "openai"
+    format: CallFormat = "openai"
     """How the model writes a call: as the OpenAI API has it, or in plain text, which needs no parser at the server."""
     calls: Annotated[int, Field(ge=1)] = 8
     """Maximum number of calls."""
@@ -99,6 +101,33 @@ class ToolSection(SettingSection):
     """Whether code can read the tests that the statement shows. Hidden tests it can never read."""
 
 
+class AgentSection(SettingSection):
+    """Which agent works in the setting `agent`, and the limits of each attempt and of each command."""
+
+    format: CallFormat = "openai"
+    """How the model writes a call to our own loop, as in the setting `tool`."""
+    loop: Annotated[str, Field(pattern=r"^[^:]+:[A-Za-z_]\w*$")] | None = None
+    """Class that takes the place of our own loop: `module:Class`, or `file.py:Class`."""
+    arguments: dict[str, Any] = {}
+    """Arguments of that class."""
+    turns: Annotated[int, Field(ge=1)] = 50
+    """Maximum number of answers of the model."""
+    calls: Annotated[int, Field(ge=1)] = 200
+    """Maximum number of calls of tools."""
+    cpu_s: Annotated[float, Field(gt=0)] = 30.0
+    """Limit of CPU seconds of a command."""
+    wall_s: Annotated[float, Field(gt=0)] = 60.0
+    """Limit of seconds of a command."""
+    memory_mb: Annotated[int, Field(ge=16)] = 1024
+    disk_mb: Annotated[int, Field(ge=1)] = 256
+    processes: Annotated[int, Field(ge=1)] = 64
+    """Maximum number of processes and threads at once."""
+    output_chars: Annotated[int, Field(ge=1)] = 10_000
+    """Characters that the model sees of each output of a command."""
+    public_tests: bool = True
+    """Whether the agent can test its program on the tests that the statement shows. Hidden tests it can never see."""
+
+
 class SamplingSection(Section):
     """How samples are drawn."""
 
@@ -106,6 +135,7 @@ class SamplingSection(Section):
     """One setting, or several in which every policy is asked."""
     reasoning: ReasoningSection = ReasoningSection()
     tool: ToolSection = ToolSection()
+    agent: AgentSection = AgentSection()
     prompt: str | None = None
     """Text of the user's turn, with `{statement}` in it; the setting's own instructions when left out."""
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None

@@ -13,7 +13,8 @@ from typing import Any
 
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import SamplingInputs
-from alphamix.ensemble.experiment.schema import ReasoningSection, ToolSection
+from alphamix.ensemble.experiment.schema import AgentSection, ReasoningSection, ToolSection
+from alphamix.ensemble.settings.own_agent import short_reference, source_hash
 from alphamix.ensemble.store import Store
 from alphamix.grading.problems import fingerprint
 from alphamix.grading.types import Problem
@@ -37,6 +38,7 @@ _ADDED_KEYS: dict[str, Any] = {
     "thinking": None,
     "reasoning": ReasoningSection().model_dump(mode="json", exclude_none=True),
     "tool": ToolSection().model_dump(mode="json", exclude_none=True),
+    "agent": AgentSection().model_dump(mode="json", exclude_none=True),
 }
 """Keys of `sampling` that runs of early versions do not have, with the value that they mean by that."""
 
@@ -49,6 +51,10 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
             sampling[key] = _without_none(value)
     registry = inputs.registry
     engine = registry.engine.name
+    own_agent: dict[str, str] = {}
+    if (loop := inputs.section.agent.loop) is not None:
+        sampling["agent"]["loop"] = short_reference(loop)
+        own_agent["sampling.agent.source"] = source_hash(loop)
     return {
         "problems": fingerprint(inputs.problems),
         # Runs of early versions do not name their engine: it was always this one.
@@ -59,6 +65,7 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
             for key, value in sampling.items()
             if key not in _ADDED_KEYS or value != _ADDED_KEYS[key]
         },
+        **own_agent,
         **{f"policies.{name}": registry.fingerprint(name) for name in registry.names},
     }
 

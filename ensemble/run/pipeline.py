@@ -196,6 +196,9 @@ def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
     table = inputs.experiment.to_toml()
     for key in {"file", "path"} & table["problems"].keys():
         table["problems"][key] = os.path.relpath(table["problems"][key], folder)
+    loop = inputs.experiment.sampling.agent.loop
+    if loop is not None and loop.partition(":")[0].endswith(".py"):
+        table["sampling"]["agent"]["loop"] = os.path.relpath(loop, folder)
     # The policies file beside it has sweeps written out, and contains the sources of merges, which need not be sampled.
     table["policies"] = {"file": "policies.toml", "use": list(inputs.sampling.registry.names)}
     table["allocation"]["policies"] = list(inputs.design.members)
