@@ -23,10 +23,11 @@ from alphamix.ensemble.serve.best_of.selection import (
     ranked_by_votes,
     tied_for,
 )
+from alphamix.ensemble.serve.best_of.tool_draws import Attempt, ToolDraws
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, server_error
 from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawRequest
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
-from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
+from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, single_choices
 from alphamix.ensemble.serve.routing.split import group_draws
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.programs.extract import program_of
@@ -48,6 +49,8 @@ class Draw:
     choice: Fields
     body: ResponseJson
     """The answer that the choice came in."""
+    attempt: Attempt | None = None
+    """How the choice came about in the setting `tool`."""
     program: Program | None = None
     judgement: Judgement | None = None
     answers: Answers | None = None
@@ -65,10 +68,25 @@ class Draw:
 
 
 class BestOfSearch:
-    """Draws, judges and ranks the choices of one request. Its owner must call `aclose`."""
+    """Draws, judges and ranks the choices of one request. Its owner must call `aclose`.
+
+    Args:
+        dispatcher: Asks the policies.
+        judging: Judges their programs.
+        request: What they are asked, with as many choices as there are draws.
+        best_of: How the best is selected.
+        num_winners: Number of choices to answer with.
+        tools: Makes the draws in the setting `tool`; None if each is one answer.
+    """
 
     def __init__(
-        self, dispatcher: Dispatcher, judging: AsyncJudge, request: RawRequest, best_of: BestOfRequest, num_winners: int
+        self,
+        dispatcher: Dispatcher,
+        judging: AsyncJudge,
+        request: RawRequest,
+        best_of: BestOfRequest,
+        num_winners: int,
+        tools: ToolDraws | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._judging = judging
@@ -76,6 +94,7 @@ class BestOfSearch:
         self._best_of = best_of
         self._num_tests = len(best_of.problem.tests)
         self._num_winners = num_winners
+        self._tools = tools
         self.draws: dict[int, Draw] = {}
         """Choices by their place in the budget."""
         self.bodies: list[tuple[str, ResponseJson]] = []
@@ -136,6 +155,7 @@ class BestOfSearch:
         """Return the `ensemble` object of the answer."""
         return {
             "select": self._best_of.select,
+            "setting": "reasoning" if self._tools is None else "tool",
             "budget": self._best_of.budget,
             **self.states(),
             "judged": len(self._judged()),
@@ -163,7 +183,9 @@ class BestOfSearch:
             try:
                 async with asyncio.TaskGroup() as group:
                     for part in group_draws(policies[first:last], first):
-                        group.create_task(self._draw_part(part, group))
+                        # Attempts of several turns end each in its own time.
+                        for each in [part] if self._tools is None else single_choices(part):
+                            group.create_task(self._draw_part(each, group))
             except ExceptionGroup as errors:
                 if errors.subgroup(_EnoughError) is None:
                     raise errors.exceptions[0] from None
@@ -178,8 +200,12 @@ class BestOfSearch:
             first, last = min(last, budget), 2 * last
 
     async def _draw_part(self, part: Part, group: asyncio.TaskGroup) -> None:
+        attempt = None
         try:
-            answers = await self._dispatcher.complete_part(self._request, part, set())
+            if self._tools is None:
+                answers = await self._dispatcher.complete_part(self._request, part, set())
+            else:
+                answers, attempt = await self._tools.draw(part)
         except ApiError as error:
             if not error.is_retryable:  # the request is wrong, so no policy can answer it
                 raise
@@ -189,7 +215,7 @@ class BestOfSearch:
         for answered, body in answers:
             self.bodies.append((answered.policy, body))
             for place, choice in body.choices:
-                self.draws[place] = Draw(answered.policy, choice, body)
+                self.draws[place] = Draw(answered.policy, choice, body, attempt)
                 group.create_task(self._judge(self.draws[place]))
 
     async def _judge(self, draw: Draw) -> None:
@@ -259,6 +285,8 @@ class BestOfSearch:
         verdict = draw.judgement.verdict.value if draw.judgement is not None else None
         policy = self._dispatcher.policies[draw.policy].policy
         result = {"index": index, "draw": place, "policy": policy._asdict()}
+        if draw.attempt is not None:
+            result["attempt"] = draw.attempt._asdict()
         if self._best_of.select == "tests":
             return {**result, "verdict": verdict, "tests_passed": draw.tests_passed, "num_tests": self._num_tests}
         most = max(0, len(self._votes) - 1) * (self._num_tests if self._best_of.select == "agreement" else 1)
