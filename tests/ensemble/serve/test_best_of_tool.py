@@ -18,7 +18,7 @@ from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, 
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import Request
 
-from .conftest import ScriptEngine, FakeRegistry
+from .conftest import FakeRegistry, ScriptEngine
 from .upstreams import FakeUpstream, status
 
 Start = Callable[..., OpenAI]
