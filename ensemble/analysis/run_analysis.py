@@ -70,6 +70,8 @@ class Analysis:
     """Range of α in which answers are intact; None where it is unknown."""
     comparison: Comparison
     """All arms at the budget."""
+    run_settings: RunSettings
+    """The settings of the run, by which its policies are told apart."""
     settings: SettingsComparison | None
     """Comparison of the settings; None in a run of one setting."""
     curves: dict[str, dict[float, float]]
@@ -122,6 +124,17 @@ class Analysis:
         """Return the policies that have an α, in ascending order of it."""
         on_line = [(alpha, name) for name, alpha in self.alphas.items() if alpha is not None]
         return [name for _, name in sorted(on_line)]
+
+    def lines_along_alpha(self) -> dict[str, list[str]]:
+        """Return the policies that have an α, in ascending order of it, by the setting; all under "" in one setting."""
+        lines: dict[str, list[str]] = {}
+        for name in self.policies_along_alpha():
+            lines.setdefault(self.setting_of(name), []).append(name)
+        return lines
+
+    def setting_of(self, policy: str) -> str:
+        """Return the setting that the name of a policy says; empty in a run of one setting."""
+        return (self.run_settings.split(policy).setting or "") if self.run_settings.are_several else ""
 
 
 def analyse(
@@ -194,6 +207,7 @@ def _analyse(
         trends=trends(outcomes, alphas, resampling),
         moderate=moderate_range(outcomes, alphas, resampling),
         comparison=comparison,
+        run_settings=settings,
         settings=compare_settings(outcomes, settings, budget, section.pass_at, options),
         curves=_curves(outcomes, splits, budget),
         pair_samples=pair_samples,

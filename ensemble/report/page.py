@@ -62,6 +62,7 @@ def _page(analysis: Analysis, run: str, images: Sequence[Path], judge: Mapping[s
         notes=run_text.notes(analysis, remarks),
         intervals=formatting.interval_note(analysis.resampling),
         arm_label=formatting.arm_label,
+        axis_label=formatting.axis_label,
         spends=run_text.spends,
         conclusion=run_text.conclusion(analysis),
         advice=mixture_text.sentence(analysis.comparison, "problems"),

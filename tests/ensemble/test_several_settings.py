@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from alphamix.ensemble.budget import Budget
 from alphamix.ensemble.cli import main
 from alphamix.ensemble.experiment.config import load
 from alphamix.ensemble.experiment.resolved import Inputs, read_inputs
+from alphamix.ensemble.experiment.schema import SamplingSection, SettingName
 from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, cross_fits
 from alphamix.ensemble.outcomes.files import read_outcomes
 from alphamix.ensemble.outcomes.table import Outcomes
@@ -28,7 +29,8 @@ from alphamix.ensemble.store import STORE_NAME, Store
 from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, FakeServer, json_reply
 
 SEVERAL = 'sampling.setting=["reasoning", "tool"]'
-QUICK = ("--set", "analysis.resamples=100", "-q")
+QUICK = ("--set", "analysis.resamples=100", "--set", "analysis.repeats=1", "-q")
+AT_1 = ("--set", "analysis.pass_at=[1]")
 COLUMNS = ["even@reasoning", "even@tool", "odd@reasoning", "odd@tool"]
 
 
@@ -146,13 +148,42 @@ def test_a_limit_of_the_run_holds_over_settings_and_costs_are_known_by_column(tr
     with FakeServer(answer) as server:
         point_to(trial, server.url)
         folder = tmp_path / "run"
-        tokens = ("--set", "budget.tokens=56", "--set", "analysis.pass_at=[1]")
+        tokens = ("--set", "budget.tokens=56", *AT_1)
         assert run("run", trial, "--set", SEVERAL, *tokens, *QUICK, "-o", folder) == 0
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["costs"] == {column: 14.0 if column.endswith("tool") else 10.0 for column in COLUMNS}
     assert {name: policy["n"] for name, policy in summary["policies"].items()} == {
         column: 3 * (4 if column.endswith("tool") else 5) for column in COLUMNS
     }
+
+
+def test_agents_take_part_with_a_class_of_the_user(trial: Path, tmp_path: Path) -> None:
+    (trial.parent / "own.py").write_text(
+        "import alphamix\n\nclass Once:\n    def run(self, task):\n"
+        '        reply = yield alphamix.Ask([{"role": "user", "content": task.prompt}])\n'
+        '        yield from task.write("a.py", task.program_in(reply.text))\n'
+        '        return "a.py"\n'
+    )
+    settings = 'sampling.setting=["reasoning", "agent"]'
+    folder = tmp_path / "run"
+    with FakeServer(answer) as server:
+        point_to(trial, server.url)
+        own = ("--set", "sampling.agent.loop=own.py:Once", "--set", "sampling.agent.max_tokens=50")
+        assert run("run", trial, "--set", settings, *own, "--set", "budget.samples=2", *AT_1, *QUICK, "-o", folder) == 0
+        limits = {request.json["max_tokens"] for request in server.requests}
+    assert limits == {1024, 50}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [*summary["policies"]] == ["even@reasoning", "even@agent", "odd@reasoning", "odd@agent"]
+    assert summary["settings"]["settings"]["agent"]["tokens"] == 10.0
+    with Store(folder / STORE_NAME, read_only=True) as store:
+        assert {sample.is_code for sample in store.samples() if sample.slot.policy.endswith("@agent")} == {True}
+
+
+@pytest.mark.parametrize("name", get_args(SettingName))
+def test_every_setting_may_have_keys_of_its_own(name: str) -> None:
+    section = SamplingSection.model_validate({"setting": ["reasoning", "tool", "agent"], name: {"max_tokens": 9}})
+    limits = {each: section.in_setting(each).max_tokens for each in section.settings.names}
+    assert limits == dict.fromkeys(section.settings.names, 1024) | {name: 9}
 
 
 def test_each_setting_may_have_its_own_limits_and_prompt(trial: Path, tmp_path: Path) -> None:
