@@ -51,7 +51,7 @@ def _figures_row(name: str, figures: SettingFigures) -> list[str]:
     covered = None if figures.coverage is None else figures.coverage.honest.get("problems")
     return [
         name,
-        "–" if figures.best_single is None else shown(figures.best_single),
+        "–" if figures.best_single is None else shown(figures.best_single.removesuffix(f"@{name}")),
         *map(bare, figures.pass_at_k.values()),
         bare(covered),
         *map(_cost, (figures.tokens, figures.seconds)),

@@ -157,26 +157,43 @@ def test_a_limit_of_the_run_holds_over_settings_and_costs_are_known_by_column(tr
     }
 
 
-def test_agents_take_part_with_a_class_of_the_user(trial: Path, tmp_path: Path) -> None:
+def test_a_class_of_the_user_takes_part_and_each_setting_has_its_own_limits_and_prompt(
+    trial: Path, tmp_path: Path
+) -> None:
     (trial.parent / "own.py").write_text(
         "import alphamix\n\nclass Once:\n    def run(self, task):\n"
         '        reply = yield alphamix.Ask([{"role": "user", "content": task.prompt}])\n'
         '        yield from task.write("a.py", task.program_in(reply.text))\n'
         '        return "a.py"\n'
     )
-    settings = 'sampling.setting=["reasoning", "agent"]'
+    own = (
+        'sampling.setting=["reasoning", "tool", "agent"]',
+        "sampling.tool.max_tokens=99",
+        "sampling.agent.max_tokens=50",
+        "sampling.reasoning.prompt=Multiply by 0. {statement}",
+        f"sampling.agent.loop={trial.parent / 'own.py'}:Once",
+        'policies.use=["even"]',
+        "problems.limit=2",
+    )
     folder = tmp_path / "run"
     with FakeServer(answer) as server:
         point_to(trial, server.url)
-        own = ("--set", "sampling.agent.loop=own.py:Once", "--set", "sampling.agent.max_tokens=50")
-        assert run("run", trial, "--set", settings, *own, "--set", "budget.samples=2", *AT_1, *QUICK, "-o", folder) == 0
-        limits = {request.json["max_tokens"] for request in server.requests}
-    assert limits == {1024, 50}
+        flags = [part for override in own for part in ("--set", override)]
+        assert run("run", trial, *flags, *QUICK, "-o", folder) == 0
+        asked = {
+            (request.json["messages"][0]["content"][:14], request.json["max_tokens"]) for request in server.requests
+        }
+    # The second turn of a tool's user has what the first left.
+    assert {limit for _, limit in asked} == {1024, 99, 92, 50}
+    assert {prompt for prompt, limit in asked if limit == 1024} == {"Multiply by 0."}
+    assert {prompt for prompt, limit in asked if limit != 1024} == {"Multiply by 2.", "Multiply by 3."}
     summary = json.loads((folder / "summary.json").read_text())
-    assert [*summary["policies"]] == ["even@reasoning", "even@agent", "odd@reasoning", "odd@agent"]
+    assert [*summary["policies"]] == ["even@reasoning", "even@tool", "even@agent"]
     assert summary["settings"]["settings"]["agent"]["tokens"] == 10.0
+    pairs = [(difference["setting"], difference["other"]) for difference in summary["settings"]["differences"]]
+    assert pairs == [("tool", "reasoning"), ("agent", "reasoning"), ("agent", "tool")]
     with Store(folder / STORE_NAME, read_only=True) as store:
-        assert {sample.is_code for sample in store.samples() if sample.slot.policy.endswith("@agent")} == {True}
+        assert {sample.is_code for sample in store.samples() if sample.slot.policy == "even@agent"} == {True}
 
 
 @pytest.mark.parametrize("name", get_args(SettingName))
@@ -184,19 +201,6 @@ def test_every_setting_may_have_keys_of_its_own(name: str) -> None:
     section = SamplingSection.model_validate({"setting": ["reasoning", "tool", "agent"], name: {"max_tokens": 9}})
     limits = {each: section.in_setting(each).max_tokens for each in section.settings.names}
     assert limits == dict.fromkeys(section.settings.names, 1024) | {name: 9}
-
-
-def test_each_setting_may_have_its_own_limits_and_prompt(trial: Path, tmp_path: Path) -> None:
-    own = ("--set", "sampling.tool.max_tokens=99", "--set", "sampling.reasoning.prompt=Multiply by 0. {statement}")
-    with FakeServer(answer) as server:
-        point_to(trial, server.url)
-        assert run("run", trial, "--set", SEVERAL, *own, *QUICK, "-o", tmp_path / "run") == 0
-        limits = {("tools" in request.json, request.json["max_tokens"]) for request in server.requests}
-        starts = {request.json["messages"][0]["content"][:14] for request in server.requests}
-    assert limits == {(False, 1024), (True, 99), (True, 92)}  # the second turn has what the first left
-    assert "Multiply by 0." in starts
-    design = inputs_of(trial, "sampling.tool.max_tokens=99").design
-    assert design.max_tokens == {column: 99 if column.endswith("tool") else 1024 for column in COLUMNS}
 
 
 def test_names_stand_for_all_settings_or_for_one(trial: Path) -> None:
