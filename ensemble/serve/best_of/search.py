@@ -5,7 +5,7 @@ the best of the others is the answer. The request fails only if nothing is left.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -23,7 +23,7 @@ from alphamix.ensemble.serve.best_of.selection import (
     ranked_by_votes,
     tied_for,
 )
-from alphamix.ensemble.serve.best_of.tool_draws import Attempt, ToolDraws
+from alphamix.ensemble.serve.best_of.tool_draws import DrawAttempt, ToolDraws
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, server_error
 from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawRequest
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
@@ -49,7 +49,7 @@ class Draw:
     choice: Fields
     body: ResponseJson
     """The answer that the choice came in."""
-    attempt: Attempt | None = None
+    attempt: DrawAttempt | None = None
     """How the choice came about in the setting `tool`."""
     program: Program | None = None
     judgement: Judgement | None = None
@@ -200,23 +200,31 @@ class BestOfSearch:
             first, last = min(last, budget), 2 * last
 
     async def _draw_part(self, part: Part, group: asyncio.TaskGroup) -> None:
-        attempt = None
+        attempt, answers = None, list[tuple[Part, ResponseJson]]()
         try:
             if self._tools is None:
                 answers = await self._dispatcher.complete_part(self._request, part, set())
             else:
-                answers, attempt = await self._tools.draw(part)
+                attempt = await self._tools.draw(part, answers)
         except ApiError as error:
             if not error.is_retryable:  # the request is wrong, so no policy can answer it
                 raise
             self._errors.append(error)
             self._num_failed += part.n
+            self._count_spent(answers)
             return
+        except asyncio.CancelledError:
+            self._count_spent(answers)
+            raise
         for answered, body in answers:
             self.bodies.append((answered.policy, body))
             for place, choice in body.choices:
                 self.draws[place] = Draw(answered.policy, choice, body, attempt)
                 group.create_task(self._judge(self.draws[place]))
+
+    def _count_spent(self, answers: Sequence[tuple[Part, ResponseJson]]) -> None:
+        """Count what an attempt cost that came to no choice."""
+        self.bodies += [(answered.policy, ResponseJson(body.fields, [])) for answered, body in answers]
 
     async def _judge(self, draw: Draw) -> None:
         draw.program = await asyncio.to_thread(program_of, _text(draw.choice), self._best_of.problem, is_code=False)

@@ -39,7 +39,7 @@ _LIMIT_KEYS = ("max_completion_tokens", "max_tokens")
 _StopStrings: Any = str | list[str]
 
 
-class Attempt(NamedTuple):
+class DrawAttempt(NamedTuple):
     """How a draw came about."""
 
     turns: int
@@ -47,13 +47,6 @@ class Attempt(NamedTuple):
     calls: int
     """Number of programs that were run for it."""
     ending: Ending
-
-
-class ToolDraw(NamedTuple):
-    """A draw with all answers of its attempt, each with its policy; only the last has a choice."""
-
-    answers: list[tuple[Part, ResponseJson]]
-    attempt: Attempt
 
 
 class AsyncWorkspaces:
@@ -129,8 +122,12 @@ class ToolDraws:
         limits = {key: read_parameter(request.fields, key, int) for key in _LIMIT_KEYS}
         self._limits = {key: limit for key, limit in limits.items() if limit is not None}
 
-    async def draw(self, part: Part) -> ToolDraw:
+    async def draw(self, part: Part, answers: list[tuple[Part, ResponseJson]]) -> DrawAttempt:
         """Make the attempt of one draw.
+
+        Args:
+            part: The draw.
+            answers: Is given each answer with its policy, also if the attempt fails later. Only the last has a choice.
 
         Raises:
             ApiError: a policy or the sandbox failed, which says nothing about the draw. The error is the request's only
@@ -138,7 +135,6 @@ class ToolDraws:
         """
         workspace = await self._workspaces.open()
         running = _Running(self._workspaces.room, self._prompt, self._format, self._num_calls, workspace)
-        answers: list[tuple[Part, ResponseJson]] = []
         try:
             step = await running.advance(None)
             while isinstance(step, Ask):
@@ -147,14 +143,14 @@ class ToolDraws:
                     step = Submit("", "out_of_tokens")
                     break
                 part, body = await self._answer(request, part, is_first=not answers)
+                completion = _completion(body)
+                answers[-1:] = [(answered, ResponseJson(before.fields, [])) for answered, before in answers[-1:]]
                 answers.append((part, body))
-                step = await running.advance(_completion(body))
+                step = await running.advance(completion)
         finally:
             running.loop.close()
             self._workspaces.release(workspace)
-        *earlier, last = answers
-        spent = [(answered, ResponseJson(body.fields, [])) for answered, body in earlier]
-        return ToolDraw([*spent, last], Attempt(len(answers), running.num_calls, step.ending))
+        return DrawAttempt(len(answers), running.num_calls, step.ending)
 
     async def _answer(self, request: RawRequest, part: Part, *, is_first: bool) -> tuple[Part, ResponseJson]:
         try:

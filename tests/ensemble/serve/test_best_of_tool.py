@@ -213,6 +213,8 @@ def test_a_sandbox_that_fails_is_no_fault_of_the_draw(client: OpenAI, monkeypatc
     monkeypatch.setattr(tool_draws.PythonSandbox, "run", fails_at_first)
     told = ask(client)
     assert (told.ensemble["failed"], told.ensemble["drawn"]) == (3, 1)
+    cost = told.ensemble["cost"]["low"]
+    assert (cost["calls"], cost["choices"]) == (5, 1)  # what the attempts that failed had cost is counted
     assert told.ensemble["winners"][0]["verdict"] == "AC"
 
 
