@@ -252,14 +252,14 @@ class _Driver:
 
     def _finish(self, opened: _Open, submitted: Submit) -> None:
         usage, last = opened.usage, opened.last
-        is_last = submitted.text == last.text
+        is_last = submitted.text == last.text and not submitted.is_code
         completion = Completion(
             submitted.text,
             "length" if submitted.ending == "out_of_tokens" else "stop",
             usage.prompt_tokens,
             usage.completion_tokens,
             usage.seconds,
-            last.kind if is_last else "text" if submitted.text.strip() else "empty",
+            last.kind if is_last else "text",
             reasoning=last.reasoning if is_last else "",
             cached_tokens=usage.cached_tokens,
         )

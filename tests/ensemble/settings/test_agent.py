@@ -171,7 +171,8 @@ def test_how_an_attempt_ends(
 ) -> None:
     sample, requests = attempt(agent(pool, limits=limits), *turns)
     assert (course(sample).ending, course(sample).usage.turns) == (ending, num_turns)
-    assert (sample.completion.text, sample.is_code) == ((PROGRAM, True) if ending == "submitted" else ("", False))
+    assert (sample.completion.text, sample.is_code) == (PROGRAM if ending == "submitted" else "", True)
+    assert sample.completion.kind == "text"  # what the ending says needs no second remark in a report
     assert len(requests) == num_turns
     assert (sample.completion.finish_reason == "length") == (ending == "out_of_tokens")
 
