@@ -151,7 +151,7 @@ def _many_at_once() -> Row:
             return workspace
 
     def answer(request: Request) -> Completion:
-        turn = sum(message["role"] == "assistant" for message in request.prompt)  # pyright: ignore[reportArgumentType]
+        turn = sum(message["role"] == "assistant" for message in request.prompt)  # pyright: ignore
         return Completion("", "tool_calls", 0, 1, 0.0, "empty", tool_calls=(_SCRIPT[turn],))
 
     def work() -> None:

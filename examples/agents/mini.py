@@ -140,7 +140,7 @@ class PolicyModel:
     serialize = get_template_vars
 
 
-def _ask(chat: list[dict[str, Any]]) -> Steps:
+def _ask(chat: Any) -> Steps:
     return (yield alphamix.Ask(chat))
 
 

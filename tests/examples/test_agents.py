@@ -17,10 +17,14 @@ from alphamix.ensemble.store import Sample, Slot
 from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import WorkspacePool
+from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
+from alphamix.policies.engines.transformers.engine import TransformersEngine
 from alphamix.policies.types import Completion, Request, SamplingParameters
 
+pytest.importorskip("torch")
 EXAMPLES = Path(__file__).parents[2] / "examples"
+CHECKPOINT = EXAMPLES / "smollm2" / "checkpoint"
 TESTS = [{"input": "1", "output": "2"}, {"input": "20", "output": "40"}]
 PROBLEM = Problem.model_validate({"id": "p", "statement": "Double n.", "tests": TESTS, "public_tests": 1})
 needs_mini = pytest.mark.skipif(not importlib.util.find_spec("minisweagent"), reason="needs mini-swe-agent")
@@ -77,6 +81,25 @@ def test_the_experiment_fits_its_problems_and_its_agent() -> None:
     OwnAgent(section.loop, section.arguments)
     assert experiment.problems.file is not None
     assert all(problem.public_tests for problem in load_problems(experiment.problems.file))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHECKPOINT.exists(), reason="examples/smollm2/prepare.py has not been run")
+def test_the_patient_agent_works_with_a_real_model_in_the_embedded_engine(pool: WorkspacePool) -> None:
+    engine = TransformersEngine.from_checkpoint(CHECKPOINT, EngineOptions(device="cpu"))
+    (problem, *_) = load_problems(EXAMPLES / "smollm2" / "problems.jsonl")
+    setting = agent(pool, "patient.py:Patient", tries=2)
+    parameters = SamplingParameters(temperature=0.4, max_tokens=200)
+    slots = [Slot(number, "smollm2", problem.id, number, number) for number in range(2)]
+    with closing(engine), closing(engine.open_session()) as session:
+        found = list(interleave(session, setting, slots, {problem.id: problem}, parameters, most_requests=8))
+    for sample in found:
+        assert isinstance(sample, Sample)
+        assert sample.transcript is not None
+        usage = sample.transcript.usage
+        assert 0 < usage.completion_tokens <= 200
+        assert usage.calls == (usage.turns if ending(sample) == "submitted" else usage.calls)
+        assert usage.tool_seconds > 0
 
 
 def command(text: str) -> str:

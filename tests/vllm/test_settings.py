@@ -42,9 +42,11 @@ def engine() -> Iterator[VllmEngine]:
 
 
 @pytest.fixture(scope="module")
-def calling(engine: VllmEngine) -> VllmEngine:
+def calling(engine: VllmEngine) -> Iterator[VllmEngine]:
     """The same server, which lets the model do nothing but call."""
-    return VllmEngine(engine.server, engine.model, EngineOptions(), extra_body={"tool_choice": "required"})
+    required = {"tool_choice": "required"}
+    with closing(VllmEngine(engine.server, engine.model, EngineOptions(), extra_body=required)) as calling:
+        yield calling
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +72,11 @@ def attempts(engine: VllmEngine, setting: Setting, problem: Problem, count: int 
 
 
 def test_a_model_runs_python(calling: VllmEngine, pool: WorkspacePool) -> None:
-    transcripts = attempts(calling, ToolUse(pool, limits=ToolLimits(calls=2)), PROBLEM)
+    setting = ToolUse(pool, limits=ToolLimits(calls=2), template="Run the Python code `print(6 * 7)`.")
+    transcripts = attempts(calling, setting, PROBLEM, count=8)
     assert {transcript.ending for transcript in transcripts} <= {"out_of_turns", "out_of_tokens"}
     called = [transcript for transcript in transcripts if transcript.usage.calls]
-    assert called, "no attempt called the tool"
+    assert called, transcripts
     for transcript in called:
         told = [message for message in transcript.turns if message["role"] == "tool"]
         asked = [call for message in transcript.turns for call in message.get("tool_calls", [])]
