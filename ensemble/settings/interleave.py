@@ -52,8 +52,10 @@ class _Open:
     @property
     def chat(self) -> tuple[Message, ...]:
         """The messages of the last request, and the answer to it if there is one."""
-        if self.ask is None or not self.is_answered:
-            return () if self.ask is None else tuple(self.ask.messages)
+        if self.ask is None:
+            return ()
+        if not self.is_answered:
+            return tuple(self.ask.messages)
         if not self.ask.continues_last_message:
             return *self.ask.messages, self.last.message
         *before, begun = self.ask.messages

@@ -5,9 +5,9 @@ so the server requires calls of it.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -41,12 +41,11 @@ def engine() -> Iterator[VllmEngine]:
         yield family.open("smollm2")
 
 
-@pytest.fixture(scope="module")
-def calling(engine: VllmEngine) -> Iterator[VllmEngine]:
+@contextmanager
+def calling(engine: VllmEngine, choice: Any) -> Iterator[VllmEngine]:
     """The same server, which lets the model do nothing but call."""
-    required = {"tool_choice": "required"}
-    with closing(VllmEngine(engine.server, engine.model, EngineOptions(), extra_body=required)) as calling:
-        yield calling
+    with closing(VllmEngine(engine.server, engine.model, EngineOptions(), extra_body={"tool_choice": choice})) as same:
+        yield same
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +70,10 @@ def attempts(engine: VllmEngine, setting: Setting, problem: Problem, count: int 
     return transcripts
 
 
-def test_a_model_runs_python(calling: VllmEngine, pool: WorkspacePool) -> None:
-    setting = ToolUse(pool, limits=ToolLimits(calls=2), template="Run the Python code `print(6 * 7)`.")
-    transcripts = attempts(calling, setting, PROBLEM, count=8)
+def test_a_model_runs_python(engine: VllmEngine, pool: WorkspacePool) -> None:
+    setting = ToolUse(pool, limits=ToolLimits(calls=2), template="What is six times seven?")
+    with calling(engine, {"type": "function", "function": {"name": "python"}}) as only_python:
+        transcripts = attempts(only_python, setting, PROBLEM, count=8)
     assert {transcript.ending for transcript in transcripts} <= {"out_of_turns", "out_of_tokens"}
     called = [transcript for transcript in transcripts if transcript.usage.calls]
     assert called, transcripts
@@ -84,9 +84,10 @@ def test_a_model_runs_python(calling: VllmEngine, pool: WorkspacePool) -> None:
         assert transcript.usage.calls <= 2
 
 
-def test_an_agent_runs_commands(calling: VllmEngine, pool: WorkspacePool) -> None:
+def test_an_agent_runs_commands(engine: VllmEngine, pool: WorkspacePool) -> None:
     setting = AgenticCoding(pool, TerminalAgent, AgentLimits(turns=4))
-    transcripts = attempts(calling, setting, PROBLEM)
+    with calling(engine, "required") as any_tool:
+        transcripts = attempts(any_tool, setting, PROBLEM)
     assert {transcript.ending for transcript in transcripts} <= set(get_args(Ending)) - {"gave_up"}
     assert any(message["role"] == "tool" for transcript in transcripts for message in transcript.turns)
 
