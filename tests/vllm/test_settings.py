@@ -1,7 +1,8 @@
 """The settings `tool` and `agent` on a real server, which parses the calls of a real model.
 
 The model is that of `examples/smollm2`, made by `prepare.py` there. It is too small to find a use for tools by itself,
-so the server requires calls of it.
+so the server requires calls of it, whose arguments are mostly wrong. What counts is that each is answered, that limits
+hold, and that costs add up; the agent of our own, which needs no calls, runs its programs.
 """
 
 from collections.abc import Iterator
@@ -70,26 +71,28 @@ def attempts(engine: VllmEngine, setting: Setting, problem: Problem, count: int 
     return transcripts
 
 
-def test_a_model_runs_python(engine: VllmEngine, pool: WorkspacePool) -> None:
+def check_calls(transcript: Transcript) -> int:
+    """Check that the calls of all turns but the last are answered in their order, and return how many they are."""
+    told = [message.get("tool_call_id") for message in transcript.turns if message["role"] == "tool"]
+    asked = [call["id"] for message in transcript.turns[:-1] for call in message.get("tool_calls", [])]
+    assert told == asked
+    return len(told)
+
+
+def test_a_model_calls_python(engine: VllmEngine, pool: WorkspacePool) -> None:
     setting = ToolUse(pool, limits=ToolLimits(calls=2), template="What is six times seven?")
     with calling(engine, {"type": "function", "function": {"name": "python"}}) as only_python:
         transcripts = attempts(only_python, setting, PROBLEM, count=8)
     assert {transcript.ending for transcript in transcripts} <= {"out_of_turns", "out_of_tokens"}
-    called = [transcript for transcript in transcripts if transcript.usage.calls]
-    assert called, transcripts
-    for transcript in called:
-        told = [message for message in transcript.turns if message["role"] == "tool"]
-        asked = [call for message in transcript.turns for call in message.get("tool_calls", [])]
-        assert [message.get("tool_call_id") for message in told] == [call["id"] for call in asked][: len(told)]
-        assert transcript.usage.calls <= 2
+    assert any(check_calls(transcript) for transcript in transcripts), transcripts
 
 
-def test_an_agent_runs_commands(engine: VllmEngine, pool: WorkspacePool) -> None:
+def test_an_agent_calls_tools(engine: VllmEngine, pool: WorkspacePool) -> None:
     setting = AgenticCoding(pool, TerminalAgent, AgentLimits(turns=4))
     with calling(engine, "required") as any_tool:
         transcripts = attempts(any_tool, setting, PROBLEM)
     assert {transcript.ending for transcript in transcripts} <= set(get_args(Ending)) - {"gave_up"}
-    assert any(message["role"] == "tool" for transcript in transcripts for message in transcript.turns)
+    assert any(check_calls(transcript) for transcript in transcripts), transcripts
 
 
 def test_an_agent_of_ones_own_tests_and_asks_again(engine: VllmEngine, pool: WorkspacePool) -> None:
