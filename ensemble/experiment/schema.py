@@ -58,6 +58,8 @@ SettingName = Literal["reasoning", "tool", "agent"]
 """`reasoning` asks once; in `tool` the model may run Python before it answers; in `agent` an agent works with files and
 commands, and submits a file."""
 CallFormat = Literal["openai", "hermes", "cwm", "fenced"]
+_AtLeastOne = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0)]
 
 
 class SettingSection(Section):
@@ -66,7 +68,7 @@ class SettingSection(Section):
     prompt: str | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: _AtLeastOne | None = None
     stop: list[str] | None = None
     thinking: bool | None = None
 
@@ -80,50 +82,48 @@ class ReasoningSection(SettingSection):
     """The setting `reasoning`, which has no keys beside those of every setting."""
 
 
-class ToolSection(SettingSection):
-    """How Python is offered to the model in the setting `tool`. Each attempt, and each call, has its own limits."""
+class _CallsSection(SettingSection):
+    """How a model calls what runs in its workspace, and the limits of each call and of the workspace."""
 
     format: CallFormat = "openai"
     """How the model writes a call: as the OpenAI API has it, or in plain text, which needs no parser at the server."""
-    calls: Annotated[int, Field(ge=1)] = 8
-    """Maximum number of calls."""
-    cpu_s: Annotated[float, Field(gt=0)] = 10.0
+    cpu_s: _Seconds = 10.0
     """Limit of CPU seconds of a call."""
-    wall_s: Annotated[float, Field(gt=0)] = 30.0
+    wall_s: _Seconds = 30.0
     """Limit of seconds of a call."""
     memory_mb: Annotated[int, Field(ge=16)] = 1024
-    disk_mb: Annotated[int, Field(ge=1)] = 256
-    output_chars: Annotated[int, Field(ge=1)] = 2000
+    disk_mb: _AtLeastOne = 256
+    output_chars: _AtLeastOne = 2000
     """Characters that the model sees of each output of a call."""
+
+
+class ToolSection(_CallsSection):
+    """How Python is offered to the model in the setting `tool`."""
+
+    calls: _AtLeastOne = 8
+    """Maximum number of calls."""
     keeps_variables: bool = True
     """Whether a call finds the variables of earlier ones."""
     public_tests: bool = False
     """Whether code can read the tests that the statement shows. Hidden tests it can never read."""
 
 
-class AgentSection(SettingSection):
-    """Which agent works in the setting `agent`, and the limits of each attempt and of each command."""
+class AgentSection(_CallsSection):
+    """Which agent works in the setting `agent`, and the limits of its attempts."""
 
-    format: CallFormat = "openai"
-    """How the model writes a call to our own loop, as in the setting `tool`."""
+    cpu_s: _Seconds = 30.0
+    wall_s: _Seconds = 60.0
+    output_chars: _AtLeastOne = 10_000
     loop: Annotated[str, Field(pattern=r"^[^:]+:[A-Za-z_]\w*$")] | None = None
     """Class that takes the place of our own loop: `module:Class`, or `file.py:Class`."""
     arguments: dict[str, Any] = {}
     """Arguments of that class."""
-    turns: Annotated[int, Field(ge=1)] = 50
+    turns: _AtLeastOne = 50
     """Maximum number of answers of the model."""
-    calls: Annotated[int, Field(ge=1)] = 200
+    calls: _AtLeastOne = 200
     """Maximum number of calls of tools."""
-    cpu_s: Annotated[float, Field(gt=0)] = 30.0
-    """Limit of CPU seconds of a command."""
-    wall_s: Annotated[float, Field(gt=0)] = 60.0
-    """Limit of seconds of a command."""
-    memory_mb: Annotated[int, Field(ge=16)] = 1024
-    disk_mb: Annotated[int, Field(ge=1)] = 256
-    processes: Annotated[int, Field(ge=1)] = 64
+    processes: _AtLeastOne = 64
     """Maximum number of processes and threads at once."""
-    output_chars: Annotated[int, Field(ge=1)] = 10_000
-    """Characters that the model sees of each output of a command."""
     public_tests: bool = True
     """Whether the agent can test its program on the tests that the statement shows. Hidden tests it can never see."""
 

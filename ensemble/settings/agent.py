@@ -72,13 +72,13 @@ def work(agent: Agent, task: Task) -> Loop:
     try:
         path = yield from agent.run(task)
         if path is None:
-            return Submit("", "gave_up")
+            return Submit("", "gave_up", is_code=True)
         submitted = yield from task.submit(path)
     except LimitReachedError as reached:
-        return Submit("", reached.ending)
+        return Submit("", reached.ending, is_code=True)
     program = (submitted.submission or b"").decode(errors="replace")
     if not program.strip():
-        return Submit("", "nothing_submitted")
+        return Submit("", "nothing_submitted", is_code=True)
     return Submit(program, is_code=True)
 
 

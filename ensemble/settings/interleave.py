@@ -52,8 +52,10 @@ class _Open:
     @property
     def chat(self) -> tuple[Message, ...]:
         """The messages of the last request, and the answer to it if there is one."""
-        if self.ask is None or not self.is_answered:
-            return () if self.ask is None else tuple(self.ask.messages)
+        if self.ask is None:
+            return ()
+        if not self.is_answered:
+            return tuple(self.ask.messages)
         if not self.ask.continues_last_message:
             return *self.ask.messages, self.last.message
         *before, begun = self.ask.messages
@@ -252,14 +254,14 @@ class _Driver:
 
     def _finish(self, opened: _Open, submitted: Submit) -> None:
         usage, last = opened.usage, opened.last
-        is_last = submitted.text == last.text
+        is_last = submitted.text == last.text and not submitted.is_code
         completion = Completion(
             submitted.text,
             "length" if submitted.ending == "out_of_tokens" else "stop",
             usage.prompt_tokens,
             usage.completion_tokens,
             usage.seconds,
-            last.kind if is_last else "text" if submitted.text.strip() else "empty",
+            last.kind if is_last else "text",
             reasoning=last.reasoning if is_last else "",
             cached_tokens=usage.cached_tokens,
         )

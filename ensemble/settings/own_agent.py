@@ -44,8 +44,9 @@ class OwnAgent:
             run = self._class(**arguments).run
         except (Exception, SystemExit) as error:
             raise AgentImportError(
-                f"the agent {reference} cannot be made ({type(error).__name__}: {error}): give sampling.agent.loop as "
-                "module:Class or file.py:Class, and its arguments as sampling.agent.arguments"
+                f"the agent {reference} cannot be made ({type(error).__name__}: {error}): give a class that can be "
+                "imported, as module:Class or file.py:Class, as sampling.agent.loop, and what it takes as "
+                "sampling.agent.arguments"
             ) from error
         if not inspect.isgeneratorfunction(inspect.unwrap(run)):
             raise AgentImportError(

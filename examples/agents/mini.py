@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import alphamix
@@ -38,33 +39,43 @@ class Mini:
     """Agent that lets mini-swe-agent's `DefaultAgent` work."""
 
     def run(self, task: alphamix.Task) -> Generator[Any, Any, str | None]:
-        """Carry out what the loop in the thread asks for, and return the path that it submits."""
+        """Carry out what the loop in the thread wants, and return the path that it submits."""
         bridge = Bridge()
+        coming = bridge.coming
         ended = _THREADS.submit(_work, task, bridge)
         ended.add_done_callback(bridge.end)
         try:
-            while (wanted := (yield bridge.coming)) is not None:
-                steps, answer = wanted
-                answer.set_result((yield from steps))
+            while (want := (yield coming)) is not None:
+                want.answer.set_result((yield from want.steps))
+                coming = want.next
         finally:
             bridge.abandon()
             ended.cancel()
         return ended.result()
 
 
+@dataclass(frozen=True)
+class Want:
+    """What the thread wants, where it waits for the answer, and the future of what it wants next."""
+
+    steps: Steps
+    answer: "Future[Any]"
+    next: "Future[Want | None]"
+
+
 class Bridge:
     """Hands what a thread wants to a generator, and keeps the thread waiting for the answer."""
 
     def __init__(self) -> None:
-        self.coming: Future[tuple[Steps, Future[Any]] | None] = Future()
+        self.coming: Future[Want | None] = Future()
         """What the thread wants next; None once it has ended."""
         self._answer: Future[Any] = Future()
         self._is_abandoned = False
 
     def __call__(self, steps: Steps) -> Any:
         """Let the generator carry out steps. Only the thread calls this."""
-        self._answer, now, self.coming = Future(), self.coming, Future()
-        now.set_result((steps, self._answer))
+        now, self.coming, self._answer = self.coming, Future(), Future()
+        now.set_result(Want(steps, self._answer, self.coming))
         if self._is_abandoned:
             raise InterruptedError
         return self._answer.result()
@@ -129,7 +140,7 @@ class PolicyModel:
     serialize = get_template_vars
 
 
-def _ask(chat: list[dict[str, Any]]) -> Steps:
+def _ask(chat: Any) -> Steps:
     return (yield alphamix.Ask(chat))
 
 

@@ -20,7 +20,7 @@ class Patient:
 
     def run(self, task: alphamix.Task) -> Generator[Any, Any, str]:
         """Work at a task, and return the path of the program to submit."""
-        messages = question = [{"role": "user", "content": task.prompt}]
+        messages = question = [user(task.prompt)]
         for _ in range(self.tries):
             reply = yield alphamix.Ask(messages)
             yield from task.write("answer.py", task.program_in(reply.text))
@@ -29,5 +29,10 @@ class Patient:
                 break
             if self.explains:
                 told = f"{seen.text}\n\nCorrect the program, and write all of it."
-                messages = [*question, reply.message, {"role": "user", "content": told}]
+                messages = [*question, reply.message, user(told)]
         return "answer.py"
+
+
+def user(content: str) -> Any:
+    """Return a turn of the user."""
+    return {"role": "user", "content": content}

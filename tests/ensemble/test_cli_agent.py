@@ -153,15 +153,3 @@ def test_bad_input_is_one_line_and_draws_nothing(
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
-
-
-def test_an_engine_that_parses_no_calls_is_told_before_anything_is_drawn(
-    trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ladder = Path(__file__).parents[2] / "examples" / "ladder"
-    (trial.parent / "policies.toml").write_text(f'[policies.low]\ncheckpoint = "{ladder / "checkpoints" / "low"}"\n')
-    assert run("run", trial, *AGENT, "-o", tmp_path / "run") == 2
-    said = capsys.readouterr().err
-    assert 'set sampling.agent.format to "hermes"' in said
-    assert said.count("\n") == 1
-    assert not (tmp_path / "run").exists()

@@ -171,7 +171,8 @@ def test_how_an_attempt_ends(
 ) -> None:
     sample, requests = attempt(agent(pool, limits=limits), *turns)
     assert (course(sample).ending, course(sample).usage.turns) == (ending, num_turns)
-    assert (sample.completion.text, sample.is_code) == ((PROGRAM, True) if ending == "submitted" else ("", False))
+    assert (sample.completion.text, sample.is_code) == (PROGRAM if ending == "submitted" else "", True)
+    assert sample.completion.kind == "text"  # what the ending says needs no second remark in a report
     assert len(requests) == num_turns
     assert (sample.completion.finish_reason == "length") == (ending == "out_of_tokens")
 
@@ -228,9 +229,9 @@ def test_a_failure_of_the_sandbox_leaves_the_slot_owed() -> None:
 @pytest.mark.parametrize(
     ("command", "seen"),
     [
-        ("f() { f | f & }; f; while :; do :; done", "The limit of CPU time"),
+        ("(f() { f | f & }; f) & while :; do :; done", "The limit of CPU time"),
         ("cat /dev/zero > big", "No space left on device"),
-        ("sleep 1000 & setsid sleep 1000 & echo $(pgrep -c sleep)", "2"),
+        ("sleep 1000 & setsid sleep 1000 & echo started", "started"),
         ("kill -9 -1; kill -9 1; echo alive; kill -9 $$", "The program was killed."),
         (
             "ls / /root /proc/1/root 2>&1; find / -path /usr -prune -o -name 'test_*.py' 2> /dev/null",

@@ -72,6 +72,17 @@ def test_it_asks_tests_and_submits(own: Any, pool: WorkspacePool) -> None:
     assert (course(sample).ending, course(sample).prompt) == ("gave_up", "agent_stdin")
 
 
+def test_the_agent_of_the_documentation_works(
+    tmp_path: Path, pool: WorkspacePool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+    (tmp_path / "once.py").write_text(next(part for part in page.split("```") if "class Once" in part)[len("python") :])
+    setting = AgenticCoding(pool, OwnAgent(f"{tmp_path / 'once.py'}:Once", {}))
+    sample, _ = outcome(setting, lambda _: said(block("print(2 * int(input()))")), PROBLEM)
+    assert course(sample).ending == "submitted"
+    assert capsys.readouterr().out == "True Test 1: passed\n"
+
+
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
