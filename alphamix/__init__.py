@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from alphamix._policies import Policy, merge, open_policy
     from alphamix._runs import Run, open_run, run_experiment
     from alphamix._votes import majority_vote
+    from alphamix.ensemble.settings.loop import Ask, LimitReachedError
+    from alphamix.ensemble.settings.task import Task
     from alphamix.ensemble.statistics.intervals import Estimate
     from alphamix.grading.problems import load_problems
     from alphamix.grading.types import Judgement, Problem
@@ -51,14 +53,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlphamixError",
+    "Ask",
     "Completion",
     "Estimate",
     "Judgement",
+    "LimitReachedError",
     "Mixture",
     "OutcomesTable",
     "Policy",
     "Problem",
     "Run",
+    "Task",
     "judge",
     "load_problems",
     "majority_vote",
@@ -70,14 +75,17 @@ __all__ = [
 ]
 
 _MODULE_OF_NAME = {
+    "Ask": "ensemble.settings.loop",
     "Completion": "policies.types",
     "Estimate": "ensemble.statistics.intervals",
     "Judgement": "grading.types",
+    "LimitReachedError": "ensemble.settings.loop",
     "Mixture": "_outcomes",
     "OutcomesTable": "_outcomes",
     "Policy": "_policies",
     "Problem": "grading.types",
     "Run": "_runs",
+    "Task": "ensemble.settings.task",
     "judge": "_judging",
     "load_problems": "grading.problems",
     "majority_vote": "_votes",

@@ -1,30 +1,42 @@
-"""Confined workspaces: what a call, an attempt and many open attempts cost. Writes `docs/benchmarks_settings.md`.
+"""Settings that run code: what a call, an attempt and many open attempts cost. Writes `docs/benchmarks_settings.md`.
 
     python benchmarks/settings.py
 
 CPU is that of this process and everything that it starts. A call's is the slope between few calls and many.
 """
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from measure import Row, alternate, cpu_s, median_difference, milliseconds, write_page
 
+from alphamix.ensemble.settings.agent import AgenticCoding, TerminalAgent
+from alphamix.ensemble.settings.interleave import interleave
+from alphamix.ensemble.settings.loop import Ask, Steps
+from alphamix.ensemble.settings.task import Agent, AgentLimits, Task
+from alphamix.ensemble.store import Sample, Slot
+from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallLimits, CallResult, Workspace, WorkspacePool
+from alphamix.policies.engines.scripted import ScriptedEngine
+from alphamix.policies.types import Completion, Request, SamplingParameters, ToolCall
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks_settings.md"
-_HEAD = """# Benchmarks of workspaces
+_HEAD = """# Benchmarks of tools and agents
 
 Made by `python benchmarks/settings.py` on {day}: {cores} cores, {machine}, Python {python}. CPU seconds are user and
 system time of the trusted side, the broker and everything in the workspaces, medians of three paired runs. The load
 average was {load:.1f} at the end: above {cores}, other work shares the machine, which slows all down and makes wall
-times upper bounds. What is measured: [workspaces](workspace.md).
+times upper bounds. What is measured: [workspaces](workspace.md) and the setting
+[`agent`](settings.md#agents).
 
 | what | ours | other | result | target |
 |---|---|---|---|---|
@@ -120,48 +132,97 @@ def _open_and_close() -> Iterator[Row]:
 
 
 def _many_at_once() -> Row:
-    """Run scripted attempts side by side: each writes a program, runs it on tests, mends it, and submits."""
+    """Let agents with a scripted model work side by side: each writes a program, tests it, mends it, and submits."""
     own_s: list[float] = []
 
-    def script(workspace: Workspace) -> Iterator[Callable[[], object]]:
-        yield lambda: workspace.write("a.py", b"print(sum(map(int, input().split())))")
-        for numbers in (b"1 2", b"3 4", b"5 6"):
-            yield lambda numbers=numbers: workspace.run("python3 a.py", _PATIENT, stdin=numbers)
-        yield lambda: workspace.run("ls -l; sed -i s/sum/max/ a.py; cat a.py", _PATIENT)
-        yield lambda: workspace.run_python("open('a.py').read()", _PATIENT)
-        yield lambda: workspace.submission("a.py")
+    class Metered(WorkspacePool):
+        """Notes the CPU time of the programs themselves."""
+
+        def open(self, *args: Any, **kwargs: Any) -> Workspace:
+            workspace = super().open(*args, **kwargs)
+            run = workspace.run
+
+            def run_and_note(*args: Any, **kwargs: Any) -> "Future[CallResult]":
+                running = run(*args, **kwargs)
+                running.add_done_callback(lambda done: own_s.append(done.result().cpu_s))
+                return running
+
+            workspace.run = run_and_note  # pyright: ignore[reportAttributeAccessIssue]
+            return workspace
+
+    def answer(request: Request) -> Completion:
+        turn = sum(message["role"] == "assistant" for message in request.prompt)  # pyright: ignore
+        return Completion("", "tool_calls", 0, 1, 0.0, "empty", tool_calls=(_SCRIPT[turn],))
 
     def work() -> None:
-        with WorkspacePool() as pool:
-            workspaces = [pool.open() for _ in range(_ATTEMPTS)]
-            for steps in zip(*map(script, workspaces), strict=True):
-                for done in [step() for step in steps]:
-                    result = done.result()  # pyright: ignore[reportAttributeAccessIssue]
-                    own_s.append(getattr(result, "cpu_s", 0.0))
-            for workspace in workspaces:
-                workspace.close()
+        with Metered() as pool:
+            _attempt_all(AgenticCoding(pool, TerminalAgent, _LIMITS), answer, _ATTEMPTS)
 
     total_s = cpu_s(work)
     share = 1 - sum(own_s) / total_s
-    what = f"{_ATTEMPTS} scripted attempts at once, 7 calls each: CPU of all, and of their programs alone"
+    what = f"{_ATTEMPTS} agents with a scripted model at once, {len(_SCRIPT)} turns each: CPU of all, of programs alone"
     per = 1000 / _ATTEMPTS
     ours, other = f"{per * total_s:.0f} ms / attempt", f"{per * sum(own_s):.0f} ms / attempt"
-    return Row(what, ours, other, f"the sandbox takes {share:.0%}")
+    return Row(what, ours, other, f"the sandbox and the loop take {share:.0%}")
+
+
+def _call_of(name: str, **arguments: str) -> ToolCall:
+    return {"id": "call", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
+_SCRIPT = [
+    _call_of("write", path="a.py", text="print(max(map(int, input().split())))"),
+    _call_of("test", path="a.py"),
+    _call_of("bash", command="ls -l; cat a.py"),
+    _call_of("edit", path="a.py", old="max", new="sum"),
+    _call_of("test", path="a.py"),
+    _call_of("submit", path="a.py"),
+]
+_TESTS = [{"input": f"{n} {n + 1}", "output": str(2 * n + 1)} for n in range(3)]
+_PROBLEM = Problem(id="sum", statement="Add two numbers.", tests=_TESTS, public_tests=3, time_limit_s=60)
+_LIMITS = AgentLimits(call=_PATIENT)
+
+
+def _attempt_all(setting: AgenticCoding, answer: Callable[[Request], Completion], count: int) -> None:
+    """Make all attempts at once. Each has to submit something."""
+    slots = [Slot(number, "scripted", "sum", number, number) for number in range(count)]
+    with closing(ScriptedEngine(answer).open_session()) as session:
+        parameters = SamplingParameters()
+        for sample in interleave(session, setting, slots, {"sum": _PROBLEM}, parameters, most_requests=2 * count):
+            assert isinstance(sample, Sample), sample
+            assert sample.transcript is not None
+            assert sample.transcript.ending == "submitted"
 
 
 def _many_open(kernel: tuple[str, ...]) -> Row:
-    """Measure the memory of attempts that have run a command and may run another."""
-    with closing(WorkspacePool()) as pool:
+    """Measure the memory of attempts that have run a command and wait, as they wait for an answer."""
+    go_on: Future[None] = Future()
+    mb: list[float] = []
+    num_waiting = 0
+
+    class Waiting:
+        """Agent that waits until all have run their command."""
+
+        def run(self, task: Task) -> Steps[str]:
+            nonlocal num_waiting
+            yield Ask([{"role": "user", "content": task.prompt}])
+            yield from task.bash("echo 1 > a")
+            num_waiting += 1
+            if num_waiting == _OPEN:
+                mb.append((_meminfo_kb(kernel) + _processes_kb() - before_kb) / 1000)
+                go_on.set_result(None)
+            yield go_on
+            return "a"
+
+    def make() -> Agent:
+        return Waiting()
+
+    with WorkspacePool() as pool:
         pool.check()
         before_kb = _meminfo_kb(kernel) + _processes_kb()
-        workspaces = [pool.open() for _ in range(_OPEN)]
-        for workspace in workspaces:
-            assert workspace.run("echo 1 > a", _PATIENT).result().ended == "ok"
-        mb = (_meminfo_kb(kernel) + _processes_kb() - before_kb) / 1000
-        for workspace in workspaces:
-            workspace.close()
+        _attempt_all(AgenticCoding(pool, make, _LIMITS), lambda _: Completion("", "stop", 0, 1, 0.0), _OPEN)
     what = f"{_OPEN:,} open attempts, each after a command: memory of processes, of the kernel and of files"
-    return Row(what, f"{mb:.0f} MB", "", f"{mb:.0f} MB", "≤ 1,000 MB")
+    return Row(what, f"{mb[0]:.0f} MB", "", f"{mb[0]:.0f} MB", "≤ 1,000 MB")
 
 
 def _meminfo_kb(names: tuple[str, ...]) -> int:

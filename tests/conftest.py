@@ -1,7 +1,8 @@
 """Processes and settings that tests of several rooms share."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -32,3 +33,25 @@ def checkpoint_fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Does the same with torch and transformers."""
     with open_fork_server(tmp_path_factory.mktemp("commands"), *CHECKPOINTS) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def descendants() -> Callable[[int], set[int]]:
+    return _descendants
+
+
+def _descendants(pid: int) -> set[int]:
+    """Return the process ids of all living descendants of `pid`."""
+    parent_of: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(") ")[2].split()[:2]
+            except OSError:
+                continue
+            if state != "Z":
+                parent_of[int(entry.name)] = int(parent)
+    family = {pid}
+    while more := {child for child, parent in parent_of.items() if parent in family} - family:
+        family |= more
+    return family - {pid}

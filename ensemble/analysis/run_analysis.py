@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from alphamix.ensemble.analysis.compare_settings import SettingsComparison, compare_settings
 from alphamix.ensemble.analysis.complementarity import Pair, UniqueSolve, pairs, solved_by_extrapolation, solved_by_one
 from alphamix.ensemble.analysis.failure_frontier import (
     FrontPoint,
@@ -26,6 +27,7 @@ from alphamix.ensemble.mixture.cross_fitting import CrossFitOptions, Division, c
 from alphamix.ensemble.mixture.gain_location import FEW_BUDGETS, GainLocation, locate_gain
 from alphamix.ensemble.mixture.gains import StrictGain
 from alphamix.ensemble.outcomes.table import Outcomes, OutcomesError
+from alphamix.ensemble.run_settings import RunSettings
 from alphamix.ensemble.statistics.intervals import Estimate, Resampling, means_over_problems
 from alphamix.ensemble.statistics.pass_at_k import coverage, pass_at_k
 from alphamix.ensemble.statistics.trend_test import Trend
@@ -68,6 +70,10 @@ class Analysis:
     """Range of α in which answers are intact; None where it is unknown."""
     comparison: Comparison
     """All arms at the budget."""
+    run_settings: RunSettings
+    """The settings of the run, by which its policies are told apart."""
+    settings: SettingsComparison | None
+    """Comparison of the settings; None in a run of one setting."""
     curves: dict[str, dict[float, float]]
     """Coverage by amount spent per problem, of each policy alone and of each split, as far as there are samples."""
     pair_samples: int
@@ -119,6 +125,17 @@ class Analysis:
         on_line = [(alpha, name) for name, alpha in self.alphas.items() if alpha is not None]
         return [name for _, name in sorted(on_line)]
 
+    def lines_along_alpha(self) -> dict[str, list[str]]:
+        """Return the policies that have an α, in ascending order of it, by the setting; all under "" in one setting."""
+        lines: dict[str, list[str]] = {}
+        for name in self.policies_along_alpha():
+            lines.setdefault(self.setting_of(name), []).append(name)
+        return lines
+
+    def setting_of(self, policy: str) -> str:
+        """Return the setting that the name of a policy says; empty in a run of one setting."""
+        return (self.run_settings.split(policy).setting or "") if self.run_settings.are_several else ""
+
 
 def analyse(
     outcomes: Outcomes,
@@ -129,6 +146,7 @@ def analyse(
     section: AnalysisSection,
     forgeable: Collection[str],
     unplayed: Mapping[str, str] | None = None,
+    settings: RunSettings | None = None,
 ) -> Analysis:
     """Compute all results of a run.
 
@@ -141,6 +159,7 @@ def analyse(
         section: the values of k, and how intervals and cross-fitting are made.
         forgeable: problems whose acceptance a program could forge.
         unplayed: adaptive arms that could not be scored, and why.
+        settings: of the run, by which its policies are told apart.
 
     Raises:
         BudgetError: the budget pays for no sample.
@@ -149,7 +168,8 @@ def analyse(
     table = outcomes.canonical()
     order_M = outcomes.rows(table.policies)
     splits = {name: split.reordered(order_M) for name, split in splits.items()}
-    found = _analyse(table, alphas, splits, budget.reordered(order_M), played, section, forgeable)
+    settings = settings or RunSettings(())
+    found = _analyse(table, alphas, splits, budget.reordered(order_M), played, section, forgeable, settings)
     comparison = replace(found.comparison, undefined={**found.comparison.undefined, **(unplayed or {})})
     return replace(found, comparison=comparison).shown_as(outcomes, budget)
 
@@ -162,6 +182,7 @@ def _analyse(
     played: Mapping[str, Arm],
     section: AnalysisSection,
     forgeable: Collection[str],
+    settings: RunSettings,
 ) -> Analysis:
     resampling = section.resampling.with_groups(outcomes.groups)
     folds: dict[Division, int] = {"problems": section.folds, "samples": section.sample_folds}
@@ -186,6 +207,8 @@ def _analyse(
         trends=trends(outcomes, alphas, resampling),
         moderate=moderate_range(outcomes, alphas, resampling),
         comparison=comparison,
+        run_settings=settings,
+        settings=compare_settings(outcomes, settings, budget, section.pass_at, options),
         curves=_curves(outcomes, splits, budget),
         pair_samples=pair_samples,
         pairs=pairs(outcomes, pair_samples, resampling) if pair_samples else [],

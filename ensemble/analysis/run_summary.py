@@ -52,6 +52,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: Run
         "front": analysis.front,
         "trends": analysis.trends,
         "moderate_range": analysis.moderate,
+        "settings": analysis.settings,
         "arms": arms,
         "ensemble": arms.get("equal"),
         "best_single": {"policy": analysis.best_single, **arms.get("best_single", {})},

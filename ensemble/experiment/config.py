@@ -124,11 +124,15 @@ def _check_numbers(experiment: Experiment) -> None:
     _check_arms(experiment.allocation)
     if experiment.budget.samples is not None:
         _check_samples(experiment, experiment.budget.samples)
-    prompt = experiment.sampling.prompt
-    if prompt is not None and "{statement}" not in prompt:
-        raise ExperimentError(
-            f"sampling.prompt is {prompt!r}, which does not contain the problem: put {{statement}} into it"
-        )
+    _check_prompts(experiment.sampling)
+
+
+def _check_prompts(sampling: SamplingSection) -> None:
+    for name in sampling.settings.names:
+        prompt = sampling.in_setting(name).prompt
+        if prompt is not None and "{statement}" not in prompt:
+            key = "sampling.prompt" if prompt == sampling.prompt else f"sampling.{name}.prompt"
+            raise ExperimentError(f"{key} is {prompt!r}, which does not contain the problem: put {{statement}} into it")
 
 
 def _check_problems(problems: ProblemsSection) -> None:
@@ -185,6 +189,13 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
         table = data.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = str(folder / table[key])
+    agent = data.get("sampling", {}).get("agent") if isinstance(data.get("sampling"), dict) else None
+    if (
+        isinstance(agent, dict)
+        and isinstance(loop := agent.get("loop"), str)
+        and loop.partition(":")[0].endswith(".py")
+    ):
+        agent["loop"] = str(folder / loop)
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -5,16 +5,18 @@ Checks that need several sections are in `config`.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
 from alphamix.ensemble.outcomes.files import Missing
+from alphamix.ensemble.run_settings import RunSettings
 from alphamix.ensemble.statistics.intervals import Resampling
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.policies.engines.options import EngineOptions
+from alphamix.wording import nearest
 
 _ENGINE = EngineOptions()
 
@@ -52,33 +54,88 @@ class PoliciesSection(Section):
     """Names of policies and sweeps; all of the file when left out."""
 
 
-class ToolSection(Section):
-    """How Python is offered to the model in the setting `tool`. Each attempt, and each call, has its own limits."""
+SettingName = Literal["reasoning", "tool", "agent"]
+"""`reasoning` asks once; in `tool` the model may run Python before it answers; in `agent` an agent works with files and
+commands, and submits a file."""
+CallFormat = Literal["openai", "hermes", "cwm", "fenced"]
+_AtLeastOne = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0)]
 
-    format: Literal["openai", "hermes", "cwm", "fenced"] = "openai"
+
+class SettingSection(Section):
+    """Keys of `sampling` that a setting may have for itself; what is left out is that of `sampling`."""
+
+    prompt: str | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: _AtLeastOne | None = None
+    stop: list[str] | None = None
+    thinking: bool | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The keys of `sampling` that are given."""
+        return {key: value for key in SettingSection.model_fields if (value := getattr(self, key)) is not None}
+
+
+class ReasoningSection(SettingSection):
+    """The setting `reasoning`, which has no keys beside those of every setting."""
+
+
+class _CallsSection(SettingSection):
+    """How a model calls what runs in its workspace, and the limits of each call and of the workspace."""
+
+    format: CallFormat = "openai"
     """How the model writes a call: as the OpenAI API has it, or in plain text, which needs no parser at the server."""
-    calls: Annotated[int, Field(ge=1)] = 8
-    """Maximum number of calls."""
-    cpu_s: Annotated[float, Field(gt=0)] = 10.0
+    cpu_s: _Seconds = 10.0
     """Limit of CPU seconds of a call."""
-    wall_s: Annotated[float, Field(gt=0)] = 30.0
+    wall_s: _Seconds = 30.0
     """Limit of seconds of a call."""
     memory_mb: Annotated[int, Field(ge=16)] = 1024
-    disk_mb: Annotated[int, Field(ge=1)] = 256
-    output_chars: Annotated[int, Field(ge=1)] = 2000
+    disk_mb: _AtLeastOne = 256
+    output_chars: _AtLeastOne = 2000
     """Characters that the model sees of each output of a call."""
+
+
+class ToolSection(_CallsSection):
+    """How Python is offered to the model in the setting `tool`."""
+
+    calls: _AtLeastOne = 8
+    """Maximum number of calls."""
     keeps_variables: bool = True
     """Whether a call finds the variables of earlier ones."""
     public_tests: bool = False
     """Whether code can read the tests that the statement shows. Hidden tests it can never read."""
 
 
+class AgentSection(_CallsSection):
+    """Which agent works in the setting `agent`, and the limits of its attempts."""
+
+    cpu_s: _Seconds = 30.0
+    wall_s: _Seconds = 60.0
+    output_chars: _AtLeastOne = 10_000
+    loop: Annotated[str, Field(pattern=r"^[^:]+:[A-Za-z_]\w*$")] | None = None
+    """Class that takes the place of our own loop: `module:Class`, or `file.py:Class`."""
+    arguments: dict[str, Any] = {}
+    """Arguments of that class."""
+    turns: _AtLeastOne = 50
+    """Maximum number of answers of the model."""
+    calls: _AtLeastOne = 200
+    """Maximum number of calls of tools."""
+    processes: _AtLeastOne = 64
+    """Maximum number of processes and threads at once."""
+    public_tests: bool = True
+    """Whether the agent can test its program on the tests that the statement shows. Hidden tests it can never see."""
+
+
 class SamplingSection(Section):
     """How samples are drawn."""
 
-    setting: Literal["reasoning", "tool"] = "reasoning"
-    """`reasoning` asks once; in `tool` the model may run Python before it answers."""
+    setting: SettingName | list[SettingName] = "reasoning"
+    """One setting, or several in which every policy is asked."""
+    reasoning: ReasoningSection = ReasoningSection()
     tool: ToolSection = ToolSection()
+    agent: AgentSection = AgentSection()
     prompt: str | None = None
     """Text of the user's turn, with `{statement}` in it; the setting's own instructions when left out."""
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
@@ -103,6 +160,31 @@ class SamplingSection(Section):
     """Timeout between two bytes of an answer."""
     deadline_s: Annotated[float, Field(gt=0)] = _ENGINE.deadline_s
     """Deadline of one request to a URL, over all attempts."""
+
+    @field_validator("setting", mode="before")
+    @classmethod
+    def _names_settings(cls, value: object) -> object:
+        """Check names here, since pydantic would complain about each type that is allowed. One in a list is one."""
+        names = cast("list[object]", value) if isinstance(value, list) else [value]
+        known = get_args(SettingName)
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{name!r} is no setting: {nearest(str(name), known)}")
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice: name each setting once")
+        if not names:
+            raise ValueError(f"no setting is named: name some of {', '.join(known)}")
+        return names[0] if len(names) == 1 else names
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings in which policies are asked."""
+        return RunSettings.of(self.setting)
+
+    def in_setting(self, name: str) -> "SamplingSection":
+        """Return the section as it is for one setting alone."""
+        section: SettingSection = getattr(self, name)
+        return self.model_copy(update={"setting": name, **section.given})
 
     @property
     def engine_options(self) -> EngineOptions:

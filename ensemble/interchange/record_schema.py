@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from alphamix.ensemble.interchange.record_files import Columns
+from alphamix.ensemble.run_settings import RunSettings
 from alphamix.ensemble.store import AttemptUsage, Ending, Graded, Sample, Slot, Transcript
 from alphamix.grading.types import Failure, Judgement, Verdict, failure_of
 from alphamix.policies.types import AnswerKind, Completion, Message
@@ -199,11 +200,8 @@ class SampleRecord(SampleLine):
 
     def misfit(self, slot: Slot, about: Mapping[str, str]) -> str:
         """Return what differs from the plan; empty if nothing does."""
-        planned = {
-            "seed": slot.seed,
-            "setting": json.loads(about.get("sampling.setting", "null")),
-            "fingerprint": about.get(f"policies.{slot.policy}"),
-        }
+        policy, setting = RunSettings.of_plan(about).split(slot.policy)
+        planned = {"seed": slot.seed, "setting": setting, "fingerprint": about.get(f"policies.{policy}")}
         for key, value in planned.items():
             own = getattr(self, key)
             if own is not None and value is not None and own != value:
@@ -284,6 +282,7 @@ def sample_record(sample: Sample, about: Mapping[str, str], transcript: Transcri
     A transcript of a prompt and one plain answer is named by its prompt alone; any other is written out.
     """
     slot, completion = sample.slot, sample.completion
+    policy, setting = RunSettings.of_plan(about).split(slot.policy)
     usage = {
         key: getattr(completion, key) for key in ("prompt_tokens", "completion_tokens") if key not in sample.unknown
     }
@@ -307,8 +306,8 @@ def sample_record(sample: Sample, about: Mapping[str, str], transcript: Transcri
         **({"usage": usage} if usage else {}),
         **({"seconds": completion.seconds} if "seconds" not in sample.unknown else {}),
         "seed": slot.seed,
-        "setting": json.loads(about["sampling.setting"]),
-        "fingerprint": about[f"policies.{slot.policy}"],
+        "setting": setting,
+        "fingerprint": about[f"policies.{policy}"],
         "created": sample.created,
     }
 

@@ -8,8 +8,9 @@ from alphamix.ensemble.errors import EnsembleError
 MIN_ALPHAS = 3
 """Minimum number of α: two points fit any kind of curve."""
 
-_MEMBER = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+\u2212-]?\d+(\.\d+)?)")
-"""Name of a member of a sweep, as a file of policies makes it; the minus may be a minus sign or a hyphen."""
+_MEMBER = re.compile(r"(?P<sweep>.+)@(?P<alpha>[+\u2212-]?\d+(\.\d+)?)(?P<setting>@[a-z]+)?")
+"""Name of a member of a sweep, as a file of policies makes it; the minus may be a minus sign or a hyphen. In a table of
+several settings it ends in one, and each setting has a line of its own."""
 
 
 class AlphaError(EnsembleError):
@@ -25,7 +26,8 @@ def alphas_of(
         policies: names in a table of outcomes.
         given: α by policy from the user, which takes precedence and belongs to every sweep.
         known: α by policy from a file of policies. For other policies, it is read from names like `coverage@+0.50`.
-        sweep: name of the sweep (`coverage`) whose members are kept, besides the policies in `given`; None for all.
+        sweep: name of the sweep (`coverage`, in a table of several settings `coverage@tool`) whose members are kept,
+            besides the policies in `given`; None for all.
 
     Raises:
         AlphaError: a given name is unknown, there are several sweeps, two policies have the same α, or fewer than three
@@ -35,7 +37,8 @@ def alphas_of(
     if unknown:
         raise AlphaError(f"unknown policy {unknown[0]!r}: choose one of {', '.join(policies)}")
     members = {name: match for name in policies if (match := _MEMBER.fullmatch(name))}
-    sweeps = list(dict.fromkeys(match["sweep"] for name, match in members.items() if name not in given))
+    sweep_of = {name: match["sweep"] + (match["setting"] or "") for name, match in members.items()}
+    sweeps = list(dict.fromkeys(line for name, line in sweep_of.items() if name not in given))
     if sweep is not None and sweep not in sweeps:
         raise AlphaError(
             f"unknown sweep {sweep!r}: "
@@ -48,7 +51,7 @@ def alphas_of(
         match = members.get(name)
         if name in given:
             alphas[name] = given[name]
-        elif sweep is not None and (match is None or match["sweep"] != sweep):
+        elif sweep is not None and sweep_of.get(name) != sweep:
             continue
         elif name in known:
             alphas[name] = known[name]

@@ -12,7 +12,7 @@ from alphamix.atomic import whole_file
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.mixture.cross_fitting import DIVISIONS
 from alphamix.ensemble.mixture.gains import ArmEstimates
-from alphamix.ensemble.report.formatting import alpha_label, arm_label
+from alphamix.ensemble.report.formatting import arm_label, axis_label
 from alphamix.ensemble.statistics.intervals import Estimate
 
 _STYLE: Any = {
@@ -99,15 +99,14 @@ def draw_frontier(analysis: Analysis) -> Figure:
     plane, along = figure.subplots(1, 2)
     line = analysis.policies_along_alpha()
     colour = _colours(analysis)
-    if line:
-        xs = [100 * analysis.frontier[policy]["optimisation"].value for policy in line]
-        ys = [100 * analysis.frontier[policy]["correctness"].value for policy in line]
+    for joined in analysis.lines_along_alpha().values():
+        xs = [100 * analysis.frontier[policy]["optimisation"].value for policy in joined]
+        ys = [100 * analysis.frontier[policy]["correctness"].value for policy in joined]
         plane.plot(xs, ys, color="0.75", zorder=1)
     for number, policy in enumerate([*line, *(name for name in analysis.frontier if name not in line)]):
         rates = analysis.frontier[policy]
         _point(plane, rates["optimisation"], rates["correctness"], colour[policy])
-        alpha = analysis.alphas[policy]
-        label = policy if alpha is None else alpha_label(alpha)
+        label = axis_label(policy, analysis.alphas[policy], analysis.setting_of(policy))
         at = (100 * rates["optimisation"].value, 100 * rates["correctness"].value)
         above_or_below = (6, 5) if number % 2 else (6, -11)  # labels of neighbours on the line would overlap
         plane.annotate(label, at, xytext=above_or_below, textcoords="offset points", fontsize=8)
@@ -116,7 +115,7 @@ def draw_frontier(analysis: Analysis) -> Figure:
     plane.set_ylim(bottom=0)
     plane.set_title("The frontier (labels: α)")
     if len(line) > 1:
-        _draw_classes(along, analysis, line)
+        _draw_classes(along, analysis)
     else:
         along.set_axis_off()
     return figure
@@ -166,7 +165,8 @@ def draw_complementarity(analysis: Analysis) -> Figure:
     figure = Figure(figsize=(0.62 * len(policies) + 3.6, height + 1.2), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(rate_MP[:, order_P].T, aspect="auto", cmap="viridis", vmin=0, vmax=1)
-    columns = [policy if policy not in line else f"α = {alpha_label(analysis.alphas[policy])}" for policy in policies]
+    names = {policy: axis_label(policy, analysis.alphas[policy], analysis.setting_of(policy)) for policy in policies}
+    columns = [f"α = {names[policy]}" if policy in line else policy for policy in policies]
     axes.set_xticks(range(len(policies)), columns, rotation=45, ha="right")
     if labelled:
         axes.set_yticks(range(len(order_P)), [outcomes.problems[p] for p in order_P], fontsize=6)
@@ -177,19 +177,12 @@ def draw_complementarity(analysis: Analysis) -> Figure:
     return figure
 
 
-def _draw_classes(axes: Any, analysis: Analysis, line: list[str]) -> None:
-    alphas = [analysis.alphas[policy] for policy in line]
-    solved = [analysis.outcomes.solve_rate_MP[analysis.outcomes.row(policy)].mean() for policy in line]
-    axes.plot(alphas, 100 * np.array(solved), "o-", color=_CLASS_COLOURS["solved"], markersize=3.5, label="solved")
-    for name in analysis.frontier[line[0]]:
-        estimates = [analysis.frontier[policy][name] for policy in line]
-        values = [100 * estimate.value for estimate in estimates]
-        axes.plot(alphas, values, "o-", color=_CLASS_COLOURS[name], markersize=3.5, label=name)
-        intervals = [estimate.interval for estimate in estimates if estimate.interval is not None]
-        if len(intervals) == len(alphas):
-            lows, highs = zip(*intervals, strict=True)
-            bounds = (100 * np.array(lows), 100 * np.array(highs))
-            axes.fill_between(alphas, *bounds, color=_CLASS_COLOURS[name], alpha=0.12, linewidth=0)
+def _draw_classes(axes: Any, analysis: Analysis) -> None:
+    lines = analysis.lines_along_alpha()
+    for (setting, line), dashes in zip(lines.items(), cycle(("-", "--", ":")), strict=False):
+        _draw_line_of_classes(axes, analysis, line, f"o{dashes}", is_first=line is next(iter(lines.values())))
+        if len(lines) > 1:
+            axes.plot([], [], dashes, color="black", label=setting)
     axes.axvspan(0, 1, color="0.95", zorder=0)
     for takeover in (analysis.moderate.below, analysis.moderate.above) if analysis.moderate else ():
         if takeover.alpha is not None:
@@ -198,6 +191,24 @@ def _draw_classes(axes: Any, analysis: Analysis, line: list[str]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_title("What becomes of samples along α")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _draw_line_of_classes(axes: Any, analysis: Analysis, line: list[str], style: str, *, is_first: bool) -> None:
+    alphas = [analysis.alphas[policy] for policy in line]
+
+    def draw(name: str, shares: Any) -> None:
+        label = name if is_first else None
+        axes.plot(alphas, 100 * np.array(shares), style, color=_CLASS_COLOURS[name], markersize=3.5, label=label)
+
+    draw("solved", [analysis.outcomes.solve_rate_MP[analysis.outcomes.row(policy)].mean() for policy in line])
+    for name in analysis.frontier[line[0]]:
+        estimates = [analysis.frontier[policy][name] for policy in line]
+        draw(name, [estimate.value for estimate in estimates])
+        intervals = [estimate.interval for estimate in estimates if estimate.interval is not None]
+        if len(intervals) == len(alphas):
+            lows, highs = zip(*intervals, strict=True)
+            bounds = (100 * np.array(lows), 100 * np.array(highs))
+            axes.fill_between(alphas, *bounds, color=_CLASS_COLOURS[name], alpha=0.12, linewidth=0)
 
 
 def _point(axes: Any, x: Estimate, y: Estimate, colour: Any) -> None:

@@ -59,6 +59,11 @@ def alpha_label(alpha: float | None) -> str:
     return "–" if alpha is None else f"{alpha:+.2f}".replace("-", "−")
 
 
+def axis_label(policy: str, alpha: float | None, setting: str = "") -> str:
+    """Return the shortest name of a policy: its α if it has one, with the setting where there are several."""
+    return policy if alpha is None else f"{alpha_label(alpha)} {setting}".rstrip()
+
+
 def p_label(p_value: float | None) -> str:
     """Format a p-value to three decimals, or as a dash where there is none."""
     if p_value is None:

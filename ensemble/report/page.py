@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 from alphamix.atomic import write_text
 from alphamix.ensemble.analysis.run_analysis import Analysis
 from alphamix.ensemble.analysis.run_summary import RunRemarks
-from alphamix.ensemble.report import figures, formatting, gain_text, mixture_text, run_text
+from alphamix.ensemble.report import figures, formatting, gain_text, mixture_text, run_text, settings_text
 from alphamix.grading.types import FAILURE_MAPPING_NAME
 
 _CAPTIONS = {
@@ -62,9 +62,14 @@ def _page(analysis: Analysis, run: str, images: Sequence[Path], judge: Mapping[s
         notes=run_text.notes(analysis, remarks),
         intervals=formatting.interval_note(analysis.resampling),
         arm_label=formatting.arm_label,
+        axis_label=formatting.axis_label,
         spends=run_text.spends,
         conclusion=run_text.conclusion(analysis),
         advice=mixture_text.sentence(analysis.comparison, "problems"),
+        settings_headings=settings_text.settings_headings,
+        settings_rows=settings_text.settings_rows,
+        settings_note=settings_text.settings_note,
+        settings_sentences=settings_text.settings_sentences,
         gain_advice=gain_text.gain_sentence(analysis.gain_location) if analysis.gain_location else None,
         expected_gain=gain_text.expected_gain,
         front=run_text.front_note(analysis.front),

@@ -28,6 +28,7 @@ from alphamix.ensemble.report.formatting import (
     points,
     shown,
 )
+from alphamix.ensemble.report.settings_text import settings_headings, settings_rows, settings_sentences
 
 _MOST_MODULES = 10
 _VERDICTS = {1: "the ensemble covers more", 0: "chance could explain the difference", -1: "the ensemble covers less"}
@@ -85,8 +86,13 @@ def run_tables(analysis: Analysis, remarks: RunRemarks) -> Group:
         ("The frontier: how samples fail, % of samples", _failed(analysis)),
         (f"The same budget: {analysis.budget} per problem, % of problems covered", _arms(analysis)),
     ]
+    conclusions = [conclusion(analysis)]
+    if analysis.settings is not None:
+        headings, rows = settings_headings(analysis.settings), settings_rows(analysis.settings)
+        parts.append(("The settings, % of problems, and what a sample costs", plain_table(headings, rows, num_texts=2)))
+        conclusions.append(settings_sentences(analysis.settings))
     titled = [Group(Text(title, style="bold"), table) for title, table in parts]
-    return Group(*map(Text, notes(analysis, remarks)), *titled, Text(conclusion(analysis)))
+    return Group(*map(Text, notes(analysis, remarks)), *titled, *map(Text, conclusions))
 
 
 def _solved(analysis: Analysis) -> Table:

@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TypeAlias
@@ -140,12 +140,12 @@ class Executor:
     ) -> None:
         self._store = store
         self._registry = inputs.registry
-        self._section = inputs.section
+        self._asked = inputs.asked
         self._judge = judge
         self._judge_description = judge.describe()
         self._observer = observer
         self._problems = {problem.id: problem for problem in inputs.problems}
-        self._setting = open_setting(inputs.section)
+        self._settings = {name: open_setting(inputs.section.in_setting(name)) for name in inputs.section.settings.names}
         self._spend_limit = limit_of_run(store, inputs, limits)
         self._keeper = VerdictKeeper(StoreSink(store), observer)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -170,10 +170,12 @@ class Executor:
         """Sample and grade; return what is left."""
         self._observer.begin(self._store.progress(), self._spend_limit.cap())
         with (
-            closing(self._setting),
+            ExitStack() as settings,
             ProducerThreads[_Produced](self._events.put, _MAX_UNSTORED_GROUPS) as producers,
             self._engines_closed_on_error(),
         ):
+            for setting in self._settings.values():
+                settings.callback(setting.close)
             for policies in self._concurrent_groups():
                 producers.start(self._sample_each(policies))
                 self._num_producers += 1
@@ -186,13 +188,16 @@ class Executor:
 
     def _concurrent_groups(self) -> list[list[str]]:
         """Return the policies that owe samples, in groups to sample at once: those of one group share a machine."""
-        owing = [name for name in self._registry.names if self._may_be_asked(name)]
-        local = [name for name in owing if not self._registry.is_remote(name)]
-        return [[name] for name in owing if self._registry.is_remote(name)] + ([local] if local else [])
+        owing = [name for name in self._asked if self._may_be_asked(name)]
+        local = [name for name in owing if not self._is_remote(name)]
+        return [[name] for name in owing if self._is_remote(name)] + ([local] if local else [])
+
+    def _is_remote(self, policy: str) -> bool:
+        return self._registry.is_remote(self._asked[policy].policy)
 
     def _sample_each(self, policies: Sequence[str]) -> Generator[_Produced]:
         """Ask policies for what they owe, one after the other, in a producer thread."""
-        is_here = not self._registry.is_remote(policies[0])
+        is_here = not self._is_remote(policies[0])
         if is_here:
             self._on_sampling_here(True)
         for policy in policies:
@@ -207,7 +212,7 @@ class Executor:
 
     def _sample(self, policy: str) -> Generator[_Produced]:
         """Ask one policy for what it owes, unless it fails again and again."""
-        section = self._section
+        section = self._asked[policy].section
         row = _FailuresInARow(max(_MAX_FAILURES_IN_A_ROW, 2 * section.concurrency), len(self._problems))
         with (
             Store(self._store.path, read_only=True) as store,  # a connection belongs to the thread that opened it
@@ -218,7 +223,7 @@ class Executor:
                     policy,
                     engine,
                     self._problems,
-                    self._setting,
+                    self._settings[self._asked[policy].setting],
                     section,
                     self._spend_limit,
                     failed_before=self._began,
@@ -237,7 +242,8 @@ class Executor:
 
     @contextmanager
     def _opened(self, policy: str) -> Generator[Engine]:
-        with closing(self._registry.open(policy, self._section.engine_options)) as engine:
+        asked = self._asked[policy]
+        with closing(self._registry.open(asked.policy, asked.section.engine_options)) as engine:
             self._engines[policy] = engine
             try:
                 yield engine
@@ -251,7 +257,8 @@ class Executor:
         try:
             yield
         except BaseException:
-            self._setting.close()
+            for setting in self._settings.values():
+                setting.close()
             for engine in list(self._engines.values()):
                 engine.close()
             raise

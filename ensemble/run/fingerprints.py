@@ -13,7 +13,8 @@ from typing import Any
 
 from alphamix.ensemble.experiment.config import ExperimentError
 from alphamix.ensemble.experiment.resolved import SamplingInputs
-from alphamix.ensemble.experiment.schema import ToolSection
+from alphamix.ensemble.experiment.schema import AgentSection, ReasoningSection, ToolSection
+from alphamix.ensemble.settings.own_agent import short_reference, source_hash
 from alphamix.ensemble.store import Store
 from alphamix.grading.problems import fingerprint
 from alphamix.grading.types import Problem
@@ -33,15 +34,27 @@ _SAMPLES_DO_NOT_DEPEND_ON = {
 }
 """Keys of `sampling` that may change when a run is resumed."""
 
-_ADDED_KEYS: dict[str, Any] = {"thinking": None, "tool": ToolSection().model_dump(mode="json")}
+_ADDED_KEYS: dict[str, Any] = {
+    "thinking": None,
+    "reasoning": ReasoningSection().model_dump(mode="json", exclude_none=True),
+    "tool": ToolSection().model_dump(mode="json", exclude_none=True),
+    "agent": AgentSection().model_dump(mode="json", exclude_none=True),
+}
 """Keys of `sampling` that runs of early versions do not have, with the value that they mean by that."""
 
 
 def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, str]:
     """Return everything that samples and verdicts depend on, by name; `packages` are those of `grading`."""
     sampling = inputs.section.model_dump(mode="json", exclude=_SAMPLES_DO_NOT_DEPEND_ON)
+    for key, value in sampling.items():  # a setting's section is what it was before keys were added to it
+        if isinstance(value, dict):
+            sampling[key] = _without_none(value)
     registry = inputs.registry
     engine = registry.engine.name
+    own_agent: dict[str, str] = {}
+    if (loop := inputs.section.agent.loop) is not None:
+        sampling["agent"]["loop"] = short_reference(loop)
+        own_agent["sampling.agent.source"] = source_hash(loop)
     return {
         "problems": fingerprint(inputs.problems),
         # Runs of early versions do not name their engine: it was always this one.
@@ -52,8 +65,13 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
             for key, value in sampling.items()
             if key not in _ADDED_KEYS or value != _ADDED_KEYS[key]
         },
+        **own_agent,
         **{f"policies.{name}": registry.fingerprint(name) for name in registry.names},
     }
+
+
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
 
 
 def problem_hashes(problems: Sequence[Problem]) -> dict[str, str]:

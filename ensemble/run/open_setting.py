@@ -1,10 +1,15 @@
 """Opens the setting that an experiment names."""
 
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
-from alphamix.ensemble.experiment.schema import SamplingSection
+from alphamix.ensemble.experiment.schema import AgentSection, SamplingSection, ToolSection
+from alphamix.ensemble.settings.agent import AgenticCoding, TerminalAgent
+from alphamix.ensemble.settings.own_agent import OwnAgent
 from alphamix.ensemble.settings.reasoning import Reasoning
 from alphamix.ensemble.settings.setting import Setting
+from alphamix.ensemble.settings.task import Agent, AgentLimits
 from alphamix.ensemble.settings.tool import ToolLimits, ToolUse
 from alphamix.grading.workspace import CallLimits, WorkspaceLimits, WorkspacePool
 
@@ -12,22 +17,42 @@ _MB = 1 << 20
 
 
 def open_setting(section: SamplingSection) -> Setting:
-    """Return the setting of an experiment. Its sandbox starts with the first call of an attempt. Close it."""
+    """Return the setting of an experiment. Its sandbox starts with the first call of an attempt. Close it.
+
+    Raises:
+        AgentImportError: the class of the agent cannot be imported or made.
+    """
     if section.setting == "reasoning":
         return Reasoning(section.prompt)
-    tool = section.tool
-    return ToolUse(
+    if section.setting == "tool":
+        tool = section.tool
+        return ToolUse(
+            WorkspacePool(),
+            tool.format,
+            ToolLimits(tool.calls, _call_limits(tool), WorkspaceLimits(tool.memory_mb * _MB, tool.disk_mb * _MB)),
+            keeps_variables=tool.keeps_variables,
+            shows_tests=tool.public_tests,
+            template=section.prompt,
+        )
+    agent = section.agent
+    workspace = WorkspaceLimits(agent.memory_mb * _MB, agent.disk_mb * _MB, max_processes=agent.processes)
+    return AgenticCoding(
         WorkspacePool(),
-        tool.format,
-        ToolLimits(
-            tool.calls,
-            CallLimits(tool.cpu_s, tool.wall_s, tool.output_chars),
-            WorkspaceLimits(tool.memory_mb * _MB, tool.disk_mb * _MB),
-        ),
-        keeps_variables=tool.keeps_variables,
-        shows_tests=tool.public_tests,
+        _maker(agent),
+        AgentLimits(agent.turns, agent.calls, _call_limits(agent), workspace),
+        shows_tests=agent.public_tests,
         template=section.prompt,
     )
+
+
+def _call_limits(section: ToolSection | AgentSection) -> CallLimits:
+    return CallLimits(section.cpu_s, section.wall_s, section.output_chars)
+
+
+def _maker(section: AgentSection) -> Callable[[], Agent]:
+    if section.loop is not None:
+        return OwnAgent(section.loop, section.arguments)
+    return partial(TerminalAgent, section.format)
 
 
 def check_setting(section: SamplingSection) -> None:
@@ -35,7 +60,9 @@ def check_setting(section: SamplingSection) -> None:
 
     Raises:
         WorkspaceUnavailableError: it cannot confine the code that a model writes.
+        AgentImportError: the class of the agent cannot be imported or made.
     """
+    open_setting(section).close()
     if section.setting != "reasoning":
         with closing(WorkspacePool()) as pool:
             pool.check()

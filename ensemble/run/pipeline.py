@@ -71,7 +71,8 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
             here.
     """
     plan.check(inputs.design)
-    check_setting(inputs.experiment.sampling)
+    for name in inputs.experiment.sampling.settings.names:
+        check_setting(inputs.experiment.sampling.in_setting(name))
     registry = inputs.sampling.registry
     with registry, _judge(inputs.experiment.grading, inputs.sampling.problems) as judge:
         checks.folder(folder)
@@ -125,12 +126,12 @@ def report(
         verdict_set: verdicts to count; None for the current ones.
         level: coverage level at which a sample counts as accepted.
     """
-    experiment, registry = inputs.experiment, inputs.sampling.registry
+    experiment, sampling = inputs.experiment, inputs.sampling
     # The record has the order in which policies were first planned; costs and arms have that of the experiment.
     outcomes = count_outcomes(store, level, verdict_set, experiment.analysis.missing, inputs.design.policies)
     design = inputs.design.of(outcomes.policies, outcomes.problems)
-    alphas = {name: registry.alpha(name) for name in design.policies}
-    forgeable = [problem.id for problem in inputs.sampling.problems if problem.is_forgeable]
+    alphas = {name: sampling.registry.alpha(sampling.asked[name].policy) for name in design.policies}
+    forgeable = [problem.id for problem in sampling.problems if problem.is_forgeable]
     arms = plan.known_arms(design, store)
     if arms is None:
         raise ExperimentError(
@@ -141,7 +142,15 @@ def report(
     resampling = experiment.analysis.resampling
     played = plan.played_arms(store, design, arms, outcomes, resampling) if is_own else plan.PlayedArms({}, {})
     analysis = analyse(
-        outcomes, alphas, arms.splits, arms.budget, played.arms, experiment.analysis, forgeable, played.undefined
+        outcomes,
+        alphas,
+        arms.splits,
+        arms.budget,
+        played.arms,
+        experiment.analysis,
+        forgeable,
+        played.undefined,
+        sampling.section.settings,
     )
     remarks = remarks_on(store, verdict_set)
     try:
@@ -187,8 +196,11 @@ def _relocated(inputs: Inputs, folder: Path) -> dict[str, Any]:
     table = inputs.experiment.to_toml()
     for key in {"file", "path"} & table["problems"].keys():
         table["problems"][key] = os.path.relpath(table["problems"][key], folder)
+    loop = inputs.experiment.sampling.agent.loop
+    if loop is not None and loop.partition(":")[0].endswith(".py"):
+        table["sampling"]["agent"]["loop"] = os.path.relpath(loop, folder)
     # The policies file beside it has sweeps written out, and contains the sources of merges, which need not be sampled.
-    table["policies"] = {"file": "policies.toml", "use": list(inputs.design.policies)}
+    table["policies"] = {"file": "policies.toml", "use": list(inputs.sampling.registry.names)}
     table["allocation"]["policies"] = list(inputs.design.members)
     table["allocation"]["weights"] = {name: dict(shares) for name, shares in inputs.design.weights.items()}
     return table

@@ -140,12 +140,13 @@ def limit_of_run(store: Store, inputs: SamplingInputs, limits: Mapping[Currency,
     """
     if not limits:
         return UNLIMITED
-    section, registry = inputs.section, inputs.registry
+    registry = inputs.registry
     is_embedded = not all(map(registry.is_remote, registry.names))
-    batch = section.batch_size if is_embedded else 1
+    batch = inputs.section.batch_size if is_embedded else 1
+    max_tokens = max(asked.section.max_tokens for asked in inputs.asked.values())
     at_first: dict[Currency, float] = {
         "samples": 1,
-        "tokens": min(section.max_tokens, limits.get("tokens", inf) / batch),
+        "tokens": min(max_tokens, limits.get("tokens", inf) / batch),
         "seconds": limits.get("seconds", 0.0) / max(_FIRST_BY_TIME, batch),
     }
     done = store.progress().rename(columns={"sampled": "samples"})[list(CURRENCIES)]

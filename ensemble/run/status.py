@@ -12,16 +12,13 @@ from pathlib import Path
 
 from alphamix.ensemble.analysis.run_summary import RunRemarks
 from alphamix.ensemble.run.pace import Pace, time_left
+from alphamix.ensemble.run_settings import RunSettings
 from alphamix.ensemble.store import STORE_NAME, FailureCount, Recent, Store, is_at_work
 from alphamix.grading.types import Verdict
 from alphamix.policies.types import AnswerKind
 
 RECENT_S = 300.0
 """Span that rates cover."""
-
-
-REASONING = '"reasoning"'
-"""The setting of one turn, as a plan names it. How an answer ended is then told by its kind and its failure."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +94,14 @@ def remarks_on(store: Store, verdict_set: str | None = None) -> RunRemarks:
     progress = store.progress()
     rejected = int(progress["rejected"].sum())
     unfilled = int((progress["planned"] - progress["graded"]).sum())
-    is_one_turn = store.about().get("sampling.setting", REASONING) == REASONING
+    settings = RunSettings.of_plan(store.about())
+    # In the setting of one turn, how an answer ended is told by its kind and its failure.
+    endings = {name: ends for name, ends in store.endings().items() if settings.split(name).setting != "reasoning"}
     return RunRemarks(
         unfilled - rejected,
         rejected,
         store.answer_kinds(),
-        {} if is_one_turn else store.endings(),
+        endings,
         store.missing_modules(verdict_set),
     )
 

@@ -43,6 +43,7 @@ from alphamix.ensemble.serve.backends.timeouts import Timeouts
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
 from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest, read_best_of
 from alphamix.ensemble.serve.best_of.service import BestOfService
+from alphamix.ensemble.serve.best_of.tool_draws import AsyncWorkspaces
 from alphamix.ensemble.serve.http_io import (
     EXCEPTION_HANDLERS,
     CancelOnDisconnect,
@@ -147,8 +148,9 @@ class Gateway:
             catalogue, self.dispatcher.weights, self.endpoints, self._create_endpoint, options.alphas
         )
         self._judge = AsyncJudge(options.judge_workers, self.metrics.verdicts)
+        self._workspaces = AsyncWorkspaces(self._judge.at_once)
         self.best_of = BestOfService(
-            self.dispatcher, self._judge, self.metrics, options.best_of, options.timeouts.total_s
+            self.dispatcher, self._judge, self._workspaces, self.metrics, options.best_of, options.timeouts.total_s
         )
         self._created = int(time.time())
         self._descriptions: dict[str, JSON] = {}
@@ -195,7 +197,7 @@ class Gateway:
         """Close connections, and engines once the requests under way have ended."""
         for task in self._describing.values():
             task.cancel()
-        closing = [*self.endpoints.values(), self._judge, self.alphas]
+        closing = [*self.endpoints.values(), self._judge, self._workspaces, self.alphas]
         await asyncio.gather(*(resource.close() for resource in closing))
         if self._log is not None:
             self._log.close()

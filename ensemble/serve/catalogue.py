@@ -2,18 +2,24 @@
 
 An experiment is served as the equal split over the policies of its allocation, under the experiment's name. A mixture
 is served under its file's name; that of a finished run under the run's name, so that it replaces the equal split.
+
+A setting is the client's choice, request by request. So where policies were asked in several settings (`low@tool`), the
+weights of a policy are added.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.experiment import config as experiment
 from alphamix.ensemble.experiment.config import Experiment
 from alphamix.ensemble.experiment.resolved import members_of
+from alphamix.ensemble.experiment.schema import SettingName
+from alphamix.ensemble.run_settings import RunSettings
 from alphamix.policies.policy_file.toml_errors import nearest, read_toml
 from alphamix.policies.registry import Registry
 from alphamix.policies.types import PolicyError
@@ -90,13 +96,15 @@ def read_mixture(path: Path, policies: Sequence[str]) -> tuple[str, dict[str, fl
 def _weights(allocation: object, path: Path, policies: Sequence[str]) -> dict[str, float]:
     if not isinstance(allocation, Mapping) or not allocation:
         raise EnsembleError(f"the allocation of {path} is {allocation!r}: give counts by policy.")
+    settings = RunSettings(get_args(SettingName))
     weights: dict[str, float] = {}
-    for policy, count in cast("Mapping[str, Any]", allocation).items():
+    for label, count in cast("Mapping[str, Any]", allocation).items():
+        policy = label if label in policies else settings.split(label).policy
         if policy not in policies:
             raise EnsembleError(f"unknown policy {policy!r} in {path}: {nearest(policy, policies)}")
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise EnsembleError(f"{path} gives {policy!r} the count {count!r}: give a whole number, 0 or more.")
-        weights[policy] = count
+            raise EnsembleError(f"{path} gives {label!r} the count {count!r}: give a whole number, 0 or more.")
+        weights[policy] = weights.get(policy, 0) + count
     if not any(weights.values()):
         raise EnsembleError(f"the allocation of {path} is 0 for every policy: give one policy 1 or more.")
     return weights
@@ -110,7 +118,9 @@ def _of_experiment(source: Path) -> Registry:
             f"the experiment of {source} and a mixture of {config.policies.file} are both called {config.name!r}: "
             "rename one of them."
         )
-    _add(registry, config.name, dict.fromkeys(members_of(config, registry), 1.0), source)
+    labels = members_of(config, registry)
+    members = Counter(config.sampling.settings.split(label).policy for label in labels)
+    _add(registry, config.name, {name: float(weight) for name, weight in members.items()}, source)
     return registry
 
 

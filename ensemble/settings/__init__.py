@@ -1,6 +1,6 @@
 """How a policy is asked about a problem.
 
-An attempt is a loop that asks, runs code and submits (`loop`). A setting begins attempts (`reasoning`, `tool`), and
-`interleave` drives thousands of them over one session with an engine. `prompts` holds all prompts, `tool_formats` the
-ways in which a model writes a call, and `agent_tools` what a terminal agent may do in its workspace.
+An attempt is a loop that asks, calls and submits (`loop`). A setting (`reasoning`, `tool`, `agent`) begins attempts,
+and `interleave` drives thousands of them over one session with an engine. `prompts` holds all prompts, `tool_formats`
+the ways in which a model writes a call, `task` what an agent may do, and `own_agent` finds the agents of users.
 """

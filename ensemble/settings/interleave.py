@@ -1,6 +1,6 @@
 """Drives many attempts at once over one session with an engine, in one thread and without waiting for any of them.
 
-An attempt is always in one of three places: its request is at the engine, its code is running, or it is being advanced
+An attempt is always in one of three places: its request is at the engine, its call is running, or it is being advanced
 by this module. Whatever comes back first is handled first, so a slow call holds up no other attempt. Attempts are
 opened as the engine can take more requests, so millions of slots take no memory.
 """
@@ -8,17 +8,19 @@ opened as the engine can take more requests, so millions of slots take no memory
 import hashlib
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
+from typing import Any
 
-from alphamix.ensemble.settings.loop import Ask, Run, Submit
+from alphamix.ensemble.settings.loop import Ask, LimitReachedError, LoopError, Submit
 from alphamix.ensemble.settings.setting import Attempt, Failed, Sampled, Setting
-from alphamix.ensemble.store import AttemptUsage, Sample, Slot, Transcript
+from alphamix.ensemble.store import AttemptUsage, Ending, Sample, Slot, Transcript
 from alphamix.grading.types import Problem
-from alphamix.grading.workspace import CallResult
+from alphamix.grading.workspace import CallResult, FilePart, FileRefusedError
 from alphamix.policies.types import Completion, EngineFailure, EngineSession, Message, Request, SamplingParameters
 
 _REFILL = 3 / 4
@@ -37,8 +39,36 @@ class _Open:
     usage: AttemptUsage = field(default_factory=AttemptUsage)
     ask: Ask | None = None
     """What the model was asked last."""
+    is_answered: bool = False
+    """Whether it has answered that."""
     last: Completion = field(default_factory=lambda: Completion("", "stop", 0, 0, 0.0))
     """The last answer."""
+    num_prompt_messages: int = 0
+    """Number of messages with which the model was asked first."""
+    ended_chats: tuple[Message, ...] = ()
+    """Messages that the model was asked with no longer, where a loop began a new chat."""
+    has_reached_limit: bool = False
+
+    @property
+    def chat(self) -> tuple[Message, ...]:
+        """The messages of the last request, and the answer to it if there is one."""
+        if self.ask is None:
+            return ()
+        if not self.is_answered:
+            return tuple(self.ask.messages)
+        if not self.ask.continues_last_message:
+            return *self.ask.messages, self.last.message
+        *before, begun = self.ask.messages
+        return *before, {**self.last.message, "content": begun["content"] + self.last.message["content"]}
+
+    def is_continued_by(self, messages: Sequence[Message]) -> bool:
+        """Return whether messages go on with the present chat; its last answer may have been changed or continued."""
+        place = len(self.chat) - 1
+        return (
+            len(messages) > place
+            and messages[place]["role"] == "assistant"
+            and tuple(messages[:place]) == self.chat[:place]
+        )
 
 
 def interleave(
@@ -92,7 +122,7 @@ class _Driver:
         self._to_ask: list[tuple[_Open, Request]] = []
         """Requests that are submitted together next."""
         self._num_running = 0
-        self._ran: SimpleQueue[tuple[_Open, Future[CallResult]]] = SimpleQueue()
+        self._ran: SimpleQueue[tuple[_Open, Future[Any]]] = SimpleQueue()
         self._done: deque[Sampled] = deque()
 
     def outcomes(self) -> Iterator[Sampled]:
@@ -142,81 +172,103 @@ class _Driver:
         if isinstance(outcome, Completion):
             previous_tokens = opened.last.prompt_tokens + opened.last.completion_tokens
             opened.usage = opened.usage.with_answer(outcome, previous_tokens)
-            opened.last = outcome
+            opened.last, opened.is_answered = outcome, True
             self._advance(opened, outcome)
         elif outcome.is_too_long and opened.usage.turns:
-            self._finish(opened, Submit(opened.last.text, "out_of_tokens"))
+            self._refuse(opened, "out_of_tokens")
         else:
             self._fail(opened, outcome)
 
     def _take_result(self) -> None:
-        """Wait until some code has run."""
+        """Wait until a call has ended."""
         opened, future = self._ran.get()
         self._num_running -= 1
         try:
             result = future.result()
+        except FileRefusedError as refused:
+            self._advance(opened, refused)
+            return
         except (Exception, CancelledError) as error:  # the sandbox failed, which says nothing about the model
             self._fail(opened, EngineFailure("sandbox", f"the sandbox failed ({error!r}): see whether it works here."))
             return
-        characters = len(result.stdout.text) + len(result.stderr.text)
-        opened.usage = opened.usage.with_call(characters, result.wall_s)
+        match result:
+            case CallResult():
+                characters = len(result.stdout.text) + len(result.stderr.text)
+                opened.usage = opened.usage.with_call(characters, result.wall_s)
+            case FilePart():
+                opened.usage = opened.usage.with_characters(len(result.data))
+            case _:
+                pass
         self._advance(opened, result)
 
-    def _advance(self, opened: _Open, sent: Completion | CallResult | None) -> None:
-        """Let a loop go on until it needs something again."""
+    def _advance(self, opened: _Open, sent: Any = None) -> None:
+        """Let a loop go on until it needs something again. An exception is raised where it waits."""
+        loop = opened.attempt.loop
         try:
-            step = next(opened.attempt.loop) if sent is None else opened.attempt.loop.send(sent)
+            step: Any = loop.throw(sent) if isinstance(sent, Exception) else loop.send(sent)
+            if not isinstance(step, Ask | Future):
+                step = loop.throw(TypeError(f"{step!r} was yielded, which is neither Ask nor a future"))
         except StopIteration as stopped:
             self._finish(opened, stopped.value)
-            return
+        except LimitReachedError as reached:
+            self._finish(opened, Submit(opened.last.text, reached.ending))
         except Exception as error:  # a loop that breaks must not end the others
-            self._fail(opened, EngineFailure("setting", f"the setting's loop raised {error!r}: mend it."))
-            return
-        if isinstance(step, Ask):
-            self._ask(opened, step)
+            said = str(error) if isinstance(error, LoopError) else f"the setting's loop raised {error!r}"
+            self._fail(opened, EngineFailure("setting", f"{said}: mend it."))
         else:
-            self._run(opened, step)
+            self._ask(opened, step) if isinstance(step, Ask) else self._wait(opened, step)
 
     def _ask(self, opened: _Open, ask: Ask) -> None:
-        left = self._parameters.max_tokens - opened.usage.completion_tokens
-        if left <= 0:
-            self._finish(opened, Submit(opened.last.text, "out_of_tokens"))
+        turns, left = opened.usage.turns, self._parameters.max_tokens - opened.usage.completion_tokens
+        if turns == opened.attempt.max_turns or left <= 0:
+            self._refuse(opened, "out_of_tokens" if left <= 0 else "out_of_turns")
             return
-        opened.ask = ask
+        if opened.ask is None:
+            opened.num_prompt_messages = len(ask.messages)
+        elif not opened.is_continued_by(ask.messages):
+            opened.ended_chats += opened.chat
+        opened.ask, opened.is_answered = ask, False
         parameters = self._parameters
         if ask.stop or left != parameters.max_tokens:
             parameters = replace(parameters, max_tokens=left, stop=(*parameters.stop, *ask.stop))
-        seed = seed_of_turn(opened.slot.seed, opened.usage.turns)
+        seed = seed_of_turn(opened.slot.seed, turns)
         request = Request(ask.messages, seed, parameters, ask.tools, ask.continues_last_message)
         self._to_ask.append((opened, request))
 
-    def _run(self, opened: _Open, step: Run) -> None:
-        assert opened.attempt.sandbox is not None, "a setting that runs code gives each attempt a sandbox"
-        self._num_running += 1
-        future = opened.attempt.sandbox.run(step.code)
-        future.add_done_callback(lambda done: self._has_run(opened, done))
+    def _refuse(self, opened: _Open, ending: Ending) -> None:
+        """Tell a loop that it cannot ask any further. If it asks nevertheless, the attempt ends."""
+        if opened.has_reached_limit:
+            self._finish(opened, Submit("", ending))
+            return
+        opened.has_reached_limit = True
+        self._advance(opened, LimitReachedError(ending))
 
-    def _has_run(self, opened: _Open, future: Future[CallResult]) -> None:
+    def _wait(self, opened: _Open, call: Future[Any]) -> None:
+        self._num_running += 1
+        call.add_done_callback(lambda done: self._has_run(opened, done))
+
+    def _has_run(self, opened: _Open, future: Future[Any]) -> None:
         """Pass a result on, from any thread."""
         self._ran.put((opened, future))
         self._session.wake()
 
     def _finish(self, opened: _Open, submitted: Submit) -> None:
         usage, last = opened.usage, opened.last
-        is_last = submitted.text == last.text
+        is_last = submitted.text == last.text and not submitted.is_code
         completion = Completion(
             submitted.text,
             "length" if submitted.ending == "out_of_tokens" else "stop",
             usage.prompt_tokens,
             usage.completion_tokens,
             usage.seconds,
-            last.kind if is_last else "text" if submitted.text.strip() else "empty",
+            last.kind if is_last else "text",
             reasoning=last.reasoning if is_last else "",
             cached_tokens=usage.cached_tokens,
         )
         prompt = opened.attempt.prompt
-        messages = _messages(opened.ask, last) if opened.ask is not None else prompt.messages
-        transcript = Transcript(prompt.id, messages, len(prompt.messages), submitted.ending, usage)
+        messages = opened.ended_chats + opened.chat or prompt.messages
+        num_prompt_messages = opened.num_prompt_messages or len(prompt.messages)
+        transcript = Transcript(prompt.id, messages, num_prompt_messages, submitted.ending, usage)
         self._done.append(
             Sample(opened.slot, completion, time.time(), is_code=submitted.is_code, transcript=transcript)
         )
@@ -228,7 +280,8 @@ class _Driver:
 
     def _end(self, opened: _Open) -> None:
         self._open.discard(opened)
-        opened.attempt.loop.close()
+        with suppress(Exception):  # a loop that breaks at its end must not end the others
+            opened.attempt.loop.close()
         if opened.attempt.sandbox is not None:
             opened.attempt.sandbox.close()
 
@@ -238,11 +291,3 @@ def seed_of_turn(seed: int, turn: int) -> int:
     if turn == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed}/turn {turn}".encode()).digest()[:4]) >> 1
-
-
-def _messages(ask: Ask, answer: Completion) -> tuple[Message, ...]:
-    """Return the messages of a request, and the answer to it."""
-    if not ask.continues_last_message:
-        return *ask.messages, answer.message
-    *before, begun = ask.messages
-    return *before, {**answer.message, "content": begun["content"] + answer.message["content"]}

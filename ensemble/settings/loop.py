@@ -1,25 +1,34 @@
-"""The protocol between one attempt and what drives it. An attempt is a generator that asks, runs and submits:
+"""The protocol between one attempt and what drives it. An attempt is a generator that asks, calls and submits:
 
-    def loop(task):
-        reply = yield Ask(messages)          # a `Completion`
-        seen = yield Run("print(6 * 7)")     # a `CallResult`
+    def loop(messages, workspace):
+        reply = yield Ask(messages)                          # a `Completion`
+        seen = yield workspace.run("python3 a.py < in.txt")  # a future, for whose result it waits
         return Submit(reply.text)
 
-It never waits and needs no thread: while one attempt waits for its answer, others go on (`interleave`).
+It needs no thread: while one attempt waits for its answer or its call, others go on (`interleave`).
 """
 
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from alphamix.ensemble.store import Ending
-from alphamix.grading.workspace import CallResult
-from alphamix.policies.types import Completion, Message, Tool
+from alphamix.policies.types import Message, Tool
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the model. The loop is sent a `Completion`; it is not asked again once the attempt has no tokens left."""
+    """What an agent yields to ask the model; it is sent a `Completion`.
+
+    LimitReachedError is raised where it waits if no turn or no token is left.
+
+    Example:
+        >>> alphamix.Ask([{"role": "user", "content": "Given n, print n."}]).tools
+        ()
+    """
 
     messages: Sequence[Message]
     tools: tuple[Tool, ...] = ()
@@ -27,13 +36,6 @@ class Ask:
     """Stop strings beside those of the experiment."""
     continues_last_message: bool = False
     """Whether the answer continues the last message, which is the assistant's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Run code in the attempt's sandbox. The loop is sent a `CallResult`."""
-
-    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +48,23 @@ class Submit:
     """Whether the text is the program itself."""
 
 
-Loop: TypeAlias = Generator[Ask | Run, Completion | CallResult, Submit]
+class LimitReachedError(Exception):
+    """An agent may not ask or call any further. It may still submit; otherwise its attempt has this ending.
+
+    Example:
+        >>> alphamix.LimitReachedError("out_of_turns").ending
+        'out_of_turns'
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(f"a limit of the attempt is reached ({ending})")
+        self.ending: Ending = ending
+
+
+class LoopError(Exception):
+    """A loop that the user wrote is at fault. The message says which, and where."""
+
+
+Steps: TypeAlias = Generator[Ask | Future[Any], Any, T]
+"""A part of a loop that returns a `T`. Other loops use it by `yield from`."""
+Loop: TypeAlias = Steps[Submit]

@@ -1,5 +1,7 @@
 """The prompts of all settings: what a problem's statement is followed by. Each has an id, which samples keep.
 
+Those of agents, which submit a file, have the same ids with `agent_` before them.
+
 | id          | for problems                                                    |
 |-------------|-----------------------------------------------------------------|
 | `stdin`     | whose programs read standard input and write standard output    |
@@ -21,6 +23,7 @@ _TASKS = {
     "benchmark": "",
 }
 _FORM = "Answer with the whole program in one ```python block."
+_FORM_OF_FILES = "Write the whole program into a file below /workspace, and submit that file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,23 @@ class OpeningPrompt:
     messages: tuple[Message, ...]
 
 
-def opening_prompt(problem: Problem, template: str | None = None, instructions: str = "") -> OpeningPrompt:
+def opening_prompt(
+    problem: Problem, template: str | None = None, instructions: str = "", *, submits_file: bool = False
+) -> OpeningPrompt:
     """Return the prompt for a problem.
 
     Args:
         problem: its statement is shown, never its tests.
         template: text with `{statement}` in it; None appends to the statement which form the answer must have.
         instructions: text of a system message, which says how to use tools; none if empty.
+        submits_file: whether the answer is a file, and not a text.
     """
     if template is None:
         kind = _kind(problem)
         owner, _, name = (problem.entry_point or "").rpartition(".")
-        content = f"{problem.statement}\n\n{_TASKS[kind].format(owner=owner, name=name)}{_FORM}"
+        form = _FORM_OF_FILES if submits_file else _FORM
+        content = f"{problem.statement}\n\n{_TASKS[kind].format(owner=owner, name=name)}{form}"
+        kind = f"agent_{kind}" if submits_file else kind
     else:
         kind, content = "own", template.replace("{statement}", problem.statement)
     system: tuple[Message, ...] = ({"role": "system", "content": instructions},) if instructions else ()

@@ -33,8 +33,7 @@ class Reasoning:
 
 def answer_once(prompt: OpeningPrompt) -> Loop:
     """Ask once, and submit the answer."""
-    reply = yield Ask(prompt.messages)
-    assert isinstance(reply, Completion)
+    reply: Completion = yield Ask(prompt.messages)
     if reply.finish_reason == "length":
         return Submit(reply.text, "out_of_tokens")
     return Submit(reply.text, "submitted" if reply.text.strip() else "nothing_submitted")

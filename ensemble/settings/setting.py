@@ -1,6 +1,5 @@
 """What every setting shares: how an attempt begins, and the outcome of a slot."""
 
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +7,6 @@ from alphamix.ensemble.settings.loop import Loop
 from alphamix.ensemble.settings.prompts import OpeningPrompt
 from alphamix.ensemble.store import AttemptUsage, Sample, Slot
 from alphamix.grading.types import Problem
-from alphamix.grading.workspace import CallResult
 from alphamix.policies.types import EngineFailure
 
 
@@ -27,11 +25,7 @@ Sampled = Sample | Failed
 
 
 class Sandbox(Protocol):
-    """What runs the code of one attempt."""
-
-    def run(self, code: str) -> Future[CallResult]:
-        """Begin to run code. A failure of the sandbox itself is the future's exception."""
-        ...
+    """Where the calls of one attempt run, such as a workspace."""
 
     def close(self) -> None:
         """End everything that was started. Safe to call twice, and while code runs."""
@@ -40,11 +34,13 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that begins: its prompt, its loop, and what runs its code if it may run any."""
+    """An attempt that begins: its prompt, its loop, and where its calls run if it may make any."""
 
     prompt: OpeningPrompt
     loop: Loop
     sandbox: Sandbox | None = None
+    max_turns: int | None = None
+    """Maximum number of answers of the model; unlimited if None."""
 
 
 class Setting(Protocol):

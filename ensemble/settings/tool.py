@@ -1,18 +1,20 @@
 """The setting `tool`: the model may run Python in a confined workspace while it works out its answer."""
 
 import json
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from alphamix.ensemble.settings.loop import Loop, Run, Submit
+from alphamix.ensemble.settings.loop import Loop, Steps, Submit
 from alphamix.ensemble.settings.prompts import OpeningPrompt, opening_prompt
 from alphamix.ensemble.settings.setting import Attempt
-from alphamix.ensemble.settings.tool_formats import FORMATS, Call, ToolFormat
+from alphamix.ensemble.settings.tool_formats import FORMATS, Call, ToolFormat, text_tool
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallLimits, CallResult, Workspace, WorkspaceLimits, WorkspacePool
 from alphamix.policies.types import Completion
 
+PYTHON = text_tool(
+    "python", "Run Python code, and return what it prints and the value of its last expression.", code="The code."
+)
 TESTS_FILE = "public_tests.json"
 """File of the workspace with the tests that the statement shows, where the experiment allows it."""
 _NO_CALLS_LEFT = "No call is left: give the final answer."
@@ -53,7 +55,7 @@ class ToolUse:
         template: str | None = None,
     ) -> None:
         self._pool = pool
-        self._format = FORMATS[tool_format]
+        self._format = FORMATS[tool_format]([PYTHON])
         self._limits = limits or ToolLimits()
         self._keeps_variables = keeps_variables
         self._shows_tests = shows_tests
@@ -72,7 +74,7 @@ class ToolUse:
             shown = [{"input": test.input, "output": test.output} for test in tests]
             files[TESTS_FILE] = json.dumps(shown, indent=1).encode()
         sandbox = PythonSandbox(workspace, self._limits.call, files)
-        return Attempt(prompt, use_tool(prompt, self._format, self._limits.calls), sandbox)
+        return Attempt(prompt, use_tool(prompt, self._format, self._limits.calls, sandbox.run), workspace)
 
     def close(self) -> None:
         """End all workspaces."""
@@ -82,35 +84,29 @@ class ToolUse:
 class PythonSandbox:
     """Runs the Python code of one attempt in a workspace, which gets its files before the first call."""
 
-    def __init__(self, workspace: Workspace, limits: CallLimits, files: dict[str, bytes]) -> None:
+    def __init__(self, workspace: Workspace, limits: CallLimits, files: Mapping[str, bytes]) -> None:
         self._workspace = workspace
         self._limits = limits
         self._files = files
 
-    def run(self, code: str) -> Future[CallResult]:
-        """Begin to run code."""
-        writing = [self._workspace.write(path, data) for path, data in self._files.items()]
+    def run(self, code: str) -> Steps[CallResult]:
+        """Run code."""
+        for path, data in self._files.items():
+            yield self._workspace.write(path, data)
         self._files = {}
-        running = self._workspace.run_python(code, self._limits)
-        if not writing:
-            return running
-        # The calls of a workspace run in order: once the code has run, the files have been written, or have failed.
-        return _after(running, writing)
-
-    def close(self) -> None:
-        """End everything that was started."""
-        self._workspace.close()
+        return (yield self._workspace.run_python(code, self._limits))
 
 
-def use_tool(prompt: OpeningPrompt, tool_format: ToolFormat, num_calls: int) -> Loop:
+def use_tool(
+    prompt: OpeningPrompt, tool_format: ToolFormat, num_calls: int, run: Callable[[str], Steps[CallResult]]
+) -> Loop:
     """Ask, and run what the model asks for, until it answers without a call. Errors of calls are shown to the model.
 
     An answer that was cut off ends the attempt: a call in it may be cut off as well, and is never run.
     """
     messages = list(prompt.messages)
     while True:
-        reply = yield tool_format.ask(messages)
-        assert isinstance(reply, Completion)
+        reply: Completion = yield tool_format.ask(messages)
         if reply.finish_reason == "length":
             return Submit(reply.text, "out_of_tokens")
         calls = tool_format.calls(reply)
@@ -124,25 +120,7 @@ def use_tool(prompt: OpeningPrompt, tool_format: ToolFormat, num_calls: int) -> 
             if num_calls <= 0:
                 text = _NO_CALLS_LEFT
             elif not text:
-                result = yield Run(call.code)
-                assert isinstance(result, CallResult)
-                text = tool_format.show(result)
+                text = tool_format.show((yield from run(call.arguments["code"])))
             num_calls -= 1
             results.append((call, text if num_calls != 0 else f"{text}\n{_NO_CALLS_LEFT}"))
         messages = tool_format.extended(messages, reply, results)
-
-
-def _after(running: "Future[CallResult]", writing: "Sequence[Future[None]]") -> "Future[CallResult]":
-    """Return the result of a call, or the error of the writes that came before it."""
-    joined: Future[CallResult] = Future()
-
-    def resolve(_: object) -> None:
-        try:
-            for write in writing:
-                write.result()
-            joined.set_result(running.result())
-        except Exception as error:
-            joined.set_exception(error)
-
-    running.add_done_callback(resolve)
-    return joined

@@ -52,7 +52,7 @@ class Sample:
     created: float
     """Seconds since the epoch."""
     is_code: bool = False
-    """Whether the text is the program itself, not a completion that contains one (imported samples only)."""
+    """Whether the text is the program itself, as an agent submits it, not a completion that contains one."""
     unknown: frozenset[str] = frozenset()
     """Fields of the completion that are unknown, and therefore 0 (imported samples only)."""
     transcript: Transcript | None = field(default=None, compare=False)

@@ -52,13 +52,13 @@ class AttemptUsage:
         )
 
     def with_call(self, characters: int, seconds: float) -> "AttemptUsage":
-        """Add a call that returned so many characters."""
-        return replace(
-            self,
-            calls=self.calls + 1,
-            tool_characters=self.tool_characters + characters,
-            tool_seconds=self.tool_seconds + seconds,
-        )
+        """Add a program or command that was run, and returned so many characters."""
+        more = self.with_characters(characters)
+        return replace(more, calls=self.calls + 1, tool_seconds=self.tool_seconds + seconds)
+
+    def with_characters(self, characters: int) -> "AttemptUsage":
+        """Add what was returned without running anything."""
+        return replace(self, tool_characters=self.tool_characters + characters)
 
 
 @dataclass(frozen=True, slots=True)

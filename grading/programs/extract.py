@@ -44,9 +44,9 @@ class _Candidate(NamedTuple):
 
 
 def program_of(text: str, problem: Problem, *, is_code: bool) -> Program | None:
-    """Return `text` as a program if it is code, else the program in the completion `text`, or None."""
+    """Return `text` as a program if it is code, else the program in the completion `text`; None if there is none."""
     if is_code:
-        return Program(text, guess_language(text))
+        return Program(text, guess_language(text)) if text.strip() else None
     return extract_program(text, problem.prologue, tested_names(problem))
 
 

@@ -107,7 +107,9 @@ class Connection:
             if self._orders:
                 self._send(self._orders[0])
         if "failure" in message.fields:
-            order.answer.set_exception(WorkspaceError(f"the workspace failed ({message.fields['failure']}): try again"))
+            error = WorkspaceError(f"the workspace failed ({message.fields['failure']}): try again")
+            order.answer.set_exception(error)
+            self.end(error)  # its process ends
         else:
             order.answer.set_result(message)
 

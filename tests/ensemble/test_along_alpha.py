@@ -212,6 +212,13 @@ def test_alphas_come_from_names_files_and_words():
     }
 
 
+def test_each_setting_has_a_line_of_its_own():
+    names = [f"mix@{alpha}@{setting}" for alpha in ("-0.50", "+0.00", "+1.00") for setting in ("reasoning", "tool")]
+    with pytest.raises(AlphaError, match="several sweeps, mix@reasoning, mix@tool: choose one"):
+        alphas_of(names, {}, {}, None)
+    assert alphas_of(names, {}, {}, "mix@tool") == {"mix@-0.50@tool": -0.5, "mix@+0.00@tool": 0, "mix@+1.00@tool": 1}
+
+
 @pytest.mark.parametrize(
     ("names", "given", "sweep", "message"),
     [

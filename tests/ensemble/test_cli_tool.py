@@ -156,13 +156,14 @@ def test_bad_input_is_one_line_and_draws_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("setting", ["tool", "agent"])
 def test_an_engine_that_parses_no_calls_is_told_before_anything_is_drawn(
-    trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    setting: str, trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ladder = Path(__file__).parents[2] / "examples" / "ladder"
     (trial.parent / "policies.toml").write_text(f'[policies.low]\ncheckpoint = "{ladder / "checkpoints" / "low"}"\n')
-    assert run("run", trial, *TOOL, "-o", tmp_path / "run") == 2
+    assert run("run", trial, "--set", f"sampling.setting={setting}", "-o", tmp_path / "run") == 2
     said = capsys.readouterr().err
-    assert 'sampling.tool.format to "hermes"' in said
+    assert f'set sampling.{setting}.format to "hermes"' in said
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -17,23 +17,6 @@ def _make_problem(*tests: tuple[Any, Any], **settings: Any) -> Problem:
     return Problem(tests=tuple(Test(input=given, output=wanted) for given, wanted in tests), **settings)
 
 
-def _descendants(pid: int) -> set[int]:
-    """Return the process ids of all living descendants of `pid`."""
-    parent_of: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent = (entry / "stat").read_text().rpartition(") ")[2].split()[:2]
-            except OSError:
-                continue
-            if state != "Z":
-                parent_of[int(entry.name)] = int(parent)
-    family = {pid}
-    while more := {child for child, parent in parent_of.items() if parent in family} - family:
-        family |= more
-    return family - {pid}
-
-
 @pytest.fixture(autouse=True)
 def _one_ray_cluster_at_a_time(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -53,16 +36,11 @@ def make_problem() -> Callable[..., Problem]:
 
 
 @pytest.fixture(scope="session")
-def descendants() -> Callable[..., set[int]]:
-    return _descendants
-
-
-@pytest.fixture(scope="session")
-def worker_processes() -> Callable[[], set[int]]:
+def worker_processes(descendants: Callable[[int], set[int]]) -> Callable[[], set[int]]:
     """Find the processes of a parallel backend that own a sandbox."""
 
     def find() -> set[int]:
-        family = _descendants(os.getpid())
+        family = descendants(os.getpid())
         sandboxes = {pid for pid in family if b"\0-I\0-S\0" in _read(pid, "cmdline")}
         stats = [_read(pid, "stat") for pid in sandboxes]
         parents = {int(stat.rpartition(b") ")[2].split()[1]) for stat in stats if stat}
@@ -79,7 +57,7 @@ def _read(pid: int, name: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
+def judge(descendants: Callable[[int], set[int]]) -> Iterator[Judge]:
     with Judge(workers=2) as judge:
         yield judge
-        assert os.getpid() not in _descendants(os.getpid())
+        assert os.getpid() not in descendants(os.getpid())

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from alphamix.grading.workspace import (
     WorkspaceLimits,
     WorkspacePool,
 )
+from alphamix.grading.workspace.connection import Connection
 from alphamix.grading.workspace.output import kept_bytes, show
 
 PATIENT = CallLimits(cpu_s=30.0, wall_s=600.0)
@@ -234,6 +236,26 @@ class TestPool:
         for thread in threads:
             thread.join()
         assert sorted(said) == sorted(f"'{number}'\n" for number in range(16))
+
+    def test_more_may_start_at_once_than_descriptors_may_be_on_their_way(
+        self, pool: WorkspacePool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each sends two, and the kernel allows a user 256; nobody takes them until all have started."""
+        started = threading.Event()
+        read = Connection.read
+
+        def read_late(connection: Connection) -> bool:
+            started.wait()
+            return read(connection)
+
+        monkeypatch.setattr(Connection, "read", read_late)
+        workspaces = [pool.open() for _ in range(150)]
+        writing = [workspace.write("a", b"1") for workspace in workspaces]
+        time.sleep(3)
+        started.set()
+        assert [each.exception() for each in writing] == [None] * 150
+        for workspace in workspaces:
+            workspace.close()
 
     def test_an_unused_workspace_is_free(self, pool: WorkspacePool, descendants: Callable[[int], set[int]]) -> None:
         before = descendants(os.getpid())

@@ -18,7 +18,10 @@ def describe(design: Design) -> dict[str, Any]:
     policies, problems = design.policies, len(design.problems)
     first_M = np.full(len(policies), max(design.allocation.pilot, design.samples)) if arms is None else arms.fixed_M
     samples = int(first_M.sum()) * problems
-    most = None if arms is None else samples + _most_beyond(arms, first_M) * problems
+    beyond = None if arms is None else _most_beyond(arms, first_M)
+    most = None if beyond is None else samples + beyond * problems
+    max_tokens_M = np.array([design.max_tokens[policy] for policy in policies])
+    most_tokens = None if beyond is None else int(first_M @ max_tokens_M + beyond * max_tokens_M.max()) * problems
     return {
         "policies": list(policies),
         "problems": problems,
@@ -30,7 +33,7 @@ def describe(design: Design) -> dict[str, Any]:
         "samples": samples,
         "samples_are": _what_samples_are(samples, most),
         "most_samples": most,
-        "most_tokens": None if most is None else most * design.max_tokens,
+        "most_tokens": most_tokens,
     }
 
 

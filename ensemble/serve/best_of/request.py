@@ -1,7 +1,8 @@
 """The `ensemble` object of a request: a budget, a method of selection, and tests. Read strictly, no I/O.
 
     {"budget": 32, "select": "tests" | "majority" | "agreement", "tests": [{"input", "output"}], "entry_point": null,
-     "time_limit_s": 2.0, "memory_limit_mb": 256, "checker": "tokens"}
+     "time_limit_s": 2.0, "memory_limit_mb": 256, "checker": "tokens",
+     "setting": "reasoning" | "tool", "tool": {"format": "openai", "calls": 8}}
 
 Tests have the form of a problem's tests, and run in the given order; votes need only their inputs. The cost of running
 the programs of a request is bounded before anything is drawn.
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from alphamix.ensemble.experiment.schema import CallFormat, ToolSection
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid
 from alphamix.ensemble.serve.protocol.raw_request import NULL, RawRequest
 from alphamix.ensemble.serve.protocol.request_schema import validation_failed
@@ -20,6 +22,17 @@ from alphamix.grading.sandbox.controller import MIN_IDLE_S
 from alphamix.grading.types import PlainChecker, Problem, Test
 
 Select = Literal["tests", "majority", "agreement"]
+
+_MOST_CALLS = 32
+
+
+class ToolOptions(BaseModel):
+    """How Python is offered to the policies, as in `sampling.tool` of an experiment."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: CallFormat = "openai"
+    calls: Annotated[int, Field(ge=1, le=_MOST_CALLS)] = ToolSection().calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,8 @@ class _Body(BaseModel):
     time_limit_s: Annotated[float, Field(gt=0)] = 2.0
     memory_limit_mb: Annotated[float, Field(gt=0)] = 256
     checker: PlainChecker = "tokens"
+    setting: Literal["reasoning", "tool"] = "reasoning"
+    tool: ToolOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,8 @@ class BestOfRequest:
     select: Select
     problem: Problem
     """The tests and how they are run; if votes decide, outputs are empty."""
+    tool: ToolOptions | None
+    """How Python is offered in the setting `tool`; None in `reasoning`."""
 
 
 def read_best_of(request: RawRequest, limits: BestOfLimits) -> tuple[RawRequest, BestOfRequest | None]:
@@ -90,7 +107,10 @@ def read_best_of(request: RawRequest, limits: BestOfLimits) -> tuple[RawRequest,
     except ValueError as error:
         raise _wrong("", str(error)) from None
     _check_bounds(request, body, limits)
-    return without, BestOfRequest(body.budget, body.select, _problem(body))
+    if body.setting != "tool" and body.tool is not None:
+        raise _wrong("tool", "it is of another setting: set ensemble.setting to 'tool', or leave it out")
+    tool = (body.tool or ToolOptions()) if body.setting == "tool" else None
+    return without, BestOfRequest(body.budget, body.select, _problem(body), tool)
 
 
 def _check_bounds(request: RawRequest, body: _Body, limits: BestOfLimits) -> None:

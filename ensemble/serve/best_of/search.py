@@ -5,7 +5,7 @@ the best of the others is the answer. The request fails only if nothing is left.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,11 @@ from alphamix.ensemble.serve.best_of.selection import (
     ranked_by_votes,
     tied_for,
 )
+from alphamix.ensemble.serve.best_of.tool_draws import DrawAttempt, ToolDraws
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, server_error
 from alphamix.ensemble.serve.protocol.raw_request import Fields, Part, RawRequest
 from alphamix.ensemble.serve.protocol.response_bytes import ResponseJson, sum_usage
-from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher
+from alphamix.ensemble.serve.routing.ensemble_dispatcher import Dispatcher, single_choices
 from alphamix.ensemble.serve.routing.split import group_draws
 from alphamix.grading.checkers.agreement import same_by_checker
 from alphamix.grading.programs.extract import program_of
@@ -46,6 +47,8 @@ class Draw:
     choice: Fields
     body: ResponseJson
     """The answer that the choice came in."""
+    attempt: DrawAttempt | None = None
+    """How the choice came about in the setting `tool`."""
     program: Program | None = None
     judgement: Judgement | None = None
     answers: Answers | None = None
@@ -63,10 +66,25 @@ class Draw:
 
 
 class BestOfSearch:
-    """Draws, judges and ranks the choices of one request. Its owner must call `aclose`."""
+    """Draws, judges and ranks the choices of one request. Its owner must call `aclose`.
+
+    Args:
+        dispatcher: Asks the policies.
+        judging: Judges their programs.
+        request: What they are asked, with as many choices as there are draws.
+        best_of: How the best is selected.
+        num_winners: Number of choices to answer with.
+        tools: Makes the draws in the setting `tool`; None if each is one answer.
+    """
 
     def __init__(
-        self, dispatcher: Dispatcher, judging: AsyncJudge, request: RawRequest, best_of: BestOfRequest, num_winners: int
+        self,
+        dispatcher: Dispatcher,
+        judging: AsyncJudge,
+        request: RawRequest,
+        best_of: BestOfRequest,
+        num_winners: int,
+        tools: ToolDraws | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._judging = judging
@@ -74,6 +92,7 @@ class BestOfSearch:
         self._best_of = best_of
         self._num_tests = len(best_of.problem.tests)
         self._num_winners = num_winners
+        self._tools = tools
         self.draws: dict[int, Draw] = {}
         """Choices by their place in the budget."""
         self.bodies: list[tuple[str, ResponseJson]] = []
@@ -134,6 +153,7 @@ class BestOfSearch:
         """Return the `ensemble` object of the answer."""
         return {
             "select": self._best_of.select,
+            "setting": "reasoning" if self._tools is None else "tool",
             "budget": self._best_of.budget,
             **self.states(),
             "judged": len(self._judged()),
@@ -161,7 +181,9 @@ class BestOfSearch:
             try:
                 async with asyncio.TaskGroup() as group:
                     for part in group_draws(policies[first:last], first):
-                        group.create_task(self._draw_part(part, group))
+                        # Attempts of several turns end each in its own time.
+                        for each in [part] if self._tools is None else single_choices(part):
+                            group.create_task(self._draw_part(each, group))
             except ExceptionGroup as errors:
                 if errors.subgroup(_EnoughError) is None:
                     raise errors.exceptions[0] from None
@@ -176,19 +198,31 @@ class BestOfSearch:
             first, last = min(last, budget), 2 * last
 
     async def _draw_part(self, part: Part, group: asyncio.TaskGroup) -> None:
+        attempt, answers = None, list[tuple[Part, ResponseJson]]()
         try:
-            answers = await self._dispatcher.complete_part(self._request, part, set())
+            if self._tools is None:
+                answers = await self._dispatcher.complete_part(self._request, part, set())
+            else:
+                attempt = await self._tools.draw(part, answers)
         except ApiError as error:
             if not error.is_retryable:  # the request is wrong, so no policy can answer it
                 raise
             self._errors.append(error)
             self._num_failed += part.n
+            self._count_spent(answers)
             return
+        except asyncio.CancelledError:
+            self._count_spent(answers)
+            raise
         for answered, body in answers:
             self.bodies.append((answered.policy, body))
             for place, choice in body.choices:
-                self.draws[place] = Draw(answered.policy, choice, body)
+                self.draws[place] = Draw(answered.policy, choice, body, attempt)
                 group.create_task(self._judge(self.draws[place]))
+
+    def _count_spent(self, answers: Sequence[tuple[Part, ResponseJson]]) -> None:
+        """Count what an attempt cost that came to no choice."""
+        self.bodies += [(answered.policy, ResponseJson(body.fields, [])) for answered, body in answers]
 
     async def _judge(self, draw: Draw) -> None:
         draw.program = await asyncio.to_thread(program_of, _text(draw.choice), self._best_of.problem, is_code=False)
@@ -257,6 +291,8 @@ class BestOfSearch:
         verdict = draw.judgement.verdict.value if draw.judgement is not None else None
         policy = self._dispatcher.policies[draw.policy].policy
         result = {"index": index, "draw": place, "policy": policy._asdict()}
+        if draw.attempt is not None:
+            result["attempt"] = draw.attempt._asdict()
         if self._best_of.select == "tests":
             return {**result, "verdict": verdict, "tests_passed": draw.tests_passed, "num_tests": self._num_tests}
         most = max(0, len(self._votes) - 1) * (self._num_tests if self._best_of.select == "agreement" else 1)

@@ -17,6 +17,7 @@ from msgspec import Raw
 from alphamix.ensemble.serve.best_of.async_judge import AsyncJudge
 from alphamix.ensemble.serve.best_of.request import BestOfLimits, BestOfRequest
 from alphamix.ensemble.serve.best_of.search import BestOfSearch
+from alphamix.ensemble.serve.best_of.tool_draws import AsyncWorkspaces, ToolDraws
 from alphamix.ensemble.serve.http_io import sse_event
 from alphamix.ensemble.serve.metrics import Metrics
 from alphamix.ensemble.serve.protocol.api_errors import rate_limit
@@ -32,10 +33,17 @@ class BestOfService:
     """Answers best-of requests, of which a bounded number may be under way."""
 
     def __init__(
-        self, dispatcher: Dispatcher, judging: AsyncJudge, metrics: Metrics, limits: BestOfLimits, timeout_s: float
+        self,
+        dispatcher: Dispatcher,
+        judging: AsyncJudge,
+        workspaces: AsyncWorkspaces,
+        metrics: Metrics,
+        limits: BestOfLimits,
+        timeout_s: float,
     ) -> None:
         self._dispatcher = dispatcher
         self._judging = judging
+        self._workspaces = workspaces
         self._metrics = metrics
         self._limits = limits
         self._timeout_s = timeout_s
@@ -99,8 +107,12 @@ class BestOfService:
         try:
             await self._judging.check()
             draws = request_draws(request, best_of.budget)
+            tools = None
+            if best_of.tool is not None:
+                tools = ToolDraws(self._dispatcher, self._workspaces, draws, best_of.tool)
+                await self._workspaces.check()
             async with aclosing(
-                BestOfSearch(self._dispatcher, self._judging, draws, best_of, num_winners=request.n)
+                BestOfSearch(self._dispatcher, self._judging, draws, best_of, request.n, tools)
             ) as search:
                 await search.run(self._timeout_s)
                 return self._write(request, best_of, search)

@@ -93,10 +93,10 @@ class RawRequest:
         if self.seed is not None and part.first:
             fields["seed"] = Raw(b"%d" % seed_of_choice(self.seed, part.first))
         if self.stream and self.wants_usage and not self.include_usage:
-            options = _read(self.fields, "stream_options", Fields) or {}
+            options = read_parameter(self.fields, "stream_options", Fields) or {}
             fields["stream_options"] = Raw(encode({**options, "include_usage": True}))
         for name, added in (extra or {}).items():
-            fields[name] = Raw(encode({**(_read(self.fields, name, Fields) or {}), **added}))
+            fields[name] = Raw(encode({**(read_parameter(self.fields, name, Fields) or {}), **added}))
         return encode(fields)
 
 
@@ -114,13 +114,13 @@ def read_request(path: Path, raw: bytes, record: RequestRecord | None = None, se
         raise invalid("the body must be a JSON object: send one") from None
     except UNREADABLE as error:
         raise invalid(f"the body is not JSON: {error}; send a JSON object") from None
-    n = _read(fields, "n", int)
+    n = read_parameter(fields, "n", int)
     if n is not None and n < 1:
         raise invalid(f"the parameter 'n' is wrong: send 1 or more (got {n})", param="n")
-    model = _read(fields, "model", str)
+    model = read_parameter(fields, "model", str)
     if model is None:
         raise invalid("the parameter 'model' is missing: send the name of a policy or ensemble", param="model")
-    stream_options: Mapping[str, Any] = _read(fields, "stream_options", dict[str, Any]) or {}
+    stream_options: Mapping[str, Any] = read_parameter(fields, "stream_options", dict[str, Any]) or {}
     record = record or RequestRecord()
     request = RawRequest(
         path=path,
@@ -128,10 +128,10 @@ def read_request(path: Path, raw: bytes, record: RequestRecord | None = None, se
         model=model,
         n=1 if n is None else n,
         num_prompts=_num_prompts(fields) if path == "completions" else 1,
-        seed=_read(fields, "seed", int),
-        stream=bool(_read(fields, "stream", bool)),
+        seed=read_parameter(fields, "seed", int),
+        stream=bool(read_parameter(fields, "stream", bool)),
         include_usage=stream_options.get("include_usage") is True,
-        session=session or _read(fields, "user", str),
+        session=session or read_parameter(fields, "user", str),
         record=record,
     )
     record.stream, record.n = request.stream, request.n
@@ -154,7 +154,7 @@ def seed_of_choice(seed: int, choice: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{choice}".encode()).digest()[:8]) >> 1
 
 
-def _read(fields: Fields, name: str, kind: type[T]) -> T | None:
+def read_parameter(fields: Fields, name: str, kind: type[T]) -> T | None:
     """Return a parameter, or None if it is absent or null, which mean the same in the OpenAI API."""
     if (raw := fields.get(name)) is None or raw == NULL:
         return None

@@ -6,8 +6,10 @@ all of them.
 """
 
 import _socket
+import errno
 import os
 import resource
+import time
 from typing import Any, NoReturn
 
 from alphamix.grading.sandbox.confined import confinement
@@ -22,6 +24,7 @@ MAX_OPEN_FILES = 256
 CWD_DESCRIPTOR = MAX_OPEN_FILES - 2  # bash may use the last one itself
 """Where the shell writes its working directory when it ends."""
 _MAX_PATH = 4096
+_TRY_AGAIN_S = 0.01
 _REHEARSALS, _REHEARSED_PROCESSES = 10, 1000
 _RESERVED_PROCESSES = 4
 """Processes that this one can start even if programs have as many as they may."""
@@ -56,7 +59,7 @@ def run(
             kept.append(confinement.make_nested_namespaces(order["disk_bytes"], order["max_files"]))
         oom_score = _confine(order, readable, syscall_filter)
         told = [os.pidfd_open(os.getpid()), *kept]
-        wire.send(stream, wire.pack({"ready": True}), told)
+        _say_ready(stream, told)
         for descriptor in {*told, *descriptors[1:]}:
             os.close(descriptor)
         workspace = _Workspace(stream, Processes(oom_score, order["max_processes"]), order, environment, bash)
@@ -66,6 +69,19 @@ def run(
         wire.send(stream, wire.pack({"failure": f"{type(error).__name__}: {error}"}))
     finally:
         os._exit(0)
+
+
+def _say_ready(stream: "_socket.socket", descriptors: list[int]) -> None:
+    """Send the descriptors. Of all workspaces together, no more may be on their way than one process may have open."""
+    while True:
+        try:
+            wire.send(stream, wire.pack({"ready": True}), descriptors)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            time.sleep(_TRY_AGAIN_S)
+        else:
+            return
 
 
 def rehearse(environment: dict[str, str], bash: str) -> None:

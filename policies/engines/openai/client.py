@@ -14,9 +14,9 @@ import openai
 
 from alphamix.policies.engines.openai.address import authorization, shown
 from alphamix.policies.engines.openai.failures import ERRORS, classify, is_too_long
-from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data
+from alphamix.policies.engines.openai.server_answers import ServerAnswer, add_body, event_data, message_for_server
 from alphamix.policies.engines.options import EngineOptions
-from alphamix.policies.types import EngineFailure, Message, Request, TokenIds, template_arguments
+from alphamix.policies.types import EngineFailure, Request, TokenIds, template_arguments
 
 _CONNECT_TIMEOUT_S = 10.0
 """Maximum seconds to connect: a host that drops packets is recognised long before the first byte is due."""
@@ -189,7 +189,7 @@ class Client:
             return self._client.completions.with_streaming_response.create(
                 prompt=list(request.prompt), max_tokens=parameters.max_tokens, **arguments
             )
-        messages: list[Any] = [_for_server(message) for message in request.prompt]
+        messages: list[Any] = [message_for_server(message) for message in request.prompt]
         if request.tools:
             arguments["tools"] = list(request.tools)
         arguments[self._limit_key] = parameters.max_tokens
@@ -208,8 +208,3 @@ def _beyond_api(request: Request) -> dict[str, Any]:
     if (thinking := request.parameters.thinking) is not None:
         fields["chat_template_kwargs"] = template_arguments(thinking)
     return fields
-
-
-def _for_server(message: Message) -> Mapping[str, Any]:
-    """Return a message with its reasoning, if any, under both of the names that servers know."""
-    return {**message, "reasoning_content": message["reasoning"]} if "reasoning" in message else message

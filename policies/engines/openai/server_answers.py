@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alphamix.policies.types import AnswerKind, ToolCall
+from alphamix.policies.types import AnswerKind, Message, ToolCall
 
 
 @dataclass(slots=True)
@@ -64,6 +64,11 @@ class ServerAnswer:
 
 _BESIDE: dict[str, AnswerKind] = {"reasoning_content": "reasoning", "reasoning": "reasoning", "refusal": "refusal"}
 """Keys of a message under which servers send what is not its text, with its kind."""
+
+
+def message_for_server(message: Message) -> Mapping[str, Any]:
+    """Return a message with its reasoning, if any, under both of the names that servers know."""
+    return {**message, "reasoning_content": message["reasoning"]} if "reasoning" in message else message
 
 
 def is_count(value: object) -> bool:

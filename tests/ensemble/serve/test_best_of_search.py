@@ -114,7 +114,19 @@ def test_the_account_adds_up(fates: list[Verdict | None], select: str, n: int) -
         assert is_told
         return
     assert told.keys() == {
-        *("select", "budget", "drawn", "failed", "cancelled", "spared", "judged", "stopped", "cost", "winners")
+        *(
+            "select",
+            "setting",
+            "budget",
+            "drawn",
+            "failed",
+            "cancelled",
+            "spared",
+            "judged",
+            "stopped",
+            "cost",
+            "winners",
+        )
     }
     assert told["budget"] == len(fates) == sum(told[state] for state in ("drawn", "failed", "cancelled", "spared"))
     assert 1 <= told["judged"] <= told["drawn"] == sum(cost["choices"] for cost in told["cost"].values())

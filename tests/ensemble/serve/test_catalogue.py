@@ -56,6 +56,18 @@ def test_a_policies_file_is_served_with_its_mixtures(policies: Path) -> None:
     assert registry.mixtures == {"both": {"low": 1, "high": 3}, "mixture": {"low": 1}}
 
 
+def test_the_weights_of_a_policy_in_several_settings_are_added(experiment: Path) -> None:
+    several = {"low@reasoning": 1, "low@tool": 3, "high@agent": 2}
+    registry = load_catalogue(experiment, [mixture(experiment.parent, {"allocation": several})])
+    assert registry.mixtures["mixture"] == {"low": 4, "high": 2}
+    experiment.write_text(experiment.read_text() + '[sampling]\nsetting = ["reasoning", "tool"]\n')
+    text = experiment.read_text().replace('policies = ["low", "high"]', 'policies = ["low", "high@tool"]')
+    experiment.write_text(text)
+    assert load_catalogue(experiment).mixtures["trial"] == {"low": 2.0, "high": 1.0}
+    with pytest.raises(EnsembleError, match="unknown policy 'lo'"):
+        load_catalogue(experiment, [mixture(experiment.parent, {"allocation": {"lo@tool": 1}})])
+
+
 def test_the_equal_split_of_an_experiment_is_served_under_its_name(experiment: Path) -> None:
     registry = load_catalogue(experiment)
     assert registry.names == ("low", "high", "other")

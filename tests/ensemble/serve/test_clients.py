@@ -55,14 +55,18 @@ def client(registry: Registry, client_of: Callable[..., OpenAI]) -> OpenAI:
     return client_of(registry)
 
 
-def test_a_tool_is_called_and_its_result_is_passed_on(client: OpenAI, upstreams: Mapping[str, FakeUpstream]) -> None:
-    (choice,) = client.chat.completions.create(model="low", tools=TOOLS, tool_choice="auto", **ASK).choices
+@pytest.mark.parametrize("model", ["low", "both"])
+def test_a_tool_is_called_and_its_result_is_passed_on(
+    client: OpenAI, upstreams: Mapping[str, FakeUpstream], model: str
+) -> None:
+    chat: Any = {"model": model, "user": "ann"}  # one conversation stays with one policy
+    (choice,) = client.chat.completions.create(tools=TOOLS, tool_choice="auto", **chat, **ASK).choices
     assert choice.finish_reason == "tool_calls"
     (call,) = choice.message.tool_calls or []
     assert call.model_dump(exclude_none=True) == CALL
     result: Any = {"role": "tool", "tool_call_id": call.id, "content": "1"}
-    client.chat.completions.create(model="low", messages=[*ASK["messages"], choice.message, result])
-    first, second = upstreams["low"].asked()
+    client.chat.completions.create(messages=[*ASK["messages"], choice.message, result], **chat)
+    first, second = (asked for fake in upstreams.values() for asked in fake.asked())
     assert (first["tools"], first["tool_choice"]) == (TOOLS, "auto")
     assert second["messages"][1]["tool_calls"] == [CALL]
     assert second["messages"][2] == result
@@ -75,6 +79,18 @@ def test_a_tool_call_is_streamed_in_pieces(client: OpenAI, model: str) -> None:
     (call,) = choice.message.tool_calls or []
     assert (call.id, call.function.name, call.function.arguments) == ("call_1", "run", CALL["function"]["arguments"])
     assert choice.finish_reason == "tool_calls"
+
+
+def test_each_choice_of_an_ensemble_may_call_tools(client: OpenAI, upstreams: Mapping[str, FakeUpstream]) -> None:
+    answer = client.chat.completions.create(model="both", n=4, tools=TOOLS, **ASK)
+    calls = [
+        call.model_dump(exclude_none=True) for choice in answer.choices for call in choice.message.tool_calls or []
+    ]
+    assert calls == [CALL] * 4
+    assert [(upstreams[name].asked()[0]["n"], upstreams[name].asked()[0]["tools"]) for name in ("low", "high")] == [
+        (1, TOOLS),
+        (3, TOOLS),
+    ]
 
 
 def test_a_schema_is_passed_on_and_its_answer_parsed(client: OpenAI, upstreams: Mapping[str, FakeUpstream]) -> None:

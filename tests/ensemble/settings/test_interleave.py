@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from alphamix.ensemble.settings.interleave import MOST_OPEN, interleave, seed_of_turn
-from alphamix.ensemble.settings.loop import Ask, Loop, Run, Submit
+from alphamix.ensemble.settings.loop import Ask, LimitReachedError, Loop, Submit
 from alphamix.ensemble.settings.prompts import OpeningPrompt
 from alphamix.ensemble.settings.reasoning import Reasoning
 from alphamix.ensemble.settings.setting import Attempt, Failed, Sampled
@@ -54,35 +54,36 @@ class Sandbox:
         self.closed += 1
 
 
+Run = Callable[[str], Future[CallResult]]
+
+
 @dataclass
 class Looping:
-    """A setting that is one generator function."""
+    """A setting that is one generator function, which is given what runs code."""
 
-    loop: Callable[[], Loop]
+    loop: Callable[[Run], Loop]
     sandbox: Callable[[], Sandbox] = Sandbox
     sandboxes: list[Sandbox] = field(default_factory=list)
     is_one_turn: bool = False
+    max_turns: int | None = None
 
     def begin(self, problem: Problem) -> Attempt:
         self.sandboxes.append(self.sandbox())
         prompt = OpeningPrompt("test", ({"role": "user", "content": problem.statement},))
-        return Attempt(prompt, self.loop(), self.sandboxes[-1])
+        return Attempt(prompt, self.loop(self.sandboxes[-1].run), self.sandboxes[-1], self.max_turns)
 
 
 def user(content: str) -> Message:
     return {"role": "user", "content": content}
 
 
-def three_turns() -> Loop:
+def three_turns(run: Run) -> Loop:
     messages = [user("Do it.")]
     for turn in range(3):
         reply = yield Ask(tuple(messages))
-        assert isinstance(reply, Completion)
-        seen = yield Run(f"{turn}: {reply.text}")
-        assert not isinstance(seen, Completion)
+        seen = yield run(f"{turn}: {reply.text}")
         messages += [reply.message, user(seen.stdout.text)]
     reply = yield Ask(tuple(messages))
-    assert isinstance(reply, Completion)
     return Submit(reply.text)
 
 
@@ -169,6 +170,54 @@ def test_a_full_context_is_out_of_tokens_but_a_first_prompt_that_is_too_long_is_
     assert (failed.slot.number, failed.failure.cause, failed.lost) == (0, "rejected", AttemptUsage())
 
 
+def test_a_loop_that_has_reached_a_limit_may_still_call_and_submit_but_not_ask() -> None:
+    def loop(run: Run) -> Loop:
+        try:
+            while True:
+                yield Ask((user("Do it."),))
+        except LimitReachedError as reached:
+            seen = yield run(reached.ending)
+        if asks_again:
+            yield Ask((user("Once more."),))
+        return Submit(seen.stdout.text)
+
+    asks_again = False
+    assert only(outcomes(Looping(loop), 1)).completion.text == "out_of_tokens"
+    assert only(outcomes(Looping(loop, max_turns=3), 1)).completion.text == "out_of_turns"
+    asks_again = True
+    sample = only(outcomes(Looping(loop, max_turns=3), 1))
+    assert sample.transcript is not None
+    assert (sample.completion.text, sample.transcript.ending) == ("", "out_of_turns")
+    assert sample.transcript.usage.turns == 3
+
+
+def test_every_turn_is_kept_whatever_a_loop_sends() -> None:
+    def loop(run: Run) -> Loop:
+        first = yield Ask((user("a"), user("b")))
+        second = yield Ask((user("a"), user("b"), {"role": "assistant", "content": "thought cut"}, user("c")))
+        yield Ask((user("new"),))
+        last = yield Ask((user("new"), {"role": "assistant", "content": "begun "}), continues_last_message=True)
+        return Submit(first.text + second.text + last.text)
+
+    texts = iter(["1", "2", "3", "4"])
+    sample = only(outcomes(Looping(loop), 1, lambda _: Completion(next(texts), "stop", 1, 1, 0.0)))
+    assert sample.transcript is not None
+    contents = [message["content"] for message in sample.transcript.messages]
+    assert contents == ["a", "b", "thought cut", "c", "2", "new", "begun 4"]
+    assert sample.transcript.num_prompt_messages == 2
+    assert sample.completion.text == "124"
+
+
+def test_results_for_which_the_context_has_no_room_are_kept() -> None:
+    def answer(request: Request) -> Completion | EngineFailure:
+        full = EngineFailure("rejected", "the context is full", is_too_long=True)
+        return full if len(request.prompt) > 1 else numbered(request)
+
+    sample = only(outcomes(Looping(three_turns), 1, answer))
+    assert sample.transcript is not None
+    assert [message["content"] for message in sample.transcript.messages] == ["Do it.", "s0", "0: s0"]
+
+
 def test_a_slow_call_holds_up_nobody() -> None:
     slow: Future[CallResult] = Future()
     setting = Looping(three_turns, lambda: Sandbox(lambda code: slow if code == "0: s70" else shown(code)))
@@ -198,10 +247,9 @@ def test_thousands_are_open_at_once_and_no_more_than_allowed() -> None:
     done: Future[CallResult] = Future()
     done.set_result(shown("go"))
 
-    def one_call() -> Loop:
+    def one_call(run: Run) -> Loop:
         reply = yield Ask((user("Do it."),))
-        assert isinstance(reply, Completion)
-        yield Run("wait")
+        yield run("wait")
         return Submit(reply.text)
 
     found = outcomes(Looping(one_call, lambda: Sandbox(hold)), 2 * MOST_OPEN)
@@ -210,22 +258,36 @@ def test_thousands_are_open_at_once_and_no_more_than_allowed() -> None:
 
 
 def test_a_failure_of_ours_leaves_the_slot_owed_and_the_others_alone() -> None:
-    def loop() -> Loop:
+    def loop(run: Run) -> Loop:
         reply = yield Ask((user("Do it."),))
-        assert isinstance(reply, Completion)
-        if reply.text == "s10":
-            raise KeyError("bug")
-        yield Run(reply.text)
-        return Submit(reply.text)
+        try:
+            if reply.text == "s10":
+                raise KeyError("bug")
+            if reply.text == "s30":
+                yield "no step"  # type: ignore[misc]
+            yield run(reply.text)
+            return Submit(reply.text)
+        finally:
+            ended.append(reply.text)
+            if reply.text == "s20":
+                raise ValueError("another bug")
 
     def answer(request: Request) -> Completion | EngineFailure:
         return EngineFailure("server", "down") if request.seed == 0 else numbered(request)
 
+    ended: list[str] = []
     setting = Looping(loop, lambda: Sandbox(lambda code: OSError("gone") if code == "s20" else shown()))
     found = outcomes(setting, 5, answer)
     failed = [one for one in found if isinstance(one, Failed)]
-    assert {one.slot.number: one.failure.cause for one in failed} == {0: "server", 1: "setting", 2: "sandbox"}
-    assert {one.slot.number: one.lost.completion_tokens for one in failed} == {0: 0, 1: 2, 2: 2}
+    assert {one.slot.number: one.failure.cause for one in failed} == {
+        0: "server",
+        1: "setting",
+        2: "sandbox",
+        3: "setting",
+    }
+    assert {one.slot.number: one.lost.completion_tokens for one in failed} == {0: 0, 1: 2, 2: 2, 3: 2}
+    assert "TypeError(\"'no step' was yielded, which is neither Ask nor a future\")" in failed[-1].failure.message
+    assert sorted(ended) == ["s10", "s20", "s30", "s40"]
     assert len(found) == 5
     assert all(sandbox.closed for sandbox in setting.sandboxes)
 
@@ -233,7 +295,7 @@ def test_a_failure_of_ours_leaves_the_slot_owed_and_the_others_alone() -> None:
 def test_leaving_early_ends_every_attempt() -> None:
     ended: list[bool] = []
 
-    def loop() -> Loop:
+    def loop(run: Run) -> Loop:
         try:
             while True:
                 yield Ask((user("Do it."),))

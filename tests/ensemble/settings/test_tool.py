@@ -1,21 +1,20 @@
 """Transcripts of the setting `tool`, with a scripted model and real workspaces."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from alphamix.ensemble.settings.interleave import interleave
 from alphamix.ensemble.settings.setting import Failed
-from alphamix.ensemble.settings.tool import TESTS_FILE, ToolLimits, ToolUse
+from alphamix.ensemble.settings.tool import PYTHON, TESTS_FILE, ToolLimits, ToolUse
 from alphamix.ensemble.settings.tool_formats import FORMATS
-from alphamix.ensemble.store import Sample, Slot, Transcript
+from alphamix.ensemble.store import Sample
 from alphamix.grading.types import Problem
 from alphamix.grading.workspace import CallLimits, WorkspacePool
-from alphamix.policies.engines.scripted import ScriptedEngine
-from alphamix.policies.types import Completion, Request, SamplingParameters, ToolCall
+from alphamix.policies.types import Completion, Request, ToolCall
+
+from . import conversation
+from .conversation import Says, course, said
 
 TESTS = [{"input": "1", "output": "2"}, {"input": "20", "output": "40"}]
 PROBLEM = Problem.model_validate({"id": "p", "statement": "Double n.", "tests": TESTS, "public_tests": 1})
@@ -28,37 +27,14 @@ def pool() -> Iterator[WorkspacePool]:
         yield pool
 
 
-def call(code: str, name: str = "python", identity: str = "call_0") -> ToolCall:
-    return {"id": identity, "type": "function", "function": {"name": name, "arguments": json.dumps({"code": code})}}
-
-
-Says = Callable[[int], Completion]
-"""What the model says in a turn."""
-
-
-def said(text: str, finish_reason: Any = "stop", calls: tuple[ToolCall, ...] = ()) -> Completion:
-    kind = "text" if text.strip() else "empty"
-    return Completion(text, "tool_calls" if calls else finish_reason, 10, 5, 0.0, kind, tool_calls=calls)
+def call(code: str, identity: str = "call_0") -> ToolCall:
+    return conversation.call("python", identity, code=code)
 
 
 def attempt(setting: ToolUse, says: Says) -> tuple[Sample, list[Request]]:
-    requests: list[Request] = []
-
-    def answer(request: Request) -> Completion:
-        requests.append(request)
-        return says(len(requests) - 1)
-
-    with closing(ScriptedEngine(answer).open_session()) as session:
-        slots = [Slot(0, "low", "p", 0, 1)]
-        parameters = SamplingParameters(max_tokens=1000)
-        (found,) = interleave(session, setting, slots, {"p": PROBLEM}, parameters, most_requests=4)
+    found, requests = conversation.outcome(setting, says, PROBLEM)
     assert isinstance(found, Sample), found
     return found, requests
-
-
-def course(sample: Sample) -> Transcript:
-    assert sample.transcript is not None
-    return sample.transcript
 
 
 def test_openai_calls_run_and_variables_are_kept(pool: WorkspacePool) -> None:
@@ -100,7 +76,7 @@ def test_formats_in_plain_text(name: str, asks: str, roles: list[str], result: s
     sample, requests = attempt(ToolUse(pool, name), [said(asks), said(ANSWER)].__getitem__)
     system, _user, *turns = requests[1].prompt
     assert isinstance(system, dict)
-    assert system == {"role": "system", "content": FORMATS[name].instructions}
+    assert system == {"role": "system", "content": FORMATS[name]([PYTHON]).instructions}
     assert [message["role"] for message in turns] == roles  # type: ignore[index]
     assert turns[-1]["content"].endswith(result)  # type: ignore[index]
     assert not requests[1].tools
@@ -121,9 +97,9 @@ def test_thinking_calls_nothing(pool: WorkspacePool) -> None:
         ("{", "no JSON object"),
         ("[1]", "no JSON object"),
         ('{"name": "bash", "arguments": {}}', "no tool 'bash'"),
-        ('{"name": "python"}', "with the code"),
-        ('{"name": "python", "arguments": {"code": 5}}', "must be a string"),
-        ('{"name": "python", "arguments": "{\\"code\\": 5}"}', "must be a string"),
+        ('{"name": "python"}', "python takes code, as text"),
+        ('{"name": "python", "arguments": {"code": 5}}', "python takes code, as text"),
+        ('{"name": "python", "arguments": "{\\"code\\": 5}"}', "python takes code, as text"),
     ],
 )
 def test_a_call_that_is_wrong_is_told_and_counts(body: str, message: str, pool: WorkspacePool) -> None:
@@ -197,8 +173,6 @@ def test_an_attempt_that_calls_nothing_opens_no_workspace() -> None:
 def test_a_pool_that_was_closed_leaves_the_slot_owed() -> None:
     pool = WorkspacePool()
     pool.close()
-    with closing(ScriptedEngine(lambda _: said("", calls=(call("1"),))).open_session()) as session:
-        slots = [Slot(0, "low", "p", 0, 1)]
-        (found,) = interleave(session, ToolUse(pool), slots, {"p": PROBLEM}, SamplingParameters(), most_requests=1)
+    found, _ = conversation.outcome(ToolUse(pool), lambda _: said("", calls=(call("1"),)), PROBLEM)
     assert isinstance(found, Failed)
     assert found.failure.cause == "sandbox"
