@@ -41,11 +41,12 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
     """Return everything that samples and verdicts depend on, by name; `packages` are those of `grading`."""
     sampling = inputs.section.model_dump(mode="json", exclude=_SAMPLES_DO_NOT_DEPEND_ON)
     registry = inputs.registry
-    engine = registry.engine.name
+    engine = registry.engine
     return {
         "problems": fingerprint(inputs.problems),
         # Runs of early versions do not name their engine: it was always this one.
-        **({"engine": engine} if engine != "transformers" else {}),
+        **({"engine": engine.name} if engine.name != "transformers" else {}),
+        **({"engine.dtype": engine.dtype} if engine.dtype else {}),
         **({"grading.packages": json.dumps(sorted(packages))} if packages else {}),
         **{
             f"sampling.{key}": json.dumps(value)

@@ -74,6 +74,19 @@ def test_rows_come_and_go_and_the_logits_are_the_models(kind: str) -> None:
         assert (batch.logits_BV - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_rows_in_bfloat16_are_as_near_as_the_models_own(kind: str) -> None:
+    exact, rounded = tiny(kind), tiny(kind)
+    torch.nn.Module.to(rounded, torch.bfloat16)
+    prompts = [[1, 2, 3], [4, 5]]
+    fast, own = batches_of(rounded)(prompts), DecodingBatch(rounded, prompts)
+    assert isinstance(fast, LlamaBatch)
+    for batch in (fast, own):
+        batch.step(torch.tensor([6, 7]))
+    expected = whole(exact, [[1, 2, 3, 6], [4, 5, 7]])
+    assert (fast.logits_BV - expected).norm() <= 1.5 * (own.logits_BV - expected).norm()
+
+
 def test_a_prompt_is_computed_once_for_all_rows_that_have_it_at_a_time() -> None:
     model = tiny("llama")
     computed: list[int] = []
@@ -136,7 +149,7 @@ def test_requests_join_as_others_finish(tokenizer: PreTrainedTokenizerFast, monk
     """One batch serves all of many requests, with fewer steps than batches one after the other, and the same texts."""
     prompts = ["d", "def f(n):\n", "x = 1\n"]
     requests = [
-        Request(prompts[number // 10], number, SamplingParameters(max_tokens=1 + number * 7 % 20))
+        Request(prompts[number // 10], number, SamplingParameters(max_tokens=40 if number % 8 == 0 else 3))
         for number in range(30)
     ]
     engine = TransformersEngine(tiny_model(seed=0), tokenizer, batch_size=8, device="cpu")
@@ -153,7 +166,7 @@ def test_requests_join_as_others_finish(tokenizer: PreTrainedTokenizerFast, monk
     parts = [answers(engine, requests[start : start + 8]) for start in range(0, 30, 8)]
     assert joined == [answer for part in parts for answer in part]
     assert len(joined) == 30
-    assert steps_joined < 0.8 * steps
+    assert steps_joined < 0.6 * steps
 
 
 def test_the_texts_are_those_of_the_models_own_forward(

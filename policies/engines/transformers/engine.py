@@ -43,8 +43,12 @@ from alphamix.policies.types import (
     template_arguments,
 )
 
-_SHARE = 1 / 8
-"""Share of a batch's rows that are dropped or added at a time: both copy the cache, and waiting wastes rows."""
+_DROP_SHARE = 1 / 8
+"""Share of finished rows at which they are dropped. Dropping rows copies the cache; keeping them wastes work."""
+
+_JOIN_SHARE = 1 / 2
+"""Share of free rows at which waiting requests join. Joining copies the cache as well, and the newcomers are computed
+over the positions of the oldest row. So it pays where a few long answers would go on alone, and hardly elsewhere."""
 
 
 @dataclass(slots=True)
@@ -107,7 +111,7 @@ class TransformersEngine(Engine):
             PolicyError: the folder cannot be loaded, or this engine cannot run its model.
         """
         device = _checked_device(options.device)
-        model, tokenizer = load_checkpoint(path, device)
+        model, tokenizer = load_checkpoint(path, device, options.dtype)
         return cls(model, tokenizer, batch_size=options.batch_size, device=device)
 
     @classmethod
@@ -124,8 +128,8 @@ class TransformersEngine(Engine):
         if not math.isfinite(alpha):
             raise PolicyError(f"alpha is {alpha}: give a finite number.")
         device = _checked_device(options.device)
-        low_model, tokenizer = load_checkpoint(low, device)
-        high_model, _ = load_checkpoint(high, device)
+        low_model, tokenizer = load_checkpoint(low, device, options.dtype)
+        high_model, _ = load_checkpoint(high, device, options.dtype)
         pair = ModelPair(low_model, high_model, alpha)
         return cls(pair, tokenizer, batch_size=options.batch_size, device=device)
 
@@ -156,12 +160,12 @@ class TransformersEngine(Engine):
             unfinished = [b for b, row in enumerate(rows) if not row.finished]
             if not unfinished:
                 return
-            if len(unfinished) <= (1 - _SHARE) * len(rows):
+            if len(unfinished) <= (1 - _DROP_SHARE) * len(rows):
                 batch.keep(unfinished)
                 tokens_B = tokens_B[unfinished]
                 rows = [rows[b] for b in unfinished]
             batch.step(tokens_B.clamp(min=0))
-            if batch.can_add and len(rows) <= (1 - _SHARE) * self._batch_size and waiting.peek() is not None:
+            if batch.can_add and len(rows) <= (1 - _JOIN_SHARE) * self._batch_size and waiting.peek() is not None:
                 joining, rejected = self._admit(waiting, rows, stream)
                 yield rejected
                 if joining:
