@@ -45,8 +45,9 @@ test-newest:  ## the same with the newest releases
 test-fast-moving:  ## of the newest releases, what breaks first with transformers, peft and openai
 	$(call INSTALL,.venv-newest,highest)
 	.venv-newest/bin/python -m pytest -n auto --dist worksteal -m "not slow" tests/policies/test_architectures.py \
-		tests/policies/test_fold.py tests/policies/test_mixed_models.py tests/policies/test_openai_engine.py \
-		tests/policies/test_peft_options.py tests/policies/test_transformers_engine.py
+		tests/policies/test_fold.py tests/policies/test_llama_batch.py tests/policies/test_mixed_models.py \
+		tests/policies/test_openai_engine.py tests/policies/test_peft_options.py \
+		tests/policies/test_transformers_engine.py
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

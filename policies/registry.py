@@ -246,7 +246,7 @@ class Registry:
             if name not in self._family.names:  # at an α that is not listed
                 self._family.join(name, self._member(name))
             return self._family.open(name)
-        engine = load_engine("transformers")
+        engine, options = load_engine("transformers"), replace(options, dtype=self.engine.dtype)
         if isinstance(recipe, Logits):
             low, high = self.materialise(recipe.low), self.materialise(recipe.high)
             return engine.from_checkpoints(low, high, recipe.alpha, options)

@@ -50,7 +50,7 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
         if isinstance(value, dict):
             sampling[key] = _without_none(value)
     registry = inputs.registry
-    engine = registry.engine.name
+    engine = registry.engine
     own_agent: dict[str, str] = {}
     if (loop := inputs.section.agent.loop) is not None:
         sampling["agent"]["loop"] = short_reference(loop)
@@ -58,7 +58,8 @@ def identity(inputs: SamplingInputs, packages: Sequence[str] = ()) -> dict[str, 
     return {
         "problems": fingerprint(inputs.problems),
         # Runs of early versions do not name their engine: it was always this one.
-        **({"engine": engine} if engine != "transformers" else {}),
+        **({"engine": engine.name} if engine.name != "transformers" else {}),
+        **({"engine.dtype": engine.dtype} if engine.dtype else {}),
         **({"grading.packages": json.dumps(sorted(packages))} if packages else {}),
         **{
             f"sampling.{key}": json.dumps(value)

@@ -11,6 +11,9 @@ class EngineOptions:
     """Maximum number of rows in one batch of an embedded model."""
     device: str | None = None
     """Device of an embedded model; None selects the GPU if there is one."""
+    dtype: str | None = None
+    """Number format of an embedded model, a float dtype of torch; None selects float32 on a CPU, and on a GPU that of
+    the checkpoint."""
     concurrency: int = 512
     """Maximum number of samples in flight to one URL; the level below it adapts (`concurrency`)."""
     choices: int = 16

@@ -21,6 +21,7 @@ Method = Literal["lines", "rank-1"]
 Norms = Literal["extrapolate", "copy"]
 EngineName = Literal["transformers", "vllm"]
 Serve = Literal["servers", "switch", "adapters"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 """Way of serving on vLLM: a server for each policy, one whose weights are switched, or one with all policies as
 adapters."""
 
@@ -141,6 +142,9 @@ class EngineChoice:
     """For vLLM, the Python that has it: an absolute path, or the name of a program."""
     arguments: tuple[str, ...] = ()
     """For vLLM, additional arguments for its servers."""
+    dtype: Dtype | None = None
+    """For transformers, the number format of models; None selects float32 on a CPU, and on a GPU that of the
+    checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)

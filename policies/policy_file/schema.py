@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from alphamix.environment import VariableName
-from alphamix.policies.policy_file.recipes import EngineName, Logits, Merge, Method, Norms, Serve
+from alphamix.policies.policy_file.recipes import Dtype, EngineName, Logits, Merge, Method, Norms, Serve
 
 _KINDS = ("checkpoint", "merge", "trajectory", "adapter", "logits", "url")
 
@@ -156,12 +156,17 @@ class EngineTable(_Table):
     serve: Serve = "servers"
     interpreter: Text | None = None
     arguments: list[str] = Field(default_factory=list)
+    dtype: Dtype | None = None
 
     @model_validator(mode="after")
-    def _only_for_vllm(self) -> "EngineTable":
-        others = sorted(self.model_fields_set - {"name"})
+    def _only_for_its_engine(self) -> "EngineTable":
+        others = sorted(self.model_fields_set - {"name", "dtype"})
         if self.name != "vllm" and others:
             raise ValueError(f'{others[0]} goes with name = "vllm"; write that, or leave {others[0]} out')
+        if self.name == "vllm" and self.dtype is not None:
+            raise ValueError(
+                f'dtype goes with name = "transformers"; for vLLM write arguments = ["--dtype", "{self.dtype}"]'
+            )
         return self
 
 

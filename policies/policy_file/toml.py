@@ -117,7 +117,7 @@ def _engine(table: tables.EngineTable, path: Path) -> EngineChoice:
     if interpreter is not None and "/" in interpreter:
         # Not resolved: the python of a virtual environment is a link, and finds its packages by its own place.
         interpreter = path.parent.resolve() / Path(interpreter).expanduser()
-    return EngineChoice(table.name, table.serve, interpreter, tuple(table.arguments))
+    return EngineChoice(table.name, table.serve, interpreter, tuple(table.arguments), table.dtype)
 
 
 def _add(recipes: dict[str, Recipe], name: str, recipe: Recipe, path: Path) -> None:
@@ -192,6 +192,8 @@ def _policy_table(recipe: Recipe, relative_to: Path) -> dict[str, Any]:
 
 
 def _engine_table(engine: EngineChoice, relative_to: Path) -> dict[str, Any]:
+    if engine.name == "transformers":
+        return {"name": engine.name, "dtype": engine.dtype}
     table: dict[str, Any] = {"name": engine.name, "serve": engine.serve, "arguments": list(engine.arguments)}
     if engine.interpreter is not None:
         table["interpreter"] = _written(engine.interpreter, relative_to)

@@ -83,6 +83,10 @@ def problems(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
         (problems(lambda some: some.reverse()), "the order of the problems changed"),
         (replace("policies.toml", 'model = "odd"', 'model = "2"'), 'differs: model was "odd", is now "2"'),
         (replace("policies.toml", "policies.odd", "policies.third"), "policy 'odd' is missing; policy 'third' is new"),
+        (
+            replace("policies.toml", "[policies.odd]", '[engine]\ndtype = "bfloat16"\n[policies.odd]'),
+            "engine.dtype was not given, is now bfloat16",
+        ),
         (replace("trial.toml", "[budget]", "temperature = 0.5\n[budget]"), "sampling.temperature was 1.0, is now 0.5"),
         (replace("trial.toml", '"{statement}"', f'"{"solve " * 20}{{statement}}"'), "sampling.prompt differs"),
     ],

@@ -205,6 +205,8 @@ def test_the_interpreter_of_an_environment_stays_a_link(tmp_path: Path) -> None:
         ('name = "vlm"', "engine.name of"),
         ('name = "vllm"\nserve = "swich"', "engine.serve of"),
         ('serve = "switch"', 'serve goes with name = "vllm"; write that'),
+        ('dtype = "bf16"', "engine.dtype of"),
+        ('name = "vllm"\ndtype = "bfloat16"', 'for vLLM write arguments = ["--dtype", "bfloat16"]'),
         ('name = "vllm"\nargumets = []', "unknown key 'argumets' in [engine]"),
         ('name = "vllm"\narguments = [1]', "engine.arguments.0 of"),
     ],

@@ -76,13 +76,14 @@ class _Batches(Engine):
         self.batches: list[list[int]] = []
 
     def open_session(self, *, stream: bool = False) -> BatchSession:
-        return BatchSession(3, self._decode, stream=stream)
+        return BatchSession(self._decode)
 
-    def _decode(self, requests: Sequence[Request], first: int) -> Iterator[list[Delta]]:
+    def _decode(self, waiting: Submissions) -> Iterator[list[Delta]]:
+        first, requests = waiting.take(3)
         self.batches.append([request.seed for request in requests])
         yield []
         for index, request in enumerate(requests, first):
-            yield [Delta(index, "piece"), Delta(index, "", echo(request))]
+            yield [Delta(index, "", echo(request))]
 
     def close(self) -> None:
         pass
@@ -108,7 +109,7 @@ def test_a_second_turn_follows_each_first_answer(engine: Engine) -> None:
                 assert session.submit(asked(100 + delta.index)) >= 20
     assert len(texts) == 40
     assert sorted(texts.values()) == sorted(f"seed {seed}" for seed in [*range(20), *range(100, 120)])
-    assert {index for index, text in texts.items() if index < 20} == set(range(20))
+    assert {index for index in texts if index < 20} == set(range(20))
 
 
 def test_nothing_left_is_told_at_once_and_more_may_come(engine: Engine) -> None:

@@ -9,6 +9,7 @@ import pytest
 import tomli_w
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from alphamix.policies.engines.load import load_engine
 from alphamix.policies.engines.options import EngineOptions
@@ -470,3 +471,23 @@ def test_policies_that_are_the_same_model_are_known(family: Path) -> None:
         "high-again": "high",
         "sharp": "high",
     }
+
+
+def test_the_number_format_of_models_is_the_files(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checkpoint("low")
+    found: list[torch.dtype] = []
+
+    def started(model: PreTrainedModel) -> None:
+        found.append(model.dtype)
+
+    monkeypatch.setattr("alphamix.policies.engines.transformers.engine.batches_of", started)
+    policies = '[policies.low]\ncheckpoint = "./low"\n'
+    for text in (policies, policies + '[engine]\ndtype = "bfloat16"\n'):
+        (tmp_path / "p.toml").write_text(text)
+        registry = Registry.load(tmp_path / "p.toml")
+        registry.open("low", EngineOptions(device="cpu"))
+        (tmp_path / "again.toml").write_text(tomli_w.dumps(registry.to_toml(tmp_path)))
+        Registry.load(tmp_path / "again.toml").open("low", EngineOptions(device="cpu"))
+    assert found == [torch.float32, torch.float32, torch.bfloat16, torch.bfloat16]

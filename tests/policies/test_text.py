@@ -33,6 +33,13 @@ def test_any_tokens_give_what_decoding_them_at_once_gives(
     assert "".join(pushed(tokenizer, tokens)) == tokenizer.backend_tokenizer.decode(tokens)
 
 
+@given(tokens=st.lists(st.integers(0, 287), max_size=30))
+def test_the_text_is_the_same_where_nobody_wants_pieces(tokenizer: PreTrainedTokenizerFast, tokens: list[int]) -> None:
+    stream = TextStream(tokenizer.backend_tokenizer.decode, in_pieces=False)
+    assert [stream.push(token) for token in tokens] == [""] * len(tokens)
+    assert stream.finish() == stream.text == "".join(pushed(tokenizer, tokens))
+
+
 def test_a_character_of_four_bytes_comes_whole(tokenizer: PreTrainedTokenizerFast) -> None:
     tokens = tokenizer("🙂")["input_ids"]
     assert len(tokens) == 4

@@ -7,22 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from alphamix.policies.engines.submissions import Submissions
 from alphamix.policies.types import Delta, Request
 
-DecodeBatch = Callable[[Sequence[Request], int], Iterator[list[Delta]]]
-"""Function that answers requests as one batch, the first of which has the index that is given, and yields the deltas of
-each step."""
+DecodeBatch = Callable[[Submissions], Iterator[list[Delta]]]
+"""Function that takes waiting requests, at least one, answers them as one batch, and yields the deltas of each step. It
+may take more as rows become free."""
 
 
 class BatchSession:
     """Session that decodes one batch after another, in the thread that receives.
 
-    A batch takes the requests that wait when it begins, in order and at most `batch_size`; those that are submitted
-    later wait for the next. So the batches of requests that are submitted together depend only on these requests.
+    Which requests share a batch depends only on what was submitted between which calls of `receive`, so the batches of
+    requests that are submitted together, while no other is open, depend only on these requests.
     """
 
-    def __init__(self, batch_size: int, decode: DecodeBatch, *, stream: bool) -> None:
-        self._batch_size = batch_size
+    def __init__(self, decode: DecodeBatch) -> None:
         self._decode = decode
-        self._stream = stream
         self._waiting = Submissions()
         self._steps: Iterator[list[Delta]] = iter(())
         """Steps of the batch that is being decoded."""
@@ -44,12 +42,11 @@ class BatchSession:
                 self._woken.clear()
                 return None
             if (deltas := next(self._steps, None)) is not None:
-                self._arrived += deltas if self._stream else [delta for delta in deltas if delta.outcome is not None]
-                continue
-            first, requests = self._waiting.take(self._batch_size)
-            if not requests:
+                self._arrived += deltas
+            elif self._waiting.peek() is None:
                 return None
-            self._steps = self._decode(requests, first)
+            else:
+                self._steps = self._decode(self._waiting)
         return self._arrived.popleft()
 
     def wake(self) -> None:

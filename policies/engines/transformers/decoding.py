@@ -6,10 +6,11 @@ This module handles only tensors: no text, requests or chats. Axes: `B` rows, `L
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin, DynamicCache
 
@@ -17,6 +18,11 @@ from alphamix.policies.types import PolicyError
 
 NO_TOKEN = -1
 """Token that is drawn where no logit of a row is finite."""
+
+_BLOCK = 1024
+"""Tokens whose probabilities are summed up together in a draw."""
+
+_BELOW_ONE = 1 - 2**-53
 
 _CACHE_ARGUMENTS = ("cache", "past_key_values")
 """Names of the key-value cache in the signature of `forward`: since transformers 5.24, and before."""
@@ -51,28 +57,6 @@ class ModelPair:
     alpha: float
 
 
-class Batch(Protocol):
-    """Sequences that advance together by one token a step."""
-
-    logits_BV: Tensor
-    """`[B, V]` scores of the next token of each row, in float32."""
-
-    def step(self, tokens_B: Tensor) -> None:
-        """Append one token to each row and compute the logits of the next."""
-        ...
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep only these rows, in this order."""
-        ...
-
-
-def start_batch(model: PreTrainedModel | ModelPair, prompts: Sequence[Sequence[int]]) -> Batch:
-    """Start a batch by computing the prompts. Of a pair at α = 0 or 1, only the model that counts is run."""
-    if isinstance(model, ModelPair) and model.alpha in (0, 1):
-        model = model.low if model.alpha == 0 else model.high
-    return PairBatch(model, prompts) if isinstance(model, ModelPair) else DecodingBatch(model, prompts)
-
-
 class DecodingBatch:
     """Left-padded sequences that advance together by one token a step, with their key-value cache.
 
@@ -80,11 +64,13 @@ class DecodingBatch:
     prefill.
     """
 
+    can_add = False
+
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
         self._accepted = inspect.signature(model.forward).parameters
         self._cache_argument = cache_argument(model)
-        self._cache: Any = DynamicCache(config=model.config)
+        self.cache: Any = DynamicCache(config=model.config)
         self.logits_BV = self._prefill(prompts)
 
     @torch.inference_mode()
@@ -111,6 +97,10 @@ class DecodingBatch:
         self.logits_BV = self._forward(tokens_B[:, None], self._position_B[:, None])
         self._position_B = self._position_B + 1
 
+    def add(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Refuse: the cache of a model of any kind has no common way to take in rows."""
+        raise NotImplementedError
+
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
@@ -123,43 +113,18 @@ class DecodingBatch:
             input_ids=tokens_BL,
             attention_mask=self._mask_BL,
             use_cache=True,
-            **{self._cache_argument: self._cache},
+            **{self._cache_argument: self.cache},
             **{name: value for name, value in optional.items() if name in self._accepted},
         )
         return output.logits[:, -1].float()
 
     def _take(self, logits_BV: Tensor, rows: Sequence[int]) -> Tensor:
         index = torch.tensor(rows, device=logits_BV.device)
-        self._cache.reorder_cache(index)
+        self.cache.reorder_cache(index)
         self._position_B = self._position_B[index]
         if self._mask_BL is not None:
             self._mask_BL = self._mask_BL[index]
         return logits_BV[index]
-
-
-class PairBatch:
-    """The same rows on both models of a pair, each with its own cache; the logits are mixed."""
-
-    def __init__(self, pair: ModelPair, prompts: Sequence[Sequence[int]]) -> None:
-        self._low = DecodingBatch(pair.low, prompts)
-        self._high = DecodingBatch(pair.high, prompts)
-        self._alpha = pair.alpha
-        self._mix()
-
-    def step(self, tokens_B: Tensor) -> None:
-        """Append the same tokens on both models."""
-        self._low.step(tokens_B)
-        self._high.step(tokens_B)
-        self._mix()
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep only these rows in both caches, in this order."""
-        self._low.keep(rows)
-        self._high.keep(rows)
-        self._mix()
-
-    def _mix(self) -> None:
-        self.logits_BV = mix_logits(self._low.logits_BV, self._high.logits_BV, self._alpha)
 
 
 @torch.inference_mode()
@@ -190,18 +155,43 @@ def draw_tokens(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, unifo
     Returns:
         `[B]` token ids, `NO_TOKEN` where a row has no finite maximum.
     """
-    top_B, greedy_B = logits_BV.max(dim=-1)
+    top_B = logits_BV.amax(dim=-1)
     divisor_B = torch.where(temperature_B > 0, temperature_B, 1.0)
     # The maximum is subtracted first: a tiny temperature must not overflow.
-    probability_BV = ((logits_BV - top_B[:, None]) / divisor_B[:, None]).softmax(dim=-1)
+    probability_BV = (logits_BV - top_B[:, None]).div_(divisor_B[:, None]).softmax(dim=-1)
     if bool((top_p_B < 1).any()):
         probability_BV = _nucleus(probability_BV, top_p_B)
-    cumulative_BV = probability_BV.cumsum(dim=-1, dtype=torch.float64)
-    # A float64 below 1 times the total rounds to less than the total, so a token with mass is found.
-    target_B = uniform_B * cumulative_BV[:, -1]
-    drawn_B = torch.searchsorted(cumulative_BV, target_B[:, None], right=True)[:, 0]
-    tokens_B = torch.where(temperature_B > 0, drawn_B, greedy_B)
+    tokens_B = _invert(probability_BV, uniform_B)
+    if bool((temperature_B <= 0).any()):
+        tokens_B = torch.where(temperature_B > 0, tokens_B, logits_BV.argmax(dim=-1))
     return torch.where(top_B.isfinite(), tokens_B, NO_TOKEN)
+
+
+def _invert(mass_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """Return the first token of each row at which the share of the mass so far exceeds a number in [0, 1).
+
+    In a large vocabulary a block of tokens is found first, and then the token within it: to sum up all tokens one by
+    one in float64 would take longer than anything else.
+    """
+    if mass_BV.shape[1] <= _BLOCK:
+        return _find(mass_BV.cumsum(dim=-1, dtype=torch.float64), uniform_B)
+    mass_BNW = functional.pad(mass_BV, (0, -mass_BV.shape[1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    sum_BN = mass_BNW.sum(dim=-1)
+    cumulative_BN = sum_BN.cumsum(dim=-1, dtype=torch.float64)
+    block_B = _find(cumulative_BN, uniform_B)
+    rows_B = torch.arange(len(mass_BV), device=mass_BV.device)
+    sum_B = sum_BN[rows_B, block_B]
+    left_B = uniform_B * cumulative_BN[:, -1] - (cumulative_BN[rows_B, block_B] - sum_B)
+    cumulative_BW = mass_BNW[rows_B, block_B].cumsum(dim=-1, dtype=torch.float64)
+    return block_B * _BLOCK + _find(cumulative_BW, (left_B / sum_B).clamp(0, _BELOW_ONE))
+
+
+def _find(cumulative_BX: Tensor, share_B: Tensor) -> Tensor:
+    """Return the first index at which a cumulative sum exceeds a share of its total."""
+    # A float64 below 1 times the total rounds to less than the total, so an index with mass is found.
+    target_B = share_B * cumulative_BX[:, -1]
+    index_B = torch.searchsorted(cumulative_BX, target_B[:, None], right=True)[:, 0]
+    return index_B.clamp_(max=cumulative_BX.shape[1] - 1)  # where a sum is not a number, nothing is found
 
 
 def _nucleus(probability_BV: Tensor, top_p_B: Tensor) -> Tensor:

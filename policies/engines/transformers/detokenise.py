@@ -11,11 +11,15 @@ _REPLACEMENT = "\ufffd"
 
 
 class TextStream:
-    """Text of one answer that grows. The pieces that it returns, joined, are `text`."""
+    """Text of one answer that grows. The pieces that it returns, joined, are `text`.
 
-    def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
+    Without `in_pieces`, and without stop strings to be looked for, there is one piece, at the end.
+    """
+
+    def __init__(self, decode: Decode, stop: Sequence[str] = (), *, in_pieces: bool = True) -> None:
         self._decode = decode
         self._stop = stop
+        self._in_pieces = in_pieces or bool(stop)
         # A decoder may treat the first token of its input specially (drop a leading space), so every piece is decoded
         # together with the piece before it, whose text is then cut off.
         self._tokens: list[int] = []
@@ -34,6 +38,8 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add one token; return the text that has become certain, often empty."""
         self._tokens.append(token)
+        if not self._in_pieces:
+            return ""
         piece = self._new_text()
         if not piece or piece.endswith(_REPLACEMENT):
             return ""

@@ -2,7 +2,7 @@
 with many requests in one batch.
 
 It is for a small model on a CPU or one GPU. A large model is better served by vLLM and sampled through `openai`.
-`loading` loads, `batch_session` forms batches, `decoding` decodes, and `detokenise` makes text; this module connects
+`loading` loads, `batch_session` forms batches, `batches` decodes, and `detokenise` makes text; this module connects
 them to requests and outcomes.
 """
 
@@ -23,15 +23,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alphamix.policies.engines.options import EngineOptions
+from alphamix.policies.engines.submissions import Submissions
 from alphamix.policies.engines.transformers.batch_session import BatchSession
-from alphamix.policies.engines.transformers.decoding import (
-    NO_TOKEN,
-    Batch,
-    ModelPair,
-    cache_argument,
-    draw_tokens,
-    start_batch,
-)
+from alphamix.policies.engines.transformers.batches import Batch, StartBatch, batches_of
+from alphamix.policies.engines.transformers.decoding import NO_TOKEN, ModelPair, cache_argument, draw_tokens
 from alphamix.policies.engines.transformers.detokenise import Decode, TextStream
 from alphamix.policies.engines.transformers.loading import first_line, load_checkpoint
 from alphamix.policies.merging.compatibility import check_mixable
@@ -51,6 +46,10 @@ from alphamix.policies.types import (
 _DROP_SHARE = 1 / 8
 """Share of finished rows at which they are dropped. Dropping rows copies the cache; keeping them wastes work."""
 
+_JOIN_SHARE = 1 / 2
+"""Share of free rows at which waiting requests join. Joining copies the cache as well, and the newcomers are computed
+over the positions of the oldest row. So it pays where a few long answers would go on alone, and hardly elsewhere."""
+
 
 @dataclass(slots=True)
 class _Row:
@@ -58,10 +57,12 @@ class _Row:
 
     index: int
     request: Request
+    prompt_key: object
     prompt_tokens: list[int]
     max_tokens: int
     text: TextStream
     uniforms: Iterator[float]
+    started: float
     num_drawn: int = 0
     finished: bool = False
 
@@ -70,8 +71,9 @@ class TransformersEngine(Engine):
     """Engine that samples from a model, or a pair of models, and a tokenizer.
 
     Each request draws from its own random stream, made from its seed, so its neighbours in the batch change only the
-    last bits of floating-point sums. Completion tokens include the end-of-text token. `seconds` count from the start of
-    the request's batch. On a CPU, torch is set to one thread: with more, small models get slower, and very much so when
+    last bits of floating-point sums. Requests that wait join a batch as others finish, where the model allows it
+    (`LlamaBatch`), or make the next batch. Completion tokens include the end-of-text token. `seconds` count from when
+    the request joined. On a CPU, torch is set to one thread: with more, small models get slower, and very much so when
     the cores are busy.
     """
 
@@ -93,7 +95,9 @@ class TransformersEngine(Engine):
             cache_argument(each)
             torch.nn.Module.to(each.eval(), torch.device(device))
         self._batch_size = batch_size
-        self._model: PreTrainedModel | ModelPair | None = model
+        self._batches: StartBatch | None = batches_of(model)
+        embeddings: Any = models[0].get_input_embeddings()
+        self._num_tokens: int = embeddings.weight.shape[0]
         self._tokenizer = tokenizer
         self._decode = _decoder_of(tokenizer)
         self._end_tokens = _end_tokens(models[0], tokenizer)
@@ -107,7 +111,7 @@ class TransformersEngine(Engine):
             PolicyError: the folder cannot be loaded, or this engine cannot run its model.
         """
         device = _checked_device(options.device)
-        model, tokenizer = load_checkpoint(path, device)
+        model, tokenizer = load_checkpoint(path, device, options.dtype)
         return cls(model, tokenizer, batch_size=options.batch_size, device=device)
 
     @classmethod
@@ -124,51 +128,90 @@ class TransformersEngine(Engine):
         if not math.isfinite(alpha):
             raise PolicyError(f"alpha is {alpha}: give a finite number.")
         device = _checked_device(options.device)
-        low_model, tokenizer = load_checkpoint(low, device)
-        high_model, _ = load_checkpoint(high, device)
+        low_model, tokenizer = load_checkpoint(low, device, options.dtype)
+        high_model, _ = load_checkpoint(high, device, options.dtype)
         pair = ModelPair(low_model, high_model, alpha)
         return cls(pair, tokenizer, batch_size=options.batch_size, device=device)
 
     def open_session(self, *, stream: bool = False) -> BatchSession:
         """Begin a session. The model runs in the thread that receives."""
-        return BatchSession(self._batch_size, self._decode_batch, stream=stream)
+        return BatchSession(partial(self._decode_batch, stream=stream))
 
     def close(self) -> None:
         """Release the model; sampling in another thread ends at its next token. Safe to call twice."""
-        self._model = None
+        self._batches = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _decode_batch(self, requests: Sequence[Request], first: int) -> Iterator[list[Delta]]:
-        """Answer requests as one batch; after each token of all, yield what has become certain."""
-        started = time.perf_counter()
-        prompt_tokens: dict[object, list[int]] = {}
+    def _decode_batch(self, waiting: Submissions, *, stream: bool) -> Iterator[list[Delta]]:
+        """Answer requests as one batch, with those that can join; after each token of all, yield what has become
+        certain: with `stream` the pieces of answers, otherwise only outcomes."""
+        rows, rejected = self._admit(waiting, (), stream)
+        yield rejected
+        if not rows:
+            return
+        batch = self._open()([row.prompt_tokens for row in rows])
+        while True:
+            self._open()  # another thread may have closed the engine
+            tokens_B = _draw(batch, rows)
+            drawn = zip(rows, tokens_B.tolist(), strict=True)
+            deltas = [self._advance(row, token) for row, token in drawn if not row.finished]
+            yield [delta for delta in deltas if delta.outcome is not None or (stream and delta.text)]
+            unfinished = [b for b, row in enumerate(rows) if not row.finished]
+            if not unfinished:
+                return
+            if len(unfinished) <= (1 - _DROP_SHARE) * len(rows):
+                batch.keep(unfinished)
+                tokens_B = tokens_B[unfinished]
+                rows = [rows[b] for b in unfinished]
+            batch.step(tokens_B.clamp(min=0))
+            if batch.can_add and len(rows) <= (1 - _JOIN_SHARE) * self._batch_size and waiting.peek() is not None:
+                joining, rejected = self._admit(waiting, rows, stream)
+                yield rejected
+                if joining:
+                    batch.add([row.prompt_tokens for row in joining])
+                    rows += joining
+
+    def _open(self) -> StartBatch:
+        if self._batches is None:
+            raise PolicyError("the engine is closed: open the policy again.")
+        return self._batches
+
+    def _admit(self, waiting: Submissions, running: Sequence[_Row], stream: bool) -> tuple[list[_Row], list[Delta]]:
+        """Take requests for the rows that are free; return their rows, and the failures of those that get none.
+
+        Raises:
+            PromptError: the first request has a prompt that does not fit the policy, and no row is running.
+        """
+        tokens_of = {row.prompt_key: row.prompt_tokens for row in running}
         rows: list[_Row] = []
         rejected: list[Delta] = []
-        for index, request in enumerate(requests, first):
+        while len(running) + len(rows) < self._batch_size and (ahead := waiting.peek()) is not None:
+            index, request = ahead
             key = _prompt_key(request)
-            if key not in prompt_tokens:
-                prompt_tokens[key] = self._tokenize(request)
-            row = self._row(index, request, prompt_tokens[key])
+            if key not in tokens_of:
+                try:
+                    tokens_of[key] = self._tokenize(request)
+                except PromptError:
+                    if running or rows or rejected:
+                        break  # it is raised when those have been answered
+                    waiting.pop()
+                    raise
+            waiting.pop()
+            row = self._row(index, request, key, tokens_of[key], stream)
             if isinstance(row, EngineFailure):
                 rejected.append(Delta(index, "", row))
             else:
                 rows.append(row)
-        yield rejected
-        if rows:
-            yield from self._run_batch(rows, started)
+        return rows, rejected
 
     def _tokenize(self, request: Request) -> list[int]:
         prompt = request.prompt
         if isinstance(prompt, str):
             return self._tokenizer(prompt, verbose=False)["input_ids"]
         if isinstance(prompt, TokenIds):
-            assert self._model is not None
-            model = self._model.low if isinstance(self._model, ModelPair) else self._model
-            embeddings: Any = model.get_input_embeddings()
-            size: int = embeddings.weight.shape[0]
-            if wrong := [token for token in prompt if not 0 <= token < size]:
-                raise PromptError(f"the prompt has the token {wrong[0]}: send tokens from 0 to {size - 1}.")
+            if wrong := [token for token in prompt if not 0 <= token < self._num_tokens]:
+                raise PromptError(f"the prompt has the token {wrong[0]}: send tokens from 0 to {self._num_tokens - 1}.")
             return list(prompt)
         if self._tokenizer.chat_template is None:
             raise PromptError(
@@ -193,7 +236,9 @@ class TransformersEngine(Engine):
         # The template has already written the special tokens.
         return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
-    def _row(self, index: int, request: Request, prompt_tokens: list[int]) -> _Row | EngineFailure:
+    def _row(
+        self, index: int, request: Request, prompt_key: object, prompt_tokens: list[int], stream: bool
+    ) -> _Row | EngineFailure:
         if not prompt_tokens:
             return EngineFailure("rejected", "the prompt has no tokens: give the policy some text to continue.")
         parameters = request.parameters
@@ -208,32 +253,11 @@ class TransformersEngine(Engine):
                     is_too_long=True,
                 )
             max_tokens = min(max_tokens, room)
-        text = TextStream(self._decode, parameters.stop)
-        return _Row(index, request, prompt_tokens, max_tokens, text, _uniforms(request.seed))
+        text = TextStream(self._decode, parameters.stop, in_pieces=stream)
+        uniforms, started = _uniforms(request.seed), time.perf_counter()
+        return _Row(index, request, prompt_key, prompt_tokens, max_tokens, text, uniforms, started)
 
-    def _run_batch(self, rows: list[_Row], started: float) -> Iterator[list[Delta]]:
-        batch = start_batch(self._open_model(), [row.prompt_tokens for row in rows])
-        while True:
-            self._open_model()  # another thread may have closed the engine
-            tokens_B = _draw(batch, rows)
-            drawn = zip(rows, tokens_B.tolist(), strict=True)
-            deltas = [self._advance(row, token, started) for row, token in drawn if not row.finished]
-            yield [delta for delta in deltas if delta.text or delta.outcome is not None]
-            unfinished = [b for b, row in enumerate(rows) if not row.finished]
-            if not unfinished:
-                return
-            if len(unfinished) <= (1 - _DROP_SHARE) * len(rows):
-                batch.keep(unfinished)
-                tokens_B = tokens_B[unfinished]
-                rows = [rows[b] for b in unfinished]
-            batch.step(tokens_B.clamp(min=0))
-
-    def _open_model(self) -> PreTrainedModel | ModelPair:
-        if self._model is None:
-            raise PolicyError("the engine is closed: open the policy again.")
-        return self._model
-
-    def _advance(self, row: _Row, token: int, started: float) -> Delta:
+    def _advance(self, row: _Row, token: int) -> Delta:
         """Add one drawn token to a row, and finish the row if that was its last."""
         if token == NO_TOKEN:
             row.finished = True
@@ -255,7 +279,7 @@ class TransformersEngine(Engine):
             finish_reason="stop" if stopped or row.text.stopped else "length",
             prompt_tokens=len(row.prompt_tokens),
             completion_tokens=row.num_drawn,
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - row.started,
             kind="text" if row.text.text.strip() else "empty",
         )
         return Delta(row.index, piece, completion)

@@ -3,15 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from alphamix.policies.checkpoints.as_transformers import quiet_transformers
 from alphamix.policies.types import PolicyError
 
 
-def load_checkpoint(path: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a folder: in float32 for a CPU, in the checkpoint's own dtype for a GPU. The model stays on the CPU.
+def load_checkpoint(
+    path: Path, device: str, dtype: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a folder: in `dtype`, or else in float32 for a CPU and in the checkpoint's own for a GPU. The model stays on
+    the CPU.
 
     Raises:
         PolicyError: transformers cannot load the folder, or would have to invent weights that it lacks.
@@ -21,7 +23,7 @@ def load_checkpoint(path: Path, device: str) -> tuple[PreTrainedModel, PreTraine
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
-                dtype=torch.float32 if device == "cpu" else "auto",
+                dtype=dtype or ("float32" if device == "cpu" else "auto"),
                 trust_remote_code=False,
                 output_loading_info=True,
             )
