@@ -16,9 +16,9 @@ import alphamix
 os.environ.setdefault("MSWEA_SILENT_STARTUP", "1")
 os.environ.setdefault("MSWEA_GLOBAL_CONFIG_DIR", tempfile.mkdtemp())  # importing it makes this folder
 
-from minisweagent.agents.default import DefaultAgent
-from minisweagent.exceptions import FormatError, Submitted
-from minisweagent.models.utils.actions_text import format_observation_messages, parse_regex_actions
+from minisweagent.agents.default import DefaultAgent  # pyright: ignore[reportMissingImports]
+from minisweagent.exceptions import FormatError, Submitted  # pyright: ignore[reportMissingImports]
+from minisweagent.models.utils.actions_text import format_observation_messages, parse_regex_actions  # pyright: ignore[reportMissingImports]
 
 MOST_THREADS = 64
 _THREADS = ThreadPoolExecutor(MOST_THREADS, "mini-swe-agent")
