@@ -19,7 +19,7 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
 import torch  # noqa: E402
-from vllm import LLM, SamplingParams  # noqa: E402
+from vllm import LLM, SamplingParams  # noqa: E402  # pyright: ignore[reportMissingImports]  # in an environment of its own
 
 torch.set_num_threads(1)
 model = LLM(sys.argv[1], dtype="float32", enforce_eager=True, max_num_seqs=256)
