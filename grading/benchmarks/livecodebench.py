@@ -19,12 +19,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator
 
-from alphamix.grading.benchmarks.rows import each_row
+from alphamix.grading.benchmarks.records import each_record, parser
+from alphamix.grading.benchmarks.rows import FETCH_ANEW
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.errors import GradingError
-from alphamix.grading.problems import invalid_line
+from alphamix.grading.problems import json_value
 from alphamix.grading.types import FloatChecker, FloatTolerance, Problem, Test
 
 TIME_LIMIT_S = 6.0
@@ -78,23 +79,13 @@ class LiveCodeBenchRecord(BaseModel):
         return ERRATA.get(self.question_id) or (ERRATA.get(title) if self.platform == "leetcode" else None)
 
 
-def parse(row: dict[str, Any], where: str) -> LiveCodeBenchRecord:
-    """Return the record of a row, its tests still packed. Raises GradingError, which begins with `where`."""
-    try:
-        return LiveCodeBenchRecord.model_validate(row)
-    except ValidationError as error:
-        raise invalid_line(error, where, "the record") from None
-
-
-def convert(record: LiveCodeBenchRecord, where: str) -> Problem:
-    """Return the problem of a record. Raises GradingError, which begins with `where` and names the key."""
-    function = _json(record.metadata, f"{where}: metadata", dict).get("func_name")
-    public = _cases(record.public_test_cases, f"{where}: public_test_cases")
-    private = _cases(
-        unpacked(record.private_test_cases, f"{where}: private_test_cases"), f"{where}: private_test_cases"
-    )
+def convert(record: LiveCodeBenchRecord) -> Problem:
+    """Return the problem of a record. Raises GradingError, which names the key."""
+    function = json_value(record.metadata, "metadata", dict, FETCH_ANEW).get("func_name")
+    public = _cases(record.public_test_cases, "public_test_cases")
+    private = _cases(unpacked(record.private_test_cases, "private_test_cases"), "private_test_cases")
     convert_test = _text_test if function is None else _call_test
-    tests = [convert_test(case, where) for case in (*public, *sorted(private, key=lambda case: len(case["input"])))]
+    tests = [convert_test(case) for case in (*public, *sorted(private, key=lambda case: len(case["input"])))]
     statement = record.question_content.strip()
     starter = record.starter_code.rstrip()
     if starter:
@@ -102,23 +93,22 @@ def convert(record: LiveCodeBenchRecord, where: str) -> Problem:
     metadata = {"title": record.question_title, "platform": record.platform, "date": record.day.isoformat()}
     if record.erratum:
         metadata["erratum"] = record.erratum
-    try:
-        return Problem(
-            id=record.question_id,
-            statement=statement,
-            tests=tests,
-            entry_point=None if function is None else f"Solution.{function}",
-            prologue=starter or None,
-            time_limit_s=TIME_LIMIT_S,
-            memory_limit_mb=MEMORY_LIMIT_MB,
-            checker=FloatChecker(floats=FloatTolerance()) if any(map(_has_fraction, tests)) else "tokens",
-            public_tests=len(public),
-            test_order="given",
-            difficulty=record.difficulty,
-            metadata=metadata,
-        )
-    except GradingError as error:
-        raise GradingError(f"{where}: {error}") from None
+    return Problem(
+        id=record.question_id,
+        statement=statement,
+        tests=tests,
+        entry_point=None if function is None else f"Solution.{function}",
+        prologue=starter or None,
+        time_limit_s=TIME_LIMIT_S,
+        memory_limit_mb=MEMORY_LIMIT_MB,
+        checker=FloatChecker(floats=FloatTolerance()) if any(map(_has_fraction, tests)) else "tokens",
+        public_tests=len(public),
+        test_order="given",
+        levels={"public": len(public), "all": len(tests)} if 0 < len(public) < len(tests) else {},
+        implied_imports=function is None,
+        difficulty=record.difficulty,
+        metadata=metadata,
+    )
 
 
 def unpacked(text: str, where: str) -> str:
@@ -158,22 +148,22 @@ def _text_of_pickle(pickled: bytes, where: str) -> str:
 
 
 def _cases(text: str, where: str) -> list[dict[str, str]]:
-    cases = _json(text, where, list)
+    cases = json_value(text, where, list, FETCH_ANEW)
     for number, case in enumerate(cases):
         if not isinstance(case, dict) or not all(isinstance(case.get(key), str) for key in ("input", "output")):
             raise GradingError(f"{where}[{number}]: no object with the texts input and output: fetch it anew")
     return cases
 
 
-def _text_test(case: dict[str, str], where: str) -> Test:
+def _text_test(case: dict[str, str]) -> Test:
     return Test(input=case["input"], output=case["output"])
 
 
-def _call_test(case: dict[str, str], where: str) -> Test:
+def _call_test(case: dict[str, str]) -> Test:
     """Each line of the input is one argument, and the output one value, as JSON."""
     lines = [line for line in case["input"].split("\n") if line.strip()]
-    arguments = [_json(line, f"{where}: an input", object) for line in lines]
-    return Test(input=arguments, output=_json(case["output"], f"{where}: an output", object))
+    arguments = [json_value(line, "an input", object, FETCH_ANEW) for line in lines]
+    return Test(input=arguments, output=json_value(case["output"], "an output", object, FETCH_ANEW))
 
 
 def _has_fraction(test: Test) -> bool:
@@ -196,36 +186,20 @@ def _scalars(value: Any) -> list[Any]:
     return found
 
 
-def _json(text: str, where: str, kind: type) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GradingError(f"{where}: not JSON ({error}): fetch it anew") from None
-    if not isinstance(value, kind):
-        raise GradingError(f"{where}: a {type(value).__name__}, not a {kind.__name__}: fetch it anew")
-    return value
-
-
 def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
     """Yield the selected problems of a published file, or of a folder of them, or why a row is no problem.
 
     The tests of other rows are not unpacked.
 
     Raises:
-        GradingError: a file of the release is missing or cannot be read, or two rows have the same id.
+        GradingError: a file of the release is missing or cannot be read.
     """
-    where_of_id: dict[str, str] = {}
-    for file in files(path, selection.release):
-        for where, row in each_row(file):
-            try:
-                record = parse(row, where)
-                if not _is_selected(record, selection):
-                    continue
-                if (first := where_of_id.setdefault(record.question_id, where)) != where:
-                    raise GradingError(f"{where}: {record.question_id!r} stands in {first} too: remove one of them")
-                yield convert(record, where)
-            except GradingError as error:
-                yield error
+
+    def is_wanted(record: LiveCodeBenchRecord) -> bool:
+        about = {"difficulty": record.difficulty, "platform": record.platform}
+        return selection.admits(**about, day=record.day, erratum=record.erratum)
+
+    return each_record(files(path, selection.release), parser(LiveCodeBenchRecord, convert, is_wanted))
 
 
 def files(path: Path, release: str | None) -> list[Path]:
@@ -264,13 +238,3 @@ def names_of(release: str | None) -> tuple[str, ...]:
     if not 0 <= first < last <= len(FILES):
         raise GradingError(f"release {release!r} is unknown: name v1 to v{len(FILES)}, or a range such as v4_v6")
     return FILES[first:last]
-
-
-def _is_selected(record: LiveCodeBenchRecord, selection: Selection) -> bool:
-    return (
-        selection.difficulty in (None, record.difficulty)
-        and selection.platform in (None, record.platform)
-        and (selection.after is None or record.day >= selection.after)
-        and (selection.before is None or record.day <= selection.before)
-        and not (selection.without_errata and record.erratum)
-    )
