@@ -277,8 +277,8 @@ class Problem(BaseModel):
 
 
 _SHOULD = {
-    "checker": 'be "tokens", "exact", "lines", {"floats": {"abs": 1e-6, "rel": 1e-6}}, {"tokens": {"ignore_case": true}} '
-    'or {"program": {"source": "…"}}',
+    "checker": 'be "tokens", "exact", "lines", {"floats": {"abs": 1e-6, "rel": 1e-6}}, '
+    '{"tokens": {"ignore_case": true}} or {"program": {"source": "…"}}',
     "entry_point": "name a function, such as solve or Solution.solve",
 }
 """What the value of a key should do, where pydantic names patterns and each member of a union."""

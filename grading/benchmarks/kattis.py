@@ -13,6 +13,7 @@ are too large are refused before they are read.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,8 +162,7 @@ def _levels(cases: Sequence[_Case]) -> tuple[list[Test], dict[str, int], bool]:
             digests_of_group.setdefault(group, set()).add(case.digest)
     secret = [group for group in digests_of_group if group not in ("sample", "")]
     by_size = sorted(secret, key=lambda group: (len(digests_of_group[group]), group))
-    chains = zip(by_size, by_size[1:], strict=False)
-    is_chain = all(digests_of_group[one] <= digests_of_group[other] for one, other in chains)
+    is_chain = all(digests_of_group[one] <= digests_of_group[other] for one, other in pairwise(by_size))
     names = ["sample", *(by_size if is_chain else secret), ""]
     case_of_digest: dict[str, _Case] = {}
     levels: dict[str, int] = {}
@@ -232,7 +232,9 @@ def _validator(package: Package, folder: str) -> Program:
     names = package.names(folder, "")
     sources = [name for name in names if Path(name).suffix in _LANGUAGES]
     if len(sources) != 1:
-        raise GradingError(f"{folder}: has {len(sources)} files of Python, C++ or Rust ({', '.join(names)}): one is needed")
+        raise GradingError(
+            f"{folder}: has {len(sources)} files of Python, C++ or Rust ({', '.join(names)}): one is needed"
+        )
     (name,) = sources
     return Program(_with_includes(package, name, []), _LANGUAGES[Path(name).suffix])
 

@@ -10,23 +10,23 @@ whose answers have decimal fractions is judged with a tolerance, as contests do.
 
 import base64
 import binascii
-import json
 import pickletools
 import re
 import zlib
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator
 
+from alphamix.grading.benchmarks.answers import checker_for
 from alphamix.grading.benchmarks.records import each_record, parser
 from alphamix.grading.benchmarks.rows import FETCH_ANEW
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import json_value
-from alphamix.grading.types import FloatChecker, FloatTolerance, Problem, Test
+from alphamix.grading.types import Problem, Test
 
 TIME_LIMIT_S = 6.0
 """The limit of the benchmark's own grader, for each test; the data state none."""
@@ -50,7 +50,6 @@ ERRATA = {name: fault for fault, names in _IDS_OF_FAULT.items() for name in name
 
 Platform = Literal["atcoder", "codeforces", "leetcode"]
 Difficulty = Literal["easy", "medium", "hard"]
-_FRACTION = re.compile(r"-?\d*\.\d+(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 class LiveCodeBenchRecord(BaseModel):
@@ -101,7 +100,7 @@ def convert(record: LiveCodeBenchRecord) -> Problem:
         prologue=starter or None,
         time_limit_s=TIME_LIMIT_S,
         memory_limit_mb=MEMORY_LIMIT_MB,
-        checker=FloatChecker(floats=FloatTolerance()) if any(map(_has_fraction, tests)) else "tokens",
+        checker=checker_for(tests),
         public_tests=len(public),
         test_order="given",
         levels={"public": len(public), "all": len(tests)} if 0 < len(public) < len(tests) else {},
@@ -166,26 +165,6 @@ def _call_test(case: dict[str, str]) -> Test:
     return Test(input=arguments, output=json_value(case["output"], "an output", object, FETCH_ANEW))
 
 
-def _has_fraction(test: Test) -> bool:
-    """Whether the expected output has a number that is not whole."""
-    if isinstance(test.output, str):
-        return any(_FRACTION.fullmatch(token) for token in test.output.split())
-    return any(isinstance(value, float) for value in _scalars(test.output))
-
-
-def _scalars(value: Any) -> list[Any]:
-    pending, found = [value], []
-    while pending:
-        value = pending.pop()
-        if isinstance(value, list):
-            pending += value
-        elif isinstance(value, dict):
-            pending += value.values()
-        else:
-            found.append(value)
-    return found
-
-
 def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
     """Yield the selected problems of a published file, or of a folder of them, or why a row is no problem.
 
@@ -196,8 +175,9 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
     """
 
     def is_wanted(record: LiveCodeBenchRecord) -> bool:
-        about = {"difficulty": record.difficulty, "platform": record.platform}
-        return selection.admits(**about, day=record.day, erratum=record.erratum)
+        return selection.admits(
+            difficulty=record.difficulty, platform=record.platform, day=record.day, erratum=record.erratum
+        )
 
     return each_record(files(path, selection.release), parser(LiveCodeBenchRecord, convert, is_wanted))
 

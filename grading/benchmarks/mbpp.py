@@ -23,8 +23,10 @@ from alphamix.grading.types import Problem
 
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
 """Numbers of the tasks of each split, as the paper has them."""
+FILES = tuple(f"full/{split}-00000-of-00001.parquet" for split in SPLITS)
+"""Published Parquet files."""
 _ILL_FORMED = (83, 115, 117, 143, 164, 229, 249, 295, 396, 400, 407, 431, 438, 442, 461, 574, 582, 595, 640, 746, 783)
-ERRATA = dict.fromkeys(_ILL_FORMED, "is ill-formed: EvalPlus removed it from MBPP+ 0.2.0")
+ERRATA: dict[int, str] = dict.fromkeys(_ILL_FORMED, "is ill-formed: EvalPlus removed it from MBPP+ 0.2.0")
 """Tasks with a fault, by number."""
 HOW_TO_ANSWER = "Write the Python function in one ```python code block."
 

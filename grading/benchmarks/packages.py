@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -154,7 +154,7 @@ def _places(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
+def _unpacked(path: Path) -> Generator[Path]:
     """Unpack a zip file to a temporary folder, and yield the folder in it that is the package."""
     with tempfile.TemporaryDirectory(prefix="alphamix-") as temporary:
         root = Path(temporary)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from joblib import cpu_count
 from pydantic import BaseModel, ValidationError
 
-from alphamix.grading.benchmarks.mbpp import HOW_TO_ANSWER
+from alphamix.grading.benchmarks import humaneval, mbpp
 from alphamix.grading.benchmarks.records import files_of
 from alphamix.grading.benchmarks.rows import Row, each_row
 from alphamix.grading.benchmarks.selection import Selection
@@ -48,7 +48,7 @@ _REFERENCE_TIME_S = 60.0
 _MOST_RESULT_BYTES = 1 << 28
 
 _EVALUATE = "evaluate_expression"
-_TAGGED = f'''
+_TAGGED = f"""
 def {_EVALUATE}(expression):
     import json
 
@@ -67,7 +67,7 @@ def {_EVALUATE}(expression):
         return value
 
     return tagged(eval(expression))
-'''
+"""
 """Code that evaluates a call in the program's process, and makes JSON of its result whatever it is."""
 
 _AS_SET = "set({})"
@@ -143,17 +143,34 @@ class _Calls(NamedTuple):
     arguments: Sequence[Sequence[Any]]
     num_base: int
 
+    def without(self, index: int) -> "_Calls":
+        """Return all calls but one."""
+        kept = [given for place, given in enumerate(self.arguments) if place != index]
+        return _Calls(kept, self.num_base - (index < self.num_base))
 
-def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
-    """Yield the problems of a released file, or why a row is none. The references run in as many sandboxes as cores.
 
-    Raises:
-        GradingError: the file cannot be read, or programs cannot be run safely here.
+def reader(stem: str) -> Callable[[Path, Selection], Iterator[Problem | GradingError]]:
+    """Return the function that reads a released file, or a folder with the file of this stem.
+
+    It yields the problems, or why a row is none. The references run in as many sandboxes as there are cores. Files in
+    the form of the original benchmarks, which have results but not the levels, are read as well. The function raises
+    GradingError if the file cannot be read, or programs cannot be run safely here.
     """
-    (file, *_) = files_of(path, "HumanEvalPlus.jsonl*", "MbppPlus.jsonl*", "*Plus*.jsonl*")
+
+    def read(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
+        (file, *_) = files_of(path, f"{stem}.jsonl*", f"{stem}-OriginFmt.jsonl*", "**/*.parquet", f"{stem}*.jsonl*")
+        first = next((row for _, row in each_row(file) if isinstance(row, dict)), {})
+        if "base_input" in first:
+            return _each_of_inputs(file, selection)
+        return (mbpp if "test_list" in first else humaneval).each(file, selection)
+
+    return read
+
+
+def _each_of_inputs(file: Path, selection: Selection) -> Iterator[Problem | GradingError]:
     with Judge(workers=cpu_count()) as judge:
-        rows = [(where, row if isinstance(row, GradingError) else _start(judge, row, where)) for where, row in each_row(file)]
-        yield from each_of(iter(rows), lambda started, where: _finish(judge, started, where))
+        started = [(where, _start(judge, row, where)) for where, row in each_row(file)]
+        yield from each_of(started, lambda one, where: _finish(judge, one, where, selection))
 
 
 class _Started(NamedTuple):
@@ -163,30 +180,45 @@ class _Started(NamedTuple):
     results: "Future[Judgement]"
 
 
-def _start(judge: Judge, row: Row, where: str) -> _Started | GradingError:
+def _start(judge: Judge, row: Row | GradingError, where: str) -> _Started | GradingError:
     """Run the reference of a row on all inputs, in the plainest form that can represent them."""
+    if isinstance(row, GradingError):
+        return row
     try:
         record = PlusRecord.model_validate(row)
     except ValidationError as error:
         return invalid_line(error, where, "the record")
     added = record.plus_input if isinstance(record.plus_input, list) else []
-    restored = _RESTORERS.get(int(record.task_id.partition("/")[2]), lambda arguments: arguments) if record.is_mbpp else list
+    restored = (
+        _RESTORERS.get(int(record.task_id.partition("/")[2]), lambda arguments: arguments) if record.is_mbpp else list
+    )
     calls = _Calls(
         [restored(given) for part in (record.base_input, added) for given in sorted(part, key=_size)],
         len(record.base_input),
     )
     try:
-        problem = _problem(record, calls, is_tagged=_form(record) is not None or not all(map(_is_json, calls.arguments)))
+        problem = _problem(
+            record, calls, is_tagged=_form(record) is not None or not all(map(_is_json, calls.arguments))
+        )
     except GradingError as error:
         return GradingError(f"{where}: {error}")
     return _Started(record, calls, problem, _run(judge, record, problem))
 
 
-def _finish(judge: Judge, started: _Started, where: str) -> Problem:
+def _finish(judge: Judge, started: _Started, where: str, selection: Selection) -> Problem | None:
+    """Return the problem of a row with the results of its reference."""
     record, calls, problem, future = started
+    if not selection.admits(erratum=humaneval.ERRATA.get(record.task_id)):
+        return None
     judgement = future.result()
-    if judgement.verdict is not Verdict.AC and problem.entry_point != _EVALUATE:
-        problem = _problem(record, calls, is_tagged=True)  # a result may be what JSON lacks
+    if judgement.verdict is Verdict.RE and problem.entry_point != _EVALUATE:  # a result may be what JSON lacks
+        problem = _problem(record, calls, is_tagged=True)
+        judgement = _run(judge, record, problem).result()
+    num_left_out = 0
+    while judgement.verdict is Verdict.OLE:
+        num_left_out += 1
+        calls = calls.without(judgement.first_failed_test or 0)
+        problem = _problem(record, calls, is_tagged=problem.entry_point == _EVALUATE)
         judgement = _run(judge, record, problem).result()
     if judgement.verdict is not Verdict.AC:
         raise GradingError(
@@ -195,8 +227,11 @@ def _finish(judge: Judge, started: _Started, where: str) -> Problem:
         )
     results = [json.loads(answer or b"null") for answer in judgement.answers or ()]
     tests = [Test(input=test.input, output=result) for test, result in zip(problem.tests, results, strict=True)]
-    update = {"tests": tuple(tests), "checker": _checker(record, results), "time_limit_s": TIME_LIMIT_S}
-    return problem.model_copy(update=update)
+    metadata = {"erratum": humaneval.ERRATA[record.task_id]} if record.task_id in humaneval.ERRATA else {}
+    if num_left_out:
+        metadata["left_out"] = f"{num_left_out} tests whose results are longer than answers may be"
+    update = {"checker": _checker(record, results), "time_limit_s": TIME_LIMIT_S, "metadata": metadata}
+    return problem.model_copy(update={"tests": tuple(tests), **update})
 
 
 def _run(judge: Judge, record: PlusRecord, problem: Problem) -> "Future[Judgement]":
@@ -232,7 +267,7 @@ def _statement(record: PlusRecord) -> str:
     if not record.is_mbpp:
         return record.prompt
     text = record.prompt.strip().removeprefix('"""').removesuffix('"""').strip()
-    return f"{text}\n\nThe function is called `{record.entry_point}`.\n\n{HOW_TO_ANSWER}"
+    return f"{text}\n\nThe function is called `{record.entry_point}`.\n\n{mbpp.HOW_TO_ANSWER}"
 
 
 def _form(record: PlusRecord) -> str | None:
@@ -247,7 +282,9 @@ def _checker(record: PlusRecord, results: Sequence[Any]) -> Checker:
 
 
 def _is_floats(result: Any) -> bool:
-    return isinstance(result, float) or (isinstance(result, list) and bool(result) and all(isinstance(item, float) for item in result))
+    return isinstance(result, float) or (
+        isinstance(result, list) and bool(result) and all(isinstance(item, float) for item in result)
+    )
 
 
 def _size(given: Sequence[Any]) -> int:

@@ -51,8 +51,12 @@ def runnable_source(checker: ProgramChecker) -> str:
     if program.language == "cpp":
         words = ", ".join(map(_quoted, ["checker", *arguments]))
         before, after = _CPP.split("// The checker")
-        return before + program.source + after.replace("FOLDER", _FOLDER).replace("WORDS", words).replace("STDIN", stdin)
-    raise GradingError(f"a checker of {checker.interface} in {program.language} cannot be run: write it in Python or C++")
+        return (
+            before + program.source + after.replace("FOLDER", _FOLDER).replace("WORDS", words).replace("STDIN", stdin)
+        )
+    raise GradingError(
+        f"a checker of {checker.interface} in {program.language} cannot be run: write it in Python or C++"
+    )
 
 
 def _quoted(word: str) -> str:

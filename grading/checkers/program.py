@@ -45,10 +45,11 @@ def accepts(
         exit_code = outcome.exit_code or 0
         if exit_code in interface.accepts or exit_code in interface.rejects:
             return exit_code in interface.accepts
+    needs = _NEEDS_FILES if interface.arguments else ""
     raise GradingError(
         f"the problem's checker ended with {outcome.verdict or 'exit code 0'}"
-        f"{outcome.message and f' ({outcome.message})'}: correct it to exit with {_words(interface.accepts)} to accept, "
-        f"or {_words(interface.rejects)} to reject{_NEEDS_FILES if interface.arguments else ''}"
+        f"{outcome.message and f' ({outcome.message})'}: "
+        f"let it exit with {_words(interface.accepts)} to accept, or {_words(interface.rejects)} to reject{needs}"
     )
 
 

@@ -15,6 +15,8 @@ def with_implied_imports(source: str) -> str:
     missing = sorted(undefined_names(source))
     lines = [f"import {name}" for name in missing if name in MODULES and name != "sys"]
     lines += [
-        f"from {MODULE_OF_NAME[name]} import {name}" for name in missing if name in MODULE_OF_NAME and name not in MODULES
+        f"from {MODULE_OF_NAME[name]} import {name}"
+        for name in missing
+        if name in MODULE_OF_NAME and name not in MODULES
     ]
     return with_preamble("\n".join(["import sys", *lines, f"sys.setrecursionlimit({RECURSION_LIMIT})"]), source)

@@ -180,7 +180,7 @@ class _Bomb:
         ({"private_test_cases": base64.b64encode(b"plain").decode()}, "neither JSON nor packed"),
         ({"public_test_cases": "{}"}, "public_test_cases: a dict, not a list"),
         ({"public_test_cases": '[{"input": 3}]'}, r"public_test_cases\[0\]: no object with the texts input and output"),
-        ({"metadata": "[]"}, "metadata: a list, not a dict"),
+        ({"metadata": "[]"}, "metadata: a list, not an object"),
         ({"contest_date": "soon"}, "contest_date: "),
         ({"platform": "spoj"}, "platform: "),
         ({"public_test_cases": "[]", "private_test_cases": "[]"}, r"tests is \[\]: it should have at least 1 item"),
@@ -231,7 +231,7 @@ def test_other_problems_are_not_unpacked(tmp_path: Path) -> None:
 def test_two_rows_with_one_id_are_refused(release: Path) -> None:
     write(release / "test2.jsonl", row())
     *_, error = livecodebench.each(release, EVERYTHING)
-    assert "'abc301_a' stands in" in str(error)
+    assert "has the same id 'abc301_a'" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -316,18 +316,20 @@ def test_a_release_is_fetched_from_the_hub_after_its_size_and_licence_were_told(
 
 
 def test_a_file_that_the_hub_lacks_is_told(local_hub: None, release: Path) -> None:
-    files = hub.HubFiles("livecodebench/other", "0" * 40, {"missing.jsonl": 1}, lambda _: ["missing.jsonl"])
+    files = hub.HubFiles("livecodebench/other", "0" * 40, {"missing.jsonl": 0.5}, lambda _: ["missing.jsonl"])
     with pytest.raises(
         GradingError, match=r"cannot be fetched .*: check network access, or give its files with --path"
     ):
-        hub.fetch(files, None, "MIT", lambda _: None)
+        hub.fetch(files, EVERYTHING, "MIT", lambda _: None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["mbpp", "--path", "m.jsonl", "--release", "v2"], "mbpp cannot be selected by release"),
-        (["mbpp"], "mbpp is read from a local copy"),
+        (["kattis"], "kattis is read from a local copy"),
+        (["livecodebench", "--path", "nowhere", "--difficulty", "harsh"], "livecodebench has no difficulty 'harsh'"),
+        (["jsonl:a.jsonl", "--path", "b.jsonl"], "both say where the problems are"),
         (["p.jsonl", "--difficulty", "hard"], "--difficulty belongs to a benchmark"),
         (["livecodebench", "--path", "nowhere"], "nowhere: cannot be read"),
         (["livecodebench", "--after", "tomorrow"], "YYYY-MM-DD"),
