@@ -25,6 +25,8 @@ class RunRemarks:
     """Number of answers that are not text, by kind, of each policy that gave any."""
     missing_modules: Mapping[str, int] = field(default_factory=dict)
     """Number of programs that failed for want of a module, by its name."""
+    errata: Mapping[str, str] = field(default_factory=dict)
+    """What is known to be wrong with a problem, by its id."""
 
 
 def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: RunRemarks) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: Run
         "rejected": remarks.rejected,
         "answer_kinds": remarks.answer_kinds,
         "missing_modules": remarks.missing_modules,
+        "errata": remarks.errata,
         "judge": judge,
     }
     return to_jsonable_python(content)

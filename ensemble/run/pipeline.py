@@ -140,7 +140,7 @@ def report(
     analysis = analyse(
         outcomes, alphas, arms.splits, arms.budget, played.arms, experiment.analysis, forgeable, played.undefined
     )
-    remarks = remarks_on(store, verdict_set)
+    remarks = remarks_on(store, verdict_set, inputs.sampling.problems)
     try:
         return Report(analysis, remarks, write_report(analysis, folder, experiment.name, judge, remarks))
     except checks.MissingExtraError as error:

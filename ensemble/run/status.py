@@ -6,14 +6,14 @@ continue the run meanwhile.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from alphamix.ensemble.analysis.run_summary import RunRemarks
 from alphamix.ensemble.run.pace import Pace, time_left
 from alphamix.ensemble.store import STORE_NAME, FailureCount, Recent, Store, is_at_work
-from alphamix.grading.types import Verdict
+from alphamix.grading.types import Problem, Verdict
 from alphamix.policies.types import AnswerKind
 
 RECENT_S = 300.0
@@ -88,12 +88,14 @@ class RunStatus:
         return time_left([Pace(policy.pending, policy.samples_per_second) for policy in active], alone)
 
 
-def remarks_on(store: Store, verdict_set: str | None = None) -> RunRemarks:
-    """Count what a report of the run has to mention: what is missing, and answers that are not text."""
+def remarks_on(store: Store, verdict_set: str | None = None, problems: Iterable[Problem] = ()) -> RunRemarks:
+    """Count what a report has to mention: what is missing, answers that are not text, and known faults of problems."""
     progress = store.progress()
     rejected = int(progress["rejected"].sum())
     unfilled = int((progress["planned"] - progress["graded"]).sum())
-    return RunRemarks(unfilled - rejected, rejected, store.answer_kinds(), store.missing_modules(verdict_set))
+    errata = {problem.id: problem.metadata["erratum"] for problem in problems if "erratum" in problem.metadata}
+    modules = store.missing_modules(verdict_set)
+    return RunRemarks(unfilled - rejected, rejected, store.answer_kinds(), modules, errata)
 
 
 def read_status(folder: Path) -> RunStatus:

@@ -64,6 +64,16 @@ class Benchmark:
         return facts
 
 
+def _own_problems(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
+    for problem in each_problem(path, parse_problem):
+        if isinstance(problem, GradingError) or selection.admits(
+            difficulty=problem.difficulty,
+            platform=problem.metadata.get("platform"),
+            erratum=problem.metadata.get("erratum"),
+        ):
+            yield problem
+
+
 _NO_VALUES: Sequence[str] = ()
 
 BENCHMARKS = {
@@ -230,7 +240,8 @@ BENCHMARKS = {
             "docs/grading.md",
             "that of the file",
             "a file of JSON lines",
-            lambda path, _: each_problem(path, parse_problem),
+            _own_problems,
+            dict.fromkeys(("difficulty", "platform", "without_errata"), _NO_VALUES),
         ),
     )
 }

@@ -11,8 +11,9 @@ within its tolerance, some tasks compare sets, and three accept what differs fro
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,10 +144,16 @@ class _Calls(NamedTuple):
     arguments: Sequence[Sequence[Any]]
     num_base: int
 
-    def without(self, index: int) -> "_Calls":
-        """Return all calls but one."""
-        kept = [given for place, given in enumerate(self.arguments) if place != index]
-        return _Calls(kept, self.num_base - (index < self.num_base))
+    @property
+    def levels(self) -> dict[str, int]:
+        """The levels of coverage, if there are two."""
+        num_calls = len(self.arguments)
+        return {"base": self.num_base, "plus": num_calls} if 0 < self.num_base < num_calls else {}
+
+    def without(self, indices: Collection[int]) -> "_Calls":
+        """Return all calls but some."""
+        kept = [given for index, given in enumerate(self.arguments) if index not in indices]
+        return _Calls(kept, self.num_base - sum(index < self.num_base for index in indices))
 
 
 def reader(stem: str) -> Callable[[Path, Selection], Iterator[Problem | GradingError]]:
@@ -214,10 +221,9 @@ def _finish(judge: Judge, started: _Started, where: str, selection: Selection) -
     if judgement.verdict is Verdict.RE and problem.entry_point != _EVALUATE:  # a result may be what JSON lacks
         problem = _problem(record, calls, is_tagged=True)
         judgement = _run(judge, record, problem).result()
-    num_left_out = 0
+    num_calls = len(calls.arguments)
     while judgement.verdict is Verdict.OLE:
-        num_left_out += 1
-        calls = calls.without(judgement.first_failed_test or 0)
+        calls = calls.without({judgement.first_failed_test or 0})
         problem = _problem(record, calls, is_tagged=problem.entry_point == _EVALUATE)
         judgement = _run(judge, record, problem).result()
     if judgement.verdict is not Verdict.AC:
@@ -225,13 +231,26 @@ def _finish(judge: Judge, started: _Started, where: str, selection: Selection) -
             f"{where}: canonical_solution: {judgement.verdict} on input {judgement.first_failed_test} "
             f"({judgement.message}): fetch the file anew"
         )
-    results = [json.loads(answer or b"null") for answer in judgement.answers or ()]
-    tests = [Test(input=test.input, output=result) for test, result in zip(problem.tests, results, strict=True)]
+    result_of_index = dict(_readable(judgement.answers or ()))
+    calls = calls.without(set(range(len(calls.arguments))) - result_of_index.keys())
     metadata = {"erratum": humaneval.ERRATA[record.task_id]} if record.task_id in humaneval.ERRATA else {}
-    if num_left_out:
-        metadata["left_out"] = f"{num_left_out} tests whose results are longer than answers may be"
-    update = {"checker": _checker(record, results), "time_limit_s": TIME_LIMIT_S, "metadata": metadata}
-    return problem.model_copy(update={"tests": tuple(tests), **update})
+    if num_left_out := num_calls - len(calls.arguments):
+        metadata["left_out"] = f"{num_left_out} of its tests: their results are longer than answers may be"
+    update = {
+        "tests": tuple(Test(input=problem.tests[at].input, output=result) for at, result in result_of_index.items()),
+        "levels": calls.levels,
+        "checker": _checker(record, list(result_of_index.values())),
+        "time_limit_s": TIME_LIMIT_S,
+        "metadata": metadata,
+    }
+    return problem.model_copy(update=update)
+
+
+def _readable(answers: Sequence[bytes | None]) -> Iterator[tuple[int, Any]]:
+    """Yield the results that are no longer than a problem may have them, by the index of their test."""
+    for index, answer in enumerate(answers):
+        with suppress(ValueError):  # whole numbers with too many digits
+            yield index, json.loads(answer or b"null")
 
 
 def _run(judge: Judge, record: PlusRecord, problem: Problem) -> "Future[Judgement]":
@@ -247,7 +266,6 @@ def _problem(record: PlusRecord, calls: _Calls, *, is_tagged: bool) -> Problem:
         else map(list, calls.arguments)
     )
     tests = [Test(input=given, output=None) for given in inputs]
-    levels = {"base": calls.num_base, "plus": len(tests)} if 0 < calls.num_base < len(tests) else {}
     return Problem(
         id=record.task_id,
         statement=_statement(record),
@@ -258,7 +276,7 @@ def _problem(record: PlusRecord, calls: _Calls, *, is_tagged: bool) -> Problem:
         time_limit_s=_REFERENCE_TIME_S,
         memory_limit_mb=MEMORY_LIMIT_MB,
         test_order="given",
-        levels=levels,
+        levels=calls.levels,
         reference=record.reference,
     )
 

@@ -89,7 +89,7 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
     Raises GradingError if a file cannot be read.
     """
     split = selection.split or "test"
-    files = files_of(path, f"ALL/{split}-*.parquet", f"{split}*.parquet", f"**/{split}*.parquet", f"{split}*.jsonl*")
+    files = files_of(path, f"ALL/{split}-*.parquet", f"{split}*.parquet", f"**/{split}*.parquet", f"**/{split}*.jsonl*")
 
     def is_wanted(record: TacoRecord) -> bool:
         return selection.admits(difficulty=record.difficulty, platform=record.source, erratum=record.erratum)
