@@ -1,6 +1,7 @@
 """CodeContests, CodeContests+, APPS and TACO in the form of their files, which these tests write themselves."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,21 @@ def test_a_malformed_row_is_named(tmp_path: Path, changes: dict[str, Any], told:
     assert isinstance(fine, Problem)
     with pytest.raises(GradingError, match=rf"test\.jsonl, line 1: .*{told}"):
         raise error if isinstance(error, GradingError) else AssertionError(error)
+
+
+def test_a_long_file_is_read_with_flat_memory(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    with path.open("w") as file:
+        for number in range(400):
+            file.write(json.dumps(apps_row(problem_id=number, question="x" * (1 << 15))) + "\n")
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in each_problem_of("apps", path, Selection(), print))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (count, path.stat().st_size >> 20) == (400, 12)
+    assert peak < 1 << 21
 
 
 def test_numbers_may_be_long_and_texts_have_line_separators(tmp_path: Path) -> None:
