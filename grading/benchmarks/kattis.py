@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from alphamix.grading.benchmarks.packages import Package, each_package
 from alphamix.grading.benchmarks.selection import Selection
+from alphamix.grading.checkers.interfaces import runnable_source
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import each_of
 from alphamix.grading.types import (
@@ -35,6 +36,7 @@ from alphamix.grading.types import (
 
 TIME_LIMIT_S = 10.0
 """The limit where a package states none: judges then derive one from their own runs of its solutions."""
+_MULTIPLIER, _LEGACY_MULTIPLIER = 2.0, 5.0
 MEMORY_LIMIT_MB = 2048.0
 """The limit where a package states none, as the format has it."""
 _REFUSED = ("interactive", "multi-pass", "multipass", "submit-answer")
@@ -90,7 +92,7 @@ def convert(package: Package) -> Problem:
     if are_unions:
         metadata["levels"] = "unions of each group with those before it: no chain of groups holds one another"
     if not is_stated:
-        metadata["time_limit"] = f"the package states none: {TIME_LIMIT_S:g} s"
+        metadata |= {"time_limit": f"the package states none: {TIME_LIMIT_S:g} s", **_multiplier(limits)}
     shown = "".join(_sample(number, case.test) for number, case in enumerate(_unique(samples), start=1))
     return Problem(
         id=package.name,
@@ -196,12 +198,24 @@ def _time_limit(package: Package, limits: dict[str, Any]) -> tuple[float, bool]:
     return (TIME_LIMIT_S, False) if stated is None else (stated, True)
 
 
+def _multiplier(limits: dict[str, Any]) -> dict[str, float]:
+    """Return how the limit follows from the time of the slowest solution: `verification.with_measured_limit`."""
+    newer = limits.get("time_multipliers")
+    if isinstance(newer, dict):  # some legacy packages have a number here, which means nothing
+        multiplier = _number(newer.get("ac_to_time_limit"), "problem.yaml: limits.time_multipliers.ac_to_time_limit")
+        return {"time_multiplier": multiplier or _MULTIPLIER}
+    stated = _number(limits.get("time_multiplier"), "problem.yaml: limits.time_multiplier")
+    return {"time_multiplier": stated or _LEGACY_MULTIPLIER}
+
+
 def _checker(package: Package, about: dict[str, Any], flags: Sequence[str]) -> Checker:
     flags = (*_words(about.get("validator_flags")), *flags)
     is_custom = "custom" in str(about.get("validation") or "").split()
     folder = "output_validators" if is_custom else "output_validator"
     if is_custom or package.names(folder, ""):
-        return ProgramChecker(program=_validator(package, folder), interface="kattis", arguments=tuple(flags))
+        checker = ProgramChecker(program=_validator(package, folder), interface="kattis", arguments=tuple(flags))
+        runnable_source(checker)  # raises for a language that it cannot be in
+        return checker
     return default_validator(flags)
 
 
@@ -255,7 +269,9 @@ def _with_includes(package: Package, name: str, above: list[str]) -> str:
 
 
 def _reference(package: Package) -> str | None:
-    """Return an accepted solution in one file, in Python if there is one."""
+    """Return an accepted solution in one file, in Python if there is one; None where solutions get more files."""
+    if package.has("include"):
+        return None
     folder = "submissions/accepted"
     for suffix in _LANGUAGES:
         for name in package.names(folder, suffix):

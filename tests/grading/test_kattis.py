@@ -16,6 +16,7 @@ from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.problems import load_problems
 from alphamix.grading.types import Problem, Program, ProgramChecker, TokensChecker
+from alphamix.grading.verification import with_measured_limit
 
 HELLO = Path(__file__).resolve().parents[3] / "shared" / "data" / "formats" / "kattis" / "hello"
 SUM = "print(sum(map(int, input().split())))\n"
@@ -96,7 +97,11 @@ def test_the_legacy_format_is_read_as_well(tmp_path: Path) -> None:
     assert (problem.time_limit_s, problem.memory_limit_mb) == (3, 2048)
     assert accepts(problem.checker, "1.0 A", "1.00005 a")  # pyright: ignore[reportArgumentType]
     only_default = only(make(tmp_path / "other", {"problem.yaml": "name: {sv: Summa, en: Sum}"}))
-    assert only_default.metadata == {"title": "Sum", "time_limit": "the package states none: 10 s"}
+    assert only_default.metadata == {
+        "title": "Sum",
+        "time_limit": "the package states none: 10 s",
+        "time_multiplier": 5,
+    }
 
 
 def test_groups_without_a_chain_become_unions_and_say_so(tmp_path: Path) -> None:
@@ -108,14 +113,39 @@ def test_groups_without_a_chain_become_unions_and_say_so(tmp_path: Path) -> None
 def test_a_package_is_converted_and_its_solutions_are_judged(tmp_path: Path, judge: Judge) -> None:
     make(tmp_path / "in" / "sum")
     output = tmp_path / "problems.jsonl"
-    main(["problems", "convert", f"kattis:{tmp_path / 'in'}", "--output", str(output)])
+    main(["problems", "convert", f"kattis:{tmp_path / 'in'}", "--output", str(output), "--measure-limits"])
     (problem,) = load_problems(output)
-    assert problem == only(tmp_path / "in")
+    assert problem == only(tmp_path / "in")  # its limit is stated
     submitted = {
         name: judge.submit(problem, Program(text)) for name, text in FILES.items() if name.startswith("submissions/")
     }
     verdicts = {name.split("/")[1]: future.result().verdict.value for name, future in submitted.items()}
     assert verdicts == {"accepted": "AC", "wrong_answer": "WA"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "multiplier"),
+    [
+        ("{}", 5),
+        ("{time_multiplier: 2}", 2),
+        ("{time_multipliers: 1}", 5),
+        ("{time_multipliers: {time_limit_to_tle: 1.5}}", 2),
+        ("{time_multipliers: {ac_to_time_limit: 3}}", 3),
+    ],
+)
+def test_a_limit_that_is_not_stated_is_measured(tmp_path: Path, judge: Judge, limits: str, multiplier: float) -> None:
+    slow = "import time\nwhile time.process_time() < 0.3: pass\n" + SUM
+    changes: dict[str, str | None] = {"problem.yaml": f"limits: {limits}\n", "submissions/accepted/sum.py": slow}
+    problem = only(make(tmp_path / "sum", changes))
+    assert (problem.time_limit_s, problem.metadata["time_multiplier"]) == (10, multiplier)
+    if limits != "{}":
+        return
+    measured = with_measured_limit(problem, judge)
+    assert measured.time_limit_s in (2, 3)  # 0.3 s and a little, five times, rounded up
+    assert measured.metadata["time_limit"].endswith(" s times 5, rounded up")
+    assert with_measured_limit(measured, judge) is measured
+    with pytest.raises(GradingError, match=r"sum: the reference fails test 0 \(WA"):
+        with_measured_limit(problem.model_copy(update={"reference": "print(7)"}), judge)
 
 
 CPP_VALIDATOR = """#include "validate.h"
