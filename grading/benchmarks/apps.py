@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 
-from alphamix.grading.benchmarks.answers import checker_for
-from alphamix.grading.benchmarks.records import each_record, files_of, parser
+from alphamix.grading.benchmarks.records import each_record, files_of, parser, split_of
 from alphamix.grading.benchmarks.rows import FETCH_ANEW, Rows
 from alphamix.grading.benchmarks.selection import Selection
+from alphamix.grading.benchmarks.tasks import checker_for, with_starter
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import each_of, json_value
 from alphamix.grading.types import Problem, Test
@@ -51,7 +51,7 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
 
     Raises GradingError if a file cannot be read.
     """
-    split = selection.split or "test"
+    split = split_of(path, selection)
     name = f"apps/{split}"
 
     def is_wanted(record: AppsRecord) -> bool:
@@ -66,14 +66,11 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
 
 def convert(record: AppsRecord, name: str) -> Problem:
     """Convert one record to the problem of a name. Raises GradingError, which names the key."""
-    tests, function = tests_of(record.input_output)
+    tests, function = _tests_of(record.input_output)
     starter = (record.starter_code or "").rstrip()
-    statement = record.question.strip()
-    if starter:
-        statement += f"\n\nThe solution begins like this:\n\n```python\n{starter}\n```"
     return Problem(
         id=name,
-        statement=statement,
+        statement=with_starter(record.question.strip(), starter),
         tests=tests,
         entry_point=function if function is None or "class Solution" not in starter else f"Solution.{function}",
         prologue=starter or None,
@@ -81,12 +78,12 @@ def convert(record: AppsRecord, name: str) -> Problem:
         memory_limit_mb=MEMORY_LIMIT_MB,
         checker=checker_for(tests),
         test_order="given",
-        reference=first_solution(record.solutions),
+        reference=_first_solution(record.solutions),
         difficulty=record.difficulty,
     )
 
 
-def tests_of(text: str | None) -> tuple[list[Test], str | None]:
+def _tests_of(text: str | None) -> tuple[list[Test], str | None]:
     """Return the tests of a text as APPS and TACO have it, from short inputs to long, and the function they call."""
     if not (text or "").strip():
         raise GradingError("input_output: is empty: leave this problem out, it has no tests")
@@ -99,7 +96,7 @@ def tests_of(text: str | None) -> tuple[list[Test], str | None]:
     return sorted(tests, key=lambda test: len(json.dumps(test.input))), function
 
 
-def first_solution(text: str | None) -> str | None:
+def _first_solution(text: str | None) -> str | None:
     """Return the first of the solutions in a JSON list, if there is one."""
     solutions = json_value(text, "solutions", list, FETCH_ANEW) if text and text.strip() else []
     return next((one for one in solutions if isinstance(one, str)), None)

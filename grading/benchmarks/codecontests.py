@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from alphamix.grading.benchmarks.records import each_record, files_of, parser
+from alphamix.grading.benchmarks.records import each_record, files_of, parser, split_of
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.errors import GradingError
 from alphamix.grading.types import FloatTolerance, Problem, Test, TokenRules, TokensChecker
@@ -82,7 +82,7 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
             difficulty=_name(DIFFICULTIES, record.difficulty), platform=_name(PLATFORMS, record.source)
         )
 
-    split = selection.split or "test"
+    split = split_of(path, selection)
     files = files_of(path, f"data/{split}-*.parquet", f"{split}*.parquet", f"{split}*.jsonl*")
     return each_record(files, parser(CodeContestsRecord, convert, is_wanted))
 

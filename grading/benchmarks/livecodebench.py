@@ -20,10 +20,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator
 
-from alphamix.grading.benchmarks.answers import checker_for
 from alphamix.grading.benchmarks.records import each_record, parser
 from alphamix.grading.benchmarks.rows import FETCH_ANEW
 from alphamix.grading.benchmarks.selection import Selection
+from alphamix.grading.benchmarks.tasks import checker_for, with_starter
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import json_value
 from alphamix.grading.types import Problem, Test
@@ -85,16 +85,13 @@ def convert(record: LiveCodeBenchRecord) -> Problem:
     private = _cases(unpacked(record.private_test_cases, "private_test_cases"), "private_test_cases")
     convert_test = _text_test if function is None else _call_test
     tests = [convert_test(case) for case in (*public, *sorted(private, key=lambda case: len(case["input"])))]
-    statement = record.question_content.strip()
     starter = record.starter_code.rstrip()
-    if starter:
-        statement += f"\n\nThe solution begins like this:\n\n```python\n{starter}\n```"
     metadata = {"title": record.question_title, "platform": record.platform, "date": record.day.isoformat()}
     if record.erratum:
         metadata["erratum"] = record.erratum
     return Problem(
         id=record.question_id,
-        statement=statement,
+        statement=with_starter(record.question_content.strip(), starter),
         tests=tests,
         entry_point=None if function is None else f"Solution.{function}",
         prologue=starter or None,

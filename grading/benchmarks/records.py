@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from alphamix.grading.benchmarks.rows import FETCH_ANEW, Row, Rows, each_row
+from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import each_of, invalid_line
 from alphamix.grading.types import Problem
@@ -52,6 +53,11 @@ def _rows(files: Sequence[Path]) -> Rows:
             yield row
     if is_empty:
         raise GradingError(f"{', '.join(map(str, files))}: has no problems: {FETCH_ANEW}")
+
+
+def split_of(path: Path, selection: Selection) -> str:
+    """Return the split that is wanted: the one for tests unless another is named, by the name of a single file too."""
+    return selection.split or ("train" if path.is_file() and path.name.startswith("train") else "test")
 
 
 def files_of(path: Path, *patterns: str) -> list[Path]:

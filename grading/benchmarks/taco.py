@@ -12,11 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from alphamix.grading.benchmarks.answers import checker_for
-from alphamix.grading.benchmarks.apps import first_solution, tests_of
-from alphamix.grading.benchmarks.records import files_of, parser
+from alphamix.grading.benchmarks import apps
+from alphamix.grading.benchmarks.records import files_of, parser, split_of
 from alphamix.grading.benchmarks.rows import Row, Rows, each_row
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.errors import GradingError
@@ -25,10 +22,6 @@ from alphamix.grading.types import Checker, FloatChecker, FloatTolerance, Proble
 
 SPLITS = ("test", "train")
 DIFFICULTIES = ("EASY", "MEDIUM", "MEDIUM_HARD", "HARD", "VERY_HARD", "UNKNOWN_DIFFICULTY")
-TIME_LIMIT_S = 4.0
-"""The limit of the benchmark's own grader, where the data state none."""
-MEMORY_LIMIT_MB = 1024.0
-"""A common limit of the sites, where the data state none."""
 _SECONDS = re.compile(r"([0-9]*\.?[0-9]+)\s*seconds?")
 _BYTES = re.compile(r"([0-9]*\.?[0-9]+)\s*(giga|mega|kilo)?bytes?")
 _MEGABYTES = {"giga": 1024.0, "mega": 1.0, "kilo": 1 / 1024, None: 1 / (1 << 20)}
@@ -62,17 +55,10 @@ _FLOATS = frozenset(
 # fmt: on
 
 
-class TacoRecord(BaseModel):
-    """One row; other keys are ignored."""
+class TacoRecord(apps.AppsRecord):
+    """One row; other keys are ignored. Its `problem_id` is its place within its split, from 0."""
 
-    number: int
-    """Place within its split, from 0."""
     split: str
-    question: str
-    input_output: str | None = None
-    solutions: str | None = None
-    starter_code: str | None = None
-    difficulty: str | None = None
     source: str | None = None
     time_limit: str | None = None
     memory_limit: str | None = None
@@ -80,7 +66,7 @@ class TacoRecord(BaseModel):
     @property
     def erratum(self) -> str | None:
         """What is known to be wrong with this task."""
-        return ERRATA.get(self.number) if self.split == "test" else None
+        return ERRATA.get(int(self.problem_id)) if self.split == "test" else None
 
 
 def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
@@ -88,7 +74,7 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
 
     Raises GradingError if a file cannot be read.
     """
-    split = selection.split or "test"
+    split = split_of(path, selection)
     files = files_of(path, f"ALL/{split}-*.parquet", f"{split}*.parquet", f"**/{split}*.parquet", f"**/{split}*.jsonl*")
 
     def is_wanted(record: TacoRecord) -> bool:
@@ -99,33 +85,22 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
 
 def convert(record: TacoRecord) -> Problem:
     """Convert one record. Raises GradingError, which names the key."""
-    tests, function = tests_of(record.input_output)
-    starter = (record.starter_code or "").rstrip()
-    statement = record.question.strip()
-    if starter:
-        statement += f"\n\nThe solution begins like this:\n\n```python\n{starter}\n```"
-    metadata = {"platform": record.source} if record.source else {}
-    return Problem(
-        id=f"taco/{record.split}/{record.number}",
-        statement=statement,
-        tests=tests,
-        entry_point=function if function is None or "class Solution" not in starter else f"Solution.{function}",
-        prologue=starter or None,
-        time_limit_s=_time_limit(record.time_limit),
-        memory_limit_mb=_memory_limit(record.memory_limit),
-        checker=_special_checker(record) or checker_for(tests),
-        test_order="given",
-        reference=first_solution(record.solutions),
-        difficulty=record.difficulty,
-        metadata=metadata | ({"erratum": record.erratum} if record.erratum else {}),
-    )
+    problem = apps.convert(record, f"taco/{record.split}/{record.problem_id}")
+    metadata = {"platform": record.source, "erratum": record.erratum}
+    update = {
+        "time_limit_s": _time_limit(record.time_limit),
+        "memory_limit_mb": _memory_limit(record.memory_limit),
+        "checker": _special_checker(record) or problem.checker,
+        "metadata": {key: value for key, value in metadata.items() if value},
+    }
+    return problem.model_copy(update=update)
 
 
 def _numbered(files: list[Path], split: str) -> Rows:
     number = 0
     for file in files:
         for where, row in each_row(file):
-            about: Row = {"number": number, "split": split}
+            about: Row = {"problem_id": number, "split": split}
             yield where, row if isinstance(row, GradingError) else row | about
             number += 1
 
@@ -133,22 +108,22 @@ def _numbered(files: list[Path], split: str) -> Rows:
 def _special_checker(record: TacoRecord) -> Checker | None:
     if record.split != "test":
         return None
-    if record.number in _ANY_CASE:
+    if int(record.problem_id) in _ANY_CASE:
         return TokensChecker(tokens=TokenRules(ignore_case=True))
-    return FloatChecker(floats=FloatTolerance()) if record.number in _FLOATS else None
+    return FloatChecker(floats=FloatTolerance()) if int(record.problem_id) in _FLOATS else None
 
 
 def _time_limit(text: str | None) -> float:
     if not text:
-        return TIME_LIMIT_S
+        return apps.TIME_LIMIT_S
     if found := _SECONDS.match(text):
-        return float(found[1]) or TIME_LIMIT_S
+        return float(found[1]) or apps.TIME_LIMIT_S
     raise GradingError(f"time_limit: is {text!r}: it should be like '2.0 seconds'")
 
 
 def _memory_limit(text: str | None) -> float:
     if not text:
-        return MEMORY_LIMIT_MB
+        return apps.MEMORY_LIMIT_MB
     if found := _BYTES.match(text):
-        return float(found[1]) * _MEGABYTES[found[2]] or MEMORY_LIMIT_MB
+        return float(found[1]) * _MEGABYTES[found[2]] or apps.MEMORY_LIMIT_MB
     raise GradingError(f"memory_limit: is {text!r}: it should be like '256.0 megabytes'")

@@ -274,11 +274,13 @@ def test_taco_rows_are_numbered_and_have_limits(tmp_path: Path, write: Write) ->
     found = [problem for problem in read("taco", tmp_path) if isinstance(problem, Problem)]
     assert [problem.id for problem in found] == [f"taco/test/{number}" for number in range(24)]
     assert (found[0].time_limit_s, found[0].memory_limit_mb) == (2, 256)
-    assert (found[1].time_limit_s, found[1].memory_limit_mb) == (taco.TIME_LIMIT_S, taco.MEMORY_LIMIT_MB)
+    assert (found[1].time_limit_s, found[1].memory_limit_mb) == (apps.TIME_LIMIT_S, apps.MEMORY_LIMIT_MB)
     assert found[5].metadata == {"platform": "codechef", "erratum": taco.ERRATA[5]}
     assert found[20].checker == TokensChecker.model_validate({"tokens": {"ignore_case": True}})
     assert isinstance(found[18].checker, FloatChecker)
-    kept = read("taco", tmp_path, without_errata=True, platform="codechef")
+    train = only("taco", write(tmp_path / "train-00000-of-00009", taco_row()))
+    assert (train.id, train.checker) == ("taco/train/0", "tokens")  # the faults are those of the tasks for tests
+    kept = read("taco", tmp_path / "ALL", without_errata=True, platform="codechef")
     assert len(kept) == 24 - sum(number < 24 for number in taco.ERRATA)
     assert len(taco.ERRATA) == 139
 

@@ -1,4 +1,4 @@
-"""How the answers of contest tasks are compared where a benchmark does not say."""
+"""What contest tasks of several benchmarks have in common: starter code, and a tolerance where answers need one."""
 
 import re
 from collections.abc import Iterable
@@ -7,6 +7,11 @@ from typing import Any
 from alphamix.grading.types import FloatChecker, FloatTolerance, PlainChecker, Test
 
 _FRACTION = re.compile(r"-?\d*\.\d+(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
+
+
+def with_starter(statement: str, starter: str) -> str:
+    """Return a statement followed by the code that a solution begins with, if there is any."""
+    return f"{statement}\n\nThe solution begins like this:\n\n```python\n{starter}\n```" if starter else statement
 
 
 def checker_for(tests: Iterable[Test]) -> PlainChecker:
