@@ -33,6 +33,7 @@ from alphamix.grading.types import (
     TokenRules,
     TokensChecker,
 )
+from alphamix.wording import shown
 
 TIME_LIMIT_S = 10.0
 """The limit where a package states none: judges then derive one from their own runs of its solutions."""
@@ -43,6 +44,7 @@ _REFUSED = ("interactive", "multi-pass", "multipass", "submit-answer")
 _LANGUAGES: dict[str, Language] = {".py": "python", ".py3": "python", ".cc": "cpp", ".cpp": "cpp", ".rs": "rust"}
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"[^\n]*$', re.MULTILINE)
 _NAME = re.compile(r"\\problemname\{(.*)\}|^#\s+(.*)$", re.MULTILINE)
+_SCALAR = (str, int, float)
 _GROUP_FILES = ("testdata.yaml", "test_group.yaml")
 _TOLERANCES = {
     "float_tolerance": ("abs", "rel"),
@@ -110,10 +112,13 @@ def convert(package: Package) -> Problem:
 
 
 def _refuse_other_kinds(about: dict[str, Any]) -> None:
-    kinds = about.get("type") or "pass-fail"
-    words = {*(kinds if isinstance(kinds, list) else str(kinds).split()), *str(about.get("validation") or "").split()}
+    words = {*_words(about.get("type"), "problem.yaml: type"), *_validation(about)}
     if refused := [word for word in _REFUSED if word in words]:
         raise GradingError(f"is {refused[0]}, which cannot be judged: only programs from input to output are")
+
+
+def _validation(about: dict[str, Any]) -> tuple[str, ...]:
+    return _words(about.get("validation"), "problem.yaml: validation")
 
 
 def _cases(package: Package) -> tuple[list[_Case], tuple[str, ...]]:
@@ -151,7 +156,7 @@ def _flags(package: Package, group: str) -> tuple[str, ...]:
             about = package.yaml(file) if package.has(file) else {}
             for key in ("output_validator_flags", "output_validator_args"):
                 if key in about:
-                    return _words(about[key])
+                    return _words(about[key], f"{file}: {key}")
         folder = folder.parent
     return ()
 
@@ -209,8 +214,8 @@ def _multiplier(limits: dict[str, Any]) -> dict[str, float]:
 
 
 def _checker(package: Package, about: dict[str, Any], flags: Sequence[str]) -> Checker:
-    flags = (*_words(about.get("validator_flags")), *flags)
-    is_custom = "custom" in str(about.get("validation") or "").split()
+    flags = (*_words(about.get("validator_flags"), "problem.yaml: validator_flags"), *flags)
+    is_custom = "custom" in _validation(about)
     folder = "output_validators" if is_custom else "output_validator"
     if is_custom or package.names(folder, ""):
         checker = ProgramChecker(program=_validator(package, folder), interface="kattis", arguments=tuple(flags))
@@ -298,7 +303,8 @@ def _statement(package: Package, about: dict[str, Any]) -> tuple[str, str]:
         stated = stated.get("en") or next(iter(stated.values()), None)
     heading = _NAME.search(text)
     in_text = next(filter(None, heading.groups()), None) if heading else None
-    return str(stated or in_text or package.name), _NAME.sub("", text, count=1) if heading else text
+    title = stated if isinstance(stated, str) and stated.strip() else in_text or package.name
+    return title, _NAME.sub("", text, count=1) if heading else text
 
 
 def _sample(number: int, test: Test) -> str:
@@ -312,14 +318,18 @@ def _table(value: Any, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise GradingError(f"{where}: is {value!r}: it should be a table of keys and values")
+        raise GradingError(f"{where}: is {_said(value)}: it should be a table of keys and values")
     return value
 
 
-def _words(value: Any) -> tuple[str, ...]:
+def _words(value: Any, where: str) -> tuple[str, ...]:
+    """Return the words of a text, or the items of a list."""
     if value is None:
         return ()
-    return tuple(map(str, value)) if isinstance(value, list) else tuple(str(value).split())
+    items = value if isinstance(value, list) else str(value).split() if isinstance(value, _SCALAR) else [value]
+    if not all(isinstance(item, _SCALAR) for item in items):
+        raise GradingError(f"{where}: is {_said(value)}: it should be text, or a list of texts")
+    return tuple(map(str, items))
 
 
 def _number(value: Any, where: str) -> float | None:
@@ -330,5 +340,10 @@ def _number(value: Any, where: str) -> float | None:
     except (TypeError, ValueError):
         number = -1.0
     if not 0 < number < float("inf"):
-        raise GradingError(f"{where}: is {value!r}: it should be a number above 0")
+        raise GradingError(f"{where}: is {_said(value)}: it should be a number above 0")
     return number
+
+
+def _said(value: Any) -> str:
+    """Return a value in an error; what is nested may be far longer than its file."""
+    return shown(value) if isinstance(value, _SCALAR) else f"a {type(value).__name__}"

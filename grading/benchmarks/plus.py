@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from joblib import cpu_count
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from alphamix.grading.benchmarks import humaneval, mbpp
 from alphamix.grading.benchmarks.records import files_of
@@ -118,7 +118,7 @@ _ORACLES = {
 class PlusRecord(BaseModel):
     """One row; other keys are ignored."""
 
-    task_id: str
+    task_id: Annotated[str, Field(pattern=r"^(HumanEval|Mbpp)/[0-9]+$")]
     prompt: str
     entry_point: str
     canonical_solution: str
@@ -195,37 +195,32 @@ def _start(judge: Judge, row: Row | GradingError, where: str) -> _Started | Grad
         record = PlusRecord.model_validate(row)
     except ValidationError as error:
         return invalid_line(error, where, "the record")
-    added = record.plus_input if isinstance(record.plus_input, list) else []
-    restored = (
-        _RESTORERS.get(int(record.task_id.partition("/")[2]), lambda arguments: arguments) if record.is_mbpp else list
-    )
-    calls = _Calls(
-        [restored(given) for part in (record.base_input, added) for given in sorted(part, key=_size)],
-        len(record.base_input),
-    )
     try:
-        problem = _problem(
-            record, calls, is_tagged=_form(record) is not None or not all(map(_is_json, calls.arguments))
-        )
+        calls = _calls(record)
+        is_plain = _form(record) is None and all(map(_is_json, calls.arguments))
+        problem = _problem(record, calls, is_tagged=not is_plain)
     except GradingError as error:
         return GradingError(f"{where}: {error}")
     return _Started(record, calls, problem, _run(judge, record, problem))
 
 
+def _calls(record: PlusRecord) -> _Calls:
+    added = record.plus_input if isinstance(record.plus_input, list) else []
+    restore = _RESTORERS.get(int(record.task_id.partition("/")[2])) if record.is_mbpp else None
+    given = [one for part in (record.base_input, added) for one in sorted(part, key=_size)]
+    try:
+        return _Calls([one if restore is None else restore(one) for one in given], len(record.base_input))
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise GradingError(f"base_input or plus_input: does not fit the task ({error}): fetch the file anew") from None
+
+
 def _finish(judge: Judge, started: _Started, where: str, selection: Selection) -> Problem | None:
     """Return the problem of a row with the results of its reference."""
-    record, calls, problem, future = started
+    record, calls = started.record, started.calls
     if not selection.admits(erratum=humaneval.ERRATA.get(record.task_id)):
         return None
-    judgement = future.result()
-    if judgement.verdict is Verdict.RE and problem.entry_point != _EVALUATE:  # a result may be what JSON lacks
-        problem = _problem(record, calls, is_tagged=True)
-        judgement = _run(judge, record, problem).result()
     num_calls = len(calls.arguments)
-    while judgement.verdict is Verdict.OLE:
-        calls = calls.without({judgement.first_failed_test or 0})
-        problem = _problem(record, calls, is_tagged=problem.entry_point == _EVALUATE)
-        judgement = _run(judge, record, problem).result()
+    calls, problem, judgement = _with_results(judge, started)
     if judgement.verdict is not Verdict.AC:
         raise GradingError(
             f"{where}: canonical_solution: {judgement.verdict} on input {judgement.first_failed_test} "
@@ -244,6 +239,20 @@ def _finish(judge: Judge, started: _Started, where: str, selection: Selection) -
         "metadata": metadata,
     }
     return problem.model_copy(update=update)
+
+
+def _with_results(judge: Judge, started: _Started) -> tuple[_Calls, Problem, Judgement]:
+    """Wait for the results, run again in a form that can hold them, and leave out calls whose results are too long."""
+    record, calls, problem, future = started
+    judgement = future.result()
+    if judgement.verdict is Verdict.RE and problem.entry_point != _EVALUATE:
+        problem = _problem(record, calls, is_tagged=True)
+        judgement = _run(judge, record, problem).result()
+    while judgement.verdict is Verdict.OLE:
+        calls = calls.without({judgement.first_failed_test or 0})
+        problem = _problem(record, calls, is_tagged=problem.entry_point == _EVALUATE)
+        judgement = _run(judge, record, problem).result()
+    return calls, problem, judgement
 
 
 def _readable(answers: Sequence[bytes | None]) -> Iterator[tuple[int, Any]]:

@@ -36,6 +36,12 @@ FILES = {
 }
 
 
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""YAML that names a list of 10⁹ words in a kilobyte."""
+
+
 def make(folder: Path, changes: dict[str, str | None] | None = None) -> Path:
     for name, text in (FILES | (changes or {})).items():
         if text is not None:
@@ -250,6 +256,9 @@ def test_the_default_validator_has_its_flags(flags: str, expected: str, answer: 
         ({"problem.yaml": "limits: {memory: much}\n"}, "problem.yaml: limits.memory: is 'much'"),
         ({"problem.yaml": "limits: {time_limit: .inf}\n"}, "problem.yaml: limits.time_limit: is inf"),
         ({"problem.yaml": "limits: 3\n"}, "problem.yaml: limits: is 3"),
+        ({"problem.yaml": f"{BOMB}type: *i\n"}, "problem.yaml: type: is a list"),
+        ({"problem.yaml": f"{BOMB}limits: *i\n"}, "problem.yaml: limits: is a list"),
+        ({"problem.yaml": f"{BOMB}limits: {{memory: *i}}\n"}, "problem.yaml: limits.memory: is a list"),
         ({"problem.yaml": "validator_flags: float_tolerance\n"}, "validator flag float_tolerance: has no number"),
         ({"problem.yaml": "validator_flags: loose\n"}, "validator flag 'loose'"),
         ({"problem.yaml": "validation: custom\n"}, "output_validators: has 0 files of Python, C\\+\\+ or Rust"),
