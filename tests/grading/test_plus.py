@@ -153,18 +153,18 @@ def test_results_that_are_too_long_are_left_out(tmp_path: Path) -> None:
 
 def test_a_row_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path = tmp_path / "MbppPlus.jsonl"
-    rows = [mbpp(1, "f", "def f(n): return 1 / n\n", [[1]], [[0]]), mbpp(2, "f", "", [], []), {"base_input": [3]}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n")
+    faults = {
+        "canonical_solution: RE on input 1": mbpp(1, "f", "def f(n): return 1 / n\n", [[1]], [[0]]),
+        "tests is []: it should have at least 1 item": mbpp(3, "f", "", [], []),
+        "base_input or plus_input: does not fit the task": mbpp(124, "f", "", [["1", "i"]], []),
+        "task_id: String should match": mbpp(4, "f", "", [[1]], [], task_id="Mbpp/x"),
+        "task_id: Field required": {"base_input": [3]},
+        "not JSON": None,
+    }
+    path.write_text("".join("{\n" if row is None else json.dumps(row) + "\n" for row in faults.values()))
     errors = list(plus.reader("MbppPlus")(path, Selection()))
-    assert all(isinstance(error, GradingError) for error in errors)
-    for number, (error, told) in enumerate(
-        zip(
-            errors,
-            ("canonical_solution: RE on input 1", "tests is", "task_id: Field required", "not JSON"),
-            strict=True,
-        ),
-        start=1,
-    ):
+    for number, (error, told) in enumerate(zip(errors, faults, strict=True), start=1):
+        assert isinstance(error, GradingError)
         assert f"MbppPlus.jsonl, line {number}: {told}" in str(error)
 
 
