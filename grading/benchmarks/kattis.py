@@ -17,23 +17,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alphamix.grading.benchmarks.kattis_validators import LANGUAGES, checker_of, validation_of
 from alphamix.grading.benchmarks.packages import Package, each_package
 from alphamix.grading.benchmarks.selection import Selection
-from alphamix.grading.checkers.interfaces import runnable_source
+from alphamix.grading.benchmarks.yaml_values import number_of, table_of, words_of
 from alphamix.grading.errors import GradingError
 from alphamix.grading.problems import each_of
-from alphamix.grading.types import (
-    Checker,
-    FloatTolerance,
-    Language,
-    Problem,
-    Program,
-    ProgramChecker,
-    Test,
-    TokenRules,
-    TokensChecker,
-)
-from alphamix.wording import shown
+from alphamix.grading.types import Problem, Test
 
 TIME_LIMIT_S = 10.0
 """The limit where a package states none: judges then derive one from their own runs of its solutions."""
@@ -41,16 +31,8 @@ _MULTIPLIER, _LEGACY_MULTIPLIER = 2.0, 5.0
 MEMORY_LIMIT_MB = 2048.0
 """The limit where a package states none, as the format has it."""
 _REFUSED = ("interactive", "multi-pass", "multipass", "submit-answer")
-_LANGUAGES: dict[str, Language] = {".py": "python", ".py3": "python", ".cc": "cpp", ".cpp": "cpp", ".rs": "rust"}
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"[^\n]*$', re.MULTILINE)
 _NAME = re.compile(r"\\problemname\{(.*)\}|^#\s+(.*)$", re.MULTILINE)
-_SCALAR = (str, int, float)
 _GROUP_FILES = ("testdata.yaml", "test_group.yaml")
-_TOLERANCES = {
-    "float_tolerance": ("abs", "rel"),
-    "float_absolute_tolerance": ("abs",),
-    "float_relative_tolerance": ("rel",),
-}
 
 
 class _Case(NamedTuple):
@@ -87,7 +69,7 @@ def convert(package: Package) -> Problem:
         raise GradingError("data has no tests (NAME.in with NAME.ans): a package without them cannot be judged")
     samples = [case for case in cases if case.group == "sample"]
     order, levels, are_unions = _levels(cases)
-    limits = _table(about.get("limits"), "problem.yaml: limits")
+    limits = table_of(about.get("limits"), "problem.yaml: limits")
     time_limit, is_stated = _time_limit(package, limits)
     title, text = _statement(package, about)
     metadata: dict[str, Any] = {"title": title}
@@ -101,8 +83,8 @@ def convert(package: Package) -> Problem:
         statement=f"{title}\n\n{text.strip()}\n{shown}",
         tests=order,
         time_limit_s=time_limit,
-        memory_limit_mb=_number(limits.get("memory"), "problem.yaml: limits.memory") or MEMORY_LIMIT_MB,
-        checker=_checker(package, about, flags),
+        memory_limit_mb=number_of(limits.get("memory"), "problem.yaml: limits.memory") or MEMORY_LIMIT_MB,
+        checker=checker_of(package, about, flags),
         public_tests=len(_unique(samples)),
         test_order="given",
         levels=levels,
@@ -112,13 +94,9 @@ def convert(package: Package) -> Problem:
 
 
 def _refuse_other_kinds(about: dict[str, Any]) -> None:
-    words = {*_words(about.get("type"), "problem.yaml: type"), *_validation(about)}
+    words = {*words_of(about.get("type"), "problem.yaml: type"), *validation_of(about)}
     if refused := [word for word in _REFUSED if word in words]:
         raise GradingError(f"is {refused[0]}, which cannot be judged: only programs from input to output are")
-
-
-def _validation(about: dict[str, Any]) -> tuple[str, ...]:
-    return _words(about.get("validation"), "problem.yaml: validation")
 
 
 def _cases(package: Package) -> tuple[list[_Case], tuple[str, ...]]:
@@ -156,7 +134,7 @@ def _flags(package: Package, group: str) -> tuple[str, ...]:
             about = package.yaml(file) if package.has(file) else {}
             for key in ("output_validator_flags", "output_validator_args"):
                 if key in about:
-                    return _words(about[key], f"{file}: {key}")
+                    return words_of(about[key], f"{file}: {key}")
         folder = folder.parent
     return ()
 
@@ -197,9 +175,9 @@ def _unique(cases: Sequence[_Case]) -> list[_Case]:
 
 def _time_limit(package: Package, limits: dict[str, Any]) -> tuple[float, bool]:
     """Return the limit in seconds, and whether the package states it."""
-    stated = _number(limits.get("time_limit"), "problem.yaml: limits.time_limit")
+    stated = number_of(limits.get("time_limit"), "problem.yaml: limits.time_limit")
     if stated is None and package.has(".timelimit"):
-        stated = _number(package.text(".timelimit").strip(), ".timelimit")
+        stated = number_of(package.text(".timelimit").strip(), ".timelimit")
     return (TIME_LIMIT_S, False) if stated is None else (stated, True)
 
 
@@ -207,70 +185,10 @@ def _multiplier(limits: dict[str, Any]) -> dict[str, float]:
     """Return how the limit follows from the time of the slowest solution: `verification.with_measured_limit`."""
     newer = limits.get("time_multipliers")
     if isinstance(newer, dict):  # some legacy packages have a number here, which means nothing
-        multiplier = _number(newer.get("ac_to_time_limit"), "problem.yaml: limits.time_multipliers.ac_to_time_limit")
+        multiplier = number_of(newer.get("ac_to_time_limit"), "problem.yaml: limits.time_multipliers.ac_to_time_limit")
         return {"time_multiplier": multiplier or _MULTIPLIER}
-    stated = _number(limits.get("time_multiplier"), "problem.yaml: limits.time_multiplier")
+    stated = number_of(limits.get("time_multiplier"), "problem.yaml: limits.time_multiplier")
     return {"time_multiplier": stated or _LEGACY_MULTIPLIER}
-
-
-def _checker(package: Package, about: dict[str, Any], flags: Sequence[str]) -> Checker:
-    flags = (*_words(about.get("validator_flags"), "problem.yaml: validator_flags"), *flags)
-    is_custom = "custom" in _validation(about)
-    folder = "output_validators" if is_custom else "output_validator"
-    if is_custom or package.names(folder, ""):
-        checker = ProgramChecker(program=_validator(package, folder), interface="kattis", arguments=tuple(flags))
-        runnable_source(checker)  # raises for a language that it cannot be in
-        return checker
-    return default_validator(flags)
-
-
-def default_validator(flags: Sequence[str]) -> TokensChecker:
-    """Return the checker that is the format's own validator with some flags. Raises GradingError for an unknown one."""
-    tolerances: dict[str, float] = {"abs": 0.0, "rel": 0.0}
-    words, given = iter(flags), set[str]()
-    for word in words:
-        given.add(word)
-        if word in _TOLERANCES:
-            value = _number(next(words, None), f"validator flag {word}")
-            if value is None:
-                raise GradingError(f"validator flag {word}: has no number behind it: add one")
-            tolerances |= dict.fromkeys(_TOLERANCES[word], value)
-        elif word not in ("case_sensitive", "space_change_sensitive"):
-            raise GradingError(f"validator flag {word!r}: the default validator has none of this name: correct it")
-    return TokensChecker(
-        tokens=TokenRules(
-            ignore_case="case_sensitive" not in given,
-            keep_spaces="space_change_sensitive" in given,
-            floats=FloatTolerance(**tolerances) if given & _TOLERANCES.keys() else None,
-        )
-    )
-
-
-def _validator(package: Package, folder: str) -> Program:
-    """Return the one program of a folder, with the headers that stand beside it in its source."""
-    names = package.names(folder, "")
-    sources = [name for name in names if Path(name).suffix in _LANGUAGES]
-    if len(sources) != 1:
-        raise GradingError(
-            f"{folder}: has {len(sources)} files of Python, C++ or Rust ({', '.join(names)}): one is needed"
-        )
-    (name,) = sources
-    return Program(_with_includes(package, name, []), _LANGUAGES[Path(name).suffix])
-
-
-def _with_includes(package: Package, name: str, above: list[str]) -> str:
-    source = package.text(name)
-    if _LANGUAGES.get(Path(name).suffix, "cpp") != "cpp":
-        return source
-
-    def included(found: re.Match[str]) -> str:
-        header = (Path(name).parent / found[1]).as_posix()
-        if header in above or not package.has(header):
-            return "" if header in above else found[0]
-        above.append(header)
-        return _with_includes(package, header, above)
-
-    return _INCLUDE.sub(included, source)
 
 
 def _reference(package: Package) -> str | None:
@@ -278,7 +196,7 @@ def _reference(package: Package) -> str | None:
     if package.has("include"):
         return None
     folder = "submissions/accepted"
-    for suffix in _LANGUAGES:
+    for suffix in LANGUAGES:
         for name in package.names(folder, suffix):
             if Path(name).parent.as_posix() == folder:
                 return package.text(name)
@@ -312,38 +230,3 @@ def _sample(number: int, test: Test) -> str:
         f"\nSample Input {number}:\n```\n{test.input.rstrip()}\n```\n"
         f"Sample Output {number}:\n```\n{test.output.rstrip()}\n```\n"
     )
-
-
-def _table(value: Any, where: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise GradingError(f"{where}: is {_said(value)}: it should be a table of keys and values")
-    return value
-
-
-def _words(value: Any, where: str) -> tuple[str, ...]:
-    """Return the words of a text, or the items of a list."""
-    if value is None:
-        return ()
-    items = value if isinstance(value, list) else str(value).split() if isinstance(value, _SCALAR) else [value]
-    if not all(isinstance(item, _SCALAR) for item in items):
-        raise GradingError(f"{where}: is {_said(value)}: it should be text, or a list of texts")
-    return tuple(map(str, items))
-
-
-def _number(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 < number < float("inf"):
-        raise GradingError(f"{where}: is {_said(value)}: it should be a number above 0")
-    return number
-
-
-def _said(value: Any) -> str:
-    """Return a value in an error; what is nested may be far longer than its file."""
-    return shown(value) if isinstance(value, _SCALAR) else f"a {type(value).__name__}"

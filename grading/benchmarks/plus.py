@@ -21,6 +21,7 @@ from joblib import cpu_count
 from pydantic import BaseModel, Field, ValidationError
 
 from alphamix.grading.benchmarks import humaneval, mbpp
+from alphamix.grading.benchmarks.plus_values import RESTORERS, is_json, source_of
 from alphamix.grading.benchmarks.records import files_of
 from alphamix.grading.benchmarks.rows import Row, each_row
 from alphamix.grading.benchmarks.selection import Selection
@@ -197,7 +198,7 @@ def _start(judge: Judge, row: Row | GradingError, where: str) -> _Started | Grad
         return invalid_line(error, where, "the record")
     try:
         calls = _calls(record)
-        is_plain = _form(record) is None and all(map(_is_json, calls.arguments))
+        is_plain = _form(record) is None and all(map(is_json, calls.arguments))
         problem = _problem(record, calls, is_tagged=not is_plain)
     except GradingError as error:
         return GradingError(f"{where}: {error}")
@@ -206,7 +207,7 @@ def _start(judge: Judge, row: Row | GradingError, where: str) -> _Started | Grad
 
 def _calls(record: PlusRecord) -> _Calls:
     added = record.plus_input if isinstance(record.plus_input, list) else []
-    restore = _RESTORERS.get(int(record.task_id.partition("/")[2])) if record.is_mbpp else None
+    restore = RESTORERS.get(int(record.task_id.partition("/")[2])) if record.is_mbpp else None
     given = [one for part in (record.base_input, added) for one in sorted(part, key=_size)]
     try:
         return _Calls([one if restore is None else restore(one) for one in given], len(record.base_input))
@@ -270,7 +271,7 @@ def _problem(record: PlusRecord, calls: _Calls, *, is_tagged: bool) -> Problem:
     """Return the problem, its tests still without results."""
     form = _form(record) or "{}"
     inputs: Iterable[list[Any]] = (
-        ([form.format(f"{record.entry_point}({', '.join(map(_source, given))})")] for given in calls.arguments)
+        ([form.format(f"{record.entry_point}({', '.join(map(source_of, given))})")] for given in calls.arguments)
         if is_tagged
         else map(list, calls.arguments)
     )
@@ -316,69 +317,3 @@ def _is_floats(result: Any) -> bool:
 
 def _size(given: Sequence[Any]) -> int:
     return len(json.dumps(given))
-
-
-def _is_json(value: Any) -> bool:
-    """Check whether JSON represents a value so that a program cannot tell the difference."""
-    match value:
-        case None | bool() | int() | float() | str():
-            return True
-        case list():
-            return all(map(_is_json, value))
-        case dict():
-            return all(isinstance(key, str) for key in value) and all(map(_is_json, value.values()))
-        case _:
-            return False
-
-
-def _source(value: Any) -> str:
-    """Return a Python expression of a value; `repr` of an infinite number is none."""
-    match value:
-        case float() | complex():
-            return f"{type(value).__name__}({str(value)!r})"
-        case list():
-            return f"[{', '.join(map(_source, value))}]"
-        case tuple():
-            return f"({''.join(f'{_source(item)}, ' for item in value)})"
-        case set():
-            return f"set([{', '.join(map(_source, value))}])"
-        case dict():
-            return f"{{{', '.join(f'{_source(key)}: {_source(item)}' for key, item in value.items())}}}"
-        case _:
-            return repr(value)
-
-
-def _tuples(value: Any, depth: int) -> Any:
-    """Return nested lists with tuples in place of the lists at a depth; 0 is the value itself."""
-    if not isinstance(value, list):
-        return value
-    return tuple(value) if depth == 0 else [_tuples(item, depth - 1) for item in value]
-
-
-def _all_tuples(value: Any) -> Any:
-    return tuple(map(_all_tuples, value)) if isinstance(value, list) else value
-
-
-def _at(index: int, change: Callable[[Any], Any]) -> Callable[[list[Any]], list[Any]]:
-    return lambda given: [change(value) if place == index else value for place, value in enumerate(given)]
-
-
-_RESTORERS: dict[int, Callable[[list[Any]], Sequence[Any]]] = {
-    **dict.fromkeys(
-        (2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744, 809),
-        lambda given: _tuples(given, 1),
-    ),
-    **dict.fromkeys(
-        (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780), lambda given: _tuples(given, 2)
-    ),
-    **dict.fromkeys((75, 413, 444, 753), _at(0, lambda value: _tuples(value, 1))),
-    **dict.fromkeys((106, 750), _at(1, tuple)),
-    115: _at(0, lambda value: [set(item) if isinstance(item, list) and item else {} for item in value]),
-    124: lambda given: [float(given[0]), complex(given[1])],
-    252: _at(0, complex),
-    **dict.fromkeys((250, 307, 405, 446, 617, 720, 763, 808), _at(0, tuple)),
-    **dict.fromkeys((259, 278, 401, 445), lambda given: _tuples(_tuples(given, 2), 1)),
-    722: _at(0, lambda value: {key: tuple(item) for key, item in value.items()}),
-    **dict.fromkeys((580, 615, 791), lambda given: [_all_tuples(value) for value in given]),
-}
-"""What makes the arguments of MBPP+ those that its functions expect, by the number of the task: JSON has no tuples."""

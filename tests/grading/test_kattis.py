@@ -10,6 +10,7 @@ import pytest
 
 from alphamix.ensemble.cli import main
 from alphamix.grading.benchmarks import kattis, packages
+from alphamix.grading.benchmarks.kattis_validators import default_validator
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.checkers.compare import accepts
 from alphamix.grading.errors import GradingError
@@ -241,7 +242,7 @@ def test_an_output_validator_runs_in_the_sandbox(tmp_path: Path, judge: Judge, v
     ],
 )
 def test_the_default_validator_has_its_flags(flags: str, expected: str, answer: str, is_right: bool) -> None:
-    assert accepts(kattis.default_validator(flags.split()), expected, answer) is is_right
+    assert accepts(default_validator(flags.split()), expected, answer) is is_right
 
 
 @pytest.mark.parametrize(
