@@ -16,7 +16,7 @@ from alphamix.grading.benchmarks.records import each_record, files_of, parser, s
 from alphamix.grading.benchmarks.rows import FETCH_ANEW, Rows
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.benchmarks.tasks import checker_for, with_starter
-from alphamix.grading.errors import GradingError
+from alphamix.grading.errors import GradingError, UnfitError
 from alphamix.grading.problems import each_of, json_value
 from alphamix.grading.types import Problem, Test
 
@@ -86,11 +86,13 @@ def convert(record: AppsRecord, name: str) -> Problem:
 def _tests_of(text: str | None) -> tuple[list[Test], str | None]:
     """Return the tests of a text as APPS and TACO have it, from short inputs to long, and the function they call."""
     if not (text or "").strip():
-        raise GradingError("input_output: is empty: leave this problem out, it has no tests")
+        raise UnfitError("input_output: is empty: leave it out, it has no tests")
     content = json_value(text or "", "input_output", dict, FETCH_ANEW)
     given, expected = content.get("inputs"), content.get("outputs")
     if not isinstance(given, list) or not isinstance(expected, list) or len(given) != len(expected):
         raise GradingError(f"input_output: inputs and outputs are no lists of one length: {FETCH_ANEW}")
+    if not given:
+        raise UnfitError("input_output: has no tests: leave it out")
     function = content.get("fn_name")
     tests = _text_tests(given, expected) if function is None else _call_tests(given, expected)
     return sorted(tests, key=lambda test: len(json.dumps(test.input))), function
@@ -124,7 +126,7 @@ def _call_tests(given: Sequence[Any], expected: Sequence[Any]) -> list[Test]:
         if not isinstance(arguments, list):
             raise GradingError(f"input_output: inputs[{index}]: is {arguments!r:.60}: it should be a list of arguments")
         if any(isinstance(one, dict) and one and all(key.lstrip("-").isdigit() for key in one) for one in arguments):
-            raise GradingError(
+            raise UnfitError(
                 f"input_output: inputs[{index}]: has whole numbers as keys, which JSON lacks: leave it out"
             )
     is_wrapped = all(isinstance(result, list) and len(result) == 1 for result in expected)

@@ -18,7 +18,7 @@ from alphamix.grading.benchmarks import (
 )
 from alphamix.grading.benchmarks.hub import HubFiles, fetch
 from alphamix.grading.benchmarks.selection import Selection
-from alphamix.grading.errors import GradingError
+from alphamix.grading.errors import GradingError, UnfitError
 from alphamix.grading.problems import each_problem, parse_problem
 from alphamix.grading.types import Problem
 from alphamix.wording import nearest
@@ -177,6 +177,7 @@ BENCHMARKS = {
                 "split": tuple(codecontests.FILES),
                 "difficulty": codecontests.DIFFICULTIES,
                 "platform": codecontests.PLATFORMS,
+                "without_errata": _NO_VALUES,
             },
             0,
             HubFiles(
@@ -193,7 +194,7 @@ BENCHMARKS = {
             "CC BY 4.0; the statements belong to the contest sites",
             "the folder with ccplus_1x (46 GB) to ccplus_5x of ByteDance-Seed/Code-Contests-Plus, with testlib.h in it",
             codecontests_plus.each,
-            {"release": codecontests_plus.RELEASES, "platform": _NO_VALUES},
+            {"release": codecontests_plus.RELEASES, "platform": _NO_VALUES, "without_errata": _NO_VALUES},
         ),
         Benchmark(
             "apps",
@@ -202,7 +203,7 @@ BENCHMARKS = {
             "MIT; the statements belong to the contest sites",
             "the folder with test.jsonl and train.jsonl, the folder of the original release, or one file",
             apps.each,
-            {"split": apps.SPLITS, "difficulty": apps.DIFFICULTIES},
+            {"split": apps.SPLITS, "difficulty": apps.DIFFICULTIES, "without_errata": _NO_VALUES},
             0,
             HubFiles(
                 "codeparrot/apps",
@@ -233,6 +234,7 @@ BENCHMARKS = {
             "that of each package",
             "a package, a zip file of one, or a folder of them",
             kattis.each,
+            {"without_errata": _NO_VALUES},
         ),
         Benchmark(
             "jsonl",
@@ -271,6 +273,8 @@ def each_problem_of(
         selection: which problems are wanted.
         announce: is told what is fetched, and under which licence, before it is.
 
+    A problem that cannot be judged here is an error, unless the selection is without errata.
+
     Raises:
         GradingError: there is no such benchmark, it cannot be selected from in this way, or its files cannot be read.
     """
@@ -280,7 +284,8 @@ def each_problem_of(
         if benchmark.hub is None:
             raise GradingError(f"{name} is read from a local copy: give {benchmark.files} with --path")
         path = fetch(benchmark.hub, selection, benchmark.licence, announce)
-    return benchmark.read(path, selection)
+    each = benchmark.read(path, selection)
+    return (one for one in each if not isinstance(one, UnfitError)) if selection.without_errata else each
 
 
 def _check_selection(benchmark: Benchmark, selection: Selection) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from alphamix.grading.benchmarks.records import each_record, files_of, parser, split_of
 from alphamix.grading.benchmarks.selection import Selection
-from alphamix.grading.errors import GradingError
+from alphamix.grading.errors import GradingError, UnfitError
 from alphamix.grading.types import FloatTolerance, Problem, Test, TokenRules, TokensChecker
 
 FILES = {
@@ -90,7 +90,7 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
 def convert(record: CodeContestsRecord) -> Problem:
     """Convert one record. Raises GradingError, which names the key."""
     if record.input_file or record.output_file:
-        raise GradingError("input_file: the task reads and writes files, which programs cannot do here: leave it out")
+        raise UnfitError("input_file: the task reads and writes files, which programs cannot do here: leave it out")
     parts = [
         _Part(name, _tests(getattr(record, f"{name}_tests"), f"{name}_tests"))
         for name in ("public", "private", "generated")
@@ -101,6 +101,8 @@ def convert(record: CodeContestsRecord) -> Problem:
         tests += sorted(part.tests, key=lambda test: len(test.input)) if part.name != "public" else part.tests
         if part.tests:
             levels[part.name] = len(tests)
+    if not tests:
+        raise UnfitError("has no tests: leave it out")
     memory = record.memory_limit_bytes or 0
     return Problem(
         id=f"codecontests/{_name(PLATFORMS, record.source)}/{record.name}",

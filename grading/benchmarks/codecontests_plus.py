@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from alphamix.grading.benchmarks.records import each_record, files_of, parser
 from alphamix.grading.benchmarks.selection import Selection
-from alphamix.grading.errors import GradingError
+from alphamix.grading.errors import GradingError, UnfitError
 from alphamix.grading.types import Checker, Problem, Program, ProgramChecker, Test
 
 RELEASES = ("1x", "2x", "3x", "4x", "5x")
@@ -69,6 +69,8 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
 def convert(record: CodeContestsPlusRecord, testlib: str) -> Problem:
     """Convert one record; `testlib` is the content of testlib.h. Raises GradingError, which names the key."""
     cases = sorted(record.test_cases or (), key=lambda case: len(case.input))
+    if not cases:
+        raise UnfitError("test_cases: is empty: leave it out")
     submissions = [one.code for one in record.correct_submissions or () if one.language.lower() in ("py3", "python3")]
     return Problem(
         id=f"codecontests-plus/{record.source.lower()}/{record.id}",

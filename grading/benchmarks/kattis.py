@@ -21,7 +21,7 @@ from alphamix.grading.benchmarks.kattis_validators import LANGUAGES, checker_of,
 from alphamix.grading.benchmarks.packages import Package, each_package
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.benchmarks.yaml_values import number_of, table_of, words_of
-from alphamix.grading.errors import GradingError
+from alphamix.grading.errors import GradingError, UnfitError
 from alphamix.grading.problems import each_of
 from alphamix.grading.types import Problem, Test
 
@@ -55,7 +55,7 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
         try:
             return convert(package)
         except GradingError as error:
-            raise GradingError(f"{where}: {error}") from None
+            raise type(error)(f"{where}: {error}") from None
 
     return each_of(each_package(path), parse)
 
@@ -96,7 +96,7 @@ def convert(package: Package) -> Problem:
 def _refuse_other_kinds(about: dict[str, Any]) -> None:
     words = {*words_of(about.get("type"), "problem.yaml: type"), *validation_of(about)}
     if refused := [word for word in _REFUSED if word in words]:
-        raise GradingError(f"is {refused[0]}, which cannot be judged: only programs from input to output are")
+        raise UnfitError(f"is {refused[0]}, which cannot be judged: only programs from input to output are")
 
 
 def _cases(package: Package) -> tuple[list[_Case], tuple[str, ...]]:
@@ -111,9 +111,9 @@ def _cases(package: Package) -> tuple[list[_Case], tuple[str, ...]]:
                 raise GradingError(f"{name}: has no {Path(stem).name}.ans beside it: add the answer")
             own = package.yaml(f"{stem}.yaml") if package.has(f"{stem}.yaml") else {}
             if own.get("args"):
-                raise GradingError(f"{stem}.yaml: args: programs get no arguments here: leave this package out")
+                raise UnfitError(f"{stem}.yaml: args: programs get no arguments here: leave this package out")
             if package.has(f"{stem}.files"):
-                raise GradingError(f"{stem}.files: programs get no files here: leave this package out")
+                raise UnfitError(f"{stem}.files: programs get no files here: leave this package out")
             if group not in flags_of_group:
                 flags_of_group[group] = _flags(package, group)
             given, expected = package.text(name), package.text(f"{stem}.ans")
@@ -121,7 +121,7 @@ def _cases(package: Package) -> tuple[list[_Case], tuple[str, ...]]:
             place = "sample" if part == "data/sample" else group.removeprefix("data/secret").strip("/")
             found.append(_Case(place, digest, Test(input=given, output=expected)))
     if len(distinct := set(flags_of_group.values())) > 1:
-        raise GradingError(f"data: groups give the validator different flags ({sorted(distinct)}): leave it out")
+        raise UnfitError(f"data: groups give the validator different flags ({sorted(distinct)}): leave it out")
     return found, next(iter(distinct), ())
 
 

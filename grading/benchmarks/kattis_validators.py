@@ -8,7 +8,7 @@ from typing import Any
 from alphamix.grading.benchmarks.packages import Package
 from alphamix.grading.benchmarks.yaml_values import number_of, words_of
 from alphamix.grading.checkers.interfaces import runnable_source
-from alphamix.grading.errors import GradingError
+from alphamix.grading.errors import GradingError, UnfitError
 from alphamix.grading.types import Checker, FloatTolerance, Language, Program, ProgramChecker, TokenRules, TokensChecker
 
 LANGUAGES: dict[str, Language] = {".py": "python", ".py3": "python", ".cc": "cpp", ".cpp": "cpp", ".rs": "rust"}
@@ -65,7 +65,7 @@ def _validator(package: Package, folder: str) -> Program:
     names = package.names(folder, "")
     sources = [name for name in names if Path(name).suffix in LANGUAGES]
     if len(sources) != 1:
-        raise GradingError(
+        raise UnfitError(
             f"{folder}: has {len(sources)} files of Python, C++ or Rust ({', '.join(names)}): one is needed"
         )
     (name,) = sources

@@ -35,7 +35,7 @@ def parser(
         except SyntaxError as error:
             raise GradingError(f"{where}: {error.msg}: correct the code of this row") from None
         except GradingError as error:
-            raise GradingError(f"{where}: {error}") from None
+            raise type(error)(f"{where}: {error}") from None
 
     return parse
 

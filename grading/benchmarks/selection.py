@@ -13,7 +13,7 @@ class Selection(BaseModel):
     release: str | None = None
     """Name of a published state of the benchmark, such as `v6`; a range of its files is `v4_v6`."""
     split: str | None = None
-    """Part of the benchmark, such as `train`; None stands for the part that is meant for tests."""
+    """Part of the benchmark, such as `train`; None stands for the part that is meant for tests, and for all of MBPP."""
     difficulty: str | None = None
     platform: str | None = None
     after: date | None = None
@@ -21,7 +21,7 @@ class Selection(BaseModel):
     before: date | None = None
     """Last day of the window, which it includes."""
     without_errata: bool = False
-    """Whether problems with a known fault are left out."""
+    """Whether problems are left out that have a known fault, or cannot be judged here."""
 
     def given(self) -> tuple[str, ...]:
         """Return the names of the keys that select something."""

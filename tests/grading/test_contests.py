@@ -166,7 +166,8 @@ def test_a_checker_of_codecontests_plus_runs_in_the_sandbox(tmp_path: Path, writ
     (tmp_path / "testlib.h").write_text(TESTLIB)
     problem, error = read("codecontests-plus", path)
     assert isinstance(problem, Problem)
-    assert "tests is []" in str(error)
+    assert "line 2: test_cases: is empty" in str(error) or "row 2: test_cases: is empty" in str(error)
+    assert len(read("codecontests-plus", path, without_errata=True)) == 1
     assert (problem.id, problem.time_limit_s, problem.reference) == (
         "codecontests-plus/codeforces/1_A",
         2,
@@ -220,6 +221,7 @@ def test_apps_folders_of_the_original_release_are_read(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"input_output": ""}, "input_output: is empty"),
+        ({"input_output": '{"inputs": [], "outputs": []}'}, "input_output: has no tests"),
         ({"input_output": "[]"}, "input_output: a list, not an object"),
         ({"input_output": '{"inputs": ["1"], "outputs": []}'}, "inputs and outputs are no lists of one length"),
         ({"input_output": '{"inputs": [3], "outputs": ["1"]}'}, r"inputs\[0\]: is 3: it should be text"),
@@ -236,6 +238,19 @@ def test_a_malformed_row_is_named(tmp_path: Path, changes: dict[str, Any], told:
     assert isinstance(fine, Problem)
     with pytest.raises(GradingError, match=rf"test\.jsonl, line 1: .*{told}"):
         raise error if isinstance(error, GradingError) else AssertionError(error)
+
+
+def test_what_cannot_be_judged_is_left_out_by_a_flag_and_what_is_damaged_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    rows = [
+        codecontests(name="a", input_file="in.txt"),
+        codecontests(name="b", public_tests=None, generated_tests=None),
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, codecontests()]) + "{\n")
+    assert [isinstance(one, GradingError) for one in read("codecontests", path)] == [True, True, False, True]
+    problem, error = read("codecontests", path, without_errata=True)
+    assert isinstance(problem, Problem)
+    assert "line 4: not JSON" in str(error)
 
 
 def test_a_long_file_is_read_with_flat_memory(tmp_path: Path) -> None:
@@ -306,6 +321,9 @@ def test_own_files_have_a_name_too(tmp_path: Path, capsys: pytest.CaptureFixture
     assert split_name(f"jsonl:{path}") == ("jsonl", path)
     main(["problems", "verify", f"jsonl:{path}", "--without-errata"])
     assert capsys.readouterr().out == "a: fine\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["problems", "verify", f"jsonl:{path}", "--difficulty", "hard"])
+    assert "no problem of jsonl:" in capsys.readouterr().err
 
 
 def test_only_known_keys_and_values_select(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Problem packages, which these tests write themselves in both formats of Kattis."""
 
 import os
+import shutil
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from alphamix.ensemble.cli import main
 from alphamix.grading.benchmarks import kattis, packages
+from alphamix.grading.benchmarks.catalog import each_problem_of
 from alphamix.grading.benchmarks.kattis_validators import default_validator
 from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.checkers.compare import accepts
@@ -348,6 +350,10 @@ def test_a_folder_of_packages_is_read_without_those_of_tools(tmp_path: Path) -> 
     make(tmp_path / "final" / "sum")
     make(tmp_path / "testdata_tools" / "examples" / "sum")
     zipped(make(tmp_path / "apart" / "split"), tmp_path / "split.zip")
+    make(tmp_path / "final" / "talk", {"problem.yaml": "type: interactive\n"})
+    problems = each_problem_of("kattis", tmp_path, Selection(without_errata=True), print)
+    assert [problem.id for problem in problems if isinstance(problem, Problem)] == ["split", "apart/split", "final/sum"]
+    shutil.rmtree(tmp_path / "final" / "talk")
     ids = [problem.id if isinstance(problem, Problem) else str(problem) for problem in read(tmp_path)]
     assert ids == ["split", "apart/split", "final/sum"]
     with pytest.raises(GradingError, match="has no package"):

@@ -33,7 +33,9 @@ _PARAMETERS = (
     click.option("--platform", metavar="NAME", help="Only problems of this contest site, such as atcoder."),
     click.option("--after", callback=_day, metavar="YYYY-MM-DD", help="Only problems of this day or later."),
     click.option("--before", callback=_day, metavar="YYYY-MM-DD", help="Only problems of this day or earlier."),
-    click.option("--without-errata", is_flag=True, help="Leave out problems with a fault that is known."),
+    click.option(
+        "--without-errata", is_flag=True, help="Leave out problems with a known fault, or that cannot be judged."
+    ),
 )
 
 
@@ -51,8 +53,18 @@ def selected_problems(problems: str, *, path: Path | None, **selected: Any) -> I
     if name in BENCHMARKS:
         if own_path is not None and path is not None:
             raise click.UsageError(f"{problems} and --path both say where the problems are: leave one of them out.")
-        return each_problem_of(name, own_path or path, selection, lambda text: click.echo(text, err=True))
+        each = each_problem_of(name, own_path or path, selection, lambda text: click.echo(text, err=True))
+        return _at_least_one(each, problems)
     if path is not None or selection.given():
         given = "--path" if path is not None else f"--{selection.given()[0].replace('_', '-')}"
         raise click.UsageError(f"{given} belongs to a benchmark ({', '.join(BENCHMARKS)}), and {problems} is none.")
     return each_recognised_problem(problems)
+
+
+def _at_least_one(each: Iterator[Problem | GradingError], name: str) -> Iterator[Problem | GradingError]:
+    is_empty = True
+    for problem in each:
+        is_empty = False
+        yield problem
+    if is_empty:
+        raise GradingError(f"no problem of {name} is selected: widen the selection")
