@@ -284,8 +284,16 @@ def each_problem_of(
         if benchmark.hub is None:
             raise GradingError(f"{name} is read from a local copy: give {benchmark.files} with --path")
         path = fetch(benchmark.hub, selection, benchmark.licence, announce)
-    each = benchmark.read(path, selection)
-    return (one for one in each if not isinstance(one, UnfitError)) if selection.without_errata else each
+    return _fit(benchmark.read(path, selection), selection)
+
+
+def _fit(each: Iterator[Problem | GradingError], selection: Selection) -> Iterator[Problem | GradingError]:
+    """Leave out what cannot be judged here, or say how to leave it out."""
+    for one in each:
+        if not isinstance(one, UnfitError):
+            yield one
+        elif not selection.without_errata:
+            yield UnfitError(f"{one} (without_errata leaves such problems out)")
 
 
 def _check_selection(benchmark: Benchmark, selection: Selection) -> None:
