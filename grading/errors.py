@@ -5,3 +5,7 @@ from alphamix.errors import AlphamixError
 
 class GradingError(AlphamixError):
     """Problems cannot be read or programs cannot be judged safely: the message says why, then what to do."""
+
+
+class UnfitError(GradingError):
+    """A problem is as it was published, but cannot be judged here. A selection `without_errata` leaves it out."""

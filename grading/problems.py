@@ -10,14 +10,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from alphamix.grading.errors import GradingError
-from alphamix.grading.types import MAX_DIGITS, Problem, Test
+from alphamix.grading.types import MAX_DIGITS, Problem, ProgramChecker, Test
 from alphamix.text_lines import open_plain
 
+Row = TypeVar("Row")
+_JSON_KINDS = {dict: "an object", list: "a list", object: "a value"}
 _MISSPELT = 0.85
 """Likeness from which an unknown key is taken for a known one: `time_limit` is `time_limit_s`, `uid` is not `id`."""
 
@@ -40,19 +42,31 @@ def each_problem(path: str | Path, parse: Callable[[str, str], Problem]) -> Iter
 
     Raises GradingError if the file cannot be read, or is empty.
     """
-    line_of_id: dict[str, int] = {}
-    for number, line in read_lines(path, "problems"):
-        where = f"{path}, line {number}"
+    return each_of(((f"{path}, line {number}", line) for number, line in read_lines(path, "problems")), parse)
+
+
+def each_of(
+    rows: Iterable[tuple[str, Row | GradingError]], parse: Callable[[Row, str], Problem | None]
+) -> Iterator[Problem | GradingError]:
+    """Yield what `parse` makes of each row and its place in words, or why it is no problem; no two share an id.
+
+    Args:
+        rows: each with its place; an error stands for a row that cannot be read.
+        parse: returns None for a row that is not wanted.
+    """
+    where_of_id: dict[str, str] = {}
+    for where, row in rows:
         try:
-            problem = parse(line, where)
+            if isinstance(row, GradingError):
+                raise row
+            problem = parse(row, where)
+            if problem is None:
+                continue
+            if (first := where_of_id.setdefault(problem.id, where)) != where:
+                raise GradingError(f"{where}: {first} has the same id {problem.id!r}: rename or remove one of them")
+            yield problem
         except GradingError as error:
             yield error
-            continue
-        first = line_of_id.setdefault(problem.id, number)
-        if first == number:
-            yield problem
-        else:
-            yield GradingError(f"{where}: line {first} has the same id {problem.id!r}: rename or remove one of them")
 
 
 def all_problems(parsed: Iterable[Problem | GradingError]) -> list[Problem]:
@@ -93,27 +107,38 @@ def fingerprint(problems: Iterable[Problem]) -> str:
     """Return the SHA-256 of the problems' content, in their order; how the file was formatted does not matter."""
     digest = hashlib.sha256()
     for problem in problems:
-        content = problem.model_dump(mode="json", exclude={"reference"})  # which no verdict depends on
+        content = problem.model_dump(mode="json", exclude={"reference", "levels"})  # which no verdict depends on
         del content["test_order"]  # the order of `tests` already reflects it
-        for key in ("preamble", "packages", "prologue", "epilogue"):
-            if content[key] in (None, []):  # these keys were added later; older runs keep their fingerprints
+        for key in ("preamble", "packages", "prologue", "epilogue", "implied_imports"):
+            if not content[key]:  # these keys were added later; older runs keep their fingerprints
                 del content[key]
+        if isinstance(problem.checker, ProgramChecker) and problem.checker.interface == "documents":
+            content["checker"] = {"program": content["checker"]["program"]}
         digest.update(json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()
 
 
-def parse_problem(line: str, where: str) -> Problem:
-    """Return the problem of one line. Raises GradingError, which begins with `where`."""
+def json_value(text: str | bytes, where: str, kind: type, cure: str) -> Any:
+    """Return the value of a JSON text, which must be of a kind: `dict`, `list`, or `object` for any.
+
+    Raises GradingError, which begins with `where` and ends with `cure`.
+    """
     try:
-        content: Any = json.loads(line)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         if "digits" in str(error):
             raise GradingError(
                 f"{where}: a number has more than {MAX_DIGITS:,} digits: shorten it, or make it a text"
             ) from None
-        raise GradingError(f"{where}: not JSON ({error}): write one JSON object per line") from None
-    if not isinstance(content, dict):
-        raise GradingError(f"{where}: a {type(content).__name__}, not an object: write one JSON object per line")
+        raise GradingError(f"{where}: not JSON ({error}): {cure}") from None
+    if not isinstance(value, kind):
+        raise GradingError(f"{where}: a {type(value).__name__}, not {_JSON_KINDS[kind]}: {cure}")
+    return value
+
+
+def parse_problem(line: str, where: str) -> Problem:
+    """Return the problem of one line. Raises GradingError, which begins with `where`."""
+    content = json_value(line, where, dict, "write one JSON object per line")
     unknown = {key: content.pop(key) for key in list(content) if key not in Problem.model_fields}
     _refuse_misspelt(unknown, [key for key in Problem.model_fields if key not in content], where)
     if unknown and isinstance(content.setdefault("metadata", {}), dict):

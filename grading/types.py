@@ -121,13 +121,33 @@ class FloatChecker(BaseModel, frozen=True, extra="forbid"):
     floats: FloatTolerance
 
 
+class TokenRules(BaseModel, frozen=True, extra="forbid"):
+    """How the words of two texts are compared."""
+
+    ignore_case: bool = False
+    keep_spaces: bool = False
+    """Whether the white space between words must be the same as well."""
+    floats: FloatTolerance | None = None
+    """Tolerance for numbers; None compares them as text."""
+
+
+class TokensChecker(BaseModel, frozen=True, extra="forbid"):
+    """Checker that compares token by token, with rules of its own."""
+
+    tokens: TokenRules
+
+
 class ProgramChecker(BaseModel, frozen=True, extra="forbid"):
     """Checker that runs a program (`checkers.program` describes what it reads)."""
 
     program: Program
+    interface: Literal["documents", "kattis", "testlib"] = "documents"
+    """How it is given what it checks, and says what it finds: our own way, or that of a judge it was written for."""
+    arguments: tuple[str, ...] = ()
+    """Arguments of its command, after the names of files; not for `documents`."""
 
 
-PlainChecker = Literal["tokens", "exact", "lines"] | FloatChecker
+PlainChecker = Literal["tokens", "exact", "lines"] | FloatChecker | TokensChecker
 Checker = PlainChecker | ProgramChecker
 
 
@@ -176,6 +196,12 @@ class Problem(BaseModel):
     """Number of tests, from the first on, that the statement shows."""
     test_order: Literal["size", "given"] = "size"
     """Order in which a file's tests run: after the public ones from small inputs to large, or as given."""
+    levels: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Names of nested sets of tests: each has this number of tests, from the first on. No verdict depends on them."""
+    implied_imports: bool = False
+    """Whether a Python program may use common names of the standard library, such as `deque` or `gcd`, without
+    importing them, and nest 50,000 calls, as under the grader of LiveCodeBench.
+    """
     reference: str | None = None
     """Code that solves the problem, for `alphamix problems verify`. It never reaches a model or a program."""
     difficulty: str | None = None
@@ -199,6 +225,8 @@ class Problem(BaseModel):
             checker: Checker | Mapping[str, Any] = "tokens",
             public_tests: int = 0,
             test_order: Literal["size", "given"] = "size",
+            levels: Mapping[str, int] = ...,
+            implied_imports: bool = False,
             reference: str | None = None,
             difficulty: str | None = None,
             metadata: Mapping[str, Any] = ...,
@@ -224,6 +252,15 @@ class Problem(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _levels_are_nested(self) -> Self:
+        sizes = list(self.levels.values())
+        if sizes != sorted(set(sizes)) or any(size > len(self.tests) for size in sizes):
+            raise ValueError(f"levels are {self.levels}: they should grow, up to the {len(self.tests)} tests")
+        if sizes and self.test_order != "given":
+            raise ValueError('levels need the tests in their order: add "test_order": "given"')
+        return self
+
+    @model_validator(mode="after")
     def _own_code_can_work(self) -> Self:
         code = {"preamble": self.preamble, "epilogue": self.epilogue}
         if isinstance(self.checker, ProgramChecker) and self.checker.program.language == "python":
@@ -240,7 +277,8 @@ class Problem(BaseModel):
 
 
 _SHOULD = {
-    "checker": 'be "tokens", "exact", "lines", {"floats": {"abs": 1e-6, "rel": 1e-6}} or {"program": {"source": "…"}}',
+    "checker": 'be "tokens", "exact", "lines", {"floats": {"abs": 1e-6, "rel": 1e-6}}, '
+    '{"tokens": {"ignore_case": true}} or {"program": {"source": "…"}}',
     "entry_point": "name a function, such as solve or Solution.solve",
 }
 """What the value of a key should do, where pydantic names patterns and each member of a union."""

@@ -1,5 +1,9 @@
-"""Verifying problems: their references are judged, so that a fault of a problem is found before a model is blamed."""
+"""Verifying problems: their references are judged, so that a fault of a problem is found before a model is blamed.
 
+Where a limit on time is to follow from the reference, as judges do that have none in their problems, it is measured.
+"""
+
+import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ _CURE_OF_LIMIT = {
     Verdict.TLE: "raise the problem's time_limit_s, or make the reference faster",
     Verdict.MLE: "raise the problem's memory_limit_mb, or make the reference smaller",
 }
+_MOST_MEASURED_S = 60.0
 _CURE = "correct the reference, or this test"
 
 
@@ -31,6 +36,32 @@ class ProblemFinding:
     def __str__(self) -> str:
         name = "" if self.problem_id is None else f"{self.problem_id}: "
         return f"{name}{self.status}{self.message and f': {self.message}'}"
+
+
+def with_measured_limit(problem: Problem, judge: Judge) -> Problem:
+    """Return a problem with a time limit of whole seconds: its slowest test times `metadata.time_multiplier`.
+
+    A problem without the multiplier, or without a reference, is returned as it is.
+
+    Raises:
+        GradingError: the reference fails a test.
+    """
+    multiplier = problem.metadata.get("time_multiplier")
+    if multiplier is None or problem.reference is None:
+        return problem
+    program = program_of(problem.reference, problem, is_code=True)
+    alone = {"levels": {}, "public_tests": 0, "time_limit_s": _MOST_MEASURED_S}
+    futures = [judge.submit(problem.model_copy(update={**alone, "tests": (test,)}), program) for test in problem.tests]
+    judgements = [future.result() for future in futures]
+    for index, judgement in enumerate(judgements):
+        if judgement.verdict is not Verdict.AC:
+            cause = f"{judgement.verdict}{judgement.message and f', {judgement.message}'}"
+            raise GradingError(f"{problem.id}: the reference fails test {index} ({cause}), so no limit can be measured")
+    slowest = max(judgement.cpu_s for judgement in judgements)
+    limit = max(1.0, float(math.ceil(slowest * multiplier)))
+    metadata = {key: value for key, value in problem.metadata.items() if key != "time_multiplier"}
+    metadata["time_limit"] = f"measured: {slowest:.3g} s times {multiplier:g}, rounded up"
+    return problem.model_copy(update={"time_limit_s": limit, "metadata": metadata})
 
 
 def verify(problems: Iterable[Problem | GradingError], judge: Judge) -> Iterator[ProblemFinding]:

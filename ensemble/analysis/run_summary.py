@@ -28,6 +28,8 @@ class RunRemarks:
     """Number of attempts of several turns that did not submit by themselves, by how they ended, of each policy."""
     missing_modules: Mapping[str, int] = field(default_factory=dict)
     """Number of programs that failed for want of a module, by its name."""
+    errata: Mapping[str, str] = field(default_factory=dict)
+    """What is known to be wrong with a problem, by its id."""
 
 
 def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: RunRemarks) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def summary(analysis: Analysis, run: str, judge: Mapping[str, Any], remarks: Run
         "answer_kinds": remarks.answer_kinds,
         "endings": remarks.endings,
         "missing_modules": remarks.missing_modules,
+        "errata": remarks.errata,
         "judge": judge,
     }
     return to_jsonable_python(content)

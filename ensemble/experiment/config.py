@@ -185,6 +185,12 @@ def _check_samples(experiment: Experiment, budget: int) -> None:
 
 
 def _anchor(data: dict[str, Any], folder: Path) -> None:
+    """Make paths relative to a folder absolute, also the one in `benchmark = "kattis:PATH"`."""
+    problems = data.get("problems")
+    if isinstance(problems, dict) and ":" in (named := str(problems.get("benchmark", ""))):
+        problems["benchmark"], _, path = named.partition(":")
+        if problems.setdefault("path", path) != path:
+            raise ExperimentError(f"problems.benchmark = {named!r} and problems.path both name a path: leave one out")
     for section, key in (("problems", "file"), ("problems", "path"), ("policies", "file")):
         table = data.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):

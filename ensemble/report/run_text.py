@@ -31,6 +31,7 @@ from alphamix.ensemble.report.formatting import (
 from alphamix.ensemble.report.settings_text import settings_headings, settings_rows, settings_sentences
 
 _MOST_MODULES = 10
+_MOST_ERRATA = 3
 _VERDICTS = {1: "the ensemble covers more", 0: "chance could explain the difference", -1: "the ensemble covers less"}
 
 
@@ -62,6 +63,12 @@ def notes(analysis: Analysis, remarks: RunRemarks) -> list[str]:
     found += [f"Answers of {shown(policy)}: {kinds_label(kinds)}." for policy, kinds in remarks.answer_kinds.items()]
     found += [f"Attempts of {shown(policy)}: {endings_label(endings)}." for policy, endings in remarks.endings.items()]
     found += missing_module_notes(remarks.missing_modules, "alphamix regrade FOLDER --packages")
+    if remarks.errata:
+        some = [f"{shown(name)} {fault}" for name, fault in list(remarks.errata.items())[:_MOST_ERRATA]]
+        more = "; …" if len(remarks.errata) > len(some) else ""
+        count = len(remarks.errata)
+        faults = "1 problem has a fault that is" if count == 1 else f"{count:,} problems have faults that are"
+        found.append(f"{faults} known ({'; '.join(some)}{more}): problems.without_errata = true leaves such out.")
     return [note for note in found if note]
 
 

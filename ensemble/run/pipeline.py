@@ -152,7 +152,7 @@ def report(
         played.undefined,
         sampling.section.settings,
     )
-    remarks = remarks_on(store, verdict_set)
+    remarks = remarks_on(store, verdict_set, inputs.sampling.problems)
     try:
         return Report(analysis, remarks, write_report(analysis, folder, experiment.name, judge, remarks))
     except checks.MissingExtraError as error:

@@ -6,7 +6,7 @@ continue the run meanwhile.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from alphamix.ensemble.analysis.run_summary import RunRemarks
 from alphamix.ensemble.run.pace import Pace, time_left
 from alphamix.ensemble.run_settings import RunSettings
 from alphamix.ensemble.store import STORE_NAME, FailureCount, Recent, Store, is_at_work
-from alphamix.grading.types import Verdict
+from alphamix.grading.types import Problem, Verdict
 from alphamix.policies.types import AnswerKind
 
 RECENT_S = 300.0
@@ -89,20 +89,22 @@ class RunStatus:
         return time_left([Pace(policy.pending, policy.samples_per_second) for policy in active], alone)
 
 
-def remarks_on(store: Store, verdict_set: str | None = None) -> RunRemarks:
-    """Count what a report of the run has to mention: what is missing, and answers that are not text."""
+def remarks_on(store: Store, verdict_set: str | None = None, problems: Iterable[Problem] = ()) -> RunRemarks:
+    """Count what a report has to mention: what is missing, answers that are not text, and known faults of problems."""
     progress = store.progress()
     rejected = int(progress["rejected"].sum())
     unfilled = int((progress["planned"] - progress["graded"]).sum())
     settings = RunSettings.of_plan(store.about())
     # In the setting of one turn, how an answer ended is told by its kind and its failure.
     endings = {name: ends for name, ends in store.endings().items() if settings.split(name).setting != "reasoning"}
+    errata = {problem.id: problem.metadata["erratum"] for problem in problems if "erratum" in problem.metadata}
     return RunRemarks(
         unfilled - rejected,
         rejected,
         store.answer_kinds(),
         endings,
         store.missing_modules(verdict_set),
+        errata,
     )
 
 

@@ -8,15 +8,27 @@ is public.
 """
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from alphamix.grading.benchmarks import assertions, evalplus, parser
+from alphamix.grading.benchmarks import assertions, evalplus
+from alphamix.grading.benchmarks.records import each_record, files_of, parser
+from alphamix.grading.benchmarks.selection import Selection
 from alphamix.grading.benchmarks.statements import packages, source, uses, without_unused_imports
-from alphamix.grading.problems import all_problems, each_problem
+from alphamix.grading.errors import GradingError
+from alphamix.grading.problems import all_problems
 from alphamix.grading.types import Problem
 
+ERRATA = {
+    "HumanEval/47": "has a wrong example",
+    "HumanEval/50": "is ambiguous",
+    "HumanEval/57": "is ambiguous",
+    "HumanEval/75": "contradicts its tests",
+    "HumanEval/116": "contradicts its tests",
+}
+"""Faults of statements that are known (openai/human-eval pull request 23, evalplus/evalplus issue 12)."""
 _CANDIDATE = "candidate"
 _CHECK = "check"
 _ERRATUM = (
@@ -38,7 +50,19 @@ class HumanEvalRecord(BaseModel):
 
 def load(path: str | Path) -> list[Problem]:
     """Return all problems, under the ids of the file. Raises GradingError, which names the file and the line."""
-    return all_problems(each_problem(path, parse))
+    return all_problems(each(Path(path), Selection()))
+
+
+def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
+    """Yield the selected problems of a published file, or of a folder of them, or why a row is no problem.
+
+    Raises GradingError if a file cannot be read.
+    """
+
+    def is_wanted(record: HumanEvalRecord) -> bool:
+        return selection.admits(erratum=ERRATA.get(record.task_id))
+
+    return each_record(files_of(path, "HumanEval.jsonl*", "**/*.parquet"), parser(HumanEvalRecord, convert, is_wanted))
 
 
 def convert(record: HumanEvalRecord) -> Problem:
@@ -56,6 +80,7 @@ def convert(record: HumanEvalRecord) -> Problem:
         reference=None if record.canonical_solution is None else record.prompt + record.canonical_solution,
         **fields._asdict(),
         packages=packages(fields.epilogue or ""),
+        metadata={"erratum": ERRATA[record.task_id]} if record.task_id in ERRATA else {},
     )
 
 
@@ -86,7 +111,3 @@ def _is_inert(node: ast.stmt) -> bool:
             return True
         case _:
             return False
-
-
-parse = parser(HumanEvalRecord, convert)
-"""Return the problem of one line of the file; see `problems.each_problem`."""

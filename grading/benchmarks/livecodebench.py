@@ -10,22 +10,23 @@ whose answers have decimal fractions is judged with a tolerance, as contests do.
 
 import base64
 import binascii
-import json
 import pickletools
 import re
 import zlib
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator
 
-from alphamix.grading.benchmarks.rows import each_row
+from alphamix.grading.benchmarks.records import each_record, parser
+from alphamix.grading.benchmarks.rows import FETCH_ANEW
 from alphamix.grading.benchmarks.selection import Selection
+from alphamix.grading.benchmarks.tasks import checker_for, with_starter
 from alphamix.grading.errors import GradingError
-from alphamix.grading.problems import invalid_line
-from alphamix.grading.types import FloatChecker, FloatTolerance, Problem, Test
+from alphamix.grading.problems import json_value
+from alphamix.grading.types import Problem, Test
 
 TIME_LIMIT_S = 6.0
 """The limit of the benchmark's own grader, for each test; the data state none."""
@@ -49,7 +50,6 @@ ERRATA = {name: fault for fault, names in _IDS_OF_FAULT.items() for name in name
 
 Platform = Literal["atcoder", "codeforces", "leetcode"]
 Difficulty = Literal["easy", "medium", "hard"]
-_FRACTION = re.compile(r"-?\d*\.\d+(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 class LiveCodeBenchRecord(BaseModel):
@@ -78,47 +78,33 @@ class LiveCodeBenchRecord(BaseModel):
         return ERRATA.get(self.question_id) or (ERRATA.get(title) if self.platform == "leetcode" else None)
 
 
-def parse(row: dict[str, Any], where: str) -> LiveCodeBenchRecord:
-    """Return the record of a row, its tests still packed. Raises GradingError, which begins with `where`."""
-    try:
-        return LiveCodeBenchRecord.model_validate(row)
-    except ValidationError as error:
-        raise invalid_line(error, where, "the record") from None
-
-
-def convert(record: LiveCodeBenchRecord, where: str) -> Problem:
-    """Return the problem of a record. Raises GradingError, which begins with `where` and names the key."""
-    function = _json(record.metadata, f"{where}: metadata", dict).get("func_name")
-    public = _cases(record.public_test_cases, f"{where}: public_test_cases")
-    private = _cases(
-        unpacked(record.private_test_cases, f"{where}: private_test_cases"), f"{where}: private_test_cases"
-    )
+def convert(record: LiveCodeBenchRecord) -> Problem:
+    """Return the problem of a record. Raises GradingError, which names the key."""
+    function = json_value(record.metadata, "metadata", dict, FETCH_ANEW).get("func_name")
+    public = _cases(record.public_test_cases, "public_test_cases")
+    private = _cases(unpacked(record.private_test_cases, "private_test_cases"), "private_test_cases")
     convert_test = _text_test if function is None else _call_test
-    tests = [convert_test(case, where) for case in (*public, *sorted(private, key=lambda case: len(case["input"])))]
-    statement = record.question_content.strip()
+    tests = [convert_test(case) for case in (*public, *sorted(private, key=lambda case: len(case["input"])))]
     starter = record.starter_code.rstrip()
-    if starter:
-        statement += f"\n\nThe solution begins like this:\n\n```python\n{starter}\n```"
     metadata = {"title": record.question_title, "platform": record.platform, "date": record.day.isoformat()}
     if record.erratum:
         metadata["erratum"] = record.erratum
-    try:
-        return Problem(
-            id=record.question_id,
-            statement=statement,
-            tests=tests,
-            entry_point=None if function is None else f"Solution.{function}",
-            prologue=starter or None,
-            time_limit_s=TIME_LIMIT_S,
-            memory_limit_mb=MEMORY_LIMIT_MB,
-            checker=FloatChecker(floats=FloatTolerance()) if any(map(_has_fraction, tests)) else "tokens",
-            public_tests=len(public),
-            test_order="given",
-            difficulty=record.difficulty,
-            metadata=metadata,
-        )
-    except GradingError as error:
-        raise GradingError(f"{where}: {error}") from None
+    return Problem(
+        id=record.question_id,
+        statement=with_starter(record.question_content.strip(), starter),
+        tests=tests,
+        entry_point=None if function is None else f"Solution.{function}",
+        prologue=starter or None,
+        time_limit_s=TIME_LIMIT_S,
+        memory_limit_mb=MEMORY_LIMIT_MB,
+        checker=checker_for(tests),
+        public_tests=len(public),
+        test_order="given",
+        levels={"public": len(public), "all": len(tests)} if 0 < len(public) < len(tests) else {},
+        implied_imports=function is None,
+        difficulty=record.difficulty,
+        metadata=metadata,
+    )
 
 
 def unpacked(text: str, where: str) -> str:
@@ -158,52 +144,22 @@ def _text_of_pickle(pickled: bytes, where: str) -> str:
 
 
 def _cases(text: str, where: str) -> list[dict[str, str]]:
-    cases = _json(text, where, list)
+    cases = json_value(text, where, list, FETCH_ANEW)
     for number, case in enumerate(cases):
         if not isinstance(case, dict) or not all(isinstance(case.get(key), str) for key in ("input", "output")):
             raise GradingError(f"{where}[{number}]: no object with the texts input and output: fetch it anew")
     return cases
 
 
-def _text_test(case: dict[str, str], where: str) -> Test:
+def _text_test(case: dict[str, str]) -> Test:
     return Test(input=case["input"], output=case["output"])
 
 
-def _call_test(case: dict[str, str], where: str) -> Test:
+def _call_test(case: dict[str, str]) -> Test:
     """Each line of the input is one argument, and the output one value, as JSON."""
     lines = [line for line in case["input"].split("\n") if line.strip()]
-    arguments = [_json(line, f"{where}: an input", object) for line in lines]
-    return Test(input=arguments, output=_json(case["output"], f"{where}: an output", object))
-
-
-def _has_fraction(test: Test) -> bool:
-    """Whether the expected output has a number that is not whole."""
-    if isinstance(test.output, str):
-        return any(_FRACTION.fullmatch(token) for token in test.output.split())
-    return any(isinstance(value, float) for value in _scalars(test.output))
-
-
-def _scalars(value: Any) -> list[Any]:
-    pending, found = [value], []
-    while pending:
-        value = pending.pop()
-        if isinstance(value, list):
-            pending += value
-        elif isinstance(value, dict):
-            pending += value.values()
-        else:
-            found.append(value)
-    return found
-
-
-def _json(text: str, where: str, kind: type) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GradingError(f"{where}: not JSON ({error}): fetch it anew") from None
-    if not isinstance(value, kind):
-        raise GradingError(f"{where}: a {type(value).__name__}, not a {kind.__name__}: fetch it anew")
-    return value
+    arguments = [json_value(line, "an input", object, FETCH_ANEW) for line in lines]
+    return Test(input=arguments, output=json_value(case["output"], "an output", object, FETCH_ANEW))
 
 
 def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
@@ -212,20 +168,15 @@ def each(path: Path, selection: Selection) -> Iterator[Problem | GradingError]:
     The tests of other rows are not unpacked.
 
     Raises:
-        GradingError: a file of the release is missing or cannot be read, or two rows have the same id.
+        GradingError: a file of the release is missing or cannot be read.
     """
-    where_of_id: dict[str, str] = {}
-    for file in files(path, selection.release):
-        for where, row in each_row(file):
-            try:
-                record = parse(row, where)
-                if not _is_selected(record, selection):
-                    continue
-                if (first := where_of_id.setdefault(record.question_id, where)) != where:
-                    raise GradingError(f"{where}: {record.question_id!r} stands in {first} too: remove one of them")
-                yield convert(record, where)
-            except GradingError as error:
-                yield error
+
+    def is_wanted(record: LiveCodeBenchRecord) -> bool:
+        return selection.admits(
+            difficulty=record.difficulty, platform=record.platform, day=record.day, erratum=record.erratum
+        )
+
+    return each_record(files(path, selection.release), parser(LiveCodeBenchRecord, convert, is_wanted))
 
 
 def files(path: Path, release: str | None) -> list[Path]:
@@ -264,13 +215,3 @@ def names_of(release: str | None) -> tuple[str, ...]:
     if not 0 <= first < last <= len(FILES):
         raise GradingError(f"release {release!r} is unknown: name v1 to v{len(FILES)}, or a range such as v4_v6")
     return FILES[first:last]
-
-
-def _is_selected(record: LiveCodeBenchRecord, selection: Selection) -> bool:
-    return (
-        selection.difficulty in (None, record.difficulty)
-        and selection.platform in (None, record.platform)
-        and (selection.after is None or record.day >= selection.after)
-        and (selection.before is None or record.day <= selection.before)
-        and not (selection.without_errata and record.erratum)
-    )

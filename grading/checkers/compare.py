@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any
 
-from alphamix.grading.types import FloatChecker, FloatTolerance, PlainChecker
+from alphamix.grading.types import FloatChecker, FloatTolerance, PlainChecker, TokenRules, TokensChecker
 
 _MAX_NUMBER_LENGTH = 400
 """Longest token that is read as a number, longer than any float written out; longer tokens must match exactly."""
@@ -17,6 +17,7 @@ _MAX_NUMBER_LENGTH = 400
 
 _MAX_DIGITS = 4300
 """Digits that an answer's whole number may have to be read as one; longer numbers are compared as text."""
+_WORDS_AND_SPACES = re.compile(r"\s+|\S+")
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1))
 
 
@@ -30,7 +31,8 @@ def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
     """Compare the text that a program wrote.
 
     `tokens` splits at white space; `lines` ignores white space at the end of each line and of the text; `exact`
-    compares character by character. A `FloatChecker` compares tokens, and numbers within its tolerance.
+    compares character by character. A `FloatChecker` compares tokens, and numbers within its tolerance; a
+    `TokensChecker` by its own rules.
     """
     match checker:
         case "tokens":
@@ -40,15 +42,17 @@ def accepts(checker: PlainChecker, expected: str, answer: str) -> bool:
         case "exact":
             return expected == answer
         case FloatChecker(floats=tolerance):
-            expected_tokens, answer_tokens = expected.split(), answer.split()
-            return len(expected_tokens) == len(answer_tokens) and all(
-                _same_token(tolerance, *tokens) for tokens in zip(expected_tokens, answer_tokens, strict=True)
-            )
+            return _same_tokens(tolerance, expected.split(), answer.split())
+        case TokensChecker(tokens=rules):
+            if rules.ignore_case:
+                expected, answer = expected.lower(), answer.lower()
+            split = _WORDS_AND_SPACES.findall if rules.keep_spaces else str.split
+            return _same_tokens(rules.floats, split(expected), split(answer))
 
 
 def accepts_value(checker: PlainChecker, expected: Any, answer: Any) -> bool:
     """Compare JSON values: `True` is not 1, 1 equals 1.0, and floats match exactly unless there is a tolerance."""
-    tolerance = checker.floats if isinstance(checker, FloatChecker) else None
+    tolerance = _tolerance(checker)
     pending = [(expected, answer)]
     while pending:  # not recursive, because an answer may nest deeper than Python's stack
         expected, answer = pending.pop()
@@ -91,6 +95,14 @@ def _integer(digits: str) -> int | LongNumber:
     return int(digits) if len(digits) <= _MAX_DIGITS else LongNumber(digits)
 
 
+def _tolerance(checker: PlainChecker) -> FloatTolerance | None:
+    match checker:
+        case FloatChecker(floats=tolerance) | TokensChecker(tokens=TokenRules(floats=tolerance)):
+            return tolerance
+        case _:
+            return None
+
+
 def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
 
@@ -111,9 +123,14 @@ def _has_digits(number: int, digits: LongNumber) -> bool:
     return abs(num_digits - len(digits)) <= 2 and str(number) == digits
 
 
-def _same_token(tolerance: FloatTolerance, expected: str, answer: str) -> bool:
-    if expected == answer:
-        return True
+def _same_tokens(tolerance: FloatTolerance | None, expected: list[str], answer: list[str]) -> bool:
+    return len(expected) == len(answer) and all(
+        one == other or (tolerance is not None and _same_number(tolerance, one, other))
+        for one, other in zip(expected, answer, strict=True)
+    )
+
+
+def _same_number(tolerance: FloatTolerance, expected: str, answer: str) -> bool:
     if max(len(expected), len(answer)) > _MAX_NUMBER_LENGTH or "_" in expected or "_" in answer:
         return False  # Python reads 1_000 as a number, but no contest does
     try:

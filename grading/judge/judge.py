@@ -29,7 +29,7 @@ from alphamix.grading.sandbox.packages import find_packages, versions
 from alphamix.grading.sandbox.thread_sandboxes import ThreadSandboxes
 from alphamix.grading.types import Judgement, Problem, Program, Verdict
 
-JUDGE_VERSION = "5"
+JUDGE_VERSION = "6"
 """Version of the judging rules, incremented whenever a program may get a different verdict than before."""
 _MAX_REMEMBERED = 1 << 14
 _MAX_PREPARED = 256

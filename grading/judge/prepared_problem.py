@@ -12,6 +12,7 @@ from typing import Any
 
 from alphamix.grading.checkers import program as checker_program
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
+from alphamix.grading.judge.implied_imports import with_implied_imports
 from alphamix.grading.problems import fingerprint
 from alphamix.grading.programs.prologue import with_preamble
 from alphamix.grading.sandbox.controller import Outcome, ProcessLimits
@@ -50,6 +51,8 @@ class PreparedProblem:
         """Return the source to compile: the problem's preamble, the program, the problem's epilogue."""
         preamble, epilogue = self.problem.preamble, self.problem.epilogue
         source = program.source
+        if self.problem.implied_imports and program.language == "python":
+            source = with_implied_imports(source)
         if preamble is not None and program.language == "python":
             source = with_preamble(preamble, source)
         if epilogue is not None:

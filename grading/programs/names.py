@@ -52,8 +52,16 @@ def missing_names(source: str) -> set[str]:
 
     Empty if the source is not valid Python, or imports all names of a module.
     """
+    return set() if "import *" in source else undefined_names(source)
+
+
+def undefined_names(source: str) -> set[str]:
+    """Return the names that a program uses and that it neither defines by itself nor finds among the built-ins.
+
+    An `import *` may still define them. Empty if the source is not valid Python.
+    """
     module = _symbols(source)
-    if module is None or "import *" in source:
+    if module is None:
         return set()
     used: set[str] = set()
     defined = {symbol.get_name() for symbol in module.get_symbols() if _is_defined(symbol)}

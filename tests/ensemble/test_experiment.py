@@ -76,6 +76,8 @@ def test_problems_come_from_a_file_or_a_benchmark(path, tmp_path):
     settings = load('benchmark = "livecodebench"\npath = "lcb"\nafter = 2024-08-01\nbefore = "2025-01-31"')
     assert settings.problems.path == tmp_path / "lcb"
     assert settings.problems.given() == ("after", "before")
+    named = load('benchmark = "kattis:packages/sum"\nsplit = "test"').problems
+    assert (named.benchmark, named.path, named.split) == ("kattis", tmp_path / "packages/sum", "test")
     again = tmp_path / "again.toml"
     again.write_text(tomli_w.dumps(settings.to_toml()))
     assert experiment.load(again) == settings
@@ -84,6 +86,7 @@ def test_problems_come_from_a_file_or_a_benchmark(path, tmp_path):
         ('file = "p.jsonl"\nbenchmark = "mbpp"', "both are given"),
         ('file = "p.jsonl"\ndifficulty = "hard"', "problems.difficulty belongs to a benchmark"),
         ('file = "p.jsonl"\npath = "lcb"', "problems.path belongs to a benchmark"),
+        ('benchmark = "kattis:a"\npath = "b"', "both name a path"),
         ('benchmark = "mbpp"\nafter = "soon"', r"problems\.after of .* is 'soon'"),
     ):
         with pytest.raises(ExperimentError, match=told):

@@ -326,7 +326,7 @@ def test_a_run_of_a_benchmark_goes_on_and_is_graded_again(trial, server, tmp_pat
     published.mkdir()
     rows = [
         {
-            "question_id": f"abc30{number}_a",
+            "question_id": name,
             "question_title": "",
             "question_content": "Read n. Print n + 1.",
             "platform": "atcoder",
@@ -336,13 +336,17 @@ def test_a_run_of_a_benchmark_goes_on_and_is_graded_again(trial, server, tmp_pat
             "public_test_cases": json.dumps([{"input": "1\n", "output": "2\n"}]),
             "private_test_cases": "[]",
         }
-        for number, difficulty in enumerate(["hard", "easy", "hard"])
+        for name, difficulty in {"abc300_a": "hard", "abc301_a": "easy", "abc311_c": "hard"}.items()
     ]
     (published / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     selected = 'benchmark = "livecodebench"\npath = "published"\nrelease = "v1"\ndifficulty = "hard"'
     trial.write_text(trial.read_text().replace('file = "problems.jsonl"', selected))
     _, folder = go(trial)
-    assert set(read_outcomes(folder / "outcomes.csv").problems) == {"abc300_a", "abc302_a"}
+    assert set(read_outcomes(folder / "outcomes.csv").problems) == {"abc300_a", "abc311_c"}
+    fault = "has several right answers, of which the tests accept one"
+    assert json.loads((folder / "summary.json").read_text())["errata"] == {"abc311_c": fault}
+    page = " ".join((folder / "report.html").read_text().split())
+    assert f"1 problem has a fault that is known (abc311_c {fault}): problems.without_errata = true" in page
     drawn = len(server.seeds)
     for again in (["resume", str(folder)], ["regrade", str(folder), "--verdict-set", "again"]):
         assert "error" not in main_says(capsys, *again, "-q")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from alphamix.grading.benchmarks import assertions, humaneval, mbpp
-from alphamix.grading.benchmarks.recognised import each_recognised_problem
 from alphamix.grading.errors import GradingError
 from alphamix.grading.judge.judge import Judge
 from alphamix.grading.problems import load_problems
@@ -175,6 +174,11 @@ def test_nonces_show_that_the_end_was_reached(judge: Judge, code: str, verdict: 
     assert (judgement.verdict, judgement.forgeable) == (verdict, True), judgement
 
 
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 def mbpp_record(*lines: str, **changes: Any) -> mbpp.MbppRecord:
     return mbpp.MbppRecord.model_validate({"text": "Do it. ", "task_id": 7, "test_list": lines} | changes)
 
@@ -213,10 +217,10 @@ def test_the_statement_names_the_function_and_shows_an_example(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 2: the record: Invalid JSON"),
+        ("{", "line 2: not JSON"),
         ('{"task_id": 1, "text": ""}', "line 2: test_list: Field required"),
         ('{"task_id": 1, "text": "", "test_list": []}', "line 2: test_list: "),
-        ('{"task_id": 1, "text": "", "test_list": ["assert f("]}', "line 2: .*: correct the assertions"),
+        ('{"task_id": 1, "text": "", "test_list": ["assert f("]}', "line 2: .*: correct the code of this row"),
         ('{"task_id": 1, "text": "", "test_list": ["assert True"]}', "line 2: no function is called"),
     ],
 )
@@ -398,11 +402,11 @@ for i, (inp, exp) in enumerate(zip(inputs, results)):
     ],
 )
 def test_mbpp_plus_is_judged_by_its_own_tests(
-    judge: Judge, compared: str, inputs: str, results: str, form: str, wrong: str
+    judge: Judge, tmp_path: Path, compared: str, inputs: str, results: str, form: str, wrong: str
 ) -> None:
     test = MBPP_PLUS.replace("COMPARED", compared).replace("INPUTS", inputs).replace("RESULTS", results)
     record = {"task_id": "7", "prompt": "Swap.", "test_list": ["assert pair(1, 2) == [2, 1]"], "test": test}
-    problem = mbpp.parse(json.dumps(record), "line 1")
+    (problem,) = mbpp.load(write(tmp_path / "MbppPlus-OriginFmt.jsonl", record))
     assert (problem.id, len(problem.tests), assertions.form_of(problem)) == ("mbpp/7", 2, form)
     assert "For example, `assert pair(1, 2) == [2, 1]` holds." in problem.statement
     assert judge.submit(problem, Program("def pair(a, b): return [b, a]")).result().verdict == "AC"
@@ -415,22 +419,6 @@ def test_suites_that_call_a_reference_have_the_limits_of_evalplus() -> None:
     problem = humaneval_problem(EVALPLUS[: EVALPLUS.index("def check")] + code + loop)
     assert assertions.form_of(problem) == "nonce"
     assert (problem.time_limit_s, problem.memory_limit_mb, problem.packages) == (60, 4096, ())
-
-
-def test_inputs_without_results_are_refused(tmp_path: Path) -> None:
-    record = {
-        "task_id": "HumanEval/0",
-        "prompt": "",
-        "entry_point": "f",
-        "test": "",
-        "base_input": [],
-        "plus_input": [],
-    }
-    (tmp_path / "plus.jsonl").write_text(json.dumps(record))
-    with pytest.raises(
-        GradingError, match="without results: give the file that has both, whose name ends in OriginFmt"
-    ):
-        each_recognised_problem(tmp_path / "plus.jsonl")
 
 
 def test_an_assertion_that_no_program_passes_is_corrected(judge: Judge) -> None:

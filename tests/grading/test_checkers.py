@@ -6,9 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphamix.grading.checkers.compare import accepts, accepts_value, parse_value
-from alphamix.grading.types import Checker, FloatChecker, FloatTolerance
+from alphamix.grading.types import Checker, FloatChecker, FloatTolerance, TokenRules, TokensChecker
 
 FLOATS = FloatChecker(floats=FloatTolerance(abs=1e-6, rel=1e-6))
+
+
+def words(**rules: Any) -> TokensChecker:
+    return TokensChecker(tokens=TokenRules.model_validate(rules))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -40,6 +46,14 @@ json_values = st.recursive(
         (FLOATS, "inf", "inf", True),
         (FLOATS, "1", "1e999999999999", False),
         (FLOATS, "1" * 500, "1" * 499 + "2", False),
+        (words(ignore_case=True), "Yes  ÉT", "yes ét", True),
+        (words(ignore_case=True), "1.0", "1.00", False),
+        (words(keep_spaces=True), "a  b\n", "a  b\n", True),
+        (words(keep_spaces=True), "a  b\n", "a b\n", False),
+        (words(keep_spaces=True), "a", "a\n", False),
+        (words(floats={"abs": 0.1, "rel": 0}), "1 A", "1.05 A", True),
+        (words(floats={"abs": 0.1, "rel": 0}, keep_spaces=True), "1  A", "1.05 A", False),
+        (words(floats={"abs": 0.1, "rel": 0}), "1 A", "1.05 a", False),
     ],
 )
 def test_text(checker: Checker, expected: str, answer: str, accepted: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from alphamix.ensemble.cli import main
-from alphamix.grading.benchmarks import hub, livecodebench
+from alphamix.grading.benchmarks import hub, livecodebench, mbpp
 from alphamix.grading.benchmarks.catalog import BENCHMARKS, each_problem_of
 from alphamix.grading.benchmarks.recognised import each_recognised_problem
 from alphamix.grading.benchmarks.selection import Selection
@@ -180,7 +180,7 @@ class _Bomb:
         ({"private_test_cases": base64.b64encode(b"plain").decode()}, "neither JSON nor packed"),
         ({"public_test_cases": "{}"}, "public_test_cases: a dict, not a list"),
         ({"public_test_cases": '[{"input": 3}]'}, r"public_test_cases\[0\]: no object with the texts input and output"),
-        ({"metadata": "[]"}, "metadata: a list, not a dict"),
+        ({"metadata": "[]"}, "metadata: a list, not an object"),
         ({"contest_date": "soon"}, "contest_date: "),
         ({"platform": "spoj"}, "platform: "),
         ({"public_test_cases": "[]", "private_test_cases": "[]"}, r"tests is \[\]: it should have at least 1 item"),
@@ -231,7 +231,7 @@ def test_other_problems_are_not_unpacked(tmp_path: Path) -> None:
 def test_two_rows_with_one_id_are_refused(release: Path) -> None:
     write(release / "test2.jsonl", row())
     *_, error = livecodebench.each(release, EVERYTHING)
-    assert "'abc301_a' stands in" in str(error)
+    assert "has the same id 'abc301_a'" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +274,18 @@ class _Hub(http.server.BaseHTTPRequestHandler):
     revision: str
 
     def do_GET(self) -> None:
-        *_, revision, name = self.path.split("/")
-        content = (self.folder / name).read_bytes()
+        path, _, _ = self.path.partition("?")
+        if path.startswith("/api/"):
+            revision, name = path.rpartition("/")[2], "list"
+            files = [
+                file.relative_to(self.folder).as_posix() for file in sorted(self.folder.rglob("*")) if file.is_file()
+            ]
+            tree = [{"type": "file", "path": file, "oid": "0" * 40, "size": 1} for file in files]
+            about = {"id": "a/b", "sha": revision, "siblings": [{"rfilename": file} for file in files]}
+            content = json.dumps(tree if "/tree/" in path else about).encode()
+        else:
+            revision, _, name = path.partition("/resolve/")[2].partition("/")
+            content = (self.folder / name).read_bytes()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", f'"{name}"')
@@ -293,11 +303,13 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def local_hub(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     constants: Any = pytest.importorskip("huggingface_hub.constants")
+    api: Any = pytest.importorskip("huggingface_hub.hf_api")
     monkeypatch.setattr(_Hub, "folder", release, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(api.api, "endpoint", address)
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
         )
@@ -315,19 +327,53 @@ def test_a_release_is_fetched_from_the_hub_after_its_size_and_licence_were_told(
     assert BENCHMARKS["livecodebench"].licence in told[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "files", "selected"),
+    [
+        ("mbpp", mbpp.FILES, {}),
+        ("humaneval", ("openai_humaneval/test-00000-of-00001.parquet",), {}),
+        (
+            "codecontests",
+            ("data/train-00000-of-00039-e9.parquet", "data/train-00001-of-00039-e0.parquet"),
+            {"split": "train"},
+        ),
+        ("apps", ("train.jsonl",), {"split": "train"}),
+    ],
+)
+def test_each_benchmark_of_the_hub_is_found_where_it_is_published(
+    local_hub: None, release: Path, name: str, files: tuple[str, ...], selected: dict[str, Any]
+) -> None:
+    rows = {
+        "mbpp": {"task_id": 11, "text": "", "test_list": ["assert f(1) == 2"]},
+        "humaneval": {"task_id": "H/0", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f): assert f()"},
+        "codecontests": {"name": "a", "description": "", "private_tests": {"input": ["1"], "output": ["1"]}},
+        "apps": {"id": 3, "question": "", "input_output": '{"inputs": ["1"], "outputs": ["1"]}'},
+    }
+    for number, file in enumerate(files):
+        (release / file).parent.mkdir(parents=True, exist_ok=True)
+        row = rows[name] | ({"task_id": 11 + number} if name == "mbpp" else {"name": str(number)})
+        write(release / file, row)  # JSON lines, whatever the name: what a file is, its first bytes tell
+    told: list[str] = []
+    problems = list(each_problem_of(name, None, Selection(**selected), told.append))
+    assert [isinstance(problem, Problem) for problem in problems] == [True] * len(files), problems
+    assert BENCHMARKS[name].licence in told[0]
+
+
 def test_a_file_that_the_hub_lacks_is_told(local_hub: None, release: Path) -> None:
-    files = hub.HubFiles("livecodebench/other", "0" * 40, {"missing.jsonl": 1}, lambda _: ["missing.jsonl"])
+    files = hub.HubFiles("livecodebench/other", "0" * 40, {"missing.jsonl": 0.5}, lambda _: ["missing.jsonl"])
     with pytest.raises(
         GradingError, match=r"cannot be fetched .*: check network access, or give its files with --path"
     ):
-        hub.fetch(files, None, "MIT", lambda _: None)
+        hub.fetch(files, EVERYTHING, "MIT", lambda _: None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["mbpp", "--path", "m.jsonl", "--release", "v2"], "mbpp cannot be selected by release"),
-        (["mbpp"], "mbpp is read from a local copy"),
+        (["kattis"], "kattis is read from a local copy"),
+        (["livecodebench", "--path", "nowhere", "--difficulty", "harsh"], "livecodebench has no difficulty 'harsh'"),
+        (["jsonl:a.jsonl", "--path", "b.jsonl"], "both say where the problems are"),
         (["p.jsonl", "--difficulty", "hard"], "--difficulty belongs to a benchmark"),
         (["livecodebench", "--path", "nowhere"], "nowhere: cannot be read"),
         (["livecodebench", "--after", "tomorrow"], "YYYY-MM-DD"),

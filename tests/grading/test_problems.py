@@ -162,3 +162,31 @@ def test_fingerprint_tells_infinity_from_null() -> None:
     ]
     assert len({fingerprint([problem]) for problem in problems}) == 3
     assert all(Problem.model_validate_json(problem.model_dump_json()) == problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("checker", "digest"),
+    [
+        ("tokens", "4c9b61b6afd2a03d"),
+        ({"floats": {"abs": 0.1}}, "492518f2977a99a9"),
+        ({"program": {"source": "import sys"}}, "4039e94d2ef2e59b"),
+    ],
+)
+def test_fingerprints_of_older_runs_stay(checker: Any, digest: str) -> None:
+    problem = Problem(id="a", statement="s", tests=[{"input": "1", "output": "2"}], checker=checker)
+    assert fingerprint([problem]).startswith(digest)
+
+
+def test_levels_are_nested_and_change_no_fingerprint() -> None:
+    tests = [{"input": str(n), "output": ""} for n in range(3)]
+    plain = Problem(id="a", statement="", tests=tests, test_order="given")
+    with_levels = Problem(id="a", statement="", tests=tests, test_order="given", levels={"small": 1, "all": 3})
+    assert fingerprint([plain]) == fingerprint([with_levels])
+    for levels, order, told in (
+        ({"all": 4}, "given", "they should grow, up to the 3 tests"),
+        ({"a": 2, "b": 1}, "given", "they should grow"),
+        ({"a": 1, "b": 1}, "given", "they should grow"),
+        ({"a": 1}, "size", 'add "test_order": "given"'),
+    ):
+        with pytest.raises(GradingError, match=told):
+            Problem(id="a", statement="", tests=tests, test_order=order, levels=levels)  # pyright: ignore[reportArgumentType]

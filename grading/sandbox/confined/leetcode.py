@@ -45,8 +45,8 @@ EXPORTS = {
     "json": "JSONDecodeError JSONDecoder JSONEncoder dump dumps load loads",
 }
 """Names of each module, in the order of the imports: a later module takes precedence."""
-_MODULE_OF_NAME = {name: module for module, names in EXPORTS.items() for name in names.split()}
-_MODULES = frozenset(EXPORTS) | {"array"}
+MODULE_OF_NAME = {name: module for module, names in EXPORTS.items() for name in names.split()}
+MODULES = frozenset(EXPORTS) | {"array"}
 _WORD = re.compile(r"\w+")
 _LONGEST_ANNOTATION = 200
 
@@ -75,11 +75,11 @@ def provide(code: CodeType) -> dict[str, Any]:
     """Return the values of the names that `code` uses and LeetCode provides. Built-in names keep their meaning."""
     used = _names(code)
     provided: dict[str, Any] = {name: _NODES[name] for name in used & _NODES.keys()}
-    for name in (used & (_MODULES | _MODULE_OF_NAME.keys())) - vars(builtins).keys():
-        if name in _MODULES:
+    for name in (used & (MODULES | MODULE_OF_NAME.keys())) - vars(builtins).keys():
+        if name in MODULES:
             provided[name] = importlib.import_module(name)
         else:
-            module = importlib.import_module(_MODULE_OF_NAME[name])
+            module = importlib.import_module(MODULE_OF_NAME[name])
             if hasattr(module, name):  # other versions of Python may lack it
                 provided[name] = getattr(module, name)
     return provided
