@@ -3,6 +3,7 @@
 import contextlib
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -156,6 +157,11 @@ import copy; seen = {}; copy.deepcopy([1], seen); print(seen)
 from copy import deepcopy; from functools import reduce; print(reduce(deepcopy, [{}], [1]))
 def f(x: "print('Node')"): return x
 try: print(later)⏎except NameError: later = 1
+class B:⏎  def __call__(self, key): key.x = 1⏎class A:⏎  def __init__(self): self.sort = B()⏎A().sort(key=print)
+from collections import Counter⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  extend = B()⏎A().extend(Counter)
+class A:⏎  def __iter__(self): return self⏎  def close(self): print(1)⏎def f(): yield from A()⏎f()
+class B:⏎  def __call__(self): print(1)⏎class A:⏎  def __init__(self): self.close = B()⏎def f(): yield from A()
+from fractions import Fraction⏎class A:⏎  def __eq__(self, x): x.y = 1⏎x = Fraction(1); x._numerator = A(); print({x})
 """.replace("⏎", "\x0b")
     .strip()
     .split("\n")
@@ -172,6 +178,15 @@ def test_whatever_could_keep_or_reveal_state_is_not_proven(source: str) -> None:
     program = source.replace("\x0b", "\n")
     compile(program, "main.py", "exec")
     assert stateless.prove(program.encode(), has_floats=False) is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type parameters are of Python 3.12")
+@pytest.mark.parametrize(
+    "source", ["def f[NotImplemented](): print({NotImplemented})", "class A[NotImplemented]: pass"]
+)
+def test_type_parameters_are_not_proven(source: str) -> None:
+    """They bind names, and the hash of a type variable is its address."""
+    assert stateless.prove(source.encode(), has_floats=False) is None
 
 
 def test_floats_from_outside_make_sets_unordered() -> None:

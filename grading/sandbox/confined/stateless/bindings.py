@@ -56,6 +56,8 @@ class Bindings:
     def _check(self) -> None:
         require(not self.names & self.imported.keys() and not self.attributes & self.methods)
         require(not self.methods & REVEALING_METHODS)
+        # A generator that is collected after its test closes what it yields from, if that has such a method.
+        require("close" not in self.methods | self.attributes)
         bound = {*self.names, *self.imported, *self.attributes, *self.methods}
         require(not any(_MANGLED.match(name) for name in bound))
         # An instance of the program that is given as flags or as a replacement would get flags or matches to keep.
