@@ -159,6 +159,9 @@ def f(x: "print('Node')"): return x
 try: print(later)⏎except NameError: later = 1
 class B:⏎  def __call__(self, key): key.x = 1⏎class A:⏎  def __init__(self): self.sort = B()⏎A().sort(key=print)
 from collections import Counter⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  extend = B()⏎A().extend(Counter)
+from heapq import merge⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  x = extend = B()⏎A().extend(merge)
+from heapq import merge⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  x, extend = 0, B()⏎A().extend(merge)
+from heapq import merge⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  x = (extend := B())⏎A().extend(merge)
 class A:⏎  def __iter__(self): return self⏎  def close(self): print(1)⏎def f(): yield from A()⏎f()
 class B:⏎  def __call__(self): print(1)⏎class A:⏎  def __init__(self): self.close = B()⏎def f(): yield from A()
 from fractions import Fraction⏎class A:⏎  def __eq__(self, x): x.y = 1⏎x = Fraction(1); x._numerator = A(); print({x})

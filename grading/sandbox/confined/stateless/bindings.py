@@ -116,13 +116,13 @@ def _handler(found: Bindings, node: ast.ExceptHandler) -> None:
 def _class(found: Bindings, node: ast.ClassDef) -> None:
     found.classes.add(node.name)
     for statement in node.body:
-        match statement:
-            case ast.FunctionDef():
-                found.methods.add(statement.name)
-            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                found.attributes.add(name)
-            case _:
-                pass
+        parts = [statement]
+        if isinstance(statement, ast.FunctionDef):
+            found.methods.add(statement.name)
+            arguments = statement.args
+            parts = [*arguments.defaults, *arguments.kw_defaults, *statement.decorator_list]
+        names = (name for part in parts for name in walk(part) if isinstance(name, ast.Name))
+        found.attributes.update(name.id for name in names if name.ctx.__class__ is not ast.Load)
 
 
 @_collects(ast.Import, ast.ImportFrom)
