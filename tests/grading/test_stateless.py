@@ -66,6 +66,7 @@ def f(x: "list[int] | None"): return sorted(x, key=lambda y: -y)
 from functools import cmp_to_key as by⏎class A:⏎  def __lt__(self, x): return 0⏎[A()].sort(key=by(lambda a, b: 0))
 import re⏎class A:⏎  def __init__(self): self.x = re.sub("a", "b", input())⏎print(A().x)
 import re; print(re.findall("a+", input()), re.sub("a", "b", "aa"))
+import re; print(re.match("a", input()) is None)
 print("yes" if isinstance(input(), (int, str)) else type(1) is int)
 """.replace("⏎", "\x0b")
     .strip()
@@ -150,6 +151,7 @@ def f():⏎  class B(A):⏎    def h(self): print(super().g())⏎  return B⏎cl
 class A:⏎  def __f(self): return 1⏎class B:⏎  def __init__(self): self._A__f = 1⏎print(A()._A__f)
 from collections import Counter⏎__x = 0; _A__x = Counter⏎class A:⏎  def f(self): self.y = 1; __x.y = 1
 import re⏎class A:⏎  def __call__(self, match): self.expand = 1; return str(match.expand)⏎re.sub("a", A(), "a")
+import re; print(re.compile("a") is re.compile("a"))
 import re⏎class A:⏎  def __and__(self, flag): flag.kept = 1⏎re.compile("a", A())
 class A:⏎  @property⏎  def f(self): return 1⏎class B:⏎  def f(self): return 1⏎print({B().f})
 from functools import lru_cache⏎class A:⏎  def f(self): print(self)⏎  @lru_cache(f)⏎  def g(self): return 1
