@@ -3,6 +3,7 @@
 import contextlib
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -65,6 +66,7 @@ def f(x: "list[int] | None"): return sorted(x, key=lambda y: -y)
 from functools import cmp_to_key as by⏎class A:⏎  def __lt__(self, x): return 0⏎[A()].sort(key=by(lambda a, b: 0))
 import re⏎class A:⏎  def __init__(self): self.x = re.sub("a", "b", input())⏎print(A().x)
 import re; print(re.findall("a+", input()), re.sub("a", "b", "aa"))
+import re; print(re.match("a", input()) is None)
 print("yes" if isinstance(input(), (int, str)) else type(1) is int)
 """.replace("⏎", "\x0b")
     .strip()
@@ -149,6 +151,7 @@ def f():⏎  class B(A):⏎    def h(self): print(super().g())⏎  return B⏎cl
 class A:⏎  def __f(self): return 1⏎class B:⏎  def __init__(self): self._A__f = 1⏎print(A()._A__f)
 from collections import Counter⏎__x = 0; _A__x = Counter⏎class A:⏎  def f(self): self.y = 1; __x.y = 1
 import re⏎class A:⏎  def __call__(self, match): self.expand = 1; return str(match.expand)⏎re.sub("a", A(), "a")
+import re; print(re.compile("a") is re.compile("a"))
 import re⏎class A:⏎  def __and__(self, flag): flag.kept = 1⏎re.compile("a", A())
 class A:⏎  @property⏎  def f(self): return 1⏎class B:⏎  def f(self): return 1⏎print({B().f})
 from functools import lru_cache⏎class A:⏎  def f(self): print(self)⏎  @lru_cache(f)⏎  def g(self): return 1
@@ -156,6 +159,14 @@ import copy; seen = {}; copy.deepcopy([1], seen); print(seen)
 from copy import deepcopy; from functools import reduce; print(reduce(deepcopy, [{}], [1]))
 def f(x: "print('Node')"): return x
 try: print(later)⏎except NameError: later = 1
+class B:⏎  def __call__(self, key): key.x = 1⏎class A:⏎  def __init__(self): self.sort = B()⏎A().sort(key=print)
+from collections import Counter⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  extend = B()⏎A().extend(Counter)
+from heapq import merge⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  x = extend = B()⏎A().extend(merge)
+from heapq import merge⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  x, extend = 0, B()⏎A().extend(merge)
+from heapq import merge⏎class B:⏎  def __call__(self, x): x.y = 1⏎class A:⏎  x = (extend := B())⏎A().extend(merge)
+class A:⏎  def __iter__(self): return self⏎  def close(self): print(1)⏎def f(): yield from A()⏎f()
+class B:⏎  def __call__(self): print(1)⏎class A:⏎  def __init__(self): self.close = B()⏎def f(): yield from A()
+from fractions import Fraction⏎class A:⏎  def __eq__(self, x): x.y = 1⏎x = Fraction(1); x._numerator = A(); print({x})
 """.replace("⏎", "\x0b")
     .strip()
     .split("\n")
@@ -172,6 +183,15 @@ def test_whatever_could_keep_or_reveal_state_is_not_proven(source: str) -> None:
     program = source.replace("\x0b", "\n")
     compile(program, "main.py", "exec")
     assert stateless.prove(program.encode(), has_floats=False) is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type parameters are of Python 3.12")
+@pytest.mark.parametrize(
+    "source", ["def f[NotImplemented](): print({NotImplemented})", "class A[NotImplemented]: pass"]
+)
+def test_type_parameters_are_not_proven(source: str) -> None:
+    """They bind names, and the hash of a type variable is its address."""
+    assert stateless.prove(source.encode(), has_floats=False) is None
 
 
 def test_floats_from_outside_make_sets_unordered() -> None:

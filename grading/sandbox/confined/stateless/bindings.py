@@ -56,6 +56,8 @@ class Bindings:
     def _check(self) -> None:
         require(not self.names & self.imported.keys() and not self.attributes & self.methods)
         require(not self.methods & REVEALING_METHODS)
+        # A generator that is collected after its test closes what it yields from, if that has such a method.
+        require("close" not in self.methods | self.attributes)
         bound = {*self.names, *self.imported, *self.attributes, *self.methods}
         require(not any(_MANGLED.match(name) for name in bound))
         # An instance of the program that is given as flags or as a replacement would get flags or matches to keep.
@@ -114,13 +116,13 @@ def _handler(found: Bindings, node: ast.ExceptHandler) -> None:
 def _class(found: Bindings, node: ast.ClassDef) -> None:
     found.classes.add(node.name)
     for statement in node.body:
-        match statement:
-            case ast.FunctionDef():
-                found.methods.add(statement.name)
-            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                found.attributes.add(name)
-            case _:
-                pass
+        parts = [statement]
+        if isinstance(statement, ast.FunctionDef):
+            found.methods.add(statement.name)
+            arguments = statement.args
+            parts = [*arguments.defaults, *arguments.kw_defaults, *statement.decorator_list]
+        names = (name for part in parts for name in walk(part) if isinstance(name, ast.Name))
+        found.attributes.update(name.id for name in names if name.ctx.__class__ is not ast.Load)
 
 
 @_collects(ast.Import, ast.ImportFrom)

@@ -86,14 +86,16 @@ def _method_call(proof: Proof, node: ast.Call, method: ast.Attribute) -> int:
         _check_arguments(proof, node, Callee())
         return PLAIN
     is_own = name in proof.program.methods
-    if name in proof.program.attributes and not is_own and name in METHODS:
+    is_attribute = name in proof.program.attributes
+    if is_attribute and not is_own and name in METHODS:
         # A builtin method that has the name of an attribute of the program.
         _check_builtin_method(proof.kind(method.value), name)
         kind = _kind_of_method(proof, name)
     else:
         kind = proof.kind(method)
-    is_own |= proof.path(method.value) in TYPES
-    _check_arguments(proof, node, Callee() if is_own else METHODS.get(name, Callee()))
+    # What an attribute holds may be an instance with a `__call__` of its own.
+    is_builtin = not (is_own or is_attribute or proof.path(method.value) in TYPES)
+    _check_arguments(proof, node, METHODS.get(name, Callee()) if is_builtin else Callee())
     return kind >> LEVEL
 
 

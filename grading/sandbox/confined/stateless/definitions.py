@@ -32,7 +32,7 @@ def _lambda(proof: Proof, node: ast.Lambda) -> int:
 
 @reads(ast.ClassDef)
 def _class(proof: Proof, node: ast.ClassDef) -> None:
-    require(not node.keywords and not node.decorator_list)
+    require(not node.keywords and not node.decorator_list and not _has_type_parameters(node))
     require(all(proof.is_class(base) or proof.path(base) in _BASES for base in node.bases))
     for statement in node.body:
         match statement:
@@ -66,6 +66,7 @@ def _method(proof: Proof, node: ast.FunctionDef) -> None:
 
 
 def _function_kind(proof: Proof, node: ast.FunctionDef, decorators: Container[str | None]) -> int:
+    require(not _has_type_parameters(node))
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call):
             proof.kind(decorator)
@@ -97,3 +98,8 @@ def _check_names_no_method(proof: Proof, node: Any) -> None:
     """Check that an expression in the body of a class does not mean one of the functions that are defined there."""
     names = {inner.id for inner in walk(node) if isinstance(inner, ast.Name)}
     require(not names & proof.program.methods)
+
+
+def _has_type_parameters(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Check for type parameters (Python 3.12), which bind names that the first reading does not know."""
+    return bool(getattr(node, "type_params", ()))

@@ -113,7 +113,8 @@ def _compare(proof: Proof, node: ast.Compare) -> int:
             case ast.In() | ast.NotIn():
                 require(left == PLAIN)
             case ast.Is() | ast.IsNot():
-                pass
+                # Whether two patterns are one depends on what the cache of `re` held before, such as those of imports.
+                require(PLAIN in (left, right) or "re" not in proof.program.modules)
             case _:
                 require((left == PLAIN) == (right == PLAIN) and is_comparable(proof, left))
         left = right

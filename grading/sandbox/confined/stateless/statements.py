@@ -7,7 +7,7 @@ from alphamix.grading.sandbox.confined.stateless.annotations import check_annota
 from alphamix.grading.sandbox.confined.stateless.kinds import PLAIN
 from alphamix.grading.sandbox.confined.stateless.proof import Proof
 from alphamix.grading.sandbox.confined.stateless.syntax import Readers, UnprovenError, is_dunder, require
-from alphamix.grading.sandbox.confined.stateless.vocabulary import EXCEPTIONS
+from alphamix.grading.sandbox.confined.stateless.vocabulary import ATTRIBUTES_OF_VALUES, EXCEPTIONS
 
 reads = Readers()
 
@@ -126,7 +126,9 @@ def bind(proof: Proof, target: Any) -> None:
         case ast.Subscript():
             proof.kind(target)
         case ast.Attribute(value=base, attr=name):
-            require(not is_dunder(name) and (proof.is_class(base) or _is_decimal_context(proof, base)))
+            # An attribute of a builtin value may be a part that a cache of the library keeps, such as a numerator.
+            require(not is_dunder(name) and (name not in ATTRIBUTES_OF_VALUES or proof.is_class(base)))
+            require(proof.is_class(base) or _is_decimal_context(proof, base))
         case _:
             raise UnprovenError
 
