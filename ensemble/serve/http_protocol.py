@@ -18,6 +18,7 @@ from alphamix.ensemble.serve.protocol.responses import encode
 
 _LINGER_S = 1.0
 """How long a refused client may go on to send: closing at once would make it lose the answer."""
+_CLOSE = (b"connection", b"close")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,8 @@ async def _send_unframed(cycle: Any, message: Any) -> None:
     if message["type"] == "http.response.start":
         cycle.is_unframed = all(name.lower() != b"content-length" for name, _ in message["headers"])
         cycle.chunked_encoding = False if cycle.is_unframed else None
+        if cycle.is_unframed and _CLOSE not in message["headers"]:
+            message = {**message, "headers": [*message["headers"], _CLOSE]}
     elif cycle.is_unframed:
         cycle.expected_content_length = len(message.get("body", b""))
     await type(cycle).send(cycle, message)

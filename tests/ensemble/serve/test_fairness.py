@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -366,7 +367,6 @@ def test_calls_without_usage_are_charged_by_an_estimate(
     client = client_of(registry, ServeOptions(keys=(key,), request_log=log), api_key="a")
     low.behaviour = tells_no_usage
     prompt = {"messages": [{"role": "user", "content": "x" * 960}]}
-    read = len(json.dumps(prompt["messages"], separators=(",", ":")))
     client.chat.completions.create(model="low", **prompt)
     list(client.chat.completions.create(model="low", stream=True, **prompt))
     low.behaviour = endless
@@ -377,6 +377,9 @@ def test_calls_without_usage_are_charged_by_an_estimate(
     assert [share["prompt_tokens"] for share in shares] == [None, None, 0]
     assert all(share["tokens"] == share["estimated_tokens"] for share in shares)
     whole, streamed, partial = (share["tokens"] for share in shares)
+    messages = re.search(rb'"messages": ?(\[.*?\])', low.requests[0].body)  # releases of openai space them differently
+    assert messages is not None
+    read = len(messages[1])
     assert (whole, streamed) == (math.ceil((read + len("low 0")) / 4), math.ceil((read + len("low goes on")) / 4))
     assert read // 4 <= partial < read
     assert sum(tokens_by_key(records).values()) == whole + streamed + partial
