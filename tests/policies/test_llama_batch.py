@@ -50,6 +50,20 @@ def whole(model: Any, sequences: list[list[int]]) -> torch.Tensor:
     return torch.stack([model(input_ids=torch.tensor([sequence])).logits[0, -1] for sequence in sequences])
 
 
+@pytest.mark.parametrize("kind", ["llama", "llama tied", "qwen3"])
+def test_a_model_that_is_sampled_can_be_trained_on(kind: str) -> None:
+    """A training loop samples between its steps, with the weights of the moment."""
+    model: Any = tiny(kind)
+    make_batch = batches_of(model)
+    make_batch([[2, 3]]).step(torch.tensor([4]))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(input_ids=torch.tensor([[2, 3, 4]])).logits.square().mean().backward()
+    optimiser.step()
+    batch = make_batch([[2, 3]])
+    batch.step(torch.tensor([4]))
+    torch.testing.assert_close(batch.logits_BV, whole(model, [[2, 3, 4]]), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_come_and_go_and_the_logits_are_the_models(kind: str) -> None:
     """Prompts of several lengths and numbers of rows, in any order, over more steps than one allocation holds."""

@@ -226,16 +226,22 @@ class _Workspace:
             self._cwd = os.fsdecode(path)
 
     def _run_python(self, fields: dict[str, Any], source: int) -> Answer:
+        has_variables = self._session is not None
+        if self._session is not None and self._session.has_spoken_between_calls():
+            self._end_session()
         session = self._session or Session(self._processes, self._control)
-        has_variables = session.has_run
+        is_new = not session.has_run
         answer = session.run(fields, source)
         self._session = session if session.lives else None
-        answer[0]["lost_variables"] = fields["keeps_variables"] and has_variables and not session.lives
+        answer[0]["lost_variables"] = fields["keeps_variables"] and has_variables and (is_new or not session.lives)
         return answer
 
     def _read_submission(self, fields: dict[str, Any]) -> Answer:
+        self._end_session()
+        return files.read_submission(DIRECTORY, fields["path"], fields["max_bytes"])
+
+    def _end_session(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
         self._processes.clear()
-        return files.read_submission(DIRECTORY, fields["path"], fields["max_bytes"])

@@ -40,9 +40,6 @@ class Session:
 
     def run(self, fields: dict[str, Any], source: int) -> tuple[dict[str, Any], bytes]:
         """Run the text in the descriptor `source`, and return the answer. The session then `lives` or is closed."""
-        with contextlib.suppress(OSError):
-            while self._channel.recv(_MAX_STATUS, _socket.MSG_DONTWAIT):  # what the last text sent beside its status
-                pass
         execution = Execution(self._processes, self._control, self._streams, fields, others_run=self.has_run)
         self.has_run = True
         order = python.KEEP if fields["keeps_variables"] else python.LAST
@@ -62,6 +59,16 @@ class Session:
         if not self.lives:
             self.close()
         return answer
+
+    def has_spoken_between_calls(self) -> bool:
+        """Return whether the session sent more than the status of its last text, as only a text can that forges one.
+
+        Such a text may still run, and would answer in the place of the next.
+        """
+        try:
+            return self._channel.recv(_MAX_STATUS, _socket.MSG_DONTWAIT | _socket.MSG_PEEK) != b""
+        except OSError:
+            return False
 
     def _receive(self) -> int | None:
         """Return the exit code that the session sent; None if it ended, or sent something else."""

@@ -54,17 +54,23 @@ _Linear = Callable[[Tensor], Tensor]
 
 
 def _linear(*linears: Any) -> _Linear:
-    """Return the product with the weights of layers that have the same input. Their own weights become parts of the
-    whole, which so takes no memory twice."""
+    """Return the product with the weights of layers that have the same input."""
     weight, bias = linears[0].weight, linears[0].bias
     if len(linears) > 1:
-        weight = torch.cat([linear.weight for linear in linears])
-        for linear, part in zip(linears, weight.split([len(linear.weight) for linear in linears]), strict=True):
-            linear.weight.data = part
-        bias = None if bias is None else torch.cat([linear.bias for linear in linears])
+        weight = _joined([linear.weight for linear in linears])
+        bias = None if bias is None else _joined([linear.bias for linear in linears])
     if _ONEDNN and weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= _LARGE:
         return lambda values: _ONEDNN(values, weight, bias, "none", [], "")
     return lambda values: functional.linear(values, weight, bias)
+
+
+def _joined(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Join parameters at the first axis. They become parts of the whole, which so takes no memory twice, and has what a
+    training step changes."""
+    whole = torch.cat([parameter.data for parameter in parameters])
+    for parameter, part in zip(parameters, whole.split([len(parameter) for parameter in parameters]), strict=True):
+        parameter.data = part
+    return whole
 
 
 class _Layer(NamedTuple):
@@ -72,8 +78,8 @@ class _Layer(NamedTuple):
 
     attention_norm: Tensor
     queries_keys_values: _Linear
-    head_norm: Tensor | None
-    """`[heads of queries and keys, D]`, for kinds that normalise them."""
+    head_norms: Tensor | None
+    """`[2, D]`, for queries and for keys, for kinds that normalise them."""
     attended: _Linear
     mlp_norm: Tensor
     gate_up: _Linear
@@ -83,7 +89,7 @@ class _Layer(NamedTuple):
 class LlamaWeights:
     """Weights of a model as `LlamaBatch` uses them."""
 
-    @torch.inference_mode()
+    @torch.no_grad()  # a model whose weights are made in inference mode cannot be trained on
     def __init__(self, model: PreTrainedModel) -> None:
         whole: Any = model
         config: Any = model.config
@@ -99,15 +105,16 @@ class LlamaWeights:
         self.num_key_heads: int = config.num_key_value_heads
         self.num_query_heads: int = config.num_attention_heads
         self.scaling: float = first.scaling
+        of_keys = [0] * self.num_query_heads + [1] * self.num_key_heads
+        self.is_key_X = torch.tensor(of_keys, device=model.device)
+        """`[heads of queries and keys]` 0 for queries, 1 for keys."""
 
 
 def _layer(layer: Any) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     norms = None
     if hasattr(attention, "q_norm"):
-        size = attention.head_dim
-        pairs = (attention.q_norm, attention.q_proj), (attention.k_norm, attention.k_proj)
-        norms = torch.cat([norm.weight.expand(len(linear.weight) // size, size) for norm, linear in pairs])
+        norms = _joined([attention.q_norm.weight, attention.k_norm.weight]).view(2, -1)
     return _Layer(
         layer.input_layernorm.weight,
         _linear(attention.q_proj, attention.k_proj, attention.v_proj),
@@ -179,9 +186,9 @@ class LlamaBatch:
             normed_BH = functional.rms_norm(hidden_BH, hidden_BH.shape[1:], layer.attention_norm, weights.epsilon)
             heads_BXD = layer.queries_keys_values(normed_BH).view(num_rows, -1, weights.head_size)
             rotated_BXD, value_BKD = heads_BXD.tensor_split([num_rotated], dim=1)
-            if layer.head_norm is not None:
+            if layer.head_norms is not None:
                 rotated_BXD = functional.rms_norm(rotated_BXD, rotated_BXD.shape[2:], None, weights.epsilon)
-                rotated_BXD = rotated_BXD * layer.head_norm
+                rotated_BXD = rotated_BXD * layer.head_norms[weights.is_key_X]
             # Rolled by half a head, each half meets the sine of the other: the rotation of one against the other.
             halves_BXD = rotated_BXD.roll(weights.head_size // 2, -1)
             query_BXD, key_BKD = (rotated_BXD * cos_B1D).addcmul_(halves_BXD, sin_B1D).tensor_split([-num_keys], dim=1)
