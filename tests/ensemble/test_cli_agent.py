@@ -148,8 +148,9 @@ def test_bad_input_is_one_line_and_draws_nothing(
     overrides: list[str], message: str, trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [part for override in overrides for part in ("--set", override)]
-    assert run("run", trial, *AGENT, *given, "-o", tmp_path / "run") == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    for more in ([], ["--dry-run"]):
+        assert run("run", trial, *AGENT, *given, *more, "-o", tmp_path / "run") == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
