@@ -137,6 +137,7 @@ def test_an_error_in_an_agent_of_ones_own_is_told_and_is_not_the_models(
         (["sampling.agent.output_chars=0"], "sampling.agent.output_chars"),
         (["sampling.agent.format=xml"], "sampling.agent.format"),
         (["sampling.agent.turn=3"], "did you mean"),
+        (["sampling.agent.arguments.tries=1"], "arguments are those of a class: name it as loop"),
         (["sampling.agent.loop=Retry"], "sampling.agent.loop"),
         (["sampling.agent.loop=absent.py:Retry"], "absent.py:Retry cannot be made (FileNotFoundError"),
         (["sampling.agent.loop=no_such_package:Retry"], "No module named 'no_such_package'"),
