@@ -5,9 +5,9 @@ Checks that need several sections are in `config`.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from alphamix.ensemble.budget import CURRENCIES, Currency
 from alphamix.ensemble.mixture.cross_fitting import DEFAULT_FOLDS, DEFAULT_REPEATS
@@ -126,6 +126,12 @@ class AgentSection(_CallsSection):
     """Maximum number of processes and threads at once."""
     public_tests: bool = True
     """Whether the agent can test its program on the tests that the statement shows. Hidden tests it can never see."""
+
+    @model_validator(mode="after")
+    def _has_a_class_for_its_arguments(self) -> Self:
+        if self.arguments and self.loop is None:
+            raise ValueError("arguments are those of a class: name it as loop, or leave them out")
+        return self
 
 
 class SamplingSection(Section):

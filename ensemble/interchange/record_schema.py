@@ -6,7 +6,7 @@ A key whose value is unknown is left out; null means the same as no key. Unknown
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from typing import Annotated, Any, Self, cast
 
@@ -160,6 +160,7 @@ class PromptKey(BaseModel):
     """What names the prompt of a sample."""
 
     id: str | None = None
+    hash: str | None = None
 
 
 def _messages(value: Any) -> tuple[Message, ...] | None:
@@ -225,19 +226,23 @@ class SampleRecord(SampleLine):
         return Sample(slot, completion, created, self.is_code, unknown, self._transcript(usage))
 
     def _transcript(self, usage: Usage) -> Transcript | None:
-        """Return the transcript, if the record writes it out: its prompt is what comes before the first answer."""
+        """Return the transcript, if the record writes it out: its prompt is what has the prompt's hash, or else what
+        comes before the first answer."""
         messages: tuple[Message, ...] | None = self.messages
         if messages is None:
             return None
+        prompt = self.prompt or PromptKey()
         num_prompt_messages = sum(1 for _ in takewhile(lambda message: message["role"] != "assistant", messages))
         costs: dict[str, Any] = {name: number for name, number in dict(usage).items() if number is not None}
-        return Transcript(
-            (self.prompt and self.prompt.id) or "own",
-            messages,
-            num_prompt_messages,
-            self.ending or "submitted",
-            AttemptUsage(**costs),
+        usual = Transcript(
+            prompt.id or "own", messages, num_prompt_messages, self.ending or "submitted", AttemptUsage(**costs)
         )
+        if prompt.hash in (None, usual.prompt_hash):
+            return usual
+        longer = (
+            replace(usual, num_prompt_messages=number) for number in range(num_prompt_messages, len(messages) + 1)
+        )
+        return next((transcript for transcript in longer if transcript.prompt_hash == prompt.hash), usual)
 
 
 class VerdictRecord(VerdictLine):

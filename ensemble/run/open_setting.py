@@ -55,14 +55,22 @@ def _maker(section: AgentSection) -> Callable[[], Agent]:
     return partial(TerminalAgent, section.format)
 
 
-def check_setting(section: SamplingSection) -> None:
-    """Check that this machine can do what the setting needs.
+def check_settings(section: SamplingSection) -> None:
+    """Check that the settings of an experiment can be opened, on whatever machine.
+
+    Raises:
+        AgentImportError: the class of the agent cannot be imported or made.
+    """
+    for name in section.settings.names:
+        open_setting(section.in_setting(name)).close()
+
+
+def check_workspaces(section: SamplingSection) -> None:
+    """Check that this machine can do what the settings of an experiment need.
 
     Raises:
         WorkspaceUnavailableError: it cannot confine the code that a model writes.
-        AgentImportError: the class of the agent cannot be imported or made.
     """
-    open_setting(section).close()
-    if section.setting != "reasoning":
+    if section.settings.names != ("reasoning",):
         with closing(WorkspacePool()) as pool:
             pool.check()

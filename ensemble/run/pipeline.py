@@ -27,7 +27,7 @@ from alphamix.ensemble.report.write import write_report
 from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.executor import Executor, Unfinished
 from alphamix.ensemble.run.fingerprints import check_unchanged, identity, problem_hashes
-from alphamix.ensemble.run.open_setting import check_setting
+from alphamix.ensemble.run.open_setting import check_settings, check_workspaces
 from alphamix.ensemble.run.progress_events import RunObserver
 from alphamix.ensemble.run.status import remarks_on
 from alphamix.ensemble.store import RUN_SET, STORE_NAME, Store
@@ -71,8 +71,8 @@ def run(inputs: Inputs, folder: Path, observer: RunObserver) -> Result:
             here.
     """
     plan.check(inputs.design)
-    for name in inputs.experiment.sampling.settings.names:
-        check_setting(inputs.experiment.sampling.in_setting(name))
+    check_settings(inputs.experiment.sampling)
+    check_workspaces(inputs.experiment.sampling)
     registry = inputs.sampling.registry
     with registry, _judge(inputs.experiment.grading, inputs.sampling.problems) as judge:
         checks.folder(folder)

@@ -207,7 +207,10 @@ class _Driver:
         try:
             step: Any = loop.throw(sent) if isinstance(sent, Exception) else loop.send(sent)
             if not isinstance(step, Ask | Future):
-                step = loop.throw(TypeError(f"{step!r} was yielded, which is neither Ask nor a future"))
+                wrong = TypeError(f"{step!r} was yielded, which is neither Ask nor a future")
+                step = loop.throw(wrong)  # raised where it was yielded, which tells the place
+                if not isinstance(step, Ask | Future):
+                    raise wrong
         except StopIteration as stopped:
             self._finish(opened, stopped.value)
         except LimitReachedError as reached:

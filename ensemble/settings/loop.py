@@ -8,10 +8,10 @@
 It needs no thread: while one attempt waits for its answer or its call, others go on (`interleave`).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from alphamix.ensemble.store import Ending
 from alphamix.policies.types import Message, Tool
@@ -23,7 +23,11 @@ T = TypeVar("T")
 class Ask:
     """What an agent yields to ask the model; it is sent a `Completion`.
 
-    LimitReachedError is raised where it waits if no turn or no token is left.
+    LimitReachedError is raised where it waits if no turn or no token is left. The messages are copied, so an agent may
+    go on with its own list.
+
+    Raises:
+        TypeError: The messages are not messages in the OpenAI form, with text as their content.
 
     Example:
         >>> alphamix.Ask([{"role": "user", "content": "Given n, print n."}]).tools
@@ -36,6 +40,16 @@ class Ask:
     """Stop strings beside those of the experiment."""
     continues_last_message: bool = False
     """Whether the answer continues the last message, which is the assistant's."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", tuple(_copied(message) for message in self.messages))
+
+
+def _copied(message: Any) -> Message:
+    has_texts = isinstance(message, Mapping) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+    if not has_texts:
+        raise TypeError(f'{message!r} is no message: ask with a list of {{"role": "user", "content": "…"}}')
+    return cast(Message, dict(message))
 
 
 @dataclass(frozen=True, slots=True)

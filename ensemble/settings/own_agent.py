@@ -75,7 +75,7 @@ class _Guarded:
         except (Exception, SystemExit) as error:
             raise LoopError(f"{self._name} raised {error!r} ({_place(error, self._class)})") from error
         if not isinstance(path, str | None):
-            raise LoopError(f"{self._name} returned {path!r}, and should return the path of a file or None")
+            raise LoopError(f"{self._name} returned {path!r}, and should return the path of a file as a str, or None")
         return path
 
 

@@ -84,7 +84,7 @@ def _sentence(model: type[BaseModel], fault: Any, source: str | Path) -> str:
     place = f"{_dotted(location)} of {source}" if location else str(source)
     if fault["type"] == "value_error":
         message = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
-        return f"{place}: {message}."
+        return f"{place}: {message}" if message.endswith("?") else f"{place}: {message}."
     should = f"it should {requirement(fault)}."
     return f"{place} is {shown(fault['input'])}: {should}" if _may_be_shown(model, location) else f"{place}: {should}"
 

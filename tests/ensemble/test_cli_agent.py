@@ -137,6 +137,7 @@ def test_an_error_in_an_agent_of_ones_own_is_told_and_is_not_the_models(
         (["sampling.agent.output_chars=0"], "sampling.agent.output_chars"),
         (["sampling.agent.format=xml"], "sampling.agent.format"),
         (["sampling.agent.turn=3"], "did you mean"),
+        (["sampling.agent.arguments.tries=1"], "arguments are those of a class: name it as loop"),
         (["sampling.agent.loop=Retry"], "sampling.agent.loop"),
         (["sampling.agent.loop=absent.py:Retry"], "absent.py:Retry cannot be made (FileNotFoundError"),
         (["sampling.agent.loop=no_such_package:Retry"], "No module named 'no_such_package'"),
@@ -148,8 +149,9 @@ def test_bad_input_is_one_line_and_draws_nothing(
     overrides: list[str], message: str, trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [part for override in overrides for part in ("--set", override)]
-    assert run("run", trial, *AGENT, *given, "-o", tmp_path / "run") == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    for more in ([], ["--dry-run"]):
+        assert run("run", trial, *AGENT, *given, *more, "-o", tmp_path / "run") == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from alphamix.ensemble.cli import main
-from alphamix.ensemble.interchange.record_schema import SampleRecord
-from alphamix.ensemble.store import STORE_NAME, Store
+from alphamix.ensemble.interchange.record_schema import SampleRecord, sample_record
+from alphamix.ensemble.store import STORE_NAME, AttemptUsage, Sample, Slot, Store, Transcript
 from alphamix.policies.engines.openai.fake_server import AnyReply, FakeRequest, FakeServer, error, json_reply
+from alphamix.policies.types import Completion, Message
 
 TOOL = ("--set", "sampling.setting=tool", "--set", "analysis.resamples=100")
 USAGE = {"prompt_tokens": 20, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 4}}
@@ -98,6 +99,25 @@ def test_a_run_keeps_every_turn_and_sums_their_costs(
                 transcript.ending,
             )
             assert asdict(found.usage) == pytest.approx(asdict(transcript.usage))
+
+
+def test_a_prompt_that_shows_answers_is_the_same_prompt_after_an_import() -> None:
+    turns: tuple[Message, ...] = (
+        {"role": "user", "content": "1+1"},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "1+2"},
+        {"role": "assistant", "content": "3"},
+    )
+    kept = Transcript("own", turns, 3, "submitted", AttemptUsage(turns=1))
+    slot = Slot(0, "low", "p", 0, 1)
+    record = sample_record(Sample(slot, Completion("4", "stop", 1, 1, 0.0), 0.0), {"policies.low": "low"}, kept)
+    record = json.loads(json.dumps(record))
+    again = SampleRecord.model_validate(record).sample(slot).transcript
+    assert again is not None
+    assert (again.prompt_messages, again.turns) == (turns[:3], turns[3:])
+    unknown = SampleRecord.model_validate({**record, "prompt": {"id": "own", "hash": "0"}}).sample(slot).transcript
+    assert unknown is not None
+    assert unknown.prompt_messages == turns[:1]
 
 
 @pytest.mark.parametrize(

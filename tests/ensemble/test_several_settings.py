@@ -228,7 +228,7 @@ def test_a_run_of_one_setting_is_what_it_was(trial: Path) -> None:
     ("overrides", "message"),
     [
         (['sampling.setting=["tool", "tool"]'], "'tool' is named twice: name each setting once"),
-        (['sampling.setting=["reasoning", "tools"]'], "'tools' is no setting: did you mean 'tool'"),
+        (['sampling.setting=["reasoning", "tools"]'], "'tools' is no setting: did you mean 'tool'?\n"),
         (["sampling.setting=5"], "5 is no setting"),
         (["sampling.setting=[]"], "no setting is named: name some of reasoning, tool"),
         ([SEVERAL, "sampling.tool.max_tokens=0"], "sampling.tool.max_tokens"),

@@ -28,6 +28,7 @@ from alphamix.ensemble.report.run_text import conclusion
 from alphamix.ensemble.run import pipeline as run
 from alphamix.ensemble.run import plan
 from alphamix.ensemble.run.cost_estimate import Cost, Resources, estimate_run, pooled, rates_of
+from alphamix.ensemble.run.open_setting import check_settings
 from alphamix.ensemble.run.spend_limit import spent_limits
 from alphamix.ensemble.store import STORE_NAME, Store
 
@@ -73,6 +74,7 @@ def command(
     folder = output_dir or Path("results") / settings.name
     inputs = read_inputs(settings)
     if dry_run:
+        check_settings(settings.sampling)
         content = _plan(inputs, folder, like)
         if as_json:
             print_json(content)

@@ -91,6 +91,12 @@ def test_the_agent_of_the_documentation_works(
         (["yield alphamix.Ask([])", "raise SystemExit(1)"], "mine.py:Mine raised SystemExit(1) (mine.py, line 6)"),
         (["yield 'ls'"], "'ls' was yielded, which is neither Ask nor a future\") (mine.py, line 5)"),
         (["yield task.bash('ls')"], "was yielded, which is neither"),
+        (["while True:", "    try: yield 5", "    except TypeError: pass"], "5 was yielded, which is neither"),
+        (["yield alphamix.Ask('hello')"], "TypeError('\\'h\\' is no message"),
+        (["yield alphamix.Ask(None)"], "mine.py:Mine raised TypeError("),
+        (["yield alphamix.Ask([])", "yield alphamix.Ask([3])"], "3 is no message: ask with a list of"),
+        (["yield alphamix.Ask([{'role': 'user', 'content': 5}])"], "is no message"),
+        (["yield alphamix.Ask([{'content': 'x'}])"], "is no message"),
         (["yield from task.bash('ls')", "return 5"], "mine.py:Mine returned 5, and should return the path of a file"),
         (["yield from task.bash()"], "missing 1 required positional argument: 'command'"),
     ],
@@ -103,6 +109,15 @@ def test_its_errors_are_told_as_its_own_and_owe_the_slot(
     assert found.failure.cause == "setting"
     assert fault in found.failure.message
     assert "\n" not in found.failure.message
+
+
+def test_it_may_go_on_with_its_own_list_of_messages(own: Any, pool: WorkspacePool) -> None:
+    ask = "messages.append((yield alphamix.Ask(messages)).message)"
+    lines = ["messages = [{'role': 'user', 'content': 'a'}]", ask, "messages.append(dict(messages[0]))", ask]
+    lines += ["messages[0]['content'] = 'changed'"]
+    sample, requests = outcome(AgenticCoding(pool, own(run_body(*lines))), lambda turn: said(f"b{turn}"), PROBLEM)
+    assert [len(request.prompt) for request in requests] == [1, 3]
+    assert [message["content"] for message in course(sample).messages] == ["a", "b0", "a", "b1"]
 
 
 @pytest.mark.parametrize(
