@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.outcomes.request_log import read_log
 from alphamix.ensemble.serve.access import ACCOUNT, AccessMiddleware
-from alphamix.ensemble.serve.accounts import ClientKey, KeyAccount, RequestLog, tokens_by_key
+from alphamix.ensemble.serve.accounts import AccountBook, ClientKey, KeyAccount, RequestLog, tokens_by_key
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
 from alphamix.ensemble.serve.backends.factory import BackendFactory, PolicyCatalogue
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
@@ -130,14 +130,13 @@ class Gateway:
         """Begin with the counts and the spending of the `previous` gateway, else with the spending of the log."""
         self.options = options
         self.metrics = previous.metrics if previous is not None else Metrics()
-        self.accounts = [KeyAccount(key) for key in options.keys]
         self._log = None if options.request_log is None else RequestLog(options.request_log)
         if previous is not None:
-            spent = {account.key.name: account.tokens for account in previous.accounts}
+            self._accounts = previous._accounts
         else:
             spent = {} if options.request_log is None else tokens_by_key(read_log(options.request_log))
-        for account in self.accounts:
-            account.tokens = spent.get(account.key.name, 0)
+            self._accounts = AccountBook(spent)
+        self.accounts = [self._accounts.open(key) for key in options.keys]
         self.asks_usage = self._log is not None or any(key.tokens is not None for key in options.keys)
         queue = PolicyQueue(options.alphas.patience_s, options.timeouts.first_byte_s, time.monotonic)
         self._backends = BackendFactory(catalogue, options.engine, options.timeouts, options.breaker, queue)
@@ -263,9 +262,9 @@ class CompletionRoute:
         tracer = gateway.options.tracer
         span = None if tracer is None else tracer.begin(record, http.headers)
         try:
-            request, best_of = await self._read(http, record)
             if account is not None:
                 record.key = account.key.name
+            request, best_of = await self._read(http, record)
             with gateway.alphas.resolved(request) as request:
                 record.model = request.model
                 if account is not None:
@@ -341,7 +340,7 @@ class CompletionRoute:
         return events
 
     async def _fail(self, send: Send, record: RequestRecord, error: ApiError) -> None:
-        record.status, record.error = error.status, error.code
+        record.status, record.error = error.status, error.code or error.kind
         headers = {**error.headers, "x-request-id": record.id}
         await send_body(send, error.status, encode(error.as_json()), headers)
 
