@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -52,6 +52,7 @@ from alphamix.ensemble.serve.http_io import (
     read_limited,
     send_body,
     send_events,
+    sse_event,
 )
 from alphamix.ensemble.serve.metrics import CONTENT_TYPE, Metrics
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid, stopping
@@ -246,6 +247,10 @@ class Gateway:
         return model_object(name, self._created, {"mixture": {**weights}, **known})
 
 
+Stream: TypeAlias = tuple[AsyncGenerator[bytes], Callable[[bytes], bytes]]
+"""Events, and what makes of an error object the event that ends them."""
+
+
 class CompletionRoute:
     """One of the two completion routes, as plain ASGI, since starlette's own layers cost time on every request."""
 
@@ -318,14 +323,9 @@ class CompletionRoute:
             events, headers = await start_stream()
         record.first_token_s = record.seconds
         patience_s = self._gateway.options.timeouts.idle_s
-        await send_events(
-            send,
-            http.receive,
-            self._events(events, record.model),
-            {**headers, "x-request-id": record.id},
-            patience_s,
-            record,
-        )
+        events, failure = self._stream(events, record.model)
+        headers = {**headers, "x-request-id": record.id}
+        await send_events(send, http.receive, events, headers, patience_s, record, failure)
 
     def _body(self, raw: bytes) -> bytes:
         """Return the body of the completion that a body asks for."""
@@ -335,9 +335,9 @@ class CompletionRoute:
         """Return the answer that an answer becomes."""
         return body
 
-    def _events(self, events: AsyncGenerator[bytes], model: str) -> AsyncGenerator[bytes]:
-        """Return the events that events become."""
-        return events
+    def _stream(self, events: AsyncGenerator[bytes], model: str) -> Stream:
+        """Return the events that events become, and what makes an event of an error object."""
+        return events, sse_event
 
     async def _fail(self, send: Send, record: RequestRecord, error: ApiError) -> None:
         record.status, record.error = error.status, error.code or error.kind
@@ -357,14 +357,18 @@ class ResponsesRoute(CompletionRoute):
     def _whole(self, body: bytes) -> bytes:
         return ResponseWriter().whole(body)
 
-    async def _events(self, events: AsyncGenerator[bytes], model: str) -> AsyncGenerator[bytes]:
+    def _stream(self, events: AsyncGenerator[bytes], model: str) -> Stream:
         writer = ResponseWriter(model)
-        yield writer.opening()
-        async with aclosing(events):
-            async for batch in events:
-                yield b"".join(map(writer.chunk, event_chunks(batch)))
-                if is_done(batch):
-                    yield writer.closing()
+        return _written(events, writer), writer.chunk
+
+
+async def _written(events: AsyncGenerator[bytes], writer: ResponseWriter) -> AsyncGenerator[bytes]:
+    yield writer.opening()
+    async with aclosing(events):
+        async for batch in events:
+            yield b"".join(map(writer.chunk, event_chunks(batch)))
+            if is_done(batch):
+                yield writer.closing()
 
 
 def _request_id(headers: Headers) -> str:

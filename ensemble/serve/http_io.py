@@ -4,7 +4,7 @@ Plain ASGI on the path of every request. Knows nothing of policies: answers come
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
@@ -85,10 +85,11 @@ async def send_events(
     headers: Mapping[str, str],
     patience_s: float,
     record: RequestRecord,
+    failure: Callable[[bytes], bytes],
 ) -> None:
     """Send server-sent events until they end. A client that accepts none for `patience_s` counts as gone.
 
-    If the server stops first, the last event and the record say so.
+    If the server stops first, the record says so, and the last event, which `failure` makes of an error object.
 
     Raises:
         ClientDisconnect: the client disconnected.
@@ -105,7 +106,7 @@ async def send_events(
     except asyncio.CancelledError:
         end_cancellation()
         record.error = stopping().code
-        await send({"type": "http.response.body", "body": sse_event(encode(stopping().as_json()))})
+        await send({"type": "http.response.body", "body": failure(encode(stopping().as_json()))})
         return
     await send({"type": "http.response.body", "body": b""})
 
