@@ -12,7 +12,6 @@ available at any α if the family allows it (`routing.alpha_on_request`).
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -24,7 +23,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -46,7 +44,9 @@ from alphamix.ensemble.serve.best_of.service import BestOfService
 from alphamix.ensemble.serve.best_of.tool_draws import AsyncWorkspaces
 from alphamix.ensemble.serve.http_io import (
     EXCEPTION_HANDLERS,
+    REQUEST_ID,
     CancelOnDisconnect,
+    RequestIdMiddleware,
     end_cancellation,
     json_response,
     read_limited,
@@ -69,7 +69,6 @@ from alphamix.policies.types import PolicyError
 
 log = logging.getLogger("alphamix.serve")
 
-_LONGEST_REQUEST_ID = 128
 _FORWARDED_KEYS = ("max_model_len", "fingerprint")
 _DESCRIPTION_LIFE_S = 60.0
 """How long the description that an upstream gives of its model is kept."""
@@ -262,7 +261,7 @@ class CompletionRoute:
         """Answer one request."""
         http = Request(scope, receive)
         gateway, account = self._gateway, scope.get(ACCOUNT)
-        record = RequestRecord(_request_id(http.headers), path=self._path, asks_usage=gateway.asks_usage)
+        record = RequestRecord(scope[REQUEST_ID], path=self._path, asks_usage=gateway.asks_usage)
         record.headers["x-request-id"] = record.id
         tracer = gateway.options.tracer
         span = None if tracer is None else tracer.begin(record, http.headers)
@@ -316,7 +315,7 @@ class CompletionRoute:
         if not request.stream:
             async with CancelOnDisconnect(http.receive):
                 body, headers = await complete()
-            await send_body(send, 200, self._whole(body), {**headers, "x-request-id": record.id})
+            await send_body(send, 200, self._whole(body), headers)
             return
         # The headers wait for the first chunk, so that a failure before it is reported by the status.
         async with CancelOnDisconnect(http.receive):
@@ -324,7 +323,6 @@ class CompletionRoute:
         record.first_token_s = record.seconds
         patience_s = self._gateway.options.timeouts.idle_s
         events, failure = self._stream(events, record.model)
-        headers = {**headers, "x-request-id": record.id}
         await send_events(send, http.receive, events, headers, patience_s, record, failure)
 
     def _body(self, raw: bytes) -> bytes:
@@ -341,8 +339,7 @@ class CompletionRoute:
 
     async def _fail(self, send: Send, record: RequestRecord, error: ApiError) -> None:
         record.status, record.error = error.status, error.code or error.kind
-        headers = {**error.headers, "x-request-id": record.id}
-        await send_body(send, error.status, encode(error.as_json()), headers)
+        await send_body(send, error.status, encode(error.as_json()), error.headers)
 
 
 class ResponsesRoute(CompletionRoute):
@@ -369,13 +366,6 @@ async def _written(events: AsyncGenerator[bytes], writer: ResponseWriter) -> Asy
             yield b"".join(map(writer.chunk, event_chunks(batch)))
             if is_done(batch):
                 yield writer.closing()
-
-
-def _request_id(headers: Headers) -> str:
-    """Return the id that the client has given its request, or a new one."""
-    given = headers.get("x-request-id", "")
-    is_usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID
-    return given if is_usable else os.urandom(16).hex()
 
 
 Load = Callable[[], tuple[PolicyCatalogue, ServeOptions]]
@@ -473,8 +463,9 @@ def _guarded_app(gateway: Gateway) -> ASGIApp:
     )
     guarded = AccessMiddleware(app, gateway.accounts, options.hosts, options.origins)
     if not options.origins:
-        return guarded
+        return RequestIdMiddleware(guarded)
     exposed = ["x-request-id", "x-alphamix-policy", "x-alphamix-policies", "x-alphamix-alpha", "retry-after"]
-    return CORSMiddleware(
+    with_pages = CORSMiddleware(
         guarded, options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed, max_age=3600
     )
+    return RequestIdMiddleware(with_pages)

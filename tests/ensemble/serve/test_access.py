@@ -179,6 +179,21 @@ def test_each_request_has_an_id_and_a_line(serving: Any, tmp_path: Path) -> None
     assert tokens_by_key(records) == {"ann": 32 + 13, "bob": 13}
 
 
+def test_refusals_and_pages_have_an_id_too(serving: Any) -> None:
+    root = serving(registry(), ServeOptions(keys=(ClientKey("ann", "a"),), origins=(PAGE,))).removesuffix("/v1")
+    key = {"authorization": "Bearer a", "x-request-id": "mine"}
+    preflight = {"origin": PAGE, "access-control-request-method": "POST", "x-request-id": "mine"}
+    answers = [
+        httpx.get(f"{root}/v1/models", headers={"x-request-id": "mine"}, timeout=WAIT_S),
+        httpx.get(f"{root}/v1/embeddings", headers=key, timeout=WAIT_S),
+        httpx.get(f"{root}/v1/responses", headers=key, timeout=WAIT_S),
+        httpx.get(f"{root}/v1/models", headers=key, timeout=WAIT_S),
+        httpx.options(f"{root}/v1/models", headers=preflight, timeout=WAIT_S),
+    ]
+    assert [answer.status_code for answer in answers] == [401, 404, 405, 200, 200]
+    assert [answer.headers.get_list("x-request-id") for answer in answers] == [["mine"]] * 5
+
+
 def test_spending_is_read_back_from_the_log(serving: Any, tmp_path: Path) -> None:
     log = tmp_path / "requests.jsonl"
     share = {"calls": 1, "choices": 1, "prompt_tokens": 20, "completion_tokens": None, "tokens": 20, "seconds": 1}
