@@ -67,16 +67,16 @@ def read_keys(
 
 
 class KeyAccount:
-    """What one key has spent. Requests a minute are counted by a bucket that fills evenly, and may be used at once."""
+    """What one key has spent. Requests a minute fill a bucket that empties evenly; they may be sent all at once."""
 
-    def __init__(self, key: ClientKey, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, key: ClientKey, now: Callable[[], float] = time.monotonic, tokens: int = 0) -> None:
         self.key = key
-        self.tokens = 0
+        self.tokens = tokens
         """Number of tokens that have been spent."""
         self.requests = 0
         self._now = now
-        self._room = float(key.requests_per_minute or 0)
-        self._filled_at = now()
+        self._in_bucket = 0.0
+        self._emptied_at = now()
 
     def admit(self, model: str) -> None:
         """Count a request.
@@ -98,12 +98,29 @@ class KeyAccount:
 
     def _take_turn(self, per_minute: int) -> None:
         now = self._now()
-        self._room = min(float(per_minute), self._room + (now - self._filled_at) * per_minute / 60)
-        self._filled_at = now
-        if self._room < 1:
+        self._in_bucket = max(0.0, self._in_bucket - (now - self._emptied_at) * per_minute / 60)
+        self._emptied_at = now
+        if (excess := self._in_bucket + 1 - per_minute) > 0:
             message = f"the key {self.key.name!r} allows {per_minute} requests a minute: try again later"
-            raise rate_limit(message, (1 - self._room) * 60 / per_minute)
-        self._room -= 1
+            raise rate_limit(message, excess * 60 / per_minute)
+        self._in_bucket += 1
+
+
+class AccountBook:
+    """The accounts of all keys that there have been: what a key has spent outlives every change of the file."""
+
+    def __init__(self, spent: Mapping[str, int]) -> None:
+        """Begin with the number of tokens that each key, by name, has spent."""
+        self._spent = spent
+        self._accounts: dict[str, KeyAccount] = {}
+
+    def open(self, key: ClientKey) -> KeyAccount:
+        """Return the account of a key, which allows from now on what this key does."""
+        account = self._accounts.get(key.name)
+        if account is None:
+            account = self._accounts[key.name] = KeyAccount(key, tokens=self._spent.get(key.name, 0))
+        account.key = key
+        return account
 
 
 class RequestLog:

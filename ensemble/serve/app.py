@@ -12,7 +12,6 @@ available at any α if the family allows it (`routing.alpha_on_request`).
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -21,10 +20,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -34,7 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from alphamix.ensemble.errors import EnsembleError
 from alphamix.ensemble.outcomes.request_log import read_log
 from alphamix.ensemble.serve.access import ACCOUNT, AccessMiddleware
-from alphamix.ensemble.serve.accounts import ClientKey, KeyAccount, RequestLog, tokens_by_key
+from alphamix.ensemble.serve.accounts import AccountBook, ClientKey, KeyAccount, RequestLog, tokens_by_key
 from alphamix.ensemble.serve.backends.circuit_breaker import BreakerOptions, CircuitBreaker
 from alphamix.ensemble.serve.backends.factory import BackendFactory, PolicyCatalogue
 from alphamix.ensemble.serve.backends.policy_endpoint import PolicyEndpoint
@@ -46,12 +44,15 @@ from alphamix.ensemble.serve.best_of.service import BestOfService
 from alphamix.ensemble.serve.best_of.tool_draws import AsyncWorkspaces
 from alphamix.ensemble.serve.http_io import (
     EXCEPTION_HANDLERS,
+    REQUEST_ID,
     CancelOnDisconnect,
+    RequestIdMiddleware,
     end_cancellation,
     json_response,
     read_limited,
     send_body,
     send_events,
+    sse_event,
 )
 from alphamix.ensemble.serve.metrics import CONTENT_TYPE, Metrics
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, invalid, stopping
@@ -68,7 +69,6 @@ from alphamix.policies.types import PolicyError
 
 log = logging.getLogger("alphamix.serve")
 
-_LONGEST_REQUEST_ID = 128
 _FORWARDED_KEYS = ("max_model_len", "fingerprint")
 _DESCRIPTION_LIFE_S = 60.0
 """How long the description that an upstream gives of its model is kept."""
@@ -130,14 +130,13 @@ class Gateway:
         """Begin with the counts and the spending of the `previous` gateway, else with the spending of the log."""
         self.options = options
         self.metrics = previous.metrics if previous is not None else Metrics()
-        self.accounts = [KeyAccount(key) for key in options.keys]
         self._log = None if options.request_log is None else RequestLog(options.request_log)
         if previous is not None:
-            spent = {account.key.name: account.tokens for account in previous.accounts}
+            self._accounts = previous._accounts
         else:
             spent = {} if options.request_log is None else tokens_by_key(read_log(options.request_log))
-        for account in self.accounts:
-            account.tokens = spent.get(account.key.name, 0)
+            self._accounts = AccountBook(spent)
+        self.accounts = [self._accounts.open(key) for key in options.keys]
         self.asks_usage = self._log is not None or any(key.tokens is not None for key in options.keys)
         queue = PolicyQueue(options.alphas.patience_s, options.timeouts.first_byte_s, time.monotonic)
         self._backends = BackendFactory(catalogue, options.engine, options.timeouts, options.breaker, queue)
@@ -247,6 +246,10 @@ class Gateway:
         return model_object(name, self._created, {"mixture": {**weights}, **known})
 
 
+Stream: TypeAlias = tuple[AsyncGenerator[bytes], Callable[[bytes], bytes]]
+"""Events, and what makes of an error object the event that ends them."""
+
+
 class CompletionRoute:
     """One of the two completion routes, as plain ASGI, since starlette's own layers cost time on every request."""
 
@@ -258,14 +261,14 @@ class CompletionRoute:
         """Answer one request."""
         http = Request(scope, receive)
         gateway, account = self._gateway, scope.get(ACCOUNT)
-        record = RequestRecord(_request_id(http.headers), path=self._path, asks_usage=gateway.asks_usage)
+        record = RequestRecord(scope[REQUEST_ID], path=self._path, asks_usage=gateway.asks_usage)
         record.headers["x-request-id"] = record.id
         tracer = gateway.options.tracer
         span = None if tracer is None else tracer.begin(record, http.headers)
         try:
-            request, best_of = await self._read(http, record)
             if account is not None:
                 record.key = account.key.name
+            request, best_of = await self._read(http, record)
             with gateway.alphas.resolved(request) as request:
                 record.model = request.model
                 if account is not None:
@@ -312,21 +315,15 @@ class CompletionRoute:
         if not request.stream:
             async with CancelOnDisconnect(http.receive):
                 body, headers = await complete()
-            await send_body(send, 200, self._whole(body), {**headers, "x-request-id": record.id})
+            await send_body(send, 200, self._whole(body), headers)
             return
         # The headers wait for the first chunk, so that a failure before it is reported by the status.
         async with CancelOnDisconnect(http.receive):
             events, headers = await start_stream()
         record.first_token_s = record.seconds
         patience_s = self._gateway.options.timeouts.idle_s
-        await send_events(
-            send,
-            http.receive,
-            self._events(events, record.model),
-            {**headers, "x-request-id": record.id},
-            patience_s,
-            record,
-        )
+        events, failure = self._stream(events, record.model)
+        await send_events(send, http.receive, events, headers, patience_s, record, failure)
 
     def _body(self, raw: bytes) -> bytes:
         """Return the body of the completion that a body asks for."""
@@ -336,14 +333,13 @@ class CompletionRoute:
         """Return the answer that an answer becomes."""
         return body
 
-    def _events(self, events: AsyncGenerator[bytes], model: str) -> AsyncGenerator[bytes]:
-        """Return the events that events become."""
-        return events
+    def _stream(self, events: AsyncGenerator[bytes], model: str) -> Stream:
+        """Return the events that events become, and what makes an event of an error object."""
+        return events, sse_event
 
     async def _fail(self, send: Send, record: RequestRecord, error: ApiError) -> None:
-        record.status, record.error = error.status, error.code
-        headers = {**error.headers, "x-request-id": record.id}
-        await send_body(send, error.status, encode(error.as_json()), headers)
+        record.status, record.error = error.status, error.code or error.kind
+        await send_body(send, error.status, encode(error.as_json()), error.headers)
 
 
 class ResponsesRoute(CompletionRoute):
@@ -358,21 +354,18 @@ class ResponsesRoute(CompletionRoute):
     def _whole(self, body: bytes) -> bytes:
         return ResponseWriter().whole(body)
 
-    async def _events(self, events: AsyncGenerator[bytes], model: str) -> AsyncGenerator[bytes]:
+    def _stream(self, events: AsyncGenerator[bytes], model: str) -> Stream:
         writer = ResponseWriter(model)
-        yield writer.opening()
-        async with aclosing(events):
-            async for batch in events:
-                yield b"".join(map(writer.chunk, event_chunks(batch)))
-                if is_done(batch):
-                    yield writer.closing()
+        return _written(events, writer), writer.chunk
 
 
-def _request_id(headers: Headers) -> str:
-    """Return the id that the client has given its request, or a new one."""
-    given = headers.get("x-request-id", "")
-    is_usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID
-    return given if is_usable else os.urandom(16).hex()
+async def _written(events: AsyncGenerator[bytes], writer: ResponseWriter) -> AsyncGenerator[bytes]:
+    yield writer.opening()
+    async with aclosing(events):
+        async for batch in events:
+            yield b"".join(map(writer.chunk, event_chunks(batch)))
+            if is_done(batch):
+                yield writer.closing()
 
 
 Load = Callable[[], tuple[PolicyCatalogue, ServeOptions]]
@@ -470,8 +463,9 @@ def _guarded_app(gateway: Gateway) -> ASGIApp:
     )
     guarded = AccessMiddleware(app, gateway.accounts, options.hosts, options.origins)
     if not options.origins:
-        return guarded
+        return RequestIdMiddleware(guarded)
     exposed = ["x-request-id", "x-alphamix-policy", "x-alphamix-policies", "x-alphamix-alpha", "retry-after"]
-    return CORSMiddleware(
+    with_pages = CORSMiddleware(
         guarded, options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed, max_age=3600
     )
+    return RequestIdMiddleware(with_pages)

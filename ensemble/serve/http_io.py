@@ -1,26 +1,52 @@
-"""HTTP input and output: bodies with a limit, JSON, event streams, clients that disconnect, and a server that stops.
+"""HTTP input and output: ids, bodies with a limit, JSON, event streams, clients that disconnect, a server that stops.
 
 Plain ASGI on the path of every request. Knows nothing of policies: answers come in as bytes.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler, Receive, Send
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from alphamix.ensemble.serve.protocol.api_errors import ApiError, internal, invalid, stopping
 from alphamix.ensemble.serve.protocol.request_record import RequestRecord
 from alphamix.ensemble.serve.protocol.responses import JSON, encode
 
 _JSON = "application/json"
+REQUEST_ID = "alphamix.request_id"
+"""Key of the scope of a request with its id."""
+_LONGEST_REQUEST_ID = 128
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models")
 """Paths for clients, which the answer to an unknown one lists."""
+
+
+class RequestIdMiddleware:
+    """Gives each request the id that the client has sent, or a new one, and tells it with the answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        given = Headers(scope=scope).get("x-request-id", "")
+        is_usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID
+        scope[REQUEST_ID] = given if is_usable else os.urandom(16).hex()
+        header = (b"x-request-id", scope[REQUEST_ID].encode())
+
+        def tell(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], header]}
+            return send(message)
+
+        await self._app(scope, receive, tell)
 
 
 async def read_limited(request: Request, limit: int, timeout_s: float) -> bytes:
@@ -85,10 +111,11 @@ async def send_events(
     headers: Mapping[str, str],
     patience_s: float,
     record: RequestRecord,
+    failure: Callable[[bytes], bytes],
 ) -> None:
     """Send server-sent events until they end. A client that accepts none for `patience_s` counts as gone.
 
-    If the server stops first, the last event and the record say so.
+    If the server stops first, the record says so, and the last event, which `failure` makes of an error object.
 
     Raises:
         ClientDisconnect: the client disconnected.
@@ -105,7 +132,7 @@ async def send_events(
     except asyncio.CancelledError:
         end_cancellation()
         record.error = stopping().code
-        await send({"type": "http.response.body", "body": sse_event(encode(stopping().as_json()))})
+        await send({"type": "http.response.body", "body": failure(encode(stopping().as_json()))})
         return
     await send({"type": "http.response.body", "body": b""})
 

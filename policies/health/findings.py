@@ -97,9 +97,8 @@ def judge_text(seen: Sequence[Observations]) -> Finding:
     kinds = Counter[AnswerKind](answer.kind for answer in seen if answer.kind != "text")
     if not kinds:
         return Finding("text", "ok", f"{len(seen)} of {len(seen)} answers are text")
-    kind, number = kinds.most_common(1)[0]
-    text = f"{number} of {len(seen)} answers {_ODD_KINDS[kind]}."
-    return Finding("text", "failure" if kinds.total() == len(seen) else "warning", text)
+    told = "; ".join(f"{number} {_ODD_KINDS[kind]}" for kind, number in kinds.most_common())
+    return Finding("text", "failure" if kinds.total() == len(seen) else "warning", f"of {len(seen)} answers, {told}.")
 
 
 def judge_distinct(samples: Sequence[Answer], hot: Sequence[Answer]) -> Finding:

@@ -20,9 +20,9 @@ from alphamix.policies.engines.openai.fake_server import (
 from alphamix.policies.engines.options import EngineOptions
 from alphamix.policies.engines.scripted import ScriptedEngine
 from alphamix.policies.health.check_policy import CheckQuestion, check_engine, check_policy
-from alphamix.policies.health.findings import CHECKS, Finding, judge_twins
+from alphamix.policies.health.findings import CHECKS, Finding, Observations, judge_text, judge_twins
 from alphamix.policies.registry import Registry
-from alphamix.policies.types import Completion, EngineFailure, PolicyError, Reply, Request
+from alphamix.policies.types import AnswerKind, Completion, EngineFailure, PolicyError, Reply, Request
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
 QUESTION = CheckQuestion("Say something.", samples=4, max_tokens=16)
@@ -314,3 +314,13 @@ def test_policies_that_are_the_same_model_are_told() -> None:
     assert told == {"b", "c"}
     assert message_of("fingerprint", judged["b"]).startswith("is the same model as 'a': leave one out")
     assert message_of("fingerprint", judged["c"]).startswith("its server reports x, as for 'a'")
+
+
+def test_every_kind_of_answer_without_text_is_counted() -> None:
+    kinds: list[AnswerKind] = ["text", "refusal", "empty", "reasoning", "refusal"]
+    seen = [Observations("a", "stop", 1, 1, kind=kind) for kind in kinds]
+    finding = judge_text(seen)
+    assert finding.state == "warning"
+    assert finding.message.startswith("of 5 answers, 2 are refusals: change --prompt; 1 are empty")
+    assert "1 are reasoning alone" in finding.message
+    assert judge_text(seen[1:]).state == "failure"

@@ -217,7 +217,8 @@ class Proxy:
         if status in (401, 403, 404):
             return bad_response(self._policy, "rejected")
         error = bad_response(self._policy, "server" if status >= 500 else "malformed")
-        error.rest_s = rest_s if status == 503 else None
+        if status == 503 and rest_s is not None:
+            error.rest_s, error.retry_after_s = rest_s, min(rest_s, _LONGEST_WAIT_S)
         return error
 
     def _rejection(self, status: int, text: bytes) -> ApiError:

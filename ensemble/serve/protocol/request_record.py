@@ -51,7 +51,7 @@ class RequestRecord:
     n: int = 1
     status: int = 200
     error: str | None = None
-    """Code of the error that the client received."""
+    """Code of the error that the client received, or its type if it has no code."""
     asks_usage: bool = False
     """Whether upstreams are asked for the usage of streams even if the client does not want it."""
     headers: dict[str, str] = field(default_factory=dict[str, str])

@@ -23,6 +23,8 @@ _SAME = (
 """Parameters that both routes have."""
 _REFUSED = ("previous_response_id", "conversation", "background", "prompt", "max_tool_calls")
 _IGNORED = ("store", "include", "truncation", "stream_options", "prompt_cache_retention")
+_TEXTS = {"output_text": "content", "refusal": "refusal"}
+"""Kinds of the parts of a message, and the keys of the message of a chat that they come from."""
 _OWN = ("input", "instructions", "max_output_tokens", "text", "tools", "reasoning")
 
 
@@ -149,6 +151,8 @@ class ResponseWriter:
         self._number = 0
         self._items: list[_Json] = []
         """Items of the output so far. Those of functions are found by the index of their call."""
+        self._texts: dict[str, int] = {}
+        """Place of the text and of the refusal among the items, by the kind of their part."""
         self._calls: dict[int, int] = {}
         """Place of each call among the items."""
         self._finish: str | None = None
@@ -160,8 +164,9 @@ class ResponseWriter:
         self._model, self._usage = body["model"], body.get("usage")
         choice = body["choices"][0]
         message, self._finish = choice.get("message") or {}, choice.get("finish_reason")
-        if text := message.get("content"):
-            self._items.append(_message(text, choice.get("policy")))
+        for kind, key in _TEXTS.items():
+            if text := message.get(key):
+                self._items.append(_message(kind, text, choice.get("policy")))
         for call in message.get("tool_calls") or []:
             self._items.append(_function_call(call.get("id"), call["function"]["name"], call["function"]["arguments"]))
         extra = {"ensemble": body["ensemble"]} if "ensemble" in body else {}
@@ -184,8 +189,9 @@ class ResponseWriter:
         events = b""
         for choice in body["choices"]:
             delta = choice.get("delta") or {}
-            if text := delta.get("content"):
-                events += self._text(text, choice.get("policy"))
+            for kind, key in _TEXTS.items():
+                if text := delta.get(key):
+                    events += self._text(kind, text, choice.get("policy"))
             for call in delta.get("tool_calls") or []:
                 events += self._call(call)
             self._finish = choice.get("finish_reason") or self._finish
@@ -197,18 +203,18 @@ class ResponseWriter:
         status = self._status()
         return events + self._event(f"response.{status}", response=self._response(status))
 
-    def _text(self, text: str, policy: object) -> bytes:
+    def _text(self, kind: str, text: str, policy: object) -> bytes:
         events = b""
-        place = next((place for place, item in enumerate(self._items) if item["type"] == "message"), None)
-        if place is None:
-            place = len(self._items)
-            item = _message("", policy)
+        if kind not in self._texts:
+            place = self._texts[kind] = len(self._items)
+            item = _message(kind, "", policy)
             self._items.append(item)
             added = {**item, "status": "in_progress", "content": []}
             events += self._event("response.output_item.added", output_index=place, item=added)
             events += self._part_event("response.content_part.added", place, part=item["content"][0])
-        self._items[place]["content"][0]["text"] += text
-        return events + self._part_event("response.output_text.delta", place, delta=text, logprobs=[])
+        place = self._texts[kind]
+        self._items[place]["content"][0][_field(kind)] += text
+        return events + self._part_event(f"response.{kind}.delta", place, delta=text, **_extra(kind, "logprobs"))
 
     def _call(self, call: _Json) -> bytes:
         function, index, events = call.get("function") or {}, call.get("index", 0), b""
@@ -229,7 +235,9 @@ class ResponseWriter:
     def _item_end(self, place: int, item: _Json) -> bytes:
         if item["type"] == "message":
             part = item["content"][0]
-            events = self._part_event("response.output_text.done", place, text=part["text"], logprobs=[])
+            kind, field = part["type"], _field(part["type"])
+            told = {field: part[field], **_extra(kind, "logprobs")}
+            events = self._part_event(f"response.{kind}.done", place, **told)
             events += self._part_event("response.content_part.done", place, part=part)
         else:
             told = {"item_id": item["id"], "name": item["name"], "arguments": item["arguments"]}
@@ -268,10 +276,20 @@ class ResponseWriter:
         }
 
 
-def _message(text: str, policy: object) -> _Json:
-    part = {"type": "output_text", "text": text, "annotations": cast("list[object]", [])}
+def _message(kind: str, text: str, policy: object) -> _Json:
+    part = {"type": kind, _field(kind): text, **_extra(kind, "annotations")}
     item = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant", "status": "completed"}
     return {**item, "content": [part], "policy": policy}
+
+
+def _field(kind: str) -> str:
+    """Return the name of the text in a part of a message."""
+    return "refusal" if kind == "refusal" else "text"
+
+
+def _extra(kind: str, name: str) -> dict[str, list[object]]:
+    """Return the empty list that texts have, and refusals do not."""
+    return {} if kind == "refusal" else {name: []}
 
 
 def _function_call(call_id: object, name: object, arguments: str) -> _Json:

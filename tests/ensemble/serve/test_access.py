@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from alphamix.ensemble.serve.accounts import ClientKey, KeyAccount, tokens_by_key
-from alphamix.ensemble.serve.app import ServeOptions
+from alphamix.ensemble.serve.accounts import AccountBook, ClientKey, KeyAccount, tokens_by_key
+from alphamix.ensemble.serve.app import Gateway, ServeOptions
 from alphamix.ensemble.serve.protocol.api_errors import ApiError
 
 from .conftest import FakeRegistry, ScriptEngine, logged, running
@@ -127,6 +127,24 @@ def test_a_rate_fills_up_evenly() -> None:
     assert all(wait is not None and 0 < wait <= 10 for wait in waits)
 
 
+def test_an_account_outlives_changes_of_its_key() -> None:
+    book = AccountBook({"ann": 5, "bob": 7})
+    ann = book.open(ClientKey("ann", "s", tokens=20, requests_per_minute=2))
+    ann.admit("low")
+    ann.admit("low")
+    assert book.open(ClientKey("ann", "new", tokens=9, requests_per_minute=2)) is ann
+    with pytest.raises(ApiError, match="2 requests a minute"):
+        ann.admit("low")
+    book.open(ClientKey("ann", "new", tokens=9, requests_per_minute=3)).admit("low")
+    ann.tokens += 4  # of a request that began before the change
+    with pytest.raises(ApiError, match="has spent its 9 tokens"):
+        ann.admit("low")
+    assert book.open(ClientKey("bob", "b")).tokens == 7
+    options = ServeOptions(keys=(ClientKey("ann", "s"),))
+    before = Gateway(registry(), options)
+    assert Gateway(registry(), options, before).accounts == before.accounts
+
+
 def test_each_request_has_an_id_and_a_line(serving: Any, tmp_path: Path) -> None:
     log = tmp_path / "requests.jsonl"
     options = ServeOptions(keys=(ClientKey("ann", "a"), ClientKey("bob", "b")), request_log=log)
@@ -141,12 +159,13 @@ def test_each_request_has_an_id_and_a_line(serving: Any, tmp_path: Path) -> None
         post("b", stream=True),
         post("b", model="hihg"),
         post("a", headers={"x-request-id": "x" * 200}),
+        post("b", n="two"),
     ]
-    records = logged(log, 4)
+    records = logged(log, 5)
     assert [answer.headers["x-request-id"] for answer in answers] == [record["id"] for record in records]
     assert records[0]["id"] == "mine"
-    assert len({record["id"] for record in records}) == 4
-    first, streamed, unknown, _ = records
+    assert len({record["id"] for record in records}) == 5
+    first, streamed, unknown, _, refused = records
     assert (first["key"], first["model"], first["n"], first["status"]) == ("ann", "both", 4, 200)
     assert first["policies"].keys() == {"low", "high"}
     share = first["policies"]["low"]
@@ -156,7 +175,23 @@ def test_each_request_has_an_id_and_a_line(serving: Any, tmp_path: Path) -> None
     assert b'"usage":{' not in answers[1].content
     assert 0 < streamed["first_token_s"] <= streamed["seconds"]
     assert (unknown["model"], unknown["status"], unknown["error"]) == (None, 404, "model_not_found")
+    assert (refused["key"], refused["status"], refused["error"]) == ("bob", 400, "invalid_request_error")
     assert tokens_by_key(records) == {"ann": 32 + 13, "bob": 13}
+
+
+def test_refusals_and_pages_have_an_id_too(serving: Any) -> None:
+    root = serving(registry(), ServeOptions(keys=(ClientKey("ann", "a"),), origins=(PAGE,))).removesuffix("/v1")
+    key = {"authorization": "Bearer a", "x-request-id": "mine"}
+    preflight = {"origin": PAGE, "access-control-request-method": "POST", "x-request-id": "mine"}
+    answers = [
+        httpx.get(f"{root}/v1/models", headers={"x-request-id": "mine"}, timeout=WAIT_S),
+        httpx.get(f"{root}/v1/embeddings", headers=key, timeout=WAIT_S),
+        httpx.get(f"{root}/v1/responses", headers=key, timeout=WAIT_S),
+        httpx.get(f"{root}/v1/models", headers=key, timeout=WAIT_S),
+        httpx.options(f"{root}/v1/models", headers=preflight, timeout=WAIT_S),
+    ]
+    assert [answer.status_code for answer in answers] == [401, 404, 405, 200, 200]
+    assert [answer.headers.get_list("x-request-id") for answer in answers] == [["mine"]] * 5
 
 
 def test_spending_is_read_back_from_the_log(serving: Any, tmp_path: Path) -> None:

@@ -304,25 +304,31 @@ def test_a_drain_that_runs_out_ends_streams_and_requests_in_the_form_of_the_api(
         address = next(line.split("on ")[1].split()[0] for line in server.stderr if "running on" in line)
         answers: dict[str, httpx.Response] = {}
 
-        def ask(model: str, is_stream: bool) -> None:
-            body = {"model": model, "stream": is_stream, **ASK}
-            answers[model] = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=WAIT_S)
+        def ask(path: str, model: str, is_stream: bool) -> None:
+            body = {"model": model, "stream": is_stream, **(ASK if path == "chat/completions" else {"input": "hi"})}
+            answers[f"{path} {model}"] = httpx.post(f"{address}/v1/{path}", json=body, timeout=WAIT_S)
 
-        asking = [threading.Thread(target=ask, args=given) for given in (("low", True), ("high", False))]
+        asked = [("chat/completions", "low", True), ("responses", "low", True), ("chat/completions", "high", False)]
+        asking = [threading.Thread(target=ask, args=given) for given in asked]
         for thread in asking:
             thread.start()
         for fake in upstreams.values():
             assert fake.arrived.wait(WAIT_S)
-        while httpx.get(f"{address}/metrics", timeout=WAIT_S).text.count('in_flight{policy="') < 2:
+        while 'in_flight{policy="low"} 2.0' not in httpx.get(f"{address}/metrics", timeout=WAIT_S).text:
             pass
         server.send_signal(signal.SIGTERM)
         for thread in asking:
             thread.join(WAIT_S)
         assert "Traceback" not in server.stderr.read()
-    whole, streamed = answers["high"], answers["low"]
+    whole, streamed, response = (
+        answers[key] for key in ("chat/completions high", "chat/completions low", "responses low")
+    )
     assert (whole.status_code, whole.json()["error"]["code"]) == (503, "stopping")
     last = streamed.text.rstrip().split("\n\n")[-1]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
+    kind, data = response.text.rstrip().split("\n\n")[-1].split("\n")
+    assert kind == "event: response.failed"
+    assert json.loads(data.removeprefix("data: "))["response"]["error"]["code"] == "stopping"
 
 
 def test_a_reload_loses_no_request_and_a_wrong_file_changes_nothing(

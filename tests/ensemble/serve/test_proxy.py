@@ -197,6 +197,15 @@ def test_a_limit_of_the_upstream_is_passed_on(
     assert raised.value.response.headers["retry-after"] == "7"
 
 
+def test_a_server_that_asks_for_a_pause_is_quoted(
+    registry: Registry, upstreams: dict[str, FakeUpstream], client_of: Start
+) -> None:
+    upstreams["low"].behaviour = status(503, **{"retry-after": "7"})
+    with pytest.raises(openai.InternalServerError) as raised:
+        client_of(registry).chat.completions.create(model="low", **ASK)
+    assert raised.value.response.headers["retry-after"] == "7"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_cancels_every_upstream_call(
     registry: Registry, upstreams: dict[str, FakeUpstream], serving: Serving, stream: bool

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from alphamix.policies.registry import Registry
 
-from .upstreams import CALL, FakeUpstream, says, status, stream_then
+from .upstreams import CALL, EVENTS, FakeUpstream, says, status, stream_then, well
 
 TOOL: Any = {"type": "function", "name": "run", "parameters": {"type": "object"}, "strict": False}
 ARGUMENTS = CALL["function"]["arguments"]
@@ -121,6 +121,30 @@ def test_a_schema(client: OpenAI, upstreams: dict[str, FakeUpstream]) -> None:
         "Found",
         True,
     )
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_refusal_is_told_and_can_be_sent_back(
+    client: OpenAI, upstreams: dict[str, FakeUpstream], streamed: bool
+) -> None:
+    message = {"role": "assistant", "content": None, "refusal": "I will not"}
+    part = "delta" if streamed else "message"
+    choice = {"index": 0, part: message, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice]}).encode()
+    upstreams["low"].behaviour = says(b"data: " + body + b"\n\ndata: [DONE]\n\n", EVENTS) if streamed else says(body)
+    if streamed:
+        with client.responses.stream(model="low", input="hi") as stream:
+            kinds = [event.type for event in stream]
+            answer = stream.get_final_response()
+        assert {"response.refusal.delta", "response.refusal.done"} < set(kinds)
+    else:
+        answer = client.responses.create(model="low", input="hi")
+    (item,) = answer.output
+    (said,) = item.content
+    assert (said.type, said.refusal, answer.output_text) == ("refusal", "I will not", "")
+    upstreams["low"].behaviour = well
+    client.responses.create(model="low", input=[item, {"role": "user", "content": "why?"}])
+    assert upstreams["low"].asked()[-1]["messages"][0] == {"role": "assistant", "content": "I will not"}
 
 
 def test_an_answer_that_is_cut_is_incomplete(client: OpenAI, upstreams: dict[str, FakeUpstream]) -> None:
