@@ -55,14 +55,13 @@ def answers_of_run(
     """
     with Store(folder / STORE_NAME, read_only=True) as store:
         check_problems(store, problems, source)
-        is_correct = {graded.slot.number: graded.judgement.verdict is Verdict.AC for graded, _ in store.graded()}
+        is_correct: dict[int, bool] = {}
+        numbers_of: defaultdict[str, list[int]] = defaultdict(list)
+        for graded, _ in store.graded():
+            is_correct[graded.slot.number] = graded.judgement.verdict is Verdict.AC
+            numbers_of[graded.slot.problem].append(graded.slot.number)
         if not is_correct:
             raise StoreError(f"the run in {folder} has no verdicts: finish it with `alphamix resume {folder}`")
-        numbers_of: defaultdict[str, list[int]] = defaultdict(list)
-        for policy in sorted({policy for policy, _ in store.cells()}):
-            for slot in store.slots(policy):
-                if slot.number in is_correct:
-                    numbers_of[slot.problem].append(slot.number)
         observer.begin(len(is_correct), 0)
         rows = [
             (sample.slot.problem, sample.slot.policy, sample.slot.index, answer, int(is_correct[sample.slot.number]))

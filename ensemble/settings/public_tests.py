@@ -6,10 +6,12 @@ are compared by the problem's checker. Whether a checker that is a program accep
 
 import inspect
 import json
+import shlex
 from dataclasses import replace
 
 from alphamix.ensemble.settings.loop import Steps
 from alphamix.ensemble.settings.tool_formats import show_result
+from alphamix.grading.checkers.agreement import plain_checker
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
 from alphamix.grading.sandbox.confined import leetcode, values
 from alphamix.grading.types import Problem, ProgramChecker, Test
@@ -81,11 +83,11 @@ def run_public_tests(problem: Problem, path: str, workspace: Workspace, limits: 
 def _how_to_run(problem: Problem, path: str) -> tuple[str | None, str]:
     """Return the command that compiles a program, if any, and the one that runs it."""
     if path.endswith((".cpp", ".cc", ".cxx")):
-        return f"g++ -std=gnu++20 -O2 -o {_COMPILED} {_quoted(path)}", _COMPILED
+        return f"g++ -std=gnu++20 -O2 -o {_COMPILED} {shlex.quote(path)}", _COMPILED
     if problem.entry_point is None and problem.preamble is None:
-        return None, f"python3 {_quoted(path)}"
+        return None, f"python3 {shlex.quote(path)}"
     given = json.dumps([path, problem.preamble or "", problem.entry_point or ""])
-    return None, f"python3 -c {_quoted(_HARNESS)} {_quoted(given)}"
+    return None, f"python3 -c {shlex.quote(_HARNESS)} {shlex.quote(given)}"
 
 
 def _text(problem: Problem, value: object) -> str:
@@ -93,14 +95,10 @@ def _text(problem: Problem, value: object) -> str:
 
 
 def _is_right(problem: Problem, test: Test, written: str) -> bool:
-    checker = "tokens" if isinstance(problem.checker, ProgramChecker) else problem.checker
+    checker = plain_checker(problem)
     if problem.entry_point is None:
         return accepts(checker, test.output, written)
     try:
         return accepts_value(checker, test.output, parse_value(written.rstrip().rpartition("\n")[2].encode()))
     except ValueUnreadableError:
         return False
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -5,15 +5,18 @@ from functools import cache
 from typing import Any
 
 from alphamix.grading.checkers.compare import ValueUnreadableError, accepts, accepts_value, parse_value
-from alphamix.grading.types import Problem, ProgramChecker
+from alphamix.grading.types import PlainChecker, Problem, ProgramChecker
+
+
+def plain_checker(problem: Problem) -> PlainChecker:
+    """Return the checker of a problem, or `tokens` in place of one that is a program: that judges an answer by its
+    input, not by another answer."""
+    return "tokens" if isinstance(problem.checker, ProgramChecker) else problem.checker
 
 
 def same_by_checker(problem: Problem) -> Callable[[bytes, bytes], bool]:
-    """Return a symmetric test whether two answers are the same: the checker accepts one where the other is expected.
-
-    A checker that is a program judges an answer by its input, not by another answer: tokens are compared instead.
-    """
-    checker = "tokens" if isinstance(problem.checker, ProgramChecker) else problem.checker
+    """Return a symmetric test whether the plain checker takes two answers as the same, either being the expected one."""
+    checker = plain_checker(problem)
 
     @cache
     def value_of(answer: bytes) -> tuple[Any] | None:

@@ -229,8 +229,8 @@ class _Workspace:
         has_variables = self._session is not None
         if self._session is not None and self._session.has_spoken_between_calls():
             self._end_session()
+        is_new = self._session is None
         session = self._session or Session(self._processes, self._control)
-        is_new = not session.has_run
         answer = session.run(fields, source)
         self._session = session if session.lives else None
         answer[0]["lost_variables"] = fields["keeps_variables"] and has_variables and (is_new or not session.lives)
