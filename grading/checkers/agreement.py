@@ -15,7 +15,7 @@ def plain_checker(problem: Problem) -> PlainChecker:
 
 
 def same_by_checker(problem: Problem) -> Callable[[bytes, bytes], bool]:
-    """Return a symmetric test whether the plain checker takes two answers as the same, either being the expected one."""
+    """Return a test whether two answers are the same: the plain checker accepts one where the other is expected."""
     checker = plain_checker(problem)
 
     @cache
